@@ -1,0 +1,1 @@
+"""What a log means: ABI to event to columns and a compiled decoder."""

@@ -1,0 +1,1 @@
+"""A chain of its own with contracts and traffic, to try Gapless on."""

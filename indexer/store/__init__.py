@@ -1,0 +1,1 @@
+"""What we know: tables, writer, coverage, catalog, cache, embedded servers."""

@@ -1,0 +1,276 @@
+"""The static tables: schema ``gapless``, kept by Alembic (``migrations/``).
+
+Event tables and snapshot series are not here: they are made from ABIs (``store.event_tables``), one Postgres schema a
+contract, and described in the ``events`` and ``series`` tables below, which are *the catalog*.
+
+Every ``*_id`` of a chain is the EIP-155 chain id. Addresses are 20 bytes, hashes 32. Numbers of blocks are ``bigint``.
+Multiranges of blocks are ``int8multirange``: Postgres keeps them normalised, half open (``[first, last + 1)``).
+"""
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, JSONB
+
+SCHEMA = "gapless"
+
+metadata = MetaData(schema=SCHEMA)
+
+_now = text("now()")
+_empty_multirange = text("'{}'::int8multirange")
+
+
+def _timestamp(name: str, *, nullable: bool = True, default: bool = False, comment: str | None = None) -> Column[object]:
+    return Column(
+        name,
+        DateTime(timezone=True),
+        nullable=nullable,
+        server_default=_now if default else None,
+        comment=comment,
+    )
+
+
+chains = Table(
+    "chains",
+    metadata,
+    Column("chain_id", BigInteger, primary_key=True, autoincrement=False, comment="EIP-155 chain id"),
+    Column("name", String, nullable=False, unique=True, comment="name in the manifest"),
+    Column("genesis_hash", LargeBinary, comment="hash of block 0: another one is another chain"),
+    Column("head_number", BigInteger, comment="newest block that the nodes reported"),
+    _timestamp("head_time"),
+    _timestamp("head_seen_at", comment="when head_number was last reported"),
+    Column("tip_number", BigInteger, comment="newest block that the follower has indexed"),
+    Column("tip_hash", LargeBinary),
+    _timestamp("tip_time"),
+    Column("safe_number", BigInteger, comment="newest block with the node's tag safe"),
+    Column("finalized_number", BigInteger, comment="the follower alone writes above it, backfill alone below"),
+    Column("finalized_hash", LargeBinary),
+    Column("state", String, nullable=False, server_default="starting", comment="starting, following, waiting, halted"),
+    Column("state_reason", String, comment="why halted or waiting, and what to do"),
+    Column("bloom_checks", Boolean, nullable=False, server_default=text("true")),
+    Column("active", Boolean, nullable=False, server_default=text("true"), comment="still in the manifest"),
+    _timestamp("updated_at", nullable=False, default=True),
+    comment="One EVM network each, and how far it is indexed",
+)
+
+contracts = Table(
+    "contracts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False, unique=True, comment="name in the manifest"),
+    Column("schema_name", String, nullable=False, unique=True, comment="Postgres schema of its event tables"),
+    Column("abi", JSONB, nullable=False, comment="the whole ABI as given"),
+    Column("active", Boolean, nullable=False, server_default=text("true"), comment="still in the manifest"),
+    _timestamp("created_at", nullable=False, default=True),
+    comment="A name, an ABI, and (by deployments) where it lives",
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("contract_id", Integer, ForeignKey(contracts.c.id, ondelete="CASCADE"), nullable=False),
+    Column("chain_id", BigInteger, ForeignKey(chains.c.chain_id), nullable=False),
+    Column("kind", String, nullable=False, comment="addresses, factory or any"),
+    Column("addresses", ARRAY(LargeBinary), nullable=False, server_default=text("'{}'::bytea[]")),
+    Column("factory", JSONB, comment="{contract, event, argument} of a factory rule"),
+    Column("start_block", BigInteger, nullable=False),
+    Column("end_block", BigInteger, comment="last wanted block; null: for ever"),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    PrimaryKeyConstraint("contract_id", "chain_id"),
+    comment="Where a contract lives on one chain, as the manifest says",
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("contract_id", Integer, ForeignKey(contracts.c.id, ondelete="CASCADE"), nullable=False),
+    Column("name", String, nullable=False, comment="name in the ABI"),
+    Column("api_name", String, nullable=False, comment="name in the API: the ABI's, or Name~selector if overloaded"),
+    Column("signature", String, nullable=False, comment="Transfer(address,address,uint256)"),
+    Column("topic0", LargeBinary, nullable=False, comment="keccak-256 of the signature, also of an anonymous event"),
+    Column("anonymous", Boolean, nullable=False),
+    Column("abi", JSONB, nullable=False, comment="the event's item of the ABI"),
+    Column("table_name", String, nullable=False, comment="in the contract's schema_name"),
+    Column("columns", JSONB, nullable=False, comment="the arguments' columns (indexer.abi.columns.Column), in order"),
+    Column("layout_version", Integer, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default="0", comment="+1 in every transaction that adds rows"),
+    Column(
+        "rewrite_version",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="+1 in every transaction that changes what a covered, finalized range answers",
+    ),
+    Column("active", Boolean, nullable=False, server_default=text("true"), comment="still in the manifest"),
+    UniqueConstraint("contract_id", "topic0"),
+    UniqueConstraint("contract_id", "table_name"),
+    comment="One event of a contract's ABI, and its table",
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("chain_id", BigInteger, ForeignKey(chains.c.chain_id), nullable=False),
+    Column("event_id", Integer, ForeignKey(events.c.id, ondelete="CASCADE"), nullable=False),
+    Column("place", JSONB, nullable=False, comment="where: {kind, addresses | factory, filters}; disjoint per event"),
+    Column("start_block", BigInteger, nullable=False),
+    Column("end_block", BigInteger),
+    Column("coverage", INT8MULTIRANGE, nullable=False, server_default=_empty_multirange),
+    Column("verified", INT8MULTIRANGE, nullable=False, server_default=_empty_multirange),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    _timestamp("created_at", nullable=False, default=True),
+    Index("sources_event", "event_id"),
+    Index("sources_chain", "chain_id"),
+    comment="chain x contract x event x where: the unit whose coverage is tracked",
+)
+
+children = Table(
+    "children",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("contract_id", Integer, ForeignKey(contracts.c.id, ondelete="CASCADE"), nullable=False),
+    Column("address", LargeBinary, nullable=False),
+    Column("block_number", BigInteger, nullable=False, comment="block of birth"),
+    Column("log_index", Integer, nullable=False),
+    Column("factory_address", LargeBinary, nullable=False, comment="the contract that announced it"),
+    PrimaryKeyConstraint("chain_id", "contract_id", "address"),
+    Index("children_birth", "chain_id", "contract_id", "block_number"),
+    comment="The addresses that a factory rule has found, each with its birth",
+)
+
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("parent_hash", LargeBinary, comment="null where only the block's logs were seen"),
+    _timestamp("time", nullable=False),
+    PrimaryKeyConstraint("chain_id", "number"),
+    Index("blocks_time", "chain_id", "time"),
+    comment="Blocks that bore a log, ends of chunks, and all above finalized that the reorg check needs",
+)
+
+reorgs = Table(
+    "reorgs",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("chain_id", BigInteger, ForeignKey(chains.c.chain_id), nullable=False),
+    _timestamp("detected_at", nullable=False, default=True),
+    Column("common_number", BigInteger, nullable=False, comment="last block that both branches share"),
+    Column("common_hash", LargeBinary, nullable=False),
+    Column("old_tip_number", BigInteger, nullable=False),
+    Column("old_tip_hash", LargeBinary, nullable=False),
+    Column("new_tip_number", BigInteger, nullable=False),
+    Column("new_tip_hash", LargeBinary, nullable=False),
+    Column("depth", Integer, nullable=False, comment="blocks of the old branch that were dropped"),
+    Column("rows_removed", BigInteger, nullable=False),
+    Column("rows_added", BigInteger, nullable=False),
+    Index("reorgs_chain", "chain_id", "id"),
+    comment="Every reorganisation that was followed",
+)
+
+orphans = Table(
+    "orphans",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("reorg_id", BigInteger, ForeignKey(reorgs.c.id), nullable=False),
+    PrimaryKeyConstraint("chain_id", "number", "hash", "reorg_id"),
+    comment="Blocks that were indexed and then reorganised away; kept for good, so that any old cursor can be judged",
+)
+
+undecoded_logs = Table(
+    "undecoded_logs",
+    metadata,
+    Column("event_id", Integer, ForeignKey(events.c.id, ondelete="CASCADE"), nullable=False),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("log_index", Integer, nullable=False),
+    _timestamp("block_time", nullable=False),
+    Column("tx_hash", LargeBinary, nullable=False),
+    Column("tx_index", Integer, nullable=False),
+    Column("contract_address", LargeBinary, nullable=False),
+    Column("topics", ARRAY(LargeBinary), nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("has_row", Boolean, nullable=False, comment="true: the row is in the table, with a text altered"),
+    PrimaryKeyConstraint("event_id", "chain_id", "block_number", "log_index"),
+    comment="Logs that bear an event's topic but not its shape, raw, each with the reason",
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("address", LargeBinary, nullable=False),
+    Column("kind", String, comment="erc20, erc721, erc1155 or null: unknown"),
+    Column("name", String),
+    Column("symbol", String),
+    Column("decimals", SmallInteger, comment="null: unknown, which is neither 0 nor 18"),
+    Column("problems", JSONB, comment="what was odd, by field: {\"symbol\": \"bytes32\"}"),
+    Column("block_number", BigInteger, nullable=False, comment="read at this block"),
+    _timestamp("read_at", nullable=False, default=True),
+    PrimaryKeyConstraint("chain_id", "address"),
+    comment="What tokens say of themselves",
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False, unique=True, comment="name in the manifest"),
+    Column("contract_id", Integer, ForeignKey(contracts.c.id, ondelete="CASCADE"), nullable=False),
+    Column("calls", JSONB, nullable=False, comment="function signatures, in order"),
+    Column("every", String, nullable=False, comment="the schedule, as in the manifest"),
+    Column("table_name", String, nullable=False, comment="in the contract's schema_name"),
+    Column("columns", JSONB, nullable=False, comment="the outputs' columns, in order"),
+    Column("version", BigInteger, nullable=False, server_default="0"),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    UniqueConstraint("contract_id", "table_name"),
+    comment="A snapshot: a series of multicall reads taken on a schedule, each at one block",
+)
+
+series_points = Table(
+    "series_points",
+    metadata,
+    Column("series_id", Integer, ForeignKey(series.c.id, ondelete="CASCADE"), nullable=False),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("block_hash", LargeBinary, nullable=False),
+    _timestamp("taken_at", nullable=False, default=True),
+    PrimaryKeyConstraint("series_id", "chain_id", "block_number"),
+    comment="The blocks at which a series was read",
+)
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("position", Integer, nullable=False, comment="place in the manifest's list"),
+    Column("host", String, nullable=False, comment="scheme and host only: URLs carry keys"),
+    Column("state", String, nullable=False),
+    Column("head_number", BigInteger),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    _timestamp("updated_at", nullable=False, default=True),
+    PrimaryKeyConstraint("chain_id", "position"),
+    comment="The indexer's latest view of its endpoints",
+)

@@ -1,0 +1,1 @@
+"""Decides what to fetch and does it."""

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     PrimaryKeyConstraint,
     SmallInteger,
     String,
@@ -35,7 +36,9 @@ _now = text("now()")
 _empty_multirange = text("'{}'::int8multirange")
 
 
-def _timestamp(name: str, *, nullable: bool = True, default: bool = False, comment: str | None = None) -> Column[object]:
+def _timestamp(
+    name: str, *, nullable: bool = True, default: bool = False, comment: str | None = None
+) -> Column[object]:
     return Column(
         name,
         DateTime(timezone=True),
@@ -62,6 +65,8 @@ chains = Table(
     Column("finalized_hash", LargeBinary),
     Column("state", String, nullable=False, server_default="starting", comment="starting, following, waiting, halted"),
     Column("state_reason", String, comment="why halted or waiting, and what to do"),
+    Column("follower", String, comment="who follows the head now, for people"),
+    Column("follower_epoch", BigInteger, nullable=False, server_default="0", comment="+1 with each new follower"),
     Column("bloom_checks", Boolean, nullable=False, server_default=text("true")),
     Column("active", Boolean, nullable=False, server_default=text("true"), comment="still in the manifest"),
     _timestamp("updated_at", nullable=False, default=True),
@@ -87,7 +92,7 @@ deployments = Table(
     Column("chain_id", BigInteger, ForeignKey(chains.c.chain_id), nullable=False),
     Column("kind", String, nullable=False, comment="addresses, factory or any"),
     Column("addresses", ARRAY(LargeBinary), nullable=False, server_default=text("'{}'::bytea[]")),
-    Column("factory", JSONB, comment="{contract, event, argument} of a factory rule"),
+    Column("factories", JSONB, comment="[{contract, event, argument}] of a factory rule"),
     Column("start_block", BigInteger, nullable=False),
     Column("end_block", BigInteger, comment="last wanted block; null: for ever"),
     Column("active", Boolean, nullable=False, server_default=text("true")),
@@ -139,6 +144,18 @@ sources = Table(
     Index("sources_event", "event_id"),
     Index("sources_chain", "chain_id"),
     comment="chain x contract x event x where: the unit whose coverage is tracked",
+)
+
+digests = Table(
+    "digests",
+    metadata,
+    Column("source_id", Integer, ForeignKey(sources.c.id, ondelete="CASCADE"), nullable=False),
+    Column("first_block", BigInteger, nullable=False),
+    Column("last_block", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("digest", Numeric, nullable=False, comment="sum of hash_record_extended over the rows: no order, additive"),
+    PrimaryKeyConstraint("source_id", "first_block"),
+    comment="What the rows of a covered range summed up to when they were written; disjoint, within coverage",
 )
 
 children = Table(
@@ -195,7 +212,7 @@ orphans = Table(
     Column("hash", LargeBinary, nullable=False),
     Column("reorg_id", BigInteger, ForeignKey(reorgs.c.id), nullable=False),
     PrimaryKeyConstraint("chain_id", "number", "hash", "reorg_id"),
-    comment="Blocks that were indexed and then reorganised away; kept for good, so that any old cursor can be judged",
+    comment="Blocks that were indexed and then reorganised away; kept for good, so that old cursors can be judged",
 )
 
 undecoded_logs = Table(
@@ -226,7 +243,7 @@ tokens = Table(
     Column("name", String),
     Column("symbol", String),
     Column("decimals", SmallInteger, comment="null: unknown, which is neither 0 nor 18"),
-    Column("problems", JSONB, comment="what was odd, by field: {\"symbol\": \"bytes32\"}"),
+    Column("problems", JSONB, comment='what was odd, by field: {"symbol": "bytes32"}'),
     Column("block_number", BigInteger, nullable=False, comment="read at this block"),
     _timestamp("read_at", nullable=False, default=True),
     PrimaryKeyConstraint("chain_id", "address"),

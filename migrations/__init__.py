@@ -1,0 +1,1 @@
+"""Alembic: the static tables of schema ``gapless``. Event tables are made from ABIs and are not here."""

@@ -1,0 +1,197 @@
+"""The catalog: what is indexed, as the database knows it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.engine import Connection
+
+from indexer.abi.columns import Column
+from indexer.intervals import BlockRange, RangeSet, intersect, subtract
+from indexer.store import multirange
+from indexer.store.declaration import Place
+from indexer.store.layout import EventTable
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEvent:
+    """One event: its contract, its ABI item, its table."""
+
+    event_id: int
+    contract_id: int
+    contract: str
+    name: str
+    api_name: str
+    signature: str
+    topic0: bytes
+    anonymous: bool
+    item: Mapping[str, Any]
+    table: EventTable
+
+    @property
+    def label(self) -> str:
+        """``usdc.Transfer``: for people."""
+        return f"{self.contract}.{self.api_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """chain x contract x event x where: the unit whose coverage is tracked."""
+
+    source_id: int
+    chain_id: int
+    event: CatalogEvent
+    place: Place
+    start_block: int
+    end_block: int | None
+    coverage: RangeSet
+    verified: RangeSet
+
+    def wanted(self, last: int) -> RangeSet:
+        """The blocks that the manifest wants of this source, up to a block."""
+        end = last if self.end_block is None else min(last, self.end_block)
+        return ((self.start_block, end),) if self.start_block <= end else ()
+
+    def gap(self, last: int) -> RangeSet:
+        """Wanted blocks minus coverage."""
+        return subtract(self.wanted(last), self.coverage)
+
+    def within(self, block_range: BlockRange) -> RangeSet:
+        """The part of a range that this source wants."""
+        return intersect(self.wanted(block_range[1]), (block_range,))
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A snapshot: which calls of which contract, how often, and where its rows go."""
+
+    series_id: int
+    name: str
+    contract_id: int
+    contract: str
+    schema_name: str
+    table_name: str
+    calls: tuple[str, ...]
+    every: str
+    columns: tuple[Column, ...]
+    abi: Sequence[Any]
+    deployments: Mapping[int, tuple[bytes, ...]]
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The qualified name of its table, quoted for SQL."""
+        return sql.Identifier(self.schema_name, self.table_name)
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """A child of a factory: a contract that one of its events announced."""
+
+    contract_id: int
+    address: str
+    block_number: int
+    log_index: int
+    factory_address: str
+
+
+_EVENTS = sa.text("""
+    SELECT e.id, e.contract_id, c.name AS contract, c.schema_name, e.name, e.api_name, e.signature, e.topic0,
+           e.anonymous, e.abi, e.table_name, e.columns
+    FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
+    ORDER BY e.id
+""")
+
+_SOURCES = sa.text("""
+    SELECT s.id, s.chain_id, s.event_id, s.place, s.start_block, s.end_block, s.coverage, s.verified
+    FROM gapless.sources s
+    WHERE s.active AND (CAST(:chain_id AS bigint) IS NULL OR s.chain_id = :chain_id)
+    ORDER BY s.id
+""")
+
+_SERIES = sa.text("""
+    SELECT s.id, s.name, s.contract_id, c.name AS contract, c.schema_name, c.abi, s.table_name, s.calls, s.every,
+           s.columns,
+           (SELECT coalesce(jsonb_object_agg(d.chain_id, to_jsonb(
+                       ARRAY(SELECT encode(address, 'hex') FROM unnest(d.addresses) address))), '{}')
+            FROM gapless.deployments d
+            WHERE d.contract_id = c.id AND d.active AND d.kind = 'addresses') AS deployments
+    FROM gapless.series s JOIN gapless.contracts c ON c.id = s.contract_id
+    WHERE s.active
+    ORDER BY s.id
+""")
+
+
+def load_events(connection: Connection) -> dict[int, CatalogEvent]:
+    """All events ever declared, by id: the active ones and those whose data stays."""
+    return {row.id: _event(row) for row in connection.execute(_EVENTS)}
+
+
+def _event(row: sa.Row[Any]) -> CatalogEvent:
+    columns = tuple(Column.from_json(column) for column in row.columns)
+    return CatalogEvent(
+        event_id=row.id,
+        contract_id=row.contract_id,
+        contract=row.contract,
+        name=row.name,
+        api_name=row.api_name,
+        signature=row.signature,
+        topic0=bytes(row.topic0),
+        anonymous=row.anonymous,
+        item=row.abi,
+        table=EventTable(row.id, row.schema_name, row.table_name, columns),
+    )
+
+
+def load_sources(connection: Connection, chain_id: int | None = None) -> list[Source]:
+    """The active sources of a chain (or of all), with their coverage at this moment, in the order of their ids."""
+    events = load_events(connection)
+    return [
+        Source(
+            source_id=row.id,
+            chain_id=row.chain_id,
+            event=events[row.event_id],
+            place=Place.from_json(row.place),
+            start_block=row.start_block,
+            end_block=row.end_block,
+            coverage=multirange.from_sql(row.coverage),
+            verified=multirange.from_sql(row.verified),
+        )
+        for row in connection.execute(_SOURCES, {"chain_id": chain_id})
+    ]
+
+
+def load_series(connection: Connection) -> list[Series]:
+    """The active snapshot series."""
+    return [
+        Series(
+            series_id=row.id,
+            name=row.name,
+            contract_id=row.contract_id,
+            contract=row.contract,
+            schema_name=row.schema_name,
+            table_name=row.table_name,
+            calls=tuple(row.calls),
+            every=row.every,
+            columns=tuple(Column.from_json(column) for column in row.columns),
+            abi=row.abi,
+            deployments={
+                int(chain_id): tuple(bytes.fromhex(address) for address in addresses)
+                for chain_id, addresses in row.deployments.items()
+            },
+        )
+        for row in connection.execute(_SERIES)
+    ]
+
+
+def load_children(connection: Connection, chain_id: int) -> dict[int, dict[str, int]]:
+    """By contract id: the addresses (``0x`` + 40 lower-case digits) that factories announced, each with its birth."""
+    children: dict[int, dict[str, int]] = {}
+    rows = connection.execute(
+        sa.text("SELECT contract_id, address, block_number FROM gapless.children WHERE chain_id = :chain_id"),
+        {"chain_id": chain_id},
+    )
+    for contract_id, address, block_number in rows:
+        children.setdefault(contract_id, {})["0x" + bytes(address).hex()] = block_number
+    return children

@@ -1,0 +1,137 @@
+"""What is wanted: the manifest as the store understands it.
+
+``sync.declare`` makes a :class:`Declaration` from the manifest and its ABIs; ``store.apply`` compares it with the
+catalog and makes the difference. Plain data: this module knows neither files nor databases.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from indexer.abi.columns import Column
+
+PlaceKind: TypeAlias = Literal["addresses", "factory", "any"]
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """A rule that finds addresses: the argument of an event of another contract of the same chain."""
+
+    contract: str
+    event: str
+    argument: str
+
+    def to_json(self) -> dict[str, str]:
+        """The form kept in ``sources.place`` and ``deployments.factories``."""
+        return {"contract": self.contract, "event": self.event, "argument": self.argument}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a source's logs come from.
+
+    Attributes:
+        kind: an address list, factory rules, or any address.
+        addresses: ``0x`` + 40 lower-case hex digits, ascending; empty unless ``kind`` is ``addresses``.
+        factories: the rules; empty unless ``kind`` is ``factory``.
+        filters: alternatives, each from a topic's position (1 to 3) to the allowed topics (``0x`` + 64 hex digits);
+            empty: no filter.
+    """
+
+    kind: PlaceKind
+    addresses: tuple[str, ...] = ()
+    factories: tuple[Factory, ...] = ()
+    filters: tuple[Mapping[int, tuple[str, ...]], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The form kept in ``sources.place``; equal places give equal JSON."""
+        body: dict[str, Any] = {"kind": self.kind}
+        if self.addresses:
+            body["addresses"] = list(self.addresses)
+        if self.factories:
+            body["factories"] = [factory.to_json() for factory in self.factories]
+        if self.filters:
+            body["filters"] = [{str(k): list(v) for k, v in sorted(f.items())} for f in self.filters]
+        return body
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> "Place":
+        """Reads what :meth:`to_json` wrote."""
+        return cls(
+            kind=body["kind"],
+            addresses=tuple(body.get("addresses", ())),
+            factories=tuple(Factory(**factory) for factory in body.get("factories", ())),
+            filters=tuple({int(k): tuple(v) for k, v in f.items()} for f in body.get("filters", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChainDeclaration:
+    """One network."""
+
+    chain_id: int
+    name: str
+    bloom_checks: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EventDeclaration:
+    """One event of a contract and the table it is to have."""
+
+    name: str
+    api_name: str
+    signature: str
+    topic0: bytes
+    anonymous: bool
+    item: Mapping[str, Any]
+    table_name: str
+    columns: tuple[Column, ...]
+    indexes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Where a contract lives on one chain, and from which block to which (None: for ever)."""
+
+    chain_id: int
+    place: Place
+    start_block: int
+    end_block: int | None = None
+    filters: Mapping[bytes, tuple[Mapping[int, tuple[str, ...]], ...]] = field(default_factory=dict)
+
+    def place_of(self, topic0: bytes) -> Place:
+        """The place of one event: the contract's, narrowed by that event's topic filters."""
+        filters = self.filters.get(topic0, ())
+        return Place(self.place.kind, self.place.addresses, self.place.factories, filters)
+
+
+@dataclass(frozen=True, slots=True)
+class ContractDeclaration:
+    """A name, an ABI, the events wanted of it, and where it lives."""
+
+    name: str
+    schema_name: str
+    abi: list[Any]
+    events: tuple[EventDeclaration, ...]
+    deployments: tuple[Deployment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesDeclaration:
+    """A snapshot: calls of a contract's functions, on a schedule."""
+
+    name: str
+    contract: str
+    calls: tuple[str, ...]
+    every: str
+    table_name: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """All that a manifest asks for."""
+
+    chains: tuple[ChainDeclaration, ...]
+    contracts: tuple[ContractDeclaration, ...]
+    series: tuple[SeriesDeclaration, ...] = ()

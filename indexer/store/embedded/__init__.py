@@ -1,0 +1,6 @@
+"""Real Postgres and Redis servers for machines that have none: ``with embedded.postgres(data_dir) as url: ...``."""
+
+from indexer.store.embedded.postgres_server import binaries, postgres
+from indexer.store.embedded.redis_server import redis
+
+__all__ = ["binaries", "postgres", "redis"]

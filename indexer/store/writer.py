@@ -1,0 +1,349 @@
+"""Writing: rows and coverage in one transaction (invariant 1).
+
+Two writers share the tables without ever waiting for one another's work:
+
+* *backfill* (:func:`write_history`), any number of them, at and below ``chains.finalized_number``. A chunk locks its
+  sources (advisory, in the order of their ids), writes only if all of it is still uncovered, and touches the rows of
+  coverage and version last, so that those locks are held for a moment only.
+* *the follower* (``store.head``), one for each chain, above ``chains.finalized_number``. It alone moves that number.
+
+Every function works in the transaction of the connection it is given and leaves the commit to the caller.
+"""
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+from psycopg.types.json import Jsonb
+from sqlalchemy.engine import Connection
+
+from indexer.errors import GaplessError
+from indexer.intervals import BlockRange, RangeSet
+from indexer.store import multirange
+from indexer.store.catalog import Birth, Source
+from indexer.store.database import psycopg_connection
+from indexer.store.layout import EventTable
+
+# First key of the two-part advisory locks; the second is the id of a source (or, for followers, of a chain's row).
+_SOURCE_LOCK = 0x67610001
+
+
+class ForeignBlockError(GaplessError):
+    """A finalized block has another hash than the one that was stored: not the chain that was indexed so far."""
+
+
+class Outcome(enum.Enum):
+    """What became of a chunk."""
+
+    WRITTEN = "written"
+    OVERTAKEN = "overtaken"
+    """Another worker covered part of it meanwhile, or its sources changed: nothing was written, plan again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block as the ``blocks`` table keeps it; ``time`` in Unix seconds."""
+
+    number: int
+    hash: bytes
+    time: int
+    parent_hash: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UndecodedLog:
+    """A log that bears an event's topic but not its shape, raw."""
+
+    event_id: int
+    block_number: int
+    log_index: int
+    block_time: datetime
+    tx_hash: bytes
+    tx_index: int
+    contract_address: bytes
+    topics: list[bytes]
+    data: bytes
+    reason: str
+    has_row: bool
+
+
+@dataclass(slots=True)
+class Rows:
+    """What a range of blocks adds to the tables, decoded."""
+
+    by_table: dict[int, tuple[EventTable, list[tuple[Any, ...]]]] = field(default_factory=dict)
+    undecoded: list[UndecodedLog] = field(default_factory=list)
+    births: list[Birth] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Rows for event tables; undecoded logs are not counted."""
+        return sum(len(rows) for _, rows in self.by_table.values())
+
+
+def write_history(
+    connection: Connection,
+    chain_id: int,
+    block_range: BlockRange,
+    sources: Sequence[Source],
+    *,
+    rows: Rows,
+    blocks: Iterable[Block],
+) -> Outcome:
+    """Writes a finalized chunk and covers its range for its sources.
+
+    Args:
+        connection: in a transaction that has done nothing yet.
+        chain_id: the chain.
+        block_range: all of it finalized.
+        sources: all that the chunk serves; each wants the whole range.
+        rows: everything that the sources' logs say in the range.
+        blocks: those that bore the logs, and the range's last one.
+
+    Raises:
+        ForeignBlockError: one of the blocks is stored with another hash.
+    """
+    ids = sorted(source.source_id for source in sources)
+    if not _lock_uncovered(connection, chain_id, block_range, ids):
+        return Outcome.OVERTAKEN
+    displaced = _displace_retired(connection, chain_id, block_range, sources)
+    insert_blocks(connection, chain_id, sorted(blocks, key=lambda block: block.number))
+    insert_rows(connection, chain_id, rows)
+    cover(connection, dict.fromkeys(ids, (block_range,)))
+    bump_versions(connection, [source.event.event_id for source in sources], rewritten=displaced)
+    return Outcome.WRITTEN
+
+
+def _lock_uncovered(connection: Connection, chain_id: int, block_range: BlockRange, ids: list[int]) -> bool:
+    for source_id in ids:
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock, :id)"), {"lock": _SOURCE_LOCK, "id": source_id})
+    free = connection.execute(
+        sa.text("""
+            SELECT count(*) FROM gapless.sources s JOIN gapless.chains c ON c.chain_id = s.chain_id
+            WHERE s.id = ANY(:ids) AND s.chain_id = :chain_id AND s.active
+              AND NOT s.coverage && CAST(:range AS int8multirange)
+              AND c.finalized_number >= :last
+        """),
+        {"ids": ids, "chain_id": chain_id, "range": multirange.to_sql((block_range,)), "last": block_range[1]},
+    ).scalar_one()
+    return bool(free == len(ids))
+
+
+def _displace_retired(
+    connection: Connection, chain_id: int, block_range: BlockRange, sources: Sequence[Source]
+) -> bool:
+    """Takes a range away from retired sources whose where overlaps ours: a filter or a kind of place was changed.
+
+    Their rows in the range are replaced by ours in this very transaction.
+
+    Returns:
+        Whether there were any.
+    """
+    displaced = False
+    literal = multirange.to_sql((block_range,))
+    retired = connection.execute(
+        sa.text("""
+            SELECT id, event_id, place FROM gapless.sources
+            WHERE chain_id = :chain_id AND NOT active AND event_id = ANY(:events)
+              AND coverage && CAST(:range AS int8multirange)
+            ORDER BY id
+        """),
+        {"chain_id": chain_id, "events": [s.event.event_id for s in sources], "range": literal},
+    ).all()
+    for source in sources:
+        mine = set(source.place.addresses)
+        overlapping = [
+            row.id
+            for row in retired
+            if row.event_id == source.event.event_id
+            and not (mine and row.place["kind"] == "addresses" and mine.isdisjoint(row.place["addresses"]))
+        ]
+        if overlapping:
+            displaced = True
+            delete_rows(connection, chain_id, source, (block_range,))
+            connection.execute(
+                sa.text(
+                    "UPDATE gapless.sources SET coverage = coverage - CAST(:range AS int8multirange), "
+                    "verified = verified - CAST(:range AS int8multirange) WHERE id = ANY(:ids)"
+                ),
+                {"range": literal, "ids": overlapping},
+            )
+            connection.execute(sa.text("DELETE FROM gapless.digests WHERE source_id = ANY(:ids)"), {"ids": overlapping})
+    return displaced
+
+
+def delete_rows(connection: Connection, chain_id: int, source: Source, ranges: RangeSet) -> int:
+    """Deletes a source's rows, undecoded logs and births in ranges; says nothing about coverage.
+
+    Returns:
+        How many rows of the event's table went.
+    """
+    driver = psycopg_connection(connection)
+    addresses = [bytes.fromhex(address[2:]) for address in source.place.addresses] or None
+    deleted = 0
+    for first, last in ranges:
+        parameters = {"chain_id": chain_id, "first": first, "last": last, "addresses": addresses}
+        condition = sql.SQL(
+            "chain_id = %(chain_id)s AND block_number BETWEEN %(first)s AND %(last)s "
+            "AND (%(addresses)s::bytea[] IS NULL OR contract_address = ANY(%(addresses)s::bytea[]))"
+        )
+        deleted += driver.execute(
+            sql.SQL("DELETE FROM {} WHERE {}").format(source.event.table.identifier, condition), parameters
+        ).rowcount
+        driver.execute(
+            sql.SQL("DELETE FROM gapless.undecoded_logs WHERE event_id = %(event)s AND {}").format(condition),
+            parameters | {"event": source.event.event_id},
+        )
+    return deleted
+
+
+def insert_rows(connection: Connection, chain_id: int, rows: Rows) -> None:
+    """Copies decoded rows into their tables, and keeps what could not be decoded, and births."""
+    driver = psycopg_connection(connection)
+    for table, table_rows in rows.by_table.values():
+        if table_rows:
+            copy_rows(driver, table, table_rows)
+    if rows.undecoded:
+        _insert_undecoded(driver, chain_id, rows.undecoded)
+    if rows.births:
+        _insert_births(driver, chain_id, rows.births)
+
+
+def copy_rows(driver: psycopg.Connection[Any], table: EventTable, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Copies rows (in the order of ``table.column_names``) into an event's table, binary."""
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        table.identifier, sql.SQL(", ").join(map(sql.Identifier, table.column_names))
+    )
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types(table.column_types)
+        for row in rows:
+            copy.write_row(row)
+
+
+def _insert_undecoded(driver: psycopg.Connection[Any], chain_id: int, logs: Sequence[UndecodedLog]) -> None:
+    with driver.cursor() as cursor:
+        cursor.executemany(
+            """
+            INSERT INTO gapless.undecoded_logs (event_id, chain_id, block_number, log_index, block_time, tx_hash,
+                tx_index, contract_address, topics, data, reason, has_row)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            ON CONFLICT (event_id, chain_id, block_number, log_index)
+            DO UPDATE SET reason = excluded.reason, has_row = excluded.has_row
+            """,
+            [
+                (
+                    log.event_id, chain_id, log.block_number, log.log_index, log.block_time, log.tx_hash, log.tx_index,
+                    log.contract_address, log.topics, log.data, log.reason, log.has_row,
+                )
+                for log in logs
+            ],
+        )  # fmt: skip
+
+
+def _insert_births(driver: psycopg.Connection[Any], chain_id: int, births: Sequence[Birth]) -> None:
+    with driver.cursor() as cursor:
+        cursor.executemany(
+            """
+            INSERT INTO gapless.children AS known
+                (chain_id, contract_id, address, block_number, log_index, factory_address)
+            VALUES (%s, %s, %s, %s, %s, %s)
+            ON CONFLICT (chain_id, contract_id, address) DO UPDATE
+            SET block_number = excluded.block_number, log_index = excluded.log_index,
+                factory_address = excluded.factory_address
+            WHERE (excluded.block_number, excluded.log_index) < (known.block_number, known.log_index)
+            """,
+            [
+                (chain_id, b.contract_id, bytes.fromhex(b.address[2:]), b.block_number, b.log_index,
+                 bytes.fromhex(b.factory_address[2:]))
+                for b in sorted(births, key=lambda b: (b.contract_id, b.address))
+            ],
+        )  # fmt: skip
+
+
+def insert_blocks(connection: Connection, chain_id: int, blocks: Sequence[Block]) -> None:
+    """Keeps blocks, in ascending order (so that two workers never wait for each other in a circle)."""
+    foreign = connection.execute(
+        sa.text("""
+            WITH given AS (
+                SELECT * FROM unnest(CAST(:numbers AS bigint[]), CAST(:hashes AS bytea[]), CAST(:parents AS bytea[]),
+                                     CAST(:times AS timestamptz[])) AS g (number, hash, parent_hash, time)
+            ), kept AS (
+                INSERT INTO gapless.blocks (chain_id, number, hash, parent_hash, time)
+                SELECT :chain_id, number, hash, parent_hash, time FROM given ORDER BY number
+                ON CONFLICT (chain_id, number) DO NOTHING
+            )
+            SELECT g.number, g.hash AS given, b.hash AS stored
+            FROM given g JOIN gapless.blocks b ON b.chain_id = :chain_id AND b.number = g.number
+            WHERE b.hash <> g.hash ORDER BY g.number LIMIT 1
+        """),
+        {
+            "chain_id": chain_id,
+            "numbers": [block.number for block in blocks],
+            "hashes": [block.hash for block in blocks],
+            "parents": [block.parent_hash for block in blocks],
+            "times": [datetime.fromtimestamp(block.time, UTC) for block in blocks],
+        },
+    ).one_or_none()
+    if foreign is not None:
+        raise ForeignBlockError(
+            f"block {foreign.number} of chain {chain_id} is 0x{bytes(foreign.given).hex()} at the node, but "
+            f"0x{bytes(foreign.stored).hex()} is stored",
+            hint="either the node serves another chain, or a finalized block was reorganised. Nothing was written. "
+            "Compare with a second provider, then: gapless audit --against URL, and gapless repair",
+        )
+
+
+def cover(connection: Connection, added: dict[int, RangeSet]) -> None:
+    """Adds ranges to the coverage of sources; rows are locked in the order of their ids."""
+    parameters = [
+        {"id": source_id, "range": multirange.to_sql(ranges)} for source_id, ranges in sorted(added.items()) if ranges
+    ]
+    if parameters:
+        connection.execute(
+            sa.text("UPDATE gapless.sources SET coverage = coverage + CAST(:range AS int8multirange) WHERE id = :id"),
+            parameters,
+        )
+
+
+def uncover_above(connection: Connection, chain_id: int, common: int) -> None:
+    """Takes all blocks above one from the coverage of every source of a chain, the retired ones too."""
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.sources s
+            SET coverage = coverage - int8multirange(int8range(:above, NULL)),
+                verified = verified - int8multirange(int8range(:above, NULL))
+            FROM (SELECT id FROM gapless.sources
+                  WHERE chain_id = :chain_id AND coverage && int8multirange(int8range(:above, NULL))
+                  ORDER BY id FOR NO KEY UPDATE) locked
+            WHERE s.id = locked.id
+        """),
+        {"chain_id": chain_id, "above": common + 1},
+    )
+
+
+def bump_versions(connection: Connection, event_ids: Iterable[int], *, rewritten: bool) -> None:
+    """Makes cached answers about events stale: all of them, or only those that the head can change.
+
+    Args:
+        connection: the writing transaction.
+        event_ids: the events whose rows or coverage changed.
+        rewritten: whether answers about finalized ranges may have changed too.
+    """
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.events e SET version = version + 1, rewrite_version = rewrite_version + :rewritten
+            FROM (SELECT id FROM gapless.events WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
+            WHERE e.id = locked.id
+        """),
+        {"ids": sorted(set(event_ids)), "rewritten": int(rewritten)},
+    )
+
+
+def jsonb(value: Any) -> Any:
+    """Wraps a value for a jsonb parameter; None stays SQL's null."""
+    return None if value is None else Jsonb(value)

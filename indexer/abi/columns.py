@@ -1,0 +1,219 @@
+"""Columns: how an argument of an event, or an output of a function, is kept in Postgres and shown by the API.
+
+A pure description, light to import: the store makes tables of it and keeps it in the catalog
+(``gapless.events.columns``), the API reads it there. The decoder gives values in the same order and of the same types.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from indexer.abi.names import FIXED_COLUMNS, argument_names, column_name
+from indexer.abi.types import Array, Elementary, Parameter, Tuple, Type
+
+NUMBER_BITS = 48
+"""Integers of wider types are strings in JSON: a JavaScript number holds 53 bits exactly."""
+
+SERIES_COLUMNS = (*(c for c in FIXED_COLUMNS if c not in ("tx_hash", "tx_index", "log_index")), "failures")
+"""The columns of every table of a snapshot series that are not outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A component of a tuple inside a jsonb column.
+
+    Attributes:
+        name: its key in the object.
+        abi_type: its canonical type.
+        components: its own components, where it is a tuple or holds tuples.
+    """
+
+    name: str
+    abi_type: str
+    components: "tuple[Component, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One argument's column.
+
+    Attributes:
+        name: in Postgres, unique in its table.
+        argument: in the API, unique in its event: the ABI's name, ``arg0`` where that is empty.
+        abi_type: canonical type, such as ``uint256`` or ``(address,uint256)[]``.
+        pg_type: ``numeric(78,0)``, ``bytea[]``...
+        indexed: whether it is a topic of the log.
+        hashed: whether it is only the value's hash (an indexed argument that does not fit into a topic).
+        json: how the API renders it: hex, integer (a number), string_integer, string_decimal, bool, text; each with []
+            for an array of them; or json: as it is stored.
+        comment: for a person in psql.
+        components: what the tuples of a jsonb column consist of.
+    """
+
+    name: str
+    argument: str
+    abi_type: str
+    pg_type: str
+    indexed: bool
+    hashed: bool
+    json: str
+    comment: str
+    components: tuple[Component, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object, for the catalog."""
+        fields = {f: getattr(self, f) for f in self.__dataclass_fields__}
+        return {**fields, "components": [_component_to_json(c) for c in self.components]}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Column":
+        """The column that :meth:`to_json` wrote."""
+        components = tuple(_component_from_json(c) for c in document.get("components", ()))
+        return cls(**{**document, "components": components})
+
+
+class HasInputs(Protocol):
+    """An event, as far as its columns are concerned (:class:`indexer.abi.model.Event`)."""
+
+    @property
+    def inputs(self) -> tuple[Parameter, ...]:
+        """Its arguments, in order."""
+
+
+class HasOutputs(Protocol):
+    """A function, as far as its columns are concerned (:class:`indexer.abi.model.Function`)."""
+
+    @property
+    def name(self) -> str:
+        """As in the ABI."""
+
+    @property
+    def outputs(self) -> tuple[Parameter, ...]:
+        """What it returns, in order."""
+
+
+def event_columns(event: HasInputs, kept: Sequence[str] = ()) -> tuple[Column, ...]:
+    """The columns of an event's arguments, in the ABI's order.
+
+    Args:
+        event: the event.
+        kept: column names chosen before, by position: they never change.
+    """
+    return _columns(event.inputs, argument_names(p.name for p in event.inputs), set(FIXED_COLUMNS), kept)
+
+
+def output_columns(function: HasOutputs, kept: Sequence[str] = (), taken: Collection[str] = ()) -> tuple[Column, ...]:
+    """The columns of a function's outputs. A single output is named like its function: ``totalSupply``.
+
+    Args:
+        function: the function.
+        kept: column names chosen before, by position: they never change.
+        taken: columns of the other functions in the same series.
+    """
+    if len(function.outputs) == 1:
+        names: tuple[str, ...] = (function.name,)
+    else:
+        names = argument_names(p.name for p in function.outputs)
+    plain = [replace(p, indexed=False) for p in function.outputs]
+    return _columns(plain, names, {*SERIES_COLUMNS, *taken}, kept)
+
+
+def _columns(
+    parameters: Sequence[Parameter], arguments: Sequence[str], taken: set[str], kept: Sequence[str]
+) -> tuple[Column, ...]:
+    taken |= set(kept)
+    columns = []
+    for position, (parameter, argument) in enumerate(zip(parameters, arguments, strict=True)):
+        if position < len(kept):
+            name = kept[position]
+        else:
+            name = column_name(argument, position, parameter.type.canonical, taken)
+            taken.add(name)
+        columns.append(_column(name, argument, parameter))
+    return tuple(columns)
+
+
+def _column(name: str, argument: str, parameter: Parameter) -> Column:
+    pg_type, json = ("bytea", "hex") if parameter.is_hashed else storage(parameter.type)
+    comment = f"{described(parameter.type)} {argument}"
+    if parameter.is_hashed:
+        comment += ", indexed: the keccak-256 hash of the value"
+    elif parameter.indexed:
+        comment += ", indexed"
+    return Column(
+        name=name,
+        argument=argument,
+        abi_type=parameter.type.canonical,
+        pg_type=pg_type,
+        indexed=parameter.indexed,
+        hashed=parameter.is_hashed,
+        json=json,
+        comment=comment,
+        components=() if parameter.is_hashed else _components(parameter.type),
+    )
+
+
+def storage(of: Type) -> tuple[str, str]:
+    """The Postgres type of a value and how the API renders it."""
+    match of:
+        case Elementary():
+            return _elementary_storage(of)
+        case Array(item=Elementary() as item):
+            pg_type, json = _elementary_storage(item)
+            return f"{pg_type}[]", f"{json}[]"
+        case _:
+            # A ragged array of arrays is no Postgres array, and a tuple is no scalar.
+            return "jsonb", "json"
+
+
+def _elementary_storage(of: Elementary) -> tuple[str, str]:
+    match of.kind:
+        case "uint" | "int":
+            return _integer_type(of), "integer" if of.size <= NUMBER_BITS else "string_integer"
+        case "ufixed" | "fixed":
+            digits = len(str(2 ** (of.size - (of.kind == "fixed"))))
+            return f"numeric({max(digits, of.places)},{of.places})", "string_decimal"
+        case "bool":
+            return "boolean", "bool"
+        case "string":
+            return "text", "text"
+        case "address" | "bytesN" | "bytes" | "function":
+            return "bytea", "hex"
+
+
+def _integer_type(of: Elementary) -> str:
+    """The smallest type that holds every value: Postgres has signed ones only."""
+    bits = of.size + (of.kind == "uint")
+    return "smallint" if bits <= 16 else "integer" if bits <= 32 else "bigint" if bits <= 64 else "numeric(78,0)"
+
+
+def described(of: Type) -> str:
+    """The type for a person: as in a signature, but with the components' names."""
+    match of:
+        case Array():
+            return f"{described(of.item)}[{'' if of.length is None else of.length}]"
+        case Tuple():
+            return f"({', '.join(f'{described(c.type)} {c.name}'.rstrip() for c in of.components)})"
+        case Elementary():
+            return of.canonical
+
+
+def _components(of: Type) -> tuple[Component, ...]:
+    while isinstance(of, Array):
+        of = of.item
+    if not isinstance(of, Tuple):
+        return ()
+    names = argument_names(c.name for c in of.components)
+    return tuple(
+        Component(name, c.type.canonical, _components(c.type)) for name, c in zip(names, of.components, strict=True)
+    )
+
+
+def _component_to_json(component: Component) -> dict[str, Any]:
+    nested = [_component_to_json(c) for c in component.components]
+    return {"name": component.name, "abi_type": component.abi_type, "components": nested}
+
+
+def _component_from_json(document: Mapping[str, Any]) -> Component:
+    nested = tuple(_component_from_json(c) for c in document.get("components", ()))
+    return Component(document["name"], document["abi_type"], nested)

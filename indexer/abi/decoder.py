@@ -10,9 +10,18 @@ from typing import Any, TypeAlias
 from indexer.abi.codegen import Generator, Head, is_json, named
 from indexer.abi.model import Event, Function
 from indexer.abi.runtime import WORK_FACTOR, UndecodableLog
+from indexer.abi.topics import topic_value
 from indexer.abi.types import Parameter, heads_size
 
-__all__ = ["DataDecoder", "Decoder", "UndecodableLog", "compile_decoder", "compile_outputs", "compile_values"]
+__all__ = [
+    "DataDecoder",
+    "Decoder",
+    "UndecodableLog",
+    "compile_decoder",
+    "compile_outputs",
+    "compile_values",
+    "topic_value",
+]
 
 Values: TypeAlias = tuple[Any, ...]
 

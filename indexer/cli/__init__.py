@@ -1,0 +1,68 @@
+"""The operator's commands: the console script ``gapless``.
+
+Each command is a function in a module of its own. Such a module is imported for ``--help`` too, so it imports what is
+heavy (web3 costs 1.3 s) inside its function.
+"""
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from indexer import __version__
+from indexer.cli.check import check
+from indexer.errors import GaplessError
+from indexer.redact import redact
+
+app = typer.Typer(
+    name="gapless",
+    help="An EVM indexer with a read API that can prove its history is complete.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # it would print local variables, and with them URLs
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gapless {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(check)
+
+
+def main() -> None:
+    """Run the command line.
+
+    A foreseen error (:class:`GaplessError`) is printed without a traceback, and its ``exit_status`` is the process's.
+    Any other exception is a defect: its traceback is printed, redacted, and the status is 70 (EX_SOFTWARE of
+    sysexits.h).
+    """
+    try:
+        app()
+    except GaplessError as error:
+        print_error(error)
+        sys.exit(error.exit_status)
+    except Exception:  # noqa: BLE001 - the last place to keep a URL from the terminal
+        typer.echo(redact(traceback.format_exc()), err=True)
+        typer.echo("This is a defect of gapless; please report it with the text above.", err=True)
+        sys.exit(70)
+
+
+def print_error(error: GaplessError) -> None:
+    """Print an error and its hint to standard error, redacted."""
+    typer.echo(redact(f"Error: {error}"), err=True)
+    if error.hint:
+        typer.echo(redact(error.hint), err=True)

@@ -1,0 +1,158 @@
+"""Structured logging with Python's ``logging``: lines to read on a terminal, one JSON object a line elsewhere.
+
+A record's fields are whatever stands in ``extra``::
+
+    log = logging.getLogger(__name__)
+    log.info("chunk written", extra={"chain": "ethereum", "range": (100, 199), "rows": 42})
+
+and :func:`bind` makes a logger that adds the same fields to every record. Whatever leaves here, message, fields or
+traceback, is redacted: of a URL only scheme and host are shown.
+"""
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Mapping, MutableMapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal, TextIO
+
+from indexer.redact import redact
+
+Format = Literal["auto", "text", "json"]
+
+# What every LogRecord has; all else on a record is a field.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# They log each request, with its path, at DEBUG or INFO; ours says the same without the key.
+_NOISY = ("urllib3", "web3", "apscheduler", "alembic", "asyncio", "multicall")
+
+
+class BoundLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger that adds fields to every record; those of a call's own ``extra`` come on top."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Merge the fields."""
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+def bind(logger: logging.Logger | BoundLogger, **fields: object) -> BoundLogger:
+    """Return the logger with fields (``chain``, ``range``, ``request_id``) that every record of it will have."""
+    if isinstance(logger, BoundLogger):
+        return BoundLogger(logger.logger, {**(logger.extra or {}), **fields})
+    return BoundLogger(logger, fields)
+
+
+def configure(level: str = "INFO", form: Format = "auto", stream: TextIO | None = None) -> None:
+    """Send all logs of the process to one stream, and uncaught exceptions (threads' too) into the log.
+
+    Args:
+        level: the lowest level that is shown.
+        form: ``text``, ``json``, or ``auto``: text if the stream is a terminal.
+        stream: where to; left out: standard error.
+    """
+    stream = stream or sys.stderr
+    text = form == "text" or (form == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter(color=stream.isatty()) if text else JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+
+
+class TextFormatter(logging.Formatter):
+    """``12:00:01 INFO    sync.backfill  chunk written  chain=ethereum range=100-199``."""
+
+    _COLORS: Mapping[int, str] = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
+
+    def __init__(self, *, color: bool = False) -> None:
+        super().__init__()
+        self._color = color
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line, followed by its traceback if it has one."""
+        time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        name = record.name.removeprefix("indexer.")
+        fields = "".join(f" {key}={_plain(value)}" for key, value in fields_of(record).items())
+        line = f"{time} {record.levelname:<7} {name}  {record.getMessage()}" + (f" {fields}" if fields else "")
+        if trace := self._trace(record):
+            line += f"\n{trace}"
+        line = redact(line)
+        color = self._COLORS.get(record.levelno) if self._color else None
+        return f"{color}{line}\x1b[0m" if color else line
+
+    def _trace(self, record: logging.LogRecord) -> str:
+        return self.formatException(record.exc_info) if record.exc_info else ""
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, the fields, and the traceback as ``exception``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as JSON."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        document: dict[str, object] = {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        # A field may not hide what every record has.
+        document.update((f"{key}_" if key in document else key, value) for key, value in fields_of(record).items())
+        if record.exc_info:
+            document["exception"] = self.formatException(record.exc_info)
+        return json.dumps(_redacted(document), ensure_ascii=False, default=str)
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, object]:
+    """Return the fields that were given to a record."""
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _plain(value: object) -> str:
+    """Return a field's value for a line; a pair of numbers is a block range."""
+    match value:
+        case (int() as first, int() as last):
+            return f"{first}-{last}"
+        case bytes():
+            return f"0x{value.hex()}"
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if not text or any(c.isspace() for c in text) else text
+
+
+def _redacted(value: object) -> object:
+    # Before JSON escapes it: behind a backslash a URL would seem to end.
+    match value:
+        case str():
+            return redact(value)
+        case bytes():
+            return f"0x{value.hex()}"
+        case bool() | int() | float() | None:
+            return value
+        case Mapping():
+            return {str(key): _redacted(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_redacted(item) for item in value]
+    return redact(str(value))
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    logging.getLogger("indexer").critical("uncaught exception: this is a defect", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is None or issubclass(args.exc_type, SystemExit):
+        return
+    name = args.thread.name if args.thread else "unknown"
+    logging.getLogger("indexer").critical(
+        "uncaught exception in a thread: this is a defect",
+        extra={"thread_name": name},
+        exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
+    )

@@ -1,0 +1,120 @@
+"""``[chains.NAME]``: networks, their endpoints and their finality."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from indexer.manifest.document import ChainPart, EndpointPart, FinalityPart
+from indexer.manifest.locate import KeyPath
+from indexer.manifest.model import Chain, Endpoint, Finality
+from indexer.manifest.report import Report
+from indexer.manifest.values import UnsetVariableError, interpolate
+from indexer.redact import SecretUrl
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+_RPC = 'a list of URLs ("${RPC_URL}") or of tables { url = "${RPC_URL}", priority, requests_per_second, archive }'
+
+
+def read_chains(raw: Mapping[str, Any], environ: Mapping[str, str], report: Report) -> dict[str, Chain]:
+    """Read all chains; those with a mistake are there too, as far as they can be read, so that contracts find them."""
+    chains: dict[str, Chain] = {}
+    by_id: dict[int, str] = {}
+    for name, table in raw.items():
+        path: KeyPath = ("chains", name)
+        if not _NAME.fullmatch(name):
+            report.add(path, "a chain's name starts with a letter and has only letters, digits, - and _, at most 63")
+        part = ChainPart.read(table, path, report)
+        if part.required("id", path, report, "the EIP-155 chain id, such as 1 for Ethereum") and part.id is not None:
+            if part.id in by_id:
+                report.add((*path, "id"), f"chain {by_id[part.id]} has this id already", part.id)
+            by_id.setdefault(part.id, name)
+        chains[name] = Chain(
+            name=name,
+            chain_id=part.id or 0,
+            endpoints=_read_endpoints(part, path, environ, report),
+            poll_interval=part.poll_interval,
+            finality=_read_finality(part.finality, (*path, "finality"), report),
+            bloom_checks=part.bloom_checks,
+        )
+    return chains
+
+
+def _read_endpoints(part: ChainPart, path: KeyPath, environ: Mapping[str, str], report: Report) -> tuple[Endpoint, ...]:
+    if not part.required("rpc", path, report, _RPC) or part.rpc is None:
+        return ()
+    if not part.rpc:
+        report.add((*path, "rpc"), f"no endpoint: expected {_RPC}")
+    endpoints: list[Endpoint] = []
+    for number, item in enumerate(part.rpc):
+        here: KeyPath = (*path, "rpc", number)
+        if isinstance(item, str):
+            table, at = EndpointPart(url=item), here
+        elif isinstance(item, dict):
+            table, at = EndpointPart.read(item, here, report), (*here, "url")
+            if not table.required("url", here, report, 'such as "${RPC_URL}"'):
+                continue
+        else:
+            report.add(here, f"expected {_RPC}")
+            continue
+        url = _read_url(table.url or "", at, environ, report)
+        if url is None:
+            continue
+        if any(endpoint.url == url for endpoint in endpoints):
+            report.add(at, "this endpoint is in the list already")
+            continue
+        endpoints.append(Endpoint(url, table.priority, table.requests_per_second, table.archive))
+    return tuple(endpoints)
+
+
+def _read_url(text: str, path: KeyPath, environ: Mapping[str, str], report: Report) -> SecretUrl | None:
+    """Read a URL. Nothing of it is shown but variables' names: it may be a key, also where it is no URL at all."""
+    try:
+        url = interpolate(text, environ)
+    except UnsetVariableError as error:
+        report.add(path, str(error), text if text.startswith("${") and text.endswith("}") else "***")
+        return None
+    except ValueError as error:
+        report.add(path, str(error))
+        return None
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in ("http", "https"):
+        origin = " (the value of the environment variable)" if "${" in text else ""
+        report.add(path, f"not a URL{origin}: expected http://host or https://host, with what path and key it needs")
+        return None
+    if "${" not in text and (parts.path.strip("/") or parts.query or parts.username or parts.password):
+        report.add(
+            path,
+            "a URL with a path, query or user may hold a key, which does not belong in this file: "
+            'put it into an environment variable and write "${RPC_URL}"',
+            url,
+        )
+        return None
+    return SecretUrl(url)
+
+
+def _read_finality(value: object, path: KeyPath, report: Report) -> Finality:
+    match value:
+        case None | "finalized":
+            return Finality()
+        case bool():
+            pass
+        case int() if value >= 0:
+            return Finality("blocks", value)
+        case dict():
+            part = FinalityPart.read(value, path, report)
+            if part.blocks is not None and part.seconds is None:
+                return Finality("blocks", part.blocks)
+            if part.seconds is not None and part.blocks is None:
+                return Finality("seconds", part.seconds)
+            if part.refused("blocks", "seconds"):
+                return Finality()
+    report.add(
+        path, 'expected "finalized" (the node\'s tag), a depth in blocks, { blocks = N } or { seconds = N }', value
+    )
+    return Finality()

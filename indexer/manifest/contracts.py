@@ -1,0 +1,152 @@
+"""``[contracts.NAME]``: what a contract says. Where it lives is in ``places``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from indexer.abi.model import Abi, Event, load_abi
+from indexer.abi.names import schema_name, schema_problem
+from indexer.abi.types import AbiError
+from indexer.manifest.document import ContractPart
+from indexer.manifest.drafts import Draft, arguments, find_event, find_selected
+from indexer.manifest.locate import KeyPath
+from indexer.manifest.model import Chain, Contract, Include
+from indexer.manifest.places import Places
+from indexer.manifest.report import Report
+from indexer.problems import did_you_mean, listed
+
+_INCLUDES: tuple[Include, ...] = get_args(Include)
+
+
+def read_contracts(
+    raw: Mapping[str, Any], chains: Mapping[str, Chain], folder: Path, report: Report
+) -> dict[str, Contract]:
+    """Read all contracts. One without a readable ABI is left out, after its problem was reported."""
+    abis = _Abis(folder)
+    drafts = {name: _draft(name, table, abis, report) for name, table in raw.items()}
+    _refuse_shared_schemas(drafts, report)
+    places = Places(drafts, chains, report)
+    contracts: dict[str, Contract] = {}
+    for name, draft in drafts.items():
+        deployments = places.of(name)
+        if draft.abi is None:
+            continue
+        contracts[name] = Contract(
+            name=name,
+            schema_name="" if schema_problem(name) else schema_name(name),
+            abi_path=abis.path(draft.part.abi or ""),
+            abi=draft.abi,
+            events=draft.events,
+            deployments=deployments,
+            indexes=_read_indexes(draft, report),
+            include=_read_include(draft, report),
+        )
+    return contracts
+
+
+@dataclass
+class _Abis:
+    """The ABI files, each read once: many contracts may share one."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self._read: dict[Path, Abi | AbiError] = {}
+
+    def path(self, text: str) -> Path:
+        return self.folder / text
+
+    def load(self, text: str) -> Abi:
+        path = self.path(text)
+        if path not in self._read:
+            try:
+                abi = load_abi(path)
+                self._read[path] = (
+                    abi if abi.events or abi.functions else AbiError(f"{path}: has no event and no function")
+                )
+            except AbiError as error:
+                self._read[path] = error
+        found = self._read[path]
+        if isinstance(found, AbiError):
+            raise found
+        return found
+
+
+def _draft(name: str, table: object, abis: _Abis, report: Report) -> Draft:
+    path: KeyPath = ("contracts", name)
+    if problem := schema_problem(name):
+        report.add(path, problem)
+    part = ContractPart.read(table, path, report)
+    abi = None
+    if (
+        part.required("abi", path, report, "the path of a JSON file, seen from the manifest's folder")
+        and part.abi is not None
+    ):
+        try:
+            abi = abis.load(part.abi)
+        except AbiError as error:
+            for line in error.problems:
+                report.add((*path, "abi"), line)
+    return Draft(name, path, part, abi, _read_events(part, abi, path, report))
+
+
+def _refuse_shared_schemas(drafts: Mapping[str, Draft], report: Report) -> None:
+    owners: dict[str, str] = {}
+    for name, draft in drafts.items():
+        if schema_problem(name):
+            continue
+        schema = schema_name(name)
+        if schema in owners:
+            report.add(
+                draft.path, f"its tables would be in the schema {schema}, which is that of contract {owners[schema]}"
+            )
+        owners.setdefault(schema, name)
+
+
+def _read_events(part: ContractPart, abi: Abi | None, path: KeyPath, report: Report) -> tuple[Event, ...]:
+    """Return the selected events in the ABI's order: those named, or all where none is named."""
+    if abi is None:
+        return ()
+    if part.events is None:
+        return abi.events
+    chosen: list[Event] = []
+    for number, name in enumerate(part.events):
+        here: KeyPath = (*path, "events", number)
+        event = find_event(abi, name, here, report)
+        if event is None:
+            continue
+        if event in chosen:
+            report.add(here, "this event is in the list already", name)
+        chosen.append(event)
+    return tuple(event for event in abi.events if event in chosen)
+
+
+def _read_indexes(draft: Draft, report: Report) -> dict[str, tuple[str, ...]]:
+    indexes: dict[str, tuple[str, ...]] = {}
+    for name, wanted in (draft.part.indexes or {}).items():
+        path: KeyPath = (*draft.path, "indexes", name)
+        event = find_selected(draft, name, path, report)
+        if event is None or draft.abi is None:
+            continue
+        known = arguments(event)
+        for number, argument in enumerate(wanted):
+            if argument not in known:
+                report.add(
+                    (*path, number),
+                    f"{event.name} has no argument {argument}{did_you_mean(argument, known)} (it has: {listed(known)})",
+                )
+        extra = dict.fromkeys(argument for argument in wanted if argument in known and not known[argument].indexed)
+        indexes[draft.abi.api_name(event)] = tuple(extra)
+    return indexes
+
+
+def _read_include(draft: Draft, report: Report) -> frozenset[Include]:
+    chosen: set[Include] = set()
+    for number, name in enumerate(draft.part.include or ()):
+        match = next((known for known in _INCLUDES if known == name), None)
+        if match is None:
+            report.add((*draft.path, "include", number), f"expected one of {listed(_INCLUDES)}", name)
+        else:
+            chosen.add(match)
+    return frozenset(chosen)

@@ -1,0 +1,180 @@
+"""The manifest as it is written: one flat, frozen model for each table of ``indexer.toml``.
+
+A model here knows the keys and the plain types of its own table only. What the values mean, and how the tables fit
+together, is decided in ``chains``, ``contracts``, ``places`` and ``snapshots``. Every key is optional here, so that a table
+with a mistake in one key is still checked in its others; keys that must be there are asked for with :meth:`Part.required`.
+"""
+
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from indexer.manifest.locate import KeyPath
+from indexer.manifest.report import Report
+from indexer.problems import ABSENT, did_you_mean, listed, nearest
+
+# pydantic's name of a failed check -> what would have been right.
+_EXPECTED = {
+    "bool_type": "expected true or false",
+    "dict_type": "expected a table",
+    "float_type": "expected a number",
+    "int_type": "expected a whole number",
+    "list_type": "expected a list",
+    "string_type": "expected a string",
+}
+
+
+class Part(BaseModel):
+    """One table of the manifest."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    secret: ClassVar[frozenset[str]] = frozenset()
+    """Keys whose values are never shown."""
+
+    _refused: frozenset[str] = PrivateAttr(default=frozenset())
+    """Keys that were given with a mistake, among them the keys that a misspelt one was probably meant to be."""
+
+    @classmethod
+    def read(cls, raw: object, path: KeyPath, report: Report) -> Self:
+        """Read one table; what is wrong goes to the report, and the rest is read without it."""
+        if not isinstance(raw, dict):
+            report.add(path, "expected a table", raw if not cls.secret else ABSENT)
+            part = cls()
+            part._refused = frozenset(cls.model_fields)
+            return part
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        for detail in details:
+            cls._report(tuple(detail["loc"]), detail["type"], detail["msg"], detail["input"], path, report)
+        refused = {str(detail["loc"][0]) for detail in details}
+        part = cls.model_validate({key: value for key, value in raw.items() if key not in refused})
+        meant = {near for key in refused if (near := nearest(key, cls.model_fields)) is not None}
+        part._refused = frozenset(refused | meant)
+        return part
+
+    @classmethod
+    def _report(cls, where: KeyPath, kind: str, text: str, found: object, path: KeyPath, report: Report) -> None:
+        key = str(where[0])
+        if kind == "extra_forbidden":
+            # Its value stays unshown: a misspelt rpc is a secret too.
+            known = tuple(cls.model_fields)
+            report.add((*path, key), f"unknown key{did_you_mean(key, known)} (allowed: {listed(known)})")
+            return
+        message = _EXPECTED.get(kind) or text[:1].lower() + text[1:].removeprefix("nput ")
+        report.add((*path, *where), message, ABSENT if key in cls.secret else found)
+
+    def required(self, key: str, path: KeyPath, report: Report, meaning: str) -> bool:
+        """Tell whether a key was given; report it as missing, unless a mistake in it was reported already."""
+        if getattr(self, key) is not None:
+            return True
+        if not self.refused(key):
+            report.add(path, f"{key} is missing: {meaning}")
+        return False
+
+    def refused(self, *keys: str) -> bool:
+        """Tell whether one of the keys was given with a mistake, so that its absence here means nothing."""
+        return not self._refused.isdisjoint(keys)
+
+
+class ChainPart(Part):
+    """``[chains.NAME]``."""
+
+    secret = frozenset({"rpc"})
+
+    id: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    rpc: list[Any] | None = None
+    poll_interval: float | None = Field(default=None, gt=0, le=3600)
+    finality: Any = None
+    bloom_checks: bool = True
+
+
+class EndpointPart(Part):
+    """``{ url = "${X}", ... }`` in a chain's ``rpc``."""
+
+    secret = frozenset({"url"})
+
+    url: str | None = None
+    priority: int = Field(default=0, ge=0, le=1000)
+    requests_per_second: float | None = Field(default=None, gt=0)
+    archive: bool | None = None
+
+
+class FinalityPart(Part):
+    """``finality = { blocks = N }`` or ``{ seconds = N }``."""
+
+    blocks: int | None = Field(default=None, ge=0)
+    seconds: int | None = Field(default=None, ge=0)
+
+
+class ContractPart(Part):
+    """``[contracts.NAME]``."""
+
+    chain: str | None = None
+    chains: Any = None
+    abi: str | None = None
+    address: Any = None
+    factory: Any = None
+    start_block: Any = None
+    end_block: int | None = Field(default=None, ge=0, le=2**63 - 2)
+    events: list[str] | None = None
+    filters: dict[str, Any] | None = None
+    indexes: dict[str, list[str]] | None = None
+    include: list[str] | None = None
+
+
+class PlacePart(Part):
+    """``[contracts.NAME.chains.CHAIN]``: what is different on one chain."""
+
+    address: Any = None
+    factory: Any = None
+    start_block: Any = None
+    end_block: int | None = Field(default=None, ge=0, le=2**63 - 2)
+    filters: dict[str, Any] | None = None
+
+
+class FactoryPart(Part):
+    """``factory = { contract = ..., event = ..., argument = ... }``."""
+
+    contract: str | None = None
+    event: str | None = None
+    argument: str | None = None
+
+
+class SnapshotPart(Part):
+    """``[snapshots.NAME]``."""
+
+    contract: str | None = None
+    chains: list[str] | None = None
+    calls: list[Any] | None = None
+    every: str | None = None
+    start_block: int | None = Field(default=None, ge=0, le=2**63 - 2)
+    for_each: str | None = None
+
+
+class CallPart(Part):
+    """``{ call = "balanceOf(address)", args = [...] }`` in a snapshot's ``calls``."""
+
+    call: str | None = None
+    args: list[Any] | None = None
+    name: str | None = None
+
+
+class TrackingPart(Part):
+    """``[tokens]`` and ``[balances]``."""
+
+    enabled: bool = True
+    chains: list[str] | None = None
+    contracts: list[str] | None = None
+
+
+class ManifestPart(Part):
+    """The whole file."""
+
+    chains: dict[str, Any] | None = None
+    contracts: dict[str, Any] | None = None
+    snapshots: dict[str, Any] | None = None
+    tokens: Any = None
+    balances: Any = None

@@ -1,0 +1,224 @@
+"""The manifest as the program uses it: checked, complete, frozen.
+
+Every reference is resolved here: a contract has its parsed ABI, an event is an :class:`~indexer.abi.model.Event` and no
+name, an address is 20 bytes, an environment variable is its value.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from indexer.abi.model import Abi, Event, Function
+from indexer.redact import SecretUrl
+
+StartBlock = int | Literal["auto"]
+"""The first wanted block; "auto": where the contract was deployed, found by the indexer (for a factory's children:
+where the factory was deployed)."""
+
+Include = Literal["block", "transaction", "receipt"]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One JSON-RPC endpoint of a chain.
+
+    Attributes:
+        url: the URL with its key; its text and representation are redacted.
+        priority: endpoints of the lowest number are used first.
+        requests_per_second: a ceiling never to be exceeded, or None.
+        archive: whether it serves state and logs of any age; None: found out.
+    """
+
+    url: SecretUrl
+    priority: int = 0
+    requests_per_second: float | None = None
+    archive: bool | None = None
+
+
+@dataclass(frozen=True)
+class Finality:
+    """When a block of a chain can no longer be reorganised.
+
+    Attributes:
+        kind: ``tag``: the node's block tag ``finalized``; ``blocks``: so many below the head; ``seconds``: so much
+            older than the head.
+        amount: blocks or seconds; 0 for a tag.
+    """
+
+    kind: Literal["tag", "blocks", "seconds"] = "tag"
+    amount: int = 0
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One EVM network.
+
+    Attributes:
+        poll_interval: seconds between two looks at the head, or None: as the chain's own pace asks.
+    """
+
+    name: str
+    chain_id: int
+    endpoints: tuple[Endpoint, ...]
+    poll_interval: float | None = None
+    finality: Finality = Finality()
+    bloom_checks: bool = True
+
+
+@dataclass(frozen=True)
+class Factory:
+    """A rule that finds a contract's addresses: an argument of an event of another contract.
+
+    Attributes:
+        contract: the other contract's name.
+        event: its event.
+        argument: the address argument as written in the manifest: ``pair``, or ``key.currency0`` in a tuple.
+        path: the same as positions: of the argument in the event, then of each component in its tuple.
+    """
+
+    contract: str
+    event: Event
+    argument: str
+    path: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TopicFilter:
+    """One alternative of an event's filter; a log passes if it fits all arguments named.
+
+    Attributes:
+        arguments: argument name -> the values allowed, ready for JSON (hex lower-case, big integers as written).
+        topics: for each indexed argument of the event in order, the 32-byte topics allowed, or None: any.
+    """
+
+    arguments: Mapping[str, tuple[str | int | bool, ...]]
+    topics: tuple[tuple[bytes, ...] | None, ...]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Where a contract lives on one chain.
+
+    Attributes:
+        chain: the chain's name in the manifest.
+        kind: ``addresses``, ``factory`` or ``any``.
+        addresses: 20 bytes each, in order, for ``addresses``; else empty.
+        factories: the rules, for ``factory``; else empty.
+        start_block: the first wanted block.
+        end_block: the last wanted block (inclusive), or None: for ever.
+        filters: event's api name -> alternatives; an event that is not named is unfiltered.
+    """
+
+    chain: str
+    chain_id: int
+    kind: Literal["addresses", "factory", "any"]
+    addresses: tuple[bytes, ...]
+    factories: tuple[Factory, ...]
+    start_block: StartBlock
+    end_block: int | None
+    filters: Mapping[str, tuple[TopicFilter, ...]]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A name, an ABI, and where it lives.
+
+    Attributes:
+        schema_name: the Postgres schema of its tables.
+        abi_path: the file that the ABI came from.
+        events: the selected events, in the order of the ABI.
+        deployments: one a chain, in the order of the manifest's chains.
+        indexes: event's api name -> arguments (ABI names) that get an index besides the indexed ones.
+        include: what to keep besides the logs.
+    """
+
+    name: str
+    schema_name: str
+    abi_path: Path
+    abi: Abi
+    events: tuple[Event, ...]
+    deployments: tuple[Deployment, ...]
+    indexes: Mapping[str, tuple[str, ...]]
+    include: frozenset[Include]
+
+    def deployment(self, chain: str) -> Deployment | None:
+        """Return where it lives on a chain (by name), or None."""
+        return next((deployment for deployment in self.deployments if deployment.chain == chain), None)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a snapshot is taken.
+
+    Attributes:
+        kind: ``blocks``: at every block number divisible by ``amount``; ``seconds``: by the clock; ``cron``: UTC.
+        amount: blocks or seconds; 0 for cron.
+        cron: the five fields, for cron.
+        text: as written in the manifest.
+    """
+
+    kind: Literal["blocks", "seconds", "cron"]
+    amount: int
+    cron: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One view function that a snapshot reads.
+
+    Attributes:
+        function: the function of the contract's ABI.
+        args: one value for each input, ready for eth-abi (addresses and bytes as ``bytes``, integers as ``int``); a
+            string ``"$name"`` is a column of the snapshot's query.
+        name: what its output columns are called after, or None: the function's name.
+    """
+
+    function: Function
+    args: tuple[object, ...] = ()
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A series of reads taken on a schedule, each at one block.
+
+    Attributes:
+        name: also the name of its table, in the contract's schema.
+        contract: the contract's name.
+        chains: the chains' names.
+        start_block: take the past from this block on as well (needs an archive node), or None: from now on.
+        for_each: a SELECT; the calls are made once for each of its rows, with its columns as arguments.
+    """
+
+    name: str
+    contract: str
+    chains: tuple[str, ...]
+    calls: tuple[Call, ...]
+    every: Schedule
+    start_block: int | None = None
+    for_each: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that is to be indexed.
+
+    Attributes:
+        path: the file it came from.
+        chains: by name, in the order of the file; so are contracts and snapshots.
+        tokens: (contract name, chain name) whose addresses are read as tokens.
+        balances: (contract name, chain name) whose balances are kept.
+    """
+
+    path: Path
+    chains: Mapping[str, Chain]
+    contracts: Mapping[str, Contract]
+    snapshots: Mapping[str, Snapshot]
+    tokens: frozenset[tuple[str, str]]
+    balances: frozenset[tuple[str, str]]
+
+    def contracts_on(self, chain: str) -> tuple[Contract, ...]:
+        """Return the contracts that live on a chain (by name)."""
+        return tuple(contract for contract in self.contracts.values() if contract.deployment(chain))

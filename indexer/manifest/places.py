@@ -1,0 +1,242 @@
+"""Where each contract lives: chains, addresses, factories, first and last block."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from indexer.abi.model import Event
+from indexer.abi.names import argument_names
+from indexer.abi.types import Elementary, Parameter, Tuple
+from indexer.manifest.document import ContractPart, FactoryPart, PlacePart
+from indexer.manifest.drafts import Draft, find_selected
+from indexer.manifest.filters import read_filters
+from indexer.manifest.locate import KeyPath
+from indexer.manifest.model import Chain, Deployment, Factory, StartBlock
+from indexer.manifest.report import Report
+from indexer.manifest.values import parse_address
+from indexer.problems import did_you_mean, listed
+
+_WHERE = 'an address, a list of addresses, or "any"'
+_LAST_BLOCK = 2**63 - 2  # a bigint, and the end of a half-open range above it still is one
+
+
+class Places:
+    """Resolves the deployments of contracts; a factory's before those of its children."""
+
+    def __init__(self, drafts: Mapping[str, Draft], chains: Mapping[str, Chain], report: Report) -> None:
+        self._drafts = drafts
+        self._chains = chains
+        self._report = report
+        self._known: dict[str, tuple[Deployment, ...]] = {}
+        self._open: list[str] = []
+
+    def of(self, name: str) -> tuple[Deployment, ...]:
+        """Return a contract's deployments, in the order of the manifest's chains."""
+        if name not in self._known:
+            self._open.append(name)
+            try:
+                self._known[name] = self._resolve(self._drafts[name])
+            finally:
+                self._open.pop()
+        return self._known[name]
+
+    def _resolve(self, draft: Draft) -> tuple[Deployment, ...]:
+        places = self._places(draft)
+        found = {
+            chain: self._deployment(draft, self._chains[chain], part, path) for chain, (part, path) in places.items()
+        }
+        return tuple(deployment for chain in self._chains if (deployment := found.get(chain)) is not None)
+
+    def _places(self, draft: Draft) -> dict[str, tuple[PlacePart, KeyPath]]:
+        """Return the contract's chains, each with what the manifest says about that chain alone."""
+        part, path = draft.part, draft.path
+        if part.chain is not None and part.chains is not None:
+            self._report.add((*path, "chain"), "write either chain or chains")
+        if part.chain is not None:
+            known = self._is_chain(part.chain, (*path, "chain"))
+            return {part.chain: (PlacePart(), path)} if known else {}
+        match part.chains:
+            case None:
+                return {} if part.refused("chain", "chains") else self._implied_chains(draft)
+            case [_, *_] as names if all(isinstance(name, str) for name in names):
+                unique = dict.fromkeys(names)
+                if len(unique) < len(names):
+                    self._report.add((*path, "chains"), "a chain is in the list twice", names)
+                checked = [name for at, name in enumerate(names) if self._is_chain(name, (*path, "chains", at))]
+                return {name: (PlacePart(), path) for name in checked}
+            case dict() as tables if tables:
+                places = {}
+                for name, table in tables.items():
+                    here: KeyPath = (*path, "chains", name)
+                    if self._is_chain(name, here):
+                        places[name] = (PlacePart.read(table, here, self._report), here)
+                return places
+        self._report.add((*path, "chains"), "expected a list of chain names, or a table for each chain", part.chains)
+        return {}
+
+    def _implied_chains(self, draft: Draft) -> dict[str, tuple[PlacePart, KeyPath]]:
+        """Return the chains of a contract that names none: the only one, or those of its factories."""
+        names = list(self._chains)
+        if len(names) > 1:
+            names = []
+            for rule in draft.part.factory if isinstance(draft.part.factory, list) else [draft.part.factory]:
+                factory = rule.get("contract") if isinstance(rule, dict) else None
+                if isinstance(factory, str) and factory in self._drafts and factory not in self._open:
+                    names.extend(deployment.chain for deployment in self.of(factory))
+            if not names and draft.part.factory is None:
+                self._report.add(draft.path, f"chain is missing: one or more of {listed(self._chains)}")
+        return {name: (PlacePart(), draft.path) for name in names}
+
+    def _is_chain(self, name: str, path: KeyPath) -> bool:
+        if name in self._chains:
+            return True
+        near = did_you_mean(name, self._chains)
+        self._report.add(path, f"there is no chain {name}{near} (there is: {listed(self._chains)})")
+        return False
+
+    def _deployment(self, draft: Draft, chain: Chain, own: PlacePart, path: KeyPath) -> Deployment | None:
+        # What is said of one chain stands above what is said of all; an address there replaces a factory here as well.
+        place: PlacePart | ContractPart = own if own.address is not None or own.factory is not None else draft.part
+        where = path if place is own else draft.path
+        kind: Literal["addresses", "factory", "any"] = "addresses"
+        addresses: tuple[bytes, ...] = ()
+        factories: tuple[Factory, ...] = ()
+        if place.address is not None and place.factory is not None:
+            self._report.add(where, "write either address or factory")
+        elif place.factory is not None:
+            kind, factories = "factory", self._read_factories(place.factory, chain, (*where, "factory"))
+        elif place.address == "any":
+            kind = "any"
+            self._refuse_anonymous(draft)
+        elif place.address is not None:
+            addresses = self._read_addresses(place.address, (*where, "address"))
+        elif not own.refused("address", "factory") and not draft.part.refused("address", "factory"):
+            self._report.add(where, f"address is missing: {_WHERE}; or a factory")
+        start = self._read_start(draft, own, path, kind, self._inherited_start(factories, chain))
+        end = own.end_block if own.end_block is not None else draft.part.end_block
+        if end is not None and isinstance(start, int) and start > end:
+            at = path if own.end_block is not None or own.start_block is not None else draft.path
+            self._report.add((*at, "start_block"), f"starts after its end: start_block {start}, end_block {end}")
+        filters, filters_path = (own.filters, path) if own.filters is not None else (draft.part.filters, draft.path)
+        return Deployment(
+            chain=chain.name,
+            chain_id=chain.chain_id,
+            kind=kind,
+            addresses=addresses,
+            factories=factories,
+            start_block=start,
+            end_block=end,
+            filters=read_filters(filters or {}, draft, (*filters_path, "filters"), self._report),
+        )
+
+    def _read_addresses(self, value: object, path: KeyPath) -> tuple[bytes, ...]:
+        items: list[tuple[object, KeyPath]] = [(value, path)]
+        if isinstance(value, list):
+            items = [(item, (*path, at)) for at, item in enumerate(value)]
+        if not items:
+            self._report.add(path, f"the list is empty: expected {_WHERE}")
+        addresses: list[bytes] = []
+        for item, here in items:
+            try:
+                address = parse_address(item)
+            except ValueError as error:
+                self._report.add(here, str(error), item)
+                continue
+            if address in addresses:
+                self._report.add(here, "this address is in the list already", item)
+            addresses.append(address)
+        return tuple(addresses)
+
+    def _refuse_anonymous(self, draft: Draft) -> None:
+        """An anonymous event has no topic to ask for: at any address, that would be every log of the chain."""
+        for event in draft.events:
+            if event.anonymous:
+                self._report.add(
+                    (*draft.path, "events"),
+                    f'the anonymous event {event.name} has no topic to find it by: with address = "any", list other events',
+                )
+
+    def _read_start(self, draft: Draft, own: PlacePart, path: KeyPath, kind: str, inherited: StartBlock) -> StartBlock:
+        value, where = (own.start_block, path) if own.start_block is not None else (draft.part.start_block, draft.path)
+        match value:
+            case None:
+                return inherited
+            case "auto" if kind == "any":
+                self._report.add(
+                    (*where, "start_block"), '"auto" finds where an address was deployed: there is none here'
+                )
+                return 0
+            case "auto":
+                return inherited if kind == "factory" else "auto"
+            case bool():
+                pass
+            case int() if 0 <= value <= _LAST_BLOCK:
+                return value
+        self._report.add((*where, "start_block"), 'expected a block number or "auto"', value)
+        return 0
+
+    def _inherited_start(self, factories: tuple[Factory, ...], chain: Chain) -> StartBlock:
+        """Return the block before which no child can exist: the earliest start of its factories."""
+        starts = [
+            place.start_block for rule in factories for place in self.of(rule.contract) if place.chain == chain.name
+        ]
+        numbers = [start for start in starts if start != "auto"]
+        return "auto" if len(numbers) < len(starts) else min(numbers, default=0)
+
+    def _read_factories(self, value: object, chain: Chain, path: KeyPath) -> tuple[Factory, ...]:
+        rules: list[tuple[Any, KeyPath]] = [(value, path)]
+        if isinstance(value, list):
+            rules = [(rule, (*path, at)) for at, rule in enumerate(value)]
+        if not rules:
+            self._report.add(path, "the list is empty: expected { contract, event, argument }")
+        found = [self._read_factory(rule, chain, here) for rule, here in rules]
+        return tuple(dict.fromkeys(factory for factory in found if factory is not None))
+
+    def _read_factory(self, rule: object, chain: Chain, path: KeyPath) -> Factory | None:
+        part = FactoryPart.read(rule, path, self._report)
+        complete = [
+            part.required("contract", path, self._report, "the factory's name in this manifest"),
+            part.required("event", path, self._report, "the event that announces a child"),
+            part.required("argument", path, self._report, "its argument that is the child's address"),
+        ]
+        if not all(complete) or part.contract is None or part.event is None or part.argument is None:
+            return None
+        draft = self._drafts.get(part.contract)
+        if draft is None:
+            near = did_you_mean(part.contract, self._drafts)
+            self._report.add((*path, "contract"), f"there is no contract {part.contract}{near}")
+            return None
+        if part.contract in self._open:
+            circle = " -> ".join([*self._open[self._open.index(part.contract) :], part.contract])
+            self._report.add((*path, "contract"), f"factories in a circle: {circle}")
+            return None
+        if not any(deployment.chain == chain.name for deployment in self.of(part.contract)):
+            self._report.add((*path, "contract"), f"{part.contract} is not on chain {chain.name}")
+            return None
+        event = find_selected(draft, part.event, (*path, "event"), self._report)
+        if event is None:
+            return None
+        positions = self._find_argument(event, part.argument, (*path, "argument"))
+        return None if positions is None else Factory(part.contract, event, part.argument, positions)
+
+    def _find_argument(self, event: Event, argument: str, path: KeyPath) -> tuple[int, ...] | None:
+        """Return the positions that lead to an address argument, ``key.currency0`` into a tuple."""
+        parameters: tuple[Parameter, ...] = event.inputs
+        positions: list[int] = []
+        for name in argument.split("."):
+            names = argument_names(parameter.name for parameter in parameters)
+            if name not in names:
+                near = did_you_mean(name, names)
+                self._report.add(path, f"{event.name} has no argument {argument}{near} (there is: {listed(names)})")
+                return None
+            positions.append(names.index(name))
+            parameter = parameters[positions[-1]]
+            if parameter.is_hashed:
+                self._report.add(
+                    path, f"{name} of {event.name} is indexed and a {parameter.type.canonical}: logs hold its hash only"
+                )
+                return None
+            parameters = parameter.type.components if isinstance(parameter.type, Tuple) else ()
+        if not isinstance(parameter.type, Elementary) or parameter.type.kind != "address":
+            self._report.add(path, f"{argument} of {event.name} is no address: it is {parameter.type.canonical}")
+            return None
+        return tuple(positions)

@@ -1,0 +1,97 @@
+"""What may be shown of a URL: its scheme and its host.
+
+Endpoint URLs carry keys (in the path, the query, or as a user and password), and the URLs of Postgres and Redis carry
+passwords. Everything that leaves the program for a person's eyes passes through here: log lines, errors, tracebacks.
+"""
+
+import re
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+_SCHEMES = r"(?:https?|wss?|postgres(?:ql)?(?:\+\w+)?|rediss?|unix|tcp)"
+_URL = re.compile(rf"\b({_SCHEMES})://([^\s\"'<>`|]*)", re.IGNORECASE)
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+# A URL's end in running text is not part of it: "see https://host/path." or "(https://host/path)".
+_TRAILING = ".,;:!)]}\\"
+
+# Where other libraries take a URL apart before they print it, the key stands alone.
+_FOREIGN = (
+    (re.compile(r"(with url: )\S+"), r"\1/***"),  # urllib3.exceptions.MaxRetryError
+    (re.compile(r"(https?://\S+ \"[A-Z]+ )\S+( HTTP/)"), r"\1/***\2"),  # urllib3.connectionpool at DEBUG
+    (re.compile(r"(\bpassword\s*=\s*)('[^']*'|\S+)", re.IGNORECASE), r"\1***"),  # a libpq connection string
+    (re.compile(r"(\bbearer\s+)[\w.~+/=-]+", re.IGNORECASE), r"\1***"),  # an Authorization header
+)
+
+
+def redact_url(url: str) -> str:
+    """Return ``scheme://host:port/***``, or ``scheme://***`` where it is not certain which part is the host."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "***"
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    beyond = rest[len(authority) :]
+    # An @ behind the authority is a password with an unescaped slash, or a path with an @: nobody can tell.
+    host = authority.rpartition("@")[2]
+    if "@" in beyond or not _HOST.fullmatch(host):
+        return f"{scheme}://***"
+    return f"{scheme}://{host}/***"
+
+
+def redact(text: str) -> str:
+    """Return the text with every URL in it cut down to what may be shown.
+
+    A URL of nothing but scheme and host (``http://127.0.0.1:8545``) hides nothing and stays as it is.
+    """
+    for pattern, replacement in _FOREIGN:
+        text = pattern.sub(replacement, text)
+    return _URL.sub(_redact_match, text)
+
+
+def _redact_match(match: re.Match[str]) -> str:
+    url = match.group()
+    if _HOST.fullmatch(match.group(2).rstrip("/").rstrip(_TRAILING)):
+        return url
+    tail = url[len(url.rstrip(_TRAILING)) :]
+    return redact_url(url[: len(url) - len(tail)]) + tail
+
+
+class SecretUrl:
+    """A URL whose text and representation are redacted; ``reveal()`` gives the real one."""
+
+    __slots__ = ("_url",)
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def reveal(self) -> str:
+        """Return the URL itself: to connect, never to show."""
+        return self._url
+
+    def __str__(self) -> str:
+        return redact_url(self._url)
+
+    def __repr__(self) -> str:
+        return f"SecretUrl({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretUrl) and other._url == self._url
+
+    def __hash__(self) -> int:
+        return hash(self._url)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Let pydantic read it from a string and write it redacted."""
+        return core_schema.no_info_plain_validator_function(
+            cls._validate, serialization=core_schema.to_string_ser_schema()
+        )
+
+    @classmethod
+    def _validate(cls, value: object) -> "SecretUrl":
+        if isinstance(value, SecretUrl):
+            return value
+        if not isinstance(value, str):
+            raise ValueError("expected a URL")
+        return cls(value)

@@ -1,0 +1,143 @@
+"""The environment: where the servers are, how much to use, how to log.
+
+What to index is the manifest's business (``indexer.manifest``). The API's own settings are in ``api.settings``.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from indexer.problems import Problem, ProblemsError, show
+from indexer.redact import SecretUrl, redact_url
+
+_ENV_FILE = ".env"
+_SCHEMES = {
+    "database_url": ("postgresql://", "postgres://"),
+    "redis_url": ("redis://", "rediss://", "unix://"),
+}
+# pydantic's name of a failed check -> what would have been right.
+_EXPECTED = {"int_parsing": "expected a whole number", "float_parsing": "expected a number"}
+
+
+class SettingsErrors(ProblemsError):  # noqa: N818 - it is many
+    """Environment variables with values that are not allowed; ``problems`` has all of them."""
+
+
+class Settings(BaseSettings):
+    """Everything that the indexer reads from the environment, besides what the manifest asks for by ``${NAME}``.
+
+    Variables come from the process's environment and, behind it, from the file ``.env`` of the working directory. One
+    that is set to nothing counts as unset. Each field's alias is the variable's name, its description the meaning.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_file=_ENV_FILE, env_ignore_empty=True, populate_by_name=True
+    )
+
+    database_url: SecretUrl | None = Field(
+        default=None,
+        alias="DATABASE_URL",
+        description="Postgres: postgresql://user:password@host:port/database. Unset: an embedded one in GAPLESS_DATA_DIR.",
+    )
+    redis_url: SecretUrl | None = Field(
+        default=None,
+        alias="REDIS_URL",
+        description="Redis: redis://host:port/0. Unset: an embedded one in GAPLESS_DATA_DIR.",
+    )
+    data_dir: Path = Field(
+        default=Path(".gapless"),
+        alias="GAPLESS_DATA_DIR",
+        description="Folder of the embedded servers' data.",
+    )
+    manifest: Path = Field(
+        default=Path("indexer.toml"),
+        alias="GAPLESS_MANIFEST",
+        description="The manifest: what to index.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO",
+        alias="LOG_LEVEL",
+        description="DEBUG, INFO, WARNING or ERROR.",
+    )
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto",
+        alias="LOG_FORMAT",
+        description="text (lines to read), json (one object a line) or auto: text on a terminal, json elsewhere.",
+    )
+    rpc_timeout_seconds: float = Field(
+        default=30.0,
+        alias="RPC_TIMEOUT_SECONDS",
+        gt=0,
+        le=600,
+        description="How long a node may stay silent before a request counts as failed, in seconds.",
+    )
+    backfill_in_flight: int = Field(
+        default=4,
+        alias="BACKFILL_IN_FLIGHT",
+        ge=1,
+        le=256,
+        description="Requests for history under way at once, for each chain.",
+    )
+    backfill_workers: int = Field(
+        default=1,
+        alias="BACKFILL_WORKERS",
+        ge=1,
+        le=256,
+        description="Processes that fill history at once.",
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("database_url", "redis_url", mode="before")
+    @classmethod
+    def _check_scheme(cls, value: object, info: ValidationInfo) -> object:
+        allowed = _SCHEMES[info.field_name or ""]
+        if isinstance(value, str) and not value.startswith(allowed):
+            raise ValueError(f"expected a URL that starts with {' or '.join(allowed)}")
+        return value
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment and from ``.env``.
+
+    Raises:
+        SettingsErrors: naming every variable that is wrong, what was found and what is allowed.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = [_problem(detail) for detail in error.errors(include_url=False)]
+    raise SettingsErrors("the environment", problems, hint="See .env.example for every variable.")
+
+
+def _problem(detail: Any) -> Problem:
+    name = str(detail["loc"][0])
+    kind = str(detail["type"])
+    message = _EXPECTED.get(kind) or str(detail["msg"]).removeprefix("Value error, ")
+    found = detail["input"]
+    shown = redact_url(found) if name.endswith("_URL") and isinstance(found, str) else show(found)
+    return Problem(name, message[:1].lower() + message[1:], shown)
+
+
+def environment() -> Mapping[str, str]:
+    """Return the process's environment, with that of ``.env`` behind it: what ``${NAME}`` in the manifest means."""
+    behind = {name: value for name, value in dotenv_values(_ENV_FILE).items() if value is not None}
+    return behind | {name: value for name, value in os.environ.items() if value or name not in behind}
+
+
+def variables() -> dict[str, str]:
+    """Return the name of every variable with its meaning."""
+    return {field.alias or name: field.description or "" for name, field in Settings.model_fields.items()}

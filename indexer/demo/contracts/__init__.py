@@ -2,9 +2,12 @@
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+
+from eth_abi.abi import encode
+from eth_utils.abi import abi_to_signature, function_abi_to_4byte_selector, get_abi_input_types
 
 from indexer.errors import GaplessError
 
@@ -12,7 +15,7 @@ SOURCES = Path(__file__).parent
 ARTIFACTS = SOURCES / "artifacts"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Artifact:
     """One compiled contract.
 
@@ -29,6 +32,33 @@ class Artifact:
     abi: list[dict[str, Any]]
     bytecode: bytes
     deployed_bytecode: bytes
+
+    @cached_property
+    def functions(self) -> dict[str, Any]:
+        """The ABI's functions by signature, for example ``"mint(address,uint256)"``."""
+        functions: list[Any] = [item for item in self.abi if item["type"] == "function"]
+        return {abi_to_signature(item): item for item in functions}
+
+    def encode(self, function: str, *arguments: object) -> bytes:
+        """The calldata of a call.
+
+        Args:
+            function: a name, or a signature where the name is overloaded.
+            arguments: Python values as eth-abi takes them.
+
+        Raises:
+            KeyError: the ABI has no such function, or several of that name.
+        """
+        candidates = [item for signature, item in self.functions.items() if function in (signature, item["name"])]
+        if len(candidates) != 1:
+            raise KeyError(f"{self.name} has {len(candidates)} functions {function!r}; it has {sorted(self.functions)}")
+        item = candidates[0]
+        return function_abi_to_4byte_selector(item) + encode(get_abi_input_types(item), arguments)
+
+    def creation(self, *arguments: object) -> bytes:
+        """The data of a transaction that deploys the contract."""
+        constructor: Any = next((item for item in self.abi if item["type"] == "constructor"), {"inputs": []})
+        return self.bytecode + encode([argument["type"] for argument in constructor["inputs"]], arguments)
 
 
 @cache

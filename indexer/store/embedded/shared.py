@@ -20,6 +20,7 @@ import os
 import secrets
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -190,15 +191,13 @@ class SharedServer:
         return "\n".join(lines[-20:])
 
 
-def write_private(file: Path, text: str, account: Account | None = None) -> None:
+def write_private(file: Path, content: str | bytes, account: Account | None = None) -> None:
     """Write a file of mode 0600, all at once, owned by ``account`` if that is not None."""
-    draft = file.with_name(file.name + ".new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-        output.write(text)
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f"{file.name}.", delete=False) as draft:
+        draft.write(content.encode() if isinstance(content, str) else content)
     if account is not None:
-        os.chown(draft, account.uid, account.gid)
-    draft.replace(file)
+        os.chown(draft.name, account.uid, account.gid)
+    Path(draft.name).replace(file)
 
 
 def _is_free(port: int) -> bool:

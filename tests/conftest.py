@@ -1,0 +1,139 @@
+"""Real servers for the tests: Postgres, Redis and anvil, none of which outlives the test run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from indexer.demo import anvil as anvil_program
+from indexer.store import embedded
+
+if TYPE_CHECKING:
+    from web3 import Web3
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# A test's database may vanish with the machine: nothing that a test says depends on the disk.
+_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of this test run; its servers run here."""
+    return tmp_path_factory.mktemp("gapless")
+
+
+@pytest.fixture(scope="session")
+def postgres_url(data_dir: Path) -> Iterator[str]:
+    """The server's own database. Tests want ``database_url``."""
+    with embedded.postgres(data_dir, settings=_FAST) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _database(server: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+        try:
+            yield server.rpartition("/")[0] + "/" + name
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> Iterator[str]:
+    """A ``postgresql://`` URL of an empty database of this test's own."""
+    with _database(postgres_url, "template1") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _migrated(postgres_url: str) -> Iterator[str]:
+    from indexer.store import database, migrate
+
+    with _database(postgres_url, "template1") as url:
+        engine = database.create_engine(url)
+        migrate.upgrade(engine)
+        engine.dispose()
+        yield url.rpartition("/")[2]
+
+
+@pytest.fixture
+def migrated_url(postgres_url: str, _migrated: str) -> Iterator[str]:
+    """Like ``database_url``, with the static tables already there."""
+    with _database(postgres_url, _migrated) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _redis_server(data_dir: Path) -> Iterator[str]:
+    with embedded.redis(data_dir) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(_redis_server: str) -> str:
+    """A ``redis://`` URL; the server is empty."""
+    import redis
+
+    with contextlib.closing(redis.Redis.from_url(_redis_server)) as client:
+        client.flushall()
+    return _redis_server
+
+
+@dataclass(frozen=True)
+class Anvil:
+    """A running anvil chain."""
+
+    url: str
+
+    @cached_property
+    def w3(self) -> Web3:
+        """A client of the chain."""
+        from web3 import HTTPProvider, Web3
+
+        return Web3(HTTPProvider(self.url))
+
+    def rpc(self, method: str, *params: object) -> object:
+        """One JSON-RPC call, such as ``rpc("anvil_reorg", {"depth": 3, "txBlockPairs": []})``."""
+        return anvil_program.rpc(self.url, method, *params)
+
+    def mine(self, blocks: int = 1) -> int:
+        """Mine blocks; returns the new head's number."""
+        self.rpc("anvil_mine", hex(blocks))
+        return int(str(self.rpc("eth_blockNumber")), 16)
+
+
+@pytest.fixture(scope="session")
+def anvil_home() -> Path:
+    """Where the anvil program is installed: in the clone, so that it is fetched once and not with every test run."""
+    return REPOSITORY / ".gapless"
+
+
+@pytest.fixture
+def make_anvil(anvil_home: Path) -> Iterator[Callable[..., Anvil]]:
+    """Start chains with the arguments of :func:`indexer.demo.anvil.anvil`; they end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**arguments: object) -> Anvil:
+            return Anvil(stack.enter_context(anvil_program.anvil(anvil_home, **arguments)))  # type: ignore[arg-type]
+
+        yield make
+
+
+@pytest.fixture
+def anvil(make_anvil: Callable[..., Anvil]) -> Anvil:
+    """A new chain of this test's own, in which every transaction makes a block at once."""
+    return make_anvil()

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     database_url: SecretUrl | None = Field(
         default=None,
         alias="DATABASE_URL",
-        description="Postgres: postgresql://user:password@host:port/database. Unset: an embedded one in GAPLESS_DATA_DIR.",
+        description="Postgres: postgresql://user:password@host:port/name. Unset: an embedded one in GAPLESS_DATA_DIR.",
     )
     redis_url: SecretUrl | None = Field(
         default=None,

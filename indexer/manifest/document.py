@@ -1,8 +1,9 @@
 """The manifest as it is written: one flat, frozen model for each table of ``indexer.toml``.
 
 A model here knows the keys and the plain types of its own table only. What the values mean, and how the tables fit
-together, is decided in ``chains``, ``contracts``, ``places`` and ``snapshots``. Every key is optional here, so that a table
-with a mistake in one key is still checked in its others; keys that must be there are asked for with :meth:`Part.required`.
+together, is decided in ``chains``, ``contracts``, ``places`` and ``snapshots``. Every key is optional here, so that a
+table with a mistake in one key is still checked in its others; keys that must be there are asked for with
+:meth:`Part.required`.
 """
 
 from typing import Any, ClassVar, Self

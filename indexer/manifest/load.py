@@ -34,7 +34,7 @@ def load_manifest(path: Path | str, environ: Mapping[str, str]) -> Manifest:
     path = Path(path)
     subject = str(path)
     try:
-        text = path.read_text(encoding="utf-8").replace("\r\n", "\n")
+        text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         hint = "Name the file as an argument or in GAPLESS_MANIFEST." if isinstance(error, FileNotFoundError) else None
         raise ManifestErrors(subject, [Problem("", f"cannot be read: {error.strerror}")], hint=hint) from error

@@ -77,13 +77,11 @@ class Places:
         """Return the chains of a contract that names none: the only one, or those of its factories."""
         names = list(self._chains)
         if len(names) > 1:
-            names = []
-            for rule in draft.part.factory if isinstance(draft.part.factory, list) else [draft.part.factory]:
-                factory = rule.get("contract") if isinstance(rule, dict) else None
-                if isinstance(factory, str) and factory in self._drafts and factory not in self._open:
-                    names.extend(deployment.chain for deployment in self.of(factory))
-            if not names and draft.part.factory is None:
+            if draft.part.factory is None:
                 self._report.add(draft.path, f"chain is missing: one or more of {listed(self._chains)}")
+                return {}
+            rules = self._read_factories(draft.part.factory, None, (*draft.path, "factory"))
+            names = [deployment.chain for rule in rules for deployment in self.of(rule.contract)]
         return {name: (PlacePart(), draft.path) for name in names}
 
     def _is_chain(self, name: str, path: KeyPath) -> bool:
@@ -152,7 +150,7 @@ class Places:
             if event.anonymous:
                 self._report.add(
                     (*draft.path, "events"),
-                    f'the anonymous event {event.name} has no topic to find it by: with address = "any", list other events',
+                    f"the anonymous event {event.name} has no topic to find it by at any address: list other events",
                 )
 
     def _read_start(self, draft: Draft, own: PlacePart, path: KeyPath, kind: str, inherited: StartBlock) -> StartBlock:
@@ -182,7 +180,7 @@ class Places:
         numbers = [start for start in starts if start != "auto"]
         return "auto" if len(numbers) < len(starts) else min(numbers, default=0)
 
-    def _read_factories(self, value: object, chain: Chain, path: KeyPath) -> tuple[Factory, ...]:
+    def _read_factories(self, value: object, chain: Chain | None, path: KeyPath) -> tuple[Factory, ...]:
         rules: list[tuple[Any, KeyPath]] = [(value, path)]
         if isinstance(value, list):
             rules = [(rule, (*path, at)) for at, rule in enumerate(value)]
@@ -191,7 +189,7 @@ class Places:
         found = [self._read_factory(rule, chain, here) for rule, here in rules]
         return tuple(dict.fromkeys(factory for factory in found if factory is not None))
 
-    def _read_factory(self, rule: object, chain: Chain, path: KeyPath) -> Factory | None:
+    def _read_factory(self, rule: object, chain: Chain | None, path: KeyPath) -> Factory | None:
         part = FactoryPart.read(rule, path, self._report)
         complete = [
             part.required("contract", path, self._report, "the factory's name in this manifest"),
@@ -200,23 +198,26 @@ class Places:
         ]
         if not all(complete) or part.contract is None or part.event is None or part.argument is None:
             return None
-        draft = self._drafts.get(part.contract)
-        if draft is None:
-            near = did_you_mean(part.contract, self._drafts)
-            self._report.add((*path, "contract"), f"there is no contract {part.contract}{near}")
-            return None
-        if part.contract in self._open:
-            circle = " -> ".join([*self._open[self._open.index(part.contract) :], part.contract])
-            self._report.add((*path, "contract"), f"factories in a circle: {circle}")
-            return None
-        if not any(deployment.chain == chain.name for deployment in self.of(part.contract)):
-            self._report.add((*path, "contract"), f"{part.contract} is not on chain {chain.name}")
-            return None
-        event = find_selected(draft, part.event, (*path, "event"), self._report)
+        draft = self._find_factory(part.contract, chain, (*path, "contract"))
+        event = None if draft is None else find_selected(draft, part.event, (*path, "event"), self._report)
         if event is None:
             return None
         positions = self._find_argument(event, part.argument, (*path, "argument"))
         return None if positions is None else Factory(part.contract, event, part.argument, positions)
+
+    def _find_factory(self, name: str, chain: Chain | None, path: KeyPath) -> Draft | None:
+        """Return the contract that announces children on a chain (None: on any), or report why it cannot."""
+        if name not in self._drafts:
+            self._report.add(path, f"there is no contract {name}{did_you_mean(name, self._drafts)}")
+            return None
+        if name in self._open:
+            circle = " -> ".join([*self._open[self._open.index(name) :], name])
+            self._report.add(path, f"factories in a circle: {circle}")
+            return None
+        chains = {deployment.chain for deployment in self.of(name)}
+        if chains and chain is not None and chain.name not in chains:
+            self._report.add(path, f"{name} is not on chain {chain.name}")
+        return self._drafts[name] if chains else None  # on no chain: for a mistake of its own, which was reported
 
     def _find_argument(self, event: Event, argument: str, path: KeyPath) -> tuple[int, ...] | None:
         """Return the positions that lead to an address argument, ``key.currency0`` into a tuple."""

@@ -33,6 +33,10 @@ def read_toml(text: str) -> tuple[dict[str, Any], Report]:
                 return {}, report
             twice.append((tuple(re.findall(r"'([^']*)'", name.group(1))), line))
             text = _without_table(text, line)
+        except (ValueError, RecursionError) as error:  # a number of 5,000 digits, a list of 5,000 brackets
+            report = Report({})
+            report.add((), f"cannot be read as TOML: {error}")
+            return {}, report
         else:
             report = Report(locate(text))
             _report_twice(report, twice)

@@ -30,7 +30,7 @@ def read_tokens(
     contracts: Mapping[str, Contract],
     report: Report,
 ) -> Pairs:
-    """Return (contract, chain) of the tokens to describe; where nothing is said: all that have transfer events."""
+    """Return (contract, chain) of the tokens to describe; where nothing is said: all that are tokens."""
     return _read("tokens", {} if raw is None else raw, _token_problem, declared, chains, contracts, report)
 
 
@@ -47,18 +47,21 @@ def read_balances(
     return _read("balances", raw, _balance_problem, declared, chains, contracts, report)
 
 
-def _token_problem(contract: Contract, _: Deployment) -> str | None:
-    signatures = {event.signature for event in contract.events}
+def _token_problem(contract: Contract, deployment: Deployment) -> str | None:
+    # An address that is listed is a token whichever events are wanted. A factory may have 300,000 children, and at any
+    # address there is anything: those are seen as tokens only where their transfers are wanted.
+    events = contract.abi.events if deployment.kind == "addresses" else contract.events
+    signatures = {event.signature for event in events}
     if any(standard & signatures for standard in _STANDARDS):
         return None
-    return "has none of the transfer events of ERC-20, ERC-721 and ERC-1155 among its events"
+    return "has none of the transfer events of ERC-20, ERC-721 and ERC-1155"
 
 
 def _balance_problem(contract: Contract, deployment: Deployment) -> str | None:
     """Say why balances cannot be kept: they are exact only if every transfer is there."""
-    if problem := _token_problem(contract, deployment):
-        return problem
     events = {event.signature: event for event in contract.events}
+    if not any(standard & events.keys() for standard in _STANDARDS):
+        return "has none of the transfer events of ERC-20, ERC-721 and ERC-1155 among its events"
     for standard in _STANDARDS:
         present = standard & events.keys()
         if missing := sorted(standard - present) if present else []:

@@ -54,6 +54,7 @@ def anvil(
     state: Path | None = None,
     block_time: float | None = None,
     chain_id: int = CHAIN_ID,
+    genesis_age: int = 0,
     arguments: Sequence[str] = (),
 ) -> Iterator[str]:
     """Run an anvil chain for as long as this block, and no longer than this process.
@@ -63,6 +64,7 @@ def anvil(
         state: a directory that keeps the chain: it goes on where it stopped, on the same port. None: a new chain.
         block_time: seconds between blocks; None: every transaction makes a block at once.
         chain_id: the chain's id.
+        genesis_age: seconds by which the first block of a new chain that is kept lies in the past.
         arguments: more arguments for anvil.
 
     Yields:
@@ -76,7 +78,8 @@ def anvil(
         directory = state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gapless-anvil-")))
         server = SharedServer("anvil", directory)
         command = [str(program), "--chain-id", str(chain_id), *arguments]
-        url = stack.enter_context(server.hold(lambda: _ensure(server, command, block_time, keep=state is not None)))
+        age = None if state is None else genesis_age
+        url = stack.enter_context(server.hold(lambda: _ensure(server, command, block_time, age)))
         if state is not None:
             stack.enter_context(_saving(url, server.directory / "state.json"))
         yield url
@@ -140,15 +143,16 @@ def _npm() -> tuple[list[str], dict[str, str]]:
     return [str(node / "bin" / "node"), str(node / "lib/node_modules/npm/bin/npm-cli.js")], environment
 
 
-def _ensure(server: SharedServer, command: Sequence[str], block_time: float | None, *, keep: bool) -> str:
+def _ensure(server: SharedServer, command: Sequence[str], block_time: float | None, genesis_age: int | None) -> str:
     if server.supervised():
         return f"http://127.0.0.1:{server.port()}"
     directory = server.directory
     cache = directory / "cache"
     shutil.rmtree(cache, ignore_errors=True)  # anvil leaves its own behind when it is killed
     command = [*command, "--quiet", "--cache-path", str(cache), "--max-persisted-states", _KEPT_STATES]
-    if keep:
-        command += ["--timestamp", str(_genesis_time(directory)), "--dump-state", str(directory / "exit.json")]
+    if genesis_age is not None:
+        command += ["--timestamp", str(_genesis_time(directory, genesis_age))]
+        command += ["--dump-state", str(directory / "exit.json")]
         # It also dumps at intervals, in place; never, that is.
         command += ["--state-interval", str(2**32)]
         if saved := _saved(directory):
@@ -164,7 +168,7 @@ def _ensure(server: SharedServer, command: Sequence[str], block_time: float | No
             if "Address already in use" not in failure.output:
                 raise
             port = server.port(renew=True)
-    if keep:
+    if genesis_age is not None:
         latest = rpc(url, "eth_getBlockByNumber", "latest", False)
         rpc(url, "evm_setTime", max(int(time.time()), int(latest["timestamp"], 16) + 1))
     if block_time is not None:
@@ -172,10 +176,10 @@ def _ensure(server: SharedServer, command: Sequence[str], block_time: float | No
     return url
 
 
-def _genesis_time(directory: Path) -> int:
+def _genesis_time(directory: Path, age: int) -> int:
     file = directory / "genesis"
     if not file.exists():
-        write_private(file, f"{int(time.time())}\n")
+        write_private(file, f"{int(time.time()) - age}\n")
     return int(file.read_text())
 
 

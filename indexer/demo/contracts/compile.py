@@ -6,6 +6,7 @@ The versions stand here and not in a lock file, and the compiler's metadata hash
 same sources give the same artifacts everywhere.
 """
 
+import hashlib
 import json
 import logging
 import subprocess
@@ -87,12 +88,21 @@ def _artifact(name: str, file: str, compiled: dict[str, Any], version: str) -> d
     return {
         "contractName": name,
         "sourceName": file,
+        "sourcesDigest": sources_digest(),
         "compiler": f"solc {version}",
         "settings": {key: value for key, value in SETTINGS.items() if key != "outputSelection"},
         "abi": compiled["abi"],
         "bytecode": "0x" + compiled["evm"]["bytecode"]["object"],
         "deployedBytecode": "0x" + deployed["object"],
     }
+
+
+def sources_digest(directory: Path = SOURCES) -> str:
+    """A digest of all sources, kept in every artifact: a test compares it, so that no artifact grows stale unseen."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob("*.sol")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
 from indexer.store import layout, tables
+from indexer.store.catalog import CATALOG_LOCK, load_sources
 from indexer.store.database import DatabaseError, psycopg_connection
 from indexer.store.declaration import (
     ChainDeclaration,
@@ -23,12 +24,11 @@ from indexer.store.declaration import (
     Declaration,
     Deployment,
     EventDeclaration,
+    Factory,
     Place,
     SeriesDeclaration,
 )
 from indexer.store.layout import EventTable
-
-_APPLY_LOCK = 0x6761706C617070
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def apply(connection: Connection, declaration: Declaration) -> list[Change]:
     Raises:
         DatabaseError: the declaration contradicts data that is already there; nothing may be committed then.
     """
-    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _APPLY_LOCK})
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": CATALOG_LOCK})
     changes: list[Change] = []
     _apply_chains(connection, declaration.chains, changes)
     for contract in declaration.contracts:
@@ -63,6 +63,9 @@ def apply(connection: Connection, declaration: Declaration) -> list[Change]:
         _apply_series(connection, series, changes)
     _deactivate_missing(connection, tables.series, "snapshot", {s.name for s in declaration.series}, changes)
     _retire_sources(connection)
+    _adopt_children(connection)
+    if changes:
+        connection.execute(sa.update(tables.catalog).values(version=tables.catalog.c.version + 1))
     return changes
 
 
@@ -399,3 +402,35 @@ def _apply_series(connection: Connection, series: SeriesDeclaration, changes: li
             sa.update(tables.series).where(tables.series.c.id == row.id).values(every=series.every, active=True)
         )
         changes.append(Change("change" if row.active else "add", f"snapshot {series.name}", f"every {series.every}"))
+
+
+def _adopt_children(connection: Connection) -> None:
+    """Finds the children that factories announced before their rule was declared: their events are in the tables."""
+    driver = psycopg_connection(connection)
+    sources = load_sources(connection)
+    done: set[tuple[int, int, Factory]] = set()
+    for child in sources:
+        for factory in child.place.factories:
+            key = (child.chain_id, child.event.contract_id, factory)
+            announcing = next((s.event for s in sources if factory.announced_by(s.event)), None)
+            if key in done or announcing is None:
+                continue
+            done.add(key)
+            name, *path = factory.argument.split(".")
+            column = next(column for column in announcing.table.columns if column.argument == name)
+            address: sql.Composable = sql.Identifier(column.name)
+            if path:
+                keys = sql.SQL(", ").join(map(sql.Literal, path))
+                address = sql.SQL("decode(substr({} #>> ARRAY[{}], 3), 'hex')").format(address, keys)
+            driver.execute(
+                sql.SQL("""
+                    INSERT INTO gapless.children
+                        (chain_id, contract_id, address, block_number, log_index, factory_address)
+                    SELECT DISTINCT ON (child) chain_id, %s, child, block_number, log_index, contract_address
+                    FROM (SELECT chain_id, {} AS child, block_number, log_index, contract_address FROM {}
+                          WHERE chain_id = %s) announced
+                    ORDER BY child, block_number, log_index
+                    ON CONFLICT (chain_id, contract_id, address) DO NOTHING
+                """).format(address, announcing.table.identifier),
+                (child.event.contract_id, child.chain_id),
+            )

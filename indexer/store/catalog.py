@@ -9,6 +9,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.abi.columns import Column
+from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet, intersect, subtract
 from indexer.store import multirange
 from indexer.store.declaration import Place
@@ -94,6 +95,31 @@ class Birth:
     block_number: int
     log_index: int
     factory_address: str
+
+
+# Held exclusively by a change of the catalog, shared by every transaction that writes by it.
+CATALOG_LOCK = 0x6761706C617070
+
+
+class CatalogChangedError(GaplessError):
+    """The catalog is no longer the one by which something was planned: plan again."""
+
+
+def load_version(connection: Connection) -> int:
+    """The version of the catalog; read it before what depends on it."""
+    version: int = connection.execute(sa.text("SELECT version FROM gapless.catalog")).scalar_one()
+    return version
+
+
+def hold_version(connection: Connection, version: int) -> None:
+    """Keeps the catalog as it is until the transaction ends.
+
+    Raises:
+        CatalogChangedError: it is another one already.
+    """
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": CATALOG_LOCK})
+    if load_version(connection) != version:
+        raise CatalogChangedError("the manifest was applied anew meanwhile; planning again")
 
 
 _EVENTS = sa.text("""

@@ -6,20 +6,42 @@ catalog and makes the difference. Plain data: this module knows neither files no
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from indexer.abi.columns import Column
 
 PlaceKind: TypeAlias = Literal["addresses", "factory", "any"]
 
 
+class Announcing(Protocol):
+    """An event, as far as factories are concerned."""
+
+    @property
+    def contract(self) -> str:
+        """Its contract's name."""
+
+    @property
+    def signature(self) -> str:
+        """Name and types."""
+
+
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """A rule that finds addresses: the argument of an event of another contract of the same chain."""
+    """A rule that finds addresses: an argument of an event of another contract of the same chain.
+
+    Attributes:
+        contract: the announcing contract's name.
+        event: the announcing event's signature.
+        argument: the ABI's name of an address argument; ``key.currency0`` for a component of a tuple.
+    """
 
     contract: str
     event: str
     argument: str
+
+    def announced_by(self, event: "Announcing") -> bool:
+        """Whether it is this event that announces the children."""
+        return event.contract == self.contract and event.signature == self.event
 
     def to_json(self) -> dict[str, str]:
         """The form kept in ``sources.place`` and ``deployments.factories``."""

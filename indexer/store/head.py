@@ -5,7 +5,7 @@ commits checks by the *epoch* that no other has taken over meanwhile. It alone w
 ``chains.finalized_number``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,9 +14,9 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.errors import GaplessError
-from indexer.intervals import BlockRange
+from indexer.intervals import BlockRange, RangeSet
 from indexer.store import writer
-from indexer.store.catalog import CatalogEvent, Series, Source
+from indexer.store.catalog import CatalogEvent, Series, Source, hold_version
 from indexer.store.database import psycopg_connection
 from indexer.store.tables import SCHEMA
 from indexer.store.writer import Block, Rows
@@ -107,6 +107,20 @@ def load_headers(connection: Connection, chain_id: int, block_range: BlockRange)
     return {number: bytes(block_hash) for number, block_hash in rows}
 
 
+def load_block(connection: Connection, chain_id: int, number: int) -> Block:
+    """A stored block.
+
+    Raises:
+        sqlalchemy.exc.NoResultFound: it is not stored.
+    """
+    row = connection.execute(
+        sa.text("SELECT hash, parent_hash, time FROM gapless.blocks WHERE chain_id = :chain_id AND number = :number"),
+        {"chain_id": chain_id, "number": number},
+    ).one()
+    parent_hash = None if row.parent_hash is None else bytes(row.parent_hash)
+    return Block(number, bytes(row.hash), int(row.time.timestamp()), parent_hash)
+
+
 def start(connection: Connection, chain_id: int, epoch: int, genesis_hash: bytes, finalized: Block) -> None:
     """Begins to follow at a finalized block: what is at or below it is history, and backfill's."""
     _fenced(
@@ -121,6 +135,21 @@ def start(connection: Connection, chain_id: int, epoch: int, genesis_hash: bytes
             "hash": finalized.hash,
             "time": datetime.fromtimestamp(finalized.time, UTC),
         },
+    )
+    writer.insert_blocks(connection, chain_id, [finalized])
+
+
+def jump(connection: Connection, chain_id: int, epoch: int, finalized: Block) -> None:
+    """Goes on following at a newer finalized block; what lies between the old tip and it is left to backfill.
+
+    The caller has made sure that the old tip is an ancestor of that block.
+    """
+    _fenced(
+        connection,
+        chain_id,
+        epoch,
+        "tip_number = :number, tip_hash = :hash, tip_time = :time, finalized_number = :number, finalized_hash = :hash",
+        {"number": finalized.number, "hash": finalized.hash, "time": datetime.fromtimestamp(finalized.time, UTC)},
     )
     writer.insert_blocks(connection, chain_id, [finalized])
 
@@ -157,6 +186,7 @@ def extend(
     blocks: Sequence[Block],
     sources: Iterable[Source],
     rows: Rows,
+    catalog_version: int,
 ) -> None:
     """Appends new blocks to the tip: their headers, rows, coverage and the new tip, in one transaction.
 
@@ -167,7 +197,13 @@ def extend(
         blocks: consecutive, ascending, the first one's parent is the stored tip.
         sources: all followed sources of the chain.
         rows: what those sources' logs say in these blocks.
+        catalog_version: of the catalog by which they were decoded.
+
+    Raises:
+        CatalogChangedError: the catalog is another one now.
+        FollowerLostError: another process follows now.
     """
+    hold_version(connection, catalog_version)
     block_range = (blocks[0].number, blocks[-1].number)
     sources = list(sources)
     _move_tip(connection, chain_id, epoch, blocks[-1])
@@ -178,13 +214,35 @@ def extend(
 
 
 def fill(
-    connection: Connection, chain_id: int, epoch: int, block_range: BlockRange, *, sources: Sequence[Source], rows: Rows
+    connection: Connection,
+    chain_id: int,
+    epoch: int,
+    added: Mapping[int, RangeSet],
+    *,
+    event_ids: Iterable[int],
+    rows: Rows,
+    catalog_version: int,
 ) -> None:
-    """Adds unfinalised blocks, which others have already, to sources that lack them (sources that were added late)."""
+    """Adds unfinalised blocks, which other sources have already, to sources that came late.
+
+    Args:
+        connection: in a transaction.
+        chain_id: the chain.
+        epoch: what :func:`become_follower` returned.
+        added: by source, the ranges that are covered now; all at or below the tip.
+        event_ids: the events of those sources.
+        rows: what those sources' logs say in those ranges.
+        catalog_version: of the catalog by which they were decoded.
+
+    Raises:
+        CatalogChangedError: the catalog is another one now.
+        FollowerLostError: another process follows now.
+    """
+    hold_version(connection, catalog_version)
     _fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
     writer.insert_rows(connection, chain_id, rows)
-    writer.cover(connection, {source.source_id: source.within(block_range) for source in sources})
-    writer.bump_versions(connection, {source.event.event_id for source in sources}, rewritten=False)
+    writer.cover(connection, added)
+    writer.bump_versions(connection, event_ids, rewritten=False)
 
 
 def swap(
@@ -199,6 +257,7 @@ def swap(
     events: Iterable[CatalogEvent],
     series: Iterable[Series],
     rows: Rows,
+    catalog_version: int,
 ) -> int:
     """Replaces the branch above a common block by another one, in one transaction, and records the reorganisation.
 
@@ -213,10 +272,16 @@ def swap(
         events: all events that have a table, the retired ones too.
         series: all snapshot series; their points above ``common`` go, and are taken again later.
         rows: what the followed sources' logs say in the new branch.
+        catalog_version: of the catalog by which they were decoded.
 
     Returns:
         The id of the record in ``reorgs``.
+
+    Raises:
+        CatalogChangedError: the catalog is another one now.
+        FollowerLostError: another process follows now.
     """
+    hold_version(connection, catalog_version)
     new_tip = blocks[-1] if blocks else common
     _move_tip(connection, chain_id, epoch, new_tip)
     events = list(events)

@@ -48,6 +48,14 @@ def _timestamp(
     )
 
 
+catalog = Table(
+    "catalog",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False, comment="always 1"),
+    Column("version", BigInteger, nullable=False, comment="+1 with every change of what is declared"),
+    comment="One row: the version of contracts, events, sources and series as a whole",
+)
+
 chains = Table(
     "chains",
     metadata,

@@ -11,7 +11,7 @@ Every function works in the transaction of the connection it is given and leaves
 """
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -25,12 +25,14 @@ from sqlalchemy.engine import Connection
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet
 from indexer.store import multirange
-from indexer.store.catalog import Birth, Source
+from indexer.store.catalog import Birth, Source, hold_version
 from indexer.store.database import psycopg_connection
-from indexer.store.layout import EventTable
+from indexer.store.layout import FIXED_COLUMNS, EventTable
 
 # First key of the two-part advisory locks; the second is the id of a source (or, for followers, of a chain's row).
 _SOURCE_LOCK = 0x67610001
+
+_BLOCK_NUMBER = [name for name, _, _ in FIXED_COLUMNS].index("block_number")
 
 
 class ForeignBlockError(GaplessError):
@@ -85,6 +87,21 @@ class Rows:
         """Rows for event tables; undecoded logs are not counted."""
         return sum(len(rows) for _, rows in self.by_table.values())
 
+    def within(self, ranges: RangeSet) -> "Rows":
+        """The part of it that lies in some blocks; births stay, to know one twice does no harm."""
+
+        def inside(number: int) -> bool:
+            return any(first <= number <= last for first, last in ranges)
+
+        return Rows(
+            by_table={
+                event_id: (table, [row for row in rows if inside(row[_BLOCK_NUMBER])])
+                for event_id, (table, rows) in self.by_table.items()
+            },
+            undecoded=[log for log in self.undecoded if inside(log.block_number)],
+            births=self.births,
+        )
+
 
 def write_history(
     connection: Connection,
@@ -94,6 +111,7 @@ def write_history(
     *,
     rows: Rows,
     blocks: Iterable[Block],
+    catalog_version: int,
 ) -> Outcome:
     """Writes a finalized chunk and covers its range for its sources.
 
@@ -104,10 +122,13 @@ def write_history(
         sources: all that the chunk serves; each wants the whole range.
         rows: everything that the sources' logs say in the range.
         blocks: those that bore the logs, and the range's last one.
+        catalog_version: of the catalog by which the chunk was planned.
 
     Raises:
+        CatalogChangedError: the catalog is another one now.
         ForeignBlockError: one of the blocks is stored with another hash.
     """
+    hold_version(connection, catalog_version)
     ids = sorted(source.source_id for source in sources)
     if not _lock_uncovered(connection, chain_id, block_range, ids):
         return Outcome.OVERTAKEN
@@ -298,7 +319,7 @@ def insert_blocks(connection: Connection, chain_id: int, blocks: Sequence[Block]
         )
 
 
-def cover(connection: Connection, added: dict[int, RangeSet]) -> None:
+def cover(connection: Connection, added: Mapping[int, RangeSet]) -> None:
     """Adds ranges to the coverage of sources; rows are locked in the order of their ids."""
     parameters = [
         {"id": source_id, "range": multirange.to_sql(ranges)} for source_id, ranges in sorted(added.items()) if ranges

@@ -15,6 +15,15 @@ depends_on = None
 
 
 def upgrade() -> None:
+    catalog = op.create_table(
+        "catalog",
+        sa.Column("id", sa.SmallInteger(), autoincrement=False, nullable=False, comment="always 1"),
+        sa.Column("version", sa.BigInteger(), nullable=False, comment="+1 with every change of what is declared"),
+        sa.PrimaryKeyConstraint("id"),
+        schema="gapless",
+        comment="One row: the version of contracts, events, sources and series as a whole",
+    )
+    op.bulk_insert(catalog, [{"id": 1, "version": 0}])
     op.create_table(
         "blocks",
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
@@ -361,6 +370,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("catalog", schema="gapless")
     op.drop_table("digests", schema="gapless")
     op.drop_table("undecoded_logs", schema="gapless")
     op.drop_index("sources_event", table_name="sources", schema="gapless")

@@ -221,11 +221,11 @@ def _end_leftover(data: Path) -> None:
     log.warning("stopping a Postgres that was left behind on %s (process %d)", data, process.pid)
     for order in (signal.SIGINT, signal.SIGQUIT):
         process.send_signal(order)
-        try:
-            process.wait(30)
-        except psutil.TimeoutExpired:
-            continue
-        return
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if not file.exists():  # the last thing that a Postgres does
+                return
+            time.sleep(0.05)
     raise GaplessError(
         f"a Postgres left behind on {data} does not stop (process {process.pid})",
         hint=f"End it with: kill -9 {process.pid}",

@@ -102,16 +102,22 @@ class SharedServer:
         with self._supervisor.open("rb") as file:
             return not lock(file, fcntl.LOCK_SH)
 
-    def stop(self, patience: float) -> None:
-        """Ask the supervisor to stop the server, and wait for that up to ``patience`` seconds."""
+    def stop(self, patience: float) -> bool:
+        """Ask the supervisor to stop the server, and wait for that up to ``patience`` seconds.
+
+        Returns:
+            Whether the server ran.
+        """
+        self.prepare()
         while self.supervised():
             # While its lock is held, the process id in the file is the supervisor's; it writes it a little later.
             if text := self._supervisor.read_text().strip():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(text), signal.SIGTERM)
                 self._wait_for_stop(patience)
-                return
+                return True
             time.sleep(_POLL)
+        return False
 
     def _wait_for_stop(self, patience: float) -> None:
         deadline = time.monotonic() + patience

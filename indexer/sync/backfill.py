@@ -1,0 +1,222 @@
+"""Filling history in: subtract, fetch, add, until no gap is left below ``finalized``.
+
+Everything is idempotent: killed at any instant, the next run computes the gaps anew and goes on. Any number of these
+may work on one chain, in any number of processes; one that finds a chunk already covered plans again.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from indexer.chain.client import ChainClient
+from indexer.chain.logs import RawLog
+from indexer.intervals import BlockRange, RangeSet, format_ranges
+from indexer.store import catalog, head, writer
+from indexer.store.catalog import CatalogChangedError, Source
+from indexer.store.writer import Block, Outcome
+from indexer.sync.filters import log_filters
+from indexer.sync.plan import Gap, gaps
+from indexer.sync.rows import Children, Router
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a backfill has done so far, for the progress bar and the summary.
+
+    Attributes:
+        total: blocks to do, as planned at first.
+        blocks: blocks done.
+        rows: rows written.
+        requests: HTTP requests sent.
+        bytes: bytes received.
+    """
+
+    total: int = 0
+    blocks: int = 0
+    rows: int = 0
+    requests: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which part of a chain's history to fill; all of it by default.
+
+    Attributes:
+        contract: only this contract's sources.
+        event: only this event's, by its API name.
+        within: only these blocks.
+    """
+
+    contract: str | None = None
+    event: str | None = None
+    within: BlockRange | None = None
+
+    def selects(self, source: Source) -> bool:
+        """Whether a source is part of it."""
+        return (self.contract is None or source.event.contract == self.contract) and (
+            self.event is None or source.event.api_name == self.event
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, by one look at the catalog."""
+
+    version: int
+    sources: list[Source]
+    children: Children
+    gaps: list[Gap]
+
+
+class Fetched(Protocol):
+    """A range of blocks, read completely (``chain.logs.LogChunk``)."""
+
+    first: int
+    last: int
+    logs: list[RawLog]
+    blocks: dict[int, tuple[bytes, int]]
+    requests: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class _Silence:
+    """A range in which nothing can have been said: nobody need be asked."""
+
+    first: int
+    last: int
+    logs: list[RawLog] = field(default_factory=list)
+    blocks: dict[int, tuple[bytes, int]] = field(default_factory=dict)
+    requests: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class Backfill:
+    """Fills the history of one chain.
+
+    Attributes:
+        engine: the database.
+        client: the chain's nodes.
+        chain_id: the chain.
+        selection: what to fill.
+        stop: when set, ends after the chunk at hand.
+        on_progress: called after each chunk.
+    """
+
+    engine: Engine
+    client: ChainClient
+    chain_id: int
+    selection: Selection = field(default_factory=Selection)
+    stop: threading.Event = field(default_factory=threading.Event)
+    on_progress: Callable[[Progress], None] = lambda _: None
+    progress: Progress = field(default_factory=Progress)
+
+    def run(self) -> Progress:
+        """Works until nothing is left to do, or until stopped.
+
+        Raises:
+            ForeignBlockError: the node's history is not the one that was indexed; nothing of it was written.
+        """
+        fruitless = 0
+        while not self.stop.is_set():
+            plan = self.plan()
+            if not plan.gaps:
+                break
+            self.progress.total = max(self.progress.total, self.progress.blocks + sum(gap.blocks for gap in plan.gaps))
+            # One gap, then a new plan: the children of factories can be planned once their factory is covered, and
+            # other workers take their part.
+            done = self._fill(plan.gaps[0], plan)
+            fruitless = 0 if done else fruitless + 1
+            if fruitless:
+                self.stop.wait(min(5.0, 0.2 * fruitless))
+        return self.progress
+
+    def plan(self) -> Plan:
+        """Reads what is covered, and says what is missing and can be fetched now."""
+        with self.engine.connect() as connection:
+            version = catalog.load_version(connection)
+            finalized = head.load_state(connection, self.chain_id).finalized
+            sources = catalog.load_sources(connection, self.chain_id)
+            # After the sources: no child of what they cover can be missing.
+            children = catalog.load_children(connection, self.chain_id)
+        found = () if finalized is None else gaps(sources, finalized, self.selection.within)
+        selected = [
+            Gap(gap.ranges, chosen)
+            for gap in found
+            if (chosen := tuple(source for source in gap.sources if self.selection.selects(source)))
+        ]
+        return Plan(version, sources, children, selected)
+
+    def _fill(self, gap: Gap, plan: Plan) -> int:
+        """Fetches and writes a gap.
+
+        Returns:
+            How many blocks were written.
+        """
+        router = Router(self.chain_id, gap.sources, plan.children, among=plan.sources)
+        filters = log_filters(gap.sources, plan.children)
+        log.debug("filling %s for %d sources", format_ranges(gap.ranges), len(gap.sources))
+        done = 0
+        for chunk in self.client.scan(gap.ranges, filters, stop=self.stop) if filters else _nothing(gap.ranges):
+            try:
+                outcome = self._write(chunk, gap.sources, router, plan.version)
+            except CatalogChangedError as error:
+                log.info("%s", error)
+                break
+            if outcome is Outcome.OVERTAKEN:
+                log.info("blocks %d-%d were covered by another worker meanwhile", chunk.first, chunk.last)
+                break
+            done += chunk.last - chunk.first + 1
+            if self.stop.is_set():
+                break
+        return done
+
+    def _write(self, chunk: Fetched, sources: Sequence[Source], router: Router, version: int) -> Outcome:
+        rows = router.rows(chunk.logs, {number: time for number, (_, time) in chunk.blocks.items()})
+        blocks = [Block(number, block_hash, time) for number, (block_hash, time) in chunk.blocks.items()]
+        with self.engine.begin() as connection:
+            outcome = writer.write_history(
+                connection,
+                self.chain_id,
+                (chunk.first, chunk.last),
+                sources,
+                rows=rows,
+                blocks=blocks,
+                catalog_version=version,
+            )
+            if outcome is Outcome.OVERTAKEN:
+                connection.rollback()
+                return outcome
+        progress = self.progress
+        progress.blocks += chunk.last - chunk.first + 1
+        progress.rows += rows.count
+        progress.requests += chunk.requests
+        progress.bytes += chunk.bytes
+        self.on_progress(progress)
+        return outcome
+
+
+def _nothing(ranges: RangeSet) -> Iterator[Fetched]:
+    """What a factory without children has said."""
+    for first, last in ranges:
+        yield _Silence(first, last)
+
+
+def history_is_known(engine: Engine, chain_id: int) -> bool:
+    """Whether a follower has said yet where history ends, without which nothing can be filled."""
+    with engine.connect() as connection:
+        return bool(
+            connection.execute(
+                sa.text("SELECT finalized_number IS NOT NULL FROM gapless.chains WHERE chain_id = :chain_id"),
+                {"chain_id": chain_id},
+            ).scalar_one_or_none()
+        )

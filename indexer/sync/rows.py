@@ -1,0 +1,231 @@
+"""From checked logs to rows: which tables a log belongs to, decoded once for each.
+
+A log may belong to none of the sources it was fetched with (one request serves many, by the union of their addresses
+and topics), to one, or to several (two contracts of the manifest may share an address).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from indexer.abi.decoder import Decoder, UndecodableLog, compile_decoder
+from indexer.abi.model import parse_abi
+from indexer.store.catalog import Birth, CatalogEvent, Source
+from indexer.store.declaration import Factory
+from indexer.store.writer import Rows, UndecodedLog
+
+Children = dict[int, dict[str, int]]
+"""By contract id: the addresses that its factories announced, each with the block of its birth."""
+
+
+class Log(Protocol):
+    """A checked log (``chain.logs.RawLog``): the address and the first topic lower-case, other hex in any case."""
+
+    address: str
+    topics: list[str]
+    data: str
+    block_number: int
+    log_index: int
+    tx_hash: str
+    tx_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One source that may claim a log."""
+
+    source: Source
+    decoder: Decoder
+    born: Mapping[str, int] | None
+    """For a factory's source: its children; None: any address that leads here is right."""
+
+    def claims(self, log: Log) -> bool:
+        source = self.source
+        if log.block_number < source.start_block or (
+            source.end_block is not None and log.block_number > source.end_block
+        ):
+            return False
+        if self.born is not None:
+            birth = self.born.get(log.address)
+            if birth is None or log.block_number < birth:
+                return False
+        return not source.place.filters or any(_passes(log, f) for f in source.place.filters)
+
+
+@dataclass(frozen=True, slots=True)
+class _FactoryRule:
+    """How a child's address is found in a factory's event."""
+
+    contract_id: int
+    position: int
+    path: tuple[str, ...]
+
+
+class Router:
+    """Sorts logs into tables.
+
+    It lives as long as its set of sources; children are added to it as they are born.
+    """
+
+    def __init__(
+        self, chain_id: int, sources: Sequence[Source], children: Children, *, among: Sequence[Source]
+    ) -> None:
+        """Prepares for some sources of one chain.
+
+        Args:
+            chain_id: goes into every row.
+            sources: those that rows are wanted for.
+            children: known so far; :meth:`rows` adds to it.
+            among: all sources of the chain: their factory rules say which events announce children.
+        """
+        self._chain_id = chain_id
+        self._children = children
+        self._placed: dict[tuple[str, str], list[_Target]] = {}
+        self._anywhere: dict[str, list[_Target]] = {}
+        self._anonymous: dict[str, list[_Target]] = {}
+        self._anonymous_anywhere: list[_Target] = []
+        self._rules: dict[int, list[_FactoryRule]] = {}
+        decoders: dict[int, Decoder] = {}
+        for source in sources:
+            event = source.event
+            if event.event_id not in decoders:
+                decoders[event.event_id] = decoder_of(event)
+            self._add(source, decoders[event.event_id])
+        self._add_rules(sources, among)
+
+    def _add(self, source: Source, decoder: Decoder) -> None:
+        event, place = source.event, source.place
+        topic0 = "0x" + event.topic0.hex()
+        born = self._children.setdefault(event.contract_id, {}) if place.kind == "factory" else None
+        target = _Target(source, decoder, born)
+        if place.kind == "addresses":
+            for address in place.addresses:
+                if event.anonymous:
+                    self._anonymous.setdefault(address, []).append(target)
+                else:
+                    self._placed.setdefault((topic0, address), []).append(target)
+        elif event.anonymous:
+            self._anonymous_anywhere.append(target)
+        else:
+            self._anywhere.setdefault(topic0, []).append(target)
+
+    def _add_rules(self, sources: Sequence[Source], among: Sequence[Source]) -> None:
+        done: set[tuple[int, Factory]] = set()
+        for source in among:
+            for factory in source.place.factories:
+                event = next((s.event for s in sources if factory.announced_by(s.event)), None)
+                if event is None or (source.event.contract_id, factory) in done:
+                    continue
+                done.add((source.event.contract_id, factory))
+                name, *path = factory.argument.split(".")
+                position = [column.argument for column in event.table.columns].index(name)
+                rule = _FactoryRule(source.event.contract_id, position, tuple(path))
+                self._rules.setdefault(event.event_id, []).append(rule)
+
+    def rows(self, logs: Sequence[Log], times: Mapping[int, int]) -> Rows:
+        """Decodes logs into rows.
+
+        Args:
+            logs: of one range, each once.
+            times: Unix seconds of every block that bore one of them.
+
+        Returns:
+            Rows, undecoded logs and births, each in the order of the logs.
+        """
+        clock = {number: datetime.fromtimestamp(time, UTC) for number, time in times.items()}
+        rows = Rows()
+        for log in logs if self._rules else ():
+            rows.births.extend(self._births(log))
+        for log in logs:
+            for target in self._targets(log):
+                if target.claims(log):
+                    self._decode(target, log, clock[log.block_number], rows)
+        return rows
+
+    def _targets(self, log: Log) -> Iterator[_Target]:
+        if log.topics:
+            topic0 = log.topics[0]
+            named = [*self._placed.get((topic0, log.address), ()), *self._anywhere.get(topic0, ())]
+            yield from named
+            if named:
+                return
+        # Nothing tells an anonymous event's log but the contract, and that no other event has its first topic.
+        yield from self._anonymous.get(log.address, ())
+        yield from self._anonymous_anywhere
+
+    def _decode(self, target: _Target, log: Log, time: datetime, rows: Rows) -> None:
+        event = target.source.event
+        notes: list[str] = []
+        topics = [bytes.fromhex(topic[2:]) for topic in log.topics]
+        data = bytes.fromhex(log.data[2:])
+        tx_hash, address = bytes.fromhex(log.tx_hash[2:]), bytes.fromhex(log.address[2:])
+        has_row = True
+        try:
+            values = target.decoder.decode(topics, data, notes)
+        except UndecodableLog as error:
+            notes.append(str(error))
+            has_row = False
+        else:
+            row = (
+                self._chain_id, log.block_number, time, tx_hash, log.tx_index, log.log_index, address, *values
+            )  # fmt: skip
+            rows.by_table.setdefault(event.event_id, (event.table, []))[1].append(row)
+        if notes:
+            rows.undecoded.append(
+                UndecodedLog(
+                    event_id=event.event_id,
+                    block_number=log.block_number,
+                    log_index=log.log_index,
+                    block_time=time,
+                    tx_hash=tx_hash,
+                    tx_index=log.tx_index,
+                    contract_address=address,
+                    topics=topics,
+                    data=data,
+                    reason="; ".join(notes),
+                    has_row=has_row,
+                )
+            )
+
+    def _births(self, log: Log) -> Iterator[Birth]:
+        for target in self._targets(log):
+            rules = self._rules.get(target.source.event.event_id)
+            if not rules or not target.claims(log):
+                continue
+            try:
+                values = target.decoder.decode(
+                    [bytes.fromhex(topic[2:]) for topic in log.topics], bytes.fromhex(log.data[2:]), []
+                )
+            except UndecodableLog:
+                continue
+            for rule in rules:
+                address = _address(values[rule.position], rule.path)
+                known = self._children.setdefault(rule.contract_id, {})
+                if log.block_number < known.get(address, log.block_number + 1):
+                    known[address] = log.block_number
+                    yield Birth(rule.contract_id, address, log.block_number, log.log_index, log.address)
+
+    def forget_births(self, above: int) -> None:
+        """Forgets the children born above a block: their branch is gone."""
+        for known in self._children.values():
+            for address in [address for address, birth in known.items() if birth > above]:
+                del known[address]
+
+
+def decoder_of(event: CatalogEvent) -> Decoder:
+    """The decoder for an event of the catalog."""
+    return compile_decoder(parse_abi([event.item]).events[0])
+
+
+def _passes(log: Log, topic_filter: Mapping[int, Sequence[str]]) -> bool:
+    return all(
+        position < len(log.topics) and log.topics[position].lower() in allowed
+        for position, allowed in topic_filter.items()
+    )
+
+
+def _address(value: Any, path: Iterable[str]) -> str:
+    for key in path:
+        value = value[key]
+    return "0x" + value.hex() if isinstance(value, bytes) else str(value)

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from indexer.demo import anvil as anvil_program
 from indexer.store import embedded
+from tests.world import history, make_world, shared_history, world  # noqa: F401 - fixtures for all tests
 
 if TYPE_CHECKING:
     from web3 import Web3

@@ -113,8 +113,11 @@ def build(url: str) -> World:
     # The multicall package carries the code; a real chain has it at this address by a transaction signed in advance.
     if not w3.eth.get_code(MULTICALL3):
         request(w3, "anvil_setCode", MULTICALL3, MULTICALL3_BYTECODE)
-    _carry_out(world, _plan(world))
-    _verify(world)
+    done = w3.eth.get_transaction_count(deployer)
+    _verify(world, names[:done])
+    if todo := list(_plan(world))[done:]:
+        _carry_out(world, todo, done)
+        _verify(world, names)
     return world
 
 
@@ -225,15 +228,15 @@ def _plan(world: World) -> Iterable[TxParams]:
         yield call("trader", "provide", pair, share, share, world.addresses["trader"])
 
 
-def _carry_out(world: World, plan: Iterable[TxParams]) -> None:
+def _carry_out(world: World, todo: Iterable[TxParams], first_nonce: int) -> None:
     """Sends what the deployer has not sent yet and mines it: on a fresh chain always as block 1."""
     w3 = world.w3
-    done = w3.eth.get_transaction_count(world.deployer)
-    todo = [{**fields, "nonce": hex(nonce)} for nonce, fields in enumerate(plan) if nonce >= done]
-    if not todo:
-        return
+    sends = [
+        ("eth_sendTransaction", [{**fields, "nonce": hex(nonce)}])
+        for nonce, fields in enumerate(todo, start=first_nonce)
+    ]
     with mining_by_hand(w3):
-        hashes = batch(w3, [("eth_sendTransaction", [fields]) for fields in todo])
+        hashes = batch(w3, sends)
         request(w3, "evm_mine")
     receipts = batch(w3, [("eth_getTransactionReceipt", [sent]) for sent in hashes])
     for sent, receipt in zip(hashes, receipts, strict=True):
@@ -241,8 +244,9 @@ def _carry_out(world: World, plan: Iterable[TxParams]) -> None:
             raise GaplessError(f"Transaction {sent} of the demo's world {'failed' if receipt else 'was not mined'}")
 
 
-def _verify(world: World) -> None:
-    for name, compiled in world.artifacts.items():
+def _verify(world: World, names: Iterable[str]) -> None:
+    for name in names:
+        compiled = world.artifacts[name]
         code = bytes(world.w3.eth.get_code(world.addresses[name]))
         if code != compiled.deployed_bytecode:
             found = "nothing" if not code else "another contract"

@@ -82,7 +82,8 @@ class _Walk:
             number = self._array_tables.get(path, -1) + 1
             self._array_tables[path] = number
             path = (*path, number)
-        self._mark(path, line)
+        for length in range(1, len(path) + 1):
+            self._mark(path[:length], line)
         return path
 
     def _numbered(self, key: tuple[str, ...]) -> KeyPath:

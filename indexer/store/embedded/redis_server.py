@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import signal
 import time
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ import redis as client
 
 from indexer.errors import GaplessError
 from indexer.store.embedded.account import let_through, publish, unprivileged
-from indexer.store.embedded.shared import ServerExitedError, SharedServer, write_private
+from indexer.store.embedded.shared import ServerExitedError, SharedServer, is_free, write_private
+
+log = logging.getLogger(__name__)
 
 _MEMORY = "256mb"
 _PATIENCE = 30.0  # seconds
@@ -58,7 +61,8 @@ def _ensure(server: SharedServer, program: Path) -> str:
         if server.supervised():
             server.wait_until_ready(lambda: _answers(url), _PATIENCE)
             return url
-        _end_leftover(url)
+        if not is_free(last_port):
+            _end_leftover(server, last_port)
     configuration = server.directory / "redis.conf"
     account = unprivileged(configuration)
     let_through(account, program, configuration)
@@ -87,6 +91,7 @@ def _configuration(server: SharedServer, port: int) -> str:
             "# Written by Gapless at each start.",
             "bind 127.0.0.1",
             f"port {port}",
+            f'dir "{server.directory}"',
             f"requirepass {server.password()}",
             'save ""',
             "appendonly no",
@@ -109,10 +114,18 @@ def _answers(url: str) -> bool:
             return False
 
 
-def _end_leftover(url: str) -> None:
-    """Stop a Redis that answers to our password though no supervisor of ours runs: one whose supervisor was killed."""
-    with (
-        contextlib.closing(client.Redis.from_url(url, socket_timeout=5)) as connection,
-        contextlib.suppress(client.RedisError),
-    ):
-        connection.shutdown(nosave=True)
+def _end_leftover(server: SharedServer, port: int) -> None:
+    """Stop a Redis of this directory that no supervisor holds, so that its port is free again.
+
+    It is known by its working directory: whoever else listens on that port must not be shown our password.
+    """
+    import psutil  # comes with the wheel
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name().startswith("redis-server") and process.cwd() == str(server.directory):
+                log.warning("stopping a Redis that was left behind in %s (process %d)", server.directory, process.pid)
+                process.terminate()
+                deadline = time.monotonic() + _PATIENCE
+                while not is_free(port) and time.monotonic() < deadline:
+                    time.sleep(0.02)

@@ -169,7 +169,7 @@ class SharedServer:
     def port(self, *, renew: bool = False) -> int:
         """The remembered port, or a free one if there is none, it is taken, or ``renew`` asks for another."""
         remembered = self.last_port()
-        if remembered is not None and not renew and (self.supervised() or _is_free(remembered)):
+        if remembered is not None and not renew and (self.supervised() or is_free(remembered)):
             return remembered
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
@@ -206,7 +206,8 @@ def write_private(file: Path, content: str | bytes, account: Account | None = No
     Path(draft.name).replace(file)
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of 127.0.0.1."""
     try:
         with socket.create_server(("127.0.0.1", port)):
             return True

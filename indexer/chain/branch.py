@@ -1,0 +1,150 @@
+"""Blocks that may still be reorganised: headers and logs that provably belong to one branch.
+
+The logs of a range are named by number, and the chain may move between two answers. So every header is read too, the
+parent links must be unbroken, each log must bear the hash of its height, and a bloom that says "maybe" where no log was
+found leads to a second question by block hash: nodes serve ``eth_getLogs`` from an index that can be incomplete.
+"""
+
+import logging
+from dataclasses import dataclass
+from itertools import pairwise
+
+from indexer.chain import fetch
+from indexer.chain.config import Errand
+from indexer.chain.endpoint import Endpoint
+from indexer.chain.errors import BranchMovedError, LaggingError, ProviderError, RangeError
+from indexer.chain.filters import LogFilter
+from indexer.chain.logs import CheckedLogs, RawLog
+from indexer.chain.wire import Header, parse_header
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Branch:
+    """A piece of one branch.
+
+    Attributes:
+        headers: of every block, ascending, each the parent of the next.
+        logs: all matching logs, checked against the headers, sorted by block and log index.
+        host: the endpoint that answered, ``https://host/***``.
+        requests: HTTP requests that it took.
+        bytes: bytes of the answers.
+        asked_again: blocks whose bloom said "maybe" and that were asked for a second time.
+        found_again: logs that only the second question brought.
+    """
+
+    headers: list[Header]
+    logs: list[RawLog]
+    host: str
+    requests: int
+    bytes: int
+    asked_again: int = 0
+    found_again: int = 0
+
+    @property
+    def first(self) -> int:
+        """The first block."""
+        return self.headers[0].number
+
+    @property
+    def last(self) -> int:
+        """The last block."""
+        return self.headers[-1].number
+
+
+def read(
+    endpoint: Endpoint,
+    first: int,
+    last: int,
+    filters: LogFilter,
+    parent_hash: bytes | None,
+    blooms: bool,
+    errand: Errand,
+) -> Branch:
+    """Reads a branch from one endpoint, in one batch where it takes batches.
+
+    Args:
+        endpoint: whom to ask; all parts come from it.
+        first: the first block.
+        last: the last block.
+        filters: what to ask for.
+        parent_hash: the hash that block ``first - 1`` must have, or None.
+        blooms: whether blooms are checked.
+        errand: on whose account.
+
+    Raises:
+        BranchMovedError: the parts do not belong to one branch, or not to one that joins ``parent_hash``.
+        LaggingError: the endpoint has not reached ``last``.
+        AnswerError: an answer contradicts its question.
+        ProviderError: a question failed.
+    """
+    if not 0 <= first <= last:
+        raise ValueError(f"no range of blocks: {first}-{last}")
+    before = errand.requests, errand.bytes
+    numbers = range(first, last + 1)
+    calls = [*(fetch.header_call(number) for number in numbers), fetch.logs_call(first, last, filters)]
+    *raw_headers, raw_logs = endpoint.ask(calls, errand)
+    headers = []
+    for number, raw in zip(numbers, raw_headers, strict=True):
+        if isinstance(raw, ProviderError):
+            raise raw
+        header = parse_header(raw)
+        if header is None:
+            raise LaggingError(f"it has not reached block {number:,}", host=endpoint.host)
+        if header.number != number:
+            raise fetch.wrong(f"asked for block {number}, it answered with block {header.number}", endpoint)
+        headers.append(header)
+    with endpoint.lock:
+        endpoint.health.saw(last)
+    _check_links(headers, parent_hash, endpoint.host)
+    if isinstance(raw_logs, RangeError):
+        checked = fetch.logs_in_parts(endpoint, first, last, filters, errand)
+    else:
+        checked = fetch.checked_logs(endpoint, raw_logs, first, last, filters)
+    _check_hashes(headers, checked, endpoint.host)
+    branch = Branch(headers, checked.logs, endpoint.host, 0, 0)
+    if blooms:
+        _ask_again(branch, endpoint, filters, errand)
+    branch.requests, branch.bytes = errand.requests - before[0], errand.bytes - before[1]
+    return branch
+
+
+def _check_links(headers: list[Header], parent_hash: bytes | None, host: str) -> None:
+    if parent_hash is not None and headers[0].parent_hash != parent_hash:
+        raise BranchMovedError(
+            f"block {headers[0].number:,} has another parent than the block known before it", host=host
+        )
+    for parent, child in pairwise(headers):
+        if child.parent_hash != parent.hash:
+            raise BranchMovedError(
+                f"block {child.number:,} is no child of the block {parent.number:,} read with it", host=host
+            )
+
+
+def _check_hashes(headers: list[Header], checked: CheckedLogs, host: str) -> None:
+    by_number = {header.number: header.hash for header in headers}
+    for number, block_hash in checked.hashes.items():
+        if by_number.get(number) != block_hash:
+            raise BranchMovedError(f"the logs of block {number:,} are of another block than its header", host=host)
+
+
+def _ask_again(branch: Branch, endpoint: Endpoint, filters: LogFilter, errand: Errand) -> None:
+    bearing = {log.block_number for log in branch.logs}
+    silent = [h for h in branch.headers if h.number not in bearing and filters.maybe_in(h.logs_bloom)]
+    if not silent:
+        return
+    branch.asked_again = len(silent)
+    found = fetch.logs_by_hash(endpoint, [header.hash for header in silent], filters, errand)
+    for header, logs in zip(silent, found, strict=True):
+        if any(log.block_number != header.number for log in logs):
+            raise fetch.wrong(f"logs of block {header.number:,} bear another number", endpoint)
+        if logs:
+            logger.warning(
+                "%s: eth_getLogs left out %d logs of block %d, which its bloom and a second question showed",
+                *(endpoint.host, len(logs), header.number),
+            )
+        branch.found_again += len(logs)
+        branch.logs += logs
+    if branch.found_again:
+        branch.logs.sort(key=lambda log: (log.block_number, log.log_index))

@@ -1,0 +1,484 @@
+"""All endpoints of one chain as one: a question gets a checked answer, or an error that says what to do.
+
+Each question goes to the endpoint that is best for it, is retried within bounds, and fails over. All parts of one
+answer come from one endpoint.
+"""
+
+import logging
+import random as random_module
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import tenacity
+
+from indexer.chain import branch as branches
+from indexer.chain import fetch, multicall
+from indexer.chain.config import ClientSettings, EndpointConfig, Errand
+from indexer.chain.endpoint import Endpoint, EndpointStatus
+from indexer.chain.errors import (
+    CallReverted,
+    ChainMismatchError,
+    FatalError,
+    LaggingError,
+    NoEndpointError,
+    ProviderError,
+    RangeError,
+    RevertedError,
+    TransientError,
+)
+from indexer.chain.filters import LogFilter
+from indexer.chain.logs import LogChunk, RawLog
+from indexer.chain.pool import Pool
+from indexer.chain.retry import retrying
+from indexer.chain.scan import Scan
+from indexer.chain.wire import Call, Header, parse, parse_header, parse_hex_bytes, parse_quantity
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_GET_BLOCK = "eth_getBlockByNumber"
+# How often a null block at or below the known head is asked for again before it is believed.
+_NULL_ATTEMPTS = 4
+# JSON-RPC codes with which nodes say that they do not know a block tag.
+_UNKNOWN_TAG_CODES = frozenset({-32602, -32600, -32601, -32000, -32001, -32004, -39001})
+
+
+class ChainClient:
+    """What one chain says. Thread-safe.
+
+    Args:
+        name: the chain's name in the manifest, for messages.
+        chain_id: the chain's id, which every endpoint must serve.
+        endpoints: where to ask, at least one.
+        settings: time-outs, bounds and targets.
+        clock: a monotonic clock, seconds.
+        sleep: sleeps for seconds.
+        random: the source of jitter.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        chain_id: int,
+        endpoints: Sequence[EndpointConfig],
+        *,
+        settings: ClientSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+        random: random_module.Random | None = None,
+    ) -> None:
+        self.name = name
+        self.chain_id = chain_id
+        self.settings = settings or ClientSettings()
+        self.clock = clock
+        self._sleep = sleep
+        self._random = random or random_module.Random()
+        self._pool = Pool(name, endpoints, self.settings, clock=clock, sleep=sleep, random=self._random)
+        self._surveyed_at = float("-inf")
+        self._multicall = multicall.Deployment()
+
+    # -- endpoints
+
+    def check(self) -> None:
+        """Asks every endpoint for its chain id. One with another id is never asked again.
+
+        Raises:
+            ChainMismatchError: every endpoint that answers serves another chain.
+            NoEndpointError: no endpoint answers.
+        """
+        reasons = []
+        wrong = 0
+        right = 0
+        for endpoint in self._pool.endpoints:
+            try:
+                found = self.run(
+                    lambda e: parse_quantity(e.ask_one(Call("eth_chainId", ()), Errand())),
+                    "eth_chainId",
+                    only=endpoint,
+                    attempts=3,
+                )
+            except ProviderError as error:
+                reasons.append(str(error) + (f" ({error.hint})" if error.hint else ""))
+                continue
+            if found == self.chain_id:
+                right += 1
+            else:
+                wrong += 1
+                reason = f"{endpoint.host}: it serves chain id {found}, the manifest says {self.chain_id}"
+                reasons.append(reason)
+                self._pool.ban(endpoint, reason)
+        if right:
+            return
+        text = f"chain {self.name}: no endpoint can be used. " + "; ".join(reasons)
+        if wrong:
+            raise ChainMismatchError(text, hint="correct the chain's id or its rpc URLs in the manifest")
+        raise NoEndpointError(text, hint="check the chain's rpc URLs, and that a node answers there")
+
+    def describe(self) -> list[EndpointStatus]:
+        """Every endpoint: state, head, errors, latency, cost by method, limits learned."""
+        return self._pool.status()
+
+    def close(self) -> None:
+        """Closes idle connections. The client can still be used."""
+        for endpoint in self._pool.endpoints:
+            endpoint.provider.close()
+
+    def run(
+        self,
+        question: Callable[[Endpoint], T],
+        method: str,
+        *,
+        block: int | None = None,
+        errand: Errand | None = None,
+        sticky: bool = True,
+        only: Endpoint | None = None,
+        attempts: int | None = None,
+    ) -> T:
+        """Has a question answered: chooses the endpoint, retries, fails over.
+
+        Args:
+            question: asks it of one endpoint, in as many requests as it takes, and checks the answer.
+            method: the method that it is about.
+            block: the newest block that it needs, where there is one.
+            errand: on whose account; knows when to stop.
+            sticky: stay with the endpoint in use.
+            only: ask no other endpoint.
+            attempts: fewer attempts than the settings'.
+
+        Raises:
+            RangeError: the question asks for too much; not retried.
+            NoEndpointError: no endpoint can answer it.
+            TransientError, RateError, LaggingError: the last attempt's error.
+            Stopped: the errand was called off.
+        """
+        errand = errand or Errand()
+        failed: set[Endpoint] = set()
+        shrinkable = 0
+
+        def elsewhere() -> bool:
+            if only is not None:
+                return False
+            now = self.clock()
+            return any(
+                endpoint not in failed
+                and endpoint.health.state != "unhealthy"
+                and not endpoint.health.is_out
+                and endpoint.health.allows(method, block, now)
+                and not (block is not None and endpoint.health.behind(block, now))
+                for endpoint in self._pool.endpoints
+            )
+
+        def told(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            logger.debug("%s: attempt %d: %s; it is asked again", self.name, state.attempt_number, error)
+
+        def attempt() -> T:
+            nonlocal shrinkable
+            errand.check()
+            if only is None:
+                self._pool.probe_due(block, errand)
+            endpoint = only or self._pool.choose(method, block, failed=failed, sticky=sticky)
+            try:
+                return self._pool.ask(endpoint, question, method, block)
+            except TransientError as error:
+                failed.add(endpoint)
+                shrinkable += error.shrinkable
+                if method == "eth_getLogs" and shrinkable >= 2:
+                    too_much: ProviderError = RangeError(error.args[0], host=error.host, code=error.code)
+                else:
+                    raise
+            except ProviderError:
+                failed.add(endpoint)
+                raise
+            raise too_much
+
+        engine = retrying(
+            self.settings,
+            clock=self.clock,
+            sleep=lambda seconds: errand.pause(seconds, self._sleep),
+            random=self._random,
+            elsewhere=elsewhere,
+            before_sleep=told,
+            attempts=attempts,
+        )
+        return engine(attempt)
+
+    # -- blocks
+
+    def head(self) -> Header:
+        """The newest block. One cheap question to the endpoint in use; the others are asked now and then.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        errand = Errand()
+
+        def question(endpoint: Endpoint) -> tuple[Endpoint, Header]:
+            header = parse_header(endpoint.ask_one(Call(_GET_BLOCK, ("latest", False)), errand))
+            if header is None:
+                raise LaggingError("it has no newest block", host=endpoint.host)
+            with endpoint.lock:
+                endpoint.health.said_head(header.number)
+            return endpoint, header
+
+        endpoint, header = self.run(question, _GET_BLOCK, errand=errand)
+        if len(self._pool.endpoints) > 1 and self.clock() - self._surveyed_at >= self.settings.survey_every:
+            self._surveyed_at = self.clock()
+            other = self._pool.survey(errand, but=endpoint)
+            if other is not None and other.number > header.number + self.settings.lag_blocks:
+                return other
+        return header
+
+    def tagged(self, tag: str) -> Header | None:
+        """The block that a tag (``safe``, ``finalized``) names now, or None where no endpoint knows the tag.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        errand = Errand()
+
+        def question(endpoint: Endpoint) -> Header | None:
+            try:
+                return parse_header(endpoint.ask_one(Call(_GET_BLOCK, (tag, False)), errand))
+            except (TransientError, LaggingError, FatalError) as error:
+                if error.code in _UNKNOWN_TAG_CODES:
+                    return None
+                raise
+
+        return self.run(question, _GET_BLOCK, errand=errand)
+
+    def header(self, number: int) -> Header | None:
+        """The header of a block by number, or None where the chain is not that long.
+
+        A null for a block at or below the known head is asked again, here and elsewhere, before it is believed.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        return self.headers([number]).get(number)
+
+    def headers(self, numbers: Iterable[int]) -> dict[int, Header]:
+        """The headers of several blocks, in batches to one endpoint. Blocks beyond the head are missing.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        wanted = sorted(set(numbers))
+        if not wanted:
+            return {}
+        errand = Errand()
+        found: dict[int, Header] = {}
+
+        def question(endpoint: Endpoint) -> dict[int, Header]:
+            nonlocal found
+            found = fetch.headers(endpoint, wanted, errand)
+            head = self._pool.best_head
+            for number in wanted:
+                if number not in found and head is not None and number <= head:
+                    raise LaggingError(f"it lacks block {number:,}, and the head is {head:,}", host=endpoint.host)
+            return found
+
+        try:
+            return self.run(question, _GET_BLOCK, block=wanted[-1], errand=errand, attempts=_NULL_ATTEMPTS)
+        except LaggingError:
+            # Asked often enough: the chain has become shorter.
+            return found
+
+    def header_by_hash(self, block_hash: bytes) -> Header | None:
+        """The header of a block by hash, or None where the endpoint in use does not know it.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        errand = Errand()
+
+        def question(endpoint: Endpoint) -> Header | None:
+            call = Call("eth_getBlockByHash", ("0x" + block_hash.hex(), False))
+            header = parse_header(endpoint.ask_one(call, errand))
+            if header is not None and header.hash != block_hash:
+                raise fetch.wrong("eth_getBlockByHash was answered with another block", endpoint)
+            return header
+
+        return self.run(question, "eth_getBlockByHash", errand=errand)
+
+    def block(self, number_or_hash: int | bytes, full: bool = False) -> dict[str, Any] | None:
+        """A block as the node's own JSON, or None where it has none.
+
+        Args:
+            number_or_hash: the block's number, or its 32-byte hash.
+            full: with whole transactions in place of their hashes.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        if isinstance(number_or_hash, bytes):
+            found = self._json(Call("eth_getBlockByHash", ("0x" + number_or_hash.hex(), full)), None)
+        else:
+            found = self._json(Call(_GET_BLOCK, (hex(number_or_hash), full)), number_or_hash)
+        return None if found is None else dict(found)
+
+    def receipts(self, number: int) -> list[dict[str, Any]]:
+        """All receipts of a block as the node's own JSON (``eth_getBlockReceipts``).
+
+        Raises:
+            ProviderError: nobody answers; LaggingError where nobody has the block.
+        """
+
+        def question(endpoint: Endpoint) -> list[dict[str, Any]]:
+            raw = endpoint.ask_one(Call("eth_getBlockReceipts", (hex(number),)), errand)
+            found = parse(
+                raw, lambda text: msgspec.json.decode(text, type=list[dict[str, Any]] | None), "list of receipts"
+            )
+            if found is None:
+                raise LaggingError(f"it has no receipts of block {number:,}", host=endpoint.host)
+            return found
+
+        errand = Errand()
+        return self.run(question, "eth_getBlockReceipts", block=number, errand=errand)
+
+    # -- logs
+
+    def scan(
+        self,
+        ranges: Iterable[tuple[int, int]],
+        filters: LogFilter,
+        *,
+        in_flight: int = 4,
+        stop: threading.Event | None = None,
+    ) -> Iterator[LogChunk]:
+        """Reads all matching logs of some block ranges that can no longer be reorganised.
+
+        The width of the requests adapts; some requests are under way while the caller works on a chunk. Closing the
+        iterator stops them.
+
+        Args:
+            ranges: inclusive ranges, not overlapping, in any order.
+            filters: what to ask for.
+            in_flight: the most requests under way at once.
+            stop: ends the iteration early when set.
+
+        Yields:
+            Complete, checked chunks in ascending order, which together cover the ranges.
+
+        Raises:
+            ProviderError: a part could not be read within the bounds of retrying; what was yielded before stays good.
+        """
+        return iter(Scan(self, ranges, filters, in_flight=in_flight, stop=stop))
+
+    def branch(
+        self, first: int, last: int, filters: LogFilter, *, parent_hash: bytes | None = None, blooms: bool = True
+    ) -> branches.Branch:
+        """Reads blocks that may still be reorganised: all headers and logs of a range, from one endpoint, consistent.
+
+        Args:
+            first: the first block.
+            last: the last block.
+            filters: what to ask for.
+            parent_hash: the hash that block ``first - 1`` must have, or None.
+            blooms: whether a bloom that says "maybe" where no log was found leads to a second question by block hash.
+
+        Raises:
+            BranchMovedError: the chain moved meanwhile, or does not join ``parent_hash``: look again.
+            ProviderError: nobody answers.
+        """
+        errand = Errand()
+        return self.run(
+            lambda endpoint: branches.read(endpoint, first, last, filters, parent_hash, blooms, errand),
+            "eth_getLogs",
+            block=last,
+            errand=errand,
+        )
+
+    def logs_of_block(self, block_hash: bytes, filters: LogFilter) -> list[RawLog]:
+        """The matching logs of one block, named by its hash (EIP-234).
+
+        Raises:
+            LaggingError: nobody knows the block.
+            ProviderError: nobody answers.
+        """
+        errand = Errand()
+        return self.run(
+            lambda endpoint: fetch.logs_by_hash(endpoint, [block_hash], filters, errand)[0],
+            "eth_getLogs",
+            errand=errand,
+        )
+
+    # -- calls
+
+    def eth_call(self, to: bytes | str, data: bytes, block: int | str = "latest", *, gas: int | None = None) -> bytes:
+        """Calls a contract without a transaction.
+
+        Args:
+            to: the contract, 20 bytes or hex.
+            data: the call data.
+            block: a block number or tag.
+            gas: the gas to give it, or None for the node's own limit.
+
+        Raises:
+            CallReverted: the call was executed and reverted.
+            ProviderError: nobody answers.
+        """
+        call = multicall.eth_call(to, data, block, gas)
+        errand = Errand()
+        try:
+            return self.run(
+                lambda endpoint: parse_hex_bytes(endpoint.ask_one(call, errand)),
+                "eth_call",
+                block=block if isinstance(block, int) else None,
+                errand=errand,
+            )
+        except RevertedError as error:
+            reverted = CallReverted(str(error), error.data)
+        raise reverted
+
+    def code(self, address: bytes | str, block: int | str = "latest") -> bytes:
+        """The code at an address, empty where there is none.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        named = multicall.hex_address(address)
+        at = hex(block) if isinstance(block, int) else block
+        errand = Errand()
+        return self.run(
+            lambda endpoint: parse_hex_bytes(endpoint.ask_one(Call("eth_getCode", (named, at)), errand)),
+            "eth_getCode",
+            block=block if isinstance(block, int) else None,
+            errand=errand,
+        )
+
+    def multicall(self, calls: Sequence[tuple[bytes, bytes]], block: int) -> list[multicall.CallResult]:
+        """Many contract reads at one block, through Multicall3 where it stands, else call by call.
+
+        Args:
+            calls: pairs of address (20 bytes) and call data.
+            block: the block number.
+
+        Returns:
+            One result for each call, in order; a call that reverted has ``success`` False and the revert data.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        return multicall.read(self, self._multicall, calls, block)
+
+    def raw(self, method: str, params: Sequence[Any], *, block: int | None = None) -> Any:
+        """Any other question, retried and failed over like the rest. Returns the result as decoded JSON.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        return self._json(Call(method, params), block)
+
+    def _json(self, call: Call, block: int | None) -> Any:
+        errand = Errand()
+        return self.run(
+            lambda endpoint: parse(endpoint.ask_one(call, errand), msgspec.json.decode, "JSON"),
+            call.method,
+            block=block,
+            errand=errand,
+        )

@@ -1,0 +1,322 @@
+"""What nodes and providers say, and what it means: the table, and the function that reads it.
+
+The table is data. A provider's new wording is a new row here and a case in ``tests/unit/chain/test_error_table.py``; it
+never needs new code. Rows are tried from the top, against the whole error as text (message and ``data``), in any case;
+only when no row matches do the JSON-RPC code and then the HTTP status decide.
+
+In a pattern ``{n}`` stands for a number as people write it (``10000``, ``10,000``, ``10k``) and ``{block}`` for a block
+number, decimal or hex.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from indexer.chain.errors import (
+    BatchError,
+    FatalError,
+    LaggingError,
+    Limit,
+    ProviderError,
+    RangeError,
+    RateError,
+    RevertedError,
+    Scope,
+    TransientError,
+)
+
+Kind = Literal["range", "rate", "lagging", "fatal", "transient", "batch", "reverted"]
+
+_NUMBER = r"(\d+(?:[,._]\d{3})*k?)\b"
+_BLOCK = r"(0x[0-9a-f]+|\d+)"
+# A log line and a person want the beginning of an error, not a gateway's whole HTML page.
+_SHOWN = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One wording.
+
+    Attributes:
+        kind: the class of error.
+        pattern: a regular expression, matched anywhere and in any case. Its groups are what ``reads`` says.
+        seen_at: who says so.
+        reads: what the pattern's groups hold: nothing, one number (the limit), or two blocks (a range that would work).
+        limit: for range rows, what is limited.
+        inclusive: whether a named number of blocks counts both ends (``to - from + 1 <= n``), else ``to - from <= n``.
+        assumed: limits to assume where none is named, as ``(asked for more than, limit)``, the first that applies.
+        code: the row holds only under this JSON-RPC code.
+        scope: for fatal rows, what the endpoint will not do.
+    """
+
+    kind: Kind
+    pattern: str
+    seen_at: str
+    reads: Literal["nothing", "number", "range"] = "nothing"
+    limit: Limit = "unknown"
+    inclusive: bool = False
+    assumed: tuple[tuple[int, int], ...] = ()
+    code: int | None = None
+    scope: Scope = "endpoint"
+    regex: re.Pattern[str] = re.compile("")
+
+    def __post_init__(self) -> None:
+        pattern = self.pattern.replace("{n}", _NUMBER).replace("{block}", _BLOCK)
+        object.__setattr__(self, "regex", re.compile(pattern, re.IGNORECASE))
+
+
+_suggests = partial(Row, "range", reads="range", limit="results")
+_blocks = partial(Row, "range", reads="number", limit="blocks")
+_too_many_blocks = partial(Row, "range", limit="blocks")
+_too_much = partial(Row, "range", limit="results")
+_rate = partial(Row, "rate")
+_lagging = partial(Row, "lagging")
+_pruned = partial(Row, "fatal", scope="history")
+
+ROWS: tuple[Row, ...] = (
+    # -- an eth_call that ran and failed: first, as a contract's own words may hold anything that follows
+    Row("reverted", r"\brevert|out of gas|gas required exceeds|intrinsic gas", "geth and all others"),
+    Row(
+        "reverted",
+        r"invalid opcode|invalid jump|bad instruction|stack (?:under|over)flow|vm execution error",
+        "several",
+    ),
+    # -- the provider names a range that would work
+    _suggests(r"this block range should work: \[{block}, ?{block}\]", "Alchemy"),
+    _suggests(r"try with this block range \[{block}, ?{block}\]", "Infura, zkSync, thirdweb, Tenderly"),
+    _suggests(r"retry with the range {block} ?- ?{block}", "Sei"),
+    # -- the provider names its limit of blocks
+    _blocks(r"requested too many blocks from .{1,24} to .{1,24}, maximum is set to {n}", "Avalanche", inclusive=True),
+    _blocks(r"max range: {n}", "Cloudflare", inclusive=True),
+    _blocks(r"maximum allowed number of requested blocks is {n}", "thirdweb"),
+    _blocks(r"limited to a {n}", "QuickNode, 1RPC, Blast"),
+    _blocks(r"limited to {n} block", "BlockPI"),
+    _blocks(r"exceeds the range allowed for your plan \(\d+ > {n}\)", "Blast, paid"),
+    _blocks(r"please limit the query to at most {n} blocks", "Coinbase", inclusive=True),
+    _blocks(r"maximum block range: {n}", "PublicNode"),
+    _blocks(r"query exceeds max block range {n}", "reth, Hyperliquid"),
+    _blocks(r"block range greater than {n} max", "Swell"),
+    _blocks(r"block range exceeds {n}", "Somnia"),
+    _blocks(r"range is too large, max is {n} blocks", "Merkle, llama"),
+    _blocks(r"query must be smaller than size {n}", "Harmony"),
+    _blocks(r"block range is too wide \(maximum {n}\)", "Moonriver"),
+    _too_many_blocks(r"block range is too wide", "Ankr", code=-32600, assumed=((0, 3_000),)),
+    _blocks(r"up to a {n} block range", "Aurora"),
+    _blocks(r"maximum \[from, to\] blocks distance: {n}", "Ankr"),
+    _blocks(r"exceed max block range: {n}", "Tron", inclusive=True),
+    _blocks(r"block range = \d+, max block range = {n}", "Morph"),
+    _too_many_blocks(r"block range limit exceeded", "Chainstack", assumed=((10_000, 10_000), (0, 100))),
+    _blocks(r"ranges over {n} blocks are not supported on freetier", "free tiers", inclusive=True),
+    # -- only "too many blocks"
+    _too_many_blocks(r"allowed block range threshold exceeded", "several"),
+    _too_many_blocks(r"range threshold exceeded", "several"),
+    _too_many_blocks(r"block range (?:is )?too (?:large|wide)", "several"),
+    # -- only "too much": it says nothing about other ranges
+    _too_much(r"exceeded max allowed", "several"),
+    _too_much(r"no backend is currently healthy to serve traffic", "proxyd"),
+    _too_much(r"logs matched by query exceeds limit of {n}", "Goldsky and others", reads="number"),
+    _too_much(r"query returned more than {n} results", "many", reads="number"),
+    _too_much(r"query exceeds max results {n}", "reth", reads="number"),
+    _too_much(r"query exceeds max results", "reth"),
+    Row("range", r"response size should not greater than {n} bytes", "several", reads="number", limit="bytes"),
+    Row("range", r"backend response too large", "proxyd", limit="bytes"),
+    Row("range", r"response is too big", "several", limit="bytes"),
+    Row("range", r"response size (?:is )?(?:exceeded|too large)", "Alchemy and others", limit="bytes"),
+    # -- the node is behind
+    _lagging(r"one of the blocks specified in filter .{0,60}cannot be found", "Nethermind"),
+    _lagging(r"invalid block range params", "geth, toBlock beyond its head"),
+    _lagging(r"block is out of range|blockoutofrange", "anvil and others"),
+    _lagging(r"header not found", "geth"),
+    _lagging(r"unknown block", "geth, Erigon"),
+    _lagging(r"unable to complete request at this time", "Alchemy"),
+    # -- an archive read on a node that is none
+    _pruned(r"requested data is older than \d+ blocks", "QuickNode and others"),
+    _pruned(r"missing trie node", "geth"),
+    _pruned(r"\bpruned\b", "geth, Erigon, reth"),
+    _pruned(r"state .{0,90}is not available", "geth, Besu"),
+    # -- we ask too often
+    _rate(r"rate[ -]?limit", "many"),
+    _rate(r"too many requests", "many"),
+    _rate(r"quota", "many"),
+    _rate(r"throttle", "many"),
+    _rate(r"exceeded its compute units per second capacity", "Alchemy"),
+    _rate(r"daily request count exceeded", "Infura"),
+    # -- the batch as such
+    Row("batch", r"(?:maximum|max|limit(?:ed)?)\D{0,40}batch\D{0,40}{n}", "several", reads="number"),
+    Row(
+        "batch",
+        r"batch\D{0,60}(?:maximum|max|limit|exceed|over|more than|at most)\D{0,40}{n}",
+        "several",
+        reads="number",
+    ),
+    Row(
+        "batch",
+        r"batch.{0,40}(?:not (?:supported|allowed|enabled)|unsupported|disabled|forbidden)",
+        "several",
+        assumed=((0, 1),),
+    ),
+    Row("batch", r"batch (?:size )?(?:is )?(?:too large|limit exceeded)", "several"),
+    # -- known faults of a moment
+    Row("transient", r"forwarder error: ?\d+", "Ankr"),
+)
+
+CODES: dict[int, tuple[Kind, Scope]] = {
+    3: ("reverted", "method"),
+    429: ("rate", "endpoint"),
+    -32005: ("rate", "endpoint"),
+    -32001: ("lagging", "endpoint"),
+    -32601: ("fatal", "method"),
+    -32004: ("fatal", "method"),
+}
+
+STATUSES: dict[int, tuple[Kind, Scope]] = {
+    301: ("fatal", "endpoint"),
+    302: ("fatal", "endpoint"),
+    307: ("fatal", "endpoint"),
+    308: ("fatal", "endpoint"),
+    401: ("fatal", "endpoint"),
+    403: ("fatal", "endpoint"),
+    404: ("fatal", "endpoint"),
+    405: ("fatal", "endpoint"),
+    429: ("rate", "endpoint"),
+}
+
+# Gateways say "it took too long" and "it was too much" with these.
+TIMEOUT_STATUSES = frozenset({408, 504, 524})
+TOO_LARGE_STATUSES = frozenset({413})
+
+_REDIRECT_HINT = "this URL redirects: put the address that it leads to in its place"
+
+_HINTS: dict[int, str] = {
+    301: _REDIRECT_HINT,
+    302: _REDIRECT_HINT,
+    307: _REDIRECT_HINT,
+    308: _REDIRECT_HINT,
+    401: "check the key in this endpoint's URL",
+    403: "check the key in this endpoint's URL, and whether its plan allows this chain and method",
+    404: "check the path of this endpoint's URL",
+    405: "this URL does not take JSON-RPC over POST: check it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A node's refusal, as it came.
+
+    Attributes:
+        method: the JSON-RPC method, or ``batch`` where the refusal is of a whole batch.
+        text: the error's message and data, or the body of an HTTP error.
+        code: the JSON-RPC error code, if there is one.
+        status: the HTTP status.
+        retry_after: seconds, from the header ``Retry-After``.
+        blocks: the blocks (inclusive) that an ``eth_getLogs`` asked for, else None: range rows hold only there.
+    """
+
+    method: str
+    text: str
+    code: int | None = None
+    status: int = 200
+    retry_after: float | None = None
+    blocks: tuple[int, int] | None = None
+
+
+def classify(failure: Failure) -> ProviderError:
+    """The error that a refusal means.
+
+    Args:
+        failure: the refusal. Its text must already be redacted.
+
+    Returns:
+        An instance of one of the classes in :mod:`indexer.chain.errors`. What nothing in the table knows is a
+        :class:`TransientError` that may be cured by a smaller range too, so no wording can halt a chain.
+    """
+    for row in ROWS:
+        if not _concerns(row, failure):
+            continue
+        if match := row.regex.search(failure.text):
+            return _from_row(failure, row, match)
+    return _from_numbers(failure)
+
+
+def _concerns(row: Row, failure: Failure) -> bool:
+    if row.code is not None and row.code != failure.code:
+        return False
+    match row.kind:
+        case "range":
+            return failure.blocks is not None
+        case "batch":
+            return failure.method == "batch"
+        case "reverted":
+            return failure.method == "eth_call"
+        case _:
+            return True
+
+
+def _from_row(failure: Failure, row: Row, match: re.Match[str]) -> ProviderError:
+    build: Callable[..., ProviderError]
+    match row.kind:
+        case "range":
+            suggested = None
+            maximum = None
+            if row.reads == "range":
+                suggested = (int(match[1], 0), int(match[2], 0))
+            elif row.reads == "number":
+                maximum = _number(match[1]) + (1 if row.limit == "blocks" and not row.inclusive else 0)
+            elif failure.blocks is not None:
+                span = failure.blocks[1] - failure.blocks[0] + 1
+                maximum = next((blocks for above, blocks in row.assumed if span > above), None)
+            build = partial(RangeError, limit=row.limit, maximum=maximum, suggested=suggested)
+        case "rate":
+            build = partial(RateError, retry_after=failure.retry_after)
+        case "lagging":
+            build = LaggingError
+        case "fatal":
+            build = partial(FatalError, scope=row.scope)
+        case "batch":
+            assumed = row.assumed[0][1] if row.assumed else None
+            build = partial(BatchError, maximum=_number(match[1]) if row.reads == "number" else assumed)
+        case "reverted":
+            build = RevertedError
+        case "transient":
+            build = TransientError
+    return build(describe(failure), code=failure.code)
+
+
+def _from_numbers(failure: Failure) -> ProviderError:
+    known = CODES.get(failure.code) if failure.code is not None else None
+    known = known or STATUSES.get(failure.status)
+    if known is None and failure.status == 503 and failure.retry_after is not None:
+        known = ("rate", "endpoint")
+    text = describe(failure)
+    hint = _HINTS.get(failure.status)
+    match known:
+        case ("rate", _):
+            return RateError(text, retry_after=failure.retry_after, code=failure.code)
+        case ("lagging", _):
+            return LaggingError(text, code=failure.code)
+        case ("reverted", _):
+            return RevertedError(text, code=failure.code)
+        case ("fatal", scope):
+            return FatalError(text, scope=scope, code=failure.code, hint=hint)
+        case _ if failure.blocks is not None and failure.status in TIMEOUT_STATUSES | TOO_LARGE_STATUSES:
+            return RangeError(text, timed_out=failure.status in TIMEOUT_STATUSES, code=failure.code)
+        case _:
+            return TransientError(text, shrinkable=True, code=failure.code, hint=hint)
+
+
+def describe(failure: Failure) -> str:
+    """One line for a person: the question, and what was answered."""
+    asked = f" of blocks {failure.blocks[0]}-{failure.blocks[1]}" if failure.blocks else ""
+    parts = [f"HTTP {failure.status}" if failure.status != 200 else "", f"code {failure.code}" if failure.code else ""]
+    text = " ".join(failure.text.split())
+    if len(text) > _SHOWN:
+        text = text[:_SHOWN] + "..."
+    said = ", ".join(part for part in parts if part)
+    return f"{failure.method}{asked} refused" + (f" ({said})" if said else "") + (f": {text}" if text else "")
+
+
+def _number(text: str) -> int:
+    digits = re.sub(r"[^\dk]", "", text.lower())
+    return int(digits[:-1]) * 1000 if digits.endswith("k") else int(digits)

@@ -1,0 +1,196 @@
+"""What can go wrong between us and a node, in classes that each have one answer.
+
+========== ==================================== =========================================================
+class      what happened                        the answer
+========== ==================================== =========================================================
+Range      the question asks for too much       ask for less, at once
+Rate       we ask too often                     wait, slow this endpoint down, the same question again
+Lagging    the node has not reached that block  another endpoint, or the same one a moment later
+Fatal      this endpoint will never answer that say so, stop asking it that, probe again much later
+Transient  anything else                        the same question again, with backoff, bounded
+========== ==================================== =========================================================
+
+Which text, code or status means which class is data: :mod:`indexer.chain.error_table`. Messages never hold more of an
+endpoint than ``https://host/***``.
+"""
+
+from typing import Literal
+
+from indexer.errors import GaplessError
+
+Limit = Literal["blocks", "results", "bytes", "unknown"]
+Scope = Literal["endpoint", "method", "history"]
+
+
+class ProviderError(GaplessError):
+    """A node did not answer a question, or not in a way that can be believed.
+
+    Attributes:
+        host: the endpoint, shown as ``https://host/***``; empty until the transport has added it.
+        code: the JSON-RPC error code, or None where the failure was below JSON-RPC.
+    """
+
+    def __init__(self, message: str, *, host: str = "", code: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.host = host
+        self.code = code
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{self.host}: {text}" if self.host else text
+
+
+class RangeError(ProviderError):
+    """An ``eth_getLogs`` asks for too much. Not retried as it is: ask for fewer blocks.
+
+    Attributes:
+        limit: what is limited: ``blocks`` holds for the endpoint, the others only for this part of the chain.
+        maximum: the limit's size where the provider names it: blocks in one request (a count), logs, or bytes.
+        suggested: a block range (inclusive) that the provider says would work.
+        timed_out: whether it was a time-out, which may also mean that the endpoint is ill.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: Limit = "unknown",
+        maximum: int | None = None,
+        suggested: tuple[int, int] | None = None,
+        timed_out: bool = False,
+        host: str = "",
+        code: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, host=host, code=code, hint=hint)
+        self.limit = limit
+        self.maximum = maximum
+        self.suggested = suggested
+        self.timed_out = timed_out
+
+
+class RateError(ProviderError):
+    """Too many requests. Retried after a wait; the range stays.
+
+    Attributes:
+        retry_after: the seconds that the provider asked us to wait, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        host: str = "",
+        code: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, host=host, code=code, hint=hint)
+        self.retry_after = retry_after
+
+
+class LaggingError(ProviderError):
+    """The answering node has not reached the block in question. Retried elsewhere, or here a moment later."""
+
+
+class FatalError(ProviderError):
+    """This endpoint will not answer this, however often it is asked.
+
+    Attributes:
+        scope: ``endpoint`` (nothing at all: a wrong key, another chain), ``method`` (not this method), or ``history``
+            (not for a block that old).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        scope: Scope = "endpoint",
+        host: str = "",
+        code: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, host=host, code=code, hint=hint)
+        self.scope: Scope = scope
+
+
+class TransientError(ProviderError):
+    """Something that a repetition may cure. Retried with backoff.
+
+    Attributes:
+        shrinkable: whether a smaller range may cure it too (an unknown text, a gateway's 502), as opposed to an
+            endpoint that cannot be reached. The second such answer to an ``eth_getLogs`` over several blocks makes the
+            range smaller.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        shrinkable: bool = False,
+        host: str = "",
+        code: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, host=host, code=code, hint=hint)
+        self.shrinkable = shrinkable
+
+
+class AnswerError(TransientError):
+    """An answer that contradicts its question or itself.
+
+    It is thrown away whole, counted against the endpoint, and the question asked again, elsewhere if there is another.
+    """
+
+
+class BatchError(ProviderError):
+    """A JSON-RPC batch was refused as such. Never leaves the transport, which asks in smaller batches instead.
+
+    Attributes:
+        maximum: the number of calls that the provider allows in a batch, where it says so.
+    """
+
+    def __init__(self, message: str, *, maximum: int | None = None, host: str = "", code: int | None = None) -> None:
+        super().__init__(message, host=host, code=code)
+        self.maximum = maximum
+
+
+class RevertedError(ProviderError):
+    """An ``eth_call`` that was executed and reverted. The client turns it into :class:`CallReverted`.
+
+    Attributes:
+        data: the revert data.
+    """
+
+    data = b""
+
+
+class NoEndpointError(ProviderError):
+    """No endpoint of the chain can answer the question. Not retried; the message lists each endpoint's own reason."""
+
+
+class ChainMismatchError(ProviderError):
+    """Every endpoint that answers serves another chain than the manifest says. Not retried."""
+
+
+class BranchMovedError(ProviderError):
+    """The chain moved while a branch was being read: its parts do not belong together. The caller reads it again."""
+
+
+class CallReverted(GaplessError):  # noqa: N818 - an answer, not an error
+    """An ``eth_call`` was executed and reverted: an answer, not a failure, so never retried.
+
+    Attributes:
+        data: the revert data (``Error(string)``, ``Panic(uint256)``, a custom error), empty where the node gave none.
+    """
+
+    def __init__(self, message: str, data: bytes = b"") -> None:
+        super().__init__(message)
+        self.data = data
+
+
+class Stopped(GaplessError):  # noqa: N818 - an order, not an error
+    """The caller's stop event was set while a question was waiting to be asked."""
+
+
+BranchMoved = BranchMovedError

@@ -1,0 +1,244 @@
+"""One question to one endpoint, its answer checked: headers, the logs of a range with its end, the logs of one block.
+
+Nothing here retries or chooses; the client does that around it.
+"""
+
+from collections.abc import Sequence
+
+from indexer.chain.config import Errand
+from indexer.chain.endpoint import Answer, Endpoint
+from indexer.chain.errors import AnswerError, FatalError, LaggingError, ProviderError, RangeError
+from indexer.chain.filters import LogFilter
+from indexer.chain.logs import CheckedLogs, LogChunk, RawLog, check_logs, select
+from indexer.chain.wire import (
+    Call,
+    Header,
+    WireLog,
+    block_decoder,
+    logs_decoder,
+    parse,
+    parse_header,
+    receipt_decoder,
+    receipts_decoder,
+)
+
+_GET_BLOCK = "eth_getBlockByNumber"
+
+
+def wrong(problem: str, endpoint: Endpoint) -> AnswerError:
+    """The error for an answer that contradicts its question."""
+    return AnswerError(problem, host=endpoint.host)
+
+
+def header_call(number: int) -> Call:
+    """The question for a header by number."""
+    return Call(_GET_BLOCK, (hex(number), False))
+
+
+def logs_call(first: int, last: int, filters: LogFilter) -> Call:
+    """The question for the logs of a range."""
+    return Call("eth_getLogs", (filters.between(first, last),), (first, last))
+
+
+def headers(endpoint: Endpoint, numbers: Sequence[int], errand: Errand) -> dict[int, Header]:
+    """Headers by number, in batches; those that the endpoint does not have are missing.
+
+    Raises:
+        AnswerError: a header of another number was answered.
+        ProviderError: a question failed.
+    """
+    found: dict[int, Header] = {}
+    for number, raw in zip(numbers, endpoint.ask_all([header_call(number) for number in numbers], errand), strict=True):
+        header = parse_header(raw)
+        if header is None:
+            continue
+        if header.number != number:
+            raise wrong(f"asked for block {number}, it answered with block {header.number}", endpoint)
+        found[number] = header
+    if found:
+        with endpoint.lock:
+            endpoint.health.saw(max(found))
+    return found
+
+
+def chunk(
+    endpoint: Endpoint, first: int, last: int, filters: LogFilter, asked: Sequence[LogFilter], errand: Errand
+) -> LogChunk:
+    """The logs of a range and the header of its end, in one batch where the endpoint takes batches.
+
+    Args:
+        endpoint: whom to ask; all parts come from it.
+        first: the first block.
+        last: the last block.
+        filters: what is wanted.
+        asked: what to send instead: slices of the wanted filter, or a wider one whose surplus is dropped here.
+        errand: on whose account.
+
+    Raises:
+        RangeError: too much at once.
+        LaggingError: the endpoint has not reached ``last``.
+        AnswerError: the answer contradicts the question or itself.
+        ProviderError: a question failed otherwise.
+    """
+    before = errand.requests, errand.bytes
+    if endpoint.max_batch() > 1:
+        *raw_logs, raw_end = endpoint.ask(
+            [*(logs_call(first, last, part) for part in asked), header_call(last)], errand
+        )
+        end = _end(endpoint, raw_end, last)
+    else:
+        # The end first: an endpoint that lacks it need not be asked for more.
+        end = _end(endpoint, endpoint.ask([header_call(last)], errand)[0], last)
+        raw_logs = endpoint.ask([logs_call(first, last, part) for part in asked], errand)
+    checked = _merged(
+        [checked_logs(endpoint, raw, first, last, part) for raw, part in zip(raw_logs, asked, strict=True)]
+    )
+    return _finished(endpoint, first, end, checked, filters, asked, errand, before)
+
+
+def whole_block(endpoint: Endpoint, number: int, filters: LogFilter, errand: Errand) -> LogChunk:
+    """One block whose logs are too much for one answer: cut by address and topic, at last read from its receipts.
+
+    Raises:
+        LaggingError: the endpoint does not have the block.
+        AnswerError: an answer contradicts its question or another.
+        ProviderError: a question failed.
+    """
+    before = errand.requests, errand.bytes
+    end = _end(endpoint, endpoint.ask([header_call(number)], errand)[0], number)
+    checked = logs_in_parts(endpoint, number, number, filters, errand)
+    return _finished(endpoint, number, end, checked, filters, [filters], errand, before)
+
+
+def logs_in_parts(endpoint: Endpoint, first: int, last: int, filters: LogFilter, errand: Errand) -> CheckedLogs:
+    """The logs of a range in as many parts as the endpoint demands.
+
+    Raises:
+        AnswerError: an answer contradicts its question or another.
+        ProviderError: a question failed.
+    """
+    try:
+        return checked_logs(endpoint, endpoint.ask([logs_call(first, last, filters)], errand)[0], first, last, filters)
+    except RangeError as error:
+        if error.timed_out and first == last and filters.halves() is None:
+            raise
+    if first < last:
+        middle = (first + last) // 2
+        parts = [
+            logs_in_parts(endpoint, first, middle, filters, errand),
+            logs_in_parts(endpoint, middle + 1, last, filters, errand),
+        ]
+    elif (halves := filters.halves()) is not None:
+        parts = [logs_in_parts(endpoint, first, last, half, errand) for half in halves]
+    else:
+        everything = _logs_from_receipts(endpoint, first, errand)
+        wanted = select(everything.logs, filters)
+        hashes = everything.hashes if wanted else {}
+        parts = [CheckedLogs(wanted, hashes, {})]
+    return _merged(parts)
+
+
+def logs_by_hash(endpoint: Endpoint, hashes: Sequence[bytes], filters: LogFilter, errand: Errand) -> list[list[RawLog]]:
+    """The matching logs of blocks named by their hashes (EIP-234), in batches.
+
+    Raises:
+        LaggingError: the endpoint does not know a block.
+        AnswerError: a log of another block was answered.
+        ProviderError: a question failed.
+    """
+    found: list[list[RawLog]] = []
+    calls = [Call("eth_getLogs", (filters.at(block_hash),), (0, 0)) for block_hash in hashes]
+    for block_hash, raw in zip(hashes, endpoint.ask_all(calls, errand), strict=True):
+        wire = parse(raw, logs_decoder.decode, "list of logs")
+        checked = check_logs(wire, 0, 2**63, filters)
+        if any(found_hash != block_hash for found_hash in checked.hashes.values()):
+            raise wrong(f"asked for the logs of block 0x{block_hash.hex()}, it answered with another's", endpoint)
+        found.append(checked.logs)
+    return found
+
+
+def checked_logs(endpoint: Endpoint, answer: Answer, first: int, last: int, asked: LogFilter) -> CheckedLogs:
+    """One answer to ``eth_getLogs``, checked. Raises what the answer was, or AnswerError."""
+    if isinstance(answer, ProviderError):
+        raise answer
+    return check_logs(parse(answer, logs_decoder.decode, "list of logs"), first, last, asked)
+
+
+def _end(endpoint: Endpoint, answer: Answer, last: int) -> Header:
+    if isinstance(answer, ProviderError):
+        raise answer
+    header = parse_header(answer)
+    if header is None:
+        raise LaggingError(f"it has not reached block {last:,}", host=endpoint.host)
+    if header.number != last:
+        raise wrong(f"asked for block {last}, it answered with block {header.number}", endpoint)
+    with endpoint.lock:
+        endpoint.health.saw(last)
+    return header
+
+
+def _merged(parts: Sequence[CheckedLogs]) -> CheckedLogs:
+    if len(parts) == 1:
+        return parts[0]
+    merged = CheckedLogs([], {}, {})
+    for part in parts:
+        for number, block_hash in part.hashes.items():
+            if merged.hashes.setdefault(number, block_hash) != block_hash:
+                raise AnswerError(f"two hashes for block {number} in one answer")
+        merged.times.update(part.times)
+        merged.logs += part.logs
+    merged.logs.sort(key=lambda log: (log.block_number, log.log_index))
+    return merged
+
+
+def _finished(
+    endpoint: Endpoint,
+    first: int,
+    end: Header,
+    checked: CheckedLogs,
+    filters: LogFilter,
+    asked: Sequence[LogFilter],
+    errand: Errand,
+    before: tuple[int, int],
+) -> LogChunk:
+    last = end.number
+    if checked.hashes.get(last, end.hash) != end.hash:
+        raise wrong(f"block {last}: the logs and the header do not belong together", endpoint)
+    if checked.times.get(last, end.time) != end.time or any(time > end.time for time in checked.times.values()):
+        endpoint.log_times_hold = False
+    logs, hashes = checked.logs, checked.hashes
+    if len(asked) == 1 and asked[0] != filters:
+        logs = select(logs, filters)
+        bearing = {log.block_number for log in logs}
+        hashes = {number: block_hash for number, block_hash in hashes.items() if number in bearing}
+    log_bytes = errand.bytes - before[1]
+    times = {**checked.times, last: end.time} if endpoint.log_times_hold else {last: end.time}
+    if untimed := [number for number in hashes if number not in times]:
+        for number, header in headers(endpoint, untimed, errand).items():
+            if header.hash != hashes[number]:
+                raise wrong(f"block {number}: the logs and the header do not belong together", endpoint)
+            times[number] = header.time
+        if missing := [number for number in untimed if number not in times]:
+            raise LaggingError(f"it has logs of block {missing[0]:,} but not the block", host=endpoint.host)
+    blocks = {number: (block_hash, times[number]) for number, block_hash in hashes.items()}
+    blocks[last] = (end.hash, end.time)
+    requests, received = errand.requests - before[0], errand.bytes - before[1]
+    return LogChunk(first, last, logs, blocks, end, endpoint.host, requests, received, log_bytes)
+
+
+def _logs_from_receipts(endpoint: Endpoint, number: int, errand: Errand) -> CheckedLogs:
+    raw = endpoint.ask([Call("eth_getBlockReceipts", (hex(number),))], errand)[0]
+    if isinstance(raw, FatalError):
+        wire = _receipts_one_by_one(endpoint, number, errand)
+    elif isinstance(raw, ProviderError):
+        raise raw
+    else:
+        wire = [log for receipt in parse(raw, receipts_decoder.decode, "list of receipts") for log in receipt.logs]
+    return check_logs(wire, number, number, LogFilter())
+
+
+def _receipts_one_by_one(endpoint: Endpoint, number: int, errand: Errand) -> list[WireLog]:
+    block = parse(endpoint.ask_one(header_call(number), errand), block_decoder.decode, "block")
+    calls = [Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in block.transactions]
+    receipts = [parse(raw, receipt_decoder.decode, "receipt") for raw in endpoint.ask_all(calls, errand)]
+    return [log for receipt in receipts for log in receipt.logs]

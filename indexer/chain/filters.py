@@ -1,0 +1,120 @@
+"""Which logs are asked for: the filter of ``eth_getLogs``, how it is cut, and whether a bloom may hold it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from eth_utils.crypto import keccak
+
+# Bytes of one address in a request (quotes, comma, 0x, 40 digits), and of a usual log in a response.
+_ADDRESS_BYTES = 45
+_LOG_BYTES = 700
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Addresses and topics, as ``eth_getLogs`` understands them. All hex is lower-case with ``0x``.
+
+    Attributes:
+        addresses: the contracts, or None for any.
+        topics: for each position, the values of which one must be there, or None for any.
+    """
+
+    addresses: tuple[str, ...] | None = None
+    topics: tuple[tuple[str, ...] | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        # An empty list means "any" to a node, and "none" to a person.
+        if self.addresses is not None and not self.addresses:
+            raise ValueError("a filter with an empty address list: None means any address")
+        if any(position is not None and not position for position in self.topics):
+            raise ValueError("a filter with an empty topic list: None means any topic")
+        if len(self.topics) > 4:
+            raise ValueError("a log has at most four topics")
+
+    def params(self) -> dict[str, Any]:
+        """The filter as a node's parameter, without blocks."""
+        params: dict[str, Any] = {}
+        if self.addresses is not None:
+            params["address"] = self.addresses[0] if len(self.addresses) == 1 else list(self.addresses)
+        topics = [None if position is None else list(position) for position in self.topics]
+        while topics and topics[-1] is None:
+            topics.pop()
+        if topics:
+            params["topics"] = topics
+        return params
+
+    def between(self, first: int, last: int) -> dict[str, Any]:
+        """The parameter for a range of blocks, both ends included."""
+        return {**self.params(), "fromBlock": hex(first), "toBlock": hex(last)}
+
+    def at(self, block_hash: bytes) -> dict[str, Any]:
+        """The parameter for one block, named by its hash (EIP-234)."""
+        return {**self.params(), "blockHash": "0x" + block_hash.hex()}
+
+    def halves(self) -> "tuple[LogFilter, LogFilter] | None":
+        """Two filters that together ask for the same, cut by address, else by topic; None where neither can be cut."""
+        if self.addresses is not None and len(self.addresses) > 1:
+            middle = len(self.addresses) // 2
+            return (LogFilter(self.addresses[:middle], self.topics), LogFilter(self.addresses[middle:], self.topics))
+        for position, values in enumerate(self.topics):
+            if values is not None and len(values) > 1:
+                middle = len(values) // 2
+                before, after = self.topics[:position], self.topics[position + 1 :]
+                return (
+                    LogFilter(self.addresses, (*before, values[:middle], *after)),
+                    LogFilter(self.addresses, (*before, values[middle:], *after)),
+                )
+        return None
+
+    def slices(self, size: int) -> "Iterator[LogFilter]":
+        """Filters with at most so many addresses each that together ask for the same."""
+        if self.addresses is None:
+            yield self
+            return
+        for start in range(0, len(self.addresses), size):
+            yield LogFilter(self.addresses[start : start + size], self.topics)
+
+    def maybe_in(self, bloom: bytes) -> bool:
+        """Whether a block with this ``logsBloom`` may hold a matching log (yellow paper, 4.3.1).
+
+        Args:
+            bloom: 256 bytes.
+        """
+        bits = int.from_bytes(bloom, "big")
+        if bits == 0:
+            return False
+        for values in self.topics:
+            if values is not None and not any(_holds(bits, value) for value in values):
+                return False
+        return self.addresses is None or any(_holds(bits, address) for address in self.addresses)
+
+
+def topic_only_is_cheaper(addresses: int, matching_per_block: float, any_per_block: float, blocks: float) -> bool:
+    """Whether to ask for a topic at any address and filter here, rather than send a long address list in slices.
+
+    Counts the bytes moved for each block: the wanted logs plus the addresses sent, against all logs with the topic.
+
+    Args:
+        addresses: the length of the address list.
+        matching_per_block: logs of those addresses in a block.
+        any_per_block: logs of any address with the topics in a block.
+        blocks: the blocks that one request spans.
+    """
+    sliced = matching_per_block * _LOG_BYTES + addresses * _ADDRESS_BYTES / max(1.0, blocks)
+    return any_per_block * _LOG_BYTES < sliced
+
+
+def _holds(bits: int, value: str) -> bool:
+    mask = _mask(value)
+    return bits & mask == mask
+
+
+@lru_cache(maxsize=400_000)
+def _mask(value: str) -> int:
+    digest = keccak(bytes.fromhex(value[2:]))
+    mask = 0
+    for start in (0, 2, 4):
+        mask |= 1 << (int.from_bytes(digest[start : start + 2], "big") & 2047)
+    return mask

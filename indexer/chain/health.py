@@ -1,0 +1,147 @@
+"""Whether an endpoint is worth asking: a state machine without I/O; the caller passes the time.
+
+``unknown`` (never asked, or its punishment is over and nothing is proven yet) -> ``healthy`` on an answer ->
+``unhealthy`` after several failures in a row or too many of the last few -> after a pause, doubled each time,
+``unknown`` again: then one caller probes it with the very block it is about to read.
+
+What an endpoint refuses to do (a method, history below a block) is kept apart: it may be healthy for all else.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+State = Literal["unknown", "healthy", "unhealthy"]
+
+_IN_A_ROW = 3
+_LAST = 20
+_TOO_MANY = 0.6
+_FIRST_PAUSE = 5.0
+_LONGEST_PAUSE = 300.0
+_FATAL_PAUSE = 600.0
+_BEHIND_FOR = 2.0
+_REFUSED_FOR = 1800.0
+
+
+@dataclass(slots=True)
+class Health:
+    """One endpoint's health, head and refusals. Not thread-safe: the endpoint locks.
+
+    Attributes:
+        head: the newest block that this endpoint has shown, or None.
+        reason: why it is unhealthy, for people.
+    """
+
+    state: State = "unknown"
+    reason: str = ""
+    head: int | None = None
+    _row: int = 0
+    _pause: float = _FIRST_PAUSE
+    _until: float = 0.0
+    _banned: bool = False
+    _fatal: bool = False
+    _outcomes: deque[bool] = field(default_factory=lambda: deque(maxlen=_LAST))
+    _lacks: tuple[int, float] | None = None
+    _refusals: dict[str, tuple[int | None, float]] = field(default_factory=dict)
+
+    @property
+    def error_rate(self) -> float:
+        """The share of failures among the last answers, 0 to 1."""
+        return self._outcomes.count(False) / len(self._outcomes) if self._outcomes else 0.0
+
+    def succeeded(self) -> bool:
+        """An answer came. Returns whether this changed the state."""
+        changed = self.state != "healthy"
+        if changed:
+            self._outcomes.clear()
+        self._outcomes.append(True)
+        self._row, self._pause = 0, _FIRST_PAUSE
+        self.state, self.reason, self._fatal = "healthy", "", False
+        return changed
+
+    def failed(self, now: float, reason: str) -> bool:
+        """No answer came, or one that cannot be believed. Returns whether this made the endpoint unhealthy."""
+        self._outcomes.append(False)
+        self._row += 1
+        bad_share = len(self._outcomes) >= _LAST // 2 and self.error_rate >= _TOO_MANY
+        # After a pause the first failure is enough: the endpoint has not recovered.
+        if not (self._row >= _IN_A_ROW or bad_share or (self.state == "unknown" and self._pause > _FIRST_PAUSE)):
+            return False
+        return self._suspend(now, reason, self._pause)
+
+    def ended(self, now: float, reason: str) -> bool:
+        """The endpoint will not answer anything (a wrong key). Returns whether this made it unhealthy."""
+        self._outcomes.append(False)
+        self._fatal = True
+        return self._suspend(now, reason, _FATAL_PAUSE)
+
+    def banned(self, reason: str) -> None:
+        """The endpoint serves another chain: never ask it again."""
+        self._banned, self.state, self.reason = True, "unhealthy", reason
+
+    @property
+    def is_out(self) -> bool:
+        """Whether there is no use in asking the endpoint anything: banned, or refusing everything when last probed."""
+        return self._banned or self._fatal
+
+    @property
+    def is_banned(self) -> bool:
+        """Whether the endpoint is out for good."""
+        return self._banned
+
+    def due(self, now: float) -> bool:
+        """Whether the pause of an unhealthy endpoint is over, so that somebody should probe it."""
+        return self.state == "unhealthy" and not self._banned and now >= self._until
+
+    def probing(self, now: float) -> None:
+        """Somebody probes the endpoint now; nobody else needs to."""
+        self.state = "unknown"
+        self._until = now + self._pause
+
+    def saw(self, number: int) -> None:
+        """The endpoint showed a block."""
+        if self.head is None or number > self.head:
+            self.head = number
+        if self._lacks is not None and number >= self._lacks[0]:
+            self._lacks = None
+
+    def said_head(self, number: int) -> None:
+        """The endpoint named its newest block, which after a reorg may be lower than before."""
+        self.head = number
+        if self._lacks is not None and number >= self._lacks[0]:
+            self._lacks = None
+
+    def lacks(self, number: int, now: float) -> None:
+        """The endpoint did not have this block just now."""
+        self._lacks = (number, now + _BEHIND_FOR)
+        if self.head is not None and self.head >= number:
+            self.head = number - 1
+
+    def behind(self, number: int, now: float) -> bool:
+        """Whether the endpoint was lately seen without this block."""
+        return self._lacks is not None and number >= self._lacks[0] and now < self._lacks[1]
+
+    def refuses(self, method: str, block: int | None, now: float) -> None:
+        """The endpoint does not do this method (at or below this block, where it is a matter of history)."""
+        known = self._refusals.get(method)
+        if block is not None and known is not None and known[0] is not None and now < known[1]:
+            block = max(block, known[0])
+        self._refusals[method] = (block, now + _REFUSED_FOR)
+
+    def allows(self, method: str, block: int | None, now: float) -> bool:
+        """Whether the endpoint may be asked this, as far as is known."""
+        refusal = self._refusals.get(method)
+        if refusal is None or now >= refusal[1]:
+            return True
+        return refusal[0] is not None and (block is None or block > refusal[0])
+
+    def refusals(self, now: float) -> dict[str, int | None]:
+        """Method -> the block at or below which it is refused (None: at every block)."""
+        return {method: block for method, (block, until) in self._refusals.items() if now < until}
+
+    def _suspend(self, now: float, reason: str, pause: float) -> bool:
+        changed, self.state, self.reason = self.state != "unhealthy", "unhealthy", reason
+        self._until = now + pause
+        self._pause = min(max(self._pause, pause if pause < _FATAL_PAUSE else 0.0) * 2.0, _LONGEST_PAUSE)
+        self._row = 0
+        return changed

@@ -1,0 +1,201 @@
+"""Logs as they come, checked: nothing that contradicts the question is passed on.
+
+A log outside the asked range, addresses or topics makes the whole answer unbelievable (:class:`AnswerError`: the
+endpoint is at fault, and the question is asked again elsewhere). Duplicates, disorder, any case of hex, ``removed`` and
+pending logs are ordinary and are normalised here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from indexer.chain.errors import AnswerError
+from indexer.chain.filters import LogFilter
+from indexer.chain.wire import Header, WireLog, hex_bytes, seconds
+
+
+class RawLog(msgspec.Struct, gc=False):
+    """A checked log. Hex stays text: whoever needs bytes converts once, whoever does not pays nothing.
+
+    Attributes:
+        address: ``0x`` and 40 lower-case hex digits.
+        topics: zero to four of ``0x`` and 64 hex digits; the first is lower-case, the others as the node wrote them.
+        data: ``0x`` and an even number of hex digits, in the node's case.
+        block_number: the block.
+        block_hash: ``0x`` and 64 hex digits, as the node wrote them.
+        tx_hash: likewise.
+        tx_index: position of the transaction in the block.
+        log_index: position of the log in the block.
+    """
+
+    address: str
+    topics: list[str]
+    data: str
+    block_number: int
+    block_hash: str
+    tx_hash: str
+    tx_index: int
+    log_index: int
+
+
+@dataclass(slots=True)
+class CheckedLogs:
+    """What an answer holds.
+
+    Attributes:
+        logs: sorted by block and log index, each once.
+        hashes: block -> its hash, for every block that bears one of the logs.
+        times: block -> Unix seconds, for those of them whose logs told it.
+    """
+
+    logs: list[RawLog]
+    hashes: dict[int, bytes]
+    times: dict[int, int]
+
+
+@dataclass(slots=True)
+class LogChunk:
+    """A range of blocks, read completely.
+
+    Attributes:
+        first: its first block.
+        last: its last block.
+        logs: all matching logs of the range, checked, sorted by block and log index, each once.
+        blocks: block -> (hash, Unix seconds), for every block that bears a log and for ``last``.
+        end: the header of ``last``.
+        host: the endpoint that answered, ``https://host/***``.
+        requests: HTTP requests that it took, failed ones included.
+        bytes: bytes of all answers.
+        log_bytes: bytes of the logs' own answer, by which the next range is sized.
+    """
+
+    first: int
+    last: int
+    logs: list[RawLog]
+    blocks: dict[int, tuple[bytes, int]]
+    end: Header
+    host: str
+    requests: int
+    bytes: int
+    log_bytes: int = 0
+
+
+def check_logs(wire: Sequence[WireLog], first: int, last: int, asked: LogFilter) -> CheckedLogs:
+    """Checks and normalises an answer to ``eth_getLogs``.
+
+    Args:
+        wire: the logs as the node wrote them.
+        first: the first block asked for.
+        last: the last block asked for.
+        asked: the filter that was sent.
+
+    Raises:
+        AnswerError: a log is outside the question, malformed, or contradicts another.
+    """
+    try:
+        return _check(wire, first, last, asked)
+    except (ValueError, TypeError, AttributeError) as error:
+        problem = f"eth_getLogs of blocks {first}-{last}: a malformed log: {error}"
+    raise AnswerError(problem)
+
+
+def select(logs: list[RawLog], wanted: LogFilter) -> list[RawLog]:
+    """Those of the logs that a narrower filter asks for."""
+    matches = matcher(wanted)
+    return [log for log in logs if matches(log.address, log.topics)]
+
+
+def matcher(asked: LogFilter) -> Callable[[str, list[str]], bool]:
+    """A function that tells whether an address and topics (any case) are what a filter asks for."""
+    addresses = None if asked.addresses is None else frozenset(asked.addresses)
+    positions = [(index, frozenset(values)) for index, values in enumerate(asked.topics) if values is not None]
+
+    def matches(address: str, topics: list[str]) -> bool:
+        if addresses is not None and address not in addresses and address.lower() not in addresses:
+            return False
+        for index, values in positions:
+            if index >= len(topics) or (topics[index] not in values and topics[index].lower() not in values):
+                return False
+        return True
+
+    return matches
+
+
+def _check(wire: Sequence[WireLog], first: int, last: int, asked: LogFilter) -> CheckedLogs:
+    matches = matcher(asked)
+    logs: list[RawLog] = []
+    hashes: dict[int, bytes] = {}
+    times: dict[int, int] = {}
+    sorted_so_far = True
+    # Consecutive logs share block and transaction: what is read once is not read again.
+    number_text, hash_text, number = "", "", -1
+    position_text, tx_index = "", -1
+    previous = (-1, -1)
+    for log in wire:
+        if log.removed or log.block_number is None or log.block_hash is None:
+            continue
+        if log.block_number != number_text or log.block_hash != hash_text:
+            number, number_text, hash_text = int(log.block_number, 16), log.block_number, log.block_hash
+            if not first <= number <= last:
+                raise AnswerError(f"eth_getLogs of blocks {first}-{last} was answered with a log of block {number}")
+            block_hash = hex_bytes(hash_text)
+            if hashes.setdefault(number, block_hash) != block_hash or len(block_hash) != 32:
+                raise AnswerError(f"eth_getLogs of blocks {first}-{last}: two hashes for block {number}")
+            if log.block_timestamp and (time := seconds(log.block_timestamp)):
+                times[number] = time
+        if not matches(log.address, log.topics):
+            raise AnswerError(
+                f"eth_getLogs of blocks {first}-{last} was answered with a log that was not asked for: "
+                f"block {number}, address {log.address[:42]}, topics {[topic[:66] for topic in log.topics[:4]]}"
+            )
+        if log.transaction_index != position_text:
+            position_text = log.transaction_index or "missing transactionIndex"
+            tx_index = int(position_text, 16)
+        if log.log_index is None or log.transaction_hash is None or len(log.topics) > 4:
+            raise ValueError(f"block {number}: no logIndex, no transactionHash, or more than four topics")
+        index = int(log.log_index, 16)
+        position = (number, index)
+        if position <= previous:
+            sorted_so_far = False
+        previous = position
+        topics = log.topics
+        if topics and not topics[0].islower():
+            topics[0] = topics[0].lower()
+        logs.append(
+            RawLog(log.address.lower(), topics, log.data, number, hash_text, log.transaction_hash, tx_index, index)
+        )
+    if not sorted_so_far:
+        logs = _sorted_once(logs)
+    _check_hex(logs)
+    return CheckedLogs(logs, hashes, times)
+
+
+def _sorted_once(logs: list[RawLog]) -> list[RawLog]:
+    logs.sort(key=lambda log: (log.block_number, log.log_index))
+    unique: list[RawLog] = []
+    for log in logs:
+        twin = unique[-1] if unique else None
+        if twin is None or (twin.block_number, twin.log_index) != (log.block_number, log.log_index):
+            unique.append(log)
+        elif (twin.address, twin.data.lower(), [topic.lower() for topic in twin.topics], twin.tx_hash.lower()) != (
+            log.address,
+            log.data.lower(),
+            [topic.lower() for topic in log.topics],
+            log.tx_hash.lower(),
+        ):
+            raise AnswerError(f"two different logs at block {log.block_number}, log index {log.log_index}")
+    return unique
+
+
+def _check_hex(logs: Sequence[RawLog]) -> None:
+    """All hex of an answer at once: one conversion of one long text costs a tenth of many short ones."""
+    for log in logs:
+        if len(log.address) != 42 or len(log.tx_hash) != 66 or len(log.data) % 2 or log.data[:2] != "0x":
+            raise ValueError(f"block {log.block_number}, log index {log.log_index}: a field of the wrong length")
+        for topic in log.topics:
+            if len(topic) != 66:
+                raise ValueError(f"block {log.block_number}, log index {log.log_index}: a topic of the wrong length")
+    bytes.fromhex("".join([log.data[2:] for log in logs]))
+    bytes.fromhex("".join([topic[2:] for log in logs for topic in log.topics]))
+    bytes.fromhex("".join([log.address[2:] + log.tx_hash[2:] for log in logs]))

@@ -1,0 +1,279 @@
+"""The endpoints of a chain: which one to ask, and what is said when that changes.
+
+Order of preference: one that may answer at all, healthy before unknown before unhealthy, not behind the block in
+question, not ordered to wait, lower priority number, least busy. Questions about the head stay with one endpoint while
+it does well, so that two nodes on two branches are not taken for reorgs.
+"""
+
+import logging
+import random as random_module
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
+
+from indexer.chain.config import ClientSettings, EndpointConfig, Errand
+from indexer.chain.endpoint import Endpoint, EndpointStatus
+from indexer.chain.errors import (
+    FatalError,
+    LaggingError,
+    NoEndpointError,
+    ProviderError,
+    RangeError,
+    RateError,
+    TransientError,
+)
+from indexer.chain.wire import Call, Header, parse_header
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_SAY_AGAIN_AFTER = 60.0
+_LONG_WAIT = 1.0
+
+
+class Pool:
+    """All endpoints of one chain. Thread-safe.
+
+    Args:
+        name: the chain's name in the manifest, for messages.
+        endpoints: their configuration, at least one.
+        settings: the chain's settings.
+        clock: a monotonic clock, seconds.
+        sleep: sleeps for seconds.
+        random: the source of jitter.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        endpoints: Sequence[EndpointConfig],
+        settings: ClientSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+        random: random_module.Random | None = None,
+    ) -> None:
+        if not endpoints:
+            raise ValueError(f"chain {name} has no endpoint")
+        self.name = name
+        self.random = random or random_module.Random()
+        self.endpoints = [
+            Endpoint(config, settings, clock=clock, sleep=sleep, random=self.random) for config in endpoints
+        ]
+        self._settings = settings
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._current = self.endpoints[0]
+        self._said: dict[tuple[str, str], float] = {}
+
+    @property
+    def best_head(self) -> int | None:
+        """The newest block that any endpoint has shown."""
+        heads = [e.health.head for e in self.endpoints if e.health.head is not None and not e.health.is_banned]
+        return max(heads, default=None)
+
+    def status(self) -> list[EndpointStatus]:
+        """All endpoints, in the manifest's order."""
+        return [endpoint.status() for endpoint in self.endpoints]
+
+    def choose(
+        self,
+        method: str,
+        block: int | None = None,
+        *,
+        failed: Collection[Endpoint] = (),
+        sticky: bool = True,
+    ) -> Endpoint:
+        """The endpoint to ask.
+
+        Args:
+            method: what it is to be asked.
+            block: the newest block that the answer needs, where there is one.
+            failed: endpoints that have just failed at this very question: the others come first.
+            sticky: stay with the endpoint in use while none is clearly better; else spread the load.
+
+        Raises:
+            NoEndpointError: every endpoint has refused this for good.
+        """
+        now = self._clock()
+        able = [e for e in self.endpoints if not e.health.is_out and e.health.allows(method, block, now)]
+        if not able:
+            raise self._nobody(method, block, now)
+
+        newest = self.best_head or 0
+
+        def merit(endpoint: Endpoint) -> tuple[int, bool, bool, bool, int]:
+            health = endpoint.health
+            head = health.head
+            lagging = head is not None and (newest - head > self._settings.lag_blocks or head < (block or 0) <= newest)
+            lagging = lagging or (block is not None and health.behind(block, now))
+            rank = {"healthy": 0, "unknown": 0, "unhealthy": 1}[health.state]
+            waits = endpoint.rate.delay(now) > _LONG_WAIT
+            return (rank, endpoint in failed, lagging, waits, endpoint.config.priority)
+
+        best = min(map(merit, able))
+        equal = [endpoint for endpoint in able if merit(endpoint) == best]
+        if sticky:
+            with self._lock:
+                chosen = self._current if self._current in equal else min(equal, key=self._load)
+                if not failed:
+                    self._move(chosen)
+            return chosen
+        return min(equal, key=self._load)
+
+    def ask(self, endpoint: Endpoint, question: Callable[[Endpoint], T], method: str, block: int | None = None) -> T:
+        """Lets one endpoint answer a question, and learns from how it goes.
+
+        Args:
+            endpoint: the endpoint.
+            question: asks it.
+            method: the method that the question is about.
+            block: the newest block that it needs.
+
+        Raises:
+            ProviderError: what the question raised.
+        """
+        try:
+            answer = question(endpoint)
+        except ProviderError as error:
+            self._learn(endpoint, error, method, block)
+            raise
+        self._answered(endpoint)
+        return answer
+
+    def probe_due(self, block: int | None, errand: Errand) -> None:
+        """Probes endpoints whose pause is over, with the very block that is about to be read.
+
+        Args:
+            block: that block, or None for the head.
+            errand: on whose account.
+        """
+        now = self._clock()
+        for endpoint in self.endpoints:
+            with endpoint.lock:
+                if not endpoint.health.due(now):
+                    continue
+                endpoint.health.probing(now)
+            try:
+                self.ask(endpoint, lambda e: self._header(e, block, errand), "eth_getBlockByNumber", block)
+            except ProviderError as error:
+                logger.debug("%s: probe: %s", self.name, error)
+
+    def survey(self, errand: Errand, *, but: Endpoint) -> Header | None:
+        """Asks every endpoint in order but one for its head. Returns the newest, or None where there is no other."""
+        newest: Header | None = None
+        for endpoint in self.endpoints:
+            if endpoint is but or endpoint.health.is_banned or endpoint.health.state == "unhealthy":
+                continue
+            try:
+                header = self.ask(endpoint, lambda e: self._header(e, None, errand), "eth_getBlockByNumber")
+            except ProviderError as error:
+                logger.debug("%s: survey: %s", self.name, error)
+                continue
+            if header is not None and (newest is None or header.number > newest.number):
+                newest = header
+        return newest
+
+    def ban(self, endpoint: Endpoint, reason: str) -> None:
+        """Never asks this endpoint again."""
+        with endpoint.lock:
+            endpoint.health.banned(reason)
+        logger.error("%s: %s is not used: %s", self.name, endpoint.host, reason)
+
+    def _header(self, endpoint: Endpoint, block: int | None, errand: Errand) -> Header | None:
+        call = Call("eth_getBlockByNumber", ("latest" if block is None else hex(block), False))
+        header = parse_header(endpoint.ask_one(call, errand, timeout=self._settings.probe_timeout))
+        with endpoint.lock:
+            if header is None:
+                if block is not None:
+                    endpoint.health.lacks(block, self._clock())
+            elif block is None:
+                endpoint.health.said_head(header.number)
+            else:
+                endpoint.health.saw(header.number)
+        return header
+
+    def _answered(self, endpoint: Endpoint) -> None:
+        with endpoint.lock:
+            was = endpoint.health.state
+            seen_before = bool(endpoint.health.reason) or was == "unhealthy"
+            changed = endpoint.health.succeeded()
+            endpoint.rate.succeeded(self._clock())
+        if changed and seen_before:
+            logger.info("%s: %s is back", self.name, endpoint.host)
+
+    def _learn(self, endpoint: Endpoint, error: ProviderError, method: str, block: int | None) -> None:
+        now = self._clock()
+        match error:
+            case RateError():
+                with endpoint.lock:
+                    slower = endpoint.rate.limited(now, error.retry_after, self.random.random())
+                    pace, at_once = endpoint.rate.pace, int(endpoint.rate.concurrency)
+                if slower and self._may_say(endpoint, "rate"):
+                    logger.warning(
+                        "%s: %s says we ask too often: slowed to %.1f calls a second, %d at once",
+                        *(self.name, endpoint.host, pace or 0.0, at_once),
+                    )
+            case LaggingError():
+                with endpoint.lock:
+                    if block is not None:
+                        endpoint.health.lacks(block, now)
+                if self._may_say(endpoint, "lagging"):
+                    logger.warning("%s: %s lags: it lacks block %s", self.name, endpoint.host, block)
+            case FatalError(scope="endpoint"):
+                reason = f"{error} ({error.hint})" if error.hint else str(error)
+                with endpoint.lock:
+                    changed = endpoint.health.ended(now, reason)
+                if changed:
+                    logger.error("%s: %s; it is left out for now", self.name, reason)
+            case FatalError():
+                oldest = block if error.scope == "history" else None
+                with endpoint.lock:
+                    endpoint.health.refuses(method, oldest, now)
+                if self._may_say(endpoint, f"refuses {method}"):
+                    below = "" if oldest is None else f" for blocks up to {oldest:,}"
+                    logger.warning("%s: %s is not asked for %s%s: %s", self.name, endpoint.host, method, below, error)
+            case TransientError() | RangeError(timed_out=True):
+                with endpoint.lock:
+                    changed = endpoint.health.failed(now, str(error))
+                if changed:
+                    logger.warning("%s: %s; it is left out for a while", self.name, error)
+            case _:
+                # Any other refusal (too large a range, a revert) is an answer.
+                self._answered(endpoint)
+
+    def _load(self, endpoint: Endpoint) -> tuple[float, float]:
+        return (endpoint.rate.under_way / endpoint.rate.concurrency, endpoint.latency or 0.0)
+
+    def _move(self, chosen: Endpoint) -> None:
+        if chosen is not self._current:
+            was, self._current = self._current, chosen
+            logger.info("%s: the head is read from %s now, no longer from %s", self.name, chosen.host, was.host)
+
+    def _may_say(self, endpoint: Endpoint, what: str) -> bool:
+        """Whether something was not said within the last minute: a log tells a story, not every beat of it."""
+        now = self._clock()
+        with self._lock:
+            key = (endpoint.config.url, what)
+            if now - self._said.get(key, float("-inf")) < _SAY_AGAIN_AFTER:
+                return False
+            self._said[key] = now
+            return True
+
+    def _nobody(self, method: str, block: int | None, now: float) -> NoEndpointError:
+        reasons = []
+        for endpoint in self.endpoints:
+            refused = endpoint.health.refusals(now)
+            if endpoint.health.is_out or method not in refused:
+                reasons.append(endpoint.health.reason)
+            elif refused[method] is None:
+                reasons.append(f"{endpoint.host}: it does not offer {method}")
+            else:
+                reasons.append(f"{endpoint.host}: it keeps no such history up to block {refused[method]:,}")
+        at = "" if block is None else f" at block {block:,}"
+        return NoEndpointError(
+            f"chain {self.name}: no endpoint answers {method}{at}. " + "; ".join(reasons),
+            hint="add an endpoint that does (an archive node, for old state) to this chain's rpc list",
+        )

@@ -14,7 +14,12 @@ from indexer.abi.types import Array, Elementary, Parameter, Tuple, Type
 NUMBER_BITS = 48
 """Integers of wider types are strings in JSON: a JavaScript number holds 53 bits exactly."""
 
-SERIES_COLUMNS = (*(c for c in FIXED_COLUMNS if c not in ("tx_hash", "tx_index", "log_index")), "failures")
+SERIES_COLUMNS = (
+    *(c for c in FIXED_COLUMNS if c not in ("tx_hash", "tx_index", "log_index")),
+    "item",
+    "arguments",
+    "failures",
+)
 """The columns of every table of a snapshot series that are not outputs."""
 
 

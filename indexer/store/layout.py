@@ -30,7 +30,10 @@ SERIES_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("block_number", "bigint", "block at which all calls of the row were made"),
     ("block_time", "timestamptz", "the block's timestamp"),
     ("contract_address", "bytea", "the contract that was asked, 20 bytes"),
+    ("item", "integer", "place in the list of arguments, 0 where there is only one"),
+    ("arguments", "jsonb", "the arguments of the calls, by the names of the snapshot's query"),
 )
+SERIES_KEY = ("chain_id", "block_number", "contract_address", "item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +80,14 @@ def create_event_table(table: EventTable, signature: str) -> list[sql.Composed]:
 def create_series_table(
     schema_name: str, table_name: str, columns: Sequence[Column], comment: str
 ) -> list[sql.Composed]:
-    """Statements that make the table of a snapshot series: one row a block and contract.
+    """Statements that make the table of a snapshot series: one row a block, contract and list of arguments.
 
     An output whose call failed is null, and ``failures`` says why, by the call's signature.
     """
     described = [(name, pg_type, text, True) for name, pg_type, text in SERIES_COLUMNS]
     described += [(column.name, column.pg_type, column.comment, False) for column in columns]
     described.append(("failures", "jsonb", "reasons of the calls that failed, by signature; null: none", False))
-    key = ("chain_id", "block_number", "contract_address")
-    return _create_table(sql.Identifier(schema_name, table_name), described, key, comment)
+    return _create_table(sql.Identifier(schema_name, table_name), described, SERIES_KEY, comment)
 
 
 def _create_table(

@@ -1,0 +1,124 @@
+"""Snapshot series: their points and rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.engine import Connection
+
+from indexer.store.catalog import Series
+from indexer.store.database import psycopg_connection
+from indexer.store.writer import jsonb
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one contract answered to the calls of a series.
+
+    Attributes:
+        contract_address: who was asked, 20 bytes.
+        item: place in the list of arguments.
+        arguments: by the names of the snapshot's query; None: the calls have fixed ones.
+        values: of the series' columns, in their order; None where the call failed.
+        failures: reasons by call.
+    """
+
+    contract_address: bytes
+    item: int
+    arguments: Mapping[str, Any] | None
+    values: Sequence[Any]
+    failures: Mapping[str, str]
+
+
+def last_point(connection: Connection, series: Series, chain_id: int) -> int | None:
+    """The newest block at which a series was read."""
+    number: int | None = connection.execute(
+        sa.text("SELECT max(block_number) FROM gapless.series_points WHERE series_id = :id AND chain_id = :chain_id"),
+        {"id": series.series_id, "chain_id": chain_id},
+    ).scalar_one()
+    return number
+
+
+def store(
+    connection: Connection,
+    series: Series,
+    chain_id: int,
+    *,
+    number: int,
+    block_hash: bytes,
+    time: datetime,
+    readings: Sequence[Reading],
+) -> bool:
+    """Keeps a point of a series: all readings at one block, in the connection's transaction.
+
+    Returns:
+        False if that block was reorganised away while it was read, and nothing was written; or if the point was
+        there already.
+    """
+    # The share lock makes a reorganisation wait until the point is there, so that it is deleted with its block.
+    current = connection.execute(
+        sa.text("""
+            SELECT b.hash = :hash FROM gapless.chains c
+            JOIN gapless.blocks b ON b.chain_id = c.chain_id AND b.number = :number
+            WHERE c.chain_id = :chain_id AND c.finalized_number < :number
+            FOR KEY SHARE OF b
+        """),
+        {"chain_id": chain_id, "number": number, "hash": block_hash},
+    ).scalar_one_or_none()
+    is_final = connection.execute(
+        sa.text("SELECT finalized_number >= :number FROM gapless.chains WHERE chain_id = :chain_id"),
+        {"chain_id": chain_id, "number": number},
+    ).scalar_one()
+    if not (current or is_final):
+        return False
+    added = connection.execute(
+        sa.text("""
+            INSERT INTO gapless.series_points (series_id, chain_id, block_number, block_hash)
+            VALUES (:id, :chain_id, :number, :hash) ON CONFLICT DO NOTHING
+        """),
+        {"id": series.series_id, "chain_id": chain_id, "number": number, "hash": block_hash},
+    ).rowcount
+    if not added:
+        return False
+    columns = ["chain_id", "block_number", "block_time", "contract_address", "item", "arguments"]
+    columns += [column.name for column in series.columns]
+    columns.append("failures")
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+        series.identifier,
+        sql.SQL(", ").join(map(sql.Identifier, columns)),
+        sql.SQL(", ").join(sql.Placeholder() * len(columns)),
+    )
+    is_json = [column.pg_type == "jsonb" for column in series.columns]
+    with psycopg_connection(connection).cursor() as cursor:
+        cursor.executemany(
+            statement,
+            [
+                (
+                    chain_id, number, time, r.contract_address, r.item, jsonb(r.arguments),
+                    *(jsonb(v) if j else v for v, j in zip(r.values, is_json, strict=True)),
+                    jsonb(dict(r.failures) or None),
+                )
+                for r in readings
+            ],
+        )  # fmt: skip
+    connection.execute(
+        sa.text("UPDATE gapless.series SET version = version + 1 WHERE id = :id"), {"id": series.series_id}
+    )
+    return True
+
+
+def query_rows(connection: Connection, query: str) -> list[dict[str, Any]]:
+    """The rows of a snapshot's own query, which may only read.
+
+    Raises:
+        psycopg.Error: the query is wrong, writes, or takes too long.
+    """
+    driver = psycopg_connection(connection)
+    driver.execute("SET TRANSACTION READ ONLY")
+    driver.execute("SET LOCAL statement_timeout = '30s'")
+    cursor = driver.execute(sql.SQL(query))
+    names = [column.name for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -1,0 +1,189 @@
+"""Snapshots: series of multicall reads, each at one block.
+
+The ``multicall`` library describes and encodes the calls; our own client sends them, all at the same block
+(``chain.multicall``); the outputs are decoded like events.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from eth_typing import Address
+from multicall import Call as MulticallCall
+from sqlalchemy.engine import Engine
+
+from indexer.abi.decoder import DataDecoder, UndecodableLog, compile_outputs
+from indexer.abi.model import Abi, parse_abi
+from indexer.chain.client import ChainClient
+from indexer.chain.errors import FatalError
+from indexer.manifest.model import Call, Snapshot
+from indexer.store import catalog, head, series
+from indexer.store.catalog import Series
+from indexer.store.series import Reading
+from indexer.sync.reverts import reason
+
+log = logging.getLogger(__name__)
+
+POINTS_PER_RUN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One contract to ask, with one list of arguments."""
+
+    address: bytes
+    item: int
+    arguments: Mapping[str, Any] | None
+
+
+class Snapshots:
+    """Takes one series on one chain."""
+
+    def __init__(self, engine: Engine, client: ChainClient, chain_id: int, snapshot: Snapshot) -> None:
+        """Prepares; asks and writes nothing yet."""
+        self._engine = engine
+        self._client = client
+        self._chain_id = chain_id
+        self._snapshot = snapshot
+
+    def take_due(self) -> int:
+        """Takes the points of a series "every N blocks" that are due up to the tip.
+
+        Returns:
+            How many points were taken.
+
+        Raises:
+            ProviderError: the nodes could not be asked; what was taken before stays.
+        """
+        with self._engine.connect() as connection:
+            stored = self._series(catalog.load_series(connection))
+            state = head.load_state(connection, self._chain_id)
+            last = series.last_point(connection, stored, self._chain_id)
+        if state.tip is None:
+            return 0
+        taken = 0
+        for number in due(self._snapshot, last, state.tip.number)[:POINTS_PER_RUN]:
+            try:
+                taken += self._take(stored, number)
+            except FatalError as error:
+                # Its state is gone at every node that we have: the series goes on with what can still be read.
+                log.warning("snapshot %s: block %d is too old to be read (%s)", self._snapshot.name, number, error)
+        return taken
+
+    def take_now(self) -> int:
+        """Takes one point at the tip: for series by the clock."""
+        with self._engine.connect() as connection:
+            stored = self._series(catalog.load_series(connection))
+            tip = head.load_state(connection, self._chain_id).tip
+        return 0 if tip is None else self._take(stored, tip.number)
+
+    def _series(self, known: Sequence[Series]) -> Series:
+        return next(one for one in known if one.name == self._snapshot.name)
+
+    def _take(self, stored: Series, number: int) -> bool:
+        header = self._client.header(number)
+        if header is None:
+            return False
+        abi = parse_abi(list(stored.abi))
+        targets = self._targets(stored)
+        readings = self._read(stored, abi, targets, number)
+        again = self._client.header(number)
+        if again is None or again.hash != header.hash:
+            return False
+        with self._engine.begin() as connection:
+            kept = series.store(
+                connection,
+                stored,
+                self._chain_id,
+                number=number,
+                block_hash=header.hash,
+                time=datetime.fromtimestamp(header.time, UTC),
+                readings=readings,
+            )
+        if kept:
+            log.info("snapshot %s: read %d rows at block %d", stored.name, len(readings), number)
+        return kept
+
+    def _targets(self, stored: Series) -> list[_Target]:
+        addresses: Sequence[bytes] = stored.deployments.get(self._chain_id, ())
+        with self._engine.connect() as connection:
+            if not addresses:
+                born = catalog.load_children(connection, self._chain_id).get(stored.contract_id, {})
+                addresses = [bytes.fromhex(address[2:]) for address in sorted(born)]
+            if self._snapshot.for_each is None:
+                return [_Target(address, 0, None) for address in addresses]
+            rows = series.query_rows(connection, self._snapshot.for_each)
+        return [_Target(address, item, row) for address in addresses for item, row in enumerate(rows)]
+
+    def _read(self, stored: Series, abi: Abi, targets: Sequence[_Target], number: int) -> list[Reading]:
+        calls = self._snapshot.calls
+        questions = [(target.address, encode(call, target)) for target in targets for call in calls]
+        answers = iter(self._client.multicall(questions, number))
+        decoders = [compile_outputs(call.function) for call in calls]
+        readings = []
+        for target in targets:
+            values: list[Any] = []
+            failures: dict[str, str] = {}
+            for call, decoder in zip(calls, decoders, strict=True):
+                answer = next(answers)
+                outputs: Sequence[Any] = [None] * len(call.function.outputs)
+                if not answer.success:
+                    failures[call.function.signature] = reason(answer.data, abi)
+                else:
+                    outputs = _decoded(decoder, answer.data, call, failures) or outputs
+                values += outputs
+            readings.append(Reading(target.address, target.item, _shown(target.arguments), values, failures))
+        return readings
+
+
+def due(snapshot: Snapshot, last: int | None, tip: int) -> list[int]:
+    """The blocks at which a series "every N blocks" is still to be read, ascending.
+
+    Args:
+        snapshot: with a schedule in blocks: those whose number N divides.
+        last: the newest block at which it was read; None: never.
+        tip: the newest block that is indexed.
+    """
+    step = snapshot.every.amount
+    if last is not None:
+        first = (last // step + 1) * step
+    elif snapshot.start_block is not None:
+        first = -(-snapshot.start_block // step) * step
+    else:
+        first = tip // step * step
+    return list(range(first, tip + 1, step))
+
+
+def encode(call: Call, target: _Target) -> bytes:
+    """The call data: selector and arguments, those of the snapshot's query filled in."""
+    arguments = [
+        (target.arguments or {})[value[1:]] if isinstance(value, str) and value.startswith("$") else value
+        for value in call.args
+    ]
+    function = call.function
+    outputs = ",".join(output.type.canonical for output in function.outputs)
+    described = MulticallCall(Address(target.address), [f"{function.signature}({outputs})", *arguments])
+    return bytes(described.data)
+
+
+def _decoded(decoder: DataDecoder, data: bytes, call: Call, failures: dict[str, str]) -> Sequence[Any] | None:
+    notes: list[str] = []
+    try:
+        values = decoder.decode(data, notes)
+    except UndecodableLog as error:
+        failures[call.function.signature] = "no code at the address" if not data else f"undecodable answer: {error}"
+        return None
+    if notes:
+        failures[call.function.signature] = "; ".join(notes)
+    return values
+
+
+def _shown(arguments: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if arguments is None:
+        return None
+    return {
+        name: "0x" + bytes(value).hex() if isinstance(value, bytes | memoryview) else str(value)
+        for name, value in arguments.items()
+    }

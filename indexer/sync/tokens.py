@@ -1,0 +1,77 @@
+"""Token metadata: read once by multicall, kept in ``tokens``, cached in Redis."""
+
+import logging
+from collections.abc import Sequence
+
+from sqlalchemy.engine import Engine
+
+from indexer.chain.client import ChainClient
+from indexer.store import catalog, head, tokens
+from indexer.store.cache import Cache
+from indexer.store.tokens import Token
+from indexer.sync import token_metadata
+from indexer.sync.token_metadata import Answer
+
+log = logging.getLogger(__name__)
+
+TOKENS_PER_RUN = 500
+_CALLS_PER_TOKEN = 5
+# Events that only a token emits: ERC-20 and ERC-721 Transfer, ERC-1155 TransferSingle and TransferBatch.
+TOKEN_EVENTS = (
+    "Transfer(address,address,uint256)",
+    "TransferSingle(address,address,address,uint256,uint256)",
+    "TransferBatch(address,address,address,uint256[],uint256[])",
+)
+
+
+def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: frozenset[str], cache: Cache) -> int:
+    """Reads the tokens that were seen and not read yet, some hundred at a time.
+
+    Args:
+        engine: the database.
+        client: the chain's nodes.
+        chain_id: the chain.
+        contracts: names of the contracts whose addresses are tokens.
+        cache: receives what was read.
+
+    Returns:
+        How many were read; 0 when there is nothing left to do.
+
+    Raises:
+        ProviderError: the nodes could not be asked; nothing was stored. A failed read is never stored as an answer.
+    """
+    with engine.connect() as connection:
+        tip = head.load_state(connection, chain_id).tip
+        if tip is None:
+            return 0
+        events = [e for e in catalog.load_events(connection).values() if e.contract in contracts]
+        contract_ids = {event.contract_id for event in events}
+        addresses = tokens.unread(connection, chain_id, contract_ids, TOKENS_PER_RUN)
+        anywhere = {s.event.event_id for s in catalog.load_sources(connection, chain_id) if s.place.kind == "any"}
+        for event in events:
+            if event.event_id in anywhere and event.signature in TOKEN_EVENTS and len(addresses) < TOKENS_PER_RUN:
+                addresses += tokens.unread_emitters(connection, chain_id, event, TOKENS_PER_RUN - len(addresses))
+    found = read(client, sorted(set(addresses)), tip.number)
+    if found:
+        with engine.begin() as connection:
+            tokens.store(connection, chain_id, tip.number, found)
+        tokens.remember(cache, chain_id, found)
+        log.info("read %d tokens of chain %d at block %d", len(found), chain_id, tip.number)
+    return len(found)
+
+
+def read(client: ChainClient, addresses: Sequence[bytes], block: int) -> list[Token]:
+    """Asks tokens what they are, at one block, with as few requests as may be.
+
+    Raises:
+        ProviderError: the nodes could not be asked.
+    """
+    results = client.multicall([call for address in addresses for call in token_metadata.calls(address)], block)
+    found = []
+    for i, address in enumerate(addresses):
+        answers = results[i * _CALLS_PER_TOKEN : (i + 1) * _CALLS_PER_TOKEN]
+        metadata = token_metadata.interpret([Answer(answer.success, answer.data) for answer in answers])
+        found.append(
+            Token(address, metadata.kind, metadata.name, metadata.symbol, metadata.decimals, metadata.problems)
+        )
+    return found

@@ -78,15 +78,12 @@ class TextFormatter(logging.Formatter):
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         name = record.name.removeprefix("indexer.")
         fields = "".join(f" {key}={_plain(value)}" for key, value in fields_of(record).items())
-        line = f"{time} {record.levelname:<7} {name}  {record.getMessage()}" + (f" {fields}" if fields else "")
-        if trace := self._trace(record):
-            line += f"\n{trace}"
+        line = f"{time} {record.levelname:<7} {name}  {_printable(_message(record))}" + (f" {fields}" if fields else "")
+        if record.exc_info:
+            line += f"\n{_printable(self.formatException(record.exc_info))}"
         line = redact(line)
         color = self._COLORS.get(record.levelno) if self._color else None
         return f"{color}{line}\x1b[0m" if color else line
-
-    def _trace(self, record: logging.LogRecord) -> str:
-        return self.formatException(record.exc_info) if record.exc_info else ""
 
 
 class JsonFormatter(logging.Formatter):
@@ -99,18 +96,30 @@ class JsonFormatter(logging.Formatter):
             "time": time.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
         }
         # A field may not hide what every record has.
         document.update((f"{key}_" if key in document else key, value) for key, value in fields_of(record).items())
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
-        return json.dumps(_redacted(document), ensure_ascii=False, default=str)
+        return json.dumps(_redacted(document))
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
     """Return the fields that were given to a record."""
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError):  # logging itself would print the arguments, unredacted, and drop the record
+        return f"{record.msg} (its arguments do not fit: {record.args!r})"
+
+
+def _printable(text: str) -> str:
+    """Return the text without what a terminal would obey: a token's name may hold anything."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _plain(value: object) -> str:
@@ -121,7 +130,9 @@ def _plain(value: object) -> str:
         case bytes():
             return f"0x{value.hex()}"
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if not text or any(c.isspace() for c in text) else text
+    if text and text.isprintable() and " " not in text:
+        return text
+    return _printable(json.dumps(text, ensure_ascii=False))
 
 
 def _redacted(value: object) -> object:
@@ -134,7 +145,7 @@ def _redacted(value: object) -> object:
         case bool() | int() | float() | None:
             return value
         case Mapping():
-            return {str(key): _redacted(item) for key, item in value.items()}
+            return {redact(str(key)): _redacted(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
             return [_redacted(item) for item in value]
     return redact(str(value))

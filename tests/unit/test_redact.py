@@ -41,7 +41,10 @@ def test_a_url(url: str, shown: str) -> None:
         ("nothing here", "nothing here"),
         ("see https://a.example/SECRET, then", "see https://a.example/***, then"),
         ("(https://a.example/SECRET)", "(https://a.example/***)"),
-        ("'https://a.example/SECRET' and \"wss://b.example/SECRET\"", "'https://a.example/***' and \"wss://b.example/***\""),
+        (
+            "'https://a.example/SECRET' and \"wss://b.example/SECRET\"",
+            "'https://a.example/***' and \"wss://b.example/***\"",
+        ),
         ("HTTPS://A.EXAMPLE/SECRET", "HTTPS://A.EXAMPLE/***"),
         ("listening on http://127.0.0.1:8000.", "listening on http://127.0.0.1:8000."),
         ("http://localhost/", "http://localhost/"),
@@ -51,7 +54,10 @@ def test_a_url(url: str, shown: str) -> None:
         ("password = 'SEC RET' user=x", "password = *** user=x"),
         ("Authorization: Bearer SECRET.SECRET", "Authorization: Bearer ***"),
         ("exceeded with url: /v2/SECRET (Caused by x)", "exceeded with url: /*** (Caused by x)"),
-        ('https://a.example:443 "POST /v2/SECRET HTTP/1.1" 200 None', 'https://a.example:443 "POST /*** HTTP/1.1" 200 None'),
+        (
+            'https://a.example:443 "POST /v2/SECRET HTTP/1.1" 200 None',
+            'https://a.example:443 "POST /*** HTTP/1.1" 200 None',
+        ),
         ('GET /v1/contracts "x"', 'GET /v1/contracts "x"'),
     ],
 )
@@ -86,7 +92,15 @@ class _Model(BaseModel):
 def test_a_secret_url_shows_itself_to_nobody() -> None:
     url = SecretUrl("https://u:SECRET@eth.example/v2/SECRET")
     model = _Model(url=url)
-    for shown in (str(url), repr(url), f"{url}", str([url]), repr(model), model.model_dump_json(), str(model.model_dump())):
+    for shown in (
+        str(url),
+        repr(url),
+        f"{url}",
+        str([url]),
+        repr(model),
+        model.model_dump_json(),
+        str(model.model_dump()),
+    ):
         assert "SECRET" not in shown
     assert url.reveal() == "https://u:SECRET@eth.example/v2/SECRET"
     assert model == _Model(url="https://u:SECRET@eth.example/v2/SECRET")

@@ -1,6 +1,5 @@
 """Where a test writes its manifest: a folder with the shipped ABIs and an odd one."""
 
-import json
 from pathlib import Path
 
 import pytest

@@ -83,17 +83,23 @@ def test_every_kind_of_line() -> None:
     assert locate(TEXT) == LINES
 
 
-@pytest.mark.parametrize("text", [TEXT, (REPOSITORY / "indexer.toml").read_text(), (REPOSITORY / "pyproject.toml").read_text()])
+@pytest.mark.parametrize(
+    "text", [TEXT, (REPOSITORY / "indexer.toml").read_text(), (REPOSITORY / "pyproject.toml").read_text()]
+)
 def test_all_that_tomllib_reads_is_found_and_nothing_else(text: str) -> None:
     assert set(locate(text)) == set(paths(tomllib.loads(text)))
 
 
 _VALUES = st.recursive(
-    st.sampled_from(["1", "-2.5", "true", '"a # b"', "'c = ['", '"""\n[d]\n"""', "'''\n'''", '"\\""', "1979-05-27 07:32:00", '""']),
+    st.sampled_from(
+        ["1", "-2.5", "true", '"a # b"', "'c = ['", '"""\n[d]\n"""', "'''\n'''", '"\\""', "1979-05-27 07:32:00", '""']
+    ),
     lambda value: (
         st.lists(value, max_size=3).map(lambda items: f"[{', '.join(items)}]")
         | st.lists(value, max_size=3).map(lambda items: "[ # x\n" + "".join(f"{item},\n" for item in items) + "]")
-        | st.lists(value, max_size=3).map(lambda items: f"{{{', '.join(f'k{at} = {i}' for at, i in enumerate(items))}}}")
+        | st.lists(value, max_size=3).map(
+            lambda items: f"{{{', '.join(f'k{at} = {i}' for at, i in enumerate(items))}}}"
+        )
     ),
     max_leaves=8,
 )

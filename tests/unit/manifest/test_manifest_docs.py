@@ -1,0 +1,36 @@
+"""docs/manifest.md: its examples are right, and it leaves no key out."""
+
+import re
+
+import pytest
+from manifest_desk import ETHEREUM, REPOSITORY, Desk
+
+from indexer.manifest import document
+
+TEXT = (REPOSITORY / "docs/manifest.md").read_text()
+EXAMPLES = re.findall(r"^```toml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 7
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_an_example(desk: Desk, number: int) -> None:
+    example = EXAMPLES[number]
+    variables = dict.fromkeys(re.findall(r"\$\{(\w+)\}", example), "")
+    environ = {name: f"https://{name.lower()}.example/SECRETKEY" for name in [*variables, "RPC_URL"]}
+    manifest = desk.load(example if "[chains." in example else ETHEREUM + example, environ)
+    assert manifest.contracts
+
+
+@pytest.mark.parametrize("part", document.Part.__subclasses__(), ids=lambda part: part.__name__)
+def test_every_key_is_described(part: type[document.Part]) -> None:
+    missing = [key for key in part.model_fields if not re.search(rf"`[^`\n]*\b{key}\b", TEXT)]
+    assert missing == []
+
+
+def test_every_key_is_used_in_an_example() -> None:
+    examples = "\n".join(EXAMPLES)
+    keys = {key for part in document.Part.__subclasses__() for key in part.model_fields}
+    assert {key for key in keys if not re.search(rf"\b{key}\b", examples)} == set()

@@ -1,0 +1,80 @@
+"""What the environment says, and what a wrong one is told."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from indexer.redact import SecretUrl
+from indexer.settings import SettingsErrors, environment, load_settings, variables
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in variables():
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_defaults() -> None:
+    settings = load_settings()
+    assert settings.database_url is None
+    assert settings.redis_url is None
+    assert (settings.data_dir, settings.manifest) == (Path(".gapless"), Path("indexer.toml"))
+    assert (settings.log_level, settings.log_format) == ("INFO", "auto")
+
+
+def test_the_environment_stands_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("LOG_LEVEL=debug\nGAPLESS_DATA_DIR=from_file\nRPC_URL=https://file.example\nOTHER=1\n")
+    monkeypatch.setenv("GAPLESS_DATA_DIR", "from_environment")
+    monkeypatch.setenv("LOG_FORMAT", "")
+    monkeypatch.setenv("OTHER", "")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://gapless:SECRET@db/gapless")
+    settings = load_settings()
+    assert settings.log_level == "DEBUG"
+    assert settings.data_dir == Path("from_environment")
+    assert settings.log_format == "auto", "set to nothing is unset"
+    assert settings.database_url == SecretUrl("postgresql://gapless:SECRET@db/gapless")
+    assert "SECRET" not in repr(settings) + str(settings) + settings.model_dump_json()
+    seen = environment()
+    assert (seen["RPC_URL"], seen["GAPLESS_DATA_DIR"], seen["OTHER"]) == (
+        "https://file.example",
+        "from_environment",
+        "1",
+    )
+
+
+def test_every_mistake_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://user:SECRET@db/x")
+    monkeypatch.setenv("REDIS_URL", "SECRET")
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    monkeypatch.setenv("LOG_FORMAT", "xml")
+    monkeypatch.setenv("RPC_TIMEOUT_SECONDS", "soon")
+    monkeypatch.setenv("BACKFILL_WORKERS", "0")
+    monkeypatch.setenv("BACKFILL_IN_FLIGHT", "1.5")
+    with pytest.raises(SettingsErrors) as caught:
+        load_settings()
+    assert {problem.key: (problem.message, problem.found) for problem in caught.value.problems} == {
+        "DATABASE_URL": ("expected a URL that starts with postgresql:// or postgres://", "mysql://db/***"),
+        "REDIS_URL": ("expected a URL that starts with redis:// or rediss:// or unix://", "***"),
+        "LOG_LEVEL": ("input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'", '"LOUD"'),
+        "LOG_FORMAT": ("input should be 'auto', 'text' or 'json'", '"xml"'),
+        "RPC_TIMEOUT_SECONDS": ("expected a number", '"soon"'),
+        "BACKFILL_WORKERS": ("input should be greater than or equal to 1", '"0"'),
+        "BACKFILL_IN_FLIGHT": ("expected a whole number", '"1.5"'),
+    }
+    assert "SECRET" not in str(caught.value)
+    assert caught.value.exit_status == 2
+    assert ".env.example" in str(caught.value.hint)
+
+
+def test_every_variable_has_its_meaning() -> None:
+    assert all(re.fullmatch(r"[A-Z_]+", name) and meaning.endswith(".") for name, meaning in variables().items())
+
+
+def test_the_example_names_every_variable() -> None:
+    example = (REPOSITORY / ".env.example").read_text()
+    named = set(re.findall(r"^#? ?([A-Z][A-Z0-9_]*)=", example, re.MULTILINE))
+    assert set(variables()) | {"RPC_URL"} <= named

@@ -12,6 +12,7 @@ import typer
 
 from indexer import __version__
 from indexer.cli.check import check
+from indexer.cli.demo import demo
 from indexer.errors import GaplessError
 from indexer.redact import redact
 
@@ -41,6 +42,7 @@ def _root(
 
 
 app.command()(check)
+app.command()(demo)
 
 
 def main() -> None:

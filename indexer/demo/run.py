@@ -1,0 +1,266 @@
+"""``gapless demo``: everything at once on one machine, from a chain of its own to answers over HTTP.
+
+In this process: the embedded Postgres and Redis, anvil, and the traffic. As children: ``gapless run`` and
+``gapless serve``, just as an operator would start them, told by their environment where everything is. Whatever is
+started here ends with this process, also when that is killed (:mod:`indexer.processes`); all data stays, and the next
+start goes on from it.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import NoReturn
+
+import requests
+
+from indexer.demo.anvil import anvil
+from indexer.demo.manifest import manifest_text
+from indexer.demo.traffic import burst
+from indexer.demo.traffic import run as run_traffic
+from indexer.demo.welcome import welcome
+from indexer.demo.world import World, build, request
+from indexer.errors import GaplessError
+from indexer.processes import lock, tied
+from indexer.store import embedded
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+BLOCK_TIME = 1  # seconds
+TRAFFIC_INTERVAL = 0.4  # seconds between two transactions, on average
+
+# The past that a new chain is given, so that there is history to fill in and not only a head to follow. Anvil finalizes
+# a block 64 blocks later.
+HISTORY_BLOCKS = 300
+HISTORY_TRANSACTIONS = 600
+HISTORY_SEED = 1
+
+_PATIENCE = 180.0  # seconds until the first rows are there
+_GRACE = 10.0  # seconds that a child has to stop
+
+# The console script is not sure to be on the path; this is what it does.
+_GAPLESS = (sys.executable, "-c", "from indexer.cli import main; main()")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Child:
+    name: str
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    def check(self) -> None:
+        """Raises GaplessError if the child has ended."""
+        status = self.process.poll()
+        if status is None:
+            return
+        lines = self.log_file.read_text("utf-8", "replace").splitlines()[-15:]
+        raise GaplessError(
+            "\n  ".join([f"`gapless {self.name}` has ended with status {status}. The last lines of its log:", *lines]),
+            hint=f"The whole log is {self.log_file}",
+        )
+
+
+def demo(home: Path, environ: Mapping[str, str], say: Say) -> None:
+    """Run the demo until SIGINT, SIGTERM or SIGHUP; returns when everything has stopped.
+
+    Call it in the main thread.
+
+    Args:
+        home: Gapless' data directory. The demo's own is ``demo`` in it; deleting that begins anew.
+        environ: the environment. ``API_PORT`` is the port for the API; left out: 8000, or a free one.
+        say: prints something for the user.
+
+    Raises:
+        GaplessError: something could not be started, or ended by itself; all the rest has stopped then, too.
+    """
+    with _stopped_by_signals():
+        try:
+            with contextlib.ExitStack() as stack:
+                _run(home, environ, say, stack)
+        except KeyboardInterrupt:
+            say("The demo has stopped; `gapless demo` goes on from here.")
+
+
+def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.ExitStack) -> NoReturn:
+    """Starts everything, each on the stack, and then watches it for ever."""
+    directory = home.resolve() / "demo"
+    logs = directory / "logs"
+    killed = stack.enter_context(_alone(directory))
+    say(f"Starting the demo. Its data: {directory}")
+    postgres = stack.enter_context(embedded.postgres(directory))
+    redis = stack.enter_context(embedded.redis(directory))
+    node = stack.enter_context(anvil(home, state=directory / "anvil", genesis_age=HISTORY_BLOCKS + 60))
+    world = build(node)
+    _bring_to_life(world, say)
+    manifest = directory / "indexer.toml"
+    manifest.write_text(manifest_text(world), "utf-8")
+    port = _port(environ, patience=_GRACE if killed else 0.0)
+    environment = {
+        **environ,
+        "DATABASE_URL": postgres,
+        "REDIS_URL": redis,
+        "RPC_URL": node,
+        "GAPLESS_MANIFEST": str(manifest),
+        "GAPLESS_DATA_DIR": str(directory),
+        "API_HOST": HOST,
+        "API_PORT": str(port),
+        "REQUIRE_API_KEY": "false",
+    }
+    stack.enter_context(_traffic(world))
+    say("Making the tables")
+    with _child("migrate", logs, environment) as migrate:
+        if migrate.process.wait() != 0:
+            migrate.check()
+    children = [stack.enter_context(_child(name, logs, environment)) for name in ("run", "serve")]
+    say("Waiting for the first rows")
+    url = f"http://{HOST}:{port}"
+    _wait_for_rows(url, children)
+    say(welcome(url, postgres, directory))
+    while True:
+        for child in children:
+            child.check()
+        time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """The first signal to stop raises KeyboardInterrupt in the block.
+
+    Further ones change nothing: stopping is under way then, and each part of it takes a bounded time.
+    """
+    told = threading.Event()
+
+    def stop(*_: object) -> None:
+        if not told.is_set():
+            told.set()
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[bool]:
+    """Keeps a second demo away from the same data.
+
+    Yields:
+        Whether the last one was killed: what it had started may still be stopping.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "running").open("a+") as file:
+        file.seek(0)
+        last = file.read().strip()
+        if not lock(file.fileno(), fcntl.LOCK_EX):
+            raise GaplessError(
+                f"The demo in {directory} is running already, as process {last}",
+                hint="Stop it first, or set GAPLESS_DATA_DIR to another directory to have two.",
+            )
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        try:
+            yield bool(last)
+        finally:
+            file.truncate(0)
+
+
+def _bring_to_life(world: World, say: Say) -> None:
+    """Gives a new chain a past, and lets every chain mine by the clock from now on."""
+    w3 = world.w3
+    if w3.eth.block_number <= world.start_block:
+        say(f"Making a history of {HISTORY_TRANSACTIONS} transactions in {HISTORY_BLOCKS} blocks")
+        request(w3, "evm_setTime", w3.eth.get_block(0)["timestamp"] + 1)
+        burst(world, Random(HISTORY_SEED), HISTORY_TRANSACTIONS, HISTORY_BLOCKS)
+        request(w3, "evm_setTime", int(time.time()))
+    request(w3, "evm_setIntervalMining", BLOCK_TIME)
+
+
+@contextlib.contextmanager
+def _traffic(world: World) -> Iterator[None]:
+    stop = threading.Event()
+    # Seeded by the height: no start repeats what an earlier one sent.
+    random = Random(world.w3.eth.block_number)
+    thread = threading.Thread(target=run_traffic, args=(world, random, stop, TRAFFIC_INTERVAL), name="traffic")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _child(name: str, logs: Path, environment: Mapping[str, str]) -> Iterator[_Child]:
+    """``gapless NAME`` for as long as this block. Its output goes to a log file; the last start's is kept beside it."""
+    logs.mkdir(exist_ok=True)
+    log_file = logs / f"{name}.log"
+    if log_file.exists():
+        log_file.replace(log_file.with_suffix(".log.1"))
+    with (
+        log_file.open("wb") as output,
+        tied([*_GAPLESS, name], output=output, environment=environment, grace=_GRACE) as process,
+    ):
+        yield _Child(name, process, log_file)
+
+
+def _port(environ: Mapping[str, str], patience: float) -> int:
+    """The port for the API: as asked for, else the usual one, or any free one if another program has that.
+
+    Args:
+        environ: may hold ``API_PORT``.
+        patience: seconds to wait for a port that the last demo's API may not have given back yet.
+    """
+    wanted = int(environ.get("API_PORT") or 0)
+    deadline = time.monotonic() + patience
+    while not _is_free(wanted or DEFAULT_PORT):
+        if time.monotonic() >= deadline:
+            if wanted:
+                raise GaplessError(f"API_PORT {wanted} is taken by another program", hint="Choose another API_PORT.")
+            with socket.create_server((HOST, 0)) as probe:
+                return int(probe.getsockname()[1])
+        time.sleep(0.1)
+    return wanted or DEFAULT_PORT
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _wait_for_rows(url: str, children: list[_Child]) -> None:
+    """Waits until the API answers with a row.
+
+    Raises:
+        GaplessError: a child ended, or there is no row after minutes.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        for child in children:
+            child.check()
+        with contextlib.suppress(requests.RequestException, ValueError):
+            answer = requests.get(f"{url}/v1/contracts/coins/events/Transfer", params={"limit": "1"}, timeout=5)
+            if answer.ok and answer.json()["data"]:
+                return
+        time.sleep(0.2)
+    raise GaplessError(
+        f"The API has no rows after {_PATIENCE:.0f} s",
+        hint=f"The logs are in {children[0].log_file.parent}",
+    )

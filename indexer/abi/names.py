@@ -158,8 +158,6 @@ def schema_problem(contract: str) -> str | None:
     """Why a contract cannot have this name, as a sentence without a full stop, or None where it can."""
     if not _CONTRACT_NAME.fullmatch(contract) or not (name := snake_case(contract)):
         return "a contract's name is letters, digits, underscores and hyphens, and starts with a letter"
-    if re.fullmatch(r"0[xX][0-9a-fA-F]*", contract):
-        return "a contract's name must not look like an address"
     if len(name) > MAX_IDENTIFIER_BYTES:
         return f"{name}: a Postgres schema has at most {MAX_IDENTIFIER_BYTES} characters, this has {len(name)}"
     if name in RESERVED_SCHEMAS or name.startswith("pg_") or name == "pg":

@@ -44,10 +44,10 @@ def reach(data: bytes, at: int, size: int, left: list[int], path: str) -> None:
         UndecodableLog: they lie outside the data, or too much was read already.
     """
     if at + size > len(data):
-        raise UndecodableLog(f"argument {path}: its offset or length points beyond the data")
+        raise _beyond(path)
     left[0] -= size
     if left[0] < 0:
-        raise UndecodableLog(f"argument {path}: offsets overlap so often that the data would be read many times over")
+        raise _too_much(path)
 
 
 def span(data: bytes, at: int, item_size: int, left: list[int], path: str) -> tuple[int, int]:
@@ -63,11 +63,25 @@ def span(data: bytes, at: int, item_size: int, left: list[int], path: str) -> tu
     Raises:
         UndecodableLog: the length or the items lie outside the data, or too much was read already.
     """
-    reach(data, at, 32, left, path)
+    # Most of the time that dynamic values take is spent here, hence one function.
     start = at + 32
-    size = _word(data[at:start]) * item_size
-    reach(data, start, size, left, path)
-    return start, start + size
+    if start > len(data):
+        raise _beyond(path)
+    stop = start + _word(data[at:start]) * item_size
+    if stop > len(data):
+        raise _beyond(path)
+    left[0] -= stop - at
+    if left[0] < 0:
+        raise _too_much(path)
+    return start, stop
+
+
+def _beyond(path: str) -> UndecodableLog:
+    return UndecodableLog(f"argument {path}: its offset or length points beyond the data")
+
+
+def _too_much(path: str) -> UndecodableLog:
+    return UndecodableLog(f"argument {path}: offsets overlap so often that the data would be read many times over")
 
 
 def read_bytes(data: bytes, at: int, left: list[int], path: str) -> bytes:

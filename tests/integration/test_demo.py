@@ -1,0 +1,229 @@
+"""``gapless demo``, as a process of its own: what it prints works, it stops whole, and it goes on from its data."""
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from indexer.cli import app
+from indexer.demo import anvil as anvil_program
+
+# Stands in for `gapless migrate`, `run` and `serve` where a test is about the demo around them: it can be told to fail.
+STAND_IN = """
+import http.server, os, sys, time
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"data": [{}]}')
+
+command = sys.argv[1]
+print(command, "was here", flush=True)
+if command == os.environ.get("FAILS"):
+    sys.exit(3)
+if command == "run":
+    time.sleep(3600)
+if command == "serve":
+    http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["API_PORT"])), Answer).serve_forever()
+"""
+WITH_STAND_IN = """
+import sys
+from indexer.cli import main
+from indexer.demo import run
+run._GAPLESS = (sys.executable, sys.argv.pop(1))
+run.HISTORY_TRANSACTIONS = 30
+main()
+"""
+REAL = {command.name or command.callback.__name__ for command in app.registered_commands}
+
+
+class Demo:
+    """One start of the demo in ``home``; it leads a process group, as in a terminal."""
+
+    def __init__(self, home: Path, *, stand_in: bool = False, **environment: str) -> None:
+        self.home = home
+        self.output = home / "output"
+        command = [sys.executable, "-c", "from indexer.cli import main; main()", "demo"]
+        if stand_in:
+            (home / "stand_in.py").write_text(STAND_IN)
+            command = [sys.executable, "-c", WITH_STAND_IN, str(home / "stand_in.py"), "demo"]
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "GAPLESS_DATA_DIR": str(home), **environment},
+                start_new_session=True,
+            )
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text("utf-8")
+
+    def wait_until_ready(self) -> str:
+        deadline = time.monotonic() + 120
+        while "Ctrl-C stops everything" not in self.text:
+            assert self.process.poll() is None, self.text
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.05)
+        return self.text
+
+    def rpc(self, method: str, *params: object) -> object:
+        port = (self.home / "demo" / "anvil" / "port").read_text().strip()
+        return anvil_program.rpc(f"http://127.0.0.1:{port}", method, *params)
+
+    def interrupt(self) -> int:
+        """Ctrl-C, by an impatient hand."""
+        for _ in range(2):
+            os.killpg(self.process.pid, signal.SIGINT)
+        return self.process.wait(30)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+    def leftovers(self, patience: float = 0.0) -> list[str]:
+        """Command lines of processes that still have to do with this demo, after waiting for their end."""
+        deadline = time.monotonic() + patience
+        while True:
+            found = [line for line in map(_about, psutil.process_iter()) if str(self.home) in line]
+            if not found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.05)
+
+
+def _about(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+            variables = process.environ()
+            return " ".join([*process.cmdline(), variables.get("GAPLESS_DATA_DIR", "")])
+    return ""
+
+
+@pytest.fixture(scope="module")
+def home(anvil_home):
+    """One for all tests: they also show that whatever the last one did, the next start works."""
+    anvil_program.install(anvil_home)
+    # Not pytest's own temporary directory: each new run of pytest closes that to the account Postgres runs as.
+    with tempfile.TemporaryDirectory(prefix="gapless-demo-", ignore_cleanup_errors=True) as directory:
+        home = Path(directory)
+        (home / "npm").symlink_to(anvil_home / "npm")
+        yield home
+
+
+@pytest.fixture
+def start(home):
+    """Start demos in ``home``; whatever a failed test leaves is killed, and its servers end by themselves."""
+    demos = []
+
+    def begin(**arguments):
+        demos.append(Demo(home, **arguments))
+        return demos[-1]
+
+    yield begin
+    for demo in demos:
+        if demo.process.poll() is None:
+            demo.kill()
+    assert not demos or not demos[-1].leftovers(patience=20)
+
+
+def test_it_stops_whole_and_goes_on_from_its_chain(start):
+    first = start(stand_in=True)
+    first.wait_until_ready()
+    second = start(stand_in=True)
+    assert second.process.wait(30) == 1
+    assert f"running already, as process {first.process.pid}" in second.text
+
+    assert first.interrupt() == 0
+    assert first.leftovers() == []
+
+    third = start(stand_in=True)
+    third.wait_until_ready()
+    genesis, tip = third.rpc("eth_getBlockByNumber", "0x0", False), third.rpc("eth_blockNumber")
+    assert int(tip, 16) > 300
+    old = third.rpc("eth_getBlockByNumber", hex(int(tip, 16) - 20), False)
+    third.kill()
+    assert third.leftovers(patience=20) == []
+
+    fourth = start(stand_in=True)
+    fourth.wait_until_ready()
+    assert fourth.rpc("eth_getBlockByNumber", "0x0", False)["hash"] == genesis["hash"]
+    assert fourth.rpc("eth_getBlockByNumber", old["number"], False)["hash"] == old["hash"]
+    newest = fourth.rpc("eth_getBlockByNumber", "latest", False)
+    assert int(newest["number"], 16) >= int(old["number"], 16)
+    assert abs(int(newest["timestamp"], 16) - time.time()) < 60
+    assert fourth.interrupt() == 0
+
+
+@pytest.mark.parametrize("command", ["migrate", "run", "serve"])
+def test_a_child_that_ends_ends_the_demo_and_is_quoted(start, command):
+    demo = start(stand_in=True, FAILS=command)
+    assert demo.process.wait(60) == 1
+    assert f"`gapless {command}` has ended with status 3" in demo.text
+    assert f"{command} was here" in demo.text.partition("The last lines")[2]
+    assert "Traceback" not in demo.text
+    assert demo.leftovers() == []
+
+
+def test_a_port_that_is_asked_for_and_taken_is_said_so(start):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        demo = start(stand_in=True, API_PORT=str(port))
+        assert demo.process.wait(60) == 1
+        assert f"API_PORT {port} is taken" in demo.text
+
+
+@pytest.mark.skipif(not {"migrate", "run", "serve"} <= REAL, reason="gapless run and serve are not there yet")
+def test_what_it_prints_works_as_printed_also_after_a_kill(start):
+    def lines_of(text, program):
+        return [shlex.split(line) for line in text.splitlines() if line.split()[:1] and program in line.split()[0]]
+
+    def look(demo):
+        text = demo.wait_until_ready()
+        assert "password" not in text.lower()
+        curls = lines_of(text, "curl")
+        assert len(curls) == 3
+        answers = []
+        for _, silent, url in curls:
+            assert silent == "-s"
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                answers.append(json.load(answer))
+        [psql] = lines_of(text, "psql")
+        rows = subprocess.run(
+            [*psql, "--csv"], capture_output=True, text=True, check=True, timeout=30
+        ).stdout.splitlines()
+        assert len(rows) == 6
+        assert rows[0] == "block_number,block_time,contract_address,value"
+        transfers, supply, contracts = answers
+        assert len(transfers["data"]) == 3
+        assert supply["data"]
+        assert {"coins", "portraits", "items", "exchange", "pair", "zoo"} <= {c["name"] for c in contracts["data"]}
+        return transfers["data"][0]["block_number"]
+
+    first = start()
+    height = look(first)
+    assert first.interrupt() == 0
+    assert first.leftovers() == []
+
+    second = start()
+    assert look(second) >= height
+    second.kill()
+    assert second.leftovers(patience=20) == []
+
+    third = start()
+    assert look(third) >= height
+    third.process.terminate()
+    assert third.process.wait(30) == 0
+    assert third.leftovers() == []

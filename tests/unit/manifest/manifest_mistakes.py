@@ -468,6 +468,11 @@ ONE_PROBLEM: dict[str, tuple[str, str, str]] = {
         "snapshots.supply.chains[0]",
         "it is on: ethereum",
     ),
+    "snapshot on no chain": (
+        ETHEREUM + ERC20 + SUPPLY + "chains = []\n",
+        "snapshots.supply.chains",
+        "the list is empty",
+    ),
     "snapshot of any address": (
         ETHEREUM + '[contracts.usdc]\nabi = "abis/erc20.json"\naddress = "any"\n' + SUPPLY,
         "snapshots.supply.contract",

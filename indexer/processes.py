@@ -166,8 +166,8 @@ def _wait_until_unwanted(owners: Path | None) -> None:
 def _supervise(arguments: argparse.Namespace) -> NoReturn:
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
-    if arguments.supervisor is not None:
-        held = arguments.supervisor.open("r+b")
+    held = None if arguments.supervisor is None else arguments.supervisor.open("r+b")
+    if held is not None:
         fcntl.flock(held, fcntl.LOCK_EX)
         if os.fork():
             os._exit(0)  # whoever started us may rely on the lock from here on, and never has a zombie to reap
@@ -204,6 +204,8 @@ def _supervise(arguments: argparse.Namespace) -> NoReturn:
     for duty in (stop_when_told, stop_when_unwanted):
         threading.Thread(target=duty, daemon=True).start()
     status = child.wait()
+    if held is not None:
+        held.close()  # first: who gets the owners' lock next must find that nothing runs
     os._exit(status if status >= 0 else 128 - status)
 
 

@@ -144,8 +144,10 @@ def _npm() -> tuple[list[str], dict[str, str]]:
 
 
 def _ensure(server: SharedServer, command: Sequence[str], block_time: float | None, genesis_age: int | None) -> str:
-    if server.supervised():
-        return f"http://127.0.0.1:{server.port()}"
+    if (last_port := server.last_port()) is not None:
+        known = f"http://127.0.0.1:{last_port}"
+        if server.answers_already(lambda: _answers(known), _PATIENCE):
+            return known
     directory = server.directory
     cache = directory / "cache"
     shutil.rmtree(cache, ignore_errors=True)  # anvil leaves its own behind when it is killed

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import psycopg
 
@@ -94,10 +95,16 @@ def postgres(data_dir: Path, *, settings: Mapping[str, str] | None = None) -> It
 
 
 def _ensure(server: SharedServer, programs: Path, settings: Mapping[str, str]) -> str:
-    if server.supervised():
-        url = _url(server, server.port())
-        server.wait_until_ready(lambda: _answers(url), _RECOVERY_PATIENCE)
-        return url
+    port = server.last_port() or 0
+    if not server.answers_already(lambda: _answers(server, port), _RECOVERY_PATIENCE):
+        port = _start(server, programs, settings)
+    with _connect(server, port) as connection:
+        if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [_DATABASE]).fetchall():
+            connection.execute(f"CREATE DATABASE {_DATABASE}")
+    return f"postgresql://{_USER}:{server.password()}@127.0.0.1:{port}/{_DATABASE}"
+
+
+def _start(server: SharedServer, programs: Path, settings: Mapping[str, str]) -> int:
     data = server.directory / "data"
     account = unprivileged(data)
     let_through(account, programs / "postgres", data)
@@ -108,23 +115,18 @@ def _ensure(server: SharedServer, programs: Path, settings: Mapping[str, str]) -
     if not data.exists():
         _initialise(server, programs, data, account, fsync=settings.get("fsync", "on") != "off")
     write_private(data / "postgresql.conf", _configuration(settings), account)
-    url = _launch(server, programs, data, account)
-    with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
-        if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [_DATABASE]).fetchall():
-            connection.execute(f"CREATE DATABASE {_DATABASE}")
-    return url
+    return _launch(server, programs, data, account)
 
 
-def _launch(server: SharedServer, programs: Path, data: Path, account: Account | None) -> str:
+def _launch(server: SharedServer, programs: Path, data: Path, account: Account | None) -> int:
     port = server.port()
     deadline = time.monotonic() + 30
     while True:
-        url = _url(server, port)
         server.launch(
             [str(programs / "postgres"), "-D", str(data), "-p", str(port)], stop_signal=signal.SIGINT, account=account
         )
         try:
-            server.wait_until_ready(lambda: _answers(url, "postgres"), _RECOVERY_PATIENCE)  # noqa: B023 - called here
+            server.wait_until_ready(lambda: _answers(server, port), _RECOVERY_PATIENCE)  # noqa: B023 - called here
         except ServerExitedError as failure:
             # Two things pass by themselves: a port that was taken in the last moment, and the children of a Postgres
             # that was killed, which hold its shared memory until they have noticed.
@@ -134,7 +136,7 @@ def _launch(server: SharedServer, programs: Path, data: Path, account: Account |
             port = server.port(renew=taken)
             time.sleep(0.2)
         else:
-            return url
+            return port
 
 
 def _initialise(server: SharedServer, programs: Path, data: Path, account: Account | None, *, fsync: bool) -> None:
@@ -186,14 +188,28 @@ def _quoted(value: str) -> str:
     return value.replace("\\", "\\\\").replace("'", "''")
 
 
-def _url(server: SharedServer, port: int) -> str:
-    return f"postgresql://{_USER}:{server.password()}@127.0.0.1:{port}/{_DATABASE}"
+def _connect(server: SharedServer, port: int) -> psycopg.Connection[tuple[Any, ...]]:
+    return psycopg.connect(
+        host="127.0.0.1",
+        port=port,
+        user=_USER,
+        password=server.password(),
+        dbname="postgres",
+        connect_timeout=5,
+        autocommit=True,
+        require_auth="scram-sha-256",  # never shows the password itself to whoever listens there
+    )
 
 
-def _answers(url: str, database: str = _DATABASE) -> bool:
+def _answers(server: SharedServer, port: int) -> bool:
     try:
-        psycopg.connect(url, dbname=database, connect_timeout=5).close()
-    except psycopg.OperationalError:
+        _connect(server, port).close()
+    except psycopg.OperationalError as error:
+        if "password authentication failed" in str(error):
+            raise GaplessError(
+                f"the embedded Postgres does not take the password in {server.directory / 'password'}",
+                hint="Put the file back; or remove the directory, and with it all indexed data.",
+            ) from None
         return False
     return True
 

@@ -55,12 +55,10 @@ def _binary() -> Path:
 
 
 def _ensure(server: SharedServer, program: Path) -> str:
-    last_port = server.last_port()
-    if last_port is not None:
-        url = _url(server, last_port)
-        if server.supervised():
-            server.wait_until_ready(lambda: _answers(url), _PATIENCE)
-            return url
+    if (last_port := server.last_port()) is not None:
+        known = _url(server, last_port)
+        if server.answers_already(lambda: _answers(known), _PATIENCE):
+            return known
         if not is_free(last_port):
             _end_leftover(server, last_port)
     configuration = server.directory / "redis.conf"

@@ -139,6 +139,16 @@ class SharedServer:
                 supervisor_command(command, keeper=keeper, stop_signal=stop_signal, grace=60.0, account=account), output
             )
 
+    def answers_already(self, ready: Callable[[], bool], patience: float) -> bool:
+        """Whether the server runs; waits until it answers. The arguments are those of :meth:`wait_until_ready`."""
+        if not self.supervised():
+            return False
+        try:
+            self.wait_until_ready(ready, patience)
+        except ServerExitedError:
+            return False
+        return True
+
     def wait_until_ready(self, ready: Callable[[], bool], patience: float) -> None:
         """Wait until the server answers.
 
@@ -150,16 +160,17 @@ class SharedServer:
             ServerExitedError: it ended instead.
             GaplessError: it did not answer in time.
         """
-        deadline = time.monotonic() + patience
+        begin = time.monotonic()
         while not ready():
+            waited = time.monotonic() - begin
             if not self.supervised():
                 raise ServerExitedError(self.name, self._recent_log())
-            if time.monotonic() > deadline:
+            if waited > patience:
                 raise GaplessError(
                     f"the embedded {self.name} server does not answer after {patience:.0f} s",
                     hint=f"Its log is {self.log_file}.",
                 )
-            time.sleep(_POLL)
+            time.sleep(min(_POLL + waited / 10, 0.5))  # each refused attempt is a line in the server's log
 
     def last_port(self) -> int | None:
         """The port that the server listens on, or did when it last ran."""

@@ -43,7 +43,6 @@ VERSION = "1.7.1"
 CHAIN_ID = 31337
 
 _PATIENCE = 60.0  # seconds to start; a state of many blocks is read first
-_SAVE_EVERY = 5.0  # seconds
 _KEPT_STATES = "1000"  # states of old blocks on disk while it runs
 
 
@@ -55,6 +54,7 @@ def anvil(
     block_time: float | None = None,
     chain_id: int = CHAIN_ID,
     genesis_age: int = 0,
+    save_every: float = 5.0,
     arguments: Sequence[str] = (),
 ) -> Iterator[str]:
     """Run an anvil chain for as long as this block, and no longer than this process.
@@ -65,6 +65,7 @@ def anvil(
         block_time: seconds between blocks; None: every transaction makes a block at once.
         chain_id: the chain's id.
         genesis_age: seconds by which the first block of a new chain that is kept lies in the past.
+        save_every: seconds between two saves of a chain that is kept; more for a long chain.
         arguments: more arguments for anvil.
 
     Yields:
@@ -81,7 +82,7 @@ def anvil(
         age = None if state is None else genesis_age
         url = stack.enter_context(server.hold(lambda: _ensure(server, command, block_time, age)))
         if state is not None:
-            stack.enter_context(_saving(url, server.directory / "state.json"))
+            stack.enter_context(_saving(url, server.directory / "state.json", save_every))
         yield url
 
 
@@ -200,12 +201,12 @@ def _saved(directory: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def _saving(url: str, file: Path) -> Iterator[None]:
+def _saving(url: str, file: Path, every: float) -> Iterator[None]:
     """Save the chain's state now and then, in a thread, until the end of the block."""
     finished = threading.Event()
 
     def save() -> None:
-        pause = _SAVE_EVERY
+        pause = every
         while not finished.wait(pause):
             begin = time.monotonic()
             try:
@@ -214,7 +215,7 @@ def _saving(url: str, file: Path) -> Iterator[None]:
                 log.warning("cannot save the chain: %s", error)
                 continue
             write_private(file, state)
-            pause = max(_SAVE_EVERY, 20 * (time.monotonic() - begin))  # a long chain is saved less often
+            pause = max(every, 20 * (time.monotonic() - begin))  # a long chain is saved less often
 
     thread = threading.Thread(target=save, name="anvil-save", daemon=True)
     thread.start()

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from indexer.demo.anvil import anvil
 
-with anvil(Path(sys.argv[1]), state=Path(sys.argv[2])) as url:
+with anvil(Path(sys.argv[1]), state=Path(sys.argv[2]), save_every=0.2) as url:
     print(url, flush=True)
     sys.stdin.read()
 """

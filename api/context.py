@@ -1,0 +1,100 @@
+"""What the resources share: one of it a process."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from api.cache import Cache
+from api.catalog import CatalogWatch
+from api.database import Database
+from api.errors import ApiError
+from api.settings import ApiSettings
+
+
+class Slots:
+    """A limit on how many requests do a long thing at once, so that the others keep threads to run on."""
+
+    def __init__(self, count: int, what: str) -> None:
+        self._free = threading.BoundedSemaphore(count) if count else None
+        self._what = what
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold a slot.
+
+        Raises:
+            ApiError: OVERLOADED if none is free.
+        """
+        self.take()
+        try:
+            yield
+        finally:
+            self.give_back()
+
+    def take(self) -> None:
+        """Take a slot, to be given back.
+
+        Raises:
+            ApiError: OVERLOADED if none is free.
+        """
+        if self._free is None or not self._free.acquire(blocking=False):
+            raise ApiError("OVERLOADED", f"too many {self._what} at once: try again in a moment", retry_after=1)
+
+    def give_back(self) -> None:
+        """Give a slot back."""
+        if self._free is not None:
+            self._free.release()
+
+
+@dataclass(frozen=True)
+class Context:
+    """The API's parts.
+
+    Attributes:
+        database: for answers that are short.
+        exports: for those that take long; a pool of its own, so that they cannot starve the others.
+        catalog: what is indexed.
+        cache: Redis, or nothing.
+        export_slots, waits: limits on long requests.
+    """
+
+    settings: ApiSettings
+    database: Database
+    exports: Database
+    catalog: CatalogWatch
+    cache: Cache
+    export_slots: Slots
+    waits: Slots
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.database.close()
+        self.exports.close()
+        self.cache.close()
+
+
+def create_context(settings: ApiSettings, database_url: str, redis_url: str | None) -> Context:
+    """Make the parts and begin to connect; waits for nothing."""
+    database = Database(
+        database_url,
+        size=settings.api_threads + 1,
+        statement_timeout=settings.api_statement_timeout,
+    )
+    exports = Database(
+        database_url,
+        size=settings.api_export_slots,
+        statement_timeout=settings.api_export_timeout,
+        name="exports",
+    )
+    database.open()
+    exports.open()
+    return Context(
+        settings=settings,
+        database=database,
+        exports=exports,
+        catalog=CatalogWatch(database),
+        cache=Cache(redis_url),
+        export_slots=Slots(settings.api_export_slots, "exports"),
+        waits=Slots(settings.api_wait_slots, "waiting requests"),
+    )

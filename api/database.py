@@ -1,0 +1,158 @@
+"""Reading Postgres: pools of read-only connections, and what their failures mean to a client.
+
+Answers are taken as Postgres sends them (text, undecoded): its JSON goes to the client as it is.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias, TypeVar
+
+import psycopg
+from psycopg import errors as pg_errors
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from api.errors import ApiError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Row: TypeAlias = tuple[bytes | None, ...]
+Connection: TypeAlias = psycopg.Connection[Any]
+
+CONNECT_TIMEOUT: Final = 5
+#: A statement is prepared at its second use: requests repeat few shapes, but a shape may come once.
+PREPARE_THRESHOLD: Final = 1
+PREPARED_MAX: Final = 200
+
+
+class Database:
+    """A pool of connections that only read.
+
+    Args:
+        url: ``postgresql://...``
+        size: most connections at once.
+        statement_timeout: seconds after which Postgres gives a query up.
+        wait: seconds to wait for a connection.
+        name: how Postgres shows the connections.
+    """
+
+    def __init__(self, url: str, *, size: int, statement_timeout: float, wait: float = 2.0, name: str = "api") -> None:
+        settings = {
+            "default_transaction_read_only": "on",
+            "statement_timeout": f"{int(statement_timeout * 1000)}ms",
+            "idle_in_transaction_session_timeout": "60s",
+            "timezone": "UTC",
+            "datestyle": "ISO",
+            "bytea_output": "hex",
+            "client_encoding": "UTF8",
+            # Compiling a query costs more than any query here takes.
+            "jit": "off",
+        }
+        self._wait = wait
+        self._pool = ConnectionPool(
+            url,
+            min_size=0,
+            max_size=size,
+            max_waiting=size * 8,
+            timeout=wait,
+            max_idle=300,
+            open=False,
+            name=name,
+            kwargs={
+                "autocommit": True,
+                "prepare_threshold": PREPARE_THRESHOLD,
+                "cursor_factory": psycopg.RawCursor,
+                "connect_timeout": CONNECT_TIMEOUT,
+                "application_name": f"gapless {name}",
+                "keepalives_idle": 30,
+                "options": " ".join(f"-c {key}={value}" for key, value in settings.items()),
+            },
+            configure=_configure,
+        )
+
+    def open(self) -> None:
+        """Begin to connect; does not wait for Postgres."""
+        self._pool.open(wait=False)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.close(timeout=1)
+
+    def query(self, text: str | bytes, values: Sequence[object] = ()) -> list[Row]:
+        """Run one statement with ``$1``-style parameters: one snapshot of the database.
+
+        Raises:
+            ApiError: DATABASE_UNAVAILABLE, OVERLOADED or QUERY_TOO_EXPENSIVE.
+            psycopg.Error: whatever else Postgres says, which is a defect.
+        """
+        return self._retried(lambda connection: _fetch(connection, text, values))
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection for longer work, such as an export.
+
+        Raises:
+            ApiError: as :meth:`query`.
+        """
+        with _translated():
+            connection = self._pool.getconn()
+        try:
+            with _translated():
+                yield connection
+        finally:
+            self._pool.putconn(connection)
+
+    def _retried(self, work: Callable[[Connection], T]) -> T:
+        """Run reading work, once more if the connection turns out to be dead (Postgres was restarted)."""
+        with _translated():
+            connection = self._pool.getconn()
+            try:
+                return work(connection)
+            except psycopg.OperationalError:
+                if not connection.broken:
+                    raise
+            finally:
+                self._pool.putconn(connection)
+            # The other idle connections are as old as that one.
+            self._pool.check()
+            connection = self._pool.getconn()
+            try:
+                return work(connection)
+            finally:
+                self._pool.putconn(connection)
+
+
+def _configure(connection: Connection) -> None:
+    connection.prepared_max = PREPARED_MAX
+
+
+def _fetch(connection: Connection, text: str | bytes, values: Sequence[object]) -> list[Row]:
+    with connection.cursor() as cursor:
+        cursor.execute(text, values)
+        result = cursor.pgresult
+        assert result is not None
+        columns = range(result.nfields)
+        return [tuple(result.get_value(row, column) for column in columns) for row in range(result.ntuples)]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except pg_errors.QueryCanceled:
+        raise ApiError(
+            "QUERY_TOO_EXPENSIVE",
+            "the query took too long: ask for fewer blocks (from_block, to_block), or filter on an indexed argument",
+        ) from None
+    except (pg_errors.UndefinedTable, pg_errors.InvalidSchemaName) as error:
+        if "gapless." not in str(error):
+            raise
+        raise ApiError(
+            "DATABASE_UNAVAILABLE", "the database has no Gapless tables yet: run `gapless migrate`", retry_after=5
+        ) from None
+    except TooManyRequests:
+        raise ApiError("OVERLOADED", "too many requests wait for the database", retry_after=1) from None
+    except (PoolTimeout, PoolClosed, psycopg.OperationalError, psycopg.InterfaceError) as error:
+        log.warning("the database does not answer: %s", str(error).strip() or type(error).__name__)
+        raise ApiError("DATABASE_UNAVAILABLE", "the database does not answer at the moment", retry_after=2) from None

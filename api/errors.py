@@ -1,0 +1,131 @@
+"""Every error that the API answers with.
+
+An error is ``{"error": "text for a person", "code": "CODE"}``; validation adds ``details``. :data:`CODES` is the whole
+list: the OpenAPI document and the tests are made from it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import falcon
+import orjson
+
+#: code -> (HTTP status, what it means). A code that is not here cannot be raised.
+CODES: Final[Mapping[str, tuple[int, str]]] = {
+    "INVALID_PARAMETER": (400, "A parameter has a value that is not allowed."),
+    "UNKNOWN_PARAMETER": (400, "A parameter that this resource does not have, or one given twice."),
+    "INVALID_ADDRESS": (400, "An address that is not 20 bytes of hex, or whose checksum is wrong."),
+    "INVALID_CURSOR": (400, "`after` or `before` is neither a row's id nor a cursor of this API."),
+    "CHAIN_REQUIRED": (400, "Several chains are indexed: say which with `chain`."),
+    "BAD_REQUEST": (400, "The request is not HTTP as it should be."),
+    "ROUTE_NOT_FOUND": (404, "There is no such path."),
+    "CHAIN_NOT_FOUND": (404, "No chain of this name or id is indexed."),
+    "CONTRACT_NOT_FOUND": (404, "No contract of this name or address is indexed."),
+    "EVENT_NOT_FOUND": (404, "The contract has no such event, or it is not indexed."),
+    "NOT_FOUND": (404, "The path is right, but there is nothing there."),
+    "METHOD_NOT_ALLOWED": (405, "The path does not take this method."),
+    "NOT_ACCEPTABLE": (406, "None of the formats in Accept can be made."),
+    "AMBIGUOUS_CONTRACT": (409, "Several contracts are indexed at this address: use a name."),
+    "AMBIGUOUS_EVENT": (409, "The event is overloaded: use one of the names given."),
+    "BLOCK_NOT_INDEXED": (409, "The block asked for is not indexed yet."),
+    "REORGED": (409, "The cursor's block was reorganised away: start again after `common_block`."),
+    "PAYLOAD_TOO_LARGE": (413, "The request's body is too large."),
+    "URI_TOO_LONG": (414, "The request's URL is too long."),
+    "UNSUPPORTED_MEDIA_TYPE": (415, "The request's body has a media type that is not read here."),
+    "QUERY_TOO_EXPENSIVE": (422, "The query would take too long: narrow it."),
+    "HEADERS_TOO_LARGE": (431, "The request's headers are too large."),
+    "INTERNAL_ERROR": (500, "A defect; the server's log has it under the request id."),
+    "NOT_IMPLEMENTED": (501, "HTTP that this server does not speak."),
+    "DATABASE_UNAVAILABLE": (503, "The database does not answer: try again."),
+    "OVERLOADED": (503, "Too much is asked at once: try again."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one parameter."""
+
+    parameter: str
+    message: str
+    code: str = "INVALID_PARAMETER"
+
+
+class ApiError(Exception):
+    """An answer that is an error.
+
+    Attributes:
+        code: one of :data:`CODES`.
+        details: the problems with parameters.
+        retry_after: seconds to wait, for the header of that name.
+        extra: further members of the body, such as ``common_block``.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        details: Sequence[Problem] = (),
+        retry_after: int | None = None,
+        extra: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = tuple(details)
+        self.retry_after = retry_after
+        self.extra = dict(extra or {})
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that belongs to the code."""
+        return CODES[self.code][0]
+
+    @classmethod
+    def invalid(cls, problems: Sequence[Problem]) -> "ApiError":
+        """One answer for all problems with a request's parameters.
+
+        The code is the problems' own where they agree and ``INVALID_PARAMETER`` where they differ.
+        """
+        codes = {problem.code for problem in problems}
+        message = "; ".join(f"{problem.parameter}: {problem.message}" for problem in problems)
+        return cls(codes.pop() if len(codes) == 1 else "INVALID_PARAMETER", message, details=problems)
+
+    def body(self) -> bytes:
+        """The JSON that is sent."""
+        body: dict[str, object] = {"error": self.message, "code": self.code, **self.extra}
+        if self.details:
+            body["details"] = [{"parameter": p.parameter, "message": p.message} for p in self.details]
+        return orjson.dumps(body)
+
+
+_HTTP_CODES: Final = {
+    400: "BAD_REQUEST",
+    404: "ROUTE_NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    406: "NOT_ACCEPTABLE",
+    413: "PAYLOAD_TOO_LARGE",
+    414: "URI_TOO_LONG",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    431: "HEADERS_TOO_LARGE",
+    500: "INTERNAL_ERROR",
+    501: "NOT_IMPLEMENTED",
+}
+
+
+def from_http_status(status: int, message: str) -> ApiError:
+    """The error for a refusal that Falcon or waitress made by status alone."""
+    return ApiError(_HTTP_CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR"), message)
+
+
+def send(response: falcon.Response, error: ApiError) -> None:
+    """Make an error the response."""
+    response.status = falcon.code_to_http_status(error.status)
+    response.content_type = falcon.MEDIA_JSON
+    response.data = error.body()
+    response.text = None
+    response.stream = None
+    response.set_header("Cache-Control", "no-store")
+    if error.retry_after is not None:
+        response.set_header("Retry-After", str(error.retry_after))

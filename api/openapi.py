@@ -1,0 +1,194 @@
+"""The OpenAPI 3.1 document: made from the routes, the parameter lists and the catalog, once per version of the catalog.
+
+Each event and each series that is indexed is a path of its own, so that its arguments have their types: a client made
+from the document knows them.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Final
+
+import falcon
+import orjson
+
+from api import schemas
+from api.catalog import Catalog, Contract, Event, Series
+from api.errors import CODES
+from api.params import Param
+from api.resources.base import MEDIA_TYPES, Resource, body_tag, send_kept
+from api.schemas import Schema, ref
+
+Routes = Sequence[tuple[str, type[Resource]]]
+
+#: Codes that any path may answer with.
+_EVERYWHERE: Final = (
+    "INVALID_PARAMETER",
+    "UNKNOWN_PARAMETER",
+    "NOT_ACCEPTABLE",
+    "INTERNAL_ERROR",
+    "DATABASE_UNAVAILABLE",
+    "OVERLOADED",
+    "QUERY_TOO_EXPENSIVE",
+)
+
+_PATH_PARAMETERS: Final = {
+    "contract": "Name of the contract, or an address of it.",
+    "id": "A row's id.",
+    "address": "An address.",
+    "number": "Number of a block, or latest, safe or finalized.",
+}
+
+
+def document(catalog: Catalog, routes: Routes) -> dict[str, Any]:
+    """The whole document.
+
+    Args:
+        catalog: what is indexed.
+        routes: paths and their resources.
+    """
+    components: dict[str, dict[str, Schema]] = {
+        "schemas": dict(schemas.COMPONENTS),
+        "responses": _error_responses(),
+        "parameters": {},
+    }
+    paths: dict[str, Any] = {}
+    for template, resource in routes:
+        if "{event}" in template:
+            for contract, event in _events(catalog):
+                paths[_filled(template, contract=contract.name, event=event.api_name)] = _item(
+                    template, resource, components, resource.described(catalog, event=event), event
+                )
+        elif "{series}" in template:
+            for contract, series in _series(catalog):
+                paths[_filled(template, contract=contract.name, series=series.name)] = _item(
+                    template, resource, components, resource.described(catalog, series=series), series
+                )
+        else:
+            paths[template] = _item(template, resource, components, resource.described(catalog), None)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Gapless",
+            "version": "1",
+            "description": "What the contracts that are indexed here said, and what they answered. "
+            "Every answer says how fresh and how complete it is.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": _tags(routes),
+        "paths": paths,
+        "components": components,
+    }
+
+
+def _filled(template: str, **parts: str) -> str:
+    for name, value in parts.items():
+        template = template.replace(f"{{{name}}}", value)
+    return template
+
+
+def _events(catalog: Catalog) -> Iterable[tuple[Contract, Event]]:
+    return ((c, e) for c in catalog.contracts.values() for e in c.events.values())
+
+
+def _series(catalog: Catalog) -> Iterable[tuple[Contract, Series]]:
+    return ((c, s) for c in catalog.contracts.values() for s in c.series.values())
+
+
+def _tags(routes: Routes) -> list[dict[str, str]]:
+    return [{"name": tag} for tag in dict.fromkeys(resource.tag for _, resource in routes)]
+
+
+def _item(
+    template: str,
+    resource: type[Resource],
+    components: dict[str, dict[str, Schema]],
+    described: "tuple[Sequence[Param], Schema]",
+    of: Event | Series | None,
+) -> dict[str, Any]:
+    params, answer = described
+    placed = () if of is None else ("contract", "event", "series")
+    parameters: list[Schema] = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": _PATH_PARAMETERS[name],
+            "schema": {"type": "string", "minLength": 1},
+        }
+        for name in re.findall(r"{(\w+)}", template)
+        if name not in placed
+    ]
+    parameters += [_parameter(param, components["parameters"]) for param in params]
+    name = "" if of is None else f"_{of.contract}_{of.api_name if isinstance(of, Event) else of.name}"
+    content = {MEDIA_TYPES[name]: {"schema": {"type": "string"}} for name in resource.formats if name != "json"}
+    responses: dict[str, Any] = {
+        "200": {
+            "description": resource.summary,
+            "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
+            "content": {falcon.MEDIA_JSON: {"schema": answer}, **content},
+        }
+    }
+    if resource.conditional:
+        responses["304"] = {"description": "The client has this answer already (If-None-Match)."}
+    for status in sorted({CODES[code][0] for code in (*_EVERYWHERE, *resource.codes)}):
+        responses[str(status)] = ref(f"Error{status}", "responses")
+    operation = {
+        "operationId": _identifier(resource.__name__ + name),
+        "tags": [resource.tag],
+        "summary": resource.summary + ("" if of is None else f": {_signature(of)}"),
+        "parameters": parameters,
+        "responses": responses,
+    }
+    return {"get": operation}
+
+
+def _signature(of: Event | Series) -> str:
+    return f"{of.contract} {of.signature if isinstance(of, Event) else of.name}"
+
+
+def _identifier(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]", "_", text)
+
+
+def _parameter(param: Param, known: dict[str, Schema]) -> Schema:
+    """The parameter, by reference where it is one that many paths have."""
+    made = param.openapi()
+    if param.name.startswith("arg.") or param.name == "fields":
+        return made
+    key = param.name
+    # The same name may mean something else elsewhere (`after` of tokens is an address).
+    while known.setdefault(key, made) != made:
+        key += "_"
+    return ref(key, "parameters")
+
+
+def _error_responses() -> dict[str, Schema]:
+    by_status: dict[int, list[str]] = {}
+    for code, (status, meaning) in CODES.items():
+        by_status.setdefault(status, []).append(f"`{code}`: {meaning}")
+    return {
+        f"Error{status}": {
+            "description": "\n".join(f"- {line}" for line in lines),
+            "content": {falcon.MEDIA_JSON: {"schema": ref("Error")}},
+        }
+        for status, lines in by_status.items()
+    }
+
+
+class OpenApi(Resource):
+    """``/openapi.json``: the document."""
+
+    summary: ClassVar = "This document"
+    tag: ClassVar = "service"
+    conditional: ClassVar = True
+    #: Set by the application, which knows them.
+    routes: ClassVar[Routes] = ()
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Answer with the document."""
+        self.params.read(request.query_string)
+        self.format(request)
+        catalog = self.context.catalog.current()
+        body = catalog.once("openapi", lambda: orjson.dumps(document(catalog, self.routes)))
+        send_kept(request, response, body, body_tag(body), "public, max-age=60")

@@ -1,0 +1,149 @@
+"""What all resources do alike."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, ClassVar
+
+import falcon
+import orjson
+from psycopg import errors as pg_errors
+
+from api import caching
+from api.catalog import Catalog, ContractPath, Event, Series
+from api.context import Context
+from api.errors import ApiError
+from api.params import Param, Params
+from api.schemas import Schema
+
+CSV = "text/csv"
+NDJSON = "application/x-ndjson"
+MEDIA_TYPES: Mapping[str, str] = {"json": falcon.MEDIA_JSON, "csv": CSV, "ndjson": NDJSON}
+
+
+class Resource:
+    """A path that is read.
+
+    Subclasses define :meth:`read` and, for those without arguments of events, :attr:`params`.
+    """
+
+    params: ClassVar[Params] = Params(())
+    #: What the resource can answer with.
+    formats: ClassVar[Sequence[str]] = ("json",)
+
+    # For the OpenAPI document: what it is, where it is listed, what it answers, with which codes beside the usual
+    # ones, and whether If-None-Match is heeded.
+    summary: ClassVar[str] = ""
+    tag: ClassVar[str] = "service"
+    answer: ClassVar[Schema] = {"type": "object"}
+    codes: ClassVar[Sequence[str]] = ()
+    conditional: ClassVar[bool] = False
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    @classmethod
+    def described(
+        cls,
+        catalog: Catalog,
+        *,
+        event: Event | None = None,
+        series: Series | None = None,
+    ) -> tuple[Sequence[Param], Schema]:
+        """The parameters and the answer, for the OpenAPI document.
+
+        Args:
+            catalog: what is indexed.
+            event: the event that the path names, where it names one.
+            series: the series that the path names, where it names one.
+        """
+        return cls.params.all, cls.answer
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Answer a request."""
+        raise NotImplementedError
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
+        """Answer a GET."""
+        try:
+            self.read(req, resp, **path)
+        except (pg_errors.UndefinedTable, pg_errors.UndefinedColumn):
+            # A table was dropped or laid out anew since the catalog was read.
+            self.context.catalog.renewed()
+            self.read(req, resp, **path)
+
+    def on_head(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
+        """Answer a HEAD: as a GET, of which Falcon sends the headers only."""
+        self.on_get(req, resp, **path)
+
+    def format(self, request: falcon.Request, given: str | None = None) -> str:
+        """The format of the answer: the parameter ``format``, or what ``Accept`` prefers.
+
+        Raises:
+            ApiError: NOT_ACCEPTABLE.
+        """
+        if given is not None:
+            return given
+        accept = request.accept
+        if accept == "*/*" or accept.startswith(falcon.MEDIA_JSON):
+            return "json"
+        # Problems with the header itself are answered like a header that allows nothing that there is.
+        preferred = request.client_prefers([MEDIA_TYPES[name] for name in self.formats])
+        for name in self.formats:
+            if MEDIA_TYPES[name] == preferred:
+                return name
+        raise ApiError(
+            "NOT_ACCEPTABLE", f"only {', '.join(MEDIA_TYPES[name] for name in self.formats)} can be made here"
+        )
+
+    def contract(self, name: str) -> tuple[Catalog, ContractPath]:
+        """The contract of a path, in a catalog that is renewed first if it does not know it.
+
+        Raises:
+            ApiError: as :meth:`api.catalog.Catalog.contract`.
+        """
+        catalog = self.context.catalog.current()
+        try:
+            return catalog, catalog.contract(name, self.context.database)
+        except ApiError as error:
+            if error.status != falcon.http_status_to_code(404):
+                raise
+            catalog = self.context.catalog.renewed()
+            return catalog, catalog.contract(name, self.context.database)
+
+    def event(self, contract: str, event: str) -> tuple[Catalog, ContractPath, Event]:
+        """The contract and the event of a path.
+
+        Raises:
+            ApiError: as :meth:`contract` and :meth:`api.catalog.Catalog.event`.
+        """
+        catalog, path = self.contract(contract)
+        try:
+            return catalog, path, catalog.event(path.contract, event)
+        except ApiError as error:
+            if error.status != falcon.http_status_to_code(404):
+                raise
+            self.context.catalog.renewed()
+            catalog, path = self.contract(contract)
+            return catalog, path, catalog.event(path.contract, event)
+
+
+def send_json(response: falcon.Response, body: Any, *, cache_control: str = "no-store") -> None:
+    """Make a JSON value the response."""
+    response.content_type = falcon.MEDIA_JSON
+    response.data = orjson.dumps(body)
+    response.set_header("Cache-Control", cache_control)
+
+
+def body_tag(body: bytes) -> str:
+    """An entity tag made from the answer itself, where no version stands for it."""
+    return f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
+
+
+def send_kept(request: falcon.Request, response: falcon.Response, body: bytes, etag: str, cache_control: str) -> None:
+    """Make JSON text the response, or 304 if the client has it."""
+    if caching.not_modified(request, etag):
+        caching.answer_not_modified(response, etag, cache_control)
+        return
+    response.content_type = falcon.MEDIA_JSON
+    response.data = body
+    caching.describe(response, etag, cache_control)

@@ -1,0 +1,236 @@
+"""The API about itself: is it up, is it ready, how far is everything."""
+
+from typing import Any, ClassVar, Final
+
+import falcon
+import orjson
+
+from api.errors import ApiError, send
+from api.resources.base import Resource, send_json
+from api.schemas import BLOCK, TIME, an_array, an_object, nullable
+from api.sql import coverage
+from api.state import ranges
+
+#: Undecoded logs are counted no further: more than this is many.
+MOST_COUNTED: Final = 10_000
+
+
+def _time(expression: str) -> str:
+    return f"""to_char({expression}, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
+
+
+_CHAINS: Final = f"""
+SELECT coalesce(json_agg(json_build_object(
+    'chain_id', c.chain_id, 'name', c.name, 'active', c.active, 'state', c.state, 'state_reason', c.state_reason,
+    'head_block', c.head_number, 'head_time', {_time("c.head_time")}, 'head_seen_at', {_time("c.head_seen_at")},
+    'indexed_block', i.number, 'indexed_time', {_time("c.tip_time")},
+    'safe_block', c.safe_number, 'finalized_block', c.finalized_number,
+    'lag_seconds', greatest(0, extract(epoch FROM c.head_time - c.tip_time + (now() - c.head_seen_at)))::bigint,
+    'reorgs', (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id),
+    'undecoded_logs', (SELECT count(*) FROM (SELECT FROM gapless.undecoded_logs u WHERE u.chain_id = c.chain_id
+                                             LIMIT {MOST_COUNTED}) u),
+    'endpoints', (SELECT coalesce(json_agg(json_build_object('host', e.host, 'state', e.state,
+                      'head_block', e.head_number, 'updated_at', {_time("e.updated_at")}) ORDER BY e.position), '[]')
+                  FROM gapless.endpoints e WHERE e.chain_id = c.chain_id)
+    ) ORDER BY c.chain_id), '[]')
+FROM gapless.chains c
+JOIN (SELECT c.chain_id, greatest(c.tip_number, max(upper(s.coverage)) - 1) AS number
+      FROM gapless.chains c LEFT JOIN gapless.sources s ON s.chain_id = c.chain_id
+      GROUP BY c.chain_id) i ON i.chain_id = c.chain_id
+"""
+
+
+_REDIS: Final = {"type": "string", "enum": ["not used", "ok", "away"]}
+_CHAIN: Final = an_object(
+    {
+        "chain_id": {"type": "integer"},
+        "name": {"type": "string"},
+        "active": {"type": "boolean"},
+        "state": {"type": "string", "description": "starting, following, waiting or halted"},
+        "state_reason": nullable({"type": "string"}),
+        "head_block": nullable(BLOCK),
+        "head_time": nullable(TIME),
+        "head_seen_at": nullable(TIME),
+        "indexed_block": nullable(BLOCK),
+        "indexed_time": nullable(TIME),
+        "safe_block": nullable(BLOCK),
+        "finalized_block": nullable(BLOCK),
+        "lag_seconds": nullable({"type": "integer", "minimum": 0}),
+        "reorgs": {"type": "integer"},
+        "undecoded_logs": {"type": "integer", "description": "Counted up to 10,000."},
+        "endpoints": an_array(
+            an_object(
+                {
+                    "host": {"type": "string"},
+                    "state": {"type": "string"},
+                    "head_block": nullable(BLOCK),
+                    "updated_at": TIME,
+                }
+            )
+        ),
+    }
+)
+_CONTRACT: Final = an_object(
+    {
+        "name": {"type": "string"},
+        "active": {"type": "boolean"},
+        "complete": {"type": "boolean"},
+        "blocks_wanted": {"type": "integer", "description": "Summed over the contract's sources."},
+        "blocks_missing": {"type": "integer"},
+        "percent": nullable({"type": "number"}),
+    }
+)
+
+
+class Root(Resource):
+    """``/v1``: where everything is."""
+
+    summary: ClassVar = "Where everything is"
+    answer: ClassVar = an_object(
+        {
+            "data": an_object(
+                {
+                    "name": {"type": "string"},
+                    "version": {"type": "string"},
+                    "catalog_version": {"type": "string"},
+                    "chains": an_array(
+                        an_object(
+                            {
+                                "chain_id": {"type": "integer"},
+                                "name": {"type": "string"},
+                                "active": {"type": "boolean"},
+                                "block_seconds": nullable({"type": "number"}),
+                            }
+                        )
+                    ),
+                    "links": {"type": "object", "additionalProperties": {"type": "string"}},
+                }
+            )
+        }
+    )
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Answer with links, chains and versions."""
+        self.params.read(request.query_string)
+        self.format(request)
+        catalog = self.context.catalog.current()
+        body = {
+            "data": {
+                "name": "gapless",
+                "version": _package_version(),
+                "catalog_version": catalog.version,
+                "chains": [
+                    {"chain_id": c.chain_id, "name": c.name, "active": c.active, "block_seconds": c.block_seconds}
+                    for c in catalog.chains.values()
+                ],
+                "links": {
+                    "contracts": "/v1/contracts",
+                    "events": "/v1/events",
+                    "tokens": "/v1/tokens",
+                    "blocks": "/v1/blocks",
+                    "status": "/status",
+                    "openapi": "/openapi.json",
+                },
+            }
+        }
+        send_json(response, body, cache_control="public, max-age=2")
+
+
+class Health(Resource):
+    """``/health``: this process answers."""
+
+    summary: ClassVar = "Whether this process answers"
+    answer: ClassVar = an_object({"status": {"const": "ok"}})
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Answer without asking anybody."""
+        self.params.read(request.query_string)
+        send_json(response, {"status": "ok"})
+
+
+class Ready(Resource):
+    """``/ready``: requests can be answered: the database is there and has its tables."""
+
+    summary: ClassVar = "Whether requests can be answered"
+    answer: ClassVar = an_object({"status": {"const": "ready"}, "redis": _REDIS})
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Ask the database; Redis is only a cache, so its absence is told but no obstacle."""
+        self.params.read(request.query_string)
+        try:
+            self.context.database.query("SELECT FROM gapless.chains LIMIT 0")
+            self.context.catalog.current()
+        except ApiError as error:
+            send(response, error)
+            return
+        send_json(response, {"status": "ready", "redis": _redis(self.context.cache.ping())})
+
+
+class Status(Resource):
+    """``/status``: how far every chain and contract is indexed, and what is wrong."""
+
+    summary: ClassVar = "How far everything is indexed"
+    answer: ClassVar = an_object(
+        {
+            "data": an_object(
+                {
+                    "version": {"type": "string"},
+                    "complete": {"type": "boolean"},
+                    "chains": an_array(_CHAIN),
+                    "contracts": an_array(_CONTRACT),
+                    "redis": _REDIS,
+                }
+            )
+        }
+    )
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Answer with chains and contracts."""
+        self.params.read(request.query_string)
+        self.format(request)
+        catalog = self.context.catalog.current()
+        chains = orjson.loads(self.context.database.query(_CHAINS)[0][0] or b"[]")
+        sources = orjson.loads(self.context.database.query(coverage.SOURCES, [None])[0][0] or b"[]")
+        contracts = []
+        for contract in catalog.contracts.values():
+            ids = {event.event_id for event in contract.events.values()}
+            feeding = [s for s in sources if s["event"] in ids and s["active"]]
+            contracts.append({"name": contract.name, "active": contract.active, **_progress(feeding)})
+        send_json(
+            response,
+            {
+                "data": {
+                    "version": _package_version(),
+                    "complete": all(c["complete"] for c in contracts if c["active"]),
+                    "chains": chains,
+                    "contracts": contracts,
+                    "redis": _redis(self.context.cache.ping()),
+                }
+            },
+        )
+
+
+def _progress(sources: list[dict[str, Any]]) -> dict[str, Any]:
+    """Blocks wanted and missing, summed over a contract's sources."""
+    wanted = sum(last - first + 1 for s in sources for first, last in ranges(s["wanted"]))
+    missing = sum(last - first + 1 for s in sources for first, last in ranges(s["missing"]))
+    return {
+        "complete": bool(sources) and missing == 0,
+        "blocks_wanted": wanted,
+        "blocks_missing": missing,
+        # Rounded down: what is not whole is never shown as 100.
+        "percent": (10_000 * (wanted - missing) // wanted) / 100 if wanted else None,
+    }
+
+
+def _redis(answer: bool | None) -> str:
+    return {None: "not used", True: "ok", False: "away"}[answer]
+
+
+def _package_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gapless")
+    except PackageNotFoundError:
+        return "unknown"

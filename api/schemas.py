@@ -1,0 +1,140 @@
+"""JSON Schemas (2020-12, as OpenAPI 3.1 takes them) of what the API answers."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from api.errors import CODES
+from indexer.abi.columns import Column, Component
+
+Schema = dict[str, Any]
+
+ADDRESS: Final[Schema] = {"type": "string", "pattern": "^0x[0-9a-f]{40}$", "examples": ["0x" + "a0" * 20]}
+HASH: Final[Schema] = {"type": "string", "pattern": "^0x[0-9a-f]{64}$"}
+HEX: Final[Schema] = {"type": "string", "pattern": "^0x([0-9a-f]{2})*$"}
+BLOCK: Final[Schema] = {"type": "integer", "minimum": 0}
+TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+FINALITY: Final[Schema] = {"type": "string", "enum": ["latest", "safe", "finalized"]}
+DIGITS: Final[Schema] = {
+    "type": "string",
+    "pattern": "^(0|-?[1-9][0-9]*)$",
+    "description": "An integer of more than 48 bits, as a string of digits: a JSON number would lose some.",
+}
+
+
+def ref(name: str, kind: str = "schemas") -> Schema:
+    """A reference to a component."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def nullable(schema: Schema) -> Schema:
+    """The schema, or null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def an_object(members: Mapping[str, Any], *, required: Iterable[str] | None = None, description: str = "") -> Schema:
+    """An object with these members.
+
+    Args:
+        members: their schemas.
+        required: which are always there; left out, all.
+        description: for people.
+    """
+    schema: Schema = {
+        "type": "object",
+        "properties": dict(members),
+        "required": list(members if required is None else required),
+    }
+    if not schema["required"]:
+        del schema["required"]
+    if description:
+        schema["description"] = description
+    return schema
+
+
+def an_array(items: Schema) -> Schema:
+    """An array of these."""
+    return {"type": "array", "items": items}
+
+
+RANGES: Final[Schema] = {
+    "type": "array",
+    "items": {"type": "array", "items": BLOCK, "minItems": 2, "maxItems": 2},
+    "description": "Ranges of blocks, first and last, both included.",
+}
+
+COMPONENTS: Final[Mapping[str, Schema]] = {
+    "Error": an_object(
+        {
+            "error": {"type": "string", "description": "For a person."},
+            "code": {"type": "string", "enum": sorted(CODES)},
+            "details": an_array(an_object({"parameter": {"type": "string"}, "message": {"type": "string"}})),
+            "common_block": {**BLOCK, "description": "REORGED: the last block that both branches share."},
+        },
+        required=("error", "code"),
+    ),
+    "Page": an_object(
+        {
+            "next": nullable({"type": "string", "description": "`after` of the next page."}),
+            "prev": nullable({"type": "string", "description": "`before` of the previous page."}),
+            "limit": {"type": "integer"},
+            "count": {"type": "integer", "minimum": 0, "description": "All rows of the request, where asked for."},
+            "count_is": {"type": "string", "enum": ["exact", "estimated"]},
+        },
+        required=("next", "prev", "limit"),
+    ),
+    "Meta": an_object(
+        {
+            "chain_id": {"type": "integer"},
+            "indexed_block": nullable({**BLOCK, "description": "Newest indexed block."}),
+            "head_block": nullable({**BLOCK, "description": "Newest block of the chain, as far as known."}),
+            "finalized_block": nullable({**BLOCK, "description": "Newest block that cannot be reorganised."}),
+            "lag_seconds": nullable({"type": "integer", "minimum": 0, "description": "Age of what is indexed."}),
+            "complete": {"type": "boolean", "description": "Whether every wanted block of the request is indexed."},
+            "missing": {**RANGES, "description": "Blocks of the request that are not indexed yet; at most 100 ranges."},
+            "missing_ranges": {"type": "integer", "description": "How many ranges, where there are more than 100."},
+        },
+        required=("chain_id",),
+    ),
+    "Token": an_object(
+        {
+            "symbol": nullable({"type": "string"}),
+            "name": nullable({"type": "string"}),
+            "decimals": nullable({"type": "integer", "description": "Null if unknown, which is neither 0 nor 18."}),
+        }
+    ),
+}
+
+
+def column_schema(column: Column) -> Schema:
+    """What an argument or output looks like in an answer."""
+    if column.hashed:
+        return {**HASH, "description": f"keccak-256 hash of the {column.abi_type}"}
+    return {**type_schema(column.abi_type, column.components), "description": column.abi_type}
+
+
+def type_schema(abi_type: str, components: Sequence[Component] = ()) -> Schema:
+    """What a value of an ABI type looks like in an answer.
+
+    Args:
+        abi_type: canonical: ``uint256``, ``address[]``, ``(bool,bytes)[3]``.
+        components: of the tuple that it is or holds.
+    """
+    if array := re.fullmatch(r"(.*)\[([0-9]*)\]", abi_type):
+        schema = an_array(type_schema(array[1], components))
+        if array[2]:
+            schema |= {"minItems": int(array[2]), "maxItems": int(array[2])}
+        return schema
+    if abi_type.startswith("("):
+        return an_object({c.name: type_schema(c.abi_type, c.components) for c in components})
+    return _elementary(abi_type)
+
+
+def _elementary(abi_type: str) -> Schema:
+    if match := re.fullmatch(r"u?int([0-9]+)", abi_type):
+        return {"type": "integer"} if int(match[1]) <= 48 else DIGITS
+    if match := re.fullmatch(r"bytes([0-9]+)", abi_type):
+        return {"type": "string", "pattern": f"^0x[0-9a-f]{{{2 * int(match[1])}}}$"}
+    if "fixed" in abi_type:
+        return {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"}
+    return {"address": ADDRESS, "bool": {"type": "boolean"}, "string": {"type": "string"}}.get(abi_type, HEX)

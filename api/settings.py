@@ -1,0 +1,66 @@
+"""What the environment says about the read API."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from indexer.errors import GaplessError
+
+
+class SettingsError(GaplessError):
+    """The environment holds a value that the API cannot use."""
+
+    exit_status = 2
+
+
+class ApiSettings(BaseSettings):
+    """Settings of the read API, each an environment variable of the same name in capitals.
+
+    ``DATABASE_URL`` and ``REDIS_URL`` are not here: whoever starts the API hands them over, because they may be those
+    of the embedded servers.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env", env_ignore_empty=True)
+
+    api_host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    api_port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_threads: int = Field(default=8, ge=1, le=256, description="Requests answered at once by one process.")
+    api_processes: int = Field(default=1, ge=1, le=64, description="Processes that share the port.")
+    api_connection_limit: int = Field(default=1000, ge=10, description="Open client connections of one process.")
+    api_statement_timeout: float = Field(
+        default=5.0, gt=0, le=60, description="Seconds that one query may take before it is answered with 422."
+    )
+    api_unindexed_window: int = Field(
+        default=10_000, ge=1, description="Most blocks that a filter without an index may look through."
+    )
+    api_export_slots: int = Field(default=2, ge=1, description="CSV and NDJSON exports of one process at once.")
+    api_export_timeout: float = Field(default=600.0, gt=0, description="Seconds that one export may take.")
+    api_wait_slots: int = Field(default=2, ge=0, description="Requests of one process that may `wait` at once.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("*",), description="Web origins that may read the API: * for all, or a comma list."
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _comma_list(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def load_settings(**overrides: Any) -> ApiSettings:
+    """Read the settings from the environment and ``.env``.
+
+    Args:
+        overrides: values by field name that win over the environment; None is no override.
+
+    Raises:
+        SettingsError: naming every variable that is wrong, what was found and what is allowed.
+    """
+    try:
+        return ApiSettings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}, found {problem['input']!r}"
+            for problem in error.errors()
+        ]
+        raise SettingsError("the API's settings are wrong:\n  " + "\n  ".join(problems)) from None

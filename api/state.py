@@ -1,0 +1,187 @@
+"""The state of a request: how far its chain and its collection are indexed, in the same snapshot as its rows.
+
+From it come the answer's ``meta``, its ETag and how long it may be kept, and the refusals that depend on what is
+indexed.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+
+from api.errors import ApiError
+from indexer.intervals import RangeSet
+
+#: Part of every ETag: to be changed when the same data is rendered differently.
+FORMAT_VERSION: Final = "1"
+#: Most ranges that ``missing`` lists.
+MOST_MISSING: Final = 100
+
+_RANGE: Final = re.compile(r"\[(\d+),(\d+)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What one snapshot of the database says about a request.
+
+    Attributes:
+        head: newest block that the nodes reported.
+        indexed: newest block that is indexed, by the follower or, without one, by backfill.
+        safe, finalized: newest block that is so.
+        lag: seconds between the indexed block and the chain's newest, as far as known.
+        first, last: the blocks that are asked for; ``last`` is None while nothing is indexed.
+        span: how many blocks a query without an index looks through.
+        missing: the blocks of ``first`` to ``last`` that are wanted but not indexed; None if no source feeds the
+            collection.
+        versions: what changes with every added row, and what changes when finalized rows change.
+        cursor: what was found about an outdated cursor, or None.
+        raw: the state as Postgres sent it.
+    """
+
+    head: int | None
+    indexed: int | None
+    safe: int | None
+    finalized: int | None
+    lag: int | None
+    first: int
+    last: int | None
+    span: int | None
+    missing: RangeSet | None
+    versions: tuple[int, int]
+    cursor: dict[str, int | None] | None
+    tip_hash: str | None
+
+    @classmethod
+    def read(cls, text: bytes) -> "State":
+        """Read what :func:`api.sql.scope.state` makes."""
+        body: dict[str, Any] = orjson.loads(text)
+        return cls(
+            head=body["head"],
+            indexed=body["indexed"],
+            safe=body["safe"],
+            finalized=body["finalized"],
+            lag=body["lag"],
+            first=body["first"],
+            last=body["last"],
+            span=body["span"],
+            missing=ranges(body["missing"]) if body["sources"] else None,
+            versions=(int(body["version"] or 0), int(body["rewrite"] or 0)),
+            cursor=body.get("cursor"),
+            tip_hash=body["tip_hash"],
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every wanted block of the request is indexed."""
+        return self.missing == ()
+
+    def settled(self, explicit_end: bool) -> bool:
+        """Whether the answer can only change by a rewrite: all its blocks are finalized and indexed.
+
+        Args:
+            explicit_end: whether the request itself says at which block it ends.
+        """
+        if not explicit_end or self.last is None or self.finalized is None:
+            return False
+        return self.complete and self.last <= self.finalized
+
+    def etag(self, explicit_end: bool, *salt: object) -> str:
+        """The entity tag of the answer: equal as long as the answer is.
+
+        A settled answer depends on the table's rewrite version only, any other on the tip too. Weak, because ``meta``
+        of a settled answer still names the head at which it was made.
+
+        Args:
+            explicit_end: as in :meth:`settled`.
+            salt: whatever else the answer depends on, such as the catalog's version and the format.
+        """
+        settled = self.settled(explicit_end)
+        parts = (
+            (self.first, self.last, self.versions[1])
+            if settled
+            else (
+                self.first,
+                self.last,
+                self.versions,
+                self.head,
+                self.indexed,
+                self.tip_hash,
+                self.safe,
+                self.finalized,
+                self.missing,
+            )
+        )
+        digest = blake2b(repr((FORMAT_VERSION, settled, parts, salt)).encode(), digest_size=12)
+        return f'W/"{digest.hexdigest()}"'
+
+    def meta(self, chain_id: int) -> dict[str, Any]:
+        """The member ``meta`` of an answer."""
+        missing = self._missing_or_all()
+        meta = {
+            "chain_id": chain_id,
+            "indexed_block": self.indexed,
+            "head_block": self.head,
+            "finalized_block": self.finalized,
+            "lag_seconds": self.lag,
+            "complete": self.complete,
+            "missing": missing[:MOST_MISSING],
+        }
+        if len(missing) > MOST_MISSING:
+            meta["missing_ranges"] = len(missing)
+        return meta
+
+    def _missing_or_all(self) -> Sequence[tuple[int, int]]:
+        if self.missing is not None:
+            return self.missing
+        return ((self.first, self.last),) if self.last is not None and self.first <= self.last else ()
+
+    def require_cursor(self) -> None:
+        """Refuse a cursor whose block is not there any more.
+
+        Raises:
+            ApiError: REORGED with the last common block, or INVALID_CURSOR if the block was never there.
+        """
+        if self.cursor is None:
+            return
+        common = self.cursor["common_block"]
+        if common is None:
+            raise ApiError("INVALID_CURSOR", "the cursor names a block that was never indexed here")
+        raise ApiError(
+            "REORGED",
+            f"the cursor's block was reorganised away: what came after block {common} has changed, read it again",
+            extra={"common_block": common},
+        )
+
+    def require_block(self, block: int | None, parameter: str) -> None:
+        """Refuse to answer as of a block that is not indexed.
+
+        Raises:
+            ApiError: BLOCK_NOT_INDEXED.
+        """
+        if block is not None and (self.indexed is None or block > self.indexed):
+            newest = "nothing is indexed yet" if self.indexed is None else f"the newest indexed block is {self.indexed}"
+            raise ApiError("BLOCK_NOT_INDEXED", f"{parameter}={block} is not indexed yet: {newest}", retry_after=1)
+
+    def require_window(self, window: int, reason: str) -> None:
+        """Refuse a query without an index that looks through too many blocks.
+
+        Args:
+            window: most blocks allowed.
+            reason: which filter has no index.
+
+        Raises:
+            ApiError: QUERY_TOO_EXPENSIVE.
+        """
+        if self.span is not None and self.span > window:
+            raise ApiError(
+                "QUERY_TOO_EXPENSIVE",
+                f"{reason}: ask for at most {window} blocks at once (from_block, to_block); these are {self.span}",
+            )
+
+
+def ranges(text: str | None) -> RangeSet:
+    """Inclusive ranges out of the text of a bounded int8multirange."""
+    return tuple((int(first), int(end) - 1) for first, end in _RANGE.findall(text or ""))

@@ -1,0 +1,127 @@
+"""The API over a seeded database, without a server in between."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import falcon.testing
+import psycopg
+import pytest
+from psycopg import sql
+
+from api.app import create_app
+from api.context import create_context
+from api.settings import ApiSettings
+from indexer.store import database, migrate
+from tests.integration.api import world
+from tests.integration.api.seed import Seed
+
+ABIS = Path(__file__).resolve().parents[3] / "abis"
+
+
+class Client:
+    """Asks the API; ``get`` insists on 200 and returns the JSON."""
+
+    def __init__(self, app: Any) -> None:
+        self.http = falcon.testing.TestClient(app)
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> falcon.testing.Result:
+        """``method path?query`` as it stands, with headers (``if_none_match=...``)."""
+        path, _, query = path.partition("?")
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.http.simulate_request(method, path, query_string=query, headers=named)
+
+    def get(self, path: str, **headers: str) -> Any:
+        result = self.ask(path, **headers)
+        assert result.status_code == 200, (path, result.text)
+        return result.json
+
+    def refused(self, path: str, status: int, code: str, **headers: str) -> Any:
+        """The body of an answer that must be this error."""
+        result = self.ask(path, **headers)
+        assert (result.status_code, result.json.get("code")) == (status, code), (path, result.text)
+        assert result.json["error"]
+        return result.json
+
+
+@pytest.fixture(scope="session")
+def world_template(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Name of a database with the world in it, to be copied."""
+    name = f"world_{uuid4().hex[:12]}"
+    url = postgres_url.rpartition("/")[0] + "/" + name
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        engine = database.create_engine(url)
+        migrate.upgrade(engine)
+        engine.dispose()
+        seed = Seed(url, tmp_path_factory.mktemp("manifest"))
+        world.build(seed, {path.name: json.loads(path.read_text()) for path in ABIS.glob("*.json")})
+        seed.execute("ANALYZE")
+        seed.close()
+        yield name
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def copy_world(postgres_url: str, world_template: str) -> Iterator[Callable[[], str]]:
+    """Make a copy of the world; they all vanish at the end."""
+    names: list[str] = []
+
+    def copy() -> str:
+        names.append(f"copy_{uuid4().hex[:12]}")
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*map(sql.Identifier, (names[-1], world_template)))
+            )
+        return postgres_url.rpartition("/")[0] + "/" + names[-1]
+
+    yield copy
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        for name in names:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def api(copy_world: Callable[[], str]) -> Iterator[Client]:
+    """The API over a world that nobody changes."""
+    context = create_context(ApiSettings(api_unindexed_window=50), copy_world(), None)
+    yield Client(create_app(context))
+    context.close()
+
+
+@pytest.fixture
+def world_url(copy_world: Callable[[], str]) -> str:
+    """A copy of the world for this test alone."""
+    return copy_world()
+
+
+@pytest.fixture
+def seed(world_url: str, tmp_path: Path) -> Iterator[Seed]:
+    """Writes into this test's world."""
+    seed = Seed(world_url, tmp_path)
+    for path in ABIS.glob("*.json"):
+        (tmp_path / path.name).write_text(path.read_text())
+    yield seed
+    seed.close()
+
+
+@pytest.fixture
+def make_client(world_url: str) -> Iterator[Callable[..., Client]]:
+    """Make APIs over this test's world, with settings of its own."""
+    contexts = []
+
+    def make(redis_url: str | None = None, url: str | None = None, **settings: Any) -> Client:
+        contexts.append(create_context(ApiSettings(**settings), url or world_url, redis_url))
+        return Client(create_app(contexts[-1]))
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def own(make_client: Callable[..., Client]) -> Client:
+    """The API over this test's own world, which ``seed`` can change."""
+    return make_client()

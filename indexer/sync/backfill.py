@@ -19,6 +19,7 @@ from indexer.intervals import BlockRange, RangeSet, format_ranges
 from indexer.store import catalog, head, writer
 from indexer.store.catalog import CatalogChangedError, Source
 from indexer.store.writer import Block, Outcome
+from indexer.sync import ask
 from indexer.sync.filters import log_filters
 from indexer.sync.plan import Gap, gaps
 from indexer.sync.rows import Children, Router
@@ -108,6 +109,7 @@ class Backfill:
         client: the chain's nodes.
         chain_id: the chain.
         selection: what to fill.
+        in_flight: requests under way at once.
         stop: when set, ends after the chunk at hand.
         on_progress: called after each chunk.
     """
@@ -116,6 +118,7 @@ class Backfill:
     client: ChainClient
     chain_id: int
     selection: Selection = field(default_factory=Selection)
+    in_flight: int = 4
     stop: threading.Event = field(default_factory=threading.Event)
     on_progress: Callable[[Progress], None] = lambda _: None
     progress: Progress = field(default_factory=Progress)
@@ -166,7 +169,11 @@ class Backfill:
         filters = log_filters(gap.sources, plan.children)
         log.debug("filling %s for %d sources", format_ranges(gap.ranges), len(gap.sources))
         done = 0
-        for chunk in self.client.scan(gap.ranges, filters, stop=self.stop) if filters else _nothing(gap.ranges):
+        for chunk in (
+            ask.scan(self.client, gap.ranges, filters, in_flight=self.in_flight, stop=self.stop)
+            if filters
+            else _nothing(gap.ranges)
+        ):
             try:
                 outcome = self._write(chunk, gap.sources, router, plan.version)
             except CatalogChangedError as error:

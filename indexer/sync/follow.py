@@ -25,6 +25,7 @@ from indexer.store import catalog, head
 from indexer.store.catalog import CatalogChangedError, CatalogEvent, Series, Source
 from indexer.store.head import FollowerLostError, HeadState
 from indexer.store.writer import Block, Rows
+from indexer.sync import ask
 from indexer.sync.filters import log_filters
 from indexer.sync.forks import last_common
 from indexer.sync.plan import known_until
@@ -189,6 +190,24 @@ class Follower:
                 self._view = None
         return outcome
 
+    def prepare(self) -> bool:
+        """Makes sure that it is known where history ends, for a backfill that runs on its own.
+
+        Returns:
+            False if another process follows, which knows.
+
+        Raises:
+            ChainHaltedError, ProviderError: as :meth:`tick`.
+        """
+        if not self._lead():
+            return False
+        newest = self._client.head()
+        if self._state.tip is None:
+            self._start(newest)
+        if newest.number > self._tip.number + FURTHEST_BEHIND:
+            self._jump(newest)
+        return True
+
     def _step(self, newest: Header) -> Tick:
         if self._state.tip is None:
             self._start(newest)
@@ -341,7 +360,7 @@ class Follower:
         while True:
             router = Router(self._chain_id, sources, view.children, among=view.sources)
             filters = log_filters(sources, view.children)
-            branch = self._client.branch(first, last, filters, parent_hash=parent_hash, blooms=self._blooms)
+            branch = ask.branch(self._client, (first, last), filters, parent_hash=parent_hash, blooms=self._blooms)
             rows = router.rows(branch.logs, {header.number: header.time for header in branch.headers})
             births += rows.births
             if not rows.births or log_filters(sources, view.children) == filters:

@@ -1,0 +1,93 @@
+"""What most commands begin with: settings, manifest, servers, a database that fits."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from indexer.log import configure
+from indexer.manifest import load_manifest
+from indexer.manifest.model import Manifest
+from indexer.settings import Settings, environment, load_settings
+from indexer.store import migrate
+from indexer.store.apply import Change, apply
+from indexer.store.database import create_engine, describe_failure
+from indexer.sync.declare import declaration
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where Postgres and Redis are, given or embedded. ``redis_url`` is None where there is none."""
+
+    database_url: str
+    redis_url: str | None
+
+
+@contextmanager
+def servers(settings: Settings, *, with_redis: bool = True) -> Iterator[Servers]:
+    """The servers of the settings; those without a URL are started here and stopped at the end.
+
+    Raises:
+        GaplessError: an embedded server is wanted and cannot be started.
+    """
+    from indexer.store import embedded
+
+    with ExitStack() as stack:
+        if settings.database_url is None:
+            database_url = stack.enter_context(embedded.postgres(settings.data_dir))
+        else:
+            database_url = settings.database_url.reveal()
+        redis_url = settings.redis_url.reveal() if settings.redis_url else None
+        if redis_url is None and with_redis:
+            try:
+                redis_url = stack.enter_context(embedded.redis(settings.data_dir))
+            except embedded.NotInstalledError:
+                log.info("REDIS_URL is unset and no embedded Redis is installed: running without a cache")
+        yield Servers(database_url, redis_url)
+
+
+@contextmanager
+def database(servers: Servers, *, application_name: str, pool_size: int = 5) -> Iterator[Engine]:
+    """An engine that was tried once.
+
+    Raises:
+        DatabaseError: Postgres cannot be reached.
+    """
+    engine = create_engine(servers.database_url, application_name=application_name, pool_size=pool_size)
+    try:
+        with engine.connect():
+            pass
+    except sa.exc.DBAPIError as error:
+        raise describe_failure(servers.database_url, error) from None
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def prepare(engine: Engine, manifest: Manifest) -> list[Change]:
+    """Brings a database to the current schema, and its catalog to the manifest.
+
+    Returns:
+        What was changed in the catalog.
+    """
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        return apply(connection, declaration(manifest))
+
+
+def begin(path: Path | None = None) -> tuple[Settings, Manifest]:
+    """Reads settings and manifest, and sets logging up.
+
+    Raises:
+        ProblemsError: what is wrong with them, all at once.
+    """
+    settings = load_settings()
+    configure(settings.log_level, settings.log_format)
+    return settings, load_manifest(path or settings.manifest, environment())

@@ -11,8 +11,13 @@ from typing import Annotated
 import typer
 
 from indexer import __version__
+from indexer.cli.backfill import backfill
 from indexer.cli.check import check
 from indexer.cli.demo import demo
+from indexer.cli.migrate import migrate
+from indexer.cli.run import run
+from indexer.cli.serve import serve
+from indexer.cli.status import status
 from indexer.errors import GaplessError
 from indexer.redact import redact
 
@@ -41,7 +46,8 @@ def _root(
     pass
 
 
-app.command()(check)
+for _command in (check, migrate, run, backfill, status, serve, demo):
+    app.command()(_command)
 app.command()(demo)
 
 

@@ -1,6 +1,8 @@
 """What most commands begin with: settings, manifest, servers, a database that fits."""
 
 import logging
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -91,3 +93,16 @@ def begin(path: Path | None = None) -> tuple[Settings, Manifest]:
     settings = load_settings()
     configure(settings.log_level, settings.log_format)
     return settings, load_manifest(path or settings.manifest, environment())
+
+
+@contextmanager
+def until_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM, SIGINT and SIGHUP set, in place of what they do otherwise."""
+    stop = threading.Event()
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {signum: signal.signal(signum, lambda *_: stop.set()) for signum in signals}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

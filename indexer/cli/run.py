@@ -1,7 +1,6 @@
 """``gapless run``: follow every head, fill history, take snapshots, until told to stop."""
 
 import os
-import signal
 import sys
 import threading
 
@@ -16,16 +15,17 @@ def run() -> None:
     """
     import logging
 
-    from indexer.cli.context import begin, database, prepare, servers
+    from indexer.cli.context import begin, database, prepare, servers, until_signal
     from indexer.schedule import Service
     from indexer.store.cache import Cache
 
-    stop = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
     settings, manifest = begin()
     log = logging.getLogger(__name__)
-    with servers(settings) as given, database(given, application_name="gapless run", pool_size=20) as engine:
+    with (
+        until_signal() as stop,
+        servers(settings) as given,
+        database(given, application_name="gapless run", pool_size=20) as engine,
+    ):
         for change in prepare(engine, manifest):
             log.info("manifest applied: %s", change)
         cache = Cache(given.redis_url)

@@ -21,7 +21,7 @@ from indexer.store.catalog import CatalogChangedError, Source
 from indexer.store.writer import Block, Outcome
 from indexer.sync import ask
 from indexer.sync.filters import log_filters
-from indexer.sync.plan import Gap, gaps
+from indexer.sync.plan import Gap, gaps, waiting
 from indexer.sync.rows import Children, Router
 
 log = logging.getLogger(__name__)
@@ -158,6 +158,19 @@ class Backfill:
             if (chosen := tuple(source for source in gap.sources if self.selection.selects(source)))
         ]
         return Plan(version, sources, children, selected)
+
+    def remaining(self) -> int:
+        """How many blocks there are to do, as far as can be said now."""
+        return sum(gap.blocks for gap in self.plan().gaps)
+
+    def blocked(self) -> list[str]:
+        """The selected events whose history must wait for that of a factory, by ``contract.Event``."""
+        with self.engine.connect() as connection:
+            finalized = head.load_state(connection, self.chain_id).finalized
+            sources = catalog.load_sources(connection, self.chain_id)
+        if finalized is None:
+            return []
+        return [source.event.label for source in waiting(sources, finalized) if self.selection.selects(source)]
 
     def _fill(self, gap: Gap, plan: Plan) -> int:
         """Fetches and writes a gap.

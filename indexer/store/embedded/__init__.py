@@ -2,5 +2,6 @@
 
 from indexer.store.embedded.postgres_server import binaries, postgres
 from indexer.store.embedded.redis_server import redis
+from indexer.store.embedded.shared import NotInstalledError
 
-__all__ = ["binaries", "postgres", "redis"]
+__all__ = ["NotInstalledError", "binaries", "postgres", "redis"]

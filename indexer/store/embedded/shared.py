@@ -34,6 +34,10 @@ _POLL = 0.02  # seconds between two looks at a server that starts or stops
 _LOG_LIMIT = 16 * 2**20  # bytes; a larger log starts anew, with one predecessor kept
 
 
+class NotInstalledError(GaplessError):
+    """An embedded server is wanted, and its wheel is not installed."""
+
+
 class ServerExitedError(GaplessError):
     """The server ended while it was starting; ``output`` is what it said."""
 

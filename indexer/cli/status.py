@@ -1,0 +1,113 @@
+"""``gapless status``: how the indexing stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from indexer.store.overview import Overview
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show chains, coverage of every event, endpoints and snapshots."""
+    from indexer import log
+    from indexer.cli.context import database, servers
+    from indexer.settings import load_settings
+    from indexer.store import migrate, overview
+
+    settings = load_settings()
+    log.configure("WARNING", settings.log_format)
+    with servers(settings, with_redis=False) as given, database(given, application_name="gapless status") as engine:
+        migrate.require_current(engine)
+        with engine.begin() as connection:
+            found = overview.load(connection)
+    if as_json:
+        typer.echo(json.dumps(_plain(found), indent=2, default=str))
+    else:
+        _print(found)
+
+
+def _plain(found: Overview) -> dict[str, Any]:
+    plain = dataclasses.asdict(found)
+    plain["complete"] = found.is_complete
+    for event in plain["events"]:
+        event["missing"] = [{"from": first, "to": last} for first, last in event["missing"]]
+    return plain
+
+
+def _print(found: Overview) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from indexer.intervals import format_ranges
+
+    console = Console()
+    names = {chain.chain_id: chain.name for chain in found.chains}
+
+    def table(title: str, *columns: str) -> Table:
+        made = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
+        for column in columns:
+            name, _, right = column.partition(">")
+            made.add_column(name, justify="right" if right else "left", overflow="fold")
+        return made
+
+    chains = table("Chains", "chain", "state", "head>r", "indexed>r", "finalized>r", "lag>r", "reorgs>r", "remarks")
+    for chain in found.chains:
+        remarks = [chain.reason or "", "" if chain.bloom_checks else "bloom checks are off"]
+        chains.add_row(
+            chain.name,
+            chain.state,
+            _number(chain.head),
+            _number(chain.tip),
+            _number(chain.finalized),
+            "" if chain.lag_seconds is None else f"{chain.lag_seconds:.0f} s",
+            f"{chain.reorgs}" + (f" (deepest {chain.deepest_reorg})" if chain.deepest_reorg else ""),
+            "; ".join(filter(None, remarks)),
+        )
+    console.print(chains)
+    events = table(
+        "Events", "contract", "event", "chain", "covered>r", "missing blocks", "rows (about)>r", "undecoded>r"
+    )
+    for event in found.events:
+        percent = 100.0 if not event.wanted else 100 * event.covered / event.wanted
+        # Never rounded up to "all": what is not complete does not say so.
+        shown = "100 %" if not event.missing else f"{min(percent, 99.99):.2f} %"
+        events.add_row(
+            event.contract,
+            event.event,
+            names.get(event.chain_id, str(event.chain_id)),
+            shown,
+            format_ranges(event.missing, most=3) if event.missing else "",
+            f"{event.rows:,}",
+            f"{event.undecoded:,}" if event.undecoded else "",
+        )
+    console.print(events)
+    endpoints = table("Endpoints", "chain", "endpoint", "state", "head>r", "requests>r", "errors>r", "remarks")
+    for endpoint in found.endpoints:
+        details = endpoint["details"]
+        endpoints.add_row(
+            endpoint["chain"],
+            endpoint["host"],
+            endpoint["state"],
+            _number(endpoint["head"]),
+            _number(details.get("http_requests")),
+            f"{100 * details.get('error_rate', 0):.0f} %",
+            details.get("reason") or "",
+        )
+    if found.endpoints:
+        console.print(endpoints)
+    series = table("Snapshots", "snapshot", "contract", "every", "points>r", "last block>r")
+    for one in found.series:
+        series.add_row(one["name"], one["contract"], one["every"], _number(one["points"]), _number(one["last_block"]))
+    if found.series:
+        console.print(series)
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"

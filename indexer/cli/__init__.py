@@ -48,7 +48,6 @@ def _root(
 
 for _command in (check, migrate, run, backfill, status, serve, demo):
     app.command()(_command)
-app.command()(demo)
 
 
 def main() -> None:

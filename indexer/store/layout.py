@@ -31,9 +31,10 @@ SERIES_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("block_time", "timestamptz", "the block's timestamp"),
     ("contract_address", "bytea", "the contract that was asked, 20 bytes"),
     ("item", "integer", "place in the list of arguments, 0 where there is only one"),
-    ("arguments", "jsonb", "the arguments of the calls, by the names of the snapshot's query"),
+    ("arguments", "jsonb", "the arguments of the calls, by the names of the snapshot's query; null: fixed ones"),
 )
 SERIES_KEY = ("chain_id", "block_number", "contract_address", "item")
+SERIES_REQUIRED = (*SERIES_KEY, "block_time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def create_series_table(
 
     An output whose call failed is null, and ``failures`` says why, by the call's signature.
     """
-    described = [(name, pg_type, text, True) for name, pg_type, text in SERIES_COLUMNS]
+    described = [(name, pg_type, text, name in SERIES_REQUIRED) for name, pg_type, text in SERIES_COLUMNS]
     described += [(column.name, column.pg_type, column.comment, False) for column in columns]
     described.append(("failures", "jsonb", "reasons of the calls that failed, by signature; null: none", False))
     return _create_table(sql.Identifier(schema_name, table_name), described, SERIES_KEY, comment)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.chain.client import ChainClient
@@ -125,6 +126,8 @@ class Follower:
     def close(self) -> None:
         """Lets another process follow."""
         if self._lock is not None:
+            # Given back to the pool, the session would keep the lock.
+            self._lock.invalidate()
             self._lock.close()
             self._lock = None
 
@@ -143,8 +146,6 @@ class Follower:
             connection.invalidate()
             connection.close()
             raise
-        # A pooled connection would keep the lock after close(): this one is never given back.
-        connection.detach()
         self._lock = connection
         self._view = None
         log.info("following %s from block %s", self._name, self._state.tip.number if self._state.tip else "(none yet)")
@@ -152,12 +153,13 @@ class Follower:
 
     def _lock_is_alive(self) -> bool:
         assert self._lock is not None
-        driver = self._lock.connection.driver_connection
-        if driver is not None and not driver.closed:
-            return True
-        self._lock.close()
-        self._lock = None
-        return False
+        try:
+            self._lock.exec_driver_sql("SELECT 1")
+        except sa.exc.DBAPIError:
+            self._lock.close()
+            self._lock = None
+            return False
+        return True
 
     # -- one look at the head ------------------------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ class State:
     @property
     def complete(self) -> bool:
         """Whether every wanted block of the request is indexed."""
-        return self.missing == ()
+        return self.missing == () and self.last is not None
 
     def settled(self, explicit_end: bool) -> bool:
         """Whether the answer can only change by a rewrite: all its blocks are finalized and indexed.

@@ -152,11 +152,13 @@ def _checksummed(digits: str) -> str:
 def parse_time(value: str) -> datetime:
     """Read a time: ISO 8601 with an offset, a date (midnight UTC), or seconds since 1970.
 
+    Those have nine digits or more: 20230402 is more likely a date without its dashes than a day in 1970.
+
     Raises:
         BadValueError: if it is none of these.
     """
     try:
-        if re.fullmatch(r"[0-9]{1,12}", value) and int(value) <= _LAST_SECOND:
+        if re.fullmatch(r"[0-9]{9,12}", value) and int(value) <= _LAST_SECOND:
             return datetime.fromtimestamp(int(value), UTC)
         if _TIME.fullmatch(value):
             moment = datetime.fromisoformat(value)

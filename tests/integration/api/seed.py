@@ -52,7 +52,7 @@ class Seed:
     def close(self) -> None:
         self.connection.close()
 
-    def execute(self, statement: Any, values: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
+    def execute(self, statement: Any, values: Sequence[Any] | None = None) -> psycopg.Cursor[Any]:
         return self.connection.execute(statement, values)
 
     def declare(self, manifest: str, abis: Mapping[str, Sequence[Any]] | None = None) -> None:
@@ -127,8 +127,8 @@ class Seed:
         """Set how far the chain is followed."""
         head = tip if head is None else head
         self.execute(
-            "UPDATE gapless.chains SET tip_number = %s, tip_hash = %s, tip_time = %s, head_number = %s, head_time = %s, "
-            "head_seen_at = now(), finalized_number = %s, safe_number = %s, state = 'following' WHERE chain_id = %s",
+            "UPDATE gapless.chains SET tip_number = %s, tip_hash = %s, tip_time = %s, head_number = %s, "
+            "head_time = %s, head_seen_at = now(), finalized_number = %s, safe_number = %s, state = 'following' WHERE chain_id = %s",
             (
                 tip,
                 block_hash(tip, branch),
@@ -144,7 +144,7 @@ class Seed:
     def reorg(self, common: int, old_tip: int, *, branch: int, old_branch: int = 0, chain_id: int = 1) -> None:
         """Drop all above a block and record that, as the follower does; the new branch has no rows yet."""
         with self.connection.transaction():
-            for (schema, table), in self.execute(
+            for ((schema, table),) in self.execute(
                 "SELECT (c.schema_name, e.table_name) FROM gapless.events e "
                 "JOIN gapless.contracts c ON c.id = e.contract_id"
             ).fetchall():

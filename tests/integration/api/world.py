@@ -164,7 +164,8 @@ def build(seed: Seed, abis: dict[str, Any]) -> None:
     )
     for pair, birth in ((PAIR_A, 1010), (PAIR_B, 1020)):
         seed.execute(
-            "INSERT INTO gapless.children VALUES (1, (SELECT id FROM gapless.contracts WHERE name = 'pair'), %s, %s, 0, %s)",
+            "INSERT INTO gapless.children "
+            "VALUES (1, (SELECT id FROM gapless.contracts WHERE name = 'pair'), %s, %s, 0, %s)",
             (pair, birth, FACTORY),
         )
     seed.rows(
@@ -172,7 +173,7 @@ def build(seed: Seed, abis: dict[str, Any]) -> None:
         "Sync",
         [
             {"block": b, "log": 5, "address": (PAIR_A, PAIR_B)[b % 2], "reserve0": b, "reserve1": 2 * b}
-            for b in range(1030, 1060)
+            for b in range(1060, 1090)
         ],
     )
     seed.rows("zoo", "Everything", [{"block": 1001, "log": 0, "address": ZOO, **EVERYTHING}])

@@ -1,0 +1,105 @@
+import pytest
+
+from api.arguments import filters
+from api.errors import ApiError
+from api.params import Param, Params
+from api.values import ADDRESS, BLOCK, list_of, text
+from indexer.abi.columns import Column
+
+PARAMS = Params(
+    (
+        Param("limit", BLOCK, "How many.", default=100),
+        Param("address", list_of(ADDRESS), "Where."),
+        Param("symbol", text(), "Which."),
+    )
+)
+
+
+def refusal(query: str) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        PARAMS.read(query)
+    return caught.value
+
+
+def test_reads_what_is_given_and_what_has_a_default():
+    assert PARAMS.read("") == {"limit": 100}
+    assert PARAMS.read("limit=5&symbol=a%20b%2Bc+d%C3%A9") == {"limit": 5, "symbol": "a b+c dé"}
+
+
+def test_reports_everything_that_is_wrong_at_once():
+    error = refusal("limit=x&address=0x1&nonsense=1")
+    assert [(p.parameter, p.code) for p in error.details] == [
+        ("limit", "INVALID_PARAMETER"),
+        ("address", "INVALID_ADDRESS"),
+        ("nonsense", "UNKNOWN_PARAMETER"),
+    ]
+    assert error.code == "INVALID_PARAMETER"
+    assert error.status == 400
+
+
+def test_a_typo_is_refused_with_a_hint():
+    error = refusal("adress=0x1")
+    assert error.code == "UNKNOWN_PARAMETER"
+    assert "did you mean address?" in error.message
+
+
+def test_a_repeated_parameter_is_refused():
+    assert refusal("limit=1&limit=1").code == "UNKNOWN_PARAMETER"
+
+
+@pytest.mark.parametrize(
+    "query", ["symbol=%zz", "symbol=%", "symbol=%f", "symbol=%ff", "symbol=%c3", "symbol=%00", "symbol="]
+)
+def test_refuses_what_is_no_text(query):
+    assert refusal(query).code == "INVALID_PARAMETER"
+
+
+@pytest.mark.parametrize("query", ["&", "limit=1&", "&&limit=1"])
+def test_an_empty_parameter_is_unknown(query):
+    assert refusal(query).code == "UNKNOWN_PARAMETER"
+
+
+def column(name: str, abi_type: str, json: str, *, hashed: bool = False) -> Column:
+    return Column(f"{name}_value", name, abi_type, "numeric(78,0)", hashed, hashed, json, "")
+
+
+@pytest.mark.parametrize(
+    ("described", "operators"),
+    [
+        (("to", "address", "hex"), {"", ".in", ".ne"}),
+        (("value", "uint256", "string_integer"), {"", ".in", ".ne", ".gt", ".gte", ".lt", ".lte"}),
+        (("flag", "bool", "bool"), {""}),
+        (("label", "string", "text"), {"", ".ne"}),
+        (("data", "bytes", "hex"), {"", ".in", ".ne"}),
+        (("list", "uint8[]", "integer[]"), set()),
+        (("point", "(uint8,uint8)", "json"), set()),
+    ],
+)
+def test_each_type_has_its_operators(described, operators):
+    name = described[0]
+    assert {key.removeprefix(f"arg.{name}") for key in filters((column(*described),))} == operators
+
+
+@pytest.mark.parametrize(
+    ("abi_type", "json", "good", "bad"),
+    [
+        ("uint8", "integer", "255", "256"),
+        ("int8", "integer", "-128", "-129"),
+        ("uint256", "string_integer", str(2**256 - 1), str(2**256)),
+        ("bytes4", "hex", "0xdeadbeef", "0xdeadbe"),
+        ("address", "hex", "0x" + "ab" * 20, "0x" + "ab" * 32),
+        ("function", "hex", "0x" + "ab" * 24, "0x" + "ab" * 20),
+        ("fixed128x18", "string_decimal", "1.5", "1,5"),
+        ("bool", "bool", "true", "1"),
+    ],
+)
+def test_values_are_held_to_the_type(abi_type, json, good, bad):
+    _, param = filters((column("x", abi_type, json),))["arg.x"]
+    param.kind.parse(good)
+    with pytest.raises(ValueError, match="must"):
+        param.kind.parse(bad)
+
+
+def test_a_hashed_argument_is_found_by_its_hash():
+    _, param = filters((column("label", "string", "hex", hashed=True),))["arg.label"]
+    assert param.kind.parse("0x" + "ab" * 32) == b"\xab" * 32

@@ -162,8 +162,48 @@ digests = Table(
     Column("last_block", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),
     Column("digest", Numeric, nullable=False, comment="sum of hash_record_extended over the rows: no order, additive"),
+    Column(
+        "method",
+        String,
+        nullable=False,
+        server_default="",
+        comment="Postgres' major version and the layout's: another one hashes otherwise",
+    ),
     PrimaryKeyConstraint("source_id", "first_block"),
     comment="What the rows of a covered range summed up to when they were written; disjoint, within coverage",
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("chain_id", BigInteger, ForeignKey(chains.c.chain_id), nullable=False),
+    Column(
+        "event_id",
+        Integer,
+        ForeignKey(events.c.id, ondelete="CASCADE"),
+        comment="null: the chain as a whole is concerned",
+    ),
+    Column(
+        "source_id",
+        Integer,
+        ForeignKey(sources.c.id, ondelete="CASCADE"),
+        comment="null: rows that belong to no source",
+    ),
+    Column(
+        "kind",
+        String,
+        nullable=False,
+        comment="gap, outside, duplicate, dangling, child, digest, against or proof",
+    ),
+    Column("first_block", BigInteger, nullable=False),
+    Column("last_block", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False, comment="rows or blocks that are concerned"),
+    Column("detail", String, nullable=False, comment="what is wrong, for people"),
+    _timestamp("found_at", nullable=False, default=True),
+    _timestamp("repaired_at", comment="null: not yet"),
+    Index("findings_chain", "chain_id", "id"),
+    comment="What audits found wrong, until it is repaired",
 )
 
 children = Table(

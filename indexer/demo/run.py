@@ -44,7 +44,7 @@ HISTORY_BLOCKS = 300
 HISTORY_TRANSACTIONS = 600
 HISTORY_SEED = 1
 
-_PATIENCE = 180.0  # seconds until the first rows are there
+_PATIENCE = 180.0  # seconds until there are rows to show; a snapshot is taken every 10 blocks
 _GRACE = 10.0  # seconds that a child has to stop
 
 # The console script is not sure to be on the path; this is what it does.
@@ -123,9 +123,9 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
         if migrate.process.wait() != 0:
             migrate.check()
     children = [stack.enter_context(_child(name, logs, environment)) for name in ("run", "serve")]
-    say("Waiting for the first rows")
+    say("Waiting for the first rows and the first snapshot")
     url = f"http://{HOST}:{port}"
-    _wait_for_rows(url, children)
+    _wait_for_rows(url, world.w3.eth.block_number, children)
     say(welcome(url, postgres, directory))
     while True:
         for child in children:
@@ -245,22 +245,36 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _wait_for_rows(url: str, children: list[_Child]) -> None:
-    """Waits until the API answers with a row.
+def _wait_for_rows(url: str, height: int, children: list[_Child]) -> None:
+    """Waits until the lines that will be printed have something to show, and it is not what an earlier start left.
+
+    Args:
+        url: the API's.
+        height: a block that must be indexed.
+        children: those that must be alive meanwhile.
 
     Raises:
-        GaplessError: a child ended, or there is no row after minutes.
+        GaplessError: a child ended, or minutes have passed.
     """
     deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        for child in children:
-            child.check()
-        with contextlib.suppress(requests.RequestException, ValueError):
-            answer = requests.get(f"{url}/v1/contracts/coins/events/Transfer", params={"limit": "1"}, timeout=5)
-            if answer.ok and answer.json()["data"]:
-                return
-        time.sleep(0.2)
-    raise GaplessError(
-        f"The API has no rows after {_PATIENCE:.0f} s",
-        hint=f"The logs are in {children[0].log_file.parent}",
-    )
+    for path in ("events/Transfer", "snapshots/supply"):
+        while not _has_rows(f"{url}/v1/contracts/coins/{path}", height):
+            for child in children:
+                child.check()
+            if time.monotonic() > deadline:
+                raise GaplessError(
+                    f"The API has no rows of coins/{path} as of block {height} after {_PATIENCE:.0f} s",
+                    hint=f"The logs are in {children[0].log_file.parent}",
+                )
+            time.sleep(0.2)
+
+
+def _has_rows(url: str, height: int) -> bool:
+    try:
+        answer = requests.get(url, params={"limit": "1"}, timeout=5)
+    except requests.RequestException:
+        return False
+    if not answer.ok:
+        return False
+    page = answer.json()
+    return bool(page["data"]) and (page["meta"]["indexed_block"] or 0) >= height

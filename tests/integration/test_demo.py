@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,10 +15,11 @@ import urllib.request
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
-from indexer.cli import app
 from indexer.demo import anvil as anvil_program
+from indexer.demo.welcome import psql
 
 # Stands in for `gapless migrate`, `run` and `serve` where a test is about the demo around them: it can be told to fail.
 STAND_IN = """
@@ -27,7 +29,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(b'{"data": [{}]}')
+        self.wfile.write(b'{"data": [{}], "meta": {"indexed_block": 1000000}}')
 
 command = sys.argv[1]
 print(command, "was here", flush=True)
@@ -46,7 +48,6 @@ run._GAPLESS = (sys.executable, sys.argv.pop(1))
 run.HISTORY_TRANSACTIONS = 30
 main()
 """
-REAL = {command.name or command.callback.__name__ for command in app.registered_commands}
 
 
 class Demo:
@@ -185,7 +186,6 @@ def test_a_port_that_is_asked_for_and_taken_is_said_so(start):
         assert f"API_PORT {port} is taken" in demo.text
 
 
-@pytest.mark.skipif(not {"migrate", "run", "serve"} <= REAL, reason="gapless run and serve are not there yet")
 def test_what_it_prints_works_as_printed_also_after_a_kill(start):
     def lines_of(text, program):
         return [shlex.split(line) for line in text.splitlines() if line.split()[:1] and program in line.split()[0]]
@@ -200,9 +200,9 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
             assert silent == "-s"
             with urllib.request.urlopen(url, timeout=10) as answer:
                 answers.append(json.load(answer))
-        [psql] = lines_of(text, "psql")
+        [question] = lines_of(text, "psql")
         rows = subprocess.run(
-            [*psql, "--csv"], capture_output=True, text=True, check=True, timeout=30
+            [*question, "--csv"], capture_output=True, text=True, check=True, timeout=30
         ).stdout.splitlines()
         assert len(rows) == 6
         assert rows[0] == "block_number,block_time,contract_address,value"
@@ -227,3 +227,13 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
     third.process.terminate()
     assert third.process.wait(30) == 0
     assert third.leftovers() == []
+
+
+def test_without_a_psql_the_one_that_came_with_the_server_is_printed(postgres_url, data_dir, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    program, connection, *query = shlex.split(psql(postgres_url, data_dir))
+    assert Path(program).is_absolute()
+    assert psycopg.conninfo.conninfo_to_dict(postgres_url)["password"] not in connection
+    assert query[0] == "-c"
+    said = subprocess.run([program, connection, "-Atc", "select 1 + 1"], capture_output=True, text=True, check=True)
+    assert said.stdout == "2\n"

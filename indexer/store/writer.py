@@ -11,10 +11,11 @@ Every function works in the transaction of the connection it is given and leaves
 """
 
 import enum
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 import sqlalchemy as sa
@@ -24,7 +25,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet
-from indexer.store import multirange
+from indexer.store import multirange, refused
 from indexer.store.catalog import Birth, Source, hold_version
 from indexer.store.database import psycopg_connection
 from indexer.store.layout import FIXED_COLUMNS, EventTable
@@ -74,13 +75,23 @@ class UndecodedLog:
     has_row: bool
 
 
+class RawLog(Protocol):
+    """A log as it came (``chain.logs.RawLog``), hex as text."""
+
+    block_number: int
+    log_index: int
+    topics: list[str]
+    data: str
+
+
 @dataclass(slots=True)
 class Rows:
-    """What a range of blocks adds to the tables, decoded."""
+    """What a range of blocks adds to the tables, decoded, and the logs that it was decoded from."""
 
     by_table: dict[int, tuple[EventTable, list[tuple[Any, ...]]]] = field(default_factory=dict)
     undecoded: list[UndecodedLog] = field(default_factory=list)
     births: list[Birth] = field(default_factory=list)
+    logs: Sequence[RawLog] = ()
 
     @property
     def count(self) -> int:
@@ -100,6 +111,7 @@ class Rows:
             },
             undecoded=[log for log in self.undecoded if inside(log.block_number)],
             births=self.births,
+            logs=self.logs,
         )
 
 
@@ -224,15 +236,29 @@ def delete_rows(connection: Connection, chain_id: int, source: Source, ranges: R
 
 
 def insert_rows(connection: Connection, chain_id: int, rows: Rows) -> None:
-    """Copies decoded rows into their tables, and keeps what could not be decoded, and births."""
+    """Copies decoded rows into their tables, and keeps what could not be decoded or stored, and births."""
     driver = psycopg_connection(connection)
-    for table, table_rows in rows.by_table.values():
+    undecoded = {(log.event_id, log.block_number, log.log_index): log for log in rows.undecoded}
+    for event_id, (table, table_rows) in rows.by_table.items():
         if table_rows:
-            copy_rows(driver, table, table_rows)
-    if rows.undecoded:
-        _insert_undecoded(driver, chain_id, rows.undecoded)
+            copy = functools.partial(copy_rows, driver, table)
+            for row, reason in refused.copy_accepted(driver, table_rows, copy):
+                log = _refused_log(event_id, row, reason, rows.logs)
+                undecoded[event_id, log.block_number, log.log_index] = log
+    if undecoded:
+        _insert_undecoded(driver, chain_id, list(undecoded.values()))
     if rows.births:
         _insert_births(driver, chain_id, rows.births)
+
+
+def _refused_log(event_id: int, row: refused.Row, reason: str, logs: Iterable[RawLog]) -> UndecodedLog:
+    _, number, time, tx_hash, tx_index, log_index, address, *_ = row
+    raw = next((log for log in logs if (log.block_number, log.log_index) == (number, log_index)), None)
+    topics = [bytes.fromhex(topic[2:]) for topic in raw.topics] if raw else []
+    data = bytes.fromhex(raw.data[2:]) if raw else b""
+    return UndecodedLog(
+        event_id, number, log_index, time, tx_hash, tx_index, address, topics, data, reason, has_row=False
+    )
 
 
 def copy_rows(driver: psycopg.Connection[Any], table: EventTable, rows: Iterable[tuple[Any, ...]]) -> None:

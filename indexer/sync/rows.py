@@ -134,7 +134,7 @@ class Router:
             Rows, undecoded logs and births, each in the order of the logs.
         """
         clock = {number: datetime.fromtimestamp(time, UTC) for number, time in times.items()}
-        rows = Rows()
+        rows = Rows(logs=logs)
         for log in logs if self._rules else ():
             rows.births.extend(self._births(log))
         for log in logs:

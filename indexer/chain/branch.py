@@ -6,12 +6,13 @@ found leads to a second question by block hash: nodes serve ``eth_getLogs`` from
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from indexer.chain import fetch
 from indexer.chain.config import Errand
-from indexer.chain.endpoint import Endpoint
+from indexer.chain.endpoint import Answer, Endpoint
 from indexer.chain.errors import BranchMovedError, LaggingError, ProviderError, RangeError
 from indexer.chain.filters import LogFilter
 from indexer.chain.logs import CheckedLogs, RawLog
@@ -57,7 +58,7 @@ def read(
     endpoint: Endpoint,
     first: int,
     last: int,
-    filters: LogFilter,
+    filters: Sequence[LogFilter],
     parent_hash: bytes | None,
     blooms: bool,
     errand: Errand,
@@ -68,7 +69,7 @@ def read(
         endpoint: whom to ask; all parts come from it.
         first: the first block.
         last: the last block.
-        filters: what to ask for.
+        filters: what to ask for; none for the headers alone.
         parent_hash: the hash that block ``first - 1`` must have, or None.
         blooms: whether blooms are checked.
         errand: on whose account.
@@ -83,10 +84,31 @@ def read(
         raise ValueError(f"no range of blocks: {first}-{last}")
     before = errand.requests, errand.bytes
     numbers = range(first, last + 1)
-    calls = [*(fetch.header_call(number) for number in numbers), fetch.logs_call(first, last, filters)]
-    *raw_headers, raw_logs = endpoint.ask(calls, errand)
+    calls = [fetch.header_call(number) for number in numbers]
+    answers = endpoint.ask([*calls, *(fetch.logs_call(first, last, one) for one in filters)], errand)
+    headers = _headers(endpoint, first, answers[: len(numbers)])
+    _check_links(headers, parent_hash, endpoint.host)
+    parts = []
+    for one, raw in zip(filters, answers[len(numbers) :], strict=True):
+        if isinstance(raw, RangeError):
+            part = fetch.logs_in_parts(endpoint, first, last, one, errand)
+        else:
+            part = fetch.checked_logs(endpoint, raw, first, last, one)
+        _check_hashes(headers, part, endpoint.host)
+        parts.append(part.logs)
+    branch = Branch(headers, [], endpoint.host, 0, 0)
+    if blooms:
+        for one, logs in zip(filters, parts, strict=True):
+            _ask_again(branch, endpoint, one, logs, errand)
+    unique = {(log.block_number, log.log_index): log for logs in parts for log in logs}
+    branch.logs = [unique[position] for position in sorted(unique)]
+    branch.requests, branch.bytes = errand.requests - before[0], errand.bytes - before[1]
+    return branch
+
+
+def _headers(endpoint: Endpoint, first: int, answers: Sequence[Answer]) -> list[Header]:
     headers = []
-    for number, raw in zip(numbers, raw_headers, strict=True):
+    for number, raw in enumerate(answers, first):
         if isinstance(raw, ProviderError):
             raise raw
         header = parse_header(raw)
@@ -96,18 +118,8 @@ def read(
             raise fetch.wrong(f"asked for block {number}, it answered with block {header.number}", endpoint)
         headers.append(header)
     with endpoint.lock:
-        endpoint.health.saw(last)
-    _check_links(headers, parent_hash, endpoint.host)
-    if isinstance(raw_logs, RangeError):
-        checked = fetch.logs_in_parts(endpoint, first, last, filters, errand)
-    else:
-        checked = fetch.checked_logs(endpoint, raw_logs, first, last, filters)
-    _check_hashes(headers, checked, endpoint.host)
-    branch = Branch(headers, checked.logs, endpoint.host, 0, 0)
-    if blooms:
-        _ask_again(branch, endpoint, filters, errand)
-    branch.requests, branch.bytes = errand.requests - before[0], errand.bytes - before[1]
-    return branch
+        endpoint.health.saw(headers[-1].number)
+    return headers
 
 
 def _check_links(headers: list[Header], parent_hash: bytes | None, host: str) -> None:
@@ -129,22 +141,20 @@ def _check_hashes(headers: list[Header], checked: CheckedLogs, host: str) -> Non
             raise BranchMovedError(f"the logs of block {number:,} are of another block than its header", host=host)
 
 
-def _ask_again(branch: Branch, endpoint: Endpoint, filters: LogFilter, errand: Errand) -> None:
-    bearing = {log.block_number for log in branch.logs}
+def _ask_again(branch: Branch, endpoint: Endpoint, filters: LogFilter, logs: list[RawLog], errand: Errand) -> None:
+    bearing = {log.block_number for log in logs}
     silent = [h for h in branch.headers if h.number not in bearing and filters.maybe_in(h.logs_bloom)]
     if not silent:
         return
-    branch.asked_again = len(silent)
-    found = fetch.logs_by_hash(endpoint, [header.hash for header in silent], filters, errand)
-    for header, logs in zip(silent, found, strict=True):
-        if any(log.block_number != header.number for log in logs):
+    branch.asked_again += len(silent)
+    answers = fetch.logs_by_hash(endpoint, [header.hash for header in silent], filters, errand)
+    for header, found in zip(silent, answers, strict=True):
+        if any(log.block_number != header.number for log in found):
             raise fetch.wrong(f"logs of block {header.number:,} bear another number", endpoint)
-        if logs:
+        if found:
             logger.warning(
                 "%s: eth_getLogs left out %d logs of block %d, which its bloom and a second question showed",
-                *(endpoint.host, len(logs), header.number),
+                *(endpoint.host, len(found), header.number),
             )
-        branch.found_again += len(logs)
-        branch.logs += logs
-    if branch.found_again:
-        branch.logs.sort(key=lambda log: (log.block_number, log.log_index))
+        branch.found_again += len(found)
+        logs += found

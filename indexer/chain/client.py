@@ -4,41 +4,31 @@ Each question goes to the endpoint that is best for it, is retried within bounds
 answer come from one endpoint.
 """
 
-import logging
 import random as random_module
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-import tenacity
 
 from indexer.chain import branch as branches
 from indexer.chain import fetch, multicall
+from indexer.chain.asker import Asker
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
-from indexer.chain.endpoint import Endpoint, EndpointStatus
+from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import (
     CallReverted,
-    ChainMismatchError,
     FatalError,
     LaggingError,
-    NoEndpointError,
-    ProviderError,
-    RangeError,
     RevertedError,
     TransientError,
 )
-from indexer.chain.filters import LogFilter
+from indexer.chain.estimate import Estimate, estimate
+from indexer.chain.filters import LogFilter, several
 from indexer.chain.logs import LogChunk, RawLog
-from indexer.chain.pool import Pool
-from indexer.chain.retry import retrying
 from indexer.chain.scan import Scan
-from indexer.chain.wire import Call, Header, parse, parse_header, parse_hex_bytes, parse_quantity
-
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
+from indexer.chain.wire import Call, Header, parse, parse_header, parse_hex_bytes
 
 _GET_BLOCK = "eth_getBlockByNumber"
 # How often a null block at or below the known head is asked for again before it is believed.
@@ -47,7 +37,7 @@ _NULL_ATTEMPTS = 4
 _UNKNOWN_TAG_CODES = frozenset({-32602, -32600, -32601, -32000, -32001, -32004, -39001})
 
 
-class ChainClient:
+class ChainClient(Asker):
     """What one chain says. Thread-safe.
 
     Args:
@@ -71,141 +61,9 @@ class ChainClient:
         sleep: Callable[[float], object] = time.sleep,
         random: random_module.Random | None = None,
     ) -> None:
-        self.name = name
-        self.chain_id = chain_id
-        self.settings = settings or ClientSettings()
-        self.clock = clock
-        self._sleep = sleep
-        self._random = random or random_module.Random()
-        self._pool = Pool(name, endpoints, self.settings, clock=clock, sleep=sleep, random=self._random)
+        super().__init__(name, chain_id, endpoints, settings=settings, clock=clock, sleep=sleep, random=random)
         self._surveyed_at = float("-inf")
         self._multicall = multicall.Deployment()
-
-    # -- endpoints
-
-    def check(self) -> None:
-        """Asks every endpoint for its chain id. One with another id is never asked again.
-
-        Raises:
-            ChainMismatchError: every endpoint that answers serves another chain.
-            NoEndpointError: no endpoint answers.
-        """
-        reasons = []
-        wrong = 0
-        right = 0
-        for endpoint in self._pool.endpoints:
-            try:
-                found = self.run(
-                    lambda e: parse_quantity(e.ask_one(Call("eth_chainId", ()), Errand())),
-                    "eth_chainId",
-                    only=endpoint,
-                    attempts=3,
-                )
-            except ProviderError as error:
-                reasons.append(str(error) + (f" ({error.hint})" if error.hint else ""))
-                continue
-            if found == self.chain_id:
-                right += 1
-            else:
-                wrong += 1
-                reason = f"{endpoint.host}: it serves chain id {found}, the manifest says {self.chain_id}"
-                reasons.append(reason)
-                self._pool.ban(endpoint, reason)
-        if right:
-            return
-        text = f"chain {self.name}: no endpoint can be used. " + "; ".join(reasons)
-        if wrong:
-            raise ChainMismatchError(text, hint="correct the chain's id or its rpc URLs in the manifest")
-        raise NoEndpointError(text, hint="check the chain's rpc URLs, and that a node answers there")
-
-    def describe(self) -> list[EndpointStatus]:
-        """Every endpoint: state, head, errors, latency, cost by method, limits learned."""
-        return self._pool.status()
-
-    def close(self) -> None:
-        """Closes idle connections. The client can still be used."""
-        for endpoint in self._pool.endpoints:
-            endpoint.provider.close()
-
-    def run(
-        self,
-        question: Callable[[Endpoint], T],
-        method: str,
-        *,
-        block: int | None = None,
-        errand: Errand | None = None,
-        sticky: bool = True,
-        only: Endpoint | None = None,
-        attempts: int | None = None,
-    ) -> T:
-        """Has a question answered: chooses the endpoint, retries, fails over.
-
-        Args:
-            question: asks it of one endpoint, in as many requests as it takes, and checks the answer.
-            method: the method that it is about.
-            block: the newest block that it needs, where there is one.
-            errand: on whose account; knows when to stop.
-            sticky: stay with the endpoint in use.
-            only: ask no other endpoint.
-            attempts: fewer attempts than the settings'.
-
-        Raises:
-            RangeError: the question asks for too much; not retried.
-            NoEndpointError: no endpoint can answer it.
-            TransientError, RateError, LaggingError: the last attempt's error.
-            Stopped: the errand was called off.
-        """
-        errand = errand or Errand()
-        failed: set[Endpoint] = set()
-        shrinkable = 0
-
-        def elsewhere() -> bool:
-            if only is not None:
-                return False
-            now = self.clock()
-            return any(
-                endpoint not in failed
-                and endpoint.health.state != "unhealthy"
-                and not endpoint.health.is_out
-                and endpoint.health.allows(method, block, now)
-                and not (block is not None and endpoint.health.behind(block, now))
-                for endpoint in self._pool.endpoints
-            )
-
-        def told(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            logger.debug("%s: attempt %d: %s; it is asked again", self.name, state.attempt_number, error)
-
-        def attempt() -> T:
-            nonlocal shrinkable
-            errand.check()
-            if only is None:
-                self._pool.probe_due(block, errand)
-            endpoint = only or self._pool.choose(method, block, failed=failed, sticky=sticky)
-            try:
-                return self._pool.ask(endpoint, question, method, block)
-            except TransientError as error:
-                failed.add(endpoint)
-                shrinkable += error.shrinkable
-                if method == "eth_getLogs" and shrinkable >= 2:
-                    too_much: ProviderError = RangeError(error.args[0], host=error.host, code=error.code)
-                else:
-                    raise
-            except ProviderError:
-                failed.add(endpoint)
-                raise
-            raise too_much
-
-        engine = retrying(
-            self.settings,
-            clock=self.clock,
-            sleep=lambda seconds: errand.pause(seconds, self._sleep),
-            random=self._random,
-            elsewhere=elsewhere,
-            before_sleep=told,
-            attempts=attempts,
-        )
-        return engine(attempt)
 
     # -- blocks
 
@@ -226,9 +84,9 @@ class ChainClient:
             return endpoint, header
 
         endpoint, header = self.run(question, _GET_BLOCK, errand=errand)
-        if len(self._pool.endpoints) > 1 and self.clock() - self._surveyed_at >= self.settings.survey_every:
+        if len(self.pool.endpoints) > 1 and self.clock() - self._surveyed_at >= self.settings.survey_every:
             self._surveyed_at = self.clock()
-            other = self._pool.survey(errand, but=endpoint)
+            other = self.pool.survey(errand, but=endpoint)
             if other is not None and other.number > header.number + self.settings.lag_blocks:
                 return other
         return header
@@ -276,7 +134,7 @@ class ChainClient:
         def question(endpoint: Endpoint) -> dict[int, Header]:
             nonlocal found
             found = fetch.headers(endpoint, wanted, errand)
-            head = self._pool.best_head
+            head = self.pool.best_head
             for number in wanted:
                 if number not in found and head is not None and number <= head:
                     raise LaggingError(f"it lacks block {number:,}, and the head is {head:,}", host=endpoint.host)
@@ -345,7 +203,7 @@ class ChainClient:
     def scan(
         self,
         ranges: Iterable[tuple[int, int]],
-        filters: LogFilter,
+        filters: LogFilter | Sequence[LogFilter],
         *,
         in_flight: int = 4,
         stop: threading.Event | None = None,
@@ -357,7 +215,7 @@ class ChainClient:
 
         Args:
             ranges: inclusive ranges, not overlapping, in any order.
-            filters: what to ask for.
+            filters: what to ask for: one filter, or several that travel together. A log that several match comes once.
             in_flight: the most requests under way at once.
             stop: ends the iteration early when set.
 
@@ -367,27 +225,45 @@ class ChainClient:
         Raises:
             ProviderError: a part could not be read within the bounds of retrying; what was yielded before stays good.
         """
-        return iter(Scan(self, ranges, filters, in_flight=in_flight, stop=stop))
+        return iter(Scan(self, ranges, several(filters), in_flight=in_flight, stop=stop))
+
+    def estimate(
+        self, ranges: Sequence[tuple[int, int]], filters: LogFilter | Sequence[LogFilter], *, in_flight: int = 4
+    ) -> Estimate:
+        """What a scan will take (requests, bytes, time), from samples of its ranges.
+
+        Raises:
+            ProviderError: a sample could not be read.
+        """
+        return estimate(self, ranges, several(filters), in_flight=in_flight)
 
     def branch(
-        self, first: int, last: int, filters: LogFilter, *, parent_hash: bytes | None = None, blooms: bool = True
+        self,
+        first: int,
+        last: int,
+        filters: LogFilter | Sequence[LogFilter],
+        *,
+        parent_hash: bytes | None = None,
+        blooms: bool = True,
     ) -> branches.Branch:
         """Reads blocks that may still be reorganised: all headers and logs of a range, from one endpoint, consistent.
 
         Args:
             first: the first block.
             last: the last block.
-            filters: what to ask for.
+            filters: what to ask for: one filter, several that travel together, or none for the headers alone.
             parent_hash: the hash that block ``first - 1`` must have, or None.
-            blooms: whether a bloom that says "maybe" where no log was found leads to a second question by block hash.
+            blooms: whether a bloom that says "maybe" where a filter found no log leads to a second question by block
+                hash.
 
         Raises:
             BranchMovedError: the chain moved meanwhile, or does not join ``parent_hash``: look again.
             ProviderError: nobody answers.
         """
         errand = Errand()
+        wanted = several(filters)
         return self.run(
-            lambda endpoint: branches.read(endpoint, first, last, filters, parent_hash, blooms, errand),
+            lambda endpoint: branches.read(endpoint, first, last, wanted, parent_hash, blooms, errand),
             "eth_getLogs",
             block=last,
             errand=errand,

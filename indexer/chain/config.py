@@ -53,6 +53,7 @@ class ClientSettings:
         max_blocks: the widest range ever asked for.
         target_logs: the number of logs that a response should hold.
         target_bytes: the number of bytes that a response should hold.
+        max_bytes: a response is not read beyond this; its range is made smaller instead.
         batch_size: the most calls in one JSON-RPC batch.
         addresses_per_request: the most addresses in one ``eth_getLogs``.
         survey_every: how often the heads of the endpoints not in use are asked for.
@@ -69,8 +70,9 @@ class ClientSettings:
     longest_backoff: float = 15.0
     start_blocks: int = 10_000
     max_blocks: int = 1_000_000
-    target_logs: int = 10_000
+    target_logs: int = 7_000
     target_bytes: int = 8_000_000
+    max_bytes: int = 48_000_000
     batch_size: int = 100
     addresses_per_request: int = 1_000
     survey_every: float = 15.0

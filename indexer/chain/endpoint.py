@@ -120,9 +120,11 @@ class Endpoint:
         self.latency: float | None = None
         # Cleared when a log's blockTimestamp contradicts its block's header: from then on headers are asked for.
         self.log_times_hold = True
+        # Wordings that no table knows and that a smaller range cured: from then on they mean "too much".
+        self.cured_by_shrinking: set[str] = set()
         self.lock = threading.Condition()
         self._settings = settings
-        self._clock = clock
+        self.clock = clock
         self._sleep = sleep
         self._random = random or random_module.Random()
         self._ids = itertools.count(1)
@@ -173,14 +175,14 @@ class Endpoint:
         """The most calls to put in one batch now."""
         with self.lock:
             small = self._max_batch < self._settings.batch_size
-            if small and self._clock() - self._batch_learned_at > _TRY_LARGER_LATER:
+            if small and self.clock() - self._batch_learned_at > _TRY_LARGER_LATER:
                 self._set_max_batch(self._max_batch * 2)
             return self._max_batch
 
     def status(self) -> EndpointStatus:
         """What is known of the endpoint now."""
         with self.lock:
-            now = self._clock()
+            now = self.clock()
             return EndpointStatus(
                 host=self.host,
                 state=self.health.state,
@@ -220,7 +222,7 @@ class Endpoint:
 
     def _set_max_batch(self, size: int) -> None:
         self._max_batch = max(1, min(size, self._settings.batch_size))
-        self._batch_learned_at = self._clock()
+        self._batch_learned_at = self.clock()
         self._batches_since = 0
 
     def _batch_worked(self) -> None:
@@ -324,7 +326,7 @@ class Endpoint:
 
     def _post(self, calls: Sequence[Call], body: bytes, errand: Errand, timeout: float | None) -> HttpAnswer:
         self._admit(len(calls), errand)
-        started = self._clock()
+        started = self.clock()
         with self.lock:
             self._http_requests += 1
             for call in calls:
@@ -340,7 +342,7 @@ class Endpoint:
                 self.rate.finished()
                 self.lock.notify()
         errand.bytes += len(answer.body)
-        took = self._clock() - started
+        took = self.clock() - started
         with self.lock:
             self.latency = took if self.latency is None else 0.8 * self.latency + 0.2 * took
         return answer
@@ -349,7 +351,7 @@ class Endpoint:
         while True:
             errand.check()
             with self.lock:
-                now = self._clock()
+                now = self.clock()
                 delay = self.rate.delay(now)
                 if delay <= 0:
                     if not self.rate.full():

@@ -14,6 +14,7 @@ Which text, code or status means which class is data: :mod:`indexer.chain.error_
 endpoint than ``https://host/***``.
 """
 
+import re
 from typing import Literal
 
 from indexer.errors import GaplessError
@@ -48,6 +49,7 @@ class RangeError(ProviderError):
         maximum: the limit's size where the provider names it: blocks in one request (a count), logs, or bytes.
         suggested: a block range (inclusive) that the provider says would work.
         timed_out: whether it was a time-out, which may also mean that the endpoint is ill.
+        wording: where it is only a guess that the question asked for too much: the words that nobody knew.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class RangeError(ProviderError):
         self.maximum = maximum
         self.suggested = suggested
         self.timed_out = timed_out
+        self.wording: str | None = None
 
 
 class RateError(ProviderError):
@@ -134,6 +137,11 @@ class TransientError(ProviderError):
     ) -> None:
         super().__init__(message, host=host, code=code, hint=hint)
         self.shrinkable = shrinkable
+
+    @property
+    def wording(self) -> str:
+        """The words without their numbers: what two answers of one kind have in common."""
+        return re.sub(r"(0x)?[0-9a-f]*\d[0-9a-f]*", "#", f"{self.code} {self.args[0]}", flags=re.IGNORECASE)
 
 
 class AnswerError(TransientError):

@@ -4,6 +4,7 @@ Nothing here retries or chooses; the client does that around it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Answer, Endpoint
@@ -23,6 +24,14 @@ from indexer.chain.wire import (
 )
 
 _GET_BLOCK = "eth_getBlockByNumber"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A filter that is sent, and the one whose logs are kept of the answer: narrower where much is filtered here."""
+
+    asked: LogFilter
+    wanted: LogFilter
 
 
 def wrong(problem: str, endpoint: Endpoint) -> AnswerError:
@@ -61,17 +70,14 @@ def headers(endpoint: Endpoint, numbers: Sequence[int], errand: Errand) -> dict[
     return found
 
 
-def chunk(
-    endpoint: Endpoint, first: int, last: int, filters: LogFilter, asked: Sequence[LogFilter], errand: Errand
-) -> LogChunk:
+def chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], errand: Errand) -> LogChunk:
     """The logs of a range and the header of its end, in one batch where the endpoint takes batches.
 
     Args:
         endpoint: whom to ask; all parts come from it.
         first: the first block.
         last: the last block.
-        filters: what is wanted.
-        asked: what to send instead: slices of the wanted filter, or a wider one whose surplus is dropped here.
+        questions: what to ask; a log that several of them bring is kept once.
         errand: on whose account.
 
     Raises:
@@ -81,22 +87,26 @@ def chunk(
         ProviderError: a question failed otherwise.
     """
     before = errand.requests, errand.bytes
+    started = endpoint.clock()
     if endpoint.max_batch() > 1:
-        *raw_logs, raw_end = endpoint.ask(
-            [*(logs_call(first, last, part) for part in asked), header_call(last)], errand
-        )
+        calls = [logs_call(first, last, question.asked) for question in questions]
+        *raw_logs, raw_end = endpoint.ask([*calls, header_call(last)], errand)
         end = _end(endpoint, raw_end, last)
     else:
         # The end first: an endpoint that lacks it need not be asked for more.
         end = _end(endpoint, endpoint.ask([header_call(last)], errand)[0], last)
-        raw_logs = endpoint.ask([logs_call(first, last, part) for part in asked], errand)
-    checked = _merged(
-        [checked_logs(endpoint, raw, first, last, part) for raw, part in zip(raw_logs, asked, strict=True)]
-    )
-    return _finished(endpoint, first, end, checked, filters, asked, errand, before)
+        raw_logs = endpoint.ask([logs_call(first, last, question.asked) for question in questions], errand)
+    parts = []
+    for raw, question in zip(raw_logs, questions, strict=True):
+        part = checked_logs(endpoint, raw, first, last, question.asked)
+        parts.append(part if question.asked == question.wanted else _only(part, question.wanted))
+    took = endpoint.clock() - started
+    found = _finished(endpoint, first, end, _merged(parts), errand, before)
+    found.seconds = took
+    return found
 
 
-def whole_block(endpoint: Endpoint, number: int, filters: LogFilter, errand: Errand) -> LogChunk:
+def whole_block(endpoint: Endpoint, number: int, filters: Sequence[LogFilter], errand: Errand) -> LogChunk:
     """One block whose logs are too much for one answer: cut by address and topic, at last read from its receipts.
 
     Raises:
@@ -106,8 +116,8 @@ def whole_block(endpoint: Endpoint, number: int, filters: LogFilter, errand: Err
     """
     before = errand.requests, errand.bytes
     end = _end(endpoint, endpoint.ask([header_call(number)], errand)[0], number)
-    checked = logs_in_parts(endpoint, number, number, filters, errand)
-    return _finished(endpoint, number, end, checked, filters, [filters], errand, before)
+    checked = _merged([logs_in_parts(endpoint, number, number, part, errand) for part in filters])
+    return _finished(endpoint, number, end, checked, errand, before)
 
 
 def logs_in_parts(endpoint: Endpoint, first: int, last: int, filters: LogFilter, errand: Errand) -> CheckedLogs:
@@ -131,10 +141,7 @@ def logs_in_parts(endpoint: Endpoint, first: int, last: int, filters: LogFilter,
     elif (halves := filters.halves()) is not None:
         parts = [logs_in_parts(endpoint, first, last, half, errand) for half in halves]
     else:
-        everything = _logs_from_receipts(endpoint, first, errand)
-        wanted = select(everything.logs, filters)
-        hashes = everything.hashes if wanted else {}
-        parts = [CheckedLogs(wanted, hashes, {})]
+        parts = [_only(_logs_from_receipts(endpoint, first, errand), filters)]
     return _merged(parts)
 
 
@@ -187,8 +194,16 @@ def _merged(parts: Sequence[CheckedLogs]) -> CheckedLogs:
                 raise AnswerError(f"two hashes for block {number} in one answer")
         merged.times.update(part.times)
         merged.logs += part.logs
-    merged.logs.sort(key=lambda log: (log.block_number, log.log_index))
+    # Overlapping questions bring a log more than once; which copy stays does not matter.
+    unique = {(log.block_number, log.log_index): log for log in merged.logs}
+    merged.logs = [unique[position] for position in sorted(unique)]
     return merged
+
+
+def _only(checked: CheckedLogs, wanted: LogFilter) -> CheckedLogs:
+    logs = select(checked.logs, wanted)
+    bearing = {log.block_number for log in logs}
+    return CheckedLogs(logs, {n: h for n, h in checked.hashes.items() if n in bearing}, checked.times)
 
 
 def _finished(
@@ -196,8 +211,6 @@ def _finished(
     first: int,
     end: Header,
     checked: CheckedLogs,
-    filters: LogFilter,
-    asked: Sequence[LogFilter],
     errand: Errand,
     before: tuple[int, int],
 ) -> LogChunk:
@@ -206,11 +219,7 @@ def _finished(
         raise wrong(f"block {last}: the logs and the header do not belong together", endpoint)
     if checked.times.get(last, end.time) != end.time or any(time > end.time for time in checked.times.values()):
         endpoint.log_times_hold = False
-    logs, hashes = checked.logs, checked.hashes
-    if len(asked) == 1 and asked[0] != filters:
-        logs = select(logs, filters)
-        bearing = {log.block_number for log in logs}
-        hashes = {number: block_hash for number, block_hash in hashes.items() if number in bearing}
+    hashes = checked.hashes
     log_bytes = errand.bytes - before[1]
     times = {**checked.times, last: end.time} if endpoint.log_times_hold else {last: end.time}
     if untimed := [number for number in hashes if number not in times]:
@@ -223,7 +232,7 @@ def _finished(
     blocks = {number: (block_hash, times[number]) for number, block_hash in hashes.items()}
     blocks[last] = (end.hash, end.time)
     requests, received = errand.requests - before[0], errand.bytes - before[1]
-    return LogChunk(first, last, logs, blocks, end, endpoint.host, requests, received, log_bytes)
+    return LogChunk(first, last, checked.logs, blocks, end, endpoint.host, requests, received, log_bytes)
 
 
 def _logs_from_receipts(endpoint: Endpoint, number: int, errand: Errand) -> CheckedLogs:

@@ -1,15 +1,11 @@
 """Which logs are asked for: the filter of ``eth_getLogs``, how it is cut, and whether a bloom may hold it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from eth_utils.crypto import keccak
-
-# Bytes of one address in a request (quotes, comma, 0x, 40 digits), and of a usual log in a response.
-_ADDRESS_BYTES = 45
-_LOG_BYTES = 700
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +87,9 @@ class LogFilter:
         return self.addresses is None or any(_holds(bits, address) for address in self.addresses)
 
 
-def topic_only_is_cheaper(addresses: int, matching_per_block: float, any_per_block: float, blocks: float) -> bool:
-    """Whether to ask for a topic at any address and filter here, rather than send a long address list in slices.
-
-    Counts the bytes moved for each block: the wanted logs plus the addresses sent, against all logs with the topic.
-
-    Args:
-        addresses: the length of the address list.
-        matching_per_block: logs of those addresses in a block.
-        any_per_block: logs of any address with the topics in a block.
-        blocks: the blocks that one request spans.
-    """
-    sliced = matching_per_block * _LOG_BYTES + addresses * _ADDRESS_BYTES / max(1.0, blocks)
-    return any_per_block * _LOG_BYTES < sliced
+def several(filters: LogFilter | Iterable[LogFilter]) -> tuple[LogFilter, ...]:
+    """One filter or some, as some."""
+    return (filters,) if isinstance(filters, LogFilter) else tuple(filters)
 
 
 def _holds(bits: int, value: str) -> bool:

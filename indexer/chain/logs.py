@@ -68,6 +68,7 @@ class LogChunk:
         requests: HTTP requests that it took, failed ones included.
         bytes: bytes of all answers.
         log_bytes: bytes of the logs' own answer, by which the next range is sized.
+        seconds: the time that this answer took.
     """
 
     first: int
@@ -79,6 +80,7 @@ class LogChunk:
     requests: int
     bytes: int
     log_bytes: int = 0
+    seconds: float = 0.0
 
 
 def check_logs(wire: Sequence[WireLog], first: int, last: int, asked: LogFilter) -> CheckedLogs:

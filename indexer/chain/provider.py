@@ -46,6 +46,10 @@ class HttpAnswer:
     retry_after: float | None
 
 
+class _TooLongError(Exception):
+    """An answer grows beyond what is read."""
+
+
 class RawProvider(HTTPProvider):
     """web3's provider for one endpoint, speaking bytes. Thread-safe: all threads share one session.
 
@@ -94,12 +98,17 @@ class RawProvider(HTTPProvider):
             timeout: seconds to wait for a byte, where the settings' are too long.
 
         Raises:
-            RangeError: a ranged question timed out or its answer was cut short.
-            TransientError: no connection, or an answer cut short.
+            RangeError: a ranged question timed out, or its answer was cut short or is too long.
+            TransientError: no connection, or an answer cut short or too long.
             FatalError: the URL redirects elsewhere, or is none.
         """
+        failure: ProviderError
         try:
             return self._exchange(body, timeout)
+        except _TooLongError:
+            text = f"the answer is longer than {self._settings.max_bytes:,} bytes"
+            failure = RangeError(text, limit="bytes") if ranged else TransientError(text)
+            failure.host = self._host
         except requests.RequestException as error:
             failure = self._failure(error, ranged)
         raise failure
@@ -118,8 +127,13 @@ class RawProvider(HTTPProvider):
             kwargs["timeout"] = (min(timeout, self._settings.connect_timeout), timeout)
         with self._session.post(self._url, data=body, stream=True, allow_redirects=False, **kwargs) as response:
             pieces = []
+            size = 0
             for piece in response.iter_content(_PIECE):
                 pieces.append(piece)
+                size += len(piece)
+                if size > self._settings.max_bytes:
+                    response.close()
+                    raise _TooLongError
                 if self._clock() - started > deadline:
                     raise requests.ReadTimeout(f"the answer was not complete after {deadline:.0f} s")
             return HttpAnswer(response.status_code, b"".join(pieces), _retry_after(response.headers))

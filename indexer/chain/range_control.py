@@ -7,16 +7,21 @@ response, by the density of what it has read.
 """
 
 import math
+from dataclasses import dataclass
 
 from indexer.chain.errors import RangeError
 
 _PROBE_AFTER = 3600.0
 # A limit that no text names is searched by bisection until it is known this well.
 _PRECISION = 0.06
-_GROW = 4.0
+_GROW = 3.0
 # Of a limit that the provider names, the part to aim at: densities vary.
-_SAFE = 0.85
-_LEAST_TARGET = 100
+_SAFE = 0.75
+_RELAX = 1.03
+# A limit that no text names is forgotten after so many answers: it may have been a bad hour of the node.
+_FORGET_AFTER = 200
+# Seconds for a response beyond which ranges are made narrower.
+_SLOW = 10.0
 
 
 class BlockLimit:
@@ -87,6 +92,55 @@ class BlockLimit:
         return max(1, (good + bad) // 2)
 
 
+class _Load:
+    """How much of one thing (logs, bytes) a block brought lately, and how much of it one response should hold."""
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+        self._wanted = target
+        self.most = 0
+        self._density = 0.0
+
+    def seen(self, blocks: int, amount: int) -> None:
+        """A range of so many blocks brought so much."""
+        self.most = max(self.most, amount)
+        self._density = amount / blocks
+
+    def limited(self, maximum: int | None) -> None:
+        """A response was refused for holding too much of it: aim lower."""
+        if maximum is not None:
+            self.target = max(1.0, min(self.target, maximum * _SAFE))
+        else:
+            self.target = max(1.0, self.target * 0.75, min(self.target, self.most * _SAFE))
+
+    def relaxed(self) -> None:
+        """A response was accepted: aim a little higher again, up to what is wanted."""
+        self.target = min(self._wanted, self.target * _RELAX)
+
+    def width(self) -> float:
+        """The blocks that should bring the target."""
+        return self.target / self._density if self._density else math.inf
+
+
+@dataclass(slots=True)
+class _Refused:
+    """A range that was refused, until all of it has been read in smaller parts.
+
+    Attributes:
+        first: its first block.
+        last: its last block.
+        unread: its blocks that are still unread.
+        found: the logs found in it so far.
+        more_than: the logs that it holds at least, where the refusal was for its logs; None where it gave no reason.
+    """
+
+    first: int
+    last: int
+    unread: int
+    found: float = 0.0
+    more_than: float | None = None
+
+
 class RangeController:
     """The width of the ranges of one scan. Not thread-safe: the scan locks.
 
@@ -98,41 +152,66 @@ class RangeController:
     """
 
     def __init__(self, *, start_blocks: int, max_blocks: int, target_logs: int, target_bytes: int) -> None:
-        self._width = float(max(1, start_blocks))
         self._max_blocks = max(1, max_blocks)
-        self._wanted_logs = float(target_logs)
-        self._wanted_bytes = float(target_bytes)
-        self.target_logs = float(target_logs)
-        self.target_bytes = float(target_bytes)
-        self._named_logs: float | None = None
-        self._most_logs = 0
-        self._most_bytes = 0
+        self._logs = _Load(float(target_logs))
+        self._bytes = _Load(float(target_bytes))
+        self._logs_named = self._bytes_named = False
+        self._cap = self._latest = float(max(1, start_blocks))
+        self._refused: list[_Refused] = []
+        self._unnamed = BlockLimit()
+        self._since_unnamed = 0
 
-    def width(self, allowed: int | None = None) -> int:
-        """The blocks to ask for next, at least 1.
+    def width(self, first: int, allowed: int | None = None) -> int:
+        """The blocks to ask for next from a block on, at least 1.
 
         Args:
+            first: that block.
             allowed: the endpoint's block limit.
         """
-        width = min(int(self._width), self._max_blocks, allowed if allowed is not None else self._max_blocks)
-        return max(1, width)
+        width = min(self._logs.width(), self._bytes.width(), self._cap, float(self._max_blocks))
+        if self._unnamed.known is not None:
+            width = min(width, float(self._unnamed.known))
+        for refused in self._refused:
+            if refused.more_than is not None and refused.first <= first <= refused.last:
+                crowd = refused.more_than - refused.found
+                if crowd > self._logs.target:
+                    width = min(width, (refused.last - first + 1) * self._logs.target / crowd)
+        self._latest = max(1.0, width)
+        return max(1, min(int(width), allowed if allowed is not None else self._max_blocks))
 
-    def succeeded(self, blocks: int, logs: int, size: int) -> None:
+    def succeeded(self, first: int, last: int, logs: int, size: int, seconds: float = 0.0) -> None:
         """A range was answered.
 
         Args:
-            blocks: its width.
+            first: its first block.
+            last: its last block.
             logs: the logs in the answer.
             size: the answer's bytes.
+            seconds: the time that it took.
         """
-        self._most_logs = max(self._most_logs, logs)
-        self._most_bytes = max(self._most_bytes, size)
-        if self._named_logs is None:
-            self.target_logs = min(self._wanted_logs, self.target_logs * 1.05)
-        self.target_bytes = min(self._wanted_bytes, self.target_bytes * 1.05)
-        by_logs = self.target_logs * blocks / logs if logs else math.inf
-        by_bytes = self.target_bytes * blocks / size if size else math.inf
-        self._width = max(1.0, min(by_logs, by_bytes, max(self._width, float(blocks)) * _GROW, float(self._max_blocks)))
+        blocks = last - first + 1
+        self._logs.seen(blocks, logs)
+        self._bytes.seen(blocks, size)
+        if not self._logs_named:
+            self._logs.relaxed()
+        if not self._bytes_named:
+            self._bytes.relaxed()
+        self._unnamed.succeeded(blocks, 0.0)
+        self._since_unnamed += 1
+        if self._since_unnamed >= _FORGET_AFTER:
+            self._unnamed, self._since_unnamed = BlockLimit(), 0
+        for refused in self._refused:
+            overlap = min(last, refused.last) - max(first, refused.first) + 1
+            if overlap > 0:
+                refused.unread -= overlap
+                refused.found += logs * overlap / blocks
+                if refused.unread <= 0:
+                    self._explain(refused)
+        self._refused = [refused for refused in self._refused if refused.unread > 0]
+        # A range may be narrow only because its gap was: that is no reason to ask for less next time.
+        self._cap = max(float(blocks), self._latest) * _GROW
+        if seconds > _SLOW:
+            self._cap = max(1.0, blocks * _SLOW / seconds)
 
     def failed(self, first: int, last: int, error: RangeError, allowed: int | None = None) -> int:
         """A range was refused.
@@ -147,26 +226,35 @@ class RangeController:
             The blocks to ask for now from ``first`` on: smaller than before, at least 1.
         """
         blocks = last - first + 1
-        half = max(1, blocks // 2)
-        suggested = _suggested(first, last, error)
+        width = max(1, blocks // 2)
         if error.limit == "blocks" and allowed is not None:
-            return max(1, min(allowed, blocks - 1))
-        if error.limit == "results":
-            if error.maximum is not None:
-                self._named_logs = float(error.maximum)
-                self.target_logs = max(1.0, min(self.target_logs, error.maximum * _SAFE))
-            elif suggested is None:
-                self.target_logs = max(
-                    _LEAST_TARGET, min(self.target_logs, self._most_logs or math.inf), self.target_logs * 0.7
-                )
+            width = max(1, min(allowed, blocks - 1))
+        elif (suggested := _suggested(first, last, error)) is not None:
+            width = suggested
+        elif error.limit == "results":
+            self._logs_named = self._logs_named or error.maximum is not None
+            self._logs.limited(error.maximum)
+            least = float(error.maximum) if error.maximum is not None else self._logs.target
+            self._refused.append(_Refused(first, last, blocks, more_than=least))
         elif error.limit == "bytes":
-            if error.maximum is not None:
-                self.target_bytes = max(1.0, min(self.target_bytes, error.maximum * _SAFE))
-            else:
-                self.target_bytes = max(self.target_bytes * 0.7, float(self._most_bytes))
-        width = suggested if suggested is not None else half
-        self._width = float(max(1, min(self._width, width)))
+            self._bytes_named = self._bytes_named or error.maximum is not None
+            self._bytes.limited(error.maximum)
+        elif error.limit == "unknown":
+            self._refused.append(_Refused(first, last, blocks))
+        self._latest = float(width)
+        if error.limit != "blocks":
+            self._cap = float(width)
         return width
+
+    def _explain(self, refused: _Refused) -> None:
+        """A range that was refused without a reason has been read: if it was not its logs, it was its width."""
+        if refused.more_than is not None:
+            return
+        if refused.found <= self._logs.most:
+            self._unnamed.failed(refused.last - refused.first + 1, None, 0.0)
+            self._since_unnamed = 0
+        else:
+            self._logs.limited(None)
 
 
 def _suggested(first: int, last: int, error: RangeError) -> int | None:

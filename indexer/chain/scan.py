@@ -7,25 +7,29 @@ flat.
 
 import heapq
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from indexer.chain import fetch
+from indexer.chain import fetch, slicing
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import RangeError, Stopped
+from indexer.chain.fetch import Question
 from indexer.chain.filters import LogFilter
 from indexer.chain.logs import LogChunk
 from indexer.chain.range_control import RangeController
-from indexer.chain.slicing import requests_for
 
 if TYPE_CHECKING:
-    from indexer.chain.client import ChainClient
+    from indexer.chain.asker import Asker
 
+# A worker that waits for a node ends when that answers; nobody waits longer for it than this, in seconds.
+_PATIENCE = 1.0
 _LOOK_UP_EVERY = 0.1
 # Beside those under way, so many finished chunks may wait for the reader.
 _WAITING = 2
+_GUESSES_FOR_ONE_MORE = 4
 
 
 @dataclass(slots=True)
@@ -36,6 +40,7 @@ class _Piece:
     last: int
     end: int
     allowed: int | None = None
+    wording: str | None = None
 
 
 class Scan:
@@ -44,16 +49,16 @@ class Scan:
     Args:
         client: the chain.
         ranges: inclusive ranges, not overlapping.
-        filters: what to ask for.
+        filters: what to ask for, at least one.
         in_flight: the most requests under way.
         stop: ends the iteration early when set.
     """
 
     def __init__(
         self,
-        client: "ChainClient",
+        client: "Asker",
         ranges: Iterable[tuple[int, int]],
-        filters: LogFilter,
+        filters: Sequence[LogFilter],
         *,
         in_flight: int,
         stop: threading.Event | None,
@@ -73,15 +78,18 @@ class Scan:
             target_logs=settings.target_logs,
             target_bytes=settings.target_bytes,
         )
-        self._asked: list[LogFilter] | None = None
+        self._questions: list[Question] = []
         self._under_way: dict[int, int] = {}
         self._ready: dict[int, LogChunk] = {}
-        self._answered = False
+        self._good_guesses = 0
         self._failure: Exception | None = None
 
     def __iter__(self) -> Iterator[LogChunk]:
         if not self._work:
             return
+        errand = Errand(stopped=self._stopped)
+        for one in self._filters:
+            self._questions += slicing.plan(self._client, self._work, one, errand)
         workers = [
             threading.Thread(target=self._run, name=f"{self._client.name}-scan-{number}", daemon=True)
             for number in range(self._in_flight)
@@ -95,6 +103,10 @@ class Scan:
             with self._changed:
                 self._halted.set()
                 self._changed.notify_all()
+            patience = time.monotonic() + _PATIENCE
+            for worker in workers:
+                if worker.ident is not None:
+                    worker.join(max(0.0, patience - time.monotonic()))
 
     def _next(self) -> LogChunk | None:
         """The next chunk in order; None at the end or when stopped."""
@@ -103,14 +115,15 @@ class Scan:
                 if self._stopped():
                     return None
                 lowest = min(self._ready, default=None)
-                bounds = [*self._under_way, *(self._work[0][:1] if self._work else ())]
-                if lowest is not None and all(lowest < other for other in bounds):
-                    chunk = self._ready.pop(lowest)
+                awaited = list(self._under_way)
+                if self._work and self._failure is None:
+                    awaited.append(self._work[0][0])
+                if lowest is not None and all(lowest < other for other in awaited):
                     self._changed.notify_all()
-                    return chunk
-                if self._failure is not None and (not self._under_way or lowest is None):
-                    raise self._failure
-                if not bounds and lowest is None:
+                    return self._ready.pop(lowest)
+                if not awaited and lowest is None:
+                    if self._failure is not None:
+                        raise self._failure
                     return None
                 self._changed.wait(_LOOK_UP_EVERY)
 
@@ -132,7 +145,6 @@ class Scan:
             with self._changed:
                 del self._under_way[piece.first]
                 self._ready[chunk.first] = chunk
-                self._answered = True
                 self._changed.notify_all()
 
     def _take(self) -> _Piece | None:
@@ -140,11 +152,14 @@ class Scan:
             while True:
                 if self._stopped() or self._failure is not None:
                     return None
-                # Until the first answer shows what is allowed, one question is enough to learn it.
-                room = len(self._under_way) + len(self._ready) < self._in_flight + _WAITING
-                if self._work and room and (self._answered or not self._under_way):
+                # Widths are guessed from what was answered: few questions at once while the guesses are poor.
+                abreast = min(self._in_flight, 1 + self._good_guesses // _GUESSES_FOR_ONE_MORE)
+                waiting = len(self._under_way) + len(self._ready)
+                if self._work and len(self._under_way) < abreast and waiting < self._in_flight + _WAITING:
                     first, last = heapq.heappop(self._work)
-                    end = min(last, first + self._control.width() - 1)
+                    while self._work and self._work[0][0] == last + 1:
+                        last = heapq.heappop(self._work)[1]
+                    end = min(last, first + self._control.width(first) - 1)
                     self._under_way[first] = end
                     self._give_back(end + 1, last)
                     return _Piece(first, end, end)
@@ -170,6 +185,7 @@ class Scan:
                 )
                 break
             except RangeError as error:
+                piece.wording = error.wording
                 if piece.end == piece.first:
                     chunk = self._client.run(
                         lambda endpoint: fetch.whole_block(endpoint, piece.first, self._filters, errand),
@@ -180,11 +196,13 @@ class Scan:
                     )
                     break
                 with self._changed:
+                    self._good_guesses //= 2
                     width = self._control.failed(piece.first, piece.end, error, piece.allowed)
                     self._shrink(piece, piece.first + width - 1)
         with self._changed:
             self._shrink(piece, chunk.last)
-            self._control.succeeded(chunk.last - chunk.first + 1, len(chunk.logs), chunk.log_bytes)
+            self._good_guesses += 1
+            self._control.succeeded(chunk.first, chunk.last, len(chunk.logs), chunk.log_bytes, chunk.seconds)
         chunk.requests, chunk.bytes = errand.requests, errand.bytes
         return chunk
 
@@ -199,10 +217,8 @@ class Scan:
             piece.allowed = endpoint.block_limit.allowed(now)
         piece.end = min(piece.last, piece.first + (piece.allowed or self._client.settings.max_blocks) - 1)
         blocks = piece.end - piece.first + 1
-        if self._asked is None:
-            self._asked = requests_for(self._filters, self._client.settings.addresses_per_request)
         try:
-            chunk = fetch.chunk(endpoint, piece.first, piece.end, self._filters, self._asked, errand)
+            chunk = fetch.chunk(endpoint, piece.first, piece.end, self._questions, errand)
         except RangeError as error:
             if error.limit == "blocks" and blocks > 1:
                 with endpoint.lock:
@@ -210,4 +226,6 @@ class Scan:
             raise
         with endpoint.lock:
             endpoint.block_limit.succeeded(blocks, self._client.clock())
+            if piece.wording is not None:
+                endpoint.cured_by_shrinking.add(piece.wording)
         return chunk

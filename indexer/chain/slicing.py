@@ -1,13 +1,112 @@
-"""Long address lists: in slices, or by topic alone with a filter here, whichever moves fewer bytes."""
+"""Long address lists (a factory's children): sent in slices, or by topic alone and filtered here: whichever is less."""
 
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from indexer.chain import fetch
+from indexer.chain.config import Errand
+from indexer.chain.errors import RangeError
+from indexer.chain.fetch import Question
 from indexer.chain.filters import LogFilter
 
+if TYPE_CHECKING:
+    from indexer.chain.asker import Asker
 
-def requests_for(filters: LogFilter, most_addresses: int) -> list[LogFilter]:
-    """The filters to send for a wanted filter, one a request.
+logger = logging.getLogger(__name__)
+
+# Bytes of one address in a request (quotes, comma, 0x, 40 digits), and of a usual log in a response.
+_ADDRESS_BYTES = 45
+_LOG_BYTES = 700
+_SAMPLES = 3
+_SAMPLE_BLOCKS = 5
+
+
+def topic_only_is_cheaper(addresses: int, matching_per_block: float, any_per_block: float, blocks: float) -> bool:
+    """Whether to ask for topics at any address and filter here, rather than send a long address list.
+
+    Counts the bytes moved for each block: the wanted logs plus the addresses sent, against all logs with the topics.
 
     Args:
-        filters: what is wanted.
-        most_addresses: the most addresses in one request.
+        addresses: the length of the address list.
+        matching_per_block: logs of those addresses in a block.
+        any_per_block: logs of any address with the topics in a block.
+        blocks: the blocks that one request spans.
     """
-    return list(filters.slices(most_addresses))
+    sliced = matching_per_block * _LOG_BYTES + addresses * _ADDRESS_BYTES / max(1.0, blocks)
+    return any_per_block * _LOG_BYTES < sliced
+
+
+def plan(asker: "Asker", ranges: Sequence[tuple[int, int]], filters: LogFilter, errand: Errand) -> list[Question]:
+    """What to ask for a wanted filter.
+
+    A list that fits one request is sent as it is. For a longer one a few blocks are sampled by topic alone.
+
+    Args:
+        asker: the chain.
+        ranges: the inclusive ranges that will be read.
+        filters: what is wanted.
+        errand: on whose account.
+
+    Raises:
+        ProviderError: a sample could not be read.
+    """
+    settings = asker.settings
+    if filters.addresses is None or len(filters.addresses) <= settings.addresses_per_request:
+        return [Question(filters, filters)]
+    slices = [Question(part, part) for part in filters.slices(settings.addresses_per_request)]
+    if all(values is None for values in filters.topics):
+        return slices
+    wide = LogFilter(None, filters.topics)
+    wanted = frozenset(filters.addresses)
+    blocks = matching = found = 0
+    for first, last in samples(ranges, _SAMPLES, _SAMPLE_BLOCKS):
+        try:
+            chunk = asker.run(
+                partial(fetch.chunk, first=first, last=last, questions=[Question(wide, wide)], errand=errand),
+                "eth_getLogs",
+                block=last,
+                errand=errand,
+                sticky=False,
+            )
+        except RangeError:
+            return slices
+        blocks += last - first + 1
+        found += len(chunk.logs)
+        matching += sum(log.address in wanted for log in chunk.logs)
+    per_block = matching / blocks
+    span = min(float(settings.max_blocks), settings.target_logs / max(per_block, 1 / blocks))
+    cheaper = topic_only_is_cheaper(len(filters.addresses), per_block, found / blocks, span)
+    logger.info(
+        "%s: %d addresses: %s",
+        asker.name,
+        len(filters.addresses),
+        "asked for by topic alone, filtered here" if cheaper else f"asked for in {len(slices)} slices",
+    )
+    return [Question(wide, filters)] if cheaper else slices
+
+
+def samples(ranges: Sequence[tuple[int, int]], count: int, width: int) -> Iterator[tuple[int, int]]:
+    """Up to so many small inclusive ranges, spread evenly over the blocks of some ranges.
+
+    Args:
+        ranges: inclusive ranges, ascending.
+        count: how many.
+        width: their width in blocks, less where a range ends.
+    """
+    ranges = sorted(ranges)
+    ends = list(accumulate(last - first + 1 for first, last in ranges))
+    if not ends:
+        return
+    seen = -1
+    for number in range(count):
+        offset = ends[-1] * (2 * number + 1) // (2 * count)
+        at = next(index for index, end in enumerate(ends) if offset < end)
+        first, last = ranges[at]
+        begin = max(first + offset - (ends[at] - (last - first + 1)), seen + 1)
+        if begin > last:
+            continue
+        seen = min(last, begin + width - 1)
+        yield begin, seen

@@ -1,0 +1,178 @@
+"""Asking a chain: the endpoint chosen, the question retried within bounds, failed over, and learned from."""
+
+import logging
+import random as random_module
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tenacity
+
+from indexer.chain.config import ClientSettings, EndpointConfig, Errand
+from indexer.chain.endpoint import Endpoint, EndpointStatus
+from indexer.chain.errors import ChainMismatchError, NoEndpointError, ProviderError, RangeError, TransientError
+from indexer.chain.pool import Pool
+from indexer.chain.retry import retrying
+from indexer.chain.wire import Call, parse_quantity
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Asker:
+    """All endpoints of one chain, and how a question is put to them. Thread-safe.
+
+    Args:
+        name: the chain's name in the manifest, for messages.
+        chain_id: the chain's id, which every endpoint must serve.
+        endpoints: where to ask, at least one.
+        settings: time-outs, bounds and targets.
+        clock: a monotonic clock, seconds.
+        sleep: sleeps for seconds.
+        random: the source of jitter.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        chain_id: int,
+        endpoints: Sequence[EndpointConfig],
+        *,
+        settings: ClientSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+        random: random_module.Random | None = None,
+    ) -> None:
+        self.name = name
+        self.chain_id = chain_id
+        self.settings = settings or ClientSettings()
+        self.clock = clock
+        self._sleep = sleep
+        self._random = random or random_module.Random()
+        self.pool = Pool(name, endpoints, self.settings, clock=clock, sleep=sleep, random=self._random)
+
+    def check(self) -> None:
+        """Asks every endpoint for its chain id. One with another id is never asked again.
+
+        Raises:
+            ChainMismatchError: every endpoint that answers serves another chain.
+            NoEndpointError: no endpoint answers.
+        """
+        reasons = []
+        wrong = 0
+        right = 0
+        for endpoint in self.pool.endpoints:
+            try:
+                found = self.run(
+                    lambda e: parse_quantity(e.ask_one(Call("eth_chainId", ()), Errand())),
+                    "eth_chainId",
+                    only=endpoint,
+                    attempts=3,
+                )
+            except ProviderError as error:
+                reasons.append(str(error) + (f" ({error.hint})" if error.hint else ""))
+                continue
+            if found == self.chain_id:
+                right += 1
+            else:
+                wrong += 1
+                reason = f"{endpoint.host}: it serves chain id {found}, the manifest says {self.chain_id}"
+                reasons.append(reason)
+                self.pool.ban(endpoint, reason)
+        if right:
+            return
+        text = f"chain {self.name}: no endpoint can be used. " + "; ".join(reasons)
+        if wrong:
+            raise ChainMismatchError(text, hint="correct the chain's id or its rpc URLs in the manifest")
+        raise NoEndpointError(text, hint="check the chain's rpc URLs, and that a node answers there")
+
+    def describe(self) -> list[EndpointStatus]:
+        """Every endpoint: state, head, errors, latency, cost by method, limits learned."""
+        return self.pool.status()
+
+    def close(self) -> None:
+        """Closes idle connections. The client can still be used."""
+        for endpoint in self.pool.endpoints:
+            endpoint.provider.close()
+
+    def run(
+        self,
+        question: Callable[[Endpoint], T],
+        method: str,
+        *,
+        block: int | None = None,
+        errand: Errand | None = None,
+        sticky: bool = True,
+        only: Endpoint | None = None,
+        attempts: int | None = None,
+    ) -> T:
+        """Has a question answered: chooses the endpoint, retries, fails over.
+
+        Args:
+            question: asks it of one endpoint, in as many requests as it takes, and checks the answer.
+            method: the method that it is about.
+            block: the newest block that it needs, where there is one.
+            errand: on whose account; knows when to stop.
+            sticky: stay with the endpoint in use.
+            only: ask no other endpoint.
+            attempts: fewer attempts than the settings'.
+
+        Raises:
+            RangeError: the question asks for too much; not retried.
+            NoEndpointError: no endpoint can answer it.
+            TransientError, RateError, LaggingError: the last attempt's error.
+            Stopped: the errand was called off.
+        """
+        errand = errand or Errand()
+        failed: set[Endpoint] = set()
+        shrinkable = 0
+
+        def elsewhere() -> bool:
+            if only is not None:
+                return False
+            now = self.clock()
+            return any(
+                endpoint not in failed
+                and endpoint.health.state != "unhealthy"
+                and not endpoint.health.is_out
+                and endpoint.health.allows(method, block, now)
+                and not (block is not None and endpoint.health.behind(block, now))
+                for endpoint in self.pool.endpoints
+            )
+
+        def told(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            logger.debug("%s: attempt %d: %s; it is asked again", self.name, state.attempt_number, error)
+
+        def attempt() -> T:
+            nonlocal shrinkable
+            errand.check()
+            if only is None:
+                self.pool.probe_due(block, errand)
+            endpoint = only or self.pool.choose(method, block, failed=failed, sticky=sticky)
+            try:
+                return self.pool.ask(endpoint, question, method, block)
+            except TransientError as error:
+                failed.add(endpoint)
+                shrinkable += error.shrinkable
+                known = error.shrinkable and error.wording in endpoint.cured_by_shrinking
+                if method != "eth_getLogs" or not (known or shrinkable >= 2):
+                    raise
+                too_much = RangeError(error.args[0], host=error.host, code=error.code)
+                too_much.wording = error.wording
+            except ProviderError:
+                failed.add(endpoint)
+                raise
+            raise too_much
+
+        engine = retrying(
+            self.settings,
+            clock=self.clock,
+            sleep=lambda seconds: errand.pause(seconds, self._sleep),
+            random=self._random,
+            elsewhere=elsewhere,
+            before_sleep=told,
+            attempts=attempts,
+        )
+        return engine(attempt)

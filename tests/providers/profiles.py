@@ -1,0 +1,156 @@
+# ruff: noqa: E501 - the providers' own words
+"""The providers to imitate: their limit, and the exact words, code and status with which they refuse.
+
+Independent of ``indexer.chain.error_table`` on purpose: these are the facts, that is our reading of them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.providers.node import HttpAnswer, Node, Refusal
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One provider.
+
+    Attributes:
+        name: whom it imitates.
+        limit: what it limits.
+        size: the limit: blocks (``to - from`` at most, one more when ``inclusive``), logs, or bytes.
+        text: what it says; ``{size}``, ``{asked}``, ``{first}``, ``{last}``, ``{from_hex}``, ``{to_hex}`` (a range that works).
+        code: the JSON-RPC code.
+        status: the HTTP status.
+        data: text that stands in ``error.data`` in place of the message.
+        vice: how it refuses beside a JSON-RPC error.
+    """
+
+    name: str
+    limit: Literal["blocks", "logs", "bytes"]
+    size: int
+    text: str
+    code: int = -32000
+    status: int = 200
+    inclusive: bool = False
+    data: str | None = None
+    vice: Literal["", "cut", "close", "html", "hang up", "same range", "backwards"] = ""
+
+    def most_blocks(self) -> int | None:
+        if self.limit != "blocks":
+            return None
+        return self.size if self.inclusive else self.size + 1
+
+    def most_logs(self, log_bytes: int) -> int | None:
+        return {"logs": self.size, "bytes": self.size // log_bytes}.get(self.limit)
+
+    def __call__(self, node: Node, first: int, last: int) -> None:
+        """Refuses a range that is too much."""
+        blocks = self.most_blocks()
+        if blocks is not None:
+            if last - first + 1 <= blocks:
+                return
+            good = first + blocks - 1
+        else:
+            size = len(node.fragments.logs[0]) + 1
+            most = self.most_logs(size)
+            assert most is not None
+            start, end = node.history.between(first, last)
+            if end - start <= most:
+                return
+            good = max(first, node.history.positions[start + most] - 1)
+        if self.vice == "cut":
+            raise HttpAnswer(200, b'[{"jsonrpc":"2.0","id":1,"result":[{"address":"0x00', cut=True)
+        if self.vice == "close":
+            raise HttpAnswer(0, b"")
+        if self.vice == "html":
+            raise HttpAnswer(504, b"<html><h1>504 Gateway Time-out</h1></html>", {"Content-Type": "text/html"})
+        if self.vice == "same range":
+            good = last
+        fields = {
+            "size": self.size,
+            "commas": f"{self.size:,}",
+            "thousands": f"{self.size // 1000}k",
+            "asked": last - first,
+            "first": first,
+            "last": last,
+            "from_hex": hex(good + 1 if self.vice == "backwards" else first),
+            "to_hex": hex(good),
+            "good": good,
+        }
+        text = self.text.format(**fields)
+        data = self.data.format(**fields) if self.data else None
+        raise Refusal(self.code, text, data, self.status)
+
+
+def _blocks(name: str, size: int, text: str, **more: object) -> Profile:
+    return Profile(name, "blocks", size, text, **more)  # type: ignore[arg-type]
+
+
+def _logs(name: str, size: int, text: str, **more: object) -> Profile:
+    return Profile(name, "logs", size, text, **more)  # type: ignore[arg-type]
+
+
+PROFILES: tuple[Profile, ...] = (
+    # -- a range that would work
+    _logs("Alchemy", 10_000, "Log response size exceeded. You can make eth_getLogs requests with up to a 2K block range and "
+          "no limit on the response size, or you can request any block range with a cap of 10K logs in the response. Based "
+          "on your parameters and the response size limit, this block range should work: [{from_hex}, {to_hex}]",
+          code=-32602, status=400),
+    _logs("Alchemy, backwards", 10_000, "Log response size exceeded. this block range should work: [{from_hex}, {to_hex}]",
+          code=-32602, vice="backwards"),
+    _logs("Infura", 10_000, "query returned more than 10000 results. Try with this block range [{from_hex}, {to_hex}].",
+          code=-32005),
+    _logs("Tenderly", 10_000, "query returned more than 10000 results", code=-32005,
+          data="Try with this block range [{from_hex}, {to_hex}]."),
+    _logs("Sei", 10_000, "a maximum of 10000 logs are allowed; retry with the range {first}-{good}"),
+    _logs("a node that suggests what just failed", 10_000, "query exceeds max results 10000, retry with the range "
+          "{first}-{good}", vice="same range"),
+    # -- a limit of blocks that is named
+    _blocks("Avalanche", 2048, "requested too many blocks from {first} to {last}, maximum is set to 2048", inclusive=True),
+    _blocks("Cloudflare", 800, "Max range: 800", code=-32047, inclusive=True),
+    _blocks("thirdweb", 1000, "Maximum allowed number of requested blocks is 1000", code=-32005),
+    _blocks("QuickNode", 10_000, "eth_getLogs is limited to a 10,000 range", code=-32614, status=413),
+    _blocks("1RPC", 10_000, "eth_getLogs is limited to a 10,000 blocks range"),
+    _blocks("BlockPI", 1024, "eth_getLogs is limited to 1024 block range. Please check the parameter requirements"),
+    _blocks("Blast, paid", 5000, "block range ({asked}) exceeds the range allowed for your plan ({asked} > 5000)"),
+    _blocks("Coinbase", 1000, "please limit the query to at most 1000 blocks", code=-32602, inclusive=True),
+    _blocks("PublicNode", 50_000, "exceed maximum block range: 50000", code=-32701),
+    _blocks("reth", 10_000, "query exceeds max block range 10000", code=-32602),
+    _blocks("Hyperliquid", 50, "query exceeds max block range 50", code=-32602),
+    _blocks("Swell", 1000, "block range greater than 1000 max", code=-32602),
+    _blocks("Somnia", 1000, "block range exceeds 1000", code=-32600),
+    _blocks("Merkle", 10_000, "eth_getLogs range is too large, max is 10k blocks", code=-32000),
+    _blocks("llama", 1000, "eth_getLogs range is too large, max is 1k blocks", code=-32000),
+    _blocks("Harmony", 1024, "query must be smaller than size 1024"),
+    _blocks("Moonriver", 1024, "block range is too wide (maximum 1024)"),
+    _blocks("Ankr", 3000, "block range is too wide", code=-32600),
+    _blocks("Aurora", 2000, "up to a 2000 block range is allowed"),
+    _blocks("Ankr, another wording", 10_000, "maximum [from, to] blocks distance: 10000", code=-32062),
+    _blocks("Tron", 5000, "exceed max block range: 5000", code=-32600, inclusive=True),
+    _blocks("Morph", 5000, "block range is larger than max block range, block range = {asked}, max block range = 5000"),
+    _blocks("Chainstack", 10_000, "Block range limit exceeded. See more details at https://docs.chainstack.example/limits"),
+    _blocks("Chainstack, free", 100, "Block range limit exceeded.", inclusive=True),
+    _blocks("a free tier", 500, "ranges over 500 blocks are not supported on freetier", code=35, inclusive=True),
+    # -- only "too many blocks": the limit has to be found
+    _blocks("threshold", 4321, "allowed block range threshold exceeded"),
+    _blocks("threshold, short", 1234, "eth_getLogs: range threshold exceeded", code=-32602),
+    _blocks("too large", 700, "block range too large", code=-32602),
+    _blocks("is too large", 9000, "Block range is too large", code=-32000, status=400),
+    # -- only "too much"
+    _logs("exceeded max allowed", 10_000, "eth_getLogs and eth_newFilter are limited: exceeded max allowed"),
+    _logs("proxyd", 10_000, "no backend is currently healthy to serve traffic", code=-32011, status=503),
+    _logs("Goldsky", 10_000, "logs matched by query exceeds limit of 10000", code=-32005),
+    _logs("no range given", 10_000, "query returned more than 10000 results", code=-32005),
+    _logs("reth, results", 10_000, "query exceeds max results", code=-32602),
+    Profile("proxyd, size", "bytes", 5_000_000, "backend response too large", code=-32020),
+    Profile("a size with its number", "bytes", 5_000_000, "response size should not greater than 5000000 bytes"),
+    Profile("too big", "bytes", 5_000_000, "response is too big", code=-32008),
+    Profile("size exceeded", "bytes", 5_000_000, "response size exceeded"),
+    # -- no words at all
+    _logs("a body cut short", 10_000, "", vice="cut"),
+    _logs("a connection closed", 10_000, "", vice="close"),
+    _logs("a gateway's time-out", 10_000, "", vice="html"),
+    # -- words that nobody knows
+    _logs("unknown words", 10_000, "le nombre de journaux demandé est excessif", code=-31999),
+    _blocks("unknown words for blocks", 5000, "zu viele Blöcke auf einmal", code=-31998),
+)  # fmt: skip

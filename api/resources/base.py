@@ -84,7 +84,7 @@ class Resource:
         if given is not None:
             return given
         accept = request.accept
-        if accept == "*/*" or accept.startswith(falcon.MEDIA_JSON):
+        if accept in ("*/*", falcon.MEDIA_JSON):
             return "json"
         # Problems with the header itself are answered like a header that allows nothing that there is.
         preferred = request.client_prefers([MEDIA_TYPES[name] for name in self.formats])

@@ -224,7 +224,8 @@ class Events(Resource):
             page, shape.limit, query.chain.chain_id, state, count=self._count(query, counted), tokens=tokens
         )
         collection.link_next(request, response, page.next)
-        send_kept(request, response, body, query.etag(state, tokens), query.cache_control(state))
+        etag = query.etag(state) if tokens is None else query.etag(state, tokens)
+        send_kept(request, response, body, etag, query.cache_control(state))
 
     def _one(self, statement: Statement, query: EventQuery) -> tuple[bytes | None, ...]:
         return self.context.database.query(statement.text, statement.values(query.values))[0]

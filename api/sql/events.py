@@ -132,7 +132,7 @@ def found(
     """
     where = [
         f"t.chain_id = {shape.chain_id}",
-        "t.block_number BETWEEN (SELECT first FROM scope) AND (SELECT last FROM scope)",
+        scope.between(bind, cursor=shape.cursor is not None, forward=shape.forward),
         *(condition.text for condition in how.rest),
     ]
     if shape.cursor:

@@ -87,7 +87,7 @@ def page(series: Series, shape: Shape) -> Statement:
             f"t.block_number = (SELECT max(p.block_number) {points} AND p.block_number <= (SELECT last FROM scope))"
         )
     else:
-        where.append("t.block_number BETWEEN (SELECT first FROM scope) AND (SELECT last FROM scope)")
+        where.append(scope.between(bind, cursor=shape.cursor is not None, forward=shape.forward))
     if "address" in shape.given:
         where.append(f"t.contract_address = ANY ({bind('address', 'bytea[]')})")
     if shape.cursor:

@@ -128,7 +128,8 @@ class Seed:
         head = tip if head is None else head
         self.execute(
             "UPDATE gapless.chains SET tip_number = %s, tip_hash = %s, tip_time = %s, head_number = %s, "
-            "head_time = %s, head_seen_at = now(), finalized_number = %s, safe_number = %s, state = 'following' WHERE chain_id = %s",
+            "head_time = %s, head_seen_at = now(), finalized_number = %s, safe_number = %s, state = 'following' "
+            "WHERE chain_id = %s",
             (
                 tip,
                 block_hash(tip, branch),

@@ -203,15 +203,16 @@ def test_what_is_missing_is_told(api, query, missing):
 def test_only_the_sources_that_matter_are_missed(own, seed):
     """An address whose history is not there yet makes answers about the other one no less complete."""
     seed.execute(
-        "UPDATE gapless.sources s SET place = jsonb_set(place, '{addresses}', %s), coverage = coverage - '{[1100,1200)}' "
-        "FROM gapless.events e WHERE e.id = s.event_id AND e.signature LIKE 'Transfer%%' "
+        "UPDATE gapless.sources s SET place = jsonb_set(place, '{addresses}', %s), "
+        "coverage = coverage - '{[1100,1200)}' FROM gapless.events e "
+        "WHERE e.id = s.event_id AND e.signature LIKE 'Transfer%%' "
         "AND e.contract_id = (SELECT id FROM gapless.contracts WHERE name = 'coins')",
         (f'["{hex_of(SILVER)}"]',),
     )
     seed.execute(
         "INSERT INTO gapless.sources (chain_id, event_id, place, start_block, coverage) "
-        "SELECT chain_id, event_id, jsonb_set(place, '{addresses}', %s), start_block, '{[1000,1300)}' FROM gapless.sources "
-        "WHERE coverage @> 1250::bigint AND NOT coverage @> 1150::bigint "
+        "SELECT chain_id, event_id, jsonb_set(place, '{addresses}', %s), start_block, '{[1000,1300)}' "
+        "FROM gapless.sources WHERE coverage @> 1250::bigint AND NOT coverage @> 1150::bigint "
         "AND place->'addresses'->>0 = %s",
         (f'["{hex_of(GOLD)}"]', hex_of(SILVER)),
     )
@@ -232,7 +233,9 @@ def test_a_contract_that_was_removed_says_what_it_has(own, seed):
 
 
 def test_nothing_indexed_yet_is_no_error(own, seed):
-    seed.execute("UPDATE gapless.chains SET tip_number = NULL, tip_time = NULL, head_number = NULL, finalized_number = NULL")
+    seed.execute(
+        "UPDATE gapless.chains SET tip_number = NULL, tip_time = NULL, head_number = NULL, finalized_number = NULL"
+    )
     seed.execute("UPDATE gapless.sources SET coverage = '{}'")
     seed.execute("DELETE FROM usdc.transfer")
     answer = own.get(TRANSFERS)
@@ -243,7 +246,9 @@ def test_nothing_indexed_yet_is_no_error(own, seed):
 
 
 def test_backfill_without_a_follower_is_served(own, seed):
-    seed.execute("UPDATE gapless.chains SET tip_number = NULL, tip_time = NULL, head_number = NULL, finalized_number = NULL")
+    seed.execute(
+        "UPDATE gapless.chains SET tip_number = NULL, tip_time = NULL, head_number = NULL, finalized_number = NULL"
+    )
     answer = own.get(f"{TRANSFERS}?limit=1")
     assert ids(answer) == ["1299-7"]
     assert answer["meta"]["indexed_block"] == TIP
@@ -282,7 +287,9 @@ def test_a_contract_by_an_address_has_that_address_only(api):
     by_address = api.get(f"/v1/contracts/{hex_of(PAIR_B)}/events/Sync?limit=1000")
     assert {row["address"] for row in by_address["data"]} == {hex_of(PAIR_B)}
     assert len(by_address["data"]) == 15
-    assert api.get(f"/v1/contracts/0x{PAIR_A.hex().upper()}/events/Sync?limit=1")["data"][0]["address"] == hex_of(PAIR_A)
+    assert api.get(f"/v1/contracts/0x{PAIR_A.hex().upper()}/events/Sync?limit=1")["data"][0]["address"] == hex_of(
+        PAIR_A
+    )
     row = by_address["data"][0]["id"]
     assert api.get(f"/v1/contracts/{hex_of(PAIR_B)}/events/Sync/{row}")["data"]["id"] == row
     api.refused(f"/v1/contracts/{hex_of(PAIR_A)}/events/Sync/{row}", 404, "NOT_FOUND")

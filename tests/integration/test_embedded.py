@@ -265,7 +265,7 @@ def test_a_postmaster_file_of_another_life_is_no_obstacle(tmp_path: Path) -> Non
     # After a reboot the number belongs to anybody: here to a program under the very account that Postgres runs as,
     # which Postgres itself would take for a running server.
     account = (tmp_path / "postgres/data").stat()
-    stranger = subprocess.Popen(["sleep", "600"], user=account.st_uid if os.geteuid() == 0 else None)
+    stranger = subprocess.Popen(["/bin/sleep", "600"], user=account.st_uid if os.geteuid() == 0 else None)
     try:
         (tmp_path / "postgres/data/postmaster.pid").write_text(f"{stranger.pid}\n" + content.partition("\n")[2])
         with embedded.postgres(tmp_path) as url:

@@ -184,8 +184,12 @@ class SharedServer:
     def port(self, *, renew: bool = False) -> int:
         """The remembered port, or a free one if there is none, it is taken, or ``renew`` asks for another."""
         remembered = self.last_port()
-        if remembered is not None and not renew and (self.supervised() or is_free(remembered)):
-            return remembered
+        if remembered is not None and not renew:
+            deadline = time.monotonic() + 1.0  # a server that was killed may be gone in a moment
+            while time.monotonic() < deadline:
+                if is_free(remembered):
+                    return remembered
+                time.sleep(_POLL)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
         if remembered is not None:

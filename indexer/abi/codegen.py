@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from indexer.abi.names import argument_names
-from indexer.abi.types import WORD, Array, Elementary, Parameter, Tuple, Type
+from indexer.abi.types import NUMBER_BITS, WORD, Array, Elementary, Parameter, Tuple, Type
 
 PRELUDE = """\
 from struct import Struct, error as StructError
@@ -76,7 +76,8 @@ class Generator:
         Args:
             of: its type.
             path: the argument, for reasons.
-            json: whether it stands inside a jsonb column: numbers are decimal strings there, bytes are hex.
+            json: whether it stands inside a jsonb column: bytes are hex there, and numbers decimal strings
+                where their type is wider than NUMBER_BITS.
         """
         if of.is_dynamic:
             offset = self.fresh("offset")
@@ -117,7 +118,7 @@ class Generator:
                 form, names, raw = self._integer(of, path)
                 if of.places:
                     raw = f"{'scaled_text' if json else 'scaled'}({raw}, {of.places})"
-                elif json:
+                elif json and of.size > NUMBER_BITS:
                     raw = f"str({raw})"
         return Head(form, names, raw)
 

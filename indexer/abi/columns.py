@@ -9,10 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from indexer.abi.names import FIXED_COLUMNS, argument_names, column_name
-from indexer.abi.types import Array, Elementary, Parameter, Tuple, Type
-
-NUMBER_BITS = 48
-"""Integers of wider types are strings in JSON: a JavaScript number holds 53 bits exactly."""
+from indexer.abi.types import NUMBER_BITS, Array, Elementary, Parameter, Tuple, Type
 
 SERIES_COLUMNS = (
     *(c for c in FIXED_COLUMNS if c not in ("tx_hash", "tx_index", "log_index")),

@@ -11,6 +11,8 @@ from typing import Literal, TypeAlias
 from indexer.errors import GaplessError
 
 WORD = 32
+NUMBER_BITS = 48
+"""Integers of wider types are strings in JSON: a JavaScript number holds 53 bits exactly."""
 MAX_HEAD_SIZE = 2**27
 """Bytes of one value without its tails. No log is that large (8 gas a byte): a longer fixed array is a mistake."""
 MAX_DEPTH = 32

@@ -121,7 +121,7 @@ def rig(text: str, tmp_path: Path, node_url: str, database_url: str, settings: C
         engine.dispose()
 
 
-def normal(value: Any) -> Any:
+def normal(value: Any) -> Any:  # noqa: PLR0911 - one form, one line
     """Values from Postgres and from web3 in one form."""
     if isinstance(value, Decimal):
         return int(value)

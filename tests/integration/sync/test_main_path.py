@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from indexer.abi.columns import storage
+from indexer.abi.types import Array, Tuple, Type
 from indexer.demo.manifest import manifest_text
 from indexer.manifest.model import Contract
 from tests.integration.sync.rig import Rig, normal, rig
@@ -104,18 +104,18 @@ def test_every_row_equals_the_opinion_of_web3(indexed, shared_history):
 def _stored(value: Any, parameter: Any) -> Any:
     """A value of web3's as the tables keep it."""
     pg_type, _ = storage(parameter.type)
-    return normal(_as_json(value)) if pg_type == "jsonb" and not parameter.is_hashed else normal(value)
+    return normal(_as_json(value, parameter.type)) if pg_type == "jsonb" and not parameter.is_hashed else normal(value)
 
 
-def _as_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _as_json(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
+def _as_json(value: Any, of: Type) -> Any:
+    if isinstance(of, Array):
+        return [_as_json(item, of.item) for item in value]
+    if isinstance(of, Tuple):
+        return {component.name: _as_json(value[component.name], component.type) for component in of.components}
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return str(value)
+        return str(value) if of.size > 48 else value
     return "0x" + value.hex().removeprefix("0x") if isinstance(value, bytes) else value
 
 

@@ -72,7 +72,7 @@ def decimal(number, places):
 
 
 def expected(parameter, value, *, as_json):  # noqa: PLR0911 - a table
-    """What a column holds, from what eth-abi decoded: the rules of DESIGN's tables once more, in the plainest way."""
+    """What a column holds, from what eth-abi decoded: the rules of the tables once more, in the plainest way."""
     text = parameter["type"]
     if text.endswith("]"):
         item = {**parameter, "type": text[: text.rindex("[")]}
@@ -96,7 +96,7 @@ def expected(parameter, value, *, as_json):  # noqa: PLR0911 - a table
         return f"{value.quantize(Decimal(1).scaleb(-places), context=Context(prec=100)):f}"
     if isinstance(value, Decimal):
         return value
-    return str(value) if as_json else value
+    return str(value) if as_json and int(text.lstrip("uint")) > 48 else value
 
 
 def unique(components):

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+import indexer.recursion_limit  # noqa: F401 - before anything imports web3
 from indexer.demo import anvil as anvil_program
 from indexer.store import embedded
 from tests.world import history, make_world, shared_history, world  # noqa: F401 - fixtures for all tests

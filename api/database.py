@@ -37,7 +37,7 @@ class Database:
         name: how Postgres shows the connections.
     """
 
-    def __init__(self, url: str, *, size: int, statement_timeout: float, wait: float = 2.0, name: str = "api") -> None:
+    def __init__(self, url: str, *, size: int, statement_timeout: float, wait: float = 1.5, name: str = "api") -> None:
         settings = {
             "default_transaction_read_only": "on",
             "statement_timeout": f"{int(statement_timeout * 1000)}ms",

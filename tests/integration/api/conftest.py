@@ -103,6 +103,7 @@ def seed(world_url: str, tmp_path: Path) -> Iterator[Seed]:
     seed = Seed(world_url, tmp_path)
     for path in ABIS.glob("*.json"):
         (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / "zoo.json").write_text(json.dumps(world.ZOO_ABI))
     yield seed
     seed.close()
 

@@ -1,0 +1,179 @@
+"""The API as a process: waitress in front, signals, several processes."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psutil
+import pytest
+
+TRANSFERS = "/v1/contracts/usdc/events/Transfer"
+
+
+class Running:
+    """An API process."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process = process
+        self.port = port
+
+    def get(self, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        body = response.read()
+        connection.close()
+        return response.status, {k.lower(): v for k, v in response.getheaders()}, body
+
+    def raw(self, request: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            connection.sendall(request)
+            answer = b""
+            while piece := connection.recv(65536):
+                answer += piece
+            return answer
+
+
+@contextmanager
+def running(url: str, **environment: str) -> Iterator[Running]:
+    env = {**os.environ, "DATABASE_URL": url, "API_PORT": "0", "API_THREADS": "4", "LOG_LEVEL": "INFO", **environment}
+    env.pop("REDIS_URL", None)
+    process = subprocess.Popen([sys.executable, "-m", "api"], env=env, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        port = None
+        for line in process.stderr:
+            if match := re.search(r"listens on http://127\.0\.0\.1:(\d+)", line):
+                port = int(match[1])
+                break
+        assert port is not None, process.wait()
+        yield Running(process, port)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def server(copy_world: Callable[[], str]) -> Iterator[Running]:
+    with running(copy_world()) as server:
+        yield server
+
+
+def test_it_answers(server):
+    status, headers, body = server.get(f"{TRANSFERS}?limit=3")
+    assert status == 200
+    assert len(json.loads(body)["data"]) == 3
+    assert "server" not in headers
+    assert int(headers["content-length"]) == len(body)
+
+
+def refusal(answer: bytes) -> tuple[int, Any]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"application/json" in head
+    return int(head.split()[1]), json.loads(body)["code"]
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "code"),
+    [
+        (b"nonsense\r\n\r\n", 400, "BAD_REQUEST"),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n", 400, "BAD_REQUEST"),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 40_000 + b"\r\n\r\n", 431, "HEADERS_TOO_LARGE"),
+        (b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n", 413, "PAYLOAD_TOO_LARGE"),
+        (b"POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "NOT_IMPLEMENTED"),
+    ],
+)
+def test_what_waitress_refuses_is_json_too(server, request_bytes, status, code):
+    assert refusal(server.raw(request_bytes)) == (status, code)
+
+
+def test_a_connection_is_kept(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    for _ in range(3):
+        connection.request("GET", "/health")
+        response = connection.getresponse()
+        assert response.read() == b'{"status":"ok"}'
+        assert not response.will_close
+    connection.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_within_five_seconds(world_url, number):
+    with running(world_url) as server:
+        assert server.get("/ready")[0] == 200
+        started = time.monotonic()
+        server.process.send_signal(number)
+        assert server.process.wait(20) == 0
+        assert time.monotonic() - started < 5
+
+
+def test_an_answer_that_is_being_made_is_finished(world_url):
+    with running(world_url) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        assert server.get("/ready")[0] == 200
+        connection.sendall(f"GET {TRANSFERS}?min_block=1300&wait=2 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        deadline = time.monotonic() + 10
+        while server.get("/health")[0] != 200:
+            assert time.monotonic() < deadline
+        server.process.terminate()
+        assert b"BLOCK_NOT_INDEXED" in connection.recv(65536)
+        assert server.process.wait(20) == 0
+
+
+def test_several_processes_share_the_port(world_url):
+    with running(world_url, API_PROCESSES="2") as server:
+        assert server.get(f"{TRANSFERS}?limit=1")[0] == 200
+        children = _workers(server)
+        assert len(children) == 2
+        children[0].kill()
+        deadline = time.monotonic() + 20
+        while len(alive := _workers(server)) < 2 or children[0] in alive:
+            assert time.monotonic() < deadline
+            assert server.get("/health")[0] == 200
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in alive)
+
+
+def test_processes_end_with_the_one_that_started_them(world_url):
+    with running(world_url, API_PROCESSES="2") as server:
+        assert server.get("/health")[0] == 200
+        children = _workers(server)
+        server.process.kill()
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive
+
+
+def _workers(server: Running) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(server.process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # so are zombies
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def test_a_port_that_is_taken_is_said(world_url):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        env = {**os.environ, "DATABASE_URL": world_url, "API_PORT": str(taken.getsockname()[1])}
+        command = [sys.executable, "-m", "api"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "cannot listen on 127.0.0.1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_it_starts_without_web3():
+    code = "import sys, api.server; print(sorted({'web3', 'eth_abi', 'eth_utils', 'sqlalchemy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -35,7 +35,7 @@ run: $(READY) ## Index what indexer.toml says: RPC_URL=https://... make run
 	@exec $(BIN)/gapless run
 
 test: $(READY) ## The whole test suite.
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --ignore=tests/browser $(PYTEST_ARGS)
 
 lint: $(READY) ## Style.
 	@$(BIN)/ruff check .

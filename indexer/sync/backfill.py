@@ -19,7 +19,6 @@ from indexer.intervals import BlockRange, RangeSet, format_ranges
 from indexer.store import catalog, head, writer
 from indexer.store.catalog import CatalogChangedError, Source
 from indexer.store.writer import Block, Outcome
-from indexer.sync import ask
 from indexer.sync.filters import log_filters
 from indexer.sync.plan import Gap, gaps, waiting
 from indexer.sync.rows import Children, Router
@@ -183,7 +182,7 @@ class Backfill:
         log.debug("filling %s for %d sources", format_ranges(gap.ranges), len(gap.sources))
         done = 0
         for chunk in (
-            ask.scan(self.client, gap.ranges, filters, in_flight=self.in_flight, stop=self.stop)
+            self.client.scan(gap.ranges, filters, in_flight=self.in_flight, stop=self.stop)
             if filters
             else _nothing(gap.ranges)
         ):

@@ -10,6 +10,9 @@ from indexer.chain.filters import LogFilter
 from indexer.store.catalog import Source
 from indexer.sync.rows import Children
 
+# For when only headers are wanted: no contract stands at the address of all ones.
+NOTHING = LogFilter(addresses=("0x" + "ff" * 20,))
+
 Topics = tuple[tuple[str, ...] | None, ...]
 
 

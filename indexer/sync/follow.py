@@ -26,8 +26,7 @@ from indexer.store import catalog, head
 from indexer.store.catalog import CatalogChangedError, CatalogEvent, Series, Source
 from indexer.store.head import FollowerLostError, HeadState
 from indexer.store.writer import Block, Rows
-from indexer.sync import ask
-from indexer.sync.filters import log_filters
+from indexer.sync.filters import NOTHING, log_filters
 from indexer.sync.forks import last_common
 from indexer.sync.plan import known_until
 from indexer.sync.rows import Children, Router
@@ -362,7 +361,7 @@ class Follower:
         while True:
             router = Router(self._chain_id, sources, view.children, among=view.sources)
             filters = log_filters(sources, view.children)
-            branch = ask.branch(self._client, (first, last), filters, parent_hash=parent_hash, blooms=self._blooms)
+            branch = self._client.branch(first, last, filters or NOTHING, parent_hash=parent_hash, blooms=self._blooms)
             rows = router.rows(branch.logs, {header.number: header.time for header in branch.headers})
             births += rows.births
             if not rows.births or log_filters(sources, view.children) == filters:

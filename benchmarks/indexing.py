@@ -1,0 +1,57 @@
+"""The indexer as the benchmark runs it: a process of its own, so that its memory and CPU time can be told apart.
+
+Run: ``python -m benchmarks.indexing DATABASE_URL MANIFEST NODE_URL [--profile FILE]``. Prints what it took as JSON.
+"""
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+
+from indexer.cli.context import prepare
+from indexer.manifest import load_manifest
+from indexer.settings import Settings
+from indexer.store.database import create_engine
+from indexer.sync import network
+from indexer.sync.backfill import Backfill
+from indexer.sync.follow import Follower
+
+
+def main() -> None:
+    """Fill the history of the manifest's one chain."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("database_url")
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("node_url")
+    arguments = parser.parse_args()
+    manifest = load_manifest(arguments.manifest, {"RPC_URL": arguments.node_url})
+    engine = create_engine(arguments.database_url)
+    prepare(engine, manifest)
+    (chain,) = manifest.chains.values()
+    client = network.connect(chain, Settings())
+    used, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    follower = Follower(engine, client, chain.chain_id, name=chain.name, finality=chain.finality, blooms=False)
+    follower.prepare()
+    backfill = Backfill(engine, client, chain.chain_id)
+    progress = backfill.run()
+    seconds, now = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+    follower.close()
+    client.close()
+    engine.dispose()
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "rows": progress.rows,
+                "requests": progress.requests,
+                "bytes": progress.bytes,
+                "cpu": now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime,
+                "peak_bytes": now.ru_maxrss * 1024,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

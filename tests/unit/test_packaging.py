@@ -208,9 +208,10 @@ def test_the_image_gets_what_it_copies_and_no_env_file() -> None:
 
 
 TARGETS = [
+    "install",
     "demo",
-    "test",
     "run",
+    "test",
     "lint",
     "types",
     "bench",

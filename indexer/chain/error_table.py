@@ -110,7 +110,6 @@ ROWS: tuple[Row, ...] = (
     _too_many_blocks(r"block range limit exceeded", "Chainstack", assumed=((10_000, 10_000), (0, 100))),
     _blocks(r"ranges over {n} blocks are not supported on freetier", "free tiers", inclusive=True),
     # -- only "too many blocks"
-    _too_many_blocks(r"allowed block range threshold exceeded", "several"),
     _too_many_blocks(r"range threshold exceeded", "several"),
     _too_many_blocks(r"block range (?:is )?too (?:large|wide)", "several"),
     # -- only "too much": it says nothing about other ranges

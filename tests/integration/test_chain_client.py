@@ -89,6 +89,37 @@ def test_a_branch_is_complete_and_joined(client: ChainClient, w3: Web3, shared_h
     assert by_hash == [log for log in branch.logs if log.block_number == last]
 
 
+def test_blooms_hold_every_log_of_their_block_and_little_else(client: ChainClient, shared_history: History) -> None:
+    first, last = shared_history.first, shared_history.last
+    branch = client.branch(first, last, [LogFilter()])
+    headers = {header.number: header for header in branch.headers}
+    for log in branch.logs:
+        topics = tuple((topic,) for topic in log.topics)
+        assert LogFilter((log.address,), topics).maybe_in(headers[log.block_number].logs_bloom)
+    stranger = LogFilter(("0x" + "12" * 20,), (("0x" + "34" * 32,),))
+    assert sum(stranger.maybe_in(header.logs_bloom) for header in branch.headers) < len(branch.headers) / 20
+
+
+def test_several_filters_travel_together(client: ChainClient, shared_history: History) -> None:
+    every = [log for chunk in client.scan([(0, shared_history.last)], LogFilter()) for log in chunk.logs]
+    addresses = sorted({log.address for log in every})
+    overlapping = [LogFilter(tuple(addresses[:3])), LogFilter(tuple(addresses[2:]))]
+    assert [log for chunk in client.scan([(0, shared_history.last)], overlapping) for log in chunk.logs] == every
+    first = shared_history.last - 10
+    branch = client.branch(first, shared_history.last, overlapping)
+    assert branch.logs == [log for log in every if log.block_number >= first]
+    assert client.branch(first, shared_history.last, []).logs == []
+
+
+def test_an_estimate_is_of_the_right_size(client: ChainClient, shared_history: History) -> None:
+    every = sum(len(chunk.logs) for chunk in client.scan([(0, shared_history.last)], LogFilter()))
+    estimate = client.estimate([(0, shared_history.last)], LogFilter())
+    assert estimate.blocks == shared_history.last + 1
+    assert every / 2 < estimate.logs < every * 2
+    assert estimate.requests >= 1
+    assert estimate.bytes > 100 * every
+
+
 def test_calls_one_by_one_and_together_say_the_same(client: ChainClient, shared_history: History) -> None:
     world = shared_history.world
     token = bytes.fromhex(world.addresses["gold"][2:])

@@ -61,11 +61,11 @@ def make_history(blocks: int, logs: int, seed: int = 1) -> History:
         tide += -pull * tide + shake * 0.45 * source.gauss(0, 1)
         weights.append(math.exp(tide + block / blocks))
     weights[: blocks // 25] = [0.0] * (blocks // 25)
-    silence = source.randrange(blocks // 4, blocks // 2)
+    silence = source.randrange(blocks // 4, blocks // 2 + 1)
     weights[silence : silence + blocks // 30] = [0.0] * (blocks // 30)
     for _ in range(8):
         start = source.randrange(blocks // 20, blocks)
-        for block in range(start, min(blocks, start + source.randrange(blocks // 1000, blocks // 400))):
+        for block in range(start, min(blocks, start + source.randrange(blocks // 1000, blocks // 400 + 1))):
             weights[block] = weights[block] * 6 + 3.0
     return History(blocks, tuple(sorted(source.choices(range(blocks), weights, k=logs))))
 

@@ -1,0 +1,107 @@
+"""Filters: as parameters, cut in parts, against blooms, and the price of long address lists."""
+
+import pytest
+from eth_utils.crypto import keccak
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.chain.filters import LogFilter
+from indexer.chain.logs import matcher
+from indexer.chain.slicing import samples, topic_only_is_cheaper
+
+A, B, C = ("0x" + digit * 40 for digit in "abc")
+T, U, V = ("0x" + digit * 64 for digit in "123")
+
+
+def test_as_a_nodes_parameter() -> None:
+    assert LogFilter().params() == {}
+    assert LogFilter((A,), ((T,),)).params() == {"address": A, "topics": [[T]]}
+    assert LogFilter((A, B), (None, (T, U), None)).params() == {"address": [A, B], "topics": [None, [T, U]]}
+    assert LogFilter().between(16, 255) == {"fromBlock": "0x10", "toBlock": "0xff"}
+    assert LogFilter((A,)).at(b"\x01" * 32) == {"address": A, "blockHash": "0x" + "01" * 32}
+
+
+def test_an_empty_list_would_mean_any_to_a_node() -> None:
+    with pytest.raises(ValueError, match="empty address list"):
+        LogFilter(())
+    with pytest.raises(ValueError, match="empty topic list"):
+        LogFilter(None, ((),))
+
+
+@given(st.sets(st.sampled_from([A, B, C]), min_size=1), st.sets(st.sampled_from([T, U, V]), min_size=1))
+def test_halves_ask_for_the_same_together(addresses: set[str], topics: set[str]) -> None:
+    whole = LogFilter(tuple(sorted(addresses)), (None, tuple(sorted(topics))))
+    parts = [whole]
+    while any(part.halves() for part in parts):
+        parts = [half for part in parts for half in (part.halves() or (part,))]
+    assert len(parts) == len(addresses) * len(topics)
+    for address in (A, B, C):
+        for topic in (T, U, V):
+            hits = sum(matcher(part)(address, [V, topic]) for part in parts)
+            assert hits == matcher(whole)(address, [V, topic])
+
+
+def test_slices_keep_topics_and_miss_no_address() -> None:
+    addresses = tuple(f"0x{number:040x}" for number in range(2_500))
+    parts = list(LogFilter(addresses, ((T,),)).slices(1_000))
+    assert [len(part.addresses or ()) for part in parts] == [1_000, 1_000, 500]
+    assert [address for part in parts for address in part.addresses or ()] == list(addresses)
+    assert {part.topics for part in parts} == {((T,),)}
+    assert list(LogFilter(None).slices(10)) == [LogFilter(None)]
+
+
+def bloom_of(*values: str) -> bytes:
+    """Byte by byte, as the yellow paper numbers the bits: from the end."""
+    bloom = bytearray(256)
+    for value in values:
+        digest = keccak(hexstr=value)
+        for start in (0, 2, 4):
+            bit = (digest[start] << 8 | digest[start + 1]) % 2048
+            bloom[255 - bit // 8] |= 1 << bit % 8
+    return bytes(bloom)
+
+
+def test_a_bloom_holds_what_was_put_in() -> None:
+    bloom = bloom_of(A, T, U)
+    assert LogFilter((A,), ((T,), (U,))).maybe_in(bloom)
+    assert LogFilter((B, A), ((V, T),)).maybe_in(bloom)
+    assert LogFilter().maybe_in(bloom)
+    assert not LogFilter((B,), ((T,),)).maybe_in(bloom)
+    assert not LogFilter((A,), ((V,),)).maybe_in(bloom)
+    assert not LogFilter().maybe_in(bytes(256)), "an empty bloom holds nothing"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "matching", "anybody", "blocks", "topic_only"),
+    [
+        # 300,000 pairs make most of all Swap events: their addresses would cost more than the other swaps.
+        (300_000, 20.0, 25.0, 350.0, True),
+        # Transfers of 300,000 pair tokens among all ERC-20 transfers of a chain: not to be downloaded.
+        (300_000, 1.0, 300.0, 7_000.0, False),
+        (2_000, 1.0, 300.0, 7_000.0, False),
+        (2_000, 0.0, 0.0, 1_000_000.0, True),
+    ],
+)
+def test_whichever_moves_fewer_bytes(
+    addresses: int, matching: float, anybody: float, blocks: float, topic_only: bool
+) -> None:
+    assert topic_only_is_cheaper(addresses, matching, anybody, blocks) is topic_only
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.integers(1, 100)), min_size=1, max_size=6),
+    st.integers(1, 9),
+    st.integers(1, 7),
+)
+def test_samples_lie_in_the_ranges_and_apart(pieces: list[tuple[int, int]], count: int, width: int) -> None:
+    ranges, start = [], 0
+    for gap, length in pieces:
+        ranges.append((start + gap, start + gap + length - 1))
+        start += gap + length
+    taken = list(samples(ranges, count, width))
+    assert 1 <= len(taken) <= count
+    blocks = [number for first, last in taken for number in range(first, last + 1)]
+    assert len(blocks) == len(set(blocks))
+    wanted = {number for first, last in ranges for number in range(first, last + 1)}
+    assert set(blocks) <= wanted
+    assert all(last - first < width for first, last in taken)

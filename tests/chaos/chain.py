@@ -1,0 +1,416 @@
+"""A made-up chain with branches: real header hashes, real blooms, and of every log what the tables must hold of it.
+
+Nothing here comes from the program under test: arguments are encoded by eth-abi, headers hashed by rlp and keccak, and
+what a log means is known because it was made from its meaning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
+from random import Random
+from typing import Any
+
+import rlp
+from eth_abi import encode
+from eth_utils.crypto import keccak
+
+CHAIN_ID = 777_001
+GENESIS_TIME = 1_700_000_000
+SECONDS_A_BLOCK = 2
+_EMPTY_LIST_HASH = keccak(rlp.encode([]))
+
+
+def address_of(name: str) -> str:
+    return "0x" + keccak(name.encode())[-20:].hex()
+
+
+def topic_of(signature: str) -> str:
+    return "0x" + keccak(signature.encode()).hex()
+
+
+TRANSFER = topic_of("Transfer(address,address,uint256)")
+APPROVAL = topic_of("Approval(address,address,uint256)")
+NOTE = topic_of("Note(address,string,bytes,uint256[])")
+OPENED = topic_of("Opened(address)")
+BORN = topic_of("Born((address,uint64),uint256)")
+SAID = topic_of("Said(uint256,bytes32)")
+PAID = topic_of("Paid(address,int128)")
+FOREIGN = topic_of("Foreign(uint256)")
+
+COINS = tuple(address_of(f"coin {i}") for i in range(4))
+HUB = address_of("hub")
+PEOPLE = tuple(address_of(f"person {i}") for i in range(8))
+
+# The two kinds of children and what announces them: (kind of child, first topic, announced by).
+FACTORY_RULES = (("branches", OPENED, None), ("kids", BORN, "branches"))
+
+
+@dataclass(frozen=True)
+class Saying:
+    """A log without its place.
+
+    Attributes:
+        row: what its event's table must hold after the fixed columns; None: it cannot be decoded.
+        noted: whether it must stand in ``undecoded_logs``.
+        announces: the address that it announces as a child, if it is a factory's event.
+    """
+
+    address: str
+    topics: tuple[str, ...]
+    data: bytes
+    row: tuple[Any, ...] | None
+    noted: bool = False
+    announces: str | None = None
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """It may stand in several branches: a reorganisation moves it, or drops it."""
+
+    hash: bytes
+    sayings: tuple[Saying, ...]
+
+
+@dataclass(frozen=True)
+class Log:
+    saying: Saying
+    number: int
+    tx_hash: bytes
+    tx_index: int
+    log_index: int
+
+
+@dataclass(frozen=True)
+class Birth:
+    number: int
+    log_index: int
+    factory: str
+
+
+@dataclass(eq=False)
+class Block:
+    """A block, and what is known of children after it, on its branch."""
+
+    number: int
+    parent: Block | None
+    transactions: tuple[Transaction, ...]
+    salt: bytes
+    children: Mapping[str, Mapping[str, Birth]] = field(init=False)
+    logs: tuple[Log, ...] = field(init=False)
+    hash: bytes = field(init=False)
+    bloom: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        logs: list[Log] = []
+        for position, transaction in enumerate(self.transactions):
+            for saying in transaction.sayings:
+                logs.append(Log(saying, self.number, transaction.hash, position, len(logs)))
+        self.logs = tuple(logs)
+        self.children = self._children()
+        self.bloom = _bloom(self.logs)
+        self.hash = keccak(rlp.encode(self._fields()))
+
+    @property
+    def time(self) -> int:
+        return GENESIS_TIME + SECONDS_A_BLOCK * self.number
+
+    @property
+    def moment(self) -> datetime:
+        return datetime.fromtimestamp(self.time, UTC)
+
+    def _children(self) -> Mapping[str, Mapping[str, Birth]]:
+        known: dict[str, Mapping[str, Birth]] = dict(self.parent.children) if self.parent else {}
+        for kind, topic, announced_by in FACTORY_RULES:
+            for log in self.logs:
+                saying = log.saying
+                if saying.topics[:1] != (topic,) or saying.announces is None:
+                    continue
+                if saying.address != HUB if announced_by is None else saying.address not in known.get(announced_by, {}):
+                    continue
+                if saying.announces not in known.get(kind, {}):
+                    birth = Birth(self.number, log.log_index, saying.address)
+                    known[kind] = {**known.get(kind, {}), saying.announces: birth}
+        return known
+
+    def _fields(self) -> list[bytes | int]:
+        parent = self.parent.hash if self.parent else bytes(32)
+        logs_root = keccak(rlp.encode([[bytes.fromhex(log.saying.address[2:]), log.saying.data] for log in self.logs]))
+        return [
+            parent, _EMPTY_LIST_HASH, bytes(20), keccak(self.salt), keccak(b"".join(t.hash for t in self.transactions)),
+            logs_root, self.bloom, 0, self.number, 30_000_000, 21_000 * len(self.transactions), self.time, self.salt,
+            bytes(32), bytes(8), 7,
+        ]  # fmt: skip
+
+    def ancestor(self, number: int) -> Block:
+        block = self
+        while block.number > number:
+            assert block.parent is not None
+            block = block.parent
+        return block
+
+    @cached_property
+    def header_json(self) -> dict[str, Any]:
+        return {
+            "number": hex(self.number),
+            "hash": "0x" + self.hash.hex(),
+            "parentHash": "0x" + (self.parent.hash if self.parent else bytes(32)).hex(),
+            "timestamp": hex(self.time),
+            "logsBloom": "0x" + self.bloom.hex(),
+            "transactions": ["0x" + transaction.hash.hex() for transaction in self.transactions],
+        }
+
+    @cached_property
+    def logs_json(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "address": log.saying.address,
+                "topics": list(log.saying.topics),
+                "data": "0x" + log.saying.data.hex(),
+                "blockNumber": hex(self.number),
+                "blockHash": "0x" + self.hash.hex(),
+                "transactionHash": "0x" + log.tx_hash.hex(),
+                "transactionIndex": hex(log.tx_index),
+                "logIndex": hex(log.log_index),
+                "removed": False,
+            }
+            for log in self.logs
+        ]
+
+    def supply(self, address: str) -> int:
+        """What ``totalSupply()`` answers at this block: another value on every branch."""
+        return int.from_bytes(keccak(self.hash + address.encode())[:16])
+
+
+@lru_cache(maxsize=100_000)
+def _bits(value: str) -> int:
+    digest = keccak(bytes.fromhex(value[2:]))
+    return sum({1 << (int.from_bytes(digest[i : i + 2]) % 2048) for i in (0, 2, 4)})
+
+
+def _bloom(logs: Iterable[Log]) -> bytes:
+    bits = 0
+    for log in logs:
+        for value in (log.saying.address, *log.saying.topics):
+            bits |= _bits(value)
+    return bits.to_bytes(256)
+
+
+def _topic(value: str | int) -> str:
+    return "0x" + (value[2:].rjust(64, "0") if isinstance(value, str) else f"{value % 2**256:064x}")
+
+
+def _bytes(address: str) -> bytes:
+    return bytes.fromhex(address[2:])
+
+
+class Author:
+    """Makes transactions up.
+
+    Args:
+        random: the source of all that is made up.
+        hostile: how often a log bears a topic but not its shape, 0 to 1.
+    """
+
+    def __init__(self, random: Random, hostile: float = 0.1) -> None:
+        self.random = random
+        self.hostile = hostile
+        self._made = 0
+
+    def transactions(self, parent: Block) -> tuple[Transaction, ...]:
+        count = self.random.choice((0, 0, 1, 1, 1, 2, 3))
+        return tuple(self.transaction(parent) for _ in range(count))
+
+    def transaction(self, parent: Block) -> Transaction:
+        random = self.random
+        branches = sorted(parent.children.get("branches", {}))
+        kids = sorted(parent.children.get("kids", {}))
+        sayings: list[Saying] = []
+        for _ in range(random.choice((1, 1, 2, 3))):
+            kind = random.random()
+            if kind < 0.5:
+                sayings.append(self._coin(random.choice(COINS)))
+            elif kind < 0.56:
+                sayings += self._opening()
+            elif kind < 0.7 and branches:
+                sayings += self._birth(random.choice(branches))
+            elif kids:
+                sayings.append(self._kid(random.choice(kids)))
+            else:
+                sayings.append(self._coin(random.choice(COINS)))
+        self._made += 1
+        return Transaction(random.randbytes(28) + self._made.to_bytes(4), tuple(sayings))
+
+    def _opening(self) -> list[Saying]:
+        """A factory is born, and often it brings forth a child, which speaks, in the same transaction."""
+        branch = "0x" + self.random.randbytes(20).hex()
+        opened = Saying(HUB, (OPENED, _topic(branch)), b"", (_bytes(branch),), announces=branch)
+        return [opened, *(self._birth(branch) if self.random.random() < 0.7 else ())]
+
+    def _birth(self, branch: str) -> list[Saying]:
+        kid, weight, serial = "0x" + self.random.randbytes(20).hex(), self.random.getrandbits(64), self._number()
+        data = encode(["(address,uint64)", "uint256"], [(kid, weight), serial])
+        born = Saying(
+            branch, (BORN,), data, ({"child": kid, "weight": str(weight)}, serial), announces=kid
+        )
+        return [born, *(self._kid(kid) for _ in range(self.random.randrange(3)))]
+
+    def _kid(self, kid: str) -> Saying:
+        random = self.random
+        if random.random() < 0.5:
+            number, word = self._number(), random.randbytes(32)
+            return Saying(kid, (SAID, _topic(number)), word, (number, word))
+        who, amount = random.choice(PEOPLE), random.randrange(-(2**127), 2**127)
+        return Saying(kid, (PAID, _topic(who)), encode(["int128"], [amount]), (_bytes(who), amount))
+
+    def _coin(self, coin: str) -> Saying:
+        random = self.random
+        one, other = random.choice(PEOPLE), random.choice(PEOPLE)
+        if random.random() < self.hostile:
+            return self._hostile(coin, one, other)
+        kind = random.random()
+        if kind < 0.65:
+            value = self._number()
+            return Saying(coin, (TRANSFER, _topic(one), _topic(other)), encode(["uint256"], [value]),
+                          (_bytes(one), _bytes(other), value))  # fmt: skip
+        if kind < 0.8:
+            value = self._number()
+            return Saying(coin, (APPROVAL, _topic(one), _topic(other)), encode(["uint256"], [value]),
+                          (_bytes(one), _bytes(other), value))  # fmt: skip
+        if kind < 0.95:
+            text = random.choice(("", "plain", "größer 🐚", "nul\0nul", "x" * 300))
+            blob, amounts = random.randbytes(random.randrange(70)), [self._number() for _ in range(random.randrange(4))]
+            data = encode(["string", "bytes", "uint256[]"], [text, blob, amounts])
+            return Saying(coin, (NOTE, _topic(one)), data, (_bytes(one), text.replace("\0", "\ufffd"), blob, amounts),
+                          noted="\0" in text)  # fmt: skip
+        return Saying(coin, (FOREIGN,), encode(["uint256"], [1]), None)
+
+    def _hostile(self, coin: str, one: str, other: str) -> Saying:
+        """Logs that bear a topic but not its shape."""
+        random = self.random
+        whole = encode(["string", "bytes", "uint256[]"], ["text", b"data", [1, 2, 3]])
+        match random.randrange(5):
+            case 0:  # the ERC-721 Transfer: its third argument is a topic
+                topics: tuple[str, ...] = (TRANSFER, _topic(one), _topic(other), _topic(self._number()))
+                return Saying(coin, topics, b"", None, noted=True)
+            case 1:
+                return Saying(coin, (TRANSFER, _topic(one), _topic(other)), b"\1" * random.randrange(32), None, True)
+            case 2:
+                return Saying(coin, (TRANSFER,), encode(["uint256"], [1]), None, noted=True)
+            case 3:  # an offset far beyond the end
+                return Saying(coin, (NOTE, _topic(one)), b"\xff" * 32 + whole[32:], None, noted=True)
+            case _:
+                return Saying(coin, (NOTE, _topic(one)), whole[: random.randrange(96)], None, noted=True)
+
+    def _number(self) -> int:
+        return self.random.choice((0, 1, 2**256 - 1, self.random.getrandbits(256), self.random.getrandbits(64)))
+
+
+class Chain:
+    """The canonical branch, the abandoned ones, and what is final.
+
+    Args:
+        random: decides everything.
+        depth: a reorganisation drops at most so many blocks.
+    """
+
+    def __init__(self, random: Random, *, depth: int = 12, hostile: float = 0.1) -> None:
+        self.random = random
+        self.depth = depth
+        self.author = Author(random, hostile)
+        self.genesis = Block(0, None, (), b"genesis")
+        self.canonical: list[Block] = [self.genesis]
+        self.by_hash: dict[bytes, Block] = {self.genesis.hash: self.genesis}
+        self.finalized = 0
+        self.abandoned: list[Block] = []
+
+    @property
+    def head(self) -> Block:
+        return self.canonical[-1]
+
+    def block(self, number: int) -> Block | None:
+        blocks = self.canonical
+        return blocks[number] if 0 <= number < len(blocks) else None
+
+    def is_canonical(self, block: Block) -> bool:
+        return self.block(block.number) is block
+
+    def mine(self, count: int = 1) -> None:
+        blocks = list(self.canonical)
+        for _ in range(count):
+            blocks.append(self._child(blocks[-1], self.author.transactions(blocks[-1])))
+        self.canonical = blocks
+
+    def append(self, *transactions: Transaction) -> Block:
+        """Adds a block with given transactions."""
+        block = self._child(self.head, transactions)
+        self.canonical = [*self.canonical, block]
+        return block
+
+    def reorganise(self, depth: int | None = None, length: int | None = None) -> int:
+        """Replaces the newest blocks by others, of which some transactions are the old ones, moved.
+
+        Args:
+            depth: blocks to drop; not below ``finalized``.
+            length: blocks to put in their place; at least one.
+
+        Returns:
+            How many were dropped.
+        """
+        random = self.random
+        most = min(self.depth, self.head.number - self.finalized)
+        depth = random.randint(1, max(1, most)) if depth is None else depth
+        depth = min(depth, self.head.number - self.finalized)
+        if depth < 1:
+            return 0
+        length = max(1, depth + random.randint(-2, 3)) if length is None else length
+        blocks = list(self.canonical[:-depth])
+        homeless = [t for block in self.canonical[-depth:] for t in block.transactions if random.random() < 0.7]
+        if random.random() < 0.5:
+            random.shuffle(homeless)
+        self.abandoned.append(self.head)
+        for _ in range(length):
+            moved = [homeless.pop(0) for _ in range(min(len(homeless), random.randrange(3)))]
+            new = self.author.transactions(blocks[-1]) if random.random() < 0.6 else ()
+            blocks.append(self._child(blocks[-1], (*moved, *new)))
+        self.canonical = blocks
+        return depth
+
+    def flip(self) -> bool:
+        """Goes back to a branch that was abandoned, where finality still allows that."""
+        while self.abandoned:
+            head = self.abandoned.pop(self.random.randrange(len(self.abandoned)))
+            if head.number <= self.finalized or head.ancestor(self.finalized) is not self.canonical[self.finalized]:
+                continue
+            if self.is_canonical(head):
+                continue
+            self.abandoned = [*self.abandoned[-5:], self.head]
+            self.canonical = branch_of(head)
+            return True
+        return False
+
+    def finalize(self, number: int | None = None) -> None:
+        newest = self.head.number - self.random.randint(2, self.depth) if number is None else number
+        self.finalized = max(self.finalized, min(newest, self.head.number))
+
+    def _child(self, parent: Block, transactions: Sequence[Transaction]) -> Block:
+        seen = set()
+        unique = [t for t in transactions if t.hash not in seen and not seen.add(t.hash)]  # type: ignore[func-returns-value]
+        block = Block(parent.number + 1, parent, tuple(unique), self.random.randbytes(8))
+        self.by_hash[block.hash] = block
+        return block
+
+
+def branch_of(head: Block) -> list[Block]:
+    """All blocks from genesis to a head."""
+    blocks = [head]
+    while blocks[-1].parent is not None:
+        blocks.append(blocks[-1].parent)
+    return blocks[::-1]
+
+
+def dumps(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

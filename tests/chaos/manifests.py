@@ -1,0 +1,130 @@
+"""What the simulation indexes, in several versions, as an operator would change it while everything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.chaos.chain import CHAIN_ID, COINS, HUB, PEOPLE
+
+
+def _event(name: str, *arguments: str) -> dict[str, Any]:
+    inputs = []
+    for argument in arguments:
+        *kinds, label = argument.split()
+        inputs.append({"name": label, "type": kinds[0], "indexed": "indexed" in kinds})
+    return {"type": "event", "name": name, "anonymous": False, "inputs": inputs}
+
+
+ABIS: dict[str, list[dict[str, Any]]] = {
+    "coin": [
+        _event("Transfer", "address indexed from", "address indexed to", "uint256 value"),
+        _event("Approval", "address indexed owner", "address indexed spender", "uint256 value"),
+        _event("Note", "address indexed who", "string text", "bytes data", "uint256[] amounts"),
+        {"type": "function", "name": "totalSupply", "inputs": [], "stateMutability": "view",
+         "outputs": [{"name": "", "type": "uint256"}]},
+    ],
+    "hub": [_event("Opened", "address indexed branch")],
+    "branch": [
+        {"type": "event", "name": "Born", "anonymous": False, "inputs": [
+            {"name": "birth", "type": "tuple", "indexed": False, "components": [
+                {"name": "child", "type": "address"}, {"name": "weight", "type": "uint64"}]},
+            {"name": "serial", "type": "uint256", "indexed": False}]},
+    ],
+    "kid": [
+        _event("Said", "uint256 indexed number", "bytes32 word"),
+        _event("Paid", "address indexed who", "int128 amount"),
+    ],
+}  # fmt: skip
+
+_ALWAYS = f"""
+[contracts.hub]
+chain = "sim"
+abi = "hub.json"
+address = "{HUB}"
+start_block = 0
+
+[contracts.branches]
+chain = "sim"
+abi = "branch.json"
+factory = {{ contract = "hub", event = "Opened", argument = "branch" }}
+"""
+
+_KIDS = """
+[contracts.kids]
+chain = "sim"
+abi = "kid.json"
+factory = {{ contract = "branches", event = "Born", argument = "birth.child" }}
+events = {events}
+"""
+
+_COINS = """
+[contracts.coins]
+chain = "sim"
+abi = "coin.json"
+address = {addresses}
+start_block = 3
+"""
+
+_INFLOW = """
+[contracts.inflow]
+chain = "sim"
+abi = "coin.json"
+address = {place}
+start_block = 10
+events = ["Transfer"]
+filters = {{ Transfer = {{ to = {people} }} }}
+"""
+
+_EVERYONE = """
+[contracts.everyone]
+chain = "sim"
+abi = "coin.json"
+address = "any"
+start_block = 0
+events = ["Transfer", "Note"]
+"""
+
+_LATE = f"""
+[contracts.late]
+chain = "sim"
+abi = "coin.json"
+address = "{COINS[2]}"
+start_block = 60
+end_block = 130
+"""
+
+_SUPPLY = """
+[snapshots.supply]
+contract = "coins"
+calls = ["totalSupply()"]
+every = "7 blocks"
+start_block = 14
+"""
+
+
+def write_abis(folder: Path) -> None:
+    for name, abi in ABIS.items():
+        (folder / f"{name}.json").write_text(json.dumps(abi))
+
+
+def manifest(random: Random, endpoints: int = 1, *, extra: str = "") -> str:
+    """A manifest at random: which contracts, which of their addresses, events and filters."""
+    rpc = json.dumps([f"${{NODE_{i}}}" for i in range(endpoints)])
+    parts = [f'[chains.sim]\nid = {CHAIN_ID}\nrpc = {rpc}\npoll_interval = 0.1\n{extra}', _ALWAYS]
+    coins = random.choice((COINS[:1], COINS[:2], COINS[1:2], COINS[:3]))
+    parts.append(_COINS.format(addresses=json.dumps(list(coins))))
+    if random.random() < 0.8:
+        parts.append(_KIDS.format(events=json.dumps(random.choice((["Said"], ["Said", "Paid"])))))
+    if random.random() < 0.8:
+        place = random.choice(('"any"', json.dumps(list(COINS[:2])), json.dumps(list(COINS[1:4]))))
+        parts.append(_INFLOW.format(place=place, people=json.dumps(random.sample(PEOPLE, random.randint(1, 3)))))
+    if random.random() < 0.6:
+        parts.append(_EVERYONE)
+    if random.random() < 0.6:
+        parts.append(_LATE)
+    if random.random() < 0.5:
+        parts.append(_SUPPLY)
+    return "\n".join(parts)

@@ -1,0 +1,265 @@
+"""A simulated node: a real HTTP server that speaks JSON-RPC for a made-up chain, and lies as it is told to.
+
+One server serves any number of endpoints, by path. What an endpoint says honestly is here; how it lies is in ``lies``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Protocol
+
+from tests.chaos.chain import CHAIN_ID, Block, Chain, dumps
+
+
+@dataclass
+class RpcError(Exception):
+    """A JSON-RPC error."""
+
+    code: int
+    message: str
+    data: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"code": self.code, "message": self.message, **({} if self.data is None else {"data": self.data})}
+
+
+@dataclass
+class HttpAnswer(Exception):
+    """A whole HTTP response in place of an honest one; ``cut``: the body ends before the length that was announced."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False
+    hang_up: bool = False
+
+
+Call = dict[str, Any]
+Answer = dict[str, Any]
+
+
+class Liar(Protocol):
+    """What stands between an honest answer and the wire. Each may raise RpcError or HttpAnswer."""
+
+    def request(self, node: Node, calls: Sequence[Call], is_batch: bool) -> None:
+        """Before anything is answered."""
+
+    def result(self, node: Node, call: Call, result: Any) -> Any:
+        """What is said in place of one call's honest result."""
+
+    def response(self, node: Node, calls: Sequence[Call], answers: list[Answer]) -> list[Answer]:
+        """What is said in place of a batch's answers."""
+
+    def body(self, node: Node, body: bytes) -> bytes:
+        """The last word."""
+
+
+class Honest:
+    """Says what is."""
+
+    def request(self, node: Node, calls: Sequence[Call], is_batch: bool) -> None:
+        pass
+
+    def result(self, node: Node, call: Call, result: Any) -> Any:
+        return result
+
+    def response(self, node: Node, calls: Sequence[Call], answers: list[Answer]) -> list[Answer]:
+        return answers
+
+    def body(self, node: Node, body: bytes) -> bytes:
+        return body
+
+
+class Node:
+    """One endpoint over a chain that others may serve too.
+
+    Attributes:
+        chain: what there is.
+        liar: how it lies.
+        lag: how many blocks it is behind the chain.
+        before: called before each call of a request is answered: the world may change there.
+        counts: calls by method.
+    """
+
+    def __init__(self, chain: Chain, *, liar: Liar | None = None, chain_id: int = CHAIN_ID) -> None:
+        self.chain = chain
+        self.chain_id = chain_id
+        self.liar: Liar = liar or Honest()
+        self.lag = 0
+        self.before: Callable[[], None] = lambda: None
+        self.counts: Counter[str] = Counter()
+        self.ranges: list[tuple[int, int]] = []
+        self.finalized: int | None = None
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The branch as far as this node has it."""
+        blocks = self.chain.canonical
+        return blocks[: max(1, len(blocks) - self.lag)] if self.lag else blocks
+
+    def respond(self, body: bytes) -> bytes:
+        """Answers an HTTP request. Raises HttpAnswer where the answer is none."""
+        question = json.loads(body)
+        is_batch = isinstance(question, list)
+        calls: list[Call] = question if is_batch else [question]
+        try:
+            self.liar.request(self, calls, is_batch)
+            answers = self.liar.response(self, calls, [self._answer(call) for call in calls])
+        except RpcError as error:
+            refusal = {"jsonrpc": "2.0", "id": None if is_batch else calls[0]["id"], "error": error.to_json()}
+            return dumps(refusal)
+        return self.liar.body(self, dumps(answers if is_batch else answers[0]))
+
+    def _answer(self, call: Call) -> Answer:
+        self.before()
+        self.counts[call["method"]] += 1
+        answer: Answer = {"jsonrpc": "2.0", "id": call["id"]}
+        try:
+            return {**answer, "result": self.liar.result(self, call, self._result(call["method"], call["params"]))}
+        except RpcError as error:
+            return {**answer, "error": error.to_json()}
+
+    def _result(self, method: str, params: list[Any]) -> Any:
+        match method:
+            case "eth_chainId":
+                return hex(self.chain_id)
+            case "eth_getBlockByNumber":
+                block = self.named(params[0])
+                return None if block is None else block.header_json
+            case "eth_getBlockByHash":
+                block = self.known(params[0])
+                return None if block is None else block.header_json
+            case "eth_getLogs":
+                return self._logs(params[0])
+            case "eth_getBlockReceipts":
+                block = self.named(params[0])
+                return None if block is None else [{"logs": block.logs_json}]
+            case "eth_getCode":
+                return "0x"
+            case "eth_call":
+                return self._call(params[0], params[1])
+        raise RpcError(-32601, f"the method {method} does not exist/is not available")
+
+    def named(self, name: str) -> Block | None:
+        """The block that a number or a tag names."""
+        blocks = self.blocks
+        if name == "latest":
+            return blocks[-1]
+        if name in ("finalized", "safe"):
+            number = self.chain.finalized if self.finalized is None else self.finalized
+            return blocks[min(number, len(blocks) - 1)]
+        number = int(name, 16)
+        return blocks[number] if number < len(blocks) else None
+
+    def known(self, block_hash: str) -> Block | None:
+        """A block by its hash, also on a branch that was left lately, as nodes keep those."""
+        block = self.chain.by_hash.get(bytes.fromhex(block_hash[2:]))
+        return None if block is None or block.number > self.blocks[-1].number + 20 else block
+
+    def _logs(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
+        if "blockHash" in asked:
+            block = self.known(asked["blockHash"])
+            if block is None:
+                raise RpcError(-32000, "unknown block")
+            return [log for log in block.logs_json if matches(log, asked)]
+        first, last = int(asked["fromBlock"], 16), int(asked["toBlock"], 16)
+        self.ranges.append((first, last))
+        # Beyond its head it answers short, silently, as nodes do.
+        return [log for block in self.blocks[first : last + 1] for log in block.logs_json if matches(log, asked)]
+
+    def _call(self, transaction: dict[str, Any], at: str) -> str:
+        block = self.named(at)
+        if block is None:
+            raise RpcError(-32000, "header not found")
+        if transaction["data"][:10] == "0x18160ddd":  # totalSupply()
+            return f"0x{block.supply(transaction['to']):064x}"
+        raise RpcError(3, "execution reverted", "0x")
+
+
+def matches(log: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Whether a filter of ``eth_getLogs`` asks for a log."""
+    addresses = asked.get("address")
+    if addresses is not None and log["address"] not in ([addresses] if isinstance(addresses, str) else addresses):
+        return False
+    return all(
+        wanted is None or (i < len(log["topics"]) and log["topics"][i] in wanted)
+        for i, wanted in enumerate(asked.get("topics", ()))
+    )
+
+
+class Server:
+    """Serves endpoints by path."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self._nodes: dict[str, Node] = {}
+
+    def add(self, path: str, node: Node) -> str:
+        """Lets a node answer at a path; returns its URL."""
+        self._nodes[f"/{path}"] = node
+        return f"{self.url}/{path}"
+
+    def remove(self, prefix: str) -> None:
+        """Forgets the nodes whose paths begin so."""
+        for path in [path for path in self._nodes if path.startswith(f"/{prefix}")]:
+            del self._nodes[path]
+
+    def answer(self, path: str, body: bytes) -> HttpAnswer:
+        node = self._nodes.get(path)
+        if node is None:
+            return HttpAnswer(404, b"not here")
+        try:
+            return HttpAnswer(200, node.respond(body))
+        except HttpAnswer as answer:
+            return answer
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Server]:
+    """A server on a free port of 127.0.0.1."""
+    nodes = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1
+
+        def do_POST(self) -> None:
+            answer = nodes.answer(self.path, self.rfile.read(int(self.headers["Content-Length"])))
+            if answer.hang_up:
+                self.close_connection = True
+                return
+            self.send_response(answer.status)
+            for name, value in {"Content-Type": "application/json", **answer.headers}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body) + (1000 if answer.cut else 0)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+            self.close_connection = self.close_connection or answer.cut
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Http(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            pass  # a client that was killed is none of the node's business
+
+    server = Http(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    nodes.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield nodes
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,475 @@
+"""One seed: the program's own parts against a lying node, with a real Postgres behind.
+
+Everything is decided by the seed: the chain, how each endpoint lies, what the world does and when. Between any two
+questions to a node the chain may move, another part of the program may run, or a reader may look; any statement to
+Postgres may be the last of its connection, and any step the last of its process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+from unittest import mock
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from indexer.chain.client import ChainClient
+from indexer.chain.config import ClientSettings, EndpointConfig
+from indexer.errors import GaplessError
+from indexer.manifest import load_manifest
+from indexer.manifest.model import Finality, Manifest
+from indexer.store.apply import apply
+from indexer.store.database import create_engine
+from indexer.store.writer import ForeignBlockError
+from indexer.sync import follow
+from indexer.sync.backfill import Backfill
+from indexer.sync.declare import declaration
+from indexer.sync.follow import ChainHaltedError, Follower
+from indexer.sync.snapshots import Snapshots
+from tests.chaos import lies, manifests
+from tests.chaos.chain import CHAIN_ID, Chain
+from tests.chaos.node import Honest, Node, Server
+from tests.chaos.truth import Judge, Picture, WrongError, look, normal, snapshot
+
+log = logging.getLogger(__name__)
+
+# What these stand for in production takes thousands of blocks to reach.
+_SMALL = {"FURTHEST_BEHIND": 60, "MAX_BLOCKS": 16}
+
+
+class KilledError(BaseException):
+    """The process ends here; nothing of it may run any more."""
+
+
+class Clock:
+    """Time that passes by being asked for, and by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 0.005
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class Process:
+    """One indexer: what ``gapless run`` holds in memory, lost when it is killed."""
+
+    name: str
+    engine: Engine
+    clients: list[ChainClient]
+    follower: Follower
+    backfill: Backfill
+    chances: Chances
+
+
+@dataclass
+class Chances:
+    """What befalls the statements of a process.
+
+    Attributes:
+        cut: how often the connection is cut at a statement, 0 to 1.
+        kill: how often the process is killed at one.
+        unsure: how often a commit is done but its answer lost.
+    """
+
+    random: Random
+    cut: float = 0.0
+    kill: float = 0.0
+    unsure: float = 0.0
+
+
+@dataclass
+class Tale:
+    """What happened under a seed."""
+
+    seed: int
+    events: Counter[str] = field(default_factory=Counter)
+    told: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        happened = ", ".join(f"{name} {count}" for name, count in sorted(self.events.items()))
+        return f"seed {self.seed}: {happened}; {self.told.total()} lies"
+
+
+class Simulation:
+    """Runs one seed.
+
+    Args:
+        seed: decides everything.
+        server: where the endpoints are served.
+        database_url: of a database with the static tables, empty.
+        folder: for manifests.
+    """
+
+    def __init__(self, seed: int, server: Server, database_url: str, folder: Path) -> None:
+        self.tale = Tale(seed)
+        self.random = Random(seed)
+        self.world = Random(self.random.random())
+        self.server = server
+        self.database_url = database_url
+        self.folder = folder
+        self.clock = Clock()
+        self.chain = Chain(
+            Random(self.random.random()),
+            depth=self.random.choice((3, 8, 20)),
+            hostile=self.random.choice((0.0, 0.1, 0.3)),
+        )
+        self.chain.mine(self.random.randint(30, 140))
+        self.chain.finalize()
+        self.endpoints = self.random.choice((1, 1, 1, 2, 3))
+        self.liars = [lies.choose(Random(self.random.random()), self.tale.told) for _ in range(self.endpoints)]
+        if self.endpoints > 1 and self.random.random() < 0.3:
+            self.liars[1].rates = {"http error": 1.0}
+        self.finality = self.random.choice((Finality(), Finality(), Finality("blocks", self.chain.depth)))
+        # With a depth, finality follows the head at once.
+        self.moves = self.random.choice((0.0, 0.02, 0.1))
+        self.visits = self.random.choice((0.0, 0.02, 0.08))
+        self.chances = {"cut": self.random.choice((0.0, 0.0, 0.004, 0.02)), "kill": self.random.choice((0.0, 0.004)),
+                        "unsure": self.random.choice((0.0, 0.01))}  # fmt: skip
+        self.judge = Judge(self.chain)
+        self.tips: set[bytes] = set()
+        self.nodes: dict[str, list[Node]] = {}
+        self.processes: dict[str, Process] = {}
+        self.manifest: Manifest
+        self._visiting = threading.Lock()
+        self._settled = False
+        self._at_work: dict[str, str] = {}
+        self._engines: list[Engine] = []
+
+    # -- the whole
+
+    def run(self, steps: int = 60) -> Tale:
+        """Lets everything happen, then lets it settle, and compares.
+
+        Raises:
+            WrongError: the tables were wrong, at the end or to a reader on the way.
+        """
+        manifests.write_abis(self.folder)
+        logging.getLogger("indexer").setLevel(logging.CRITICAL)
+        with ExitStack() as stack:
+            for name, value in _SMALL.items():
+                stack.enter_context(mock.patch.object(follow, name, value))
+            stack.callback(self._end)
+            self._reader = stack.enter_context(psycopg.connect(self.database_url, autocommit=True))
+            self._admin = stack.enter_context(psycopg.connect(self.database_url, autocommit=True))
+            self._apply()
+            for _ in range(steps):
+                self._step()
+                self._read()
+            self._settle()
+        return self.tale
+
+    def _step(self) -> None:
+        name = self.random.choices(("one", "two"), (8, 2))[0]
+        action = self.random.choices(
+            ("tick", "fill", "world", "kill", "apply", "snapshot", "pause", "waits", "lag"),
+            (30, 16, 20, 3, 3, 4, 1, 4, 3),
+        )[0]
+        match action:
+            case "tick":
+                self._try(name, lambda p: p.follower.tick(), action)
+            case "fill":
+                self._try(name, lambda p: p.backfill.run(), action)
+            case "world":
+                self._move()
+            case "kill":
+                self._kill(name)
+            case "apply":
+                self._apply()
+            case "snapshot":
+                self._try(name, self._snapshot, action)
+            case "pause":
+                self._long_pause()
+            case "waits":
+                self.clock.sleep(self.random.choice((1.0, 5.0, 60.0, 600.0)))
+            case "lag":
+                for nodes in self.nodes.values():
+                    self.random.choice(nodes).lag = self.random.choice((0, 0, 1, 5, 30))
+
+    def _settle(self) -> None:
+        """From now on everything is honest and quick; what is left must come right by itself."""
+        self._settled = True
+        for liar in self.liars:
+            liar.active = False
+        for nodes in self.nodes.values():
+            for node in nodes:
+                node.lag = 0
+        for process in self.processes.values():
+            process.chances.cut = process.chances.kill = process.chances.unsure = 0.0
+        # A branch that is a mere beginning of what was indexed cannot be told from a node that is behind.
+        self.chain.mine(1)
+        missing = ""
+        for _ in range(100):
+            self.clock.sleep(30.0)
+            trouble = []
+            for name in ("one", "two"):
+                trouble.append(self._try(name, lambda p: p.follower.tick(), "tick"))
+                trouble.append(self._try(name, lambda p: p.backfill.run(), "fill"))
+                trouble.append(self._try(name, self._snapshot, "snapshot"))
+            picture = look(self._reader)
+            self.judge.check(picture)
+            try:
+                self.judge.check_complete(picture)
+            except WrongError as error:
+                missing = f"{error} ({'; '.join(filter(None, trouble))})"
+                continue
+            self._check_reorgs(picture)
+            self._check_snapshots()
+            return
+        raise WrongError(f"it never settles: {missing}")
+
+    # -- the world
+
+    def _move(self) -> None:
+        chain, random = self.chain, self.world
+        match random.choices(("mine", "reorg", "flip", "shorter", "finalize"), (10, 5, 2, 1, 5))[0]:
+            case "mine":
+                chain.mine(random.choice((1, 1, 1, 2, 5, 20)))
+            case "reorg":
+                self.tale.events["reorg"] += chain.reorganise() > 0
+            case "flip":
+                self.tale.events["flip"] += chain.flip()
+            case "shorter":
+                self.tale.events["shorter"] += chain.reorganise(random.randint(2, 8), 1) > 0
+            case "finalize":
+                if self.finality.kind == "tag":
+                    chain.finalize()
+        if self.finality.kind == "blocks":
+            chain.finalize(max(chain.finalized, chain.head.number - self.finality.amount))
+
+    def _long_pause(self) -> None:
+        self.chain.mine(self.random.randint(65, 90))
+        self.chain.finalize()
+        self.tale.events["long pause"] += 1
+
+    def _before_call(self, name: str) -> None:
+        """Between two questions to a node the world goes on."""
+        if self._settled or not self._visiting.acquire(blocking=False):
+            return
+        try:
+            if self.world.random() < self.moves:
+                self._move()
+            if self.world.random() < self.visits:
+                other = self.world.choice(("one", "two"))
+                what = self.world.choice(("tick", "fill", "read", "apply"))
+                if what == "read":
+                    self._read()
+                elif what == "apply":
+                    if self.world.random() < 0.1:
+                        self._apply()
+                elif (other, what) != (name, self._at_work.get(name)):
+                    self._visit(other, what)
+        finally:
+            self._visiting.release()
+
+    def _visit(self, name: str, what: str) -> None:
+        """Another part of a process, or another process, takes a step while one waits for a node."""
+        if self._at_work.get(name) == what:
+            return
+        self.tale.events["visit"] += 1
+        work: Callable[[Process], Any] = (lambda p: p.follower.tick()) if what == "tick" else (lambda p: p.backfill.run())
+        self._try(name, work, what)
+
+    # -- processes
+
+
+
+    def _try(self, name: str, work: Callable[[Process], Any], what: str) -> str:
+        """Lets a process do something, as the scheduler does: what is foreseen is reported, and tried again later."""
+        process = self.processes.get(name) or self._start(name)
+        before = self._at_work.get(name)
+        self._at_work[name] = what
+        try:
+            outcome = work(process)
+            log.debug("%s %s: %s", name, what, outcome)
+        except (ChainHaltedError, ForeignBlockError) as error:
+            raise WrongError(f"halted though nothing final has changed: {error}") from error
+        except KilledError:
+            self._kill(name)
+        except (GaplessError, sa.exc.DBAPIError, psycopg.Error) as error:
+            self.tale.events[f"trouble {type(error).__name__}"] += 1
+            log.debug("%s %s: %r", name, what, error)
+            return f"{type(error).__name__}: {error}"
+        finally:
+            if before is None:
+                self._at_work.pop(name, None)
+            else:
+                self._at_work[name] = before
+        return ""
+
+    def _start(self, name: str) -> Process:
+        engine = create_engine(self.database_url, application_name=f"chaos {name}")
+        self._engines.append(engine)
+        chances = Chances(Random(self.random.random()), **({} if self._settled else self.chances))
+        _endanger(engine, chances, self._terminate)
+        configs = []
+        self.nodes[name] = []
+        for position, liar in enumerate(self.liars):
+            node = Node(self.chain, liar=liar)
+            node.before = lambda: self._before_call(name)
+            self.nodes[name].append(node)
+            configs.append(EndpointConfig(self.server.add(f"{self.tale.seed}/{name}/{position}", node)))
+        settings = ClientSettings(
+            attempts=4, give_up_after=40.0, read_timeout=20.0, start_blocks=self.random.choice((3, 20, 100)),
+            batch_size=self.random.choice((2, 10, 100)), survey_every=5.0,
+            addresses_per_request=self.random.choice((3, 1000)),
+        )  # fmt: skip
+        # One client for each part: where one waits for an answer the others take their steps, so they must not wait for
+        # its place in the queue.
+        clients = [
+            ChainClient(
+                "sim", CHAIN_ID, configs, settings=settings, clock=self.clock, sleep=self.clock.sleep,
+                random=Random(self.random.random()),
+            )
+            for _ in range(3)
+        ]  # fmt: skip
+        follower = Follower(
+            engine, clients[0], CHAIN_ID, name=f"sim ({name})", finality=self.finality, blooms=True, clock=self.clock
+        )
+        backfill = Backfill(engine, clients[1], CHAIN_ID, in_flight=self.random.choice((1, 3)))
+        process = Process(name, engine, clients, follower, backfill, chances)
+        self.processes[name] = process
+        self.tale.events["start"] += 1
+        return process
+
+    def _kill(self, name: str) -> None:
+        """As by SIGKILL: memory is lost, the server ends the sessions whenever it finds out."""
+        process = self.processes.pop(name, None)
+        if process is None:
+            return
+        self.tale.events["kill"] += 1
+        process.chances.kill = 1.0  # whatever is still on the stack ends at its next statement
+        process.backfill.stop.set()
+        self._admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND datname = %s",
+            (f"chaos {name}", self._admin.info.dbname),
+        )
+
+    def _terminate(self, pid: int) -> None:
+        self.tale.events["cut"] += 1
+        with psycopg.connect(self.database_url, autocommit=True) as admin:
+            admin.execute("SELECT pg_terminate_backend(%s, 2000)", (pid,))
+
+    def _snapshot(self, process: Process) -> None:
+        for one in self.manifest.snapshots.values():
+            Snapshots(process.engine, process.clients[2], CHAIN_ID, one).take_due()
+
+    def _apply(self) -> None:
+        """An operator changes the manifest."""
+        path = self.folder / "indexer.toml"
+        path.write_text(manifests.manifest(self.random, self.endpoints))
+        self.manifest = load_manifest(path, {f"NODE_{i}": f"{self.server.url}/{i}" for i in range(self.endpoints)})
+        engine = create_engine(self.database_url)
+        try:
+            with engine.begin() as connection:
+                self.tale.events["apply"] += bool(apply(connection, declaration(self.manifest)))
+        finally:
+            engine.dispose()
+
+    def _end(self) -> None:
+        self.server.remove(f"{self.tale.seed}/")
+        for process in self.processes.values():
+            process.follower.close()
+            for client in process.clients:
+                client.close()
+        for engine in self._engines:
+            engine.dispose()
+
+    # -- readers
+
+    def _read(self) -> Picture:
+        picture = look(self._reader)
+        self.judge.check(picture)
+        if picture.tip_hash is not None:
+            self.tips.add(picture.tip_hash)
+        self.tale.events["read"] += 1
+        return picture
+
+    def _check_reorgs(self, picture: Picture) -> None:
+        """Every tip that was seen and is gone is known as an orphan, and each reorganisation joins the next."""
+        with snapshot(self._reader):
+            orphans = {
+                (number, bytes(block_hash))
+                for number, block_hash in self._reader.execute("SELECT number, hash FROM gapless.orphans")
+            }
+            reorgs = self._reader.execute(
+                "SELECT common_number, common_hash, old_tip_hash, new_tip_hash, depth FROM gapless.reorgs ORDER BY id"
+            ).fetchall()
+        for block_hash in self.tips:
+            block = self.chain.by_hash[block_hash]
+            if not self.chain.is_canonical(block) and (block.number, block_hash) not in orphans:
+                raise WrongError(f"block {block.number} was the tip and is gone, but is not among the orphans")
+        for common, common_hash, old, new, depth in reorgs:
+            parent = self.chain.by_hash[bytes(common_hash)]
+            for tip in (old, new):
+                block = self.chain.by_hash[bytes(tip)]
+                if block.ancestor(common) is not parent:
+                    raise WrongError("a reorganisation is recorded whose branches do not join")
+            if depth != self.chain.by_hash[bytes(old)].number - common or depth < 1:
+                raise WrongError(f"a reorganisation is recorded with the depth {depth}")
+
+    def _check_snapshots(self) -> None:
+        with snapshot(self._reader):
+            if self._reader.execute("SELECT 1 FROM gapless.series WHERE name = 'supply'").fetchone() is None:
+                return
+            rows = self._reader.execute("SELECT * FROM coins.supply ORDER BY block_number, contract_address")
+            names = [column.name for column in rows.description or ()]
+            found = [dict(zip(names, row, strict=True)) for row in rows]
+            points = self._reader.execute("SELECT block_number, block_hash FROM gapless.series_points").fetchall()
+        for number, block_hash in points:
+            if self.chain.canonical[number].hash != bytes(block_hash):
+                raise WrongError(f"a snapshot is kept of block {number} of another branch")
+        for row in found:
+            block = self.chain.canonical[row["block_number"]]
+            value = normal(row[names[-2]]) if names[-1] == "failures" else None
+            if row.get("failures"):
+                raise WrongError(f"a snapshot failed: {row['failures']}")
+            address = "0x" + bytes(row["contract_address"]).hex()
+            supply = next((normal(v) for name, v in row.items() if name.startswith("total_supply")), value)
+            if supply != block.supply(address):
+                raise WrongError(f"snapshot of block {block.number}: {supply} in place of {block.supply(address)}")
+
+
+def _endanger(engine: Engine, chances: Chances, terminate: Callable[[int], None]) -> None:
+    """Lets connections and processes end at statements."""
+
+    def before(connection: Any, cursor: Any, *_: Any) -> None:
+        draw = chances.random.random()
+        if draw < chances.kill:
+            chances.kill = 1.0
+            raise KilledError
+        if draw < chances.kill + chances.cut:
+            terminate(connection.connection.driver_connection.info.backend_pid)
+
+    def commit(connection: Any) -> None:
+        if chances.random.random() < chances.unsure:
+            driver = connection.connection.driver_connection
+            driver.commit()
+            terminate(driver.info.backend_pid)
+
+    sa.event.listen(engine, "before_cursor_execute", before)
+    sa.event.listen(engine, "commit", commit)
+
+
+@contextmanager
+def honest_node(chain: Chain, server: Server, path: str) -> Iterator[tuple[Node, str]]:
+    """An endpoint that does not lie, for tests that need one."""
+    node = Node(chain, liar=Honest())
+    try:
+        yield node, server.add(path, node)
+    finally:
+        server.remove(path)

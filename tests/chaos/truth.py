@@ -1,0 +1,269 @@
+"""What the tables must hold, worked out from the made-up chain and not by the program; and the comparison.
+
+The rule for a reader at any instant: in one snapshot of the database there is one tip; what each source's coverage says is
+indexed must be in the tables exactly as it is on the branch that ends in that tip, and nothing else may be there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from tests.chaos.chain import CHAIN_ID, Block, Chain, Log, branch_of
+
+Row = tuple[Any, ...]
+Key = tuple[int, int]
+Ranges = tuple[tuple[int, int], ...]
+
+
+class WrongError(AssertionError):
+    """The tables are not what they must be."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """An event, as the catalog of the database has it."""
+
+    event_id: int
+    contract: str
+    schema: str
+    name: str
+    topic0: str
+    indexed: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source, as the catalog of the database has it."""
+
+    source_id: int
+    event_id: int
+    place: Mapping[str, Any]
+    start_block: int
+    end_block: int | None
+    active: bool
+    coverage: Ranges
+
+
+@dataclass(frozen=True)
+class Picture:
+    """All that a reader can see in one snapshot of the database."""
+
+    tip: int | None
+    tip_hash: bytes | None
+    finalized: int | None
+    tables: Mapping[int, Table]
+    sources: Sequence[Source]
+    rows: Mapping[int, Mapping[Key, Row]]
+    undecoded: Mapping[int, Mapping[Key, bool]]
+    children: Mapping[str, Mapping[str, tuple[int, int, str]]]
+    blocks: Mapping[int, bytes]
+
+
+def look(connection: psycopg.Connection[Any]) -> Picture:
+    """Reads everything in one snapshot."""
+    with snapshot(connection):
+        tip, tip_hash, finalized = connection.execute(
+            "SELECT tip_number, tip_hash, finalized_number FROM gapless.chains WHERE chain_id = %s", (CHAIN_ID,)
+        ).fetchone() or (None, None, None)
+        tables = {
+            row[0]: Table(row[0], row[1], row[2], row[3], "0x" + bytes(row[4]).hex(), row[5])
+            for row in connection.execute("""
+                SELECT e.id, c.name, c.schema_name, e.table_name, e.topic0,
+                       (SELECT count(*) FROM jsonb_array_elements(e.abi -> 'inputs') i WHERE (i ->> 'indexed')::bool)
+                FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id ORDER BY e.id
+            """)
+        }
+        sources = [
+            Source(*row[:6], tuple((r.lower, r.upper - 1) for r in row[6]))
+            for row in connection.execute(
+                "SELECT id, event_id, place, start_block, end_block, active, coverage FROM gapless.sources "
+                "WHERE chain_id = %s ORDER BY id",
+                (CHAIN_ID,),
+            )
+        ]
+        rows = {}
+        for table in tables.values():
+            found = connection.execute(
+                sql.SQL("SELECT * FROM {} WHERE chain_id = %s").format(sql.Identifier(table.schema, table.name)),
+                (CHAIN_ID,),
+            ).fetchall()
+            rows[table.event_id] = {(row[1], row[5]): tuple(normal(value) for value in row) for row in found}
+            if len(found) != len(rows[table.event_id]):
+                raise WrongError(f"{table.label}: a log stands there twice")
+        undecoded: dict[int, dict[Key, bool]] = {}
+        for event_id, number, index, has_row in connection.execute(
+            "SELECT event_id, block_number, log_index, has_row FROM gapless.undecoded_logs WHERE chain_id = %s",
+            (CHAIN_ID,),
+        ):
+            undecoded.setdefault(event_id, {})[number, index] = has_row
+        children: dict[str, dict[str, tuple[int, int, str]]] = {}
+        for contract, address, number, index, factory in connection.execute(
+            "SELECT c.name, h.address, h.block_number, h.log_index, h.factory_address "
+            "FROM gapless.children h JOIN gapless.contracts c ON c.id = h.contract_id WHERE chain_id = %s",
+            (CHAIN_ID,),
+        ):
+            born = (number, index, "0x" + bytes(factory).hex())
+            children.setdefault(contract, {})["0x" + bytes(address).hex()] = born
+        blocks = {
+            number: bytes(block_hash)
+            for number, block_hash in connection.execute(
+                "SELECT number, hash FROM gapless.blocks WHERE chain_id = %s", (CHAIN_ID,)
+            )
+        }
+    tip_hash = None if tip_hash is None else bytes(tip_hash)
+    return Picture(tip, tip_hash, finalized, tables, sources, rows, undecoded, children, blocks)
+
+
+@contextmanager
+def snapshot(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """All that is read within is of one instant."""
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    with connection.transaction():
+        yield
+
+
+class Judge:
+    """Compares pictures with the chain."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._expected: dict[tuple[bytes, str, int, str], tuple[dict[Key, Row], dict[Key, bool]]] = {}
+
+    def check(self, picture: Picture) -> None:
+        """Checks what a reader saw.
+
+        Raises:
+            WrongError: it is not one branch, whole where it says so.
+        """
+        if picture.tip_hash is None:
+            return
+        tip = self._chain.by_hash.get(picture.tip_hash)
+        if tip is None or tip.number != picture.tip:
+            raise WrongError(f"the tip {picture.tip} 0x{picture.tip_hash.hex()} is no block of the chain")
+        branch = branch_of(tip)
+        for number, block_hash in picture.blocks.items():
+            if number > tip.number or branch[number].hash != block_hash:
+                raise WrongError(f"block {number} is kept with a hash of another branch than that of the tip {tip.number}")
+        for contract, born in picture.children.items():
+            known = tip.children.get(contract, {})
+            for address, (number, _, _) in born.items():
+                if address not in known or known[address].number > number:
+                    raise WrongError(f"{contract}: {address} is kept as born in block {number}, which it was not")
+        for table in picture.tables.values():
+            self._check_table(picture, table, branch)
+
+    def check_complete(self, picture: Picture) -> None:
+        """Checks that nothing is missing: the tip is the head, and coverage is all that is wanted.
+
+        Raises:
+            WrongError: something is.
+        """
+        self.check(picture)
+        head = self._chain.head
+        if picture.tip_hash != head.hash:
+            raise WrongError(f"the tip is {picture.tip}, the head is {head.number}")
+        for source in picture.sources:
+            last = head.number if source.end_block is None else min(head.number, source.end_block)
+            wanted = ((source.start_block, last),) if source.start_block <= last else ()
+            covered = tuple(
+                (max(a, source.start_block), min(b, last))
+                for a, b in source.coverage
+                if b >= source.start_block and a <= last
+            )
+            if source.active and covered != wanted:
+                raise WrongError(f"source {source.source_id} covers {source.coverage}, wanted is {wanted}")
+        active = {picture.tables[source.event_id].contract for source in picture.sources if source.active}
+        for contract in {"branches", "kids"} & active:
+            known = {a: (b.number, b.log_index, b.factory) for a, b in head.children.get(contract, {}).items()}
+            if picture.children.get(contract, {}) != known:
+                raise WrongError(f"children of {contract}: {_difference(known, picture.children.get(contract, {}))}")
+
+    def _check_table(self, picture: Picture, table: Table, branch: Sequence[Block]) -> None:
+        rows: dict[Key, Row] = {}
+        undecoded: dict[Key, bool] = {}
+        for source in picture.sources:
+            if source.event_id != table.event_id:
+                continue
+            for first, last in source.coverage:
+                if last >= len(branch):
+                    raise WrongError(f"{table.label}: blocks {first}-{last} are covered, the tip is {len(branch) - 1}")
+                for block in branch[first : last + 1]:
+                    more_rows, more_undecoded = self._of(block, source, table)
+                    if not rows.keys().isdisjoint(more_rows):
+                        raise WrongError(f"{table.label}: block {block.number} is covered by two sources")
+                    rows.update(more_rows)
+                    undecoded.update(more_undecoded)
+        found = picture.rows[table.event_id]
+        if found != rows:
+            raise WrongError(f"{table.label}, tip {picture.tip}: {_difference(rows, found)}")
+        if (noted := picture.undecoded.get(table.event_id, {})) != undecoded:
+            raise WrongError(f"undecoded logs of {table.label}, tip {picture.tip}: {_difference(undecoded, noted)}")
+
+    def _of(self, block: Block, source: Source, table: Table) -> tuple[dict[Key, Row], dict[Key, bool]]:
+        key = (block.hash, table.contract, table.event_id, repr(source.place))
+        if key not in self._expected:
+            rows: dict[Key, Row] = {}
+            undecoded: dict[Key, bool] = {}
+            for log in block.logs:
+                if not claims(source.place, table, log, block):
+                    continue
+                place = (block.number, log.log_index)
+                saying = log.saying
+                if saying.row is not None:
+                    address = bytes.fromhex(saying.address[2:])
+                    fixed = (CHAIN_ID, block.number, block.moment, log.tx_hash, log.tx_index, log.log_index, address)
+                    rows[place] = (*fixed, *(normal(value) for value in saying.row))
+                if saying.noted:
+                    undecoded[place] = saying.row is not None
+            self._expected[key] = rows, undecoded
+        return self._expected[key]
+
+
+def claims(place: Mapping[str, Any], table: Table, log: Log, block: Block) -> bool:
+    """Whether a log belongs to a source."""
+    topics, address = log.saying.topics, log.saying.address
+    if topics[0] != table.topic0:
+        return False
+    if place["kind"] == "addresses" and address not in place["addresses"]:
+        return False
+    if place["kind"] == "factory" and address not in block.children.get(table.contract, {}):
+        return False
+    return not place.get("filters") or any(
+        all(int(position) < len(topics) and topics[int(position)] in allowed for position, allowed in one.items())
+        for one in place["filters"]
+    )
+
+
+def normal(value: Any) -> Any:
+    """Values from Postgres and from the chain in one form."""
+    if isinstance(value, Decimal):
+        return int(value)
+    if isinstance(value, memoryview | bytearray):
+        return bytes(value)
+    if isinstance(value, str) and re.fullmatch(r"0x[0-9a-fA-F]{40}", value):
+        return bytes.fromhex(value[2:])
+    if isinstance(value, list | tuple):
+        return [normal(item) for item in value]
+    if isinstance(value, dict):
+        return {name: normal(item) for name, item in value.items()}
+    return value
+
+
+def _difference(expected: Mapping[Any, Any], found: Mapping[Any, Any]) -> str:
+    missing = sorted(expected.keys() - found.keys())
+    surplus = sorted(found.keys() - expected.keys())
+    other = sorted(key for key in expected.keys() & found.keys() if expected[key] != found[key])
+    shown = f"{len(missing)} missing {missing[:5]}, {len(surplus)} too many {surplus[:5]}, {len(other)} different"
+    return shown + (f": {found[other[0]]!r} in place of {expected[other[0]]!r}" if other else "")

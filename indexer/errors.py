@@ -1,7 +1,7 @@
 """The errors that a person is meant to read.
 
-Everything that Gapless raises on purpose derives from :class:`GaplessError`. The command line prints such an error without a
-traceback; a traceback therefore always means a defect.
+Everything that Gapless raises on purpose derives from :class:`GaplessError`. The command line prints such an error
+without a traceback; a traceback therefore always means a defect.
 """
 
 

@@ -73,13 +73,20 @@ def test_production_has_neither_servers_nor_node_nor_tests() -> None:
     assert not extra & locked("requirements.txt").keys()
 
 
-def test_every_import_is_a_declared_dependency() -> None:
+@pytest.mark.parametrize(
+    ("folders", "wanted"),
+    [
+        (("indexer", "api", "migrations"), RUNTIME + requirements(EXTRAS["demo"])),
+        (("tests", "benchmarks"), EVERYTHING),
+    ],
+)
+def test_every_import_is_a_declared_dependency(folders: tuple[str, ...], wanted: list[Requirement]) -> None:
     owners = packages_distributions()
-    shipped = RUNTIME + requirements(EXTRAS["demo"])
-    declared = {canonicalize_name(requirement.name) for requirement in shipped}
+    declared = {canonicalize_name(requirement.name) for requirement in wanted}
     halves = {"pydantic_core": "pydantic", "psycopg_pool": "psycopg"}  # separate packages that these bring in step
-    ours = {"indexer", "api", "migrations"}
-    for path in (path for root in ours for path in (ROOT / root).rglob("*.py")):
+    # Test helpers in the folder of their tests are imported by their bare name.
+    ours = {"indexer", "api", "migrations", "tests", "benchmarks"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:

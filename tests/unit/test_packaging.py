@@ -85,7 +85,8 @@ def test_every_import_is_a_declared_dependency(folders: tuple[str, ...], wanted:
     declared = {canonicalize_name(requirement.name) for requirement in wanted}
     halves = {"pydantic_core": "pydantic", "psycopg_pool": "psycopg"}  # separate packages that these bring in step
     # Test helpers in the folder of their tests are imported by their bare name.
-    ours = {"indexer", "api", "migrations", "tests", "benchmarks"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    ours = {"indexer", "api", "migrations", "tests", "benchmarks"}
+    ours |= {path.stem for path in (ROOT / "tests").rglob("*.py")}
     for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -2,7 +2,6 @@
 
 import re
 import zlib
-from collections.abc import Iterator
 from typing import Any, Final
 
 import falcon
@@ -27,20 +26,6 @@ def accepts_gzip(header: str | None) -> bool:
                 return allowed
             verdict = allowed
     return verdict
-
-
-def compressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """A stream of gzip out of a stream of bytes."""
-    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, 31)
-    try:
-        for chunk in chunks:
-            if piece := compressor.compress(chunk):
-                yield piece
-        yield compressor.flush()
-    finally:
-        close = getattr(chunks, "close", None)
-        if close:
-            close()
 
 
 class Compression:

@@ -88,20 +88,28 @@ class Database:
         """
         return self._retried(lambda connection: _fetch(connection, text, values))
 
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """A connection for longer work, such as an export.
+    def acquire(self) -> Connection:
+        """A connection for longer work, such as an export; to be given back with :meth:`release`.
+
+        Raises:
+            ApiError: DATABASE_UNAVAILABLE or OVERLOADED.
+        """
+        with _translated():
+            return self._pool.getconn()
+
+    def release(self, connection: Connection) -> None:
+        """Give a connection back; one that is closed is replaced."""
+        self._pool.putconn(connection)
+
+    def snapshot(self, connection: Connection, text: bytes, values: Sequence[object]) -> list[Row]:
+        """Begin a transaction in which every statement sees the database as it is now, and run the first one.
 
         Raises:
             ApiError: as :meth:`query`.
         """
         with _translated():
-            connection = self._pool.getconn()
-        try:
-            with _translated():
-                yield connection
-        finally:
-            self._pool.putconn(connection)
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return _fetch(connection, text, values)
 
     def _retried(self, work: Callable[[Connection], T]) -> T:
         """Run reading work, once more if the connection turns out to be dead (Postgres was restarted)."""

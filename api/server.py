@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES: Final = 32 * 1024
 MAX_BODY_BYTES: Final = 256 * 1024
+#: Seconds after which a connection is closed that is not used, or whose client reads nothing.
+IDLE: Final = 60
 #: Seconds for answers that are being made when the server is told to stop.
 GRACE: Final = 3.0
 #: Seconds before a process that ended by itself is replaced.
@@ -77,7 +79,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             sockets=[listener],
             threads=settings.api_threads,
             connection_limit=settings.api_connection_limit,
-            channel_timeout=60,
+            channel_timeout=IDLE,
+            # An export waits when so much is not sent yet; beyond it waitress would write to the disk.
+            outbuf_high_watermark=1_000_000,
             cleanup_interval=10,
             max_request_header_size=MAX_HEADER_BYTES,
             max_request_body_size=MAX_BODY_BYTES,
@@ -100,6 +104,13 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             bind_socket=False,
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
         )
+
+    def maintenance(self, now: float) -> None:
+        """Close connections that are idle, as waitress does, and those that take nothing of what is sent to them."""
+        super().maintenance(now)
+        for channel in self.active_channels.values():
+            if channel.total_outbufs_len and channel.last_activity < now - IDLE:
+                channel.will_close = True
 
     def run(self) -> None:
         """Serve until :meth:`stop`, then finish what is being answered."""

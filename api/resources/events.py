@@ -10,14 +10,16 @@ from api import arguments, caching
 from api.catalog import Catalog, Chain, Event, Series
 from api.cursors import CursorError, Position
 from api.errors import ApiError, Problem
+from api.export import csv_head
 from api.params import Param, Params
 from api.resources import collection
 from api.resources.base import Resource, send_kept
+from api.resources.exporting import send_export
 from api.resources.waiting import wait_for
 from api.schemas import ADDRESS, BLOCK, FINALITY, HASH, TIME, Schema, an_array, an_object, column_schema, ref
 from api.sql import events as sql
-from api.sql import scope
-from api.sql.statement import Statement
+from api.sql import exports, scope
+from api.sql.statement import Binder, Statement
 from api.state import State
 from api.values import words
 
@@ -199,7 +201,35 @@ class Events(Resource):
         chain = catalog.chain(values.get("chain"), contract.contract.deployments)
         values["format"] = self.format(request, values.get("format"))
         query = EventQuery(catalog, event, chain, values, contract.address)
-        self._page(request, response, query)
+        if values["format"] == "json":
+            self._page(request, response, query)
+        else:
+            self._export(request, response, query)
+
+    def _export(self, request: falcon.Request, response: falcon.Response, query: EventQuery) -> None:
+        as_csv = query.values["format"] == "csv"
+        window = self.context.settings.api_unindexed_window
+        state_statement = query.state_statement()
+        if "min_block" in query.values:
+            wait_for(self.context, state_statement, query.values)
+
+        def select(bind: Binder) -> str:
+            limit = query.values.get("limit")
+            return exports.event_rows(query.event, query.shape, query.filters, bind, limit=limit, as_csv=as_csv)
+
+        head = csv_head(exports.csv_columns(query.event, query.shape.fields)) if as_csv else b""
+        name = f"{query.event.contract}-{query.event.api_name}"
+        send_export(
+            self.context,
+            request,
+            response,
+            state=state_statement,
+            values=query.values,
+            check=lambda state: query.check(state, window),
+            select=select,
+            head=head,
+            name=name,
+        )
 
     def _page(self, request: falcon.Request, response: falcon.Response, query: EventQuery) -> None:
         window = self.context.settings.api_unindexed_window

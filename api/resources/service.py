@@ -9,28 +9,25 @@ from api.errors import ApiError, send
 from api.resources.base import Resource, send_json
 from api.schemas import BLOCK, TIME, an_array, an_object, nullable
 from api.sql import coverage
+from api.sql.json_text import time
 from api.state import ranges
 
 #: Undecoded logs are counted no further: more than this is many.
 MOST_COUNTED: Final = 10_000
 
 
-def _time(expression: str) -> str:
-    return f"""to_char({expression}, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
-
-
 _CHAINS: Final = f"""
 SELECT coalesce(json_agg(json_build_object(
     'chain_id', c.chain_id, 'name', c.name, 'active', c.active, 'state', c.state, 'state_reason', c.state_reason,
-    'head_block', c.head_number, 'head_time', {_time("c.head_time")}, 'head_seen_at', {_time("c.head_seen_at")},
-    'indexed_block', i.number, 'indexed_time', {_time("c.tip_time")},
+    'head_block', c.head_number, 'head_time', {time("c.head_time")}, 'head_seen_at', {time("c.head_seen_at")},
+    'indexed_block', i.number, 'indexed_time', {time("c.tip_time")},
     'safe_block', c.safe_number, 'finalized_block', c.finalized_number,
     'lag_seconds', greatest(0, extract(epoch FROM c.head_time - c.tip_time + (now() - c.head_seen_at)))::bigint,
     'reorgs', (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id),
     'undecoded_logs', (SELECT count(*) FROM (SELECT FROM gapless.undecoded_logs u WHERE u.chain_id = c.chain_id
                                              LIMIT {MOST_COUNTED}) u),
     'endpoints', (SELECT coalesce(json_agg(json_build_object('host', e.host, 'state', e.state,
-                      'head_block', e.head_number, 'updated_at', {_time("e.updated_at")}) ORDER BY e.position), '[]')
+                      'head_block', e.head_number, 'updated_at', {time("e.updated_at")}) ORDER BY e.position), '[]')
                   FROM gapless.endpoints e WHERE e.chain_id = c.chain_id)
     ) ORDER BY c.chain_id), '[]')
 FROM gapless.chains c

@@ -47,14 +47,24 @@ def quoted(expression: str) -> str:
     return f"""'"' || {expression} || '"'"""
 
 
+def hexadecimal(expression: str) -> str:
+    """Bytes as ``0x...``."""
+    return f"'0x' || encode({expression}, 'hex')"
+
+
+def time(expression: str) -> str:
+    """A time as ``2023-04-02T09:19:24Z``, in a session whose time zone is UTC."""
+    return f"""to_char({expression}, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
+
+
 def hex_text(expression: str) -> str:
     """The JSON text of bytes: ``"0x..."``."""
-    return f"""'"0x' || encode({expression}, 'hex') || '"'"""
+    return quoted(hexadecimal(expression))
 
 
 def time_text(expression: str) -> str:
-    """The JSON text of a time, in a session whose time zone is UTC."""
-    return quoted(f"""to_char({expression}, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')""")
+    """The JSON text of a time."""
+    return quoted(time(expression))
 
 
 def value_text(column: Column, alias: str = "t") -> str:

@@ -37,10 +37,11 @@ class Statement:
         Numbers and times go as text, which Postgres reads as the type that the placeholder names: so a statement is
         prepared once, whatever the size of its numbers.
         """
-        return [_sent(by_name[name]) for name in self.names]
+        return [sent(by_name[name]) for name in self.names]
 
 
-def _sent(value: object) -> object:
+def sent(value: object) -> object:
+    """A value as the driver is given it: text, bytes, or a list of them."""
     match value:
         case bytes() | str() | None:
             return value
@@ -49,7 +50,7 @@ def _sent(value: object) -> object:
         case datetime():
             return value.isoformat()
         case list() | tuple():
-            return [_sent(item) for item in value]
+            return [sent(item) for item in value]
         case _:
             return str(value)
 

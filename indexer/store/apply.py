@@ -287,6 +287,13 @@ def _apply_sources(
             if kept and dropped:
                 _split(connection, row, place, kept, dropped)
             active = bool(kept)
+        elif wanted.kind == "addresses" and place.kind == "addresses":
+            # Another filter from now on. What is not wanted at all any more keeps its rows; the rest is replaced.
+            replaced = tuple(address for address in place.addresses if address in wanted.addresses)
+            untouched = tuple(address for address in place.addresses if address not in wanted.addresses)
+            if replaced and untouched:
+                _split(connection, row, place, replaced, untouched)
+            active = False
         else:
             active = not found and place == wanted
             found = found or active

@@ -144,7 +144,7 @@ _SERIES = sa.text("""
             FROM gapless.deployments d
             WHERE d.contract_id = c.id AND d.active AND d.kind = 'addresses') AS deployments
     FROM gapless.series s JOIN gapless.contracts c ON c.id = s.contract_id
-    WHERE s.active
+    WHERE s.active OR :retired
     ORDER BY s.id
 """)
 
@@ -188,8 +188,8 @@ def load_sources(connection: Connection, chain_id: int | None = None) -> list[So
     ]
 
 
-def load_series(connection: Connection) -> list[Series]:
-    """The active snapshot series."""
+def load_series(connection: Connection, *, retired: bool = False) -> list[Series]:
+    """The active snapshot series, and if asked for those whose data stays."""
     return [
         Series(
             series_id=row.id,
@@ -207,7 +207,7 @@ def load_series(connection: Connection) -> list[Series]:
                 for chain_id, addresses in row.deployments.items()
             },
         )
-        for row in connection.execute(_SERIES)
+        for row in connection.execute(_SERIES, {"retired": retired})
     ]
 
 

@@ -65,6 +65,10 @@ class Place:
     factories: tuple[Factory, ...] = ()
     filters: tuple[Mapping[int, tuple[str, ...]], ...] = ()
 
+    def overlaps(self, other: "Place") -> bool:
+        """Whether a log may belong to both; only lists of addresses are known not to."""
+        return not (self.addresses and other.addresses and set(self.addresses).isdisjoint(other.addresses))
+
     def to_json(self) -> dict[str, Any]:
         """The form kept in ``sources.place``; equal places give equal JSON."""
         body: dict[str, Any] = {"kind": self.kind}

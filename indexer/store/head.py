@@ -5,7 +5,7 @@ commits checks by the *epoch* that no other has taken over meanwhile. It alone w
 ``chains.finalized_number``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -217,9 +217,9 @@ def fill(
     connection: Connection,
     chain_id: int,
     epoch: int,
-    added: Mapping[int, RangeSet],
     *,
-    event_ids: Iterable[int],
+    sources: Sequence[Source],
+    ranges: RangeSet,
     rows: Rows,
     catalog_version: int,
 ) -> None:
@@ -229,8 +229,8 @@ def fill(
         connection: in a transaction.
         chain_id: the chain.
         epoch: what :func:`become_follower` returned.
-        added: by source, the ranges that are covered now; all at or below the tip.
-        event_ids: the events of those sources.
+        sources: those that came late.
+        ranges: what each of them lacks and gets now; all at or below the tip.
         rows: what those sources' logs say in those ranges.
         catalog_version: of the catalog by which they were decoded.
 
@@ -240,9 +240,10 @@ def fill(
     """
     hold_version(connection, catalog_version)
     _fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
+    writer.displace_retired(connection, chain_id, ranges, sources)
     writer.insert_rows(connection, chain_id, rows)
-    writer.cover(connection, added)
-    writer.bump_versions(connection, event_ids, rewritten=False)
+    writer.cover(connection, {source.source_id: ranges for source in sources})
+    writer.bump_versions(connection, {source.event.event_id for source in sources}, rewritten=False)
 
 
 def swap(
@@ -270,7 +271,7 @@ def swap(
         blocks: the new branch, consecutive from ``common`` on; may be shorter than the old one, or empty.
         sources: all followed sources of the chain.
         events: all events that have a table, the retired ones too.
-        series: all snapshot series; their points above ``common`` go, and are taken again later.
+        series: all snapshot series, the retired ones too; their points above ``common`` go, and are taken again later.
         rows: what the followed sources' logs say in the new branch.
         catalog_version: of the catalog by which they were decoded.
 

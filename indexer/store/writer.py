@@ -26,8 +26,9 @@ from sqlalchemy.engine import Connection
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet
 from indexer.store import multirange, refused
-from indexer.store.catalog import Birth, Source, hold_version
+from indexer.store.catalog import Birth, CatalogEvent, Source, hold_version
 from indexer.store.database import psycopg_connection
+from indexer.store.declaration import Place
 from indexer.store.layout import FIXED_COLUMNS, EventTable
 
 # First key of the two-part advisory locks; the second is the id of a source (or, for followers, of a chain's row).
@@ -144,7 +145,7 @@ def write_history(
     ids = sorted(source.source_id for source in sources)
     if not _lock_uncovered(connection, chain_id, block_range, ids):
         return Outcome.OVERTAKEN
-    displaced = _displace_retired(connection, chain_id, block_range, sources)
+    displaced = displace_retired(connection, chain_id, (block_range,), sources)
     insert_blocks(connection, chain_id, sorted(blocks, key=lambda block: block.number))
     insert_rows(connection, chain_id, rows)
     cover(connection, dict.fromkeys(ids, (block_range,)))
@@ -167,57 +168,51 @@ def _lock_uncovered(connection: Connection, chain_id: int, block_range: BlockRan
     return bool(free == len(ids))
 
 
-def _displace_retired(
-    connection: Connection, chain_id: int, block_range: BlockRange, sources: Sequence[Source]
-) -> bool:
-    """Takes a range away from retired sources whose where overlaps ours: a filter or a kind of place was changed.
+def displace_retired(connection: Connection, chain_id: int, ranges: RangeSet, sources: Sequence[Source]) -> bool:
+    """Takes ranges away from retired sources whose where overlaps ours: a filter or a kind of place was changed.
 
-    Their rows in the range are replaced by ours in this very transaction.
+    Their rows there go: what of them is still wanted is among ours, which follow in this very transaction.
 
     Returns:
         Whether there were any.
     """
-    displaced = False
-    literal = multirange.to_sql((block_range,))
+    literal = multirange.to_sql(ranges)
     retired = connection.execute(
         sa.text("""
             SELECT id, event_id, place FROM gapless.sources
             WHERE chain_id = :chain_id AND NOT active AND event_id = ANY(:events)
-              AND coverage && CAST(:range AS int8multirange)
+              AND coverage && CAST(:ranges AS int8multirange)
             ORDER BY id
         """),
-        {"chain_id": chain_id, "events": [s.event.event_id for s in sources], "range": literal},
+        {"chain_id": chain_id, "events": [s.event.event_id for s in sources], "ranges": literal},
     ).all()
-    for source in sources:
-        mine = set(source.place.addresses)
-        overlapping = [
-            row.id
-            for row in retired
-            if row.event_id == source.event.event_id
-            and not (mine and row.place["kind"] == "addresses" and mine.isdisjoint(row.place["addresses"]))
-        ]
-        if overlapping:
-            displaced = True
-            delete_rows(connection, chain_id, source, (block_range,))
-            connection.execute(
-                sa.text(
-                    "UPDATE gapless.sources SET coverage = coverage - CAST(:range AS int8multirange), "
-                    "verified = verified - CAST(:range AS int8multirange) WHERE id = ANY(:ids)"
-                ),
-                {"range": literal, "ids": overlapping},
-            )
-            connection.execute(sa.text("DELETE FROM gapless.digests WHERE source_id = ANY(:ids)"), {"ids": overlapping})
-    return displaced
+    displaced: list[int] = []
+    for row in retired:
+        place = Place.from_json(row.place)
+        event = next((s.event for s in sources if s.event.event_id == row.event_id and s.place.overlaps(place)), None)
+        if event is not None:
+            displaced.append(row.id)
+            delete_rows(connection, chain_id, event, place, ranges)
+    if displaced:
+        connection.execute(
+            sa.text(
+                "UPDATE gapless.sources SET coverage = coverage - CAST(:ranges AS int8multirange), "
+                "verified = verified - CAST(:ranges AS int8multirange) WHERE id = ANY(:ids)"
+            ),
+            {"ranges": literal, "ids": displaced},
+        )
+        connection.execute(sa.text("DELETE FROM gapless.digests WHERE source_id = ANY(:ids)"), {"ids": displaced})
+    return bool(displaced)
 
 
-def delete_rows(connection: Connection, chain_id: int, source: Source, ranges: RangeSet) -> int:
-    """Deletes a source's rows, undecoded logs and births in ranges; says nothing about coverage.
+def delete_rows(connection: Connection, chain_id: int, event: CatalogEvent, place: Place, ranges: RangeSet) -> int:
+    """Deletes an event's rows and undecoded logs of a place in ranges; says nothing about coverage or children.
 
     Returns:
         How many rows of the event's table went.
     """
     driver = psycopg_connection(connection)
-    addresses = [bytes.fromhex(address[2:]) for address in source.place.addresses] or None
+    addresses = [bytes.fromhex(address[2:]) for address in place.addresses] or None
     deleted = 0
     for first, last in ranges:
         parameters = {"chain_id": chain_id, "first": first, "last": last, "addresses": addresses}
@@ -226,11 +221,11 @@ def delete_rows(connection: Connection, chain_id: int, source: Source, ranges: R
             "AND (%(addresses)s::bytea[] IS NULL OR contract_address = ANY(%(addresses)s::bytea[]))"
         )
         deleted += driver.execute(
-            sql.SQL("DELETE FROM {} WHERE {}").format(source.event.table.identifier, condition), parameters
+            sql.SQL("DELETE FROM {} WHERE {}").format(event.table.identifier, condition), parameters
         ).rowcount
         driver.execute(
             sql.SQL("DELETE FROM gapless.undecoded_logs WHERE event_id = %(event)s AND {}").format(condition),
-            parameters | {"event": source.event.event_id},
+            parameters | {"event": event.event_id},
         )
     return deleted
 

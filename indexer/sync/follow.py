@@ -17,19 +17,23 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.chain.client import ChainClient
-from indexer.chain.errors import BranchMovedError
+from indexer.chain.errors import BranchMovedError, RangeError
 from indexer.chain.wire import Header
 from indexer.errors import GaplessError
 from indexer.intervals import RangeSet, intersect
 from indexer.manifest.model import Finality
 from indexer.store import catalog, head
-from indexer.store.catalog import CatalogChangedError, CatalogEvent, Series, Source
+from indexer.store.catalog import Birth, CatalogChangedError, CatalogEvent, Series, Source
 from indexer.store.head import FollowerLostError, HeadState
 from indexer.store.writer import Block, Rows
+from indexer.sync import anchor
+from indexer.sync.anchor import ChainHaltedError
 from indexer.sync.filters import NOTHING, log_filters
 from indexer.sync.forks import last_common
 from indexer.sync.plan import known_until
 from indexer.sync.rows import Children, Router
+
+__all__ = ["ChainHaltedError", "Follower", "Tick"]
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +60,6 @@ class Tick(enum.Enum):
     """The node changed its mind while it was asked; the next look will tell."""
     STANDING_BY = "standing by"
     """Another process follows this chain."""
-
-
-class ChainHaltedError(GaplessError):
-    """What the node says contradicts what was finalized: nothing is written until a person has looked."""
 
 
 @dataclass(slots=True)
@@ -119,6 +119,8 @@ class Follower:
         self._state = HeadState(None, None, None, None)
         self._view: _View | None = None
         self._reported: tuple[int, str] | None = None
+        self._span = MAX_BLOCKS
+        self._behind = False
 
     # -- leading -------------------------------------------------------------------------------------------------
 
@@ -185,10 +187,13 @@ class Follower:
             log.warning("%s: %s", self._name, error)
             self.close()
             return Tick.STANDING_BY
+        except RangeError:
+            self._span = max(1, self._span // 2)
+            raise
         finally:
             if not done:
-                # Whatever was begun did not happen: what is known is read anew.
-                self._view = None
+                # Whatever was begun did not happen, or did without our being told: what is known is read anew.
+                self._view = self._reported = None
         return outcome
 
     def prepare(self) -> bool:
@@ -203,13 +208,16 @@ class Follower:
         if not self._lead():
             return False
         newest = self._client.head()
+        self._current_view()
         if self._state.tip is None:
             self._start(newest)
+        anchor.check(self._client, self._name, self._state)
         if newest.number > self._tip.number + FURTHEST_BEHIND:
             self._jump(newest)
         return True
 
     def _step(self, newest: Header) -> Tick:
+        self._current_view()
         if self._state.tip is None:
             self._start(newest)
         tip = self._tip
@@ -225,18 +233,13 @@ class Follower:
 
     def _approach(self, newest: Header, tip: Block) -> Tick:
         if newest.number <= tip.number:
-            stored = self._stored(newest.number, newest.number).get(newest.number)
-            if newest.hash == stored:
-                self._join()
-                return Tick.NOTHING_NEW if newest.number == tip.number else Tick.LAGGING
-            if stored is None:
-                return self._below_finalized(newest)
-            return self._reorganise(newest)
-        self._join()
-        last = min(newest.number, tip.number + MAX_BLOCKS)
+            return self._compare(newest, tip)
         try:
-            self._extend(last)
+            self._join()
+            self._extend(min(newest.number, tip.number + self._span))
         except BranchMovedError:
+            # With the view goes what was learnt from another branch than ours: children born there.
+            self._view = None
             at_tip = self._client.header(tip.number)
             if at_tip is None:
                 return Tick.LAGGING
@@ -244,6 +247,18 @@ class Follower:
                 raise
             return self._reorganise(newest)
         return Tick.EXTENDED
+
+    def _compare(self, newest: Header, tip: Block) -> Tick:
+        """A head that is not above our tip: the same, an older one, or another branch."""
+        stored = self._stored(newest.number, newest.number).get(newest.number)
+        if stored is None:
+            return self._below_finalized(newest)
+        if newest.hash != stored:
+            return self._reorganise(newest)
+        if newest.number < tip.number:
+            return Tick.LAGGING
+        self._join()
+        return Tick.NOTHING_NEW
 
     @property
     def _tip(self) -> Block:
@@ -275,11 +290,12 @@ class Follower:
         finalized = self._finalized_header(newest)
         if finalized is None or finalized.number <= self._tip.number:
             return
-        at_tip = self._client.header(self._tip.number)
+        at_tip = self._ancestor(self._tip.number, finalized)
         if at_tip is None:
             return
         if at_tip.hash != self._tip.hash:
-            self._reorganise(newest)
+            self._reorganise(newest)  # the next look jumps
+            return
         with self._engine.begin() as connection:
             head.jump(connection, self._chain_id, self._epoch, _block(finalized))
         log.info(
@@ -295,7 +311,7 @@ class Follower:
         if finalized is None or finalized.number <= self._floor:
             return
         number = min(finalized.number, self._tip.number)
-        there = finalized if number == finalized.number else self._client.header(number)
+        there = self._ancestor(number, finalized)
         stored = self._stored(number, number).get(number)
         if number <= self._floor or there is None or stored != there.hash:
             return  # the branch that we hold is not the finalized one: the next look will see the reorganisation
@@ -303,6 +319,14 @@ class Follower:
         with self._engine.begin() as connection:
             head.finalize(connection, self._chain_id, self._epoch, _block(there), None if safe is None else safe.number)
         self._reload_state()
+
+    def _ancestor(self, number: int, finalized: Header) -> Header | None:
+        """The block of a height at or below a finalized one, by one answer that knows both; None where none does."""
+        if number == finalized.number:
+            return finalized
+        found = self._client.headers([number, finalized.number])
+        same = finalized.number in found and found[finalized.number].hash == finalized.hash
+        return found.get(number) if same else None
 
     def _finalized_header(self, newest: Header) -> Header | None:
         match self._finality.kind:
@@ -352,16 +376,22 @@ class Follower:
                 catalog_version=view.version,
             )
         self._moved(blocks[-1])
+        self._behind = False
+        self._span = min(MAX_BLOCKS, self._span * 2)
 
     def _fetch(
         self, view: _View, sources: Sequence[Source], first: int, last: int, parent_hash: bytes
     ) -> tuple[list[Header], Rows]:
         """Reads a branch for some sources; again, with their addresses, when children were born in it."""
-        births = []
+        births: list[Birth] = []
+        last_hash: bytes | None = None
         while True:
             router = Router(self._chain_id, sources, view.children, among=view.sources)
             filters = log_filters(sources, view.children)
             branch = self._client.branch(first, last, filters or NOTHING, parent_hash=parent_hash, blooms=self._blooms)
+            if last_hash not in (None, branch.headers[-1].hash):
+                raise BranchMovedError(f"{self._name}: the branch moved while its newborn children were asked for")
+            last_hash = branch.headers[-1].hash
             rows = router.rows(branch.logs, {header.number: header.time for header in branch.headers})
             births += rows.births
             if not rows.births or log_filters(sources, view.children) == filters:
@@ -375,22 +405,26 @@ class Follower:
 
     def _reorganise(self, newest: Header) -> Tick:
         view, tip, floor = self._current_view(), self._tip, self._floor
-        common = last_common(self._stored, self._heard, floor, min(tip.number, newest.number))
+        # Just after a start nothing is followed yet; what is whole must be replaced, not merely dropped.
+        self._join(fetch=False)
+        top = min(tip.number, newest.number)
+        common = last_common(self._stored, self._heard, floor, top)
         if common is None:
             return self._below_finalized(newest)
+        if common == top:
+            raise BranchMovedError(f"{self._name}: two answers differ about block {top}")
         with self._engine.connect() as connection:
             parent = head.load_block(connection, self._chain_id, common)
         last = min(newest.number, max(tip.number, common + MAX_BLOCKS))
-        headers: list[Header] = []
-        rows = Rows()
         view.children = {
             contract: {address: birth for address, birth in born.items() if birth <= common}
             for contract, born in view.children.items()
         }
-        if last > common:
-            headers, rows = self._fetch(view, view.followed, common + 1, last, parent.hash)
+        headers, rows = self._fetch(view, view.followed, common + 1, last, parent.hash)
+        if headers[0].hash == self._stored(common + 1, common + 1).get(common + 1):
+            raise BranchMovedError(f"{self._name}: two answers differ about block {common + 1}")
         blocks = [_block(header) for header in headers]
-        new_tip = blocks[-1] if blocks else parent
+        new_tip = blocks[-1]
         with self._engine.begin() as connection:
             head.swap(
                 connection,
@@ -420,25 +454,13 @@ class Follower:
 
     def _below_finalized(self, newest: Header) -> Tick:
         """The node's chain does not join ours above ``finalized``: a node that is far behind, or another chain."""
-        genesis = self._client.header(0)
-        if genesis is not None and genesis.hash != self._state.genesis_hash:
-            raise self._halted("block 0", 0, self._state.genesis_hash, genesis.hash)
-        floor = self._floor
-        there = self._client.header(floor)
-        if there is None:
-            log.warning("%s: the node's head %d is below the finalized block %d", self._name, newest.number, floor)
-            return Tick.LAGGING
-        if there.hash != self._state.finalized_hash:
-            raise self._halted("the finalized block", floor, self._state.finalized_hash, there.hash)
+        if not anchor.check(self._client, self._name, self._state) and not self._behind:
+            self._behind = True
+            log.warning(
+                "%s: the node's head %d is below the finalized block %d; waiting for it to catch up",
+                *(self._name, newest.number, self._floor),
+            )
         return Tick.LAGGING
-
-    def _halted(self, what: str, number: int, stored: bytes | None, given: bytes) -> ChainHaltedError:
-        return ChainHaltedError(
-            f"{self._name}: {what} ({number}) is 0x{given.hex()} at the node, but 0x{(stored or b'').hex()} was "
-            "indexed. Nothing was deleted, and nothing is written until this is resolved",
-            hint="is this the right node? A development chain that was restarted is another chain: give it a database "
-            "of its own. Otherwise compare with a second provider: gapless audit --against URL",
-        )
 
     def _stored(self, first: int, last: int) -> dict[int, bytes]:
         with self._engine.connect() as connection:
@@ -465,7 +487,7 @@ class Follower:
                 version=version,
                 sources=sources,
                 events=list(catalog.load_events(connection).values()),
-                series=catalog.load_series(connection),
+                series=catalog.load_series(connection, retired=True),
                 children=catalog.load_children(connection, self._chain_id),
             )
 
@@ -473,11 +495,14 @@ class Follower:
         with self._engine.connect() as connection:
             self._state = head.load_state(connection, self._chain_id)
 
-    def _join(self) -> None:
+    def _join(self, *, fetch: bool = True) -> None:
         """Lets more sources be followed, now that what they need is there.
 
         A factory's children join when its own events are followed and all of their history is there. A source that
         lacks unfinalised blocks (since it is new) gets them first.
+
+        Args:
+            fetch: False: only those that lack nothing.
         """
         with self._engine.connect() as connection:
             changed = self._view is None or catalog.load_version(connection) != self._view.version
@@ -491,10 +516,14 @@ class Follower:
             lacking: dict[RangeSet, list[Source]] = {}
             for source in newcomers:
                 lacking.setdefault(self._missing(source), []).append(source)
-            for missing, sources in lacking.items():
-                if missing:
+            complete = lacking.pop((), [])
+            if not complete:
+                if not fetch:
+                    return
+                for missing, sources in lacking.items():
                     self._fill(view, sources, missing)
-            joined = {source.source_id for source in (*view.followed, *newcomers)}
+                complete = newcomers
+            joined = {source.source_id for source in (*view.followed, *complete)}
             view.followed = [source for source in view.sources if source.source_id in joined]
 
     def _newcomers(self, view: _View) -> list[Source]:
@@ -540,8 +569,8 @@ class Follower:
                 connection,
                 self._chain_id,
                 self._epoch,
-                {source.source_id: missing for source in sources},
-                event_ids=[source.event.event_id for source in sources],
+                sources=sources,
+                ranges=missing,
                 rows=rows.within(missing),
                 catalog_version=view.version,
             )

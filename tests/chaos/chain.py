@@ -253,9 +253,7 @@ class Author:
     def _birth(self, branch: str) -> list[Saying]:
         kid, weight, serial = "0x" + self.random.randbytes(20).hex(), self.random.getrandbits(64), self._number()
         data = encode(["(address,uint64)", "uint256"], [(kid, weight), serial])
-        born = Saying(
-            branch, (BORN,), data, ({"child": kid, "weight": str(weight)}, serial), announces=kid
-        )
+        born = Saying(branch, (BORN,), data, ({"child": kid, "weight": str(weight)}, serial), announces=kid)
         return [born, *(self._kid(kid) for _ in range(self.random.randrange(3)))]
 
     def _kid(self, kid: str) -> Saying:

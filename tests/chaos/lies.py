@@ -1,7 +1,7 @@
 """The ways in which nodes and what stands before them are wrong, each as one small function.
 
-Only what a client can find out is here. That a node leaves out part of one block's logs above ``finalized``, or any below
-it, no answer betrays: that is what the audit is for.
+Only what a client can find out is here. That a node leaves out part of one block's logs above ``finalized``, or any
+below it, no answer betrays: that is what the audit is for.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _http_error(random: Random) -> None:
 
 def _http_rate(random: Random) -> None:
     after: dict[str, str] = random.choice(({}, {"Retry-After": "1"}, {"Retry-After": "0"}))
-    raise HttpAnswer(random.choice((429, 503)), b"slow down", {"Retry-After": "1"} if not after else after)
+    raise HttpAnswer(random.choice((429, 503)), b"slow down", after or {"Retry-After": "1"})
 
 
 def _html(_: Random) -> None:
@@ -298,8 +298,8 @@ def _upper(random: Random, node: Node, call: Call, result: Any) -> Any:
 
 def _timed(random: Random, node: Node, call: Call, result: Any) -> Any:
     factor = random.choice((1, 1000))
-    return [{**log, "blockTimestamp": hex(node.chain.by_hash[bytes.fromhex(log["blockHash"][2:].lower())].time * factor)}
-            for log in result]  # fmt: skip
+    blocks = node.chain.by_hash
+    return [{**log, "blockTimestamp": hex(blocks[bytes.fromhex(log["blockHash"][2:])].time * factor)} for log in result]
 
 
 def _others(random: Random, node: Node, call: Call, result: Any) -> Any:
@@ -360,7 +360,9 @@ HARMLESS = frozenset(
 def choose(random: Random, told: Counter[str] | None = None) -> Lies:
     """A selection of lies for one endpoint."""
     some = random.sample(NAMES, random.randint(0, 8))
-    rates = {name: random.choice((0.2, 1.0)) if name in HARMLESS else random.choice((0.01, 0.04, 0.12)) for name in some}
+    rates = {
+        name: random.choice((0.2, 1.0)) if name in HARMLESS else random.choice((0.01, 0.04, 0.12)) for name in some
+    }
     return Lies(
         random,
         rates,

@@ -113,7 +113,7 @@ def write_abis(folder: Path) -> None:
 def manifest(random: Random, endpoints: int = 1, *, extra: str = "") -> str:
     """A manifest at random: which contracts, which of their addresses, events and filters."""
     rpc = json.dumps([f"${{NODE_{i}}}" for i in range(endpoints)])
-    parts = [f'[chains.sim]\nid = {CHAIN_ID}\nrpc = {rpc}\npoll_interval = 0.1\n{extra}', _ALWAYS]
+    parts = [f"[chains.sim]\nid = {CHAIN_ID}\nrpc = {rpc}\npoll_interval = 0.1\n{extra}", _ALWAYS]
     coins = random.choice((COINS[:1], COINS[:2], COINS[1:2], COINS[:3]))
     parts.append(_COINS.format(addresses=json.dumps(list(coins))))
     if random.random() < 0.8:

@@ -30,7 +30,7 @@ class RpcError(Exception):
 
 
 @dataclass
-class HttpAnswer(Exception):
+class HttpAnswer(Exception):  # noqa: N818 - an answer too
     """A whole HTTP response in place of an honest one; ``cut``: the body ends before the length that was announced."""
 
     status: int
@@ -125,7 +125,7 @@ class Node:
         except RpcError as error:
             return {**answer, "error": error.to_json()}
 
-    def _result(self, method: str, params: list[Any]) -> Any:
+    def _result(self, method: str, params: list[Any]) -> Any:  # noqa: PLR0911 - one for each method
         match method:
             case "eth_chainId":
                 return hex(self.chain_id)

@@ -281,12 +281,12 @@ class Simulation:
         if self._at_work.get(name) == what:
             return
         self.tale.events["visit"] += 1
-        work: Callable[[Process], Any] = (lambda p: p.follower.tick()) if what == "tick" else (lambda p: p.backfill.run())
+        work: Callable[[Process], Any] = (
+            (lambda p: p.follower.tick()) if what == "tick" else (lambda p: p.backfill.run())
+        )
         self._try(name, work, what)
 
     # -- processes
-
-
 
     def _try(self, name: str, work: Callable[[Process], Any], what: str) -> str:
         """Lets a process do something, as the scheduler does: what is foreseen is reported, and tried again later."""

@@ -1,7 +1,7 @@
 """What the tables must hold, worked out from the made-up chain and not by the program; and the comparison.
 
-The rule for a reader at any instant: in one snapshot of the database there is one tip; what each source's coverage says is
-indexed must be in the tables exactly as it is on the branch that ends in that tip, and nothing else may be there.
+The rule for a reader at any instant: in one snapshot of the database there is one tip; what each source's coverage says
+is indexed must be in the tables exactly as it is on the branch that ends in that tip, and nothing else may be there.
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ class Judge:
         branch = branch_of(tip)
         for number, block_hash in picture.blocks.items():
             if number > tip.number or branch[number].hash != block_hash:
-                raise WrongError(f"block {number} is kept with a hash of another branch than that of the tip {tip.number}")
+                raise WrongError(
+                    f"block {number} is kept with a hash of another branch than that of the tip {tip.number}"
+                )
         for contract, born in picture.children.items():
             known = tip.children.get(contract, {})
             for address, (number, _, _) in born.items():

@@ -88,7 +88,7 @@ def test_a_banned_endpoint_never_comes_back() -> None:
 
 def test_a_block_that_it_lacked_is_held_against_it_for_a_moment() -> None:
     health = Health()
-    health.saw(100)
+    health.said_head(110)
     health.lacks(105, now=10.0)
     assert health.behind(105, 10.5)
     assert health.behind(200, 10.5)
@@ -97,7 +97,15 @@ def test_a_block_that_it_lacked_is_held_against_it_for_a_moment() -> None:
     health.lacks(105, now=20.0)
     health.saw(105)
     assert not health.behind(105, 20.0)
-    assert health.head == 105
+    assert (health.head, health.seen) == (105, 105)
+
+
+def test_a_block_shown_is_not_the_newest_block() -> None:
+    health = Health()
+    health.saw(100)
+    assert (health.head, health.seen) == (None, 100)
+    health.said_head(90)
+    assert (health.head, health.seen) == (90, 90), "after a reorg the chain may be shorter"
 
 
 def test_what_it_refuses_is_kept_apart_from_its_health() -> None:

@@ -1,0 +1,231 @@
+"""One endpoint and its vices: batches refused or mangled, wrong ids, pages in place of JSON, silence."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from indexer.chain.client import ChainClient
+from indexer.chain.config import EndpointConfig, Errand
+from indexer.chain.endpoint import Endpoint
+from indexer.chain.errors import AnswerError, FatalError, ProviderError, RangeError, RateError, TransientError
+from indexer.chain.fetch import header_call, logs_call
+from indexer.chain.filters import LogFilter
+from indexer.chain.wire import Call, parse_quantity
+from tests.providers.node import CHAIN_ID, HttpAnswer, Node, Refusal
+
+Serve = Callable[..., Node]
+Connect = Callable[..., ChainClient]
+
+CHAIN = Call("eth_chainId", ())
+
+
+def numbers(answers: list[Any]) -> list[int]:
+    return [int(json.loads(bytes(answer))["number"], 16) for answer in answers]
+
+
+def ask_headers(endpoint: Endpoint, count: int) -> list[int]:
+    return numbers(endpoint.ask_all([header_call(number) for number in range(count)], Errand()))
+
+
+def test_answers_to_a_batch_are_matched_by_id(serve: Serve, connect: Connect) -> None:
+    node = serve()  # it answers batches backwards
+    assert ask_headers(connect(node).pool.endpoints[0], 50) == list(range(50))
+    assert node.http_requests == 1
+
+
+@pytest.mark.parametrize(("limit", "requests"), [(100, 3), (10, 25), (0, 251)])
+def test_a_batch_limit_is_learned_once(serve: Serve, connect: Connect, limit: int, requests: int) -> None:
+    node = serve(batches=limit)
+    endpoint = connect(node).pool.endpoints[0]
+    for _ in range(2):
+        node.http_requests = 0
+        assert ask_headers(endpoint, 250) == list(range(250))
+    assert node.http_requests in (requests, requests - 1), "the second time nothing is tried in vain"
+    assert endpoint.max_batch() == max(1, limit)
+
+
+def test_a_batch_limit_without_words_is_found_by_halving(serve: Serve, connect: Connect) -> None:
+    def refuse(_: Node, calls: list[Any]) -> None:
+        if len(calls) > 30:
+            raise HttpAnswer(413, b"")
+
+    endpoint = connect(serve(before=refuse)).pool.endpoints[0]
+    assert ask_headers(endpoint, 250) == list(range(250))
+    assert 12 <= endpoint.max_batch() <= 30
+
+
+def test_a_batch_limit_is_tried_upwards_an_hour_later(serve: Serve, connect: Connect, clock: Any) -> None:
+    node = serve(batches=10)
+    endpoint = connect(node).pool.endpoints[0]
+    ask_headers(endpoint, 20)
+    assert endpoint.max_batch() == 10
+    node.batches = 1000
+    clock.sleep(3601)
+    assert endpoint.max_batch() == 20
+
+
+def test_an_ill_node_is_not_taken_for_one_that_refuses_batches(serve: Serve, connect: Connect) -> None:
+    def ill(_: Node, __: object) -> None:
+        raise Refusal(-32000, "no comment")
+
+    node = serve(before=ill)
+    endpoint = connect(node).pool.endpoints[0]
+    with pytest.raises(TransientError):
+        ask_headers(endpoint, 4)
+    assert endpoint.max_batch() == 100
+
+
+def test_a_batch_with_fewer_answers_than_questions_is_asked_again_in_parts(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    respond = node.respond
+
+    def forgetful(body: bytes) -> tuple[int, dict[str, str], bytes]:
+        status, headers, answer = respond(body)
+        parsed = json.loads(answer)
+        return (
+            status,
+            headers,
+            json.dumps(parsed[:-1] if isinstance(parsed, list) and len(parsed) > 3 else parsed).encode(),
+        )
+
+    node.respond = forgetful  # type: ignore[method-assign]
+    assert ask_headers(connect(node).pool.endpoints[0], 10) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b'{"jsonrpc":"2.0","id":999999999,"result":"0x1"}', AnswerError),
+        (b'{"jsonrpc":"2.0","result":"0x1"}', AnswerError),
+        (b'{"jsonrpc":"2.0","id":4096}', AnswerError),
+        (b'[{"jsonrpc":"2.0","id":4096,"result":"0x1"}]', AnswerError),
+        (b"<html>Welcome</html>", TransientError),
+        (b"", TransientError),
+        (b'{"jsonrpc":"2.0","id":40', TransientError),
+        (b'{"jsonrpc":"2.0","id":null,"error":"just words"}', TransientError),
+        (b'{"jsonrpc":"2.0","id":null,"error":{"code":"-32005","message":"slow down"}}', RateError),
+    ],
+)
+def test_an_answer_that_is_none(serve: Serve, connect: Connect, body: bytes, error: type[ProviderError]) -> None:
+    def answer(_: Node, __: object) -> None:
+        raise HttpAnswer(200, body)
+
+    endpoint = connect(serve(before=answer)).pool.endpoints[0]
+    with pytest.raises(error) as caught:
+        endpoint.ask_one(CHAIN, Errand())
+    assert type(caught.value) is error
+    assert caught.value.host == endpoint.host
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (HttpAnswer(200, b'{"jsonrpc":"2.0","id":4096,"result":[{"addr'), RangeError),
+        (HttpAnswer(200, b'{"jsonrpc":"2.0","id":4096,"result":[{"addr', cut=True), RangeError),
+        (HttpAnswer(200, b"<html>Welcome</html>"), TransientError),
+        (HttpAnswer(504, b"<html>Gateway Time-out</html>"), RangeError),
+        (HttpAnswer(502, b"<html>Bad Gateway</html>"), TransientError),
+        (HttpAnswer(0, b""), TransientError),
+    ],
+)
+def test_what_a_range_of_logs_makes_of_it(
+    serve: Serve, connect: Connect, answer: HttpAnswer, error: type[ProviderError]
+) -> None:
+    def broken(_: Node, __: object) -> None:
+        raise answer
+
+    endpoint = connect(serve(before=broken)).pool.endpoints[0]
+    with pytest.raises(error) as caught:
+        endpoint.ask_one(logs_call(0, 999, LogFilter()), Errand())
+    assert type(caught.value) is error
+
+
+def test_silence_on_a_range_is_a_range_error_and_counts_as_a_time_out(serve: Serve, connect: Connect) -> None:
+    import threading
+
+    patience = threading.Event()
+
+    def silent(_: Node, __: object) -> None:
+        patience.wait(5)
+
+    node = serve(before=silent)
+    endpoint = connect(node, read_timeout=0.2).pool.endpoints[0]
+    with pytest.raises(RangeError) as caught:
+        endpoint.ask_one(logs_call(0, 999, LogFilter()), Errand())
+    assert caught.value.timed_out
+    with pytest.raises(TransientError, match="no answer within"):
+        endpoint.ask_one(CHAIN, Errand())
+    patience.set()
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(serve: Serve, connect: Connect) -> None:
+    endpoint = connect(serve(), max_bytes=10_000).pool.endpoints[0]
+    with pytest.raises(RangeError, match="longer than 10,000 bytes") as caught:
+        endpoint.ask_one(logs_call(0, 1_999, LogFilter()), Errand())
+    assert caught.value.limit == "bytes"
+
+
+def test_an_error_under_an_http_error_keeps_its_words(serve: Serve, connect: Connect) -> None:
+    def refuse(_: Node, __: object) -> None:
+        raise Refusal(-32602, "query exceeds max block range 50", status=400)
+
+    endpoint = connect(serve(before=refuse)).pool.endpoints[0]
+    with pytest.raises(RangeError) as caught:
+        endpoint.ask_one(logs_call(0, 999, LogFilter()), Errand())
+    assert caught.value.maximum == 51
+
+
+def test_a_url_that_is_none_is_fatal(connect: Connect) -> None:
+    endpoint = connect(EndpointConfig("nonsense://nowhere")).pool.endpoints[0]
+    with pytest.raises(FatalError) as caught:
+        endpoint.ask_one(CHAIN, Errand())
+    assert caught.value.hint
+
+
+def test_costs_are_counted_by_method(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    node.answers["eth_blockNumber"] = lambda _: b'"0x10"'
+    endpoint = connect(node).pool.endpoints[0]
+    errand = Errand()
+    ask_headers(endpoint, 5)
+    assert parse_quantity(endpoint.ask_one(Call("eth_blockNumber", ()), errand)) == 16
+    with pytest.raises(FatalError):
+        endpoint.ask_one(Call("eth_nonsense", ()), errand)
+    status = endpoint.status()
+    assert {name: (count.requests, count.errors) for name, count in status.counts.items()} == {
+        "eth_blockNumber": (1, 0),
+        "eth_getBlockByNumber": (5, 0),
+        "eth_nonsense": (1, 1),
+    }
+    assert status.counts["eth_blockNumber"].bytes == len('"0x10"')
+    assert status.http_requests == node.http_requests == 3
+    assert errand.requests == 2
+    assert errand.bytes > 50
+    assert status.latency is not None
+
+
+def test_headers_of_the_configuration_travel_along(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    config = EndpointConfig(node.url, headers={"Authorization": "Bearer hunter2"})
+    endpoint = connect(config).pool.endpoints[0]
+    sent = endpoint.provider.get_request_kwargs()["headers"]
+    assert sent["Authorization"] == "Bearer hunter2"
+    assert sent["Content-Type"] == "application/json"
+    endpoint.ask_one(CHAIN, Errand())
+
+
+def test_web3_itself_can_use_the_provider(serve: Serve, connect: Connect) -> None:
+    from web3 import Web3
+
+    provider = connect(serve()).pool.endpoints[0].provider
+    assert Web3(provider).eth.chain_id == CHAIN_ID
+
+
+def test_msgspec_raw_results_outlive_the_request(serve: Serve, connect: Connect) -> None:
+    endpoint = connect(serve()).pool.endpoints[0]
+    raw = endpoint.ask_one(CHAIN, Errand())
+    assert isinstance(raw, msgspec.Raw)
+    assert bytes(raw) == json.dumps(hex(CHAIN_ID)).encode()

@@ -1,0 +1,305 @@
+"""Scanning history: complete, in order, few requests, bounded, and stopped when nobody reads on."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from indexer.chain.client import ChainClient
+from indexer.chain.config import EndpointConfig
+from indexer.chain.errors import AnswerError, LaggingError, ProviderError
+from indexer.chain.filters import LogFilter
+from indexer.chain.logs import LogChunk
+from tests.providers.history import GENESIS_TIME, TOKEN, TRANSFER, History, block_hash
+from tests.providers.node import Fragments, HttpAnswer, Node, Refusal
+
+Serve = Callable[..., Node]
+Connect = Callable[..., ChainClient]
+
+FILTER = LogFilter((TOKEN,), ((TRANSFER,),))
+
+
+def rows(chunks: Sequence[LogChunk]) -> list[tuple[int, int]]:
+    return [(log.block_number, log.log_index) for chunk in chunks for log in chunk.logs]
+
+
+def truth(history: History, *ranges: tuple[int, int]) -> list[tuple[int, int]]:
+    every = zip(history.positions, history.indices, strict=True)
+    return [(block, index) for block, index in every if any(first <= block <= last for first, last in ranges)]
+
+
+def check_whole(chunks: Sequence[LogChunk], history: History, *ranges: tuple[int, int]) -> None:
+    """The chunks are the ranges, in order, with every row once and the right blocks."""
+    assert rows(chunks) == truth(history, *sorted(ranges))
+    assert [number for chunk in chunks for number in range(chunk.first, chunk.last + 1)] == [
+        number for first, last in sorted(ranges) for number in range(first, last + 1)
+    ]
+    for chunk in chunks:
+        assert set(chunk.blocks) == {log.block_number for log in chunk.logs} | {chunk.last}
+        for number, (found, time) in chunk.blocks.items():
+            assert ("0x" + found.hex(), time) == (block_hash(number), GENESIS_TIME + 12 * number)
+        assert chunk.end.number == chunk.last
+        assert chunk.requests >= 1
+        assert chunk.bytes > 0
+
+
+def test_one_small_range_is_one_request(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    chunks = list(connect(node).scan([(100, 1_999)], FILTER))
+    check_whole(chunks, node.history, (100, 1_999))
+    assert (len(chunks), node.http_requests) == (1, 1)
+    assert node.counts == {"eth_getLogs": 1, "eth_getBlockByNumber": 1}
+
+
+@pytest.mark.parametrize("in_flight", [1, 3, 8])
+def test_several_ranges_in_many_pieces_come_in_order(serve: Serve, connect: Connect, in_flight: int) -> None:
+    node = serve()
+    client = connect(node, start_blocks=20, max_blocks=60, target_logs=20)
+    ranges = [(1_500, 1_999), (0, 0), (3, 700), (900, 1_100)]
+    check_whole(list(client.scan(ranges, FILTER, in_flight=in_flight)), node.history, *ranges)
+
+
+def test_neighbouring_gaps_are_read_as_one(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    check_whole(list(connect(node).scan([(0, 500), (501, 1_999)], FILTER)), node.history, (0, 1_999))
+    assert node.ranges == [(0, 1_999)]
+
+
+def test_nothing_to_read_asks_nothing(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    assert list(connect(node).scan([], FILTER)) == []
+    assert list(connect(node).scan([(5, 4)], FILTER)) == []
+    assert node.http_requests == 0
+
+
+def test_where_batches_are_refused_questions_go_one_after_the_other(serve: Serve, connect: Connect) -> None:
+    node = serve(batches=0)
+    client = connect(node, start_blocks=500, max_blocks=500)
+    check_whole(list(client.scan([(0, 1_999)], FILTER)), node.history, (0, 1_999))
+    assert node.counts["eth_getLogs"] == 4
+
+
+@pytest.mark.parametrize("batches", [1000, 7, 0])
+def test_times_come_from_headers_where_logs_bear_none(
+    serve: Serve, connect: Connect, fragments: Fragments, batches: int
+) -> None:
+    timeless = Fragments(fragments.history, timestamps=False)
+    node = serve(fragments=timeless, batches=batches)
+    check_whole(list(connect(node, batch_size=100).scan([(0, 499)], FILTER)), node.history, (0, 499))
+    bearing = len({block for block, _ in truth(node.history, (0, 499))})
+    assert bearing <= node.counts["eth_getBlockByNumber"] <= bearing + 2, "each header once"
+    if batches == 1000:
+        assert node.http_requests == 1 + -(-bearing // 100)
+
+
+def test_a_log_time_that_contradicts_the_header_is_not_believed(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    logs = node.get_logs
+
+    def wrong(params: list[Any]) -> bytes:
+        return logs(params[0]).replace(b'"blockTimestamp":"0x5', b'"blockTimestamp":"0x7')
+
+    node.answers["eth_getLogs"] = wrong
+    check_whole(list(connect(node).scan([(0, 1_999)], FILTER)), node.history, (0, 1_999))
+
+
+def full_block(node: Node, first: int, last: int) -> None:
+    """Three logs at most, however small the range."""
+    if node.history.count(first, last) > 3:
+        raise Refusal(-32005, "query returned more than 3 results")
+
+
+def test_a_single_block_that_is_too_full_is_read_from_its_receipts(serve: Serve, connect: Connect) -> None:
+    node = serve(limit=full_block, fragments=Fragments(History(100, (3, 40, 40, 40, 40, 40, 41, 99))))
+    check_whole(list(connect(node).scan([(0, 99)], FILTER)), node.history, (0, 99))
+    assert node.counts["eth_getBlockReceipts"] == 1
+
+
+def test_a_single_block_that_is_too_full_is_cut_by_address_first(serve: Serve, connect: Connect) -> None:
+    history = History(10, (5,) * 8)
+    node = serve(fragments=Fragments(history))
+    seen: list[Any] = []
+
+    def logs(params: list[Any]) -> bytes:
+        seen.append(params[0]["address"])
+        if not isinstance(params[0]["address"], str):
+            raise Refusal(-32005, "query returned more than 3 results")
+        return node.get_logs(params[0]) if params[0]["address"] == TOKEN else b"[]"
+
+    node.answers["eth_getLogs"] = logs
+    others = ("0x" + "11" * 20, "0x" + "22" * 20)
+    filters = LogFilter((TOKEN, *others), ((TRANSFER,),))
+    check_whole(list(connect(node).scan([(5, 5)], filters)), history, (5, 5))
+    assert {address for address in seen if isinstance(address, str)} == {TOKEN, *others}
+    assert node.counts["eth_getBlockReceipts"] == 0
+
+
+def test_without_block_receipts_they_come_one_by_one(serve: Serve, connect: Connect) -> None:
+    history = History(10, (5,) * 8)
+    node = serve(fragments=Fragments(history), limit=full_block)
+
+    def refuse(_: list[Any]) -> bytes:
+        raise Refusal(-32601, "the method eth_getBlockReceipts does not exist")
+
+    node.answers["eth_getBlockReceipts"] = refuse
+    header = json.loads(node.header(hex(5))) | {"transactions": [f"0x{n:064x}" for n in range(4)]}
+    node.answers["eth_getBlockByNumber"] = lambda _: json.dumps(header).encode()
+    logs = json.loads(node.fragments.between(5, 5))
+    node.answers["eth_getTransactionReceipt"] = lambda params: json.dumps(
+        {"logs": logs[2 * int(params[0], 16) : 2 * int(params[0], 16) + 2]}
+    ).encode()
+    check_whole(list(connect(node).scan([(5, 5)], FILTER)), history, (5, 5))
+
+
+def lie(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Callable[[Node], None]:
+    def install(node: Node) -> None:
+        node.answers["eth_getLogs"] = lambda params: json.dumps(change(json.loads(node.get_logs(params[0])))).encode()
+
+    return install
+
+
+def without_end(node: Node) -> None:
+    node.head = 1_000
+
+
+def other_end(node: Node) -> None:
+    node.answers["eth_getBlockByNumber"] = lambda params: node.header(hex(int(params[0], 16) - 1))
+
+
+LIES = {
+    "a log of another contract": lie(lambda logs: [*logs, logs[0] | {"address": "0x" + "11" * 20}]),
+    "a log of another topic": lie(lambda logs: [*logs, logs[0] | {"topics": ["0x" + "11" * 32]}]),
+    "a log beyond the range": lie(lambda logs: [*logs, logs[0] | {"blockNumber": "0xffff"}]),
+    "a log of another branch": lie(
+        lambda logs: [*logs, logs[-1] | {"blockHash": "0x" + "11" * 32, "logIndex": "0xff"}]
+    ),
+    "two logs at one place": lie(lambda logs: [*logs, logs[0] | {"data": "0x"}]),
+    "null for an answer": lambda node: node.answers.update({"eth_getLogs": lambda _: b"null"}),
+    "an object for an answer": lambda node: node.answers.update({"eth_getLogs": lambda _: b'{"a":1}'}),
+    "a null end": without_end,
+    "another end": other_end,
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_lie_is_never_believed_and_the_other_endpoint_asked(
+    serve: Serve, connect: Connect, fragments: Fragments, name: str
+) -> None:
+    liar, honest = serve(), serve()
+    LIES[name](liar)
+    # Only the end's own block can show another branch; elsewhere a scan relies on finality, and on the audit.
+    last = fragments.history.positions[-1] if name == "a log of another branch" else 1_999
+    chunks = list(connect(liar, honest).scan([(0, last)], FILTER))
+    check_whole(chunks, honest.history, (0, last))
+    with pytest.raises((AnswerError, LaggingError)):
+        list(connect(liar, attempts=2).scan([(0, last)], FILTER))
+
+
+def test_disorder_duplicates_and_removed_logs_do_no_harm(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    lie(lambda logs: [*reversed(logs), *logs[:7], *({**log, "removed": True} for log in logs[:3])])(node)
+    check_whole(list(connect(node).scan([(0, 1_999)], FILTER)), node.history, (0, 1_999))
+
+
+def test_closing_the_iterator_stops_asking(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    client = connect(node, start_blocks=10, max_blocks=10)
+    scan = client.scan([(0, 1_999)], FILTER, in_flight=4)
+    next(scan)
+    scan.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("demo-scan")]
+    asked = node.http_requests
+    assert asked < 30
+    client.head()
+    assert node.http_requests == asked + 1
+
+
+def test_whoever_reads_slowly_is_not_overrun(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    client = connect(node, start_blocks=10, max_blocks=10)
+    scan = client.scan([(0, 1_999)], FILTER, in_flight=4)
+    most = 0
+    for read, _ in enumerate(scan, 1):
+        threading.Event().wait(0.002)
+        most = max(most, node.counts["eth_getLogs"] - read)
+    assert most <= 4 + 2, "no more than are under way and may wait"
+
+
+def test_a_stop_ends_it_between_chunks(serve: Serve, connect: Connect) -> None:
+    stop = threading.Event()
+    client = connect(serve(), start_blocks=10, max_blocks=10)
+    chunks = []
+    for chunk in client.scan([(0, 1_999)], FILTER, stop=stop):
+        chunks.append(chunk)
+        if len(chunks) == 3:
+            stop.set()
+    assert len(chunks) == 3
+    assert (chunks[0].first, chunks[-1].last) == (0, 29)
+
+
+def test_a_part_that_cannot_be_read_is_raised_after_what_could(serve: Serve, connect: Connect) -> None:
+    def broken(_: Node, calls: list[dict[str, Any]]) -> None:
+        if any(call["method"] == "eth_getLogs" and int(call["params"][0]["toBlock"], 16) >= 1_000 for call in calls):
+            raise HttpAnswer(500, b"oops")
+
+    node = serve(before=broken)
+    client = connect(node, start_blocks=100, max_blocks=100)
+    chunks: list[LogChunk] = []
+    with pytest.raises(ProviderError):
+        chunks.extend(client.scan([(0, 1_999)], FILTER, in_flight=3))
+    check_whole(chunks, node.history, (0, 999))
+
+
+def test_a_long_address_list_goes_in_slices_or_by_topic_as_is_cheaper(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    node = serve()
+    strangers = tuple(f"0x{number:040x}" for number in range(0x1000, 0x1000 + 2_500))
+    filters = LogFilter((*strangers, TOKEN), ((TRANSFER,),))
+    # All logs with the topic are wanted: 2,501 addresses would be sent for nothing.
+    check_whole(list(connect(node).scan([(0, 1_999)], filters)), node.history, (0, 1_999))
+    assert node.counts["eth_getLogs"] == 3 + 1
+    assert "by topic alone" in caplog.text
+    # None of the logs with the topic is wanted: better send the addresses.
+    busy = serve(fragments=Fragments(History(2_000, tuple(n // 20 for n in range(40_000)))))
+    get_logs = busy.get_logs
+    busy.answers["eth_getLogs"] = lambda params: b"[]" if "address" in params[0] else get_logs(params[0])
+    client = connect(busy)
+    (chunk,) = client.scan([(0, 1_999)], LogFilter(strangers, ((TRANSFER,),)))
+    assert chunk.logs == []
+    assert busy.counts["eth_getLogs"] == 3 + 3
+    assert busy.http_requests == 3 + 1, "slices travel in one batch"
+    assert "in 3 slices" in caplog.text
+
+
+def test_three_endpoints_of_which_none_is_well(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One lags, one dies half-way, one answers 429 half of the time: same rows, and a story in a dozen lines."""
+    caplog.set_level(logging.INFO)
+    lagging, dying, busy = serve(), serve(), serve()
+    lagging.head = 1_000
+
+    def dies(node: Node, _: object) -> None:
+        if node.http_requests > 20:
+            raise HttpAnswer(0, b"")
+
+    def refuses_half(node: Node, _: object) -> None:
+        if node.http_requests % 2:
+            raise Refusal(429, "too many requests", status=429)
+
+    dying.before, busy.before = dies, refuses_half
+    endpoints = [EndpointConfig(node.url) for node in (lagging, dying, busy)]
+    client = connect(*endpoints, start_blocks=20, max_blocks=20)
+    client.check()
+    client.head()
+    chunks = list(client.scan([(0, 1_999)], FILTER))
+    check_whole(chunks, lagging.history, (0, 1_999))
+    assert {chunk.host for chunk in chunks} == {endpoint.host for endpoint in endpoints}
+    assert 3 <= len(caplog.records) <= 14, caplog.text
+    for words in ("lags", "left out for a while", "we ask too often"):
+        assert words in caplog.text

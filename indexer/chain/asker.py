@@ -129,17 +129,7 @@ class Asker:
         shrinkable = 0
 
         def elsewhere() -> bool:
-            if only is not None:
-                return False
-            now = self.clock()
-            return any(
-                endpoint not in failed
-                and endpoint.health.state != "unhealthy"
-                and not endpoint.health.is_out
-                and endpoint.health.allows(method, block, now)
-                and not (block is not None and endpoint.health.behind(block, now))
-                for endpoint in self.pool.endpoints
-            )
+            return only is None and self.pool.promising(method, block, failed)
 
         def told(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None

@@ -130,11 +130,11 @@ class ChainClient(Asker):
             return {}
         errand = Errand()
         found: dict[int, Header] = {}
+        head = self.pool.best_head
 
         def question(endpoint: Endpoint) -> dict[int, Header]:
             nonlocal found
             found = fetch.headers(endpoint, wanted, errand)
-            head = self.pool.best_head
             for number in wanted:
                 if number not in found and head is not None and number <= head:
                     raise LaggingError(f"it lacks block {number:,}, and the head is {head:,}", host=endpoint.host)

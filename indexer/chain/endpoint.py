@@ -214,9 +214,10 @@ class Endpoint:
         smaller: list[Answer] = []
         for start in range(0, len(calls), size):
             smaller += self._several(calls[start : start + size], errand, timeout)
-        # Only now is it proven that it was the batch, and not a node that is ill.
+        # Only a real answer proves that it was the batch, and not a node that is ill.
+        proven = any(not isinstance(answer, ProviderError) for answer in smaller)
         with self.lock:
-            if size < self._max_batch:
+            if proven and size < self._max_batch:
                 self._set_max_batch(size)
         return smaller
 

@@ -28,13 +28,15 @@ class Health:
     """One endpoint's health, head and refusals. Not thread-safe: the endpoint locks.
 
     Attributes:
-        head: the newest block that this endpoint has shown, or None.
+        head: the newest block that this endpoint has said to have, or None where it was never asked.
+        seen: the newest block that it has shown, asked for by number: it may have newer ones.
         reason: why it is unhealthy, for people.
     """
 
     state: State = "unknown"
     reason: str = ""
     head: int | None = None
+    seen: int = -1
     _row: int = 0
     _pause: float = _FIRST_PAUSE
     _until: float = 0.0
@@ -99,21 +101,23 @@ class Health:
         self._until = now + self._pause
 
     def saw(self, number: int) -> None:
-        """The endpoint showed a block."""
-        if self.head is None or number > self.head:
+        """The endpoint showed a block that it was asked for."""
+        self.seen = max(self.seen, number)
+        if self.head is not None and number > self.head:
             self.head = number
         if self._lacks is not None and number >= self._lacks[0]:
             self._lacks = None
 
     def said_head(self, number: int) -> None:
         """The endpoint named its newest block, which after a reorg may be lower than before."""
-        self.head = number
+        self.head = self.seen = number
         if self._lacks is not None and number >= self._lacks[0]:
             self._lacks = None
 
     def lacks(self, number: int, now: float) -> None:
         """The endpoint did not have this block just now."""
         self._lacks = (number, now + _BEHIND_FOR)
+        self.seen = min(self.seen, number - 1)
         if self.head is not None and self.head >= number:
             self.head = number - 1
 

@@ -71,8 +71,8 @@ class Pool:
     @property
     def best_head(self) -> int | None:
         """The newest block that any endpoint has shown."""
-        heads = [e.health.head for e in self.endpoints if e.health.head is not None and not e.health.is_banned]
-        return max(heads, default=None)
+        newest = max((e.health.seen for e in self.endpoints if not e.health.is_banned), default=-1)
+        return newest if newest >= 0 else None
 
     def status(self) -> list[EndpointStatus]:
         """All endpoints, in the manifest's order."""
@@ -102,16 +102,10 @@ class Pool:
         if not able:
             raise self._nobody(method, block, now)
 
-        newest = self.best_head or 0
-
-        def merit(endpoint: Endpoint) -> tuple[int, bool, bool, bool, int]:
-            health = endpoint.health
-            head = health.head
-            lagging = head is not None and (newest - head > self._settings.lag_blocks or head < (block or 0) <= newest)
-            lagging = lagging or (block is not None and health.behind(block, now))
-            rank = {"healthy": 0, "unknown": 0, "unhealthy": 1}[health.state]
+        def merit(endpoint: Endpoint) -> tuple[bool, bool, bool, bool, int]:
+            ill = endpoint.health.state == "unhealthy"
             waits = endpoint.rate.delay(now) > _LONG_WAIT
-            return (rank, endpoint in failed, lagging, waits, endpoint.config.priority)
+            return (ill, self._lags(endpoint, block, now), endpoint in failed, waits, endpoint.config.priority)
 
         best = min(map(merit, able))
         equal = [endpoint for endpoint in able if merit(endpoint) == best]
@@ -122,6 +116,18 @@ class Pool:
                     self._move(chosen)
             return chosen
         return min(equal, key=self._load)
+
+    def promising(self, method: str, block: int | None, failed: Collection[Endpoint]) -> bool:
+        """Whether there is an endpoint that may well answer and has not just failed at this question."""
+        now = self._clock()
+        return any(
+            endpoint not in failed
+            and endpoint.health.state != "unhealthy"
+            and not endpoint.health.is_out
+            and endpoint.health.allows(method, block, now)
+            and not self._lags(endpoint, block, now)
+            for endpoint in self.endpoints
+        )
 
     def ask(self, endpoint: Endpoint, question: Callable[[Endpoint], T], method: str, block: int | None = None) -> T:
         """Lets one endpoint answer a question, and learns from how it goes.
@@ -162,7 +168,7 @@ class Pool:
                 logger.debug("%s: probe: %s", self.name, error)
 
     def survey(self, errand: Errand, *, but: Endpoint) -> Header | None:
-        """Asks every endpoint in order but one for its head. Returns the newest, or None where there is no other."""
+        """Asks every endpoint but one (and those out of order) for its head. Returns the newest that was said."""
         newest: Header | None = None
         for endpoint in self.endpoints:
             if endpoint is but or endpoint.health.is_banned or endpoint.health.state == "unhealthy":
@@ -174,6 +180,10 @@ class Pool:
                 continue
             if header is not None and (newest is None or header.number > newest.number):
                 newest = header
+        for endpoint in self.endpoints:
+            head, best = endpoint.health.head, self.best_head
+            if self._lags(endpoint, None, self._clock()) and self._may_say(endpoint, "lagging"):
+                logger.warning("%s: %s lags: its head is %s, the newest is %s", self.name, endpoint.host, head, best)
         return newest
 
     def ban(self, endpoint: Endpoint, reason: str) -> None:
@@ -203,6 +213,8 @@ class Pool:
             endpoint.rate.succeeded(self._clock())
         if changed and seen_before:
             logger.info("%s: %s is back", self.name, endpoint.host)
+            with self._lock:
+                self._said.pop((endpoint.config.url, "ill"), None)
 
     def _learn(self, endpoint: Endpoint, error: ProviderError, method: str, block: int | None) -> None:
         now = self._clock()
@@ -220,6 +232,7 @@ class Pool:
                 with endpoint.lock:
                     if block is not None:
                         endpoint.health.lacks(block, now)
+                self._answered(endpoint)
                 if self._may_say(endpoint, "lagging"):
                     logger.warning("%s: %s lags: it lacks block %s", self.name, endpoint.host, block)
             case FatalError(scope="endpoint"):
@@ -232,17 +245,27 @@ class Pool:
                 oldest = block if error.scope == "history" else None
                 with endpoint.lock:
                     endpoint.health.refuses(method, oldest, now)
+                self._answered(endpoint)
                 if self._may_say(endpoint, f"refuses {method}"):
                     below = "" if oldest is None else f" for blocks up to {oldest:,}"
                     logger.warning("%s: %s is not asked for %s%s: %s", self.name, endpoint.host, method, below, error)
             case TransientError() | RangeError(timed_out=True):
                 with endpoint.lock:
                     changed = endpoint.health.failed(now, str(error))
-                if changed:
+                if changed and self._may_say(endpoint, "ill"):
                     logger.warning("%s: %s; it is left out for a while", self.name, error)
             case _:
                 # Any other refusal (too large a range, a revert) is an answer.
                 self._answered(endpoint)
+
+    def _lags(self, endpoint: Endpoint, block: int | None, now: float) -> bool:
+        """Whether the endpoint is known to lack a block; for a question about no block: to be far behind the others."""
+        head, newest = endpoint.health.head, self.best_head
+        if block is None:
+            return head is not None and newest is not None and newest - head > self._settings.lag_blocks
+        return endpoint.health.behind(block, now) or (
+            head is not None and newest is not None and head < block <= newest
+        )
 
     def _load(self, endpoint: Endpoint) -> tuple[float, float]:
         return (endpoint.rate.under_way / endpoint.rate.concurrency, endpoint.latency or 0.0)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 _WINDOW = 5.0
-_SLOWEST = 0.2
+_SLOWEST = 0.5
 _LONGEST_WAIT = 300.0
 _FORGET_PACE_AFTER = 600.0
 
@@ -89,7 +89,7 @@ class RateControl:
         never_refused = self._limited_at == float("-inf")
         self.concurrency = min(float(self._most), self.concurrency + (1.0 if never_refused else 1.0 / self.concurrency))
         if self.pace is not None:
-            self.pace += 0.5 / self.pace
+            self.pace += 1.0 / self.pace
             if now - self._limited_at > _FORGET_PACE_AFTER:
                 self.pace = None
 
@@ -114,7 +114,7 @@ class RateControl:
         self._limited_at = now
         self.concurrency = max(1.0, self.concurrency / 2.0)
         asked = sum(calls for at, calls in self._recent if at >= now - _WINDOW) / _WINDOW
-        self.pace = max(_SLOWEST, (self.pace if self.pace is not None else max(asked, 2.0)) / 2.0)
+        self.pace = max(_SLOWEST, (self.pace if self.pace is not None else max(asked, 4.0)) / 2.0)
         return True
 
     def _limit(self) -> float | None:

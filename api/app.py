@@ -12,7 +12,9 @@ from api.cors import Cors
 from api.errors import ApiError, from_http_status, send
 from api.openapi import OpenApi
 from api.resources.base import Resource
+from api.resources.blocks import BlockByTime, OneBlock
 from api.resources.contracts import ContractAbi, ContractEvents, Contracts, OneContract
+from api.resources.daily import Daily
 from api.resources.events import EventRow, Events
 from api.resources.service import Health, Ready, Root, Status
 from api.resources.snapshots import SeriesLatest, SeriesList, SeriesRows
@@ -31,10 +33,13 @@ ROUTES: Final[tuple[tuple[str, type[Resource]], ...]] = (
     ("/v1/contracts/{contract}/abi", ContractAbi),
     ("/v1/contracts/{contract}/events", ContractEvents),
     ("/v1/contracts/{contract}/events/{event}", Events),
+    ("/v1/contracts/{contract}/events/{event}/daily", Daily),
     ("/v1/contracts/{contract}/events/{event}/{id}", EventRow),
     ("/v1/contracts/{contract}/snapshots", SeriesList),
     ("/v1/contracts/{contract}/snapshots/{series}", SeriesRows),
     ("/v1/contracts/{contract}/snapshots/{series}/latest", SeriesLatest),
+    ("/v1/blocks", BlockByTime),
+    ("/v1/blocks/{number}", OneBlock),
     ("/v1/tokens", Tokens),
     ("/v1/tokens/{address}", OneToken),
 )

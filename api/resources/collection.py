@@ -1,7 +1,7 @@
 """Parameters and pages that all collections have in common."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, quote, urlencode
 
 import falcon
@@ -82,6 +82,11 @@ def check_together(values: Mapping[str, Any]) -> None:
             problems.append(Problem("count", f"cannot be combined with format={values['format']}"))
     if problems:
         raise ApiError.invalid(problems)
+
+
+def cursor_side(values: Mapping[str, Any]) -> Literal["after", "before"] | None:
+    """Which cursor a request has, if any."""
+    return "after" if "after" in values else "before" if "before" in values else None
 
 
 def explicit_end(values: Mapping[str, Any]) -> bool:

@@ -106,7 +106,7 @@ class EventQuery:
             addresses=_addresses(event, chain.chain_id, values.get("address")),
             filters=frozenset(f.name for f in self.filters),
             order=values["order"],
-            cursor="after" if "after" in values else "before" if "before" in values else None,
+            cursor=collection.cursor_side(values),
             branch=cursor is not None and cursor.branch is not None,
             finality=values["finality"],
             limit=values.get("limit", collection.DEFAULT_LIMIT),

@@ -159,7 +159,7 @@ class SeriesRows(Resource):
             chain_id=chain.chain_id,
             given=frozenset(name for name in (*scope.BOUNDS, "address") if name in values),
             order=values.get("order", "asc"),
-            cursor="after" if "after" in values else "before" if "before" in values else None,
+            cursor=collection.cursor_side(values),
             branch=cursor.get("cursor_branch") is not None,
             finality=values["finality"],
             limit=values.get("limit", collection.DEFAULT_LIMIT),

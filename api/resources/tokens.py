@@ -77,7 +77,7 @@ class Tokens(Resource):
         catalog = self.context.catalog.current()
         chain = catalog.chain(values.get("chain"))
         limit = values.get("limit", collection.DEFAULT_LIMIT)
-        cursor = "after" if "after" in values else "before" if "before" in values else None
+        cursor = collection.cursor_side(values)
         given = frozenset(name for name in ("address", "kind", "symbol") if name in values)
         key = ("tokens", chain.chain_id, given, cursor, values["order"], limit)
         statement = catalog.once(key, lambda: _page(chain.chain_id, given, cursor, values["order"], limit))

@@ -1,0 +1,142 @@
+"""Events by day."""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, ClassVar, Final
+
+import falcon
+import orjson
+
+from api import arguments, caching
+from api.catalog import Catalog, Event, Series
+from api.errors import ApiError, Problem
+from api.params import Param, Params
+from api.resources import collection
+from api.resources.base import Resource, send_kept
+from api.resources.events import EventQuery, Events
+from api.schemas import DIGITS, Schema, an_array, an_object, ref
+from api.sql import daily as sql
+from api.state import State
+from api.values import DATE, Kind, integer, words
+
+DEFAULT_DAYS: Final = 30
+#: Seconds for which a page of days is kept in Redis under the versions that it was made from.
+KEPT_SECONDS: Final = 3600
+
+_days = integer(1, collection.MAX_LIMIT)
+_PAGING: Final = (
+    Param("limit", Kind(_days.parse, {**_days.schema, "default": DEFAULT_DAYS}), "Days of a page."),
+    Param("after", DATE, "Days that follow this one in the answer's order."),
+    Param("before", DATE, "The days just before this one in the answer's order."),
+    collection.ORDER,
+)
+
+
+def _params(catalog: Catalog, event: Event) -> Params:
+    def make() -> Params:
+        summable = [column.argument for column in sql.summable(event) if "," not in column.argument]
+        sums = Param("sum", words(summable), "Arguments to sum up (comma list).")
+        return Params(
+            (
+                collection.CHAIN,
+                *_PAGING,
+                *collection.BOUNDS,
+                collection.ADDRESS_LIST,
+                collection.FINALITY,
+                collection.AT_BLOCK,
+                *((sums,) if summable else ()),
+                *(param for _, param in arguments.filters(event.columns).values()),
+            )
+        )
+
+    return catalog.once(("daily params", event.event_id), make)
+
+
+class Daily(Resource):
+    """``/v1/contracts/{c}/events/{e}/daily``: how many events there were each day, and sums of their arguments."""
+
+    summary: ClassVar = "Events by day (UTC)"
+    tag: ClassVar = "events"
+    codes: ClassVar = tuple(code for code in Events.codes if code not in ("REORGED", "INVALID_CURSOR"))
+    conditional: ClassVar = True
+
+    @classmethod
+    def described(
+        cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
+    ) -> tuple[Sequence[Param], Schema]:
+        """The parameters and the answer, for the OpenAPI document."""
+        assert event is not None
+        sums = {column.argument: DIGITS for column in sql.summable(event)}
+        row = an_object(
+            {
+                "date": {"type": "string", "format": "date"},
+                "events": {"type": "integer", "minimum": 0},
+                "sums": an_object(sums, required=(), description="With sum=..."),
+            },
+            required=("date", "events"),
+        )
+        answer = an_object({"data": an_array(row), "page": ref("Page"), "meta": ref("Meta")})
+        return _params(catalog, event).all, answer
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Answer with a page of days."""
+        catalog, contract, event = self.event(path["contract"], path["event"])
+        values = _params(catalog, event).read(request.query_string)
+        self.format(request)
+        chain = catalog.chain(values.get("chain"), contract.contract.deployments)
+        if "after" in values and "before" in values:
+            raise ApiError.invalid([Problem("before", "cannot be combined with after")])
+        cursor = collection.cursor_side(values)
+        day = values.pop(cursor) if cursor else None
+        query = EventQuery(catalog, event, chain, {**values, "count": "none"}, contract.address)
+        shape = sql.Shape(
+            rows=query.shape,
+            sums=tuple(sorted(values.get("sum", ()))),
+            order=values["order"],
+            cursor=cursor,
+            limit=values.get("limit", DEFAULT_DAYS),
+        )
+        before = self._state(query)
+        etag = query.etag(before)
+        control = query.cache_control(before)
+        if caching.not_modified(request, etag):
+            caching.answer_not_modified(response, etag, control)
+            return
+        # Counting reads every row of the days, so the answer is kept as long as nothing has changed.
+        asked = (etag, chain.chain_id, event.event_id, contract.address, request.query_string)
+        key = blake2b(repr(asked).encode(), digest_size=16).hexdigest()
+        body = self.context.cache.get(f"daily:{key}")
+        if body is None:
+            body, state = self._counted(query, shape, day)
+            if query.etag(state) == etag:
+                self.context.cache.put(f"daily:{key}", body, KEPT_SECONDS)
+            etag, control = query.etag(state), query.cache_control(state)
+        link = orjson.loads(body)["page"]["next"]
+        collection.link_next(request, response, link)
+        send_kept(request, response, body, etag, control)
+
+    def _state(self, query: EventQuery) -> State:
+        statement = query.state_statement()
+        state = State.read(self.context.database.query(statement.text, statement.values(query.values))[0][0] or b"")
+        state.require_block(query.values.get("at_block"), "at_block")
+        return state
+
+    def _counted(self, query: EventQuery, shape: sql.Shape, day: str | None) -> tuple[bytes, State]:
+        statement = query.catalog.once(
+            ("daily", query.event.event_id, shape), lambda: sql.page(query.event, shape, query.filters)
+        )
+        values: dict[str, Any] = {**query.values, "cursor_day": day}
+        raw, rows, more = self.context.database.query(statement.text, statement.values(values))[0]
+        state = State.read(raw or b"")
+        lines = [line.partition(b"\t") for line in rows.split(b"\n")] if rows else []
+        onwards = more == b"t" or shape.cursor == "before"
+        backwards = shape.cursor == "after" or (more == b"t" and shape.cursor == "before")
+        page = {
+            "next": lines[-1][0].decode() if lines and onwards else None,
+            "prev": lines[0][0].decode() if lines and backwards else None,
+            "limit": shape.limit,
+        }
+        meta = orjson.dumps(state.meta(query.chain.chain_id))
+        data = b",\n".join([row for _, _, row in lines])
+        body = b"".join([b'{"data":[', data, b'],"page":', orjson.dumps(page), b',"meta":', meta, b"}"])
+        return body, state

@@ -1,0 +1,93 @@
+"""Events by day (UTC)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from api.arguments import Filter
+from api.catalog import Event
+from api.sql import events, json_text, scope
+from api.sql.statement import Binder, Statement, identifier
+from indexer.abi.columns import Column
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """All of a request that decides the text of its statement.
+
+    Attributes:
+        rows: which events are counted.
+        sums: names of the arguments that are summed.
+        order: of the days.
+        cursor: the cursor that the request has, if any.
+        limit: days of a page.
+    """
+
+    rows: events.Shape
+    sums: tuple[str, ...] = field(default=())
+    order: Literal["asc", "desc"] = "desc"
+    cursor: Literal["after", "before"] | None = None
+    limit: int = 30
+
+    @property
+    def forward(self) -> bool:
+        """Whether days are read towards newer ones."""
+        return (self.order == "asc") == (self.cursor != "before")
+
+
+def summable(event: Event) -> tuple[Column, ...]:
+    """The arguments whose sum means something: whole numbers."""
+    return tuple(c for c in event.columns if c.json in ("integer", "string_integer") and not c.hashed)
+
+
+def page(event: Event, shape: Shape, filters: Sequence[Filter]) -> Statement:
+    """One page of days: state, rows, and whether there are more.
+
+    Every day between the first and the last known block has a row: one without events says so. The events of a page's
+    days are found by block numbers, which the key's index knows, not by time.
+    """
+    bind = Binder()
+    rows = shape.rows
+    how = events.plan(event, rows, filters, bind)
+    parts = scope.ctes(rows.chain_id, [event.event_id], bind, given=rows.given, finality=rows.finality)
+    known = f"FROM gapless.blocks b WHERE b.chain_id = {rows.chain_id}"
+    direction, sign = ("ASC", ">") if shape.forward else ("DESC", "<")
+    cursor = f"WHERE d.day {sign} {bind('cursor_day', 'date')}" if shape.cursor else ""
+    sums = [c for c in summable(event) if c.argument in shape.sums]
+    columns = "".join(f", sum(t.{identifier(c.name)}) AS sum_{i}" for i, c in enumerate(sums))
+    where = [
+        f"t.chain_id = {rows.chain_id}",
+        "t.block_number BETWEEN (SELECT first FROM span) AND (SELECT last FROM span)",
+        *(c.text for c in ((how.driver,) if how.driver else ())),
+        *(c.text for c in how.rest),
+    ]
+    parts += [
+        f"""ends AS MATERIALIZED (
+    SELECT (SELECT b.time {known} AND b.number >= greatest(first, start) ORDER BY b.number LIMIT 1)::date AS first_day,
+           (SELECT b.time {known} AND b.number <= last ORDER BY b.number DESC LIMIT 1)::date AS last_day
+    FROM scope WHERE first <= last)""",
+        f"""days AS MATERIALIZED (
+    SELECT d.day FROM ends, LATERAL (SELECT s::date AS day FROM generate_series(first_day, last_day, '1 day') s) d
+    {cursor} ORDER BY d.day {direction} LIMIT {shape.limit})""",
+        f"""span AS MATERIALIZED (
+    SELECT greatest(first, (SELECT b.number + 1 {known} AND b.time < (SELECT min(day) FROM days)::timestamptz
+                            ORDER BY b.time DESC, b.number DESC LIMIT 1)) AS first,
+           least(last, (SELECT b.number - 1 {known} AND b.time >= (SELECT max(day) + 1 FROM days)::timestamptz
+                        ORDER BY b.time, b.number LIMIT 1)) AS last
+    FROM scope)""",
+        f"""counted AS MATERIALIZED (
+    SELECT t.block_time::date AS day, count(*) AS events{columns}
+    FROM {identifier(event.schema_name, event.table_name)} t WHERE {" AND ".join(where)} GROUP BY 1)""",
+    ]
+    totals = json_text.object_text(
+        [(c.argument, json_text.quoted(f"coalesce(n.sum_{i}, 0)::text")) for i, c in enumerate(sums)]
+    )
+    members = [("date", json_text.quoted("d.day")), ("events", "coalesce(n.events, 0)::text")]
+    row = json_text.object_text([*members, ("sums", totals)] if sums else members)
+    text = f"""WITH {", ".join(parts)}
+SELECT {scope.state(scope.event_versions([event.event_id]))},
+    (SELECT string_agg(d.day || chr(9) || {row}, chr(10) ORDER BY d.day {shape.order})
+     FROM days d LEFT JOIN counted n ON n.day = d.day),
+    (SELECT CASE WHEN {str(shape.forward).lower()} THEN last_day > (SELECT max(day) FROM days)
+                 ELSE first_day < (SELECT min(day) FROM days) END FROM ends)"""
+    return Statement.of(text, bind)

@@ -46,6 +46,10 @@ with getattr(embedded, kind)(data_dir, **arguments) as url:
 """
 
 
+def _hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Owner:
     """A process of its own that uses the server of a data directory."""
 
@@ -57,6 +61,8 @@ class Owner:
             text=True,
             cwd=REPOSITORY,
             start_new_session=True,
+            # Where the tests run in the background of a script, SIGINT is ignored, and children inherit that.
+            preexec_fn=_hear_ctrl_c,
             **popen,
         )
         assert self.process.stdout is not None

@@ -169,6 +169,17 @@ def dangling(connection: Connection, table: EventTable, chain_id: int, within: B
     )
 
 
+def block_times(connection: Connection, chain_id: int, block_range: BlockRange) -> dict[int, int]:
+    """The stored times of the blocks of a range, in Unix seconds, by number."""
+    rows = connection.execute(
+        sa.text(
+            "SELECT number, time FROM gapless.blocks WHERE chain_id = :chain_id AND number BETWEEN :first AND :last"
+        ),
+        {"chain_id": chain_id, "first": block_range[0], "last": block_range[1]},
+    )
+    return {number: int(time.timestamp()) for number, time in rows}
+
+
 def child_differences(
     connection: Connection, contract_id: int, chain_id: int, rules: Sequence[tuple[Factory, CatalogEvent]]
 ) -> list[ChildDifference]:

@@ -18,6 +18,9 @@ _PLACE_OF = {name: position for position, (name, _, _) in enumerate(FIXED_COLUMN
 _BLOCK, _LOG, _ADDRESS = _PLACE_OF["block_number"], _PLACE_OF["log_index"], _PLACE_OF["contract_address"]
 
 
+NOTHING = digests.Sum(0, 0)
+
+
 class Expected:
     """What some blocks should add to the tables, kept in temporary tables until the transaction ends."""
 
@@ -56,26 +59,28 @@ class Expected:
             source: whose.
             ranges: blocks that it covers, all of them among those whose rows are expected.
         """
-        event = source.event
-        ours, theirs = event.table.identifier, self._table_like(event.event_id, event.table).identifier
+        event, table = source.event, self._tables.get(source.event.event_id)
+        theirs = table.identifier if table else None
         found: set[int] = set()
         for block_range in ranges:
-            if digests.measure_rows(self._connection, event, source, block_range) == digests.measure_rows(
-                self._connection, event, source, block_range, table=theirs
-            ):
+            expected = NOTHING
+            if theirs:
+                expected = digests.measure_rows(self._connection, event, source, block_range, table=theirs)
+            if digests.measure_rows(self._connection, event, source, block_range) == expected:
                 continue
-            here = digests.by_block(self._connection, source, block_range, ours)
-            there = digests.by_block(self._connection, source, block_range, theirs)
+            here = digests.by_block(self._connection, source, block_range, event.table.identifier)
+            there = digests.by_block(self._connection, source, block_range, theirs) if theirs else {}
             found |= {number for number in here.keys() | there.keys() if here.get(number) != there.get(number)}
-        stored, expected = self._stored_undecoded(source, ranges), self._expected_undecoded(source, ranges)
-        found |= {key[0] for key in stored ^ expected}
+        found |= {
+            number for number, _ in self._stored_undecoded(source, ranges) ^ self._expected_undecoded(source, ranges)
+        }
         return sorted(found)
 
     def describe(self, source: Source, blocks: Collection[int]) -> list[str]:
         """What is different in some blocks, log by log and field by field, for people."""
         event = source.event
         ours = self._rows(event.table, source, blocks)
-        theirs = self._rows(self._table_like(event.event_id, event.table), source, blocks)
+        theirs = self._expected_rows(source, blocks)
         lines: list[str] = []
         for key in sorted(ours.keys() | theirs.keys()):
             name = f"block {key[0]} log {key[1]}"
@@ -99,8 +104,12 @@ class Expected:
         event = source.event
         ranges: RangeSet = tuple((number, number) for number in sorted(blocks))
         ours = self._rows(event.table, source, blocks).keys() | self._stored_undecoded(source, ranges)
-        theirs = self._rows(self._table_like(event.event_id, event.table), source, blocks).keys()
+        theirs = self._expected_rows(source, blocks).keys()
         return bool(ours - theirs - self._expected_undecoded(source, ranges))
+
+    def _expected_rows(self, source: Source, blocks: Collection[int]) -> dict[tuple[int, int], Any]:
+        table = self._tables.get(source.event.event_id)
+        return self._rows(table, source, blocks) if table else {}
 
     def _rows(self, table: EventTable, source: Source, blocks: Collection[int]) -> dict[tuple[int, int], Any]:
         rows = self._driver.execute(

@@ -1,0 +1,117 @@
+"""The checks that need nothing but the tables: are they whole, and consistent in themselves?"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
+
+from sqlalchemy.engine import Connection
+
+from indexer.intervals import intersect
+from indexer.store import checks
+from indexer.store.catalog import CatalogEvent, Source
+from indexer.store.checks import ChildDifference, Found
+from indexer.store.declaration import Factory
+from indexer.store.findings import Finding, Kind
+from indexer.sync.audit.scope import Scope
+
+Check: TypeAlias = Callable[[Connection, Scope], Iterable[Finding]]
+
+FROM_GENESIS_TO_ALWAYS = (0, 2**62)
+
+
+def gaps(_connection: Connection, scope: Scope) -> Iterator[Finding]:
+    """Blocks that the manifest wants and nobody has indexed."""
+    for source in scope.sources:
+        for first, last in intersect(source.gap(scope.tip), (scope.within,)):
+            yield scope.finding("gap", source, first, last, last - first + 1, "wanted by the manifest and not covered")
+
+
+def outside(connection: Connection, scope: Scope) -> Iterator[Finding]:
+    """Rows that nobody has covered, and rows of a factory's children that are none."""
+    # A row above the tip is as wrong as one before the start: only asked-for blocks narrow this.
+    first, last = scope.within
+    within = (first, FROM_GENESIS_TO_ALWAYS[1] if last == scope.tip else last)
+    for event in scope.events:
+        claims = checks.load_claims(connection, event.event_id, scope.chain_id)
+        for found in checks.coalesced(checks.unclaimed(connection, event.table, scope.chain_id, claims, within)):
+            yield _about_event("outside", scope, event, found)
+    for source in scope.sources:
+        if source.place.kind == "factory":
+            for found in checks.strangers(connection, source, scope.within):
+                yield scope.finding("outside", source, found.first, found.last, found.count, _rows(found))
+
+
+def duplicates(connection: Connection, scope: Scope) -> Iterator[Finding]:
+    """Logs that are in a table twice."""
+    for event in scope.events:
+        for found in checks.duplicates(connection, event.table, scope.chain_id, scope.within):
+            yield _about_event("duplicate", scope, event, found)
+
+
+def dangling(connection: Connection, scope: Scope) -> Iterator[Finding]:
+    """Rows whose block is not kept, or was at another time."""
+    for event in scope.events:
+        for found in checks.dangling(connection, event.table, scope.chain_id, scope.within):
+            yield _about_event("dangling", scope, event, found)
+
+
+def children(connection: Connection, scope: Scope) -> Iterator[Finding]:
+    """Children that are not as the factories' events in the tables announce them."""
+    done: set[int] = set()
+    for source in scope.sources:
+        contract_id = source.event.contract_id
+        if source.place.kind != "factory" or contract_id in done:
+            continue
+        done.add(contract_id)
+        rules = factory_rules(scope.every, source)
+        if len(rules) < len(source.place.factories):
+            continue  # the announcing event is not indexed any more: its rows say nothing of today's children
+        for found in checks.child_differences(connection, contract_id, scope.chain_id, rules):
+            block = min(n for n in (found.announced, found.known) if n is not None)
+            if scope.within[0] <= block <= scope.within[1]:
+                yield scope.finding("child", source, block, block, 1, _child(source, found))
+
+
+def factory_rules(every: Iterable[Source], source: Source) -> list[tuple[Factory, CatalogEvent]]:
+    """The rules that find a source's addresses, each with the event that announces them."""
+    events = {s.event.event_id: s.event for s in every}.values()
+    return [(factory, event) for factory in source.place.factories for event in events if factory.announced_by(event)]
+
+
+CHECKS: tuple[tuple[Kind, Check], ...] = (
+    ("gap", gaps),
+    ("outside", outside),
+    ("duplicate", duplicates),
+    ("dangling", dangling),
+    ("child", children),
+)
+"""Every check of this kind; one more (of balances, say) is a function added here."""
+
+
+def _about_event(kind: Kind, scope: Scope, event: CatalogEvent, found: Found) -> Finding:
+    owners = [source.source_id for source in scope.sources if source.event.event_id == event.event_id]
+    # What is twice or dangling is fetched anew; what nobody has covered belongs to nobody.
+    source_id = owners[0] if len(owners) == 1 and kind != "outside" else None
+    return Finding(
+        kind,
+        scope.chain_id,
+        event.label,
+        event.event_id,
+        source_id,
+        found.first,
+        found.last,
+        found.count,
+        _rows(found),
+    )
+
+
+def _rows(found: Found) -> str:
+    return f"{found.count} {'row' if found.count == 1 else 'rows'} {found.what}"
+
+
+def _child(source: Source, found: ChildDifference) -> str:
+    address = f"0x{found.address.hex()}"
+    if found.known is None:
+        return f"{address} was announced in block {found.announced} and is no known child of {source.event.contract}"
+    if found.announced is None:
+        return f"{address} is kept as a child of {source.event.contract}, and no event in the tables announces it"
+    return f"{address} was announced in block {found.announced}, and is kept as a child since block {found.known}"

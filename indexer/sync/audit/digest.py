@@ -1,0 +1,79 @@
+"""Digests: do the tables still hold what was once written?"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sqlalchemy.engine import Connection, Engine
+
+from indexer.intervals import intersect, size
+from indexer.store import catalog, digests, head
+from indexer.store.findings import Finding
+from indexer.sync.audit.scope import Scope
+
+
+@dataclass(slots=True)
+class DigestCheck:
+    """What became of it.
+
+    Attributes:
+        findings: the ranges whose rows are not what they were.
+        blocks: blocks (of all sources together) whose rows are unchanged.
+        rows: rows in them.
+        without: blocks that are covered and have no digest yet.
+        incomparable: digests by another version of Postgres or of the layout.
+        examined: the ranges that were looked at.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    blocks: int = 0
+    rows: int = 0
+    without: int = 0
+    incomparable: int = 0
+    examined: list[tuple[int, int]] = field(default_factory=list)
+
+
+def check(connection: Connection, scope: Scope) -> DigestCheck:
+    """Sums up the tables anew, wherever a digest was taken that touches the audited blocks."""
+    done = DigestCheck()
+    how = digests.method(connection)
+    for source in scope.sources:
+        stored = digests.load(connection, source.source_id)
+        covered = scope.covered_history(source)
+        done.without += size(covered) - size(intersect(digests.digested(stored), covered))
+        for digest in stored:
+            block_range = (digest.first, digest.last)
+            if not intersect((block_range,), (scope.within,)):
+                continue
+            done.examined.append(block_range)
+            if digest.method != how:
+                done.incomparable += 1
+                continue
+            found = digests.measure(connection, source, block_range)
+            if found == digest.sum:
+                done.blocks += digest.last - digest.first + 1
+                done.rows += found.rows
+                continue
+            detail = f"the rows are not those that were digested: {found.rows} now, {digest.sum.rows} then"
+            if found.rows == digest.sum.rows:
+                detail = f"the {found.rows} rows have other values than when they were digested"
+            done.findings.append(scope.finding("digest", source, *block_range, abs(found.rows), detail))
+    return done
+
+
+def take(engine: Engine, chain_id: int) -> int:
+    """Digests what is covered, finalized and has no digest yet: a maintenance job, and part of every audit.
+
+    Returns:
+        How many blocks (of all sources together) were digested.
+    """
+    taken: Counter[int] = Counter()
+    with engine.connect() as connection:
+        version = catalog.load_version(connection)
+        finalized = head.load_state(connection, chain_id).finalized
+        sources = catalog.load_sources(connection, chain_id)
+    for source in sources if finalized is not None else ():
+        with engine.begin() as connection:
+            catalog.hold_version(connection, version)
+            assert finalized is not None
+            taken[source.source_id] = size(digests.take(connection, source, finalized))
+    return taken.total()

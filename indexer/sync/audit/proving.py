@@ -1,0 +1,62 @@
+"""Reading proven blocks from a node."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from indexer.chain.client import ChainClient
+from indexer.chain.errors import FatalError, LaggingError, NoEndpointError
+from indexer.chain.proof import NotProvableError, ProvenBlock, prove
+
+IN_FLIGHT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """A block that cannot be proven here, which says nothing against it."""
+
+    number: int
+    reason: str
+
+
+class Prover:
+    """Asks for headers and receipts, and proves them."""
+
+    def __init__(self, client: ChainClient) -> None:
+        self._client = client
+        self._block_receipts = True
+
+    def read(self, numbers: Iterable[int]) -> Iterator[ProvenBlock | Unproven]:
+        """Reads and proves blocks, a few at a time, in the given order.
+
+        Raises:
+            ProviderError: no node answers.
+        """
+        with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="prove") as pool:
+            yield from pool.map(self.read_one, numbers)
+
+    def read_one(self, number: int) -> ProvenBlock | Unproven:
+        """Reads and proves a block. Raises ProviderError."""
+        block = self._client.block(number)
+        if block is None:
+            return Unproven(number, "the node does not have the block")
+        try:
+            proven = prove(block, self._receipts(number, block))
+        except NotProvableError as error:
+            return Unproven(number, str(error))
+        except LaggingError:
+            return Unproven(number, "the node does not have the block's receipts")
+        return proven if proven.number == number else Unproven(number, "the node answered with another block")
+
+    def _receipts(self, number: int, block: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if self._block_receipts:
+            try:
+                return self._client.receipts(number)
+            except (NoEndpointError, FatalError):
+                self._block_receipts = False  # nobody has the method
+        hashes = [one if isinstance(one, str) else one.get("hash") for one in block.get("transactions", ())]
+        found = [self._client.raw("eth_getTransactionReceipt", [one], block=number) for one in hashes]
+        if not all(isinstance(one, dict) for one in found):
+            raise NotProvableError("the node does not have all receipts of the block")
+        return found

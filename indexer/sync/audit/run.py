@@ -1,0 +1,185 @@
+"""One audit: which checks, of what, and what they found."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from indexer.chain.client import ChainClient
+from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, normalise, size, subtract
+from indexer.store import findings
+from indexer.store.findings import Finding, Kind
+from indexer.sync.audit import against, coverage, deep, digest
+from indexer.sync.audit.against import AgainstCheck
+from indexer.sync.audit.deep import DeepCheck
+from indexer.sync.audit.digest import DigestCheck
+from indexer.sync.audit.scope import Scope, load_scope, ranges_of
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many blocks are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to audit.
+
+    Attributes:
+        contract: only this contract; None: all.
+        within: only these blocks; None: all.
+        sample: only so many blocks for what asks a node; None: all of them.
+        deep: whether blocks are proven.
+        again: whether blocks are proven that were proven before.
+        random: chooses the sample.
+    """
+
+    contract: str | None = None
+    within: BlockRange | None = None
+    sample: int | None = None
+    deep: bool = False
+    again: bool = False
+    random: Random = field(default_factory=Random)
+
+
+@dataclass(slots=True)
+class Report:
+    """What an audit of a chain found.
+
+    Attributes:
+        scope: what was audited.
+        findings: what is wrong, in the order of the checks.
+        digest: the digests that were compared.
+        against: the comparison with a second endpoint, if one was asked for.
+        deep: the proofs, if they were asked for.
+        proven_before: blocks that were not proven anew.
+    """
+
+    scope: Scope
+    findings: Sequence[Finding] = ()
+    digest: DigestCheck = field(default_factory=DigestCheck)
+    against: AgainstCheck | None = None
+    deep: DeepCheck | None = None
+    proven_before: int = 0
+
+
+def audit(
+    engine: Engine,
+    chain_id: int,
+    chain: str,
+    request: Request,
+    *,
+    client: ChainClient | None = None,
+    other: ChainClient | None = None,
+    stop: threading.Event | None = None,
+    on_progress: Progress = lambda *_: None,
+) -> Report:
+    """Audits a chain, and keeps the findings for ``gapless repair``.
+
+    Args:
+        engine: the database.
+        chain_id: the chain.
+        chain: its name.
+        request: what to audit.
+        client: the chain's nodes; needed for proofs.
+        other: a second endpoint to compare with; None: no comparison.
+        stop: ends early when set; what was not looked at is no part of the report.
+        on_progress: told how far it is.
+
+    Raises:
+        ProviderError: a node is needed and none answers.
+        CatalogChangedError: the manifest was applied meanwhile; run it again.
+    """
+    stop = stop or threading.Event()
+    found: list[Finding] = []
+    with _snapshot(engine) as connection:
+        scope = load_scope(connection, chain_id, chain, request.contract, request.within)
+        report = Report(scope)
+        for kind, check in coverage.CHECKS:
+            on_progress(kind, 0, 0)
+            found += check(connection, scope)
+        on_progress("digest", 0, 0)
+        report.digest = digest.check(connection, scope)
+        found += report.digest.findings
+    everywhere: RangeSet = (coverage.FROM_GENESIS_TO_ALWAYS,) if request.within is None else (scope.within,)
+    examined: dict[Kind, RangeSet] = {kind: everywhere for kind, _ in coverage.CHECKS}
+    examined["digest"] = normalise(report.digest.examined)
+    if other is not None or request.deep:
+        blocks = _chosen(engine, scope, request)
+    if other is not None:
+        total = size(blocks)
+        report.against = against.check(
+            engine, scope, other, blocks, stop=stop, on_progress=lambda n: on_progress("against", n, total)
+        )
+        found += report.against.findings
+        examined["against"] = report.against.examined
+    if request.deep:
+        assert client is not None, "proofs need a client"
+        todo = blocks if request.again else subtract(blocks, _proven(scope))
+        report.proven_before = size(blocks) - size(todo)
+        report.deep = deep.check(
+            engine, scope, client, todo, stop=stop, on_progress=lambda n: on_progress("proof", n, size(todo))
+        )
+        found += report.deep.findings
+        examined["proof"] = report.deep.examined
+    with engine.begin() as connection:
+        event_ids = [event.event_id for event in scope.events]
+        report.findings = findings.replace_open(connection, chain_id, examined, event_ids, found)
+    return report
+
+
+@contextmanager
+def _snapshot(engine: Engine) -> Iterator[Connection]:
+    """A transaction that sees one moment, so that rows and coverage belong together."""
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        yield connection
+        connection.rollback()
+
+
+def _proven(scope: Scope) -> RangeSet:
+    """The blocks that are verified for every audited source that has them."""
+    lacking = [subtract(scope.covered_history(source), source.verified) for source in scope.sources]
+    rest = scope.history_of_all()
+    for ranges in lacking:
+        rest = subtract(rest, ranges)
+    return rest
+
+
+def _chosen(engine: Engine, scope: Scope, request: Request) -> RangeSet:
+    """The covered blocks of history that nodes are asked about: all, or a sample, half of it blocks that bore logs."""
+    blocks = scope.history_of_all()
+    if request.sample is None or request.sample >= size(blocks):
+        return blocks
+    if not blocks:
+        return EMPTY
+    chosen: set[int] = set()
+    with engine.connect() as connection:
+        for number in _random_blocks(blocks, request.sample // 2, request.random):
+            bearing = connection.execute(
+                sa.text("""
+                    SELECT number FROM gapless.blocks WHERE chain_id = :chain_id AND number >= :number
+                    ORDER BY number LIMIT 1
+                """),
+                {"chain_id": scope.chain_id, "number": number},
+            ).scalar_one_or_none()
+            if bearing is not None and intersect(blocks, ((bearing, bearing),)):
+                chosen.add(bearing)
+    while len(chosen) < request.sample:
+        chosen.update(_random_blocks(blocks, request.sample - len(chosen), request.random))
+    return ranges_of(chosen)
+
+
+def _random_blocks(blocks: RangeSet, count: int, random: Random) -> list[int]:
+    """So many of the blocks, each as likely as any other."""
+    places = random.sample(range(size(blocks)), count)
+    found: list[int] = []
+    for place in places:
+        left = place
+        for first, last in blocks:
+            if left <= last - first:
+                found.append(first + left)
+                break
+            left -= last - first + 1
+    return found

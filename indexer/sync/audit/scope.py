@@ -1,0 +1,102 @@
+"""What an audit is about: one chain, the sources that are looked at, the blocks."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, union
+from indexer.store import catalog, head
+from indexer.store.catalog import CatalogEvent, Source
+from indexer.store.findings import Finding, Kind
+from indexer.sync.rows import Children, Router
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One look at a chain's catalog, and which part of it is audited.
+
+    Attributes:
+        chain_id: the chain.
+        chain: its name.
+        version: of the catalog.
+        every: all active sources of the chain.
+        sources: those that are audited.
+        events: all events that have a table and are audited, the retired ones too.
+        children: of all factories.
+        finalized: the last finalized block; -1: none is known yet.
+        tip: the newest block that is indexed; -1: none.
+        within: the audited blocks, at most up to ``tip``.
+    """
+
+    chain_id: int
+    chain: str
+    version: int
+    every: Sequence[Source]
+    sources: Sequence[Source]
+    events: Sequence[CatalogEvent]
+    children: Children
+    finalized: int
+    tip: int
+    within: BlockRange
+
+    @property
+    def history(self) -> BlockRange:
+        """The audited blocks that are finalized; ``first > last`` where there are none."""
+        return self.within[0], min(self.within[1], self.finalized)
+
+    def covered_history(self, source: Source) -> RangeSet:
+        """The audited, finalized blocks that a source has covered."""
+        first, last = self.history
+        return intersect(source.coverage, ((first, last),)) if first <= last else EMPTY
+
+    def history_of_all(self) -> RangeSet:
+        """The audited, finalized blocks that any audited source has covered."""
+        return union(*(self.covered_history(source) for source in self.sources))
+
+    def router(self, sources: Sequence[Source] | None = None) -> Router:
+        """Turns logs into the rows of sources, the audited ones by default; knows the children, and learns no more."""
+        children = {contract_id: dict(born) for contract_id, born in self.children.items()}
+        return Router(self.chain_id, self.sources if sources is None else sources, children, among=self.every)
+
+    def finding(self, kind: Kind, source: Source, first: int, last: int, count: int, detail: str) -> Finding:
+        """A finding about a source."""
+        return Finding(
+            kind, self.chain_id, source.event.label, source.event.event_id, source.source_id, first, last, count, detail
+        )
+
+
+def load_scope(
+    connection: Connection, chain_id: int, chain: str, contract: str | None = None, within: BlockRange | None = None
+) -> Scope:
+    """Reads what is to be audited.
+
+    Args:
+        connection: in a transaction with one snapshot, so that rows and coverage are seen together.
+        chain_id: the chain.
+        chain: its name, for people.
+        contract: only this contract's events; None: all.
+        within: only these blocks; None: all.
+    """
+    version = catalog.load_version(connection)
+    state = head.load_state(connection, chain_id)
+    every = catalog.load_sources(connection, chain_id)
+    tip = -1 if state.tip is None else state.tip.number
+    first, last = within or (0, tip)
+    return Scope(
+        chain_id=chain_id,
+        chain=chain,
+        version=version,
+        every=every,
+        sources=[source for source in every if contract in (None, source.event.contract)],
+        events=[e for e in catalog.load_events(connection).values() if contract in (None, e.contract)],
+        children=catalog.load_children(connection, chain_id),
+        finalized=-1 if state.finalized is None else state.finalized,
+        tip=tip,
+        within=(first, min(last, tip)),
+    )
+
+
+def ranges_of(numbers: Iterable[int]) -> RangeSet:
+    """Block numbers as a range set."""
+    return union((number, number) for number in numbers)

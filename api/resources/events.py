@@ -1,7 +1,7 @@
-"""Events of a contract: the list of them, their rows, one row."""
+"""Rows of one event, and one row alone."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, TypeVar
 
 import falcon
 import orjson
@@ -10,20 +10,15 @@ from api import arguments, caching
 from api.catalog import Catalog, Chain, Event, Series
 from api.cursors import CursorError, Position
 from api.errors import ApiError, Problem
-from api.export import csv_head
 from api.params import Param, Params
 from api.resources import collection
 from api.resources.base import Resource, send_kept
-from api.resources.exporting import send_export
-from api.resources.waiting import wait_for
+from api.resources.rows import INCLUDE, RowsQuery, addresses_rule, answer_rows
 from api.schemas import ADDRESS, BLOCK, FINALITY, HASH, TIME, Schema, an_array, an_object, column_schema, ref
 from api.sql import events as sql
-from api.sql import exports, scope
+from api.sql import exports
 from api.sql.statement import Binder, Statement
 from api.state import State
-from api.values import words
-
-INCLUDE: Final = Param("include", words(("token",)), "What to add: token (symbol, name and decimals, by address).")
 
 
 def event_params(catalog: Catalog, event: Event) -> Params:
@@ -50,7 +45,9 @@ def event_params(catalog: Catalog, event: Event) -> Params:
     return catalog.once(("params", event.event_id), make)
 
 
-_TOKENS: Final[Schema] = {
+T = TypeVar("T")
+
+TOKENS: Final[Schema] = {
     "type": "object",
     "additionalProperties": ref("Token"),
     "description": "By address, with include=token.",
@@ -74,95 +71,62 @@ def row_schema(event: Event) -> Schema:
     return an_object(members, required=())
 
 
-class EventQuery:
-    """A request for rows of an event, read and checked.
+class EventQuery(RowsQuery):
+    """A request for rows of one event.
 
     Args:
         catalog: what is indexed.
         event: the event.
         chain: the chain.
-        values: what :meth:`Params.read` made of the query string.
+        values: what :meth:`Params.read` made of the query string, and the format.
         address: the address that the path names, if it names one.
     """
 
     def __init__(
         self, catalog: Catalog, event: Event, chain: Chain, values: dict[str, Any], address: bytes | None
     ) -> None:
-        collection.check_together(values)
         if address is not None:
             asked = values.get("address")
             values["address"] = [address] if asked is None or address in asked else []
-        filters = catalog.once(("filters", event.event_id), lambda: arguments.filters(event.columns))
-        cursor: Position | None = values.get("after") or values.get("before")
-        self.catalog = catalog
+        super().__init__(catalog, chain, values)
+        known = catalog.once(("filters", event.event_id), lambda: arguments.filters(event.columns))
         self.event = event
-        self.chain = chain
-        self.values = values | collection.cursor_values(cursor)
-        self.filters = [filters[name][0] for name in values if name in filters]
-        self.explicit_end = collection.explicit_end(values)
-        self.shape = sql.Shape(
-            chain_id=chain.chain_id,
-            given=frozenset(name for name in (*scope.BOUNDS, "address", "tx_hash") if name in values),
-            addresses=_addresses(event, chain.chain_id, values.get("address")),
+        self.filters = [known[name][0] for name in values if name in known]
+        self.name = f"{event.contract}-{event.api_name}"
+        self.shape = self._shape(
+            addresses=addresses_rule(event, chain.chain_id, values.get("address")),
             filters=frozenset(f.name for f in self.filters),
-            order=values["order"],
-            cursor=collection.cursor_side(values),
-            branch=cursor is not None and cursor.branch is not None,
-            finality=values["finality"],
-            limit=values.get("limit", collection.DEFAULT_LIMIT),
-            fields=values.get("fields", frozenset()),
-            tokens="token" in values.get("include", ()),
-            count=values["count"],
         )
 
-    def statement(self, window: int) -> Statement:
-        """The statement of the page."""
-        return self.catalog.once(
-            ("page", self.event.event_id, self.shape), lambda: sql.page(self.event, self.shape, self.filters, window)
-        )
+    def _once(self, what: str, make: Callable[[], T]) -> T:
+        return self.catalog.once((what, self.event.event_id, self.shape), make)
 
     def state_statement(self) -> Statement:
         """The statement of the state alone."""
-        return self.catalog.once(
-            ("state", self.event.event_id, self.shape), lambda: sql.state_only(self.event, self.shape)
-        )
+        return self._once("state", lambda: sql.state_only(self.event, self.shape))
 
-    def check(self, state: State, window: int) -> None:
-        """Refuse what the state does not allow.
+    def page_statement(self, window: int) -> Statement:
+        """The statement of the page."""
+        return self._once("page", lambda: sql.page(self.event, self.shape, self.filters, window))
 
-        Raises:
-            ApiError: BLOCK_NOT_INDEXED, REORGED, INVALID_CURSOR or QUERY_TOO_EXPENSIVE.
-        """
-        state.require_block(self.values.get("at_block"), "at_block")
-        state.require_block(self.values.get("min_block"), "min_block")
-        state.require_cursor()
-        if self.gated():
-            names = [f.name for f in self.filters] + [n for n in ("tx_hash", "address") if n in self.shape.given]
-            state.require_window(window, f"no index serves {' with '.join(names)}")
+    def estimate_statement(self) -> Statement:
+        """The statement of the planner's estimate of how many rows there are."""
+        return sql.estimate(self.event, self.shape, self.filters)
 
-    def gated(self) -> bool:
-        """Whether no index serves the filters."""
-        return self.catalog.once(
-            ("gated", self.event.event_id, self.shape), lambda: sql.is_gated(self.event, self.shape, self.filters)
-        )
+    def unserved(self) -> str | None:
+        """The filters that no index serves, or None."""
+        if not self._once("gated", lambda: sql.is_gated(self.event, self.shape, self.filters)):
+            return None
+        return " with ".join([f.name for f in self.filters] + [n for n in ("tx_hash", "address") if n in self.values])
 
-    def etag(self, state: State, *salt: object) -> str:
-        """The entity tag of an answer in this state."""
-        return state.etag(self.explicit_end, self.catalog.version, *salt)
+    def csv_names(self) -> list[str]:
+        """The columns of a CSV."""
+        return list(exports.csv_columns(self.event, self.shape.fields))
 
-    def cache_control(self, state: State) -> str:
-        """How long an answer in this state may be kept."""
-        return caching.cache_control(settled=state.settled(self.explicit_end), block_seconds=self.chain.block_seconds)
-
-
-def _addresses(event: Event, chain_id: int, asked: list[bytes] | None) -> Any:
-    """Which rows a filter on addresses leaves, as far as that is known without looking."""
-    known = event.addresses.get(chain_id)
-    if asked is None or (known is not None and known and known.issubset(asked)):
-        return "all"
-    if not asked or (known is not None and known.isdisjoint(asked)):
-        return "none"
-    return "some"
+    def export_query(self, bind: Binder, *, as_csv: bool) -> str:
+        """The query of an export."""
+        limit = self.values.get("limit")
+        return exports.event_rows(self.event, self.shape, self.filters, bind, limit=limit, as_csv=as_csv)
 
 
 class Events(Resource):
@@ -191,7 +155,7 @@ class Events(Resource):
     ) -> tuple[Sequence[Param], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
         assert event is not None
-        members = {"data": an_array(row_schema(event)), "page": ref("Page"), "meta": ref("Meta"), "tokens": _TOKENS}
+        members = {"data": an_array(row_schema(event)), "page": ref("Page"), "meta": ref("Meta"), "tokens": TOKENS}
         return event_params(catalog, event).all, an_object(members, required=("data", "page", "meta"))
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
@@ -200,75 +164,7 @@ class Events(Resource):
         values = event_params(catalog, event).read(request.query_string)
         chain = catalog.chain(values.get("chain"), contract.contract.deployments)
         values["format"] = self.format(request, values.get("format"))
-        query = EventQuery(catalog, event, chain, values, contract.address)
-        if values["format"] == "json":
-            self._page(request, response, query)
-        else:
-            self._export(request, response, query)
-
-    def _export(self, request: falcon.Request, response: falcon.Response, query: EventQuery) -> None:
-        as_csv = query.values["format"] == "csv"
-        window = self.context.settings.api_unindexed_window
-        state_statement = query.state_statement()
-        if "min_block" in query.values:
-            wait_for(self.context, state_statement, query.values)
-
-        def select(bind: Binder) -> str:
-            limit = query.values.get("limit")
-            return exports.event_rows(query.event, query.shape, query.filters, bind, limit=limit, as_csv=as_csv)
-
-        head = csv_head(exports.csv_columns(query.event, query.shape.fields)) if as_csv else b""
-        name = f"{query.event.contract}-{query.event.api_name}"
-        send_export(
-            self.context,
-            request,
-            response,
-            state=state_statement,
-            values=query.values,
-            check=lambda state: query.check(state, window),
-            select=select,
-            head=head,
-            name=name,
-        )
-
-    def _page(self, request: falcon.Request, response: falcon.Response, query: EventQuery) -> None:
-        window = self.context.settings.api_unindexed_window
-        state_statement = query.state_statement()
-        if "min_block" in query.values:
-            wait_for(self.context, state_statement, query.values)
-        # What tokens say is not versioned: with it, the tag is known with the answer only.
-        if request.get_header("If-None-Match") and not query.shape.tokens:
-            state = State.read(self._one(state_statement, query)[0] or b"")
-            query.check(state, window)
-            etag = query.etag(state)
-            if caching.not_modified(request, etag):
-                caching.answer_not_modified(response, etag, query.cache_control(state))
-                return
-        raw, rows, branches, tokens, counted = self._one(query.statement(window), query)
-        state = State.read(raw or b"")
-        query.check(state, window)
-        shape = query.shape
-        page = collection.Page(rows, shape.limit, shape.cursor, branches)
-        tokens = (tokens or b"{}") if shape.tokens else None
-        body = collection.body(
-            page, shape.limit, query.chain.chain_id, state, count=self._count(query, counted), tokens=tokens
-        )
-        collection.link_next(request, response, page.next)
-        etag = query.etag(state) if tokens is None else query.etag(state, tokens)
-        send_kept(request, response, body, etag, query.cache_control(state))
-
-    def _one(self, statement: Statement, query: EventQuery) -> tuple[bytes | None, ...]:
-        return self.context.database.query(statement.text, statement.values(query.values))[0]
-
-    def _count(self, query: EventQuery, counted: bytes | None) -> dict[str, Any] | None:
-        if counted is None:
-            return None
-        count = int(counted)
-        if query.shape.count == "exact" or count <= sql.COUNT_LIMIT:
-            return {"count": count, "count_is": "exact"}
-        estimate = sql.estimate(query.event, query.shape, query.filters)
-        plan = orjson.loads(self._one(estimate, query)[0] or b"")
-        return {"count": max(count, int(plan[0]["Plan"]["Plan Rows"])), "count_is": "estimated"}
+        answer_rows(self.context, request, response, EventQuery(catalog, event, chain, values, contract.address))
 
 
 class EventRow(Resource):
@@ -287,7 +183,7 @@ class EventRow(Resource):
     ) -> tuple[Sequence[Param], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
         assert event is not None
-        members = {"data": row_schema(event), "meta": ref("Meta"), "tokens": _TOKENS}
+        members = {"data": row_schema(event), "meta": ref("Meta"), "tokens": TOKENS}
         return cls.params.all, an_object(members, required=("data", "meta"))
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:

@@ -34,6 +34,7 @@ metadata = MetaData(schema=SCHEMA)
 
 _now = text("now()")
 _empty_multirange = text("'{}'::int8multirange")
+_no_names = text("'{}'::varchar[]")
 
 
 def _timestamp(
@@ -104,6 +105,20 @@ deployments = Table(
     Column("start_block", BigInteger, nullable=False),
     Column("end_block", BigInteger, comment="last wanted block; null: for ever"),
     Column("active", Boolean, nullable=False, server_default=text("true")),
+    Column(
+        "include",
+        ARRAY(String),
+        nullable=False,
+        server_default=_no_names,
+        comment="what to keep besides the logs: block, transaction, receipt",
+    ),
+    Column(
+        "included",
+        INT8MULTIRANGE,
+        nullable=False,
+        server_default=_empty_multirange,
+        comment="blocks for whose events all of include is there",
+    ),
     PrimaryKeyConstraint("contract_id", "chain_id"),
     comment="Where a contract lives on one chain, as the manifest says",
 )
@@ -131,6 +146,13 @@ events = Table(
         comment="+1 in every transaction that changes what a covered, finalized range answers",
     ),
     Column("active", Boolean, nullable=False, server_default=text("true"), comment="still in the manifest"),
+    Column(
+        "indexes",
+        ARRAY(String),
+        nullable=False,
+        server_default=_no_names,
+        comment="columns that are to have an index",
+    ),
     UniqueConstraint("contract_id", "topic0"),
     UniqueConstraint("contract_id", "table_name"),
     comment="One event of a contract's ABI, and its table",
@@ -233,6 +255,58 @@ blocks = Table(
     comment="Blocks that bore a log, ends of chunks, and all above finalized that the reorg check needs",
 )
 
+block_details = Table(
+    "block_details",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("block_hash", LargeBinary, nullable=False),
+    _timestamp("block_time", nullable=False),
+    Column("miner", LargeBinary, nullable=False, comment="fee recipient, 20 bytes"),
+    Column("gas_limit", Numeric(20, 0), nullable=False),
+    Column("gas_used", Numeric(20, 0), nullable=False),
+    Column("base_fee", Numeric(78, 0), comment="wei per gas; null: before EIP-1559"),
+    Column("transaction_count", Integer, nullable=False),
+    Column("size", BigInteger, comment="bytes"),
+    PrimaryKeyConstraint("chain_id", "block_number"),
+    comment="Blocks that bore events of contracts with include = block",
+)
+
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("tx_index", Integer, nullable=False),
+    Column("tx_hash", LargeBinary, nullable=False),
+    _timestamp("block_time", nullable=False),
+    Column("sender", LargeBinary, nullable=False, comment="who signed it, 20 bytes"),
+    Column("recipient", LargeBinary, comment="20 bytes; null: a contract was created"),
+    Column("type", SmallInteger, comment="EIP-2718 type; null: not said"),
+    Column("value", Numeric(78, 0), comment="wei; null: transaction not included"),
+    Column("nonce", Numeric(20, 0), comment="null: transaction not included"),
+    Column("gas_limit", Numeric(20, 0), comment="null: transaction not included"),
+    Column("status", SmallInteger, comment="1: success; null: no receipt, or a state root"),
+    Column("gas_used", Numeric(20, 0), comment="null: receipt not included"),
+    Column("effective_gas_price", Numeric(78, 0), comment="wei per gas; null: receipt not included"),
+    Column("created_contract", LargeBinary, comment="the contract it created, 20 bytes"),
+    PrimaryKeyConstraint("chain_id", "block_number", "tx_index"),
+    Index("transactions_hash", "chain_id", "tx_hash"),
+    Index("transactions_sender", "chain_id", "sender", "block_number", "tx_index"),
+    comment="Transactions that bore events of contracts with include = transaction or receipt",
+)
+
+deployment_blocks = Table(
+    "deployment_blocks",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("address", LargeBinary, nullable=False),
+    Column("block_number", BigInteger, nullable=False, comment="first block with code at the address"),
+    _timestamp("found_at", nullable=False, default=True),
+    PrimaryKeyConstraint("chain_id", "address"),
+    comment='Where contracts with start_block = "auto" were deployed, as an archive node told once',
+)
+
 reorgs = Table(
     "reorgs",
     metadata,
@@ -310,6 +384,7 @@ series = Table(
     Column("columns", JSONB, nullable=False, comment="the outputs' columns, in order"),
     Column("version", BigInteger, nullable=False, server_default="0"),
     Column("active", Boolean, nullable=False, server_default=text("true")),
+    Column("definition", JSONB, comment="arguments and names of the calls, and the query; null: none of them"),
     UniqueConstraint("contract_id", "table_name"),
     comment="A snapshot: a series of multicall reads taken on a schedule, each at one block",
 )

@@ -1,0 +1,23 @@
+"""The migrations make exactly the tables that ``store.tables`` describes."""
+
+from __future__ import annotations
+
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from indexer.store import database, tables
+
+
+def test_the_migrations_make_the_tables_of_the_code(migrated_url):
+    engine = database.create_engine(migrated_url)
+    with engine.connect() as connection:
+        # The embedded Postgres' user is called like our schema, which Postgres takes for the default one then.
+        connection.dialect.default_schema_name = "public"
+        options = {
+            "include_schemas": True,
+            "include_name": lambda name, kind, _: kind != "schema" or name == tables.SCHEMA,
+            "include_object": lambda _object, name, kind, *_: kind != "table" or name != "alembic_version",
+        }
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, tables.metadata) == []
+    engine.dispose()

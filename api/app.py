@@ -16,6 +16,7 @@ from api.resources.blocks import BlockByTime, OneBlock
 from api.resources.contracts import ContractAbi, ContractEvents, Contracts, OneContract
 from api.resources.daily import Daily
 from api.resources.events import EventRow, Events
+from api.resources.feed import Feed
 from api.resources.service import Health, Ready, Root, Status
 from api.resources.snapshots import SeriesLatest, SeriesList, SeriesRows
 from api.resources.tokens import OneToken, Tokens
@@ -38,6 +39,7 @@ ROUTES: Final[tuple[tuple[str, type[Resource]], ...]] = (
     ("/v1/contracts/{contract}/snapshots", SeriesList),
     ("/v1/contracts/{contract}/snapshots/{series}", SeriesRows),
     ("/v1/contracts/{contract}/snapshots/{series}/latest", SeriesLatest),
+    ("/v1/events", Feed),
     ("/v1/blocks", BlockByTime),
     ("/v1/blocks/{number}", OneBlock),
     ("/v1/tokens", Tokens),

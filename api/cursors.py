@@ -13,6 +13,9 @@ from typing import Final, Self
 #: Bytes of a block hash that a cursor carries: enough that two branches of one height never share them by chance.
 HASH_BYTES: Final = 6
 
+#: The largest item that a position can have.
+MAX_ITEM: Final = 2**31 - 1
+
 _MAX_BIGINT: Final = 2**63 - 1
 _MAX_INTEGER: Final = 2**31 - 1
 _NUMBER: Final = r"(0|[1-9][0-9]{0,18})"

@@ -54,10 +54,9 @@ TOKENS: Final[Schema] = {
 }
 
 
-def row_schema(event: Event) -> Schema:
-    """What a row looks like; the parameter ``fields`` may leave out any member."""
-    arguments_schema = {column.argument: column_schema(column) for column in event.columns}
-    members = {
+def fixed_members() -> dict[str, Schema]:
+    """What the rows of all events have."""
+    return {
         "id": {"type": "string"},
         "block_number": BLOCK,
         "block_time": TIME,
@@ -66,9 +65,13 @@ def row_schema(event: Event) -> Schema:
         "log_index": {"type": "integer", "minimum": 0},
         "address": ADDRESS,
         "finality": FINALITY,
-        "args": an_object(arguments_schema, required=()),
     }
-    return an_object(members, required=())
+
+
+def row_schema(event: Event) -> Schema:
+    """What a row looks like; the parameter ``fields`` may leave out any member."""
+    arguments_schema = {column.argument: column_schema(column) for column in event.columns}
+    return an_object({**fixed_members(), "args": an_object(arguments_schema, required=())}, required=())
 
 
 class EventQuery(RowsQuery):

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+import orjson
+
 from api.arguments import Filter
 from api.catalog import Event
 from api.sql import json_text, scope
-from api.sql.statement import Binder, Statement, identifier
+from api.sql.statement import Binder, Statement, identifier, literal
 
 FIELDS: Final = ("id", "block_number", "block_time", "tx_hash", "tx_index", "log_index", "address", "finality", "args")
 DEFAULT_FIELDS: Final = tuple(field for field in FIELDS if field != "tx_index")
@@ -123,12 +125,30 @@ def plan(event: Event, shape: Shape, filters: Sequence[Filter], bind: Binder) ->
 
 
 def found(
-    event: Event, shape: Shape, how: Plan, bind: Binder, window: int, *, limit: int | None, ordered: bool = True
+    event: Event,
+    shape: Shape,
+    how: Plan,
+    bind: Binder,
+    window: int,
+    *,
+    limit: int | None,
+    ordered: bool = True,
+    item: int | None = None,
 ) -> str:
     """The query of the rows themselves, all columns, in the order of reading.
 
     A list of values is read value by value, each in the order of its index and no further than needed: one index
     condition with the list would have to sort all of their rows.
+
+    Args:
+        event: the event.
+        shape: of the request.
+        how: its plan.
+        bind: numbers the values.
+        window: most blocks that may be looked through without an index; beyond it there are no rows.
+        limit: rows at most.
+        ordered: whether the order matters.
+        item: what a cursor compares after block and log, where that is not enough.
     """
     where = [
         f"t.chain_id = {shape.chain_id}",
@@ -137,9 +157,13 @@ def found(
     ]
     if shape.cursor:
         sign = ">" if shape.forward else "<"
-        where.append(
-            f"(t.block_number, t.log_index) {sign} ({bind('cursor_block', 'bigint')}, {bind('cursor_log', 'integer')})"
+        row, cursor = (
+            "t.block_number, t.log_index",
+            f"{bind('cursor_block', 'bigint')}, {bind('cursor_log', 'integer')}",
         )
+        if item is not None:
+            row, cursor = f"{row}, {item}", f"{cursor}, {bind('cursor_item', 'integer')}"
+        where.append(f"({row}) {sign} ({cursor})")
     if how.gated:
         where.append(f"(SELECT {scope.SPAN} <= {window} FROM scope)")
     table = identifier(event.schema_name, event.table_name)
@@ -168,6 +192,8 @@ def row_text(event: Event, fields: frozenset[str]) -> str:
     arguments = [c for c in event.columns if "args" in wanted or f"args.{c.argument}" in wanted]
     members = {
         "id": json_text.quoted("t.block_number || '-' || t.log_index"),
+        "contract": literal(orjson.dumps(event.contract).decode()),
+        "event": literal(orjson.dumps(event.api_name).decode()),
         "block_number": "t.block_number::text",
         "block_time": json_text.time_text("t.block_time"),
         "tx_hash": json_text.hex_text("t.tx_hash"),
@@ -208,7 +234,7 @@ def page(event: Event, shape: Shape, filters: Sequence[Filter], window: int) -> 
 SELECT {scope.state(scope.event_versions([event.event_id]), checks)},
     (SELECT string_agg(row, {_NEWLINE} {order}) FROM page),
     {scope.branches(shape.chain_id, "page")},
-    {_tokens(shape) if shape.tokens else "NULL"},
+    {tokens_of_page(shape) if shape.tokens else "NULL"},
     {counted}"""
     return Statement.of(text, bind)
 
@@ -217,7 +243,8 @@ def _uncut(shape: Shape) -> Shape:
     return replace(shape, cursor=None, branch=False)
 
 
-def _tokens(shape: Shape) -> str:
+def tokens_of_page(shape: Shape) -> str:
+    """An expression for what the tokens of a page's rows say of themselves, by address."""
     direction = "ASC" if shape.forward else "DESC"
     order = f"ORDER BY block_number {direction}, log_index {direction}"
     members = json_text.object_text(
@@ -278,5 +305,5 @@ def one(event: Event, chain_id: int, *, tokens: bool, address: bool) -> Statemen
     FROM {table} t WHERE {" AND ".join(where)})""")
     text = f"""WITH {", ".join(parts)}
 SELECT {scope.state(scope.event_versions([event.event_id]))}, (SELECT row FROM page),
-    {_tokens(shape) if tokens else "NULL"}"""
+    {tokens_of_page(shape) if tokens else "NULL"}"""
     return Statement.of(text, bind)

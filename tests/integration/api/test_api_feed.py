@@ -1,0 +1,151 @@
+"""The merged feed: all events of a chain in one order."""
+
+import json
+
+import pytest
+
+from tests.integration.api.seed import block_hash, hex_of, tx_hash
+from tests.integration.api.world import ALICE, GOLD, PAIR_A, SILVER, TIP
+
+FEED = "/v1/events?chain=ethereum"
+
+
+def places(answer) -> list[tuple[str, str, str]]:
+    return [(row["contract"], row["event"], row["id"]) for row in answer["data"]]
+
+
+def walk(api, path: str) -> list[tuple[str, str, str]]:
+    rows, cursor = [], ""
+    while True:
+        answer = api.get(path + cursor)
+        rows += places(answer)
+        if answer["page"]["next"] is None:
+            return rows
+        cursor = f"&after={answer['page']['next']}"
+
+
+@pytest.fixture(scope="module")
+def everything(api) -> list[tuple[str, str, str]]:
+    """All rows of all tables, oldest first, read table by table."""
+    rows = []
+    for contract in api.get("/v1/contracts")["data"]:
+        if "ethereum" not in [chain["chain"] for chain in contract["chains"]]:
+            continue
+        for event in contract["events"]:
+            path = f"/v1/contracts/{contract['name']}/events/{event}?chain=ethereum&limit=1000"
+            rows += [(contract["name"], event, row["id"]) for row in api.get(path)["data"]]
+    return sorted(rows, key=lambda row: [int(part) for part in row[2].split("-")])
+
+
+@pytest.mark.parametrize("limit", [1000, 37])
+def test_the_feed_has_every_row_once_in_order(api, everything, limit):
+    assert len(everything) > 700
+    assert walk(api, f"{FEED}&order=asc&limit={limit}") == everything
+    assert walk(api, f"{FEED}&limit={limit}") == everything[::-1]
+
+
+def test_a_row_names_its_contract_and_event(api):
+    (row,) = api.get(f"{FEED}&contract=zoo&event=Everything")["data"]
+    assert list(row)[:3] == ["id", "contract", "event"]
+    same = api.get("/v1/contracts/zoo/events/Everything")["data"][0]
+    assert {k: v for k, v in row.items() if k not in ("contract", "event")} == same
+
+
+def test_pages_go_back_too(api, everything):
+    first = api.get(f"{FEED}&order=asc&limit=10")
+    second = api.get(f"{FEED}&order=asc&limit=10&after={first['page']['next']}")
+    assert places(second) == everything[10:20]
+    back = api.get(f"{FEED}&order=asc&limit=10&before={second['page']['prev']}")
+    assert places(back) == everything[:10]
+    assert back["page"]["prev"] is None
+
+
+def test_contracts_and_events_are_chosen(api):
+    assert {p[0] for p in walk(api, f"{FEED}&contract=coins,pair&limit=1000")} == {"coins", "pair"}
+    assert {p[1] for p in walk(api, f"{FEED}&event=Sync,PairCreated&limit=1000")} == {"Sync", "PairCreated"}
+    assert {p[1][:4] for p in walk(api, f"{FEED}&event=Odd&limit=1000")} == {"Odd~"}
+    for query in ("contract=nobody", "event=Nothing", "contract=usdc&event=Sync", "contract="):
+        api.refused(f"{FEED}&{query}", 400, "INVALID_PARAMETER")
+
+
+def test_bounds_and_addresses_hold(api, everything):
+    wanted = [p for p in everything if 1060 <= int(p[2].partition("-")[0]) <= 1120]
+    assert walk(api, f"{FEED}&order=asc&from_block=1060&to_block=1120&limit=50") == wanted
+    found = walk(api, f"{FEED}&address={hex_of(GOLD)},{hex_of(PAIR_A)}&limit=20")
+    assert {p[0] for p in found} == {"coins", "pair"}
+    assert len(found) == 50 + 15
+    assert walk(api, f"{FEED}&address=0x{'77' * 20}") == []
+    one = api.get(f"{FEED}&tx_hash={hex_of(tx_hash(1100, 3))}&from_block=1100&to_block=1100")
+    assert places(one) == [("usdc", "Transfer", "1100-3")]
+    api.refused(f"{FEED}&tx_hash={hex_of(tx_hash(1100, 3))}", 422, "QUERY_TOO_EXPENSIVE")
+
+
+def test_what_is_missing_anywhere_is_missing(api):
+    assert api.get(f"{FEED}&limit=1")["meta"]["missing"] == [[1040, 1049]]
+    assert api.get(f"{FEED}&limit=1&contract=coins")["meta"]["complete"] is True
+
+
+def test_one_log_in_two_tables_is_two_rows(own, seed):
+    """gold_alone and coins share an address: a page that ends between the two loses neither."""
+    approval = {"block": 1150, "log": 5, "address": GOLD, "owner": ALICE, "spender": ALICE, "value": 1}
+    seed.rows("gold_alone", "Approval", [approval])
+    seed.rows("coins", "Approval", [approval])
+    both = [("coins", "Approval", "1150-5"), ("gold_alone", "Approval", "1150-5")]
+    for order in ("asc", "desc"):
+        found = walk(own, f"{FEED}&order={order}&limit=1&event=Approval")
+        assert sorted(found) == both
+        page = own.get(f"{FEED}&order={order}&limit=1&event=Approval")
+        assert page["page"]["next"].startswith("1150-5-")
+        # The bare id is a place beside the log, not inside it.
+        assert walk(own, f"{FEED}&order={order}&event=Approval&after=1150-5") == []
+        assert sorted(places(own.get(f"{FEED}&order={order}&event=Approval&before=1150-6"))) == (
+            both if order == "asc" else []
+        )
+
+
+def test_counts_tokens_and_fields(api, everything):
+    page = api.get(f"{FEED}&limit=1&count=exact")["page"]
+    assert (page["count"], page["count_is"]) == (len(everything), "exact")
+    assert api.get(f"{FEED}&limit=1&count=estimated&contract=pair")["page"]["count"] == 30
+    answer = api.get(f"{FEED}&limit=5&event=Transfer&contract=coins&include=token&fields=contract,address")
+    assert set(answer["tokens"]) == {hex_of(GOLD), hex_of(SILVER)}
+    assert set(answer["data"][0]) == {"contract", "address"}
+
+
+def test_a_large_feed_is_estimated(api, monkeypatch):
+    monkeypatch.setattr("api.sql.events.COUNT_LIMIT", 10)
+    page = api.get(f"{FEED}&limit=2&count=estimated")["page"]
+    assert page["count_is"] == "estimated"
+    assert page["count"] > 10
+
+
+def test_the_feed_is_exported_as_ndjson_only(api, everything):
+    result = api.ask(f"{FEED}&format=ndjson&order=asc")
+    rows = [json.loads(line) for line in result.text.split("\n") if line]
+    assert [(row["contract"], row["event"], row["id"]) for row in rows] == everything
+    cut = api.ask(f"{FEED}&format=ndjson&order=asc&limit=10")
+    assert [json.loads(line) for line in cut.text.split("\n") if line] == rows[:10]
+    assert api.ask(f"{FEED}&format=ndjson&address=0x{'77' * 20}").text == ""
+    api.refused(f"{FEED}&format=csv", 400, "INVALID_PARAMETER")
+    assert api.ask(FEED, accept="text/csv").status_code == 406
+
+
+def test_the_feed_notices_reorganisations(own, seed):
+    cursor = own.get(f"{FEED}&limit=1")["page"]["next"]
+    assert cursor.endswith("." + block_hash(TIP).hex()[:12])
+    seed.reorg(1290, TIP, branch=1)
+    assert own.refused(f"{FEED}&after={cursor}", 409, "REORGED")["common_block"] == 1290
+
+
+def test_the_feed_is_conditional(api, own, seed):
+    settled = f"{FEED}&from_block=1060&to_block=1100"
+    assert api.ask(settled).headers["cache-control"].startswith("public, max-age=300")
+    etag = own.ask(settled).headers["etag"]
+    assert own.ask(settled, if_none_match=etag).status_code == 304
+    seed.execute("UPDATE gapless.events SET rewrite_version = rewrite_version + 1 WHERE name = 'Sync'")
+    assert own.ask(settled, if_none_match=etag).status_code == 200
+
+
+def test_chains_have_feeds_of_their_own(api):
+    api.refused("/v1/events", 400, "CHAIN_REQUIRED")
+    assert places(api.get("/v1/events?chain=base")) == [("bridge", "Transfer", "1005-9")]

@@ -62,7 +62,7 @@ class Owner:
             cwd=REPOSITORY,
             start_new_session=True,
             # Where the tests run in the background of a script, SIGINT is ignored, and children inherit that.
-            preexec_fn=_hear_ctrl_c,
+            preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - no thread runs yet
             **popen,
         )
         assert self.process.stdout is not None

@@ -1,0 +1,235 @@
+"""``gapless run`` as an operator meets it: real processes and servers, and everything that can be wrong around them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from indexer.demo.manifest import manifest_text
+
+GAPLESS = [sys.executable, "-c", "from indexer.cli import main; main()"]
+PATIENCE = 60.0
+
+
+class Process:
+    """One command, and what it has said so far."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], cwd: Path) -> None:
+        self.popen = subprocess.Popen(
+            [*GAPLESS, *arguments],
+            env={**os.environ, "LOG_FORMAT": "text", "PYTHONUNBUFFERED": "1", **environment},
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.said = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self.said += line
+
+    def until(self, text: str) -> None:
+        _until(lambda: text in self.said, lambda: f"it never said {text!r}, but:\n{self.said[-3000:]}")
+
+    def ended(self) -> int:
+        status = self.popen.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return status
+
+
+def _until(condition: Callable[[], Any], complaint: Callable[[], str]) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, complaint()
+        threading.Event().wait(0.05)
+    return found
+
+
+@pytest.fixture
+def node_url(shared_history) -> str:
+    return shared_history.world.w3.provider.endpoint_uri
+
+
+@pytest.fixture
+def manifest(shared_history, tmp_path) -> Path:
+    path = tmp_path / "indexer.toml"
+    path.write_text(manifest_text(shared_history.world))
+    return path
+
+
+@pytest.fixture
+def start(manifest, node_url, migrated_url, redis_url, tmp_path) -> Iterator[Callable[..., Process]]:
+    processes: list[Process] = []
+
+    def start(*arguments: str, **environment: str) -> Process:
+        given = {
+            "RPC_URL": node_url,
+            "DATABASE_URL": migrated_url,
+            "REDIS_URL": redis_url,
+            "GAPLESS_MANIFEST": str(manifest),
+        }
+        processes.append(Process(list(arguments), given | environment, tmp_path))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.popen.kill()
+        process.popen.wait()
+
+
+def _closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def _one(url: str, query: str) -> Any:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(query).fetchone()
+        return row[0] if row else None
+
+
+COMPLETE = """
+    SELECT bool_and(s.coverage @> int8multirange(int8range(s.start_block, n.tip_number + 1)))
+    FROM gapless.sources s JOIN gapless.chains n USING (chain_id)
+"""
+
+
+def _until_complete(url: str, process: Process) -> None:
+    _until(lambda: _one(url, COMPLETE), lambda: f"never complete:\n{process.said[-3000:]}")
+
+
+def test_it_indexes_everything_and_stops_in_order(start, migrated_url):
+    process = start("run")
+    _until_complete(migrated_url, process)
+    _until(lambda: _one(migrated_url, "SELECT count(*) FROM gapless.tokens"), lambda: process.said)
+    _until(lambda: _one(migrated_url, "SELECT count(*) FROM coins.supply"), lambda: process.said)
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.popen.wait(5) == 0
+    assert "Traceback" not in process.said
+    status = start("status", "--json")
+    assert status.ended() == 0
+    assert '"complete": true' in status.said
+
+
+def test_a_second_one_stands_by_and_takes_over(start, migrated_url):
+    first = start("run")
+    first.until("following demo from")
+    second = start("run")
+    second.until("standing by")
+    assert "following demo from" not in second.said
+    first.popen.kill()
+    second.until("following demo from")
+    _until_complete(migrated_url, second)
+
+
+def test_without_redis_it_only_does_without_the_cache(start, migrated_url):
+    process = start("run", REDIS_URL=f"redis://:secret@127.0.0.1:{_closed_port()}/0")
+    _until_complete(migrated_url, process)
+    _until(lambda: _one(migrated_url, "SELECT count(*) FROM gapless.tokens"), lambda: process.said)
+    process.until("going on without the cache")
+    assert "secret" not in process.said
+
+
+def test_a_dead_postgres_is_named(start):
+    url = f"postgresql://gapless:secret@127.0.0.1:{_closed_port()}/gapless"
+    for command in (["run"], ["backfill", "coins"], ["status"]):
+        process = start(*command, DATABASE_URL=url)
+        assert process.ended() == 1
+        assert "cannot use Postgres at 127.0.0.1" in process.said
+        assert "DATABASE_URL" in process.said
+        assert "secret" not in process.said
+        assert "Traceback" not in process.said
+
+
+def test_a_node_that_is_not_there_is_waited_for(start, migrated_url, node_url):
+    dead = f"http://127.0.0.1:{_closed_port()}/v2/secret-key"
+    process = start("run", RPC_URL=dead)
+    process.until("check the chain's rpc URLs")
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.ended() == 0
+    assert "secret-key" not in process.said
+    again = start("run")
+    _until_complete(migrated_url, again)
+
+
+def test_another_chain_is_refused(start, manifest, migrated_url):
+    manifest.write_text(manifest.read_text().replace("id = 31337", "id = 5"))
+    process = start("run")
+    process.until("it serves chain id 31337, the manifest says 5")
+    assert _one(migrated_url, "SELECT count(*) FROM coins.transfer") == 0
+
+
+def test_a_manifest_with_five_errors(start, tmp_path):
+    broken = tmp_path / "broken.toml"
+    broken.write_text("""
+[chains.main]
+id = 1
+rpc = ["${NOT_SET}"]
+
+[contracts.one]
+chain = "main"
+abi = "missing.json"
+address = "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB49"
+start_block = 20
+end_block = 10
+colour = "red"
+""")
+    for command in (["check"], ["run"], ["migrate"]):
+        process = start(*command, GAPLESS_MANIFEST=str(broken))
+        assert process.ended() == 2
+        for part in ("NOT_SET", "missing.json", "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB49", "end_block", "colour"):
+            assert part in process.said
+        assert "has 5 problems" in process.said
+        assert "Traceback" not in process.said
+
+
+def test_backfill_by_hand_resumes_and_then_has_nothing_to_do(start, migrated_url):
+    part = start("backfill", "coins", "--event", "Transfer", "--from", "20", "--to", "60")
+    assert part.ended() == 0, part.said
+    assert _one(migrated_url, "SELECT count(*) FROM coins.transfer WHERE block_number NOT BETWEEN 20 AND 60") == 0
+    assert _one(migrated_url, "SELECT count(*) FROM coins.transfer") > 0
+    assert _one(migrated_url, "SELECT count(*) FROM coins.approval") == 0
+    whole = start("backfill", "coins")
+    assert whole.ended() == 0, whole.said
+    assert _one(migrated_url, "SELECT count(*) FROM coins.approval") > 0
+    nothing = start("backfill", "coins")
+    assert nothing.ended() == 0
+    assert "nothing to do" in nothing.said
+    for wrong, right in (
+        (["nobody"], "it has: coins"),
+        (["coins", "--event", "Nothing"], "it has: Approval, Transfer"),
+    ):
+        process = start("backfill", *wrong)
+        assert process.ended() == 1
+        assert right in process.said
+
+
+def test_postgres_is_restarted_under_it(start, migrated_url):
+    """Connections that are cut are opened anew; what was under way is done again."""
+    process = start("run")
+    process.until("following demo from")
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        for _ in range(5):
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            threading.Event().wait(0.3)
+    _until_complete(migrated_url, process)
+    assert "Traceback" not in process.said, process.said

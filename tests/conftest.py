@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # A test's database may vanish with the machine: nothing that a test says depends on the disk.
-_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres_url(data_dir: Path) -> Iterator[str]:
     """The server's own database. Tests want ``database_url``."""
-    with embedded.postgres(data_dir, settings=_FAST) as url:
+    with embedded.postgres(data_dir, settings=FAST) as url:
         yield url
 
 
@@ -59,6 +59,12 @@ def database_url(postgres_url: str) -> Iterator[str]:
     """A ``postgresql://`` URL of an empty database of this test's own."""
     with _database(postgres_url, "template1") as url:
         yield url
+
+
+@pytest.fixture
+def make_database(postgres_url: str) -> Callable[[], contextlib.AbstractContextManager[str]]:
+    """Like ``database_url``, as many as a test wants: a function that returns a context manager."""
+    return lambda: _database(postgres_url, "template1")
 
 
 @pytest.fixture(scope="session")

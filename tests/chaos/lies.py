@@ -367,7 +367,7 @@ def choose(random: Random, told: Counter[str] | None = None) -> Lies:
         random,
         rates,
         told=Counter() if told is None else told,
-        most_blocks=random.choice((None, None, 1, 3, 10, 40)),
+        most_blocks=random.choice((None, None, None, 1, 4, 10, 10, 40, 40)),
         wording=random.randrange(len(RANGE_LIMITS)),
         most_calls=random.choice((None, None, 1, 4, 10)),
     )

@@ -43,7 +43,7 @@ from tests.chaos.truth import Judge, Picture, WrongError, look, normal, snapshot
 log = logging.getLogger(__name__)
 
 # What these stand for in production takes thousands of blocks to reach.
-_SMALL = {"FURTHEST_BEHIND": 60, "MAX_BLOCKS": 16}
+SMALL = {"FURTHEST_BEHIND": 60, "MAX_BLOCKS": 16}
 
 
 class KilledError(BaseException):
@@ -161,7 +161,7 @@ class Simulation:
         manifests.write_abis(self.folder)
         logging.getLogger("indexer").setLevel(logging.CRITICAL)
         with ExitStack() as stack:
-            for name, value in _SMALL.items():
+            for name, value in SMALL.items():
                 stack.enter_context(mock.patch.object(follow, name, value))
             stack.callback(self._end)
             self._reader = stack.enter_context(psycopg.connect(self.database_url, autocommit=True))

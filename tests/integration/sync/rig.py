@@ -32,6 +32,7 @@ class Rig:
     manifest: Manifest
     chain: Chain
     client: ChainClient
+    following: Any = None
 
     def follower(self, **arguments: Any) -> Follower:
         return Follower(

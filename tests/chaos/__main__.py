@@ -1,0 +1,52 @@
+"""``make chaos SEEDS=1-300``: runs seeds one after the other, and says which failed and how to run them again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from indexer.store import embedded
+from tests.chaos.arena import arena
+from tests.chaos.kills import KillingSpree
+from tests.chaos.simulation import Simulation
+from tests.conftest import FAST
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    arguments.add_argument("--seeds", default="20", help="a number (that many from 1 on), or a range such as 40-60")
+    arguments.add_argument("--kills", action="store_true", help="with real processes that are killed")
+    given = arguments.parse_args()
+    first, _, last = given.seeds.rpartition("-")
+    seeds = range(int(first or 1), int(last) + 1)
+    kind = KillingSpree if given.kills else Simulation
+    failed: list[int] = []
+    told: Counter[str] = Counter()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        embedded.postgres(Path(folder), settings=FAST) as url,
+        arena(url, Path(folder)) as here,
+    ):
+        for seed in seeds:
+            started = time.monotonic()
+            with here.database() as (database_url, own):
+                try:
+                    tale = kind(seed, here.server, database_url, own).run()
+                except Exception as error:  # noqa: BLE001 - any failure of a seed is what is looked for
+                    failed.append(seed)
+                    print(f"seed {seed} FAILED: {type(error).__name__}: {error}", flush=True)
+                    continue
+            told += tale.told
+            print(f"{tale} ({time.monotonic() - started:.1f} s)", flush=True)
+    print(f"{len(seeds) - len(failed)} of {len(seeds)} seeds passed; lies told: {dict(sorted(told.items()))}")
+    for seed in failed:
+        print(f"again: python -m tests.chaos --seeds {seed}-{seed}{' --kills' if given.kills else ''}")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

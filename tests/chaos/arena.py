@@ -1,0 +1,53 @@
+"""A database for each seed on one Postgres server, and the server of simulated nodes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+from indexer.store import database, migrate
+from tests.chaos.node import Server, serving
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Where seeds run."""
+
+    postgres_url: str
+    server: Server
+    folder: Path
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[tuple[str, Path]]:
+        """The URL of a new database with the static tables, and a folder of its own; both go afterwards."""
+        name = f"chaos_{uuid4().hex[:12]}"
+        folder = self.folder / name
+        folder.mkdir()
+        with psycopg.connect(self.postgres_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE chaos_template").format(sql.Identifier(name)))
+            try:
+                yield self.postgres_url.rpartition("/")[0] + "/" + name, folder
+            finally:
+                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextlib.contextmanager
+def arena(postgres_url: str, folder: Path) -> Iterator[Arena]:
+    """An arena on a running Postgres server."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE chaos_template")
+        url = postgres_url.rpartition("/")[0] + "/chaos_template"
+        engine = database.create_engine(url)
+        migrate.upgrade(engine)
+        engine.dispose()
+        try:
+            with serving() as server:
+                yield Arena(postgres_url, server, folder)
+        finally:
+            connection.execute("DROP DATABASE chaos_template WITH (FORCE)")

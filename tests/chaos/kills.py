@@ -1,0 +1,171 @@
+"""One seed with real processes: ``gapless run`` is killed again and again while the chain and its nodes misbehave.
+
+The seed decides the chain, the lies, and what the world does; when it happens is the machine's doing, so that a seed
+that failed need not fail again. What is asserted holds at every instant, whatever the timing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from random import Random
+
+import psycopg
+from psycopg import sql
+
+from tests.chaos import lies, manifests
+from tests.chaos.chain import Chain
+from tests.chaos.node import Node, Server
+from tests.chaos.simulation import Tale
+from tests.chaos.truth import Judge, Picture, WrongError, look
+from tests.chaos.worker import work
+
+SETTLES_WITHIN = 60.0
+"""Seconds, once everything is honest; the machine may be busy."""
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["tests.chaos.worker"])
+
+
+class KillingSpree:
+    """Runs one seed.
+
+    Args:
+        seed: decides what happens.
+        server: where the endpoints are served.
+        database_url: of a database with the static tables, empty.
+        folder: for manifests.
+    """
+
+    def __init__(self, seed: int, server: Server, database_url: str, folder: Path) -> None:
+        self.tale = Tale(seed)
+        self._random = random = Random(seed)
+        self._database_url = database_url
+        self._chain = chain = Chain(Random(random.random()), depth=random.choice((3, 8, 20)))
+        chain.mine(random.randint(30, 140))
+        chain.finalize()
+        self._liars = [lies.choose(Random(random.random()), self.tale.told) for _ in range(random.choice((1, 1, 2)))]
+        for liar in self._liars:
+            # A limit of one block makes a thousand requests of a hundred blocks, which says nothing more.
+            liar.most_blocks = None if liar.most_blocks == 1 else liar.most_blocks
+            # Whoever is told often that it asks too often slows down for minutes of real time, as it should.
+            liar.rates = {name: min(rate, 0.01) if "rate" in name else rate for name, rate in liar.rates.items()}
+            liar.rates.pop("one error", None)
+        self._urls = {
+            f"NODE_{i}": server.add(f"{seed}/{i}", Node(chain, liar=liar)) for i, liar in enumerate(self._liars)
+        }
+        self._server = server
+        self._manifest = folder / "indexer.toml"
+        manifests.write_abis(folder)
+        self._manifest.write_text(manifests.manifest(random, len(self._liars)))
+        self._judge = Judge(chain)
+        self._processes: list[BaseProcess] = []
+
+    def run(self, steps: int = 40) -> Tale:
+        """Kills and restarts, then lets everything settle, and compares.
+
+        Raises:
+            WrongError: the tables were wrong, at the end or to a reader on the way.
+        """
+        with psycopg.connect(self._database_url, autocommit=True) as reader:
+            self._reader = reader
+            try:
+                self._start()
+                for _ in range(steps):
+                    self._step()
+                    time.sleep(self._random.choice((0.0, 0.02, 0.1)))
+                    self._look()
+                self._settle()
+            finally:
+                for process in self._processes:
+                    self._end(process)
+                self._server.remove(f"{self.tale.seed}/")
+        return self.tale
+
+    def _step(self) -> None:
+        random, chain = self._random, self._chain
+        action = random.choices(
+            ("mine", "reorg", "flip", "finalize", "kill", "second", "cut", "pause", "nothing"),
+            (8, 4, 2, 4, 5, 1, 2, 1, 4),
+        )[0]
+        self.tale.events[action] += 1
+        match action:
+            case "mine":
+                chain.mine(random.randint(1, 6))
+            case "reorg":
+                chain.reorganise()
+            case "flip":
+                chain.flip()
+            case "finalize":
+                chain.finalize()
+            case "kill":
+                self._end(self._processes.pop(0))
+                if random.random() < 0.2:
+                    self._manifest.write_text(manifests.manifest(random, len(self._liars)))
+                if not self._processes:
+                    self._start()
+            case "second":
+                if len(self._processes) < 2:
+                    self._start()
+            case "cut":
+                self._cut()
+            case "pause":
+                chain.mine(70)
+                chain.finalize()
+
+    def _settle(self) -> None:
+        for liar in self._liars:
+            liar.active = False
+        self._chain.mine(1)
+        deadline = time.monotonic() + SETTLES_WITHIN
+        while True:
+            picture = self._look()
+            try:
+                self._judge.check_complete(picture)
+            except WrongError as error:
+                if time.monotonic() > deadline:
+                    raise WrongError(f"it never settles: {error}; {self._reasons()}") from None
+                time.sleep(0.1)
+            else:
+                return
+
+    def _supervise(self) -> None:
+        """Starts an indexer anew that ended by itself, as an operating system's supervisor does.
+
+        One whose connection is cut before it has begun ends with an error that says so.
+        """
+        alive = [process for process in self._processes if process.is_alive()]
+        self.tale.events["ended"] += len(self._processes) - len(alive)
+        self._processes = alive
+        if not alive:
+            self._start()
+
+    def _look(self) -> Picture:
+        self._supervise()
+        picture = look(self._reader)
+        self._judge.check(picture)
+        return picture
+
+    def _reasons(self) -> str:
+        return str(self._reader.execute("SELECT state, state_reason FROM gapless.chains").fetchall())
+
+    def _start(self) -> None:
+        arguments = (self._database_url, self._manifest, self._urls)
+        process = _context.Process(target=work, args=arguments, daemon=True)
+        process.start()
+        self._processes.append(process)
+
+    def _end(self, process: BaseProcess) -> None:
+        process.kill()
+        process.join()
+
+    def _cut(self) -> None:
+        """Every connection of every indexer, as when Postgres restarts."""
+        self._reader.execute(
+            sql.SQL(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )

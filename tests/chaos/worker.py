@@ -1,0 +1,39 @@
+"""One ``gapless run`` as a process that can be killed: its jobs, with shorter pauses between them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+
+from indexer import schedule
+from indexer.chain.config import ClientSettings
+from indexer.cli.context import prepare
+from indexer.manifest import load_manifest
+from indexer.settings import Settings
+from indexer.store.cache import Cache
+from indexer.store.database import create_engine
+from indexer.sync import follow, network
+from tests.chaos.simulation import SMALL
+
+
+def work(database_url: str, manifest: Path, urls: dict[str, str]) -> None:
+    """Indexes until it is killed."""
+    logging.disable(logging.CRITICAL)
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
+    for name, value in SMALL.items():
+        setattr(follow, name, value)
+    schedule.FILL_EVERY, schedule.SNAPSHOTS_EVERY, schedule.ENDPOINTS_EVERY = 0.15, 0.3, 1.0
+    network.ClientSettings = functools.partial(  # type: ignore[misc, assignment]
+        ClientSettings, attempts=4, give_up_after=4.0, first_backoff=0.01, longest_backoff=0.1, start_blocks=20
+    )
+    engine = create_engine(database_url, application_name="gapless run", pool_size=20)
+    known = load_manifest(manifest, urls)
+    prepare(engine, known)
+    settings = Settings(_env_file=None, rpc_timeout_seconds=5)  # type: ignore[call-arg]
+    service = schedule.Service(engine, Cache(None), known, settings)
+    service.start()
+    service.run_until(threading.Event())

@@ -14,7 +14,7 @@ import enum
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 import psycopg
@@ -25,7 +25,8 @@ from sqlalchemy.engine import Connection
 
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet
-from indexer.store import multirange, refused
+from indexer.store import binary, multirange, refused
+from indexer.store.binary import BinaryRows
 from indexer.store.catalog import Birth, CatalogEvent, Source, hold_version
 from indexer.store.database import psycopg_connection
 from indexer.store.declaration import Place
@@ -93,11 +94,25 @@ class Rows:
     undecoded: list[UndecodedLog] = field(default_factory=list)
     births: list[Birth] = field(default_factory=list)
     logs: Sequence[RawLog] = ()
+    binary: dict[int, tuple[EventTable, list[BinaryRows]]] = field(default_factory=dict)
+    """More rows, of history only, in the form in which they are copied."""
 
     @property
     def count(self) -> int:
         """Rows for event tables; undecoded logs are not counted."""
-        return sum(len(rows) for _, rows in self.by_table.values())
+        return sum(len(rows) for _, rows in self.by_table.values()) + sum(
+            batch.count for _, batches in self.binary.values() for batch in batches
+        )
+
+    def add(self, other: "Rows") -> None:
+        """Takes in what the blocks behind these add."""
+        for event_id, (table, rows) in other.by_table.items():
+            self.by_table.setdefault(event_id, (table, []))[1].extend(rows)
+        for event_id, (table, batches) in other.binary.items():
+            self.binary.setdefault(event_id, (table, []))[1].extend(batches)
+        self.undecoded += other.undecoded
+        self.births += other.births
+        self.logs = [*self.logs, *other.logs]
 
     def within(self, ranges: RangeSet) -> "Rows":
         """The part of it that lies in some blocks; births stay, to know one twice does no harm."""
@@ -233,6 +248,8 @@ def delete_rows(connection: Connection, chain_id: int, event: CatalogEvent, plac
 def insert_rows(connection: Connection, chain_id: int, rows: Rows) -> None:
     """Copies decoded rows into their tables, and keeps what could not be decoded or stored, and births."""
     driver = psycopg_connection(connection)
+    for table, batches in rows.binary.values():
+        copy_binary(driver, table, batches)
     undecoded = {(log.event_id, log.block_number, log.log_index): log for log in rows.undecoded}
     for event_id, (table, table_rows) in rows.by_table.items():
         if table_rows:
@@ -256,15 +273,30 @@ def _refused_log(event_id: int, row: refused.Row, reason: str, logs: Iterable[Ra
     )
 
 
+def copy_binary(driver: psycopg.Connection[Any], table: EventTable, batches: Iterable[BinaryRows]) -> None:
+    """Copies rows that are in COPY's binary form already into an event's table.
+
+    Postgres refuses none of them: no type of one width has values that a table or an index cannot take.
+    """
+    with driver.cursor() as cursor, cursor.copy(_copy_statement(table)) as copy:
+        copy.write(binary.SIGNATURE)
+        for batch in batches:
+            copy.write(batch.data)
+        copy.write(binary.TRAILER)
+
+
 def copy_rows(driver: psycopg.Connection[Any], table: EventTable, rows: Iterable[tuple[Any, ...]]) -> None:
     """Copies rows (in the order of ``table.column_names``) into an event's table, binary."""
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-        table.identifier, sql.SQL(", ").join(map(sql.Identifier, table.column_names))
-    )
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+    with driver.cursor() as cursor, cursor.copy(_copy_statement(table)) as copy:
         copy.set_types(table.column_types)
         for row in rows:
             copy.write_row(row)
+
+
+def _copy_statement(table: EventTable) -> sql.Composed:
+    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        table.identifier, sql.SQL(", ").join(map(sql.Identifier, table.column_names))
+    )
 
 
 def _insert_undecoded(driver: psycopg.Connection[Any], chain_id: int, logs: Sequence[UndecodedLog]) -> None:
@@ -309,35 +341,41 @@ def _insert_births(driver: psycopg.Connection[Any], chain_id: int, births: Seque
 
 def insert_blocks(connection: Connection, chain_id: int, blocks: Sequence[Block]) -> None:
     """Keeps blocks, in ascending order (so that two workers never wait for each other in a circle)."""
-    foreign = connection.execute(
-        sa.text("""
-            WITH given AS (
-                SELECT * FROM unnest(CAST(:numbers AS bigint[]), CAST(:hashes AS bytea[]), CAST(:parents AS bytea[]),
-                                     CAST(:times AS timestamptz[])) AS g (number, hash, parent_hash, time)
-            ), kept AS (
-                INSERT INTO gapless.blocks (chain_id, number, hash, parent_hash, time)
-                SELECT :chain_id, number, hash, parent_hash, time FROM given ORDER BY number
-                ON CONFLICT (chain_id, number) DO NOTHING
+    # Arrays in binary form: as text, their bytes cost more than all else in a sparse backfill.
+    inserted = psycopg_connection(connection).execute(
+        """
+        INSERT INTO gapless.blocks (chain_id, number, hash, parent_hash, time)
+        SELECT %s, number, hash, parent_hash, to_timestamp(seconds)
+        FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::bigint[]) AS given (number, hash, parent_hash, seconds)
+        ORDER BY number
+        ON CONFLICT (chain_id, number) DO NOTHING
+        """,
+        (
+            chain_id,
+            [block.number for block in blocks],
+            [block.hash for block in blocks],
+            [block.parent_hash for block in blocks],
+            [block.time for block in blocks],
+        ),
+    )
+    if inserted.rowcount < len(blocks):
+        _refuse_foreign(connection, chain_id, blocks)
+
+
+def _refuse_foreign(connection: Connection, chain_id: int, blocks: Sequence[Block]) -> None:
+    stored = psycopg_connection(connection).execute(
+        "SELECT number, hash FROM gapless.blocks WHERE chain_id = %s AND number = ANY(%s) ORDER BY number",
+        (chain_id, [block.number for block in blocks]),
+    )
+    given = {block.number: block.hash for block in blocks}
+    for number, block_hash in stored:
+        if given[number] != block_hash:
+            raise ForeignBlockError(
+                f"block {number} of chain {chain_id} is 0x{given[number].hex()} at the node, but "
+                f"0x{block_hash.hex()} is stored",
+                hint="either the node serves another chain, or a finalized block was reorganised. Nothing was written. "
+                "Compare with a second provider, then: gapless audit --against URL, and gapless repair",
             )
-            SELECT g.number, g.hash AS given, b.hash AS stored
-            FROM given g JOIN gapless.blocks b ON b.chain_id = :chain_id AND b.number = g.number
-            WHERE b.hash <> g.hash ORDER BY g.number LIMIT 1
-        """),
-        {
-            "chain_id": chain_id,
-            "numbers": [block.number for block in blocks],
-            "hashes": [block.hash for block in blocks],
-            "parents": [block.parent_hash for block in blocks],
-            "times": [datetime.fromtimestamp(block.time, UTC) for block in blocks],
-        },
-    ).one_or_none()
-    if foreign is not None:
-        raise ForeignBlockError(
-            f"block {foreign.number} of chain {chain_id} is 0x{bytes(foreign.given).hex()} at the node, but "
-            f"0x{bytes(foreign.stored).hex()} is stored",
-            hint="either the node serves another chain, or a finalized block was reorganised. Nothing was written. "
-            "Compare with a second provider, then: gapless audit --against URL, and gapless repair",
-        )
 
 
 def cover(connection: Connection, added: Mapping[int, RangeSet]) -> None:

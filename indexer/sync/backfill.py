@@ -2,6 +2,9 @@
 
 Everything is idempotent: killed at any instant, the next run computes the gaps anew and goes on. Any number of these
 may work on one chain, in any number of processes; one that finds a chunk already covered plans again.
+
+Three things happen at once: the client's threads fetch and check, one thread makes rows, and the caller's thread writes
+them. What waits between them is bounded, so memory stays flat whatever the range.
 """
 
 import logging
@@ -18,8 +21,9 @@ from indexer.chain.logs import RawLog
 from indexer.intervals import BlockRange, RangeSet, format_ranges
 from indexer.store import catalog, head, writer
 from indexer.store.catalog import CatalogChangedError, Source
-from indexer.store.writer import Block, Outcome
+from indexer.store.writer import Block, Outcome, Rows
 from indexer.sync.filters import log_filters
+from indexer.sync.pipeline import Ahead
 from indexer.sync.plan import Gap, gaps, waiting
 from indexer.sync.rows import Children, Router
 
@@ -97,6 +101,22 @@ class _Silence:
     blocks: dict[int, tuple[bytes, int]] = field(default_factory=dict)
     requests: int = 0
     bytes: int = 0
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A range of blocks as it will be written."""
+
+    first: int
+    last: int
+    rows: Rows
+    blocks: list[Block]
+    requests: int
+    bytes: int
+
+
+# So many prepared chunks wait for the writer at most, and so many are written in one transaction.
+_ROOM = 4
 
 
 @dataclass(slots=True)
@@ -180,48 +200,75 @@ class Backfill:
         router = Router(self.chain_id, gap.sources, plan.children, among=plan.sources)
         filters = log_filters(gap.sources, plan.children)
         log.debug("filling %s for %d sources", format_ranges(gap.ranges), len(gap.sources))
-        done = 0
-        for chunk in (
-            self.client.scan(gap.ranges, filters, in_flight=self.in_flight, stop=self.stop)
+        halt = threading.Event()
+        chunks = (
+            self.client.scan(gap.ranges, filters, in_flight=self.in_flight, stop=halt)
             if filters
             else _nothing(gap.ranges)
-        ):
-            try:
-                outcome = self._write(chunk, gap.sources, router, plan.version)
-            except CatalogChangedError as error:
-                log.info("%s", error)
-                break
-            if outcome is Outcome.OVERTAKEN:
-                log.info("blocks %d-%d were covered by another worker meanwhile", chunk.first, chunk.last)
-                break
-            done += chunk.last - chunk.first + 1
-            if self.stop.is_set():
-                break
+        )
+        done = 0
+        with Ahead(_prepared(chunks, router), room=_ROOM, halt=halt, name=f"rows-{self.chain_id}") as ready:
+            while waiting := ready.take(self.stop, most=_ROOM):
+                for part in _joined(waiting):
+                    try:
+                        outcome = self._write(part, gap.sources, plan.version)
+                    except CatalogChangedError as error:
+                        log.info("%s", error)
+                        return done
+                    if outcome is Outcome.OVERTAKEN:
+                        log.info("blocks %d-%d were covered by another worker meanwhile", part.first, part.last)
+                        return done
+                    done += part.last - part.first + 1
+                    if self.stop.is_set():
+                        return done
         return done
 
-    def _write(self, chunk: Fetched, sources: Sequence[Source], router: Router, version: int) -> Outcome:
-        rows = router.rows(chunk.logs, {number: time for number, (_, time) in chunk.blocks.items()})
-        blocks = [Block(number, block_hash, time) for number, (block_hash, time) in chunk.blocks.items()]
+    def _write(self, part: Prepared, sources: Sequence[Source], version: int) -> Outcome:
         with self.engine.begin() as connection:
             outcome = writer.write_history(
                 connection,
                 self.chain_id,
-                (chunk.first, chunk.last),
+                (part.first, part.last),
                 sources,
-                rows=rows,
-                blocks=blocks,
+                rows=part.rows,
+                blocks=part.blocks,
                 catalog_version=version,
             )
             if outcome is Outcome.OVERTAKEN:
                 connection.rollback()
                 return outcome
         progress = self.progress
-        progress.blocks += chunk.last - chunk.first + 1
-        progress.rows += rows.count
-        progress.requests += chunk.requests
-        progress.bytes += chunk.bytes
+        progress.blocks += part.last - part.first + 1
+        progress.rows += part.rows.count
+        progress.requests += part.requests
+        progress.bytes += part.bytes
         self.on_progress(progress)
         return outcome
+
+
+def _prepared(chunks: Iterator[Fetched], router: Router) -> Iterator[Prepared]:
+    for chunk in chunks:
+        rows = router.batches(chunk.logs, {number: time for number, (_, time) in chunk.blocks.items()})
+        blocks = [Block(number, block_hash, time) for number, (block_hash, time) in chunk.blocks.items()]
+        yield Prepared(chunk.first, chunk.last, rows, blocks, chunk.requests, chunk.bytes)
+
+
+def _joined(parts: Sequence[Prepared]) -> Iterator[Prepared]:
+    """Neighbours as one: a commit costs the same for many rows as for few."""
+    whole: Prepared | None = None
+    for part in parts:
+        if whole is not None and part.first == whole.last + 1:
+            whole.last = part.last
+            whole.rows.add(part.rows)
+            whole.blocks += part.blocks
+            whole.requests += part.requests
+            whole.bytes += part.bytes
+            continue
+        if whole is not None:
+            yield whole
+        whole = part
+    if whole is not None:
+        yield whole
 
 
 def _nothing(ranges: RangeSet) -> Iterator[Fetched]:

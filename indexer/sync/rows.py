@@ -2,33 +2,25 @@
 
 A log may belong to none of the sources it was fetched with (one request serves many, by the union of their addresses
 and topics), to one, or to several (two contracts of the manifest may share an address).
+
+There are two ways: :meth:`Router.rows` decodes log by log and takes everything; :meth:`Router.batches` makes the same
+rows ten times faster where an event allows it, for history.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from indexer.abi.decoder import Decoder, UndecodableLog, compile_decoder
 from indexer.abi.model import parse_abi
 from indexer.store.catalog import Birth, CatalogEvent, Source
 from indexer.store.declaration import Factory
 from indexer.store.writer import Rows, UndecodedLog
+from indexer.sync.batch import BatchEncoder, Log, encoder
 
 Children = dict[int, dict[str, int]]
 """By contract id: the addresses that its factories announced, each with the block of its birth."""
-
-
-class Log(Protocol):
-    """A checked log (``chain.logs.RawLog``): the address and the first topic lower-case, other hex in any case."""
-
-    address: str
-    topics: list[str]
-    data: str
-    block_number: int
-    log_index: int
-    tx_hash: str
-    tx_index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +43,19 @@ class _Target:
             if birth is None or log.block_number < birth:
                 return False
         return not source.place.filters or any(_passes(log, f) for f in source.place.filters)
+
+    def claims_all(self, address: str, first: int, last: int) -> bool:
+        """Whether it claims every log of an address in these blocks that leads here; False if that is not sure."""
+        source = self.source
+        if source.place.filters or first < source.start_block:
+            return False
+        if source.end_block is not None and last > source.end_block:
+            return False
+        return self.born is None or self.born.get(address, first + 1) <= first
+
+
+# What takes a log, and what it must pass before (None: nothing).
+_Route: TypeAlias = tuple[Callable[[Log], None], Callable[[Log], bool] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +91,13 @@ class Router:
         self._anonymous: dict[str, list[_Target]] = {}
         self._anonymous_anywhere: list[_Target] = []
         self._rules: dict[int, list[_FactoryRule]] = {}
+        self._encoders: dict[int, BatchEncoder | None] = {}
         decoders: dict[int, Decoder] = {}
         for source in sources:
             event = source.event
             if event.event_id not in decoders:
-                decoders[event.event_id] = decoder_of(event)
+                decoder = decoders[event.event_id] = decoder_of(event)
+                self._encoders[event.event_id] = encoder(chain_id, decoder.event, event.table)
             self._add(source, decoders[event.event_id])
         self._add_rules(sources, among)
 
@@ -142,6 +149,49 @@ class Router:
                 if target.claims(log):
                     self._decode(target, log, clock[log.block_number], rows)
         return rows
+
+    def batches(self, logs: Sequence[Log], times: Mapping[int, int]) -> Rows:
+        """Does what :meth:`rows` does, many logs at a time; what it makes of them are rows in ``Rows.binary``.
+
+        Logs of events without a batch encoder, and odd ones, are decoded one by one.
+        """
+        rows = Rows(logs=logs)
+        for log in logs if self._rules else ():
+            rows.births.extend(self._births(log))
+        claimed: dict[int, tuple[_Target, list[Log]]] = {}
+        routes: dict[tuple[str, str | None], list[_Route]] = {}
+        bounds = (min(times), max(times)) if times else (0, 0)
+        for log in logs:
+            key = log.address, log.topics[0] if log.topics else None
+            route = routes.get(key)
+            if route is None:
+                route = routes[key] = self._routes(log, bounds, claimed)
+            for take, claims in route:
+                if claims is None or claims(log):
+                    take(log)
+        for event_id, (target, own) in claimed.items():
+            encode = self._encoders[event_id]
+            odd: Sequence[Log] = own
+            if encode is not None:
+                made, odd = encode.encode(own, times)
+                if made is not None:
+                    rows.binary[event_id] = target.source.event.table, [made]
+            for log in odd:
+                time = datetime.fromtimestamp(times[log.block_number], UTC)
+                self._decode(target, log, time, rows)
+        if not rows.by_table:
+            rows.logs = ()
+        return rows
+
+    def _routes(self, log: Log, bounds: tuple[int, int], claimed: dict[int, tuple[_Target, list[Log]]]) -> list[_Route]:
+        """Where the logs with this one's address and first topic go, if blocks within bounds bore them."""
+        return [
+            (
+                claimed.setdefault(target.source.event.event_id, (target, []))[1].append,
+                None if target.claims_all(log.address, *bounds) else target.claims,
+            )
+            for target in self._targets(log)
+        ]
 
     def _targets(self, log: Log) -> Iterator[_Target]:
         if log.topics:

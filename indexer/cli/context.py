@@ -16,7 +16,8 @@ from indexer.manifest import load_manifest
 from indexer.manifest.model import Manifest
 from indexer.settings import Settings, environment, load_settings
 from indexer.store import migrate
-from indexer.store.apply import Change, apply
+from indexer.store.apply import apply
+from indexer.store.changes import Change
 from indexer.store.database import create_engine, describe_failure
 from indexer.sync.declare import declaration
 

@@ -117,13 +117,14 @@ class EventDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Where a contract lives on one chain, and from which block to which (None: for ever)."""
+    """Where a contract lives on one chain, and from which block to which (None: for ever); ``chain`` is for people."""
 
     chain_id: int
     place: Place
     start_block: int
     end_block: int | None = None
     filters: Mapping[bytes, tuple[Mapping[int, tuple[str, ...]], ...]] = field(default_factory=dict)
+    chain: str = ""
 
     def place_of(self, topic0: bytes) -> Place:
         """The place of one event: the contract's, narrowed by that event's topic filters."""

@@ -109,10 +109,3 @@ def _create_table(
         for name, _, text, _ in columns
     ]
     return statements
-
-
-def create_index(table: EventTable, column: str) -> sql.Composed:
-    """A secondary index that serves "rows where this equals that, newest first"; Postgres names it."""
-    return sql.SQL("CREATE INDEX ON {} (chain_id, {}, block_number, log_index)").format(
-        table.identifier, sql.Identifier(column)
-    )

@@ -85,7 +85,7 @@ def _deployment(contract: Contract, deployment: ManifestDeployment, found: Mappi
         for event in contract.events
         if contract.abi.api_name(event) in deployment.filters
     }
-    return Deployment(deployment.chain_id, place, start_block, deployment.end_block, filters)
+    return Deployment(deployment.chain_id, place, start_block, deployment.end_block, filters, deployment.chain)
 
 
 def _topics(event: Event, alternative: TopicFilter) -> Mapping[int, tuple[str, ...]]:

@@ -1,0 +1,185 @@
+"""Making an event's sources what the manifest asks for, without losing what is covered already.
+
+Part of :mod:`indexer.store.apply`: everything here works in its transaction.
+"""
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.engine import Connection
+
+from indexer.store import tables
+from indexer.store.catalog import load_sources
+from indexer.store.changes import Change
+from indexer.store.database import psycopg_connection
+from indexer.store.declaration import Deployment, EventDeclaration, Factory, Place
+
+
+def apply(
+    connection: Connection,
+    label: str,
+    event_id: int,
+    event: EventDeclaration,
+    deployment: Deployment,
+    changes: list[Change],
+) -> None:
+    """Makes the sources of one event on one chain cover its place, keeping what is covered already.
+
+    The wheres of an event's sources are disjoint. An address that is new becomes a source of its own, which starts with
+    nothing covered; one that is no longer wanted is split off into an inactive source that keeps its coverage.
+    """
+    wanted = deployment.place_of(event.topic0)
+    rows = connection.execute(
+        sa.select(tables.sources)
+        .where(tables.sources.c.event_id == event_id, tables.sources.c.chain_id == deployment.chain_id)
+        .order_by(tables.sources.c.id)
+        .with_for_update()
+    ).all()
+    missing = set(wanted.addresses)
+    found = False
+    for row in rows:
+        place = Place.from_json(row.place)
+        if wanted.kind == "addresses" and place.kind == "addresses" and place.filters == wanted.filters:
+            kept = tuple(address for address in place.addresses if address in missing)
+            dropped = tuple(address for address in place.addresses if address not in missing)
+            missing -= set(kept)
+            if kept and dropped:
+                _split(connection, row, place, kept, dropped)
+            active = bool(kept)
+        elif wanted.kind == "addresses" and place.kind == "addresses":
+            # Another filter from now on. What is not wanted at all any more keeps its rows; the rest is replaced.
+            replaced = tuple(address for address in place.addresses if address in wanted.addresses)
+            untouched = tuple(address for address in place.addresses if address not in wanted.addresses)
+            if replaced and untouched:
+                _split(connection, row, place, replaced, untouched)
+            active = False
+        else:
+            active = not found and place == wanted
+            found = found or active
+        _update_source(connection, label, row, active, deployment, changes)
+    if wanted.kind == "addresses":
+        if missing:
+            place = Place("addresses", tuple(sorted(missing)), filters=wanted.filters)
+            _add_source(connection, label, event_id, deployment, place, changes)
+    elif not found:
+        _add_source(connection, label, event_id, deployment, wanted, changes)
+
+
+def _split(
+    connection: Connection, row: sa.Row[Any], place: Place, kept: tuple[str, ...], dropped: tuple[str, ...]
+) -> None:
+    sources = tables.sources
+    connection.execute(
+        sa.update(sources)
+        .where(sources.c.id == row.id)
+        .values(place=Place("addresses", kept, filters=place.filters).to_json())
+    )
+    connection.execute(
+        sa.text("""
+            INSERT INTO gapless.sources (chain_id, event_id, place, start_block, end_block, coverage, verified, active)
+            SELECT chain_id, event_id, CAST(:place AS jsonb), start_block, end_block, coverage, verified, false
+            FROM gapless.sources WHERE id = :id
+        """),
+        {"id": row.id, "place": json.dumps(Place("addresses", dropped, filters=place.filters).to_json())},
+    )
+    # A digest sums the rows of all its source's addresses; it cannot be split, only taken anew (gapless audit does).
+    connection.execute(sa.delete(tables.digests).where(tables.digests.c.source_id == row.id))
+
+
+def _update_source(
+    connection: Connection, label: str, row: sa.Row[Any], active: bool, deployment: Deployment, changes: list[Change]
+) -> None:
+    wanted: dict[str, Any] = {"active": active}
+    if active:
+        wanted |= {"start_block": deployment.start_block, "end_block": deployment.end_block}
+    if all(getattr(row, key) == value for key, value in wanted.items()):
+        return
+    connection.execute(sa.update(tables.sources).where(tables.sources.c.id == row.id).values(**wanted))
+    if active and row.active:
+        changes.append(Change("change", "source", label, _blocks(deployment)))
+    else:
+        changes.append(Change("add" if active else "remove", "source", label, "" if active else "its data stays"))
+
+
+def _add_source(
+    connection: Connection, label: str, event_id: int, deployment: Deployment, place: Place, changes: list[Change]
+) -> None:
+    connection.execute(
+        sa.insert(tables.sources).values(
+            chain_id=deployment.chain_id,
+            event_id=event_id,
+            place=place.to_json(),
+            start_block=deployment.start_block,
+            end_block=deployment.end_block,
+        )
+    )
+    where = {
+        "addresses": f"{len(place.addresses)} addresses" if len(place.addresses) > 1 else "1 address",
+        "factory": "a factory's children",
+        "any": "any address",
+    }
+    changes.append(Change("add", "source", label, f"{where[place.kind]} {_blocks(deployment)}"))
+
+
+def _blocks(deployment: Deployment) -> str:
+    until = "" if deployment.end_block is None else f" to {deployment.end_block:,}"
+    return f"on {deployment.chain or deployment.chain_id} from block {deployment.start_block:,}{until}"
+
+
+def stop_chains(connection: Connection, label: str, event_id: int, chain_ids: set[int], changes: list[Change]) -> None:
+    """An event's sources on chains where its contract no longer lives stop; their rows and coverage stay."""
+    sources = tables.sources
+    stopped = connection.execute(
+        sa.update(sources)
+        .where(sources.c.event_id == event_id, sources.c.chain_id.not_in(chain_ids), sources.c.active)
+        .values(active=False)
+        .returning(sources.c.chain_id)
+    ).scalars()
+    for chain_id in sorted(set(stopped)):
+        changes.append(Change("remove", "source", label, f"on chain {chain_id}, its data stays"))
+
+
+def retire(connection: Connection) -> None:
+    """Sources of contracts, events and chains that are no longer wanted stop; their rows and coverage stay."""
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.sources s SET active = false
+            FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id, gapless.chains n
+            WHERE s.active AND e.id = s.event_id AND n.chain_id = s.chain_id
+              AND NOT (e.active AND c.active AND n.active)
+        """)
+    )
+
+
+def adopt_children(connection: Connection) -> None:
+    """Finds the children that factories announced before their rule was declared: their events are in the tables."""
+    driver = psycopg_connection(connection)
+    sources = load_sources(connection)
+    done: set[tuple[int, int, Factory]] = set()
+    for child in sources:
+        for factory in child.place.factories:
+            key = (child.chain_id, child.event.contract_id, factory)
+            announcing = next((s.event for s in sources if factory.announced_by(s.event)), None)
+            if key in done or announcing is None:
+                continue
+            done.add(key)
+            name, *path = factory.argument.split(".")
+            column = next(column for column in announcing.table.columns if column.argument == name)
+            address: sql.Composable = sql.Identifier(column.name)
+            if path:
+                keys = sql.SQL(", ").join(map(sql.Literal, path))
+                address = sql.SQL("decode(substr({} #>> ARRAY[{}], 3), 'hex')").format(address, keys)
+            driver.execute(
+                sql.SQL("""
+                    INSERT INTO gapless.children
+                        (chain_id, contract_id, address, block_number, log_index, factory_address)
+                    SELECT DISTINCT ON (child) chain_id, %s, child, block_number, log_index, contract_address
+                    FROM (SELECT chain_id, {} AS child, block_number, log_index, contract_address FROM {}
+                          WHERE chain_id = %s) announced
+                    ORDER BY child, block_number, log_index
+                    ON CONFLICT (chain_id, contract_id, address) DO NOTHING
+                """).format(address, announcing.table.identifier),
+                (child.event.contract_id, child.chain_id),
+            )

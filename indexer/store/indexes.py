@@ -1,0 +1,168 @@
+"""Secondary indexes of event tables: those that are wanted (``events.indexes``) and those that are there.
+
+All of them have one shape, (chain, column, block, log), which serves "rows where this equals that, newest first"; an
+index of another shape is somebody else's and is left alone. On an empty table they are made at once, with the table;
+on one that has rows they are built beside all other work, which ``CREATE INDEX`` would stop and ``CONCURRENTLY`` does
+not: outside of any transaction, by one process at a time.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.engine import Connection, Engine
+
+from indexer.store.database import psycopg_connection
+
+log = logging.getLogger(__name__)
+
+_BUILDER_LOCK = 0x67610003_00000000
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index that is not as it should be.
+
+    Attributes:
+        contract: the contract's name.
+        event: the event's API name.
+        schema_name: of the table.
+        table_name: the table.
+        column: the second column of the index.
+        name: the index's own name; None: it is not there.
+        state: ``waiting``: to be built; ``building``; ``broken``: left by a build that was cut off, to be built anew;
+            ``unwanted``: to be dropped.
+        percent: how much of the table a build has read; None where nothing is being built.
+    """
+
+    contract: str
+    event: str
+    schema_name: str
+    table_name: str
+    column: str
+    name: str | None
+    state: Literal["waiting", "building", "broken", "unwanted"]
+    percent: float | None = None
+
+    @property
+    def label(self) -> str:
+        """``usdc.Transfer(value)``: for people."""
+        return f"{self.contract}.{self.event}({self.column})"
+
+
+_THERE = """
+    SELECT t.relname AS table_name, n.nspname AS schema_name, x.relname AS index_name, a.attname AS column_name,
+           i.indisvalid AS valid, i.indexrelid, i.indrelid
+    FROM pg_catalog.pg_index i
+    JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+    JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = i.indkey[1]
+    WHERE NOT i.indisprimary AND NOT i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+      AND i.indnatts = 4 AND i.indnkeyatts = 4
+      AND (SELECT array_agg(k.attname::text ORDER BY o.place)
+           FROM unnest(i.indkey) WITH ORDINALITY o(attnum, place)
+           JOIN pg_catalog.pg_attribute k ON k.attrelid = t.oid AND k.attnum = o.attnum
+           WHERE o.place <> 2) = ARRAY['chain_id', 'block_number', 'log_index']
+"""
+
+_AMISS = sa.text(f"""
+    WITH there AS MATERIALIZED ({_THERE}),
+    wanted AS (
+        SELECT c.name AS contract, e.api_name AS event, c.schema_name, e.table_name, e.active, w.column_name
+        FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id,
+             unnest(e.indexes) AS w(column_name)
+        WHERE e.active AND c.active AND to_regclass(format('%I.%I', c.schema_name, e.table_name)) IS NOT NULL
+    ),
+    tables AS (
+        SELECT c.name AS contract, e.api_name AS event, c.schema_name, e.table_name
+        FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id WHERE e.active AND c.active
+    )
+    SELECT w.contract, w.event, w.schema_name, w.table_name, w.column_name, t.index_name,
+           CASE WHEN p.pid IS NOT NULL THEN 'building' WHEN t.index_name IS NOT NULL THEN 'broken'
+                ELSE 'waiting' END AS state,
+           (CASE WHEN p.blocks_total > 0 THEN 100.0 * p.blocks_done / p.blocks_total END)::float8 AS percent
+    FROM wanted w
+    LEFT JOIN there t USING (schema_name, table_name, column_name)
+    LEFT JOIN pg_catalog.pg_stat_progress_create_index p ON p.index_relid = t.indexrelid
+    WHERE t.index_name IS NULL OR NOT t.valid
+    UNION ALL
+    SELECT s.contract, s.event, s.schema_name, s.table_name, t.column_name, t.index_name, 'unwanted', NULL
+    FROM there t JOIN tables s USING (schema_name, table_name)
+    WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.schema_name = t.schema_name AND w.table_name = t.table_name
+                      AND w.column_name = t.column_name)
+    ORDER BY contract, event, column_name
+""")
+
+
+def columns_with_index(connection: Connection, schema_name: str, table_name: str) -> set[str]:
+    """The columns of a table that have an index of our shape, finished or not."""
+    rows = connection.execute(
+        sa.text(f"SELECT column_name FROM ({_THERE}) i WHERE schema_name = :schema AND table_name = :table"),
+        {"schema": schema_name, "table": table_name},
+    )
+    return set(rows.scalars())
+
+
+def amiss(connection: Connection) -> list[Index]:
+    """The indexes that are not as the catalog wants them."""
+    return [Index(*row) for row in connection.execute(_AMISS)]
+
+
+def build(engine: Engine, stop: threading.Event, *, only: Sequence[str] | None = None) -> int:
+    """Builds what is missing and drops what is no longer wanted, one after the other, while all else goes on.
+
+    Does nothing where another process is at it. An index that cannot be built is said and left for the next time.
+
+    Args:
+        engine: the database.
+        stop: when set, ends before the next index. One that is being built goes on in Postgres.
+        only: labels of contracts (their names) to which it is limited; None: all.
+
+    Returns:
+        How many indexes were built or dropped.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: Postgres could not be used.
+    """
+    done = 0
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.execute(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _BUILDER_LOCK}).scalar_one():
+            return 0
+        try:
+            for index in amiss(connection):
+                if stop.is_set():
+                    break
+                if index.state != "building" and (only is None or index.contract in only):
+                    _mend(connection, index)
+                    done += 1
+        finally:
+            connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _BUILDER_LOCK})
+    return done
+
+
+def _mend(connection: Connection, index: Index) -> None:
+    driver = psycopg_connection(connection)
+    if index.name is not None:
+        driver.execute(
+            sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(index.schema_name, index.name))
+        )
+    if index.state == "unwanted":
+        log.info("dropped index %s", index.label)
+        return
+    log.info("building index %s", index.label)
+    driver.execute(create(index.schema_name, index.table_name, index.column, concurrently=True))
+    log.info("built index %s", index.label)
+
+
+def create(schema_name: str, table_name: str, column: str, *, concurrently: bool = False) -> sql.Composed:
+    """The statement that makes an index of our shape; Postgres names it."""
+    return sql.SQL("CREATE INDEX {} ON {} (chain_id, {}, block_number, log_index)").format(
+        sql.SQL("CONCURRENTLY" if concurrently else ""),
+        sql.Identifier(schema_name, table_name),
+        sql.Identifier(column),
+    )

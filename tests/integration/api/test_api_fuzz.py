@@ -1,0 +1,57 @@
+"""schemathesis over the whole document: no 5xx, and no answer that the document does not describe."""
+
+import os
+from contextlib import suppress
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+EXAMPLES = int(os.environ.get("API_FUZZ_EXAMPLES", "5"))
+
+
+def nonsense_is_refused(ctx, response, case):
+    """As schemathesis' own check, which does not know that a URL may be too long."""
+    return None if response.status_code == 414 else negative_data_rejection(ctx, response, case)
+
+
+CHECKS = (
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    nonsense_is_refused,
+)
+
+
+def test_the_document_is_kept(api, subtests):
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", api.http.app)
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        for mode in GenerationMode:
+
+            @given(case=operation.as_strategy(generation_mode=mode))
+            @settings(
+                max_examples=EXAMPLES,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                phases=(Phase.explicit, Phase.generate),
+                suppress_health_check=list(HealthCheck),
+            )
+            def ask(case):
+                case.call_and_validate(checks=CHECKS, headers={"Accept-Encoding": "identity"})
+
+            # Unsatisfiable: a path without parameters has none to get wrong.
+            with subtests.test(operation=operation.label, mode=mode.name), suppress(Unsatisfiable):
+                ask()

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import psycopg
 import sqlalchemy as sa
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -200,9 +201,11 @@ class _Job:
         except GaplessError as error:
             if not self.network.stop.is_set():
                 self._say(f"{error}" + (f" ({error.hint})" if error.hint else ""))
-        except sa.exc.DBAPIError as error:
+        except (sa.exc.DBAPIError, psycopg.Error) as error:
+            # COPY and DDL go past SQLAlchemy, and their errors too.
+            cause = str(getattr(error, "orig", error)).strip().splitlines()
             if not self.network.stop.is_set():
-                self._say(f"Postgres: {str(error.orig).strip().splitlines()[0]}; nothing was written by this step")
+                self._say(f"Postgres: {cause[0] if cause else error!r}; nothing was written by this step")
         else:
             if self.trouble:
                 bind(log, chain=name).info("%s works again", self.name)

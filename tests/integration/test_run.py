@@ -233,3 +233,22 @@ def test_postgres_is_restarted_under_it(start, migrated_url):
             threading.Event().wait(0.3)
     _until_complete(migrated_url, process)
     assert "Traceback" not in process.said, process.said
+
+
+def test_a_full_disk_is_told_and_waited_for(start, migrated_url):
+    """Imitated by a trigger that raises what Postgres raises then (SQLSTATE 53100), in the middle of COPY."""
+    assert start("migrate").ended() == 0
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        connection.execute("""
+            CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                RAISE USING ERRCODE = '53100', MESSAGE = 'could not extend file: No space left on device';
+            END $$
+        """)
+        connection.execute("CREATE TRIGGER full_disk BEFORE INSERT ON coins.transfer EXECUTE FUNCTION full_disk()")
+        process = start("run")
+        process.until("No space left on device; nothing was written by this step; trying again")
+        assert _one(migrated_url, "SELECT count(*) FROM coins.transfer") == 0
+        connection.execute("DROP TRIGGER full_disk ON coins.transfer")
+    _until_complete(migrated_url, process)
+    assert _one(migrated_url, "SELECT count(*) FROM coins.transfer") > 0
+    assert "Traceback" not in process.said, process.said

@@ -76,28 +76,29 @@ def replace_open(
                 "examined": multirange.to_sql(ranges),
             },
         )
-    stored = []
-    for finding in found:
-        finding_id: int = connection.execute(
-            sa.text("""
-                INSERT INTO gapless.findings
-                    (chain_id, event_id, source_id, kind, first_block, last_block, count, detail)
-                VALUES (:chain_id, :event_id, :source_id, :kind, :first, :last, :count, :detail)
-                RETURNING id
-            """),
-            {
-                "chain_id": finding.chain_id,
-                "event_id": finding.event_id,
-                "source_id": finding.source_id,
-                "kind": finding.kind,
-                "first": finding.first,
-                "last": finding.last,
-                "count": finding.count,
-                "detail": finding.detail,
-            },
-        ).scalar_one()
-        stored.append(replace(finding, finding_id=finding_id))
-    return stored
+    return [add(connection, finding) for finding in found]
+
+
+def add(connection: Connection, finding: Finding) -> Finding:
+    """Keeps one finding; returns it with its id."""
+    finding_id: int = connection.execute(
+        sa.text("""
+            INSERT INTO gapless.findings (chain_id, event_id, source_id, kind, first_block, last_block, count, detail)
+            VALUES (:chain_id, :event_id, :source_id, :kind, :first, :last, :count, :detail)
+            RETURNING id
+        """),
+        {
+            "chain_id": finding.chain_id,
+            "event_id": finding.event_id,
+            "source_id": finding.source_id,
+            "kind": finding.kind,
+            "first": finding.first,
+            "last": finding.last,
+            "count": finding.count,
+            "detail": finding.detail,
+        },
+    ).scalar_one()
+    return replace(finding, finding_id=finding_id)
 
 
 def load_open(connection: Connection, chain_id: int, contract: str | None = None) -> list[Finding]:

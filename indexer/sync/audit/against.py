@@ -58,7 +58,6 @@ def check(
         CatalogChangedError: the manifest was applied meanwhile.
     """
     done = AgainstCheck()
-    router = scope.router()
     filters = log_filters(scope.sources, scope.children)
     if not filters or not blocks:
         return done
@@ -67,7 +66,7 @@ def check(
         times = {number: time for number, (_, time) in chunk.blocks.items()}
         hashes = {number: block_hash for number, (block_hash, _) in chunk.blocks.items()}
         done.findings += truth.compare_hashes(engine, scope, "against", hashes, "the other endpoint")
-        done.findings += truth.compare(engine, scope, router, "against", block_range, chunk.logs, times)
+        done.findings += truth.compare(engine, scope, "against", block_range, chunk.logs, times)
         done.examined = union(done.examined, block_range)
         done.logs += len(chunk.logs)
         on_progress(done.blocks)

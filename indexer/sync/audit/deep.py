@@ -68,7 +68,7 @@ def check(
         CatalogChangedError: the manifest was applied meanwhile.
     """
     done = DeepCheck()
-    prover, router = Prover(client), scope.router()
+    prover = Prover(client)
     numbers = (number for first, last in blocks for number in range(first, last + 1))
     previous: ProvenBlock | None = None
     while not stop.is_set() and (batch := list(islice(numbers, BLOCKS_AT_ONCE))):
@@ -90,7 +90,7 @@ def check(
             engine, scope, "proof", {block.number: block.hash for block in proven}, "the proven one"
         )
         done.findings += _times(engine, scope, proven)
-        done.findings += truth.compare(engine, scope, router, "proof", examined, logs, times, proven=True)
+        done.findings += truth.compare(engine, scope, "proof", examined, logs, times, proven=True)
         done.proven += len(proven)
         done.logs += len(logs)
         done.examined = union(done.examined, examined)

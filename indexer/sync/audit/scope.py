@@ -1,14 +1,16 @@
 """What an audit is about: one chain, the sources that are looked at, the blocks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
+from indexer.chain.logs import RawLog
 from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, union
 from indexer.store import catalog, head
 from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.findings import Finding, Kind
+from indexer.store.writer import Rows
 from indexer.sync.rows import Children, Router
 
 
@@ -54,10 +56,17 @@ class Scope:
         """The audited, finalized blocks that any audited source has covered."""
         return union(*(self.covered_history(source) for source in self.sources))
 
-    def router(self, sources: Sequence[Source] | None = None) -> Router:
-        """Turns logs into the rows of sources, the audited ones by default; knows the children, and learns no more."""
+    def rows(self, logs: Sequence[RawLog], times: Mapping[int, int], sources: Iterable[Source]) -> Rows:
+        """Decodes logs into the rows of some sources.
+
+        The router knows all sources of the chain: only so can it tell whose an anonymous event's log is not.
+        """
         children = {contract_id: dict(born) for contract_id, born in self.children.items()}
-        return Router(self.chain_id, self.sources if sources is None else sources, children, among=self.every)
+        rows = Router(self.chain_id, self.every, children, among=self.every).rows(logs, times)
+        wanted = {source.event.event_id for source in sources}
+        rows.by_table = {event_id: found for event_id, found in rows.by_table.items() if event_id in wanted}
+        rows.undecoded = [log for log in rows.undecoded if log.event_id in wanted]
+        return rows
 
     def finding(self, kind: Kind, source: Source, first: int, last: int, count: int, detail: str) -> Finding:
         """A finding about a source."""

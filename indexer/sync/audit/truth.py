@@ -11,7 +11,6 @@ from indexer.store.catalog import Source
 from indexer.store.compare import Expected
 from indexer.store.findings import Finding, Kind
 from indexer.sync.audit.scope import Scope, ranges_of
-from indexer.sync.rows import Router
 
 LINES_SHOWN = 5
 
@@ -19,7 +18,6 @@ LINES_SHOWN = 5
 def compare(
     engine: Engine,
     scope: Scope,
-    router: Router,
     kind: Kind,
     blocks: RangeSet,
     logs: Sequence[RawLog],
@@ -32,7 +30,6 @@ def compare(
     Args:
         engine: the database.
         scope: what is audited.
-        router: of the scope's sources.
         kind: how the findings are called.
         blocks: those that ``logs`` are complete for.
         logs: in order.
@@ -42,7 +39,7 @@ def compare(
     Raises:
         CatalogChangedError: the manifest was applied meanwhile.
     """
-    rows = router.rows(logs, times)
+    rows = scope.rows(logs, times, scope.sources)
     found: list[Finding] = []
     with engine.begin() as connection:
         catalog.hold_version(connection, scope.version)

@@ -1,0 +1,357 @@
+"""Repair: what an audit found wrong is fetched anew, and replaced where it is different.
+
+Nothing is deleted before its replacement is in hand, and nothing finalized on the word of one endpoint: the blocks that
+are different are proven against their receipts roots; where a chain cannot be proven, a second endpoint must agree
+before logs are taken away. Readers see the old rows or the new ones, never neither.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.engine import Connection, Engine
+
+from indexer.chain.client import ChainClient
+from indexer.chain.logs import LogChunk, RawLog
+from indexer.intervals import RangeSet, format_ranges, intersect, size, union
+from indexer.store import catalog, checks, compare, digests, findings, verified, writer
+from indexer.store.catalog import Source
+from indexer.store.compare import Expected
+from indexer.store.database import psycopg_connection
+from indexer.store.findings import Finding
+from indexer.store.writer import Block, Rows
+from indexer.sync.audit.coverage import factory_rules
+from indexer.sync.audit.proving import Prover, Unproven
+from indexer.sync.audit.scope import Scope, load_scope, ranges_of
+from indexer.sync.audit.truth import compare_hashes
+from indexer.sync.backfill import Backfill, Selection
+from indexer.sync.filters import log_filters
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a repair did.
+
+    Attributes:
+        blocks: blocks (of all sources together) whose rows were replaced.
+        checked: blocks that were fetched and compared.
+        removed: rows that nobody had covered, and that were deleted.
+        filled: blocks of gaps that were filled.
+        repaired: findings that are settled.
+        left: what was not repaired, and why.
+    """
+
+    blocks: int = 0
+    checked: int = 0
+    removed: int = 0
+    filled: int = 0
+    repaired: list[Finding] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Repair:
+    """Repairs one chain.
+
+    Attributes:
+        engine: the database.
+        client: the chain's nodes.
+        chain_id: the chain.
+        chain: its name.
+        other: a second endpoint, whose agreement allows to take logs away where nothing can be proven.
+        stop: ends after the chunk at hand when set.
+    """
+
+    engine: Engine
+    client: ChainClient
+    chain_id: int
+    chain: str
+    other: ChainClient | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def findings(self, contract: str | None = None) -> Outcome:
+        """Repairs what audits found and nobody has repaired yet.
+
+        Raises:
+            ProviderError: no node answers; what was repaired before stays so.
+            CatalogChangedError: the manifest was applied meanwhile; run it again.
+        """
+        with self.engine.connect() as connection:
+            open_ = findings.load_open(connection, self.chain_id, contract)
+        for finding in sorted(open_, key=_rank):
+            if self.stop.is_set():
+                break
+            left = len(self.outcome.left)
+            self._repair(finding)
+            if len(self.outcome.left) == left and not self.stop.is_set():
+                with self.engine.begin() as connection:
+                    findings.mark_repaired(connection, finding)
+                self.outcome.repaired.append(finding)
+        return self.outcome
+
+    def range(self, contract: str, first: int, last: int) -> Outcome:
+        """Fetches a range of a contract anew, and replaces what is different.
+
+        Raises:
+            ProviderError, CatalogChangedError: as :meth:`findings`.
+        """
+        scope = self._scope(contract)
+        for event in scope.events:
+            self._remove_unclaimed(scope, event.event_id, first, last)
+        self._fetch_anew(scope, scope.sources, ((first, last),), suspect=())
+        return self.outcome
+
+    def _scope(self, contract: str | None = None) -> Scope:
+        with self.engine.connect() as connection:
+            return load_scope(connection, self.chain_id, self.chain, contract)
+
+    def _repair(self, finding: Finding) -> None:
+        scope = self._scope()
+        block_range = ((finding.first, finding.last),)
+        sources = [
+            source
+            for source in scope.every
+            if source.event.event_id == finding.event_id and finding.source_id in (None, source.source_id)
+        ]
+        match finding.kind:
+            case "gap":
+                for source in sources:
+                    selection = Selection(source.event.contract, source.event.api_name, block_range[0])
+                    done = Backfill(self.engine, self.client, self.chain_id, selection, stop=self.stop).run()
+                    self.outcome.filled += done.blocks
+            case "outside" if finding.source_id is None and finding.event_id is not None:
+                self._remove_unclaimed(scope, finding.event_id, finding.first, finding.last)
+            case "outside" if not self._are_strangers(scope, sources, finding):
+                pass  # their factory's children were repaired meanwhile
+            case "child":
+                for source in sources:
+                    self._renew_children(scope, source, finding.first)
+            case _ if finding.event_id is None:
+                self._mend_blocks(scope, block_range)
+            case _:
+                suspect = range(finding.first, finding.last + 1) if finding.kind in ("against", "proof") else ()
+                self._fetch_anew(scope, sources, block_range, suspect)
+
+    def _remove_unclaimed(self, scope: Scope, event_id: int, first: int, last: int) -> None:
+        event = next(event for event in scope.events if event.event_id == event_id)
+        with self.engine.begin() as connection:
+            catalog.hold_version(connection, scope.version)
+            # Whoever is writing finishes first: rows and coverage are seen together.
+            psycopg_connection(connection).execute(
+                sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(event.table.identifier)
+            )
+            claims = checks.load_claims(connection, event_id, self.chain_id)
+            removed = checks.delete_unclaimed(connection, event.table, self.chain_id, claims, (first, last))
+            if removed:
+                writer.bump_versions(connection, [event_id], rewritten=True)
+        self.outcome.removed += removed
+
+    def _renew_children(self, scope: Scope, source: Source, born: int) -> None:
+        """Makes the children what the factory's events say, and fetches what they said anew from that birth on."""
+        contract_id = source.event.contract_id
+        with self.engine.begin() as connection:
+            catalog.hold_version(connection, scope.version)
+            checks.renew_children(connection, contract_id, self.chain_id, factory_rules(scope.every, source))
+        siblings = [s for s in scope.every if s.event.contract_id == contract_id]
+        if born <= scope.finalized:
+            self._fetch_anew(self._scope(), siblings, ((born, scope.finalized),), suspect=())
+        self._remember_above(scope, siblings, born)
+
+    def _remember_above(self, scope: Scope, sources: Iterable[Source], born: int) -> None:
+        """Keeps in mind the blocks that the follower indexed without a child: once finalized, a repair proves them."""
+        first = max(born, scope.finalized + 1)
+        with self.engine.begin() as connection:
+            for source in sources:
+                for above in intersect(source.coverage, ((first, scope.tip),)) if first <= scope.tip else ():
+                    detail = "indexed while a child was not known; repaired once finalized"
+                    finding = scope.finding("proof", source, *above, above[1] - above[0] + 1, detail)
+                    findings.add(connection, finding)
+
+    def _are_strangers(self, scope: Scope, sources: Iterable[Source], finding: Finding) -> bool:
+        with self.engine.connect() as connection:
+            return any(checks.strangers(connection, source, (finding.first, finding.last)) for source in sources)
+
+    def _mend_blocks(self, scope: Scope, ranges: RangeSet) -> None:
+        """Corrects stored times; a stored hash is never replaced."""
+        for number in (n for first, last in ranges for n in range(first, last + 1)):
+            header = self.client.header(number)
+            if header is not None:
+                self._check_blocks(scope, {number: (header.hash, header.time)})
+
+    # -- fetching anew ---------------------------------------------------------------------------------------------
+
+    def _fetch_anew(self, scope: Scope, sources: Sequence[Source], ranges: RangeSet, suspect: Iterable[int]) -> None:
+        """Fetches ranges of sources and replaces the blocks that are different.
+
+        Args:
+            scope: one look at the chain.
+            sources: whose rows may be wrong.
+            ranges: where.
+            suspect: blocks that are proven in any case: whoever answers for them may have lost logs of them.
+        """
+        history = union(*(intersect(scope.covered_history(source), ranges) for source in sources))
+        above = [source for source in sources if intersect(source.coverage, ((scope.finalized + 1, ranges[-1][1]),))]
+        if not history:
+            if above:
+                self.outcome.left.append(
+                    f"{format_ranges(ranges)}: not finalized yet; the follower watches over these blocks"
+                )
+            return
+        filters = log_filters(sources, scope.children)
+        suspects = set(suspect)
+        for chunk in self.client.scan(history, filters, stop=self.stop) if filters else ():
+            if not self._check_blocks(scope, chunk.blocks):
+                continue
+            self._repair_chunk(scope, sources, chunk, suspects)
+        for source in sources:
+            self._renew_digests(scope, source, ranges)
+
+    def _check_blocks(self, scope: Scope, blocks: Mapping[int, tuple[bytes, int]]) -> bool:
+        """Compares fetched blocks with the stored ones: a time is corrected, another hash is left to a person."""
+        hashes = {number: block_hash for number, (block_hash, _) in blocks.items()}
+        foreign = compare_hashes(self.engine, scope, "proof", hashes, "the node")
+        for finding in foreign:
+            self.outcome.left.append(
+                f"block {finding.first}: {finding.detail}. A finalized block that changed is another chain, or an "
+                "endpoint that lies: nothing was touched; compare with a second provider (gapless audit --against URL)"
+            )
+        if foreign:
+            return False
+        with self.engine.begin() as connection:
+            writer.insert_blocks(connection, self.chain_id, [Block(n, h, t) for n, (h, t) in sorted(blocks.items())])
+            connection.execute(
+                sa.text("""
+                    UPDATE gapless.blocks b SET time = to_timestamp(given.time)
+                    FROM unnest(CAST(:numbers AS bigint[]), CAST(:times AS bigint[])) AS given (number, time)
+                    WHERE b.chain_id = :chain_id AND b.number = given.number
+                      AND b.time <> to_timestamp(given.time)
+                """),
+                {
+                    "chain_id": self.chain_id,
+                    "numbers": list(blocks),
+                    "times": [time for _, time in blocks.values()],
+                },
+            )
+        return True
+
+    def _repair_chunk(self, scope: Scope, sources: Sequence[Source], chunk: LogChunk, suspects: set[int]) -> None:
+        block_range: RangeSet = ((chunk.first, chunk.last),)
+        times = {number: time for number, (_, time) in chunk.blocks.items()}
+        wanted = {s.source_id: intersect(scope.covered_history(s), block_range) for s in sources}
+        with self.engine.begin() as connection:
+            expected = Expected(connection, scope.rows(chunk.logs, times, sources))
+            differing = {n for s in sources for n in expected.differing(s, wanted[s.source_id])}
+            connection.rollback()
+        self.outcome.checked += size(block_range)
+        differing |= {n for n in suspects if chunk.first <= n <= chunk.last}
+        if differing:
+            self._replace(scope, sources, chunk, sorted(differing))
+
+    def _replace(self, scope: Scope, sources: Sequence[Source], chunk: LogChunk, numbers: Sequence[int]) -> None:
+        """Replaces the rows of blocks by what is proven of them, or else by what was fetched."""
+        logs: list[RawLog] = []
+        times: dict[int, int] = {number: time for number, (_, time) in chunk.blocks.items()}
+        proven: set[int] = set()
+        for answer in Prover(self.client).read(numbers):
+            if isinstance(answer, Unproven):
+                logs += [one for one in chunk.logs if one.block_number == answer.number]
+                continue
+            proven.add(answer.number)
+            times[answer.number] = answer.time
+            logs += answer.logs
+        rows = scope.rows(logs, times, sources)
+        doubtful = [number for number in numbers if number not in proven]
+        with self.engine.begin() as connection:
+            catalog.hold_version(connection, scope.version)
+            digests.lock_rewrites(connection, [source.source_id for source in sources])
+            expected = Expected(connection, rows)
+            changes: dict[int, list[int]] = {}
+            for source in sources:
+                asked = intersect(scope.covered_history(source), ranges_of(numbers))
+                blocks = expected.differing(source, asked)
+                unsure = [n for n in blocks if n in doubtful and expected.takes_away(source, [n])]
+                refused = set(unsure) - self._confirmed(scope, source, unsure, rows)
+                for number in sorted(refused):
+                    self.outcome.left.append(
+                        f"{source.event.label}, block {number}: the endpoint has fewer logs than the table, and the "
+                        "block cannot be proven here; with a second endpoint that agrees: gapless repair --against URL"
+                    )
+                if kept := [n for n in blocks if n not in refused]:
+                    changes[source.source_id] = kept
+            self._swap(connection, [s for s in sources if s.source_id in changes], changes, rows, proven)
+
+    def _confirmed(self, scope: Scope, source: Source, numbers: Sequence[int], rows: Rows) -> set[int]:
+        """Those of the blocks of which a second endpoint says the same."""
+        if self.other is None or not numbers:
+            return set()
+        logs: list[RawLog] = []
+        times: dict[int, int] = {}
+        for chunk in self.other.scan(ranges_of(numbers), log_filters([source], scope.children)):
+            logs += chunk.logs
+            times |= {number: time for number, (_, time) in chunk.blocks.items()}
+        second = scope.rows(logs, times, [source])
+        return {number for number in numbers if _said(rows, source, number) == _said(second, source, number)}
+
+    def _swap(
+        self,
+        connection: Connection,
+        sources: Sequence[Source],
+        changes: Mapping[int, Sequence[int]],
+        rows: Rows,
+        proven: set[int],
+    ) -> None:
+        with ExitStack() as stack:
+            for source in sources:
+                ranges = ranges_of(changes[source.source_id])
+                stack.enter_context(digests.rewriting(connection, source, ranges))
+                writer.delete_rows(connection, self.chain_id, source.event, source.place, ranges)
+            for source in sources:
+                blocks = changes[source.source_id]
+                writer.insert_rows(connection, self.chain_id, compare.of_source(rows, source, blocks))
+                verified.remove(connection, source.source_id, ranges_of(blocks))
+                verified.add(connection, source.source_id, ranges_of(n for n in blocks if n in proven))
+                self.outcome.blocks += len(blocks)
+                log.info("%s: replaced the rows of blocks %s", source.event.label, format_ranges(ranges_of(blocks)))
+        if sources:
+            writer.bump_versions(connection, [source.event.event_id for source in sources], rewritten=True)
+
+    def _renew_digests(self, scope: Scope, source: Source, ranges: RangeSet) -> None:
+        """A digest all of whose blocks were fetched anew, and that still does not match, was wrong itself."""
+        if self.outcome.left or self.stop.is_set():
+            return
+        with self.engine.begin() as connection:
+            catalog.hold_version(connection, scope.version)
+            digests.lock_rewrites(connection, [source.source_id])
+            for digest in digests.load(connection, source.source_id):
+                block_range = (digest.first, digest.last)
+                if intersect(ranges, (block_range,)) == (block_range,) and (
+                    digests.measure(connection, source, block_range) != digest.sum
+                ):
+                    digests.replace(connection, source, digest)
+
+
+def _rank(finding: Finding) -> tuple[int, int]:
+    """The order of repairs: what is in the way of others goes first.
+
+    Rows that belong to nobody could stand where others are inserted; digests reach over gaps; children follow from
+    their factory's events, which must be right by then; and a stranger may turn out to be a child.
+    """
+    order = ("outside", "gap", "duplicate", "dangling", "digest", "against", "proof", "child")
+    stranger = finding.kind == "outside" and finding.source_id is not None
+    return (len(order) if stranger else order.index(finding.kind)), finding.first
+
+
+def _said(rows: Rows, source: Source, number: int) -> tuple[object, ...]:
+    """What a source's logs of a block come to, in a form that can be compared."""
+    part = compare.of_source(rows, source, [number])
+    return (
+        [table_rows for _, table_rows in part.by_table.values()],
+        [(one.log_index, one.topics, one.data) for one in part.undecoded],
+    )

@@ -1,0 +1,226 @@
+"""Whatever an audit finds, a repair settles: afterwards the tables are what they were, and the next audit is silent."""
+
+from __future__ import annotations
+
+import pytest
+
+from indexer.chain.client import ChainClient
+from indexer.chain.config import EndpointConfig
+from indexer.sync.backfill import Backfill
+from indexer.sync.redecode import redecode
+from indexer.sync.repair import Repair
+from tests.integration.audit.conftest import execute, node_url, run
+from tests.integration.audit.test_audit import CHANGES, a_row, finalized
+from tests.integration.sync.rig import QUICK
+
+
+def repair(one, **arguments) -> Repair:
+    client = arguments.pop("client", one.client)
+    return Repair(one.engine, client, one.chain.chain_id, one.chain.name, **arguments)
+
+
+def versions(one):
+    return one.query("SELECT version, rewrite_version FROM gapless.events ORDER BY id")
+
+
+def digests(one):
+    return one.query("SELECT source_id, first_block, rows, digest FROM gapless.digests ORDER BY 1, 2")
+
+
+TAMPERING = {
+    **CHANGES,
+    "address": "UPDATE coins.transfer SET contract_address = decode(repeat('ab', 20), 'hex') "
+    "WHERE block_number = %s AND log_index = %s",
+    "time": "UPDATE coins.transfer SET block_time = block_time + interval '1s' "
+    "WHERE block_number = %s AND log_index = %s",
+    "moved": "UPDATE coins.transfer SET log_index = 998 WHERE block_number = %s AND log_index = %s",
+    "block": "DELETE FROM gapless.blocks WHERE number = %s AND %s >= 0",
+    "block time": "UPDATE gapless.blocks SET time = time - interval '1s' WHERE number = %s AND %s >= 0",
+    "gap": "UPDATE gapless.sources SET coverage = coverage - int8multirange(int8range(%s, 238)) "
+    "WHERE id = 6 AND %s >= 0",
+    "digest": "UPDATE gapless.digests SET digest = digest + 1 WHERE first_block <= %s AND %s >= 0",
+}
+
+
+@pytest.mark.parametrize("change", TAMPERING)
+def test_what_was_changed_is_as_it_was(indexed, change):
+    rows, sums, before = indexed.rows(), digests(indexed), versions(indexed)
+    block, log = a_row(indexed)
+    assert execute(indexed, TAMPERING[change], block, log) >= 1
+    if change == "gap":
+        execute(indexed, "DELETE FROM portraits.transfer WHERE block_number BETWEEN %s AND 237", block)
+    assert run(indexed).findings
+    outcome = repair(indexed).findings()
+    assert not outcome.left
+    assert not run(indexed).findings
+    assert indexed.rows() == rows
+    if change not in ("gap", "digest"):
+        assert digests(indexed) == sums
+    changed = [i for i, (a, b) in enumerate(zip(before, versions(indexed), strict=True)) if a != b]
+    assert len(changed) == (change not in ("block", "block time", "digest"))
+    assert not indexed.query("SELECT FROM gapless.findings WHERE repaired_at IS NULL")
+
+
+@pytest.mark.parametrize("change", ["missing", "invented", "late"])
+def test_children(indexed, change):
+    rows, children = indexed.rows(), indexed.query("SELECT * FROM gapless.children ORDER BY address")
+    address = children[0][2]
+    statement = {
+        "missing": "DELETE FROM gapless.children WHERE address = %s",
+        "invented": "UPDATE gapless.children SET address = decode(repeat('cd', 20), 'hex') WHERE address = %s",
+        "late": "UPDATE gapless.children SET block_number = 200 WHERE address = %s",
+    }[change]
+    execute(indexed, statement, address)
+    # As if it had never been known: its logs were not indexed either.
+    execute(
+        indexed,
+        "DELETE FROM pair.swap WHERE contract_address = %s AND block_number < 200 AND block_number > 1",
+        address,
+    )
+    execute(indexed, "DELETE FROM gapless.digests")
+    assert {f.kind for f in run(indexed).findings} >= {"child"}
+    outcome = repair(indexed).findings()
+    assert not outcome.left
+    # What the follower indexed without knowing the child is repaired when it can no longer change.
+    waiting = indexed.query("SELECT DISTINCT kind, first_block FROM gapless.findings WHERE repaired_at IS NULL")
+    assert waiting == [("proof", finalized(indexed) + 1)]
+    assert indexed.query("SELECT * FROM gapless.children ORDER BY address") == children
+    assert indexed.rows() == rows
+    assert not run(indexed).findings
+
+
+def test_a_range_by_hand_touches_nothing_else(indexed):
+    rows = indexed.rows()
+    block, log = a_row(indexed)
+    execute(indexed, CHANGES["gone"], block, log)
+    execute(indexed, "UPDATE coins.transfer SET value = 0 WHERE block_number = 1")
+    outcome = repair(indexed).range("coins", block - 1, block + 1)
+    assert (outcome.blocks, outcome.checked) == (1, 3)
+    now = indexed.rows()
+    assert [row for row in now["coins.Transfer"] if row[1] > 1] == [row for row in rows["coins.Transfer"] if row[1] > 1]
+    # The other change is still told of, though the digest covers both.
+    assert {f.kind for f in run(indexed).findings} == {"digest"}
+    (verified,) = indexed.query(
+        "SELECT verified @> %s::bigint FROM gapless.sources s JOIN gapless.events e ON e.id = event_id "
+        "WHERE e.name = 'Transfer' ORDER BY s.id LIMIT 1",
+        block,
+    )[0]
+    assert verified
+
+
+TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
+
+
+class Forgetful(ChainClient):
+    """A node that has lost a log, and cannot say more than what its index holds."""
+
+    lost: int = -1
+    provable = True
+
+    def scan(self, *arguments, **options):
+        for chunk in super().scan(*arguments, **options):
+            chunk.logs = [
+                log
+                for log in chunk.logs
+                if log.block_number != self.lost or len(log.topics) != 3 or log.topics[0] != TRANSFER
+            ]
+            yield chunk
+
+    def block(self, number_or_hash, full=False):
+        found = super().block(number_or_hash, full)
+        return found if self.provable else found | {"mixHash": "0x" + "22" * 32}
+
+
+@pytest.fixture
+def forgetful(indexed, shared_history):
+    client = Forgetful("demo", indexed.chain.chain_id, [EndpointConfig(node_url(shared_history))], settings=QUICK)
+    yield client
+    client.close()
+
+
+def test_nothing_is_deleted_on_the_word_of_a_node_that_lost_a_log(indexed, forgetful):
+    rows = indexed.rows()
+    forgetful.lost, _ = a_row(indexed)
+    within = (forgetful.lost - 1, forgetful.lost + 1)
+    # The proof says what the index does not.
+    assert repair(indexed, client=forgetful).range("coins", *within).blocks == 0
+    assert indexed.rows() == rows
+    # Where nothing can be proven, a second endpoint has to agree.
+    forgetful.provable = False
+    outcome = repair(indexed, client=forgetful).range("coins", *within)
+    assert outcome.left
+    assert "second endpoint" in outcome.left[0]
+    assert repair(indexed, client=forgetful, other=indexed.client).range("coins", *within).left
+    assert indexed.rows() == rows
+    agreed = repair(indexed, client=forgetful, other=forgetful).range("coins", *within)
+    assert not agreed.left
+    assert len(indexed.rows()["coins.Transfer"]) < len(rows["coins.Transfer"])
+
+
+def test_a_log_that_the_index_lost_is_found_by_proof_and_repaired_by_it(indexed, forgetful):
+    """The node's index lost it while we were reading: only receipts know better, for the audit and for the repair."""
+    rows = indexed.rows()
+    block, _ = a_row(indexed)
+    forgetful.lost = block
+    execute(indexed, "DELETE FROM coins.transfer WHERE block_number = %s", block)
+    execute(indexed, "DELETE FROM gapless.digests")
+    assert not run(indexed, contract="coins", other=forgetful, within=(block, block)).findings
+    assert {f.kind for f in run(indexed, deep=True, within=(block, block)).findings} == {"proof"}
+    assert repair(indexed, client=forgetful).findings().blocks == 1
+    assert indexed.rows() == rows
+
+
+def test_a_finalized_block_with_another_hash_is_left_to_a_person(indexed):
+    block, log = a_row(indexed)
+    execute(indexed, "UPDATE gapless.blocks SET hash = decode(repeat('ee', 32), 'hex') WHERE number = %s", block)
+    execute(indexed, CHANGES["value"], block, log)
+    rows = indexed.rows()
+    run(indexed, deep=True, within=(block, block))
+    outcome = repair(indexed).findings()
+    assert any(f"block {block}" in line and "nothing was touched" in line for line in outcome.left)
+    assert indexed.rows() == rows
+    assert indexed.query("SELECT FROM gapless.findings WHERE repaired_at IS NULL")
+
+
+def test_blocks_above_finalized_are_the_followers(indexed):
+    outcome = repair(indexed).range("coins", finalized(indexed) + 1, finalized(indexed) + 5)
+    assert outcome.checked == 0
+    assert "not finalized" in outcome.left[0]
+
+
+def test_redecoding_moves_rows_in_once(indexed):
+    rows, sums = indexed.rows(), digests(indexed)
+    # As an older decoder had left them: two logs that only today's can read.
+    taken = indexed.query(
+        "SELECT block_number, log_index FROM coins.transfer WHERE block_number BETWEEN 2 AND 200 ORDER BY 1, 2 LIMIT 2"
+    )
+    logs = {
+        (int(log["blockNumber"], 16), int(log["logIndex"], 16)): log
+        for number, _ in taken
+        for log in indexed.client.raw("eth_getLogs", [{"fromBlock": hex(number), "toBlock": hex(number)}])
+    }
+    for key in taken:
+        log = logs[key]
+        execute(
+            indexed,
+            "INSERT INTO gapless.undecoded_logs SELECT e.id, t.chain_id, t.block_number, t.log_index, t.block_time, "
+            "t.tx_hash, t.tx_index, t.contract_address, %s, %s, 'an older reason', false "
+            "FROM coins.transfer t, gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id "
+            "WHERE c.name = 'coins' AND e.name = 'Transfer' AND (block_number, log_index) = (%s, %s)",
+            [bytes.fromhex(topic[2:]) for topic in log["topics"]],
+            bytes.fromhex(log["data"][2:]),
+            *key,
+        )
+        execute(indexed, CHANGES["gone"], *key)
+    execute(indexed, "DELETE FROM gapless.digests")
+    assert not Backfill(indexed.engine, indexed.client, indexed.chain.chain_id).run().blocks
+    from indexer.sync.audit import digest
+
+    digest.take(indexed.engine, indexed.chain.chain_id)
+    done = redecode(indexed.engine)
+    assert done.rows == {"coins.Transfer": 2}
+    assert sum(done.still.values()) > 0  # the hostile ones, still
+    assert indexed.rows() == rows
+    assert digests(indexed) == sums
+    assert not redecode(indexed.engine, "coins").rows
+    assert not run(indexed, deep=True, within=(taken[0][0], taken[1][0])).findings

@@ -1,0 +1,185 @@
+"""``gapless audit``: is what is covered complete, unchanged and true?"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from indexer.errors import GaplessError
+
+if TYPE_CHECKING:
+    from indexer.chain.client import ChainClient
+    from indexer.manifest.model import Chain, Manifest
+    from indexer.store.findings import Finding
+    from indexer.sync.audit import Report
+
+FINDINGS_SHOWN = 50
+
+
+def audit(
+    contract: Annotated[str | None, typer.Argument(help="Only this contract; left out: all.")] = None,
+    first: Annotated[int | None, typer.Option("--from", min=0, help="First block.")] = None,
+    last: Annotated[int | None, typer.Option("--to", min=0, help="Last block.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Ask nodes about so many blocks only, chosen at random.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="URL", help="Compare with what this endpoint says.", envvar="AUDIT_RPC_URL")
+    ] = None,
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Prove the logs against the blocks' receipts roots.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Prove also what was proven before.")] = False,
+    chain: Annotated[str | None, typer.Option(help="Only this chain; left out: all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Check coverage, rows and digests; with --against or --deep, compare them with a second endpoint or a proof.
+
+    Findings are listed and kept for gapless repair; the exit status is 1 where there are any, else 0.
+    """
+    from indexer.cli.context import begin, database, servers, until_signal
+    from indexer.store import migrate
+    from indexer.sync import audit as auditing
+    from indexer.sync import network
+    from indexer.sync.audit import digest
+
+    settings, manifest = begin()
+    chains = chosen_chains(manifest, contract, chain)
+    within = None if first is None and last is None else (first or 0, 2**62 if last is None else last)
+    if within and within[0] > within[1]:
+        raise GaplessError(f"--from {first} lies after --to {last}")
+    request = auditing.Request(contract, within, sample, deep, again)
+    reports: list[tuple[Chain, Report]] = []
+    with (
+        until_signal() as stop,
+        servers(settings, with_redis=False) as given,
+        database(given, application_name="gapless audit") as engine,
+    ):
+        migrate.require_current(engine)
+        others = second_endpoints(chains, against)
+        for one in chains:
+            client = network.connect(one, settings) if deep else None
+            report = auditing.audit(
+                engine, one.chain_id, one.name, request, client=client, other=others.get(one.name), stop=stop
+            )
+            digest.take(engine, one.chain_id)
+            reports.append((one, report))
+            if client is not None:
+                client.close()
+    if as_json:
+        typer.echo(json.dumps([_as_json(one, report) for one, report in reports], indent=2))
+    else:
+        for one, report in reports:
+            _print(one, report)
+    if any(report.findings for _, report in reports):
+        raise typer.Exit(1)
+
+
+def chosen_chains(manifest: Manifest, contract: str | None, chain: str | None) -> list[Chain]:
+    """The chains of a contract (or all), narrowed to one.
+
+    Raises:
+        GaplessError: there is no such contract, or it is not on that chain.
+    """
+    if contract is not None and contract not in manifest.contracts:
+        known = ", ".join(manifest.contracts)
+        raise GaplessError(f"the manifest has no contract {contract}", hint=f"it has: {known}")
+    names = list(manifest.chains)
+    if contract is not None:
+        names = [deployment.chain for deployment in manifest.contracts[contract].deployments]
+    if chain is not None and chain not in names:
+        raise GaplessError(f"there is nothing to look at on chain {chain}", hint=f"choose one of: {', '.join(names)}")
+    return [manifest.chains[name] for name in names if chain in (None, name)]
+
+
+def second_endpoints(chains: list[Chain], url: str | None) -> dict[str, ChainClient]:
+    """A client of the second endpoint, by the name of the one chain that it serves.
+
+    Raises:
+        ProviderError: it does not answer, or serves none of the chains.
+    """
+    from indexer.chain.client import ChainClient
+    from indexer.chain.config import EndpointConfig
+    from indexer.chain.errors import ChainMismatchError
+
+    if url is None:
+        return {}
+    mismatch: ChainMismatchError | None = None
+    for chain in chains:
+        client = ChainClient(chain.name, chain.chain_id, [EndpointConfig(url)])
+        try:
+            client.check()
+        except ChainMismatchError as error:
+            mismatch = error
+        else:
+            return {chain.name: client}
+    assert mismatch is not None
+    raise mismatch
+
+
+def _print(chain: Chain, report: Report) -> None:
+    scope, digest = report.scope, report.digest
+    blocks = f"blocks {scope.within[0]:,} to {scope.within[1]:,}"
+    typer.echo(f"{chain.name}: {len(scope.events)} events, {len(scope.sources)} sources, {blocks}")
+    line = f"  digests: {digest.rows:,} rows unchanged since they were digested"
+    if digest.without:
+        line += f"; {digest.without:,} blocks had no digest yet"
+    if digest.incomparable:
+        line += f"; {digest.incomparable} digests of another version of Postgres cannot be compared"
+    typer.echo(line)
+    if report.against is not None:
+        typer.echo(f"  second endpoint: {report.against.blocks:,} blocks, {report.against.logs:,} logs compared")
+    if report.deep is not None:
+        deep = report.deep
+        typer.echo(
+            f"  proof: {deep.proven:,} blocks with {deep.logs:,} logs proven, {deep.links:,} linked to the one before"
+            + (f"; {report.proven_before:,} were proven before" if report.proven_before else "")
+        )
+        for reason, count in deep.unproven.most_common():
+            typer.echo(f"  not provable here: {count:,} blocks (block {deep.examples[reason]:,}: {reason})")
+    for finding in report.findings[:FINDINGS_SHOWN]:
+        typer.echo(f"  {finding.kind:9} {finding.label} {_blocks(finding)}: {finding.detail}")
+    if len(report.findings) > FINDINGS_SHOWN:
+        typer.echo(f"  and {len(report.findings) - FINDINGS_SHOWN} more (see the table gapless.findings)")
+    if report.findings:
+        typer.echo(f"  {len(report.findings)} findings. To repair them: gapless repair")
+    else:
+        typer.echo("  nothing is wrong")
+
+
+def _blocks(finding: Finding) -> str:
+    if finding.first == finding.last:
+        return f"block {finding.first}"
+    return f"blocks {finding.first}-{finding.last}"
+
+
+def _as_json(chain: Chain, report: Report) -> dict[str, Any]:
+    deep, other, digest = report.deep, report.against, report.digest
+    return {
+        "chain": chain.name,
+        "blocks": report.scope.within,
+        "findings": [
+            {
+                "id": finding.finding_id,
+                "kind": finding.kind,
+                "subject": finding.label,
+                "first_block": finding.first,
+                "last_block": finding.last,
+                "count": finding.count,
+                "detail": finding.detail,
+            }
+            for finding in report.findings
+        ],
+        "digest": {"rows": digest.rows, "blocks_without": digest.without, "incomparable": digest.incomparable},
+        "against": None if other is None else {"blocks": other.blocks, "logs": other.logs},
+        "proof": None
+        if deep is None
+        else {
+            "blocks": deep.proven,
+            "logs": deep.logs,
+            "links": deep.links,
+            "before": report.proven_before,
+            "not_provable": dict(deep.unproven),
+        },
+    }

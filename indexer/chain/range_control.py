@@ -9,7 +9,7 @@ response, by the density of what it has read.
 import math
 from dataclasses import dataclass
 
-from indexer.chain.errors import RangeError
+from indexer.chain.errors import Limit, RangeError
 
 _PROBE_AFTER = 3600.0
 # A limit that no text names is searched by bisection until it is known this well.
@@ -17,7 +17,9 @@ _PRECISION = 0.06
 _GROW = 3.0
 # Of a limit that the provider names, the part to aim at: densities vary.
 _SAFE = 0.75
-_RELAX = 1.03
+_RELAX = 1.01
+# Of a target that proved too high, the part to go on with where no limit is named.
+_LOWER = 0.75
 # A limit that no text names is forgotten after so many answers: it may have been a bad hour of the node.
 _FORGET_AFTER = 200
 # Seconds for a response beyond which ranges are made narrower.
@@ -107,11 +109,20 @@ class _Load:
         self._density = amount / blocks
 
     def limited(self, maximum: int | None) -> None:
-        """A response was refused for holding too much of it: aim lower."""
+        """A response was refused for holding too much of it: aim lower.
+
+        Args:
+            maximum: the most that a response may hold, or None where that is not known.
+        """
         if maximum is not None:
             self.target = max(1.0, min(self.target, maximum * _SAFE))
         else:
-            self.target = max(1.0, self.target * 0.75, min(self.target, self.most * _SAFE))
+            self.target = max(1.0, self.target * _LOWER, min(self.target, self.most * _SAFE))
+
+    def too_much(self, amount: float) -> None:
+        """A range that was refused has been read in parts: so much was too much, and ``most`` was not."""
+        if amount > self.most:
+            self.target = max(1.0, min(self.target, (self.most + amount) / 2 * _SAFE))
 
     def relaxed(self) -> None:
         """A response was accepted: aim a little higher again, up to what is wanted."""
@@ -131,13 +142,17 @@ class _Refused:
         last: its last block.
         unread: its blocks that are still unread.
         found: the logs found in it so far.
+        bytes: their bytes.
+        limit: what was too much, as the refusal said.
         more_than: the logs that it holds at least, where the refusal was for its logs; None where it gave no reason.
     """
 
     first: int
     last: int
     unread: int
+    limit: Limit
     found: float = 0.0
+    bytes: float = 0.0
     more_than: float | None = None
 
 
@@ -158,6 +173,7 @@ class RangeController:
         self._logs_named = self._bytes_named = False
         self._cap = self._latest = float(max(1, start_blocks))
         self._refused: list[_Refused] = []
+        self._suggested: set[tuple[int, int]] = set()
         self._unnamed = BlockLimit()
         self._since_unnamed = 0
 
@@ -196,6 +212,10 @@ class RangeController:
             self._logs.relaxed()
         if not self._bytes_named:
             self._bytes.relaxed()
+        if (first, last) in self._suggested and logs > self._logs.target / 2:
+            # The provider fits its suggestions to its limit.
+            self._logs.limited(logs)
+        self._suggested.discard((first, last))
         self._unnamed.succeeded(blocks, 0.0)
         self._since_unnamed += 1
         if self._since_unnamed >= _FORGET_AFTER:
@@ -205,6 +225,7 @@ class RangeController:
             if overlap > 0:
                 refused.unread -= overlap
                 refused.found += logs * overlap / blocks
+                refused.bytes += size * overlap / blocks
                 if refused.unread <= 0:
                     self._explain(refused)
         self._refused = [refused for refused in self._refused if refused.unread > 0]
@@ -231,30 +252,39 @@ class RangeController:
             width = max(1, min(allowed, blocks - 1))
         elif (suggested := _suggested(first, last, error)) is not None:
             width = suggested
+            self._suggested.add((first, first + width - 1))
         elif error.limit == "results":
             self._logs_named = self._logs_named or error.maximum is not None
             self._logs.limited(error.maximum)
             least = float(error.maximum) if error.maximum is not None else self._logs.target
-            self._refused.append(_Refused(first, last, blocks, more_than=least))
+            self._refused.append(_Refused(first, last, blocks, error.limit, more_than=least))
         elif error.limit == "bytes":
             self._bytes_named = self._bytes_named or error.maximum is not None
             self._bytes.limited(error.maximum)
+            self._refused.append(_Refused(first, last, blocks, error.limit))
         elif error.limit == "unknown":
-            self._refused.append(_Refused(first, last, blocks))
+            self._refused.append(_Refused(first, last, blocks, error.limit))
         self._latest = float(width)
         if error.limit != "blocks":
             self._cap = float(width)
         return width
 
     def _explain(self, refused: _Refused) -> None:
-        """A range that was refused without a reason has been read: if it was not its logs, it was its width."""
-        if refused.more_than is not None:
-            return
-        if refused.found <= self._logs.most:
+        """A range that was refused has been read: now it shows how much was too much.
+
+        Where no reason was given and it was not its logs, it was its width.
+        """
+        if refused.limit == "results":
+            if not self._logs_named:
+                self._logs.too_much(refused.found)
+        elif refused.limit == "bytes":
+            if not self._bytes_named:
+                self._bytes.too_much(refused.bytes)
+        elif refused.found <= self._logs.most:
             self._unnamed.failed(refused.last - refused.first + 1, None, 0.0)
             self._since_unnamed = 0
         else:
-            self._logs.limited(None)
+            self._logs.too_much(refused.found)
 
 
 def _suggested(first: int, last: int, error: RangeError) -> int | None:

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 _WINDOW = 5.0
-_SLOWEST = 0.5
+# Slower than this only by order: refusals in a row back off by themselves.
+_SLOWEST = 3.0
 _LONGEST_WAIT = 300.0
 _FORGET_PACE_AFTER = 600.0
 
@@ -114,7 +115,7 @@ class RateControl:
         self._limited_at = now
         self.concurrency = max(1.0, self.concurrency / 2.0)
         asked = sum(calls for at, calls in self._recent if at >= now - _WINDOW) / _WINDOW
-        self.pace = max(_SLOWEST, (self.pace if self.pace is not None else max(asked, 4.0)) / 2.0)
+        self.pace = max(_SLOWEST, (self.pace if self.pace is not None else max(asked, 2 * _SLOWEST)) / 2.0)
         return True
 
     def _limit(self) -> float | None:

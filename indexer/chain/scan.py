@@ -6,6 +6,7 @@ flat.
 """
 
 import heapq
+import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,8 @@ from indexer.chain.range_control import RangeController
 
 if TYPE_CHECKING:
     from indexer.chain.asker import Asker
+
+logger = logging.getLogger(__name__)
 
 # A worker that waits for a node ends when that answers; nobody waits longer for it than this, in seconds.
 _PATIENCE = 1.0
@@ -226,6 +229,12 @@ class Scan:
             raise
         with endpoint.lock:
             endpoint.block_limit.succeeded(blocks, self._client.clock())
+            new = piece.wording is not None and piece.wording not in endpoint.cured_by_shrinking
             if piece.wording is not None:
                 endpoint.cured_by_shrinking.add(piece.wording)
+        if new:
+            logger.info(
+                "%s: %s: no table knows these words, but a smaller range cures them: %s",
+                *(self._client.name, endpoint.host, piece.wording),
+            )
         return chunk

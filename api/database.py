@@ -88,47 +88,61 @@ class Database:
         """
         return self._retried(lambda connection: _fetch(connection, text, values))
 
-    def acquire(self) -> Connection:
-        """A connection for longer work, such as an export; to be given back with :meth:`release`.
+    def begin(self, text: bytes, values: Sequence[object]) -> tuple[Connection, list[Row]]:
+        """Begin a transaction in which every statement sees the database as it is now, and run its first one.
+
+        Returns:
+            The connection, to be given back with :meth:`release`, and the rows.
 
         Raises:
-            ApiError: DATABASE_UNAVAILABLE or OVERLOADED.
+            ApiError: as :meth:`query`.
         """
-        with _translated():
-            return self._pool.getconn()
+
+        def start(connection: Connection) -> tuple[Connection, list[Row]]:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return connection, _fetch(connection, text, values)
+
+        return self._retried(start, keep=True)
 
     def release(self, connection: Connection) -> None:
         """Give a connection back; one that is closed is replaced."""
         self._pool.putconn(connection)
 
-    def snapshot(self, connection: Connection, text: bytes, values: Sequence[object]) -> list[Row]:
-        """Begin a transaction in which every statement sees the database as it is now, and run the first one.
+    def _retried(self, work: Callable[[Connection], T], *, keep: bool = False) -> T:
+        """Run reading work, once more if the connection turns out to be dead (Postgres was restarted).
 
-        Raises:
-            ApiError: as :meth:`query`.
+        Args:
+            work: what to do.
+            keep: leave the connection to the work's result, unless it fails.
         """
         with _translated():
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            return _fetch(connection, text, values)
+            try:
+                return self._once(work, keep=keep)
+            except _DeadConnectionError:
+                # The other idle connections are as old as that one.
+                self._pool.check()
+            try:
+                return self._once(work, keep=keep)
+            except _DeadConnectionError as error:
+                raise psycopg.OperationalError(str(error)) from error
 
-    def _retried(self, work: Callable[[Connection], T]) -> T:
-        """Run reading work, once more if the connection turns out to be dead (Postgres was restarted)."""
-        with _translated():
-            connection = self._pool.getconn()
-            try:
-                return work(connection)
-            except psycopg.OperationalError:
-                if not connection.broken:
-                    raise
-            finally:
-                self._pool.putconn(connection)
-            # The other idle connections are as old as that one.
-            self._pool.check()
-            connection = self._pool.getconn()
-            try:
-                return work(connection)
-            finally:
-                self._pool.putconn(connection)
+    def _once(self, work: Callable[[Connection], T], *, keep: bool) -> T:
+        connection = self._pool.getconn()
+        try:
+            result = work(connection)
+        except BaseException as error:
+            dead = isinstance(error, psycopg.OperationalError) and connection.broken
+            self._pool.putconn(connection)
+            if dead:
+                raise _DeadConnectionError(str(error)) from error
+            raise
+        if not keep:
+            self._pool.putconn(connection)
+        return result
+
+
+class _DeadConnectionError(Exception):
+    """A connection of the pool was cut since it was last used."""
 
 
 def _configure(connection: Connection) -> None:

@@ -35,28 +35,28 @@ class Export:
     Args:
         database: a pool for exports alone.
         slots: how many there may be at once.
+        text: the statement of the state.
+        values: its values.
+
+    Attributes:
+        state: the one row that the statement gave.
 
     Raises:
         ApiError: OVERLOADED or DATABASE_UNAVAILABLE.
     """
 
-    def __init__(self, database: Database, slots: Slots) -> None:
+    def __init__(self, database: Database, slots: Slots, text: bytes, values: Sequence[object]) -> None:
         self._database = database
         self._slots = slots
-        self._open = False
         self._pieces: Iterator[bytes] = iter(())
         slots.take()
         try:
-            self._connection = database.acquire()
+            self._connection, rows = database.begin(text, values)
         except BaseException:
             slots.give_back()
             raise
         self._open = True
-
-    def state(self, text: bytes, values: Sequence[object]) -> Row:
-        """Begin the snapshot and read one row in it."""
-        rows = self._database.snapshot(self._connection, text, values)
-        return rows[0]
+        self.state: Row = rows[0]
 
     def literal(self, value: object) -> str:
         """A value as a literal: COPY takes no parameters."""

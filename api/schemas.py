@@ -77,11 +77,12 @@ COMPONENTS: Final[Mapping[str, Schema]] = {
         {
             "next": nullable({"type": "string", "description": "`after` of the next page."}),
             "prev": nullable({"type": "string", "description": "`before` of the previous page."}),
+            "last": nullable({"type": "string", "description": "`after` of what may follow later."}),
             "limit": {"type": "integer"},
             "count": {"type": "integer", "minimum": 0, "description": "All rows of the request, where asked for."},
             "count_is": {"type": "string", "enum": ["exact", "estimated"]},
         },
-        required=("next", "prev", "limit"),
+        required=("next", "prev", "last", "limit"),
     ),
     "Meta": an_object(
         {

@@ -118,6 +118,14 @@ class Page:
         backwards = cursor == "after" or (more and cursor == "before")
         self.next = _cursor(rows[-1][0], known) if rows and onwards else None
         self.prev = _cursor(rows[0][0], known) if rows and backwards else None
+        self.last = _cursor(rows[-1][0], known) if rows else None
+
+    def described(self, limit: int) -> dict[str, Any]:
+        """The member ``page`` of an answer.
+
+        ``last`` is there even where there is no next page: from it a client goes on when there is more.
+        """
+        return {"next": self.next, "prev": self.prev, "last": self.last, "limit": limit}
 
 
 def _cursor(position: bytes, branches: Mapping[str, str]) -> str:
@@ -148,7 +156,7 @@ def body(
     tokens: bytes | None = None,
 ) -> bytes:
     """The answer of a page."""
-    described: dict[str, Any] = {"next": page.next, "prev": page.prev, "limit": limit}
+    described: dict[str, Any] = page.described(limit)
     if count is not None:
         described |= count
     parts = [

@@ -134,6 +134,7 @@ class Daily(Resource):
         page = {
             "next": lines[-1][0].decode() if lines and onwards else None,
             "prev": lines[0][0].decode() if lines and backwards else None,
+            "last": lines[-1][0].decode() if lines else None,
             "limit": shape.limit,
         }
         meta = orjson.dumps(state.meta(query.chain.chain_id))

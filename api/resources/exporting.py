@@ -45,9 +45,9 @@ def send_export(
     Raises:
         ApiError: as ``check``; OVERLOADED if too many exports run.
     """
-    export = Export(context.exports, context.export_slots)
+    export = Export(context.exports, context.export_slots, state.text, state.values(values))
     try:
-        found = State.read(export.state(state.text, state.values(values))[0] or b"")
+        found = State.read(export.state[0] or b"")
         check(found)
         gzip = accepts_gzip(request.get_header("Accept-Encoding"))
         ending = values["format"]

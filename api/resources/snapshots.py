@@ -223,7 +223,7 @@ def _body(page: collection.Page, limit: int, chain_id: int, state: State) -> byt
     # A series has points, not coverage: what is missing between them is by design.
     meta = state.meta(chain_id)
     del meta["complete"], meta["missing"]
-    described = {"next": page.next, "prev": page.prev, "limit": limit}
+    described = page.described(limit)
     return b"".join(
         [b'{"data":[', page.data, b'],"page":', orjson.dumps(described), b',"meta":', orjson.dumps(meta), b"}"]
     )

@@ -89,7 +89,7 @@ class Tokens(Resource):
                 b'{"data":[',
                 page.data,
                 b'],"page":',
-                orjson.dumps({"next": page.next, "prev": page.prev, "limit": limit}),
+                orjson.dumps(page.described(limit)),
                 b',"meta":',
                 orjson.dumps({"chain_id": chain.chain_id}),
                 b"}",

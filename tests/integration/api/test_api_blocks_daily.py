@@ -110,7 +110,7 @@ def found(answer) -> list[tuple[str, int, int]]:
 def test_every_day_is_counted_and_summed(days, own):
     answer = own.get(f"{DAILY}?sum=value&order=asc")
     assert found(answer) == EXPECTED
-    assert answer["page"] == {"next": None, "prev": None, "limit": 30}
+    assert answer["page"] == {"next": None, "prev": None, "last": "2023-01-04", "limit": 30}
     assert answer["meta"]["complete"] is True
     assert found(own.get(f"{DAILY}?sum=value")) == EXPECTED[::-1]
     assert own.get(f"{DAILY}?limit=1")["data"] == [{"date": "2023-01-04", "events": 2}]

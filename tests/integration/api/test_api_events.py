@@ -40,7 +40,7 @@ def test_a_row_is_what_the_contract_said(api):
             "args": {"from": hex_of(BOB), "to": hex_of(CAROL), "value": str(10**30 + 10003)},
         }
     ]
-    assert answer["page"] == {"next": "1000-3", "prev": None, "limit": 1}
+    assert answer["page"] == {"next": "1000-3", "prev": None, "last": "1000-3", "limit": 1}
     assert answer["meta"].pop("lag_seconds") >= 12
     assert answer["meta"] == {
         "chain_id": 1,

@@ -185,6 +185,21 @@ def test_readers_never_see_two_branches_in_one_answer(world_url, make_client, se
     assert len(seen) > 1
 
 
+def test_a_follower_goes_on_from_the_last_row(own, seed):
+    page = own.get(f"{TRANSFERS}?order=asc&from_block=1298")["page"]
+    assert page["next"] is None
+    assert page["last"] == f"1299-7.{block_hash(1299).hex()[:12]}"
+    following = f"{TRANSFERS}?order=asc&after={page['last']}"
+    assert own.get(following)["data"] == []
+    assert own.get(following)["page"]["last"] is None
+    seed.rows("usdc", "Transfer", [transfer(HEAD, 0, 0)])
+    seed.cover("usdc", (1000, HEAD))
+    seed.head(HEAD)
+    assert ids(own.get(following)) == [f"{HEAD}-0"]
+    seed.reorg(1298, HEAD, branch=1)
+    own.refused(following, 409, "REORGED")
+
+
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_a_walk_while_the_head_moves_finds_every_finalized_row_once(world_url, make_client, seed, tmp_path, order):
     writer = Seed(world_url, tmp_path)

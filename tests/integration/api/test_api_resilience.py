@@ -54,6 +54,7 @@ def test_connections_that_were_cut_are_replaced_unseen(own, seed):
         assert cut is not None
         assert cut[0] >= 1
         assert own.get(TRANSFERS)["data"]
+        assert own.ask(f"{TRANSFERS}?format=csv&limit=1").status_code == 200
 
 
 def test_redis_is_not_needed(make_client):

@@ -1,0 +1,99 @@
+"""A row that Postgres refuses goes to the undecoded logs; every other row of the chunk is written."""
+
+from __future__ import annotations
+
+from random import Random
+
+import psycopg
+import pytest
+
+from indexer.store import undecoded
+from indexer.store.refused import copy_accepted
+from tests.integration.audit.conftest import execute, run
+
+
+@pytest.fixture
+def table(database_url):
+    with psycopg.connect(database_url) as connection:
+        connection.execute("CREATE TABLE t (id integer PRIMARY KEY, name text)")
+        connection.execute("CREATE INDEX ON t (name)")
+        yield connection
+
+
+def copied(connection, rows):
+    def copy(some):
+        with connection.cursor() as cursor, cursor.copy("COPY t FROM STDIN (FORMAT BINARY)") as out:
+            out.set_types(["int4", "text"])
+            for row in some:
+                out.write_row(row)
+
+    return copy_accepted(connection, rows, copy)
+
+
+HUGE = Random(1).randbytes(10_000).hex()  # too long for a btree, and hardly compressible
+    chr(33 + (i * i * 7919 + i * 31) % 94) for i in range(20_000)
+)  # too long for a btree, hardly compressible
+
+
+@pytest.mark.parametrize("bad", [[], [0], [99], [50], [3, 4, 77], list(range(100))], ids=lambda bad: f"{len(bad)} from {bad[:1]}")
+def test_only_the_refused_rows_are_missing(table, bad):
+    rows = [(i, HUGE if i in bad else "fine") for i in range(100)]
+    refused = copied(table, rows)
+    assert [row[0] for row, _ in refused] == bad
+    assert all("index row" in reason for _, reason in refused)
+    assert [i for (i,) in table.execute("SELECT id FROM t ORDER BY id")] == [i for i in range(100) if i not in bad]
+
+
+def test_what_is_not_the_rows_fault_is_raised(table):
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        copied(table, [(1, "a"), (1, "b")])
+
+
+def test_a_backfill_goes_on_past_a_row_that_postgres_refuses(indexed):
+    """A text that an index cannot hold, in a chunk of others."""
+    (label, column), *_ = [
+        (schema + "." + table, column)
+        for schema, table, column in indexed.query(
+            "SELECT table_schema, table_name, column_name FROM information_schema.columns "
+            "WHERE data_type = 'text' AND table_schema IN ('zoo', 'items') ORDER BY 1, 2"
+        )
+    ]
+    rows = indexed.query(f"SELECT block_number, log_index FROM {label} WHERE block_number <= 237")
+    assert rows
+    # A check stands for whatever Postgres may refuse: here one value of the column.
+    (text,) = indexed.query(f"SELECT {column} FROM {label} WHERE block_number <= 237 LIMIT 1")[0]
+    schema, table = label.split(".")
+    (source_id,) = indexed.query(
+        "SELECT s.id FROM gapless.sources s JOIN gapless.events e ON e.id = s.event_id JOIN gapless.contracts c "
+        "ON c.id = e.contract_id WHERE c.schema_name = %s AND e.table_name = %s",
+        schema,
+        table,
+    )[0]
+    execute(indexed, f"DELETE FROM {label} WHERE block_number <= 237")
+    execute(indexed, "DELETE FROM gapless.digests")
+    execute(indexed, "UPDATE gapless.sources SET coverage = coverage - '{[0,238)}' WHERE id = %s", source_id)
+    execute(
+        indexed,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE EXCEPTION SQLSTATE '54000' USING MESSAGE = 'too much for an index'; END$$",
+    )
+    literal = text.replace("'", "''")
+    execute(
+        indexed,
+        f"CREATE TRIGGER refuse BEFORE INSERT ON {label} FOR EACH ROW WHEN (NEW.{column} = '{literal}') "
+        "EXECUTE FUNCTION refuse()",
+    )
+    indexed.backfill().run()
+    execute(indexed, f"DROP TRIGGER refuse ON {label}")
+    kept = indexed.query(f"SELECT count(*) FROM {label} WHERE block_number <= 237")[0][0]
+    with indexed.engine.connect() as connection:
+        reasons = [r for r in undecoded.reasons(connection) if "too much for an index" in r.reason]
+    assert kept + sum(r.logs for r in reasons) == len(rows)
+    assert sum(r.logs for r in reasons) > 0
+    assert not [f for f in run(indexed).findings if f.kind == "gap"]
+    # What was refused is kept raw, whole enough to be decoded again.
+    from indexer.sync.redecode import redecode
+
+    done = redecode(indexed.engine, schema)
+    assert done.rows.total() == sum(r.logs for r in reasons)
+    assert indexed.query(f"SELECT count(*) FROM {label} WHERE block_number <= 237")[0][0] == len(rows)

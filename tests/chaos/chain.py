@@ -199,7 +199,7 @@ def _bloom(logs: Iterable[Log]) -> bytes:
     return bits.to_bytes(256)
 
 
-def _topic(value: str | int) -> str:
+def topic(value: str | int) -> str:
     return "0x" + (value[2:].rjust(64, "0") if isinstance(value, str) else f"{value % 2**256:064x}")
 
 
@@ -247,7 +247,7 @@ class Author:
     def _opening(self) -> list[Saying]:
         """A factory is born, and often it brings forth a child, which speaks, in the same transaction."""
         branch = "0x" + self.random.randbytes(20).hex()
-        opened = Saying(HUB, (OPENED, _topic(branch)), b"", (_bytes(branch),), announces=branch)
+        opened = Saying(HUB, (OPENED, topic(branch)), b"", (_bytes(branch),), announces=branch)
         return [opened, *(self._birth(branch) if self.random.random() < 0.7 else ())]
 
     def _birth(self, branch: str) -> list[Saying]:
@@ -260,9 +260,9 @@ class Author:
         random = self.random
         if random.random() < 0.5:
             number, word = self._number(), random.randbytes(32)
-            return Saying(kid, (SAID, _topic(number)), word, (number, word))
+            return Saying(kid, (SAID, topic(number)), word, (number, word))
         who, amount = random.choice(PEOPLE), random.randrange(-(2**127), 2**127)
-        return Saying(kid, (PAID, _topic(who)), encode(["int128"], [amount]), (_bytes(who), amount))
+        return Saying(kid, (PAID, topic(who)), encode(["int128"], [amount]), (_bytes(who), amount))
 
     def _coin(self, coin: str) -> Saying:
         random = self.random
@@ -272,17 +272,17 @@ class Author:
         kind = random.random()
         if kind < 0.65:
             value = self._number()
-            return Saying(coin, (TRANSFER, _topic(one), _topic(other)), encode(["uint256"], [value]),
+            return Saying(coin, (TRANSFER, topic(one), topic(other)), encode(["uint256"], [value]),
                           (_bytes(one), _bytes(other), value))  # fmt: skip
         if kind < 0.8:
             value = self._number()
-            return Saying(coin, (APPROVAL, _topic(one), _topic(other)), encode(["uint256"], [value]),
+            return Saying(coin, (APPROVAL, topic(one), topic(other)), encode(["uint256"], [value]),
                           (_bytes(one), _bytes(other), value))  # fmt: skip
         if kind < 0.95:
             text = random.choice(("", "plain", "größer 🐚", "nul\0nul", "x" * 300))
             blob, amounts = random.randbytes(random.randrange(70)), [self._number() for _ in range(random.randrange(4))]
             data = encode(["string", "bytes", "uint256[]"], [text, blob, amounts])
-            return Saying(coin, (NOTE, _topic(one)), data, (_bytes(one), text.replace("\0", "\ufffd"), blob, amounts),
+            return Saying(coin, (NOTE, topic(one)), data, (_bytes(one), text.replace("\0", "\ufffd"), blob, amounts),
                           noted="\0" in text)  # fmt: skip
         return Saying(coin, (FOREIGN,), encode(["uint256"], [1]), None)
 
@@ -292,16 +292,16 @@ class Author:
         whole = encode(["string", "bytes", "uint256[]"], ["text", b"data", [1, 2, 3]])
         match random.randrange(5):
             case 0:  # the ERC-721 Transfer: its third argument is a topic
-                topics: tuple[str, ...] = (TRANSFER, _topic(one), _topic(other), _topic(self._number()))
+                topics: tuple[str, ...] = (TRANSFER, topic(one), topic(other), topic(self._number()))
                 return Saying(coin, topics, b"", None, noted=True)
             case 1:
-                return Saying(coin, (TRANSFER, _topic(one), _topic(other)), b"\1" * random.randrange(32), None, True)
+                return Saying(coin, (TRANSFER, topic(one), topic(other)), b"\1" * random.randrange(32), None, True)
             case 2:
                 return Saying(coin, (TRANSFER,), encode(["uint256"], [1]), None, noted=True)
             case 3:  # an offset far beyond the end
-                return Saying(coin, (NOTE, _topic(one)), b"\xff" * 32 + whole[32:], None, noted=True)
+                return Saying(coin, (NOTE, topic(one)), b"\xff" * 32 + whole[32:], None, noted=True)
             case _:
-                return Saying(coin, (NOTE, _topic(one)), whole[: random.randrange(96)], None, noted=True)
+                return Saying(coin, (NOTE, topic(one)), whole[: random.randrange(96)], None, noted=True)
 
     def _number(self) -> int:
         return self.random.choice((0, 1, 2**256 - 1, self.random.getrandbits(256), self.random.getrandbits(64)))

@@ -39,7 +39,7 @@ ABIS: dict[str, list[dict[str, Any]]] = {
     ],
 }  # fmt: skip
 
-_ALWAYS = f"""
+ALWAYS = f"""
 [contracts.hub]
 chain = "sim"
 abi = "hub.json"
@@ -52,7 +52,7 @@ abi = "branch.json"
 factory = {{ contract = "hub", event = "Opened", argument = "branch" }}
 """
 
-_KIDS = """
+KIDS = """
 [contracts.kids]
 chain = "sim"
 abi = "kid.json"
@@ -113,11 +113,11 @@ def write_abis(folder: Path) -> None:
 def manifest(random: Random, endpoints: int = 1, *, extra: str = "") -> str:
     """A manifest at random: which contracts, which of their addresses, events and filters."""
     rpc = json.dumps([f"${{NODE_{i}}}" for i in range(endpoints)])
-    parts = [f"[chains.sim]\nid = {CHAIN_ID}\nrpc = {rpc}\npoll_interval = 0.1\n{extra}", _ALWAYS]
+    parts = [f"[chains.sim]\nid = {CHAIN_ID}\nrpc = {rpc}\npoll_interval = 0.1\n{extra}", ALWAYS]
     coins = random.choice((COINS[:1], COINS[:2], COINS[1:2], COINS[:3]))
     parts.append(_COINS.format(addresses=json.dumps(list(coins))))
     if random.random() < 0.8:
-        parts.append(_KIDS.format(events=json.dumps(random.choice((["Said"], ["Said", "Paid"])))))
+        parts.append(KIDS.format(events=json.dumps(random.choice((["Said"], ["Said", "Paid"])))))
     if random.random() < 0.8:
         place = random.choice(('"any"', json.dumps(list(COINS[:2])), json.dumps(list(COINS[1:4]))))
         parts.append(_INFLOW.format(place=place, people=json.dumps(random.sample(PEOPLE, random.randint(1, 3)))))

@@ -1,0 +1,380 @@
+"""Every fault by itself: one wrong answer, one moment of bad luck, and what must come of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from indexer.errors import GaplessError
+from indexer.store import head
+from indexer.sync import follow
+from indexer.sync.follow import ChainHaltedError, Tick
+from tests.chaos.chain import COINS, PEOPLE, TRANSFER, Block, Chain, Saying, Transaction, topic
+from tests.chaos.node import RpcError
+from tests.chaos.stage import COIN, FACTORIES, contract, stage
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def scene(chaos):
+    with stage(chaos, f"stage/{next(_numbers)}") as one:
+        yield one
+
+
+@pytest.fixture
+def following(scene):
+    """A follower that has come to the head, and history that is whole."""
+    scene.apply(COIN, FACTORIES)
+    follower = scene.follower()
+    scene.settle(follower)
+    yield follower
+    follower.close()
+
+
+def transfer():
+    """A transaction with one transfer of the first coin."""
+    return Transaction(
+        bytes(32), (Saying(COINS[0], (TRANSFER, topic(PEOPLE[0]), topic(PEOPLE[1])), bytes(31) + b"\5", (
+            bytes.fromhex(PEOPLE[0][2:]), bytes.fromhex(PEOPLE[1][2:]), 5)),)
+    )  # fmt: skip
+
+
+def mine_until_a_kid_is_born(chain):
+    before = len(chain.head.children["kids"])
+    for _ in range(200):
+        chain.mine(1)
+        if len(chain.head.children["kids"]) > before:
+            return
+    raise AssertionError("no kid in 200 blocks")
+
+
+def reorgs(scene):
+    return [depth for (depth,) in scene.query("SELECT depth FROM gapless.reorgs ORDER BY id")]
+
+
+# -- answers
+
+
+def test_logs_that_the_bloom_betrays_are_asked_for_again(scene, following):
+    scene.chain.mine(20)
+    scene.twist.lie = lambda node, call, result: (
+        [] if call["method"] == "eth_getLogs" and "fromBlock" in call["params"][0] else result
+    )
+    assert scene.tick(following) is Tick.EXTENDED
+    assert scene.look().tip == 60
+
+
+def test_logs_of_another_branch_are_not_believed(scene, following):
+    scene.chain.append(transfer())
+    stale = scene.chain.head
+    scene.chain.reorganise(1, 3)
+    scene.chain.append(transfer())
+
+    def lie(node, call, result):
+        asked = call["params"][0]
+        if call["method"] != "eth_getLogs" or COINS[0] not in json.dumps(asked) or "fromBlock" not in asked:
+            return result
+        return stale.logs_json
+
+    scene.twist.lie = lie
+    assert scene.tick(following) is Tick.MOVED
+    assert scene.look().tip == 40
+    scene.twist.lie = None
+    assert scene.tick(following) is Tick.EXTENDED
+
+
+def test_headers_of_two_branches_are_not_joined(scene, following):
+    scene.chain.mine(6)
+    old = list(scene.chain.canonical)
+    scene.chain.reorganise(3, 3)
+
+    def lie(node, call, result):
+        return old[45].header_json if call["params"][:1] == [hex(45)] else result
+
+    scene.twist.lie = lie
+    assert scene.tick(following) is Tick.MOVED
+    assert scene.look().tip == 40
+
+
+def test_a_node_that_has_lost_our_tip_is_behind_and_no_reorganisation(scene, following):
+    scene.chain.mine(3)
+    scene.twist.lie = lambda node, call, result: (
+        None if call["method"] == "eth_getBlockByNumber" and call["params"][0] in (hex(40), hex(41)) else result
+    )
+    with pytest.raises(GaplessError, match=r"block 4[01]"):
+        scene.tick(following)
+    assert (scene.look().tip, reorgs(scene)) == (40, [])
+
+
+def test_a_head_that_goes_backwards_changes_nothing(scene, following):
+    before = scene.look()
+    scene.node.lag = 6
+    assert scene.tick(following) is Tick.LAGGING
+    scene.node.lag = 35  # below finalized
+    assert scene.tick(following) is Tick.LAGGING
+    assert scene.look() == before
+    assert reorgs(scene) == []
+
+
+def test_a_finality_tag_that_goes_backwards_is_not_followed(scene, following):
+    scene.node.finalized = 12
+    scene.chain.mine(2)
+    assert scene.tick(following) is Tick.EXTENDED
+    assert scene.look().finalized == 30
+
+
+def test_a_finalized_block_of_another_branch_is_not_ours(scene, following):
+    scene.chain.mine(10)
+    scene.tick(following)
+    scene.chain.reorganise(12, 20)
+    scene.chain.finalize(45)
+    stale = scene.look().tip
+    # The head is still told from the old branch: finality must wait until the new one is here.
+    assert stale == 50
+    old = scene.chain.by_hash[scene.look().tip_hash]
+    scene.twist.lie = lambda node, call, result: old.header_json if call["params"][:1] == ["latest"] else result
+    assert scene.tick(following) is Tick.NOTHING_NEW
+    assert scene.look().finalized == 30
+    scene.twist.lie = None
+    scene.settle(following)
+
+
+# -- branches
+
+
+def test_a_branch_that_is_shorter(scene, following):
+    scene.chain.reorganise(8, 3)
+    assert scene.tick(following) is Tick.REORGANISED
+    assert scene.look().tip == 35
+    assert reorgs(scene) == [8]
+
+
+def test_a_node_that_flips_between_two_branches(scene, following):
+    scene.chain.reorganise(4, 5)
+    outcomes = []
+    for _ in range(4):
+        outcomes.append(scene.tick(following))
+        assert scene.chain.flip()
+    assert set(outcomes) == {Tick.REORGANISED}
+    assert reorgs(scene) == [4, 5, 4, 5]
+    scene.settle(following)
+
+
+def test_a_log_that_moves_to_another_block_and_one_that_is_dropped(scene, following):
+    moved, dropped = scene.chain.author.transaction(scene.chain.head), scene.chain.author.transaction(scene.chain.head)
+    scene.chain.append(moved, dropped)
+    scene.tick(following)
+    scene.chain.canonical = scene.chain.canonical[:-1]
+    scene.chain.mine(1)
+    scene.chain.append(moved)
+    assert scene.tick(following) is Tick.REORGANISED
+    scene.settle(following)
+
+
+def test_children_born_in_a_branch_that_is_gone_are_forgotten(scene, following):
+    at = scene.chain.head
+    mine_until_a_kid_is_born(scene.chain)
+    scene.tick(following)
+    born = set(scene.look().children["kids"])
+    left_at = scene.chain.head.number
+    scene.chain.canonical = scene.chain.canonical[: at.number + 1]
+    for _ in range(left_at - at.number + 1):
+        scene.chain.append()
+    assert scene.tick(following) is Tick.REORGANISED
+    assert set(scene.settle(following).children["kids"]) < born
+
+
+def test_the_branch_moves_between_the_first_question_and_that_for_the_newborn(scene, following):
+    """The children of the first answer are of a branch that is gone when their own logs are asked for."""
+    base = scene.chain.head
+    mine_until_a_kid_is_born(scene.chain)
+    length = scene.chain.head.number - base.number
+    first_read = _questions_of_a_read(scene)
+    asked = 0
+
+    def count(node, call, result):
+        nonlocal asked
+        asked += call["method"] == "eth_getLogs" and "fromBlock" in call["params"][0]
+        return result
+
+    def move():
+        # As soon as the first read is answered whole, all of it is replaced by blocks that say nothing.
+        if asked == first_read and scene.chain.canonical[base.number + 1 :] and not moved:
+            moved.append(1)
+            scene.chain.canonical = scene.chain.canonical[: base.number + 1]
+            for _ in range(length):
+                scene.chain.append()
+
+    moved: list[int] = []
+    scene.twist.lie, scene.node.before = count, move
+    scene.tick(following)
+    scene.node.before = lambda: None
+    assert moved
+    assert set(scene.look().children["kids"]) == set(base.children["kids"])
+    scene.settle(following)
+
+
+def _questions_of_a_read(scene):
+    """How many ``eth_getLogs`` one read of the branch takes: one for each filter."""
+    from indexer.store import catalog
+    from indexer.sync.filters import log_filters
+
+    with scene.engine.connect() as connection:
+        sources = catalog.load_sources(connection)
+        return len(log_filters(sources, catalog.load_children(connection, sources[0].chain_id)))
+
+
+def test_a_reorganisation_right_after_a_start_leaves_no_gap(scene, following):
+    following.close()
+    covered = {source.source_id: source.coverage[0][0] for source in scene.look().sources}
+    scene.chain.reorganise(3, 2)  # the head is not above our tip: nothing has joined yet
+    follower = scene.follower()
+    assert scene.tick(follower) is Tick.REORGANISED
+    picture = scene.look()
+    assert all(source.coverage == ((covered[source.source_id], 39),) for source in picture.sources)
+    follower.close()
+
+
+def test_a_source_that_joins_late_while_the_branch_changes(scene, following):
+    scene.apply(COIN, FACTORIES, contract("everyone", "coin", 'address = "any"', events='["Transfer"]'))
+    scene.chain.reorganise(5, 9)
+    assert scene.tick(following) is Tick.REORGANISED
+    scene.settle(following)
+    assert reorgs(scene) == [5]
+
+
+def test_another_filter_replaces_the_rows_of_the_old_one(scene, following):
+    def inflow(people, place='address = "any"'):
+        wanted = json.dumps(list(people))
+        return contract("inflow", "coin", place, events='["Transfer"]', filters=f"{{ Transfer = {{ to = {wanted} }} }}")
+
+    several = f"address = {json.dumps(list(COINS[1:4]))}"
+    for place, people in ((None, PEOPLE[:6]), (None, PEOPLE[2:7]), (several, PEOPLE[:5]), (several, PEOPLE[1:])):
+        scene.apply(COIN, FACTORIES, inflow(people, *([place] if place else [])))
+        scene.chain.mine(3)
+        scene.settle(following)
+    one = f"address = {json.dumps(list(COINS[1:2]))}"
+    scene.apply(COIN, FACTORIES, inflow(PEOPLE[:3], one))
+    scene.settle(following)
+
+
+# -- processes
+
+
+def test_one_follows_and_one_stands_by_and_takes_over(scene, following):
+    second = scene.follower("second")
+    assert scene.tick(second) is Tick.STANDING_BY
+    following.close()
+    scene.chain.mine(2)
+    assert scene.tick(second) is Tick.EXTENDED
+    assert scene.tick(following) is Tick.STANDING_BY
+    second.close()
+
+
+def test_a_follower_that_lost_its_lock_unknowingly_writes_nothing(scene, following):
+    scene.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+    )
+    second = scene.follower("second")
+    scene.chain.mine(2)
+    assert scene.tick(second) is Tick.EXTENDED
+    scene.chain.mine(2)
+    assert scene.tick(following) is Tick.STANDING_BY
+    assert scene.look().tip == 42
+    second.close()
+
+
+def test_a_commit_whose_answer_is_lost_is_not_done_twice(scene, following):
+    scene.chain.mine(4)
+    lost = []
+
+    def lose(connection):
+        if not lost and _in_extend(connection):
+            lost.append(1)
+            connection.connection.driver_connection.commit()
+            raise sa.exc.OperationalError("COMMIT", {}, Exception("the connection is lost"))
+
+    sa.event.listen(scene.engine, "commit", lose)
+    with pytest.raises(sa.exc.OperationalError):
+        scene.tick(following)
+    sa.event.remove(scene.engine, "commit", lose)
+    assert scene.look().tip == 44
+    scene.chain.mine(1)
+    assert scene.tick(following) is Tick.EXTENDED
+
+
+def _in_extend(connection):
+    (tip,) = connection.exec_driver_sql("SELECT tip_number FROM gapless.chains").one()
+    return tip == 44
+
+
+def test_a_long_pause_leaves_what_became_final_to_backfill(scene, following, monkeypatch):
+    monkeypatch.setattr(follow, "FURTHEST_BEHIND", 50)
+    scene.chain.mine(80)
+    scene.chain.finalize(110)
+    assert scene.tick(following) is Tick.EXTENDED
+    picture = scene.look()
+    assert (picture.finalized, picture.tip) == (110, 120)
+    assert any(len(source.coverage) == 2 for source in picture.sources)
+    scene.settle(following)
+
+
+def test_a_long_pause_on_a_branch_that_is_gone(scene, following, monkeypatch):
+    monkeypatch.setattr(follow, "FURTHEST_BEHIND", 50)
+    scene.chain.reorganise(6, 90)
+    scene.chain.finalize(110)
+    scene.tick(following)
+    assert reorgs(scene) == [6]
+    scene.settle(following)
+
+
+# -- another chain
+
+
+@pytest.mark.parametrize("what", ["another genesis", "another finalized block"])
+def test_another_chain_halts_loudly_and_nothing_is_deleted(scene, following, what):
+    before = scene.look()
+    other = Chain(scene.chain.random)
+    if what == "another genesis":
+        other.genesis = Block(0, None, (), b"another")
+        other.canonical = [other.genesis]
+    other.by_hash[other.genesis.hash] = other.genesis
+    other.mine(60)
+    other.finalize(50)
+    scene.node.chain = other
+    with pytest.raises(ChainHaltedError, match="Nothing was deleted"):
+        scene.tick(following)
+    with pytest.raises(ChainHaltedError):
+        following.prepare()
+    assert scene.look() == before
+    following.close()
+
+
+def test_words_that_nobody_knows_halt_nothing(scene, following):
+    scene.chain.mine(8)
+
+    def lie(node, call, result):
+        if call["method"] == "eth_getLogs" and "fromBlock" in call["params"][0]:
+            first, last = (int(call["params"][0][key], 16) for key in ("fromBlock", "toBlock"))
+            if last - first > 2:
+                raise RpcError(-31998, "zu viele Blöcke auf einmal")
+        return result
+
+    scene.twist.lie = lie
+    for _ in range(30):
+        try:
+            scene.tick(following)
+        except GaplessError:
+            continue
+    assert scene.look().tip == 48
+
+
+def test_the_state_of_the_follower_is_read_anew_by_whoever_takes_over(scene, following):
+    with scene.engine.connect() as connection:
+        state = head.load_state(connection, scene.query("SELECT chain_id FROM gapless.chains")[0][0])
+    assert state.tip is not None
+    assert state.tip.hash == scene.chain.head.hash

@@ -65,10 +65,22 @@ def main() -> None:
     except GaplessError as error:
         print_error(error)
         sys.exit(error.exit_status)
-    except Exception:  # noqa: BLE001 - the last place to keep a URL from the terminal
+    except Exception as error:  # noqa: BLE001 - the last place to keep a URL from the terminal
+        if (described := _described(error)) is not None:
+            print_error(described)
+            sys.exit(described.exit_status)
         typer.echo(redact(traceback.format_exc()), err=True)
         typer.echo("This is a defect of gapless; please report it with the text above.", err=True)
         sys.exit(70)
+
+
+def _described(error: Exception) -> GaplessError | None:
+    """A failure of Postgres as something to act upon; None for everything else."""
+    if "psycopg" not in sys.modules:  # it cannot be one, and need not be loaded to find that out
+        return None
+    from indexer.store.failures import describe
+
+    return describe(error)
 
 
 def print_error(error: GaplessError) -> None:

@@ -1,0 +1,44 @@
+"""What a failure of Postgres means for the operator: COPY and DDL go past SQLAlchemy, and so do their errors."""
+
+import psycopg
+import sqlalchemy as sa
+
+from indexer.store.database import DatabaseError
+
+_HINTS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    (
+        (psycopg.errors.DiskFull,),
+        "make room on the disk of Postgres and run it again: nothing that was committed is lost, "
+        "and what was under way is done anew",
+    ),
+    (
+        (psycopg.errors.InsufficientPrivilege,),
+        "the user of DATABASE_URL must own the database, or be allowed to create schemas in it",
+    ),
+    (
+        (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown, psycopg.errors.CannotConnectNow),
+        "Postgres was shut down or is starting; run it again when it answers: nothing that was committed is lost",
+    ),
+    (
+        (psycopg.errors.InsufficientResources, psycopg.errors.OutOfMemory, psycopg.errors.TooManyConnections),
+        "Postgres ran out of a resource; run it again when it is free: nothing that was committed is lost",
+    ),
+    (
+        (psycopg.OperationalError, psycopg.InterfaceError),
+        "the connection to Postgres was lost; run it again when it answers: nothing that was committed is lost",
+    ),
+)
+
+
+def describe(error: BaseException) -> DatabaseError | None:
+    """Turns a failure of Postgres that is no defect of ours into something to act upon.
+
+    Returns:
+        None for every other error, a broken statement among them.
+    """
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    for kinds, hint in _HINTS:
+        if isinstance(cause, kinds):
+            lines = str(cause).strip().splitlines()
+            return DatabaseError(f"Postgres: {lines[0] if lines else type(cause).__name__}", hint=hint)
+    return None

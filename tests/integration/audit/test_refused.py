@@ -104,7 +104,8 @@ def test_a_full_disk_ends_with_a_message_and_loses_nothing(indexed):
     execute(
         indexed,
         "UPDATE gapless.sources SET coverage = coverage - '{[2,238)}' WHERE event_id = (SELECT e.id "
-        "FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id WHERE c.name = 'coins' AND e.name = 'Transfer')",
+        "FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id "
+        "WHERE c.name = 'coins' AND e.name = 'Transfer')",
     )
     execute(
         indexed,

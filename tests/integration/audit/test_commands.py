@@ -1,0 +1,47 @@
+"""The commands as an operator runs them: what they print, and what they exit with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.integration.audit.conftest import execute, node_url
+from tests.integration.audit.test_audit import CHANGES, a_row
+
+
+def gapless(one, tmp_path, url: str, *arguments: str, status: int = 0) -> str:
+    environment = {
+        **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "PYTHONPATH")},
+        "DATABASE_URL": one.engine.url.set(drivername="postgresql").render_as_string(hide_password=False),
+        "RPC_URL": url,
+        "GAPLESS_MANIFEST": str(tmp_path / "indexer.toml"),
+    }
+    command = [sys.executable, "-c", "from indexer.cli import main; main()", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_audit_repair_and_undecoded(indexed, shared_history, tmp_path):
+    url = node_url(shared_history)
+    block, log = a_row(indexed)
+    near = ("coins", "--from", str(block - 2), "--to", str(block))
+    assert "nothing is wrong" in gapless(indexed, tmp_path, url, "audit", *near, "--deep", "--against", url)
+    execute(indexed, CHANGES["value"], block, log)
+    printed = gapless(indexed, tmp_path, url, "audit", *near, "--deep", "--again", status=1)
+    assert f"block {block} log {log} differs in value" in printed
+    assert "2 findings. To repair them: gapless repair" in printed
+    report = json.loads(gapless(indexed, tmp_path, url, "audit", *near, "--against", url, "--json", status=1))
+    assert [f["kind"] for f in report[0]["findings"]] == ["digest", "against"]
+    assert "3 findings settled" in gapless(indexed, tmp_path, url, "repair")
+    assert "nothing is wrong" in gapless(indexed, tmp_path, url, "audit")
+    listed = json.loads(gapless(indexed, tmp_path, url, "undecoded", "--json"))
+    assert sum(one["logs"] for one in listed) == indexed.query("SELECT count(*) FROM gapless.undecoded_logs")[0][0]
+
+
+def test_what_cannot_be_asked_is_told(indexed, shared_history, tmp_path):
+    url = node_url(shared_history)
+    gapless(indexed, tmp_path, url, "audit", "nobody", status=1)
+    gapless(indexed, tmp_path, url, "repair", "coins", "--from", "5", status=1)

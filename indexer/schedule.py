@@ -2,37 +2,38 @@
 
 APScheduler runs a job for each thing that has to happen again and again, on threads of its own; no job overlaps itself,
 and none waits for another's. Each chain has its own jobs, so that one chain's trouble never stops another.
+
+The manifest may change under way: what is different is begun, ended or begun anew, and nothing else is touched.
 """
 
-import dataclasses
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 
-import psycopg
-import sqlalchemy as sa
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy.engine import Engine
 
-from indexer.chain.client import ChainClient
+from indexer import jobs
 from indexer.errors import GaplessError
-from indexer.log import bind
+from indexer.jobs import Job, Network, OwnJob, Work
 from indexer.manifest.model import Chain, Manifest, Snapshot
+from indexer.problems import ProblemsError
 from indexer.settings import Settings
-from indexer.store import endpoints, head
+from indexer.store import head, indexes
 from indexer.store.cache import Cache
-from indexer.store.endpoints import EndpointRow
-from indexer.store.writer import ForeignBlockError
-from indexer.sync import network, tokens
-from indexer.sync.backfill import Backfill
-from indexer.sync.follow import ChainHaltedError, Follower, Tick
+from indexer.store.changes import Change, summary
+from indexer.store.database import DatabaseError
+from indexer.sync import network
+from indexer.sync.follow import Follower
 from indexer.sync.snapshots import Snapshots
+from indexer.watch import ManifestWatch
 
 log = logging.getLogger(__name__)
 
@@ -41,23 +42,29 @@ FILL_EVERY = 3.0
 SNAPSHOTS_EVERY = 2.0
 TOKENS_EVERY = 5.0
 ENDPOINTS_EVERY = 5.0
+MANIFEST_EVERY = 1.0
+INDEXES_EVERY = 5.0
 
-
-@dataclass(slots=True)
-class _Network:
-    """A chain at work."""
-
-    chain: Chain
-    client: ChainClient
-    follower: Follower
-    stop: threading.Event = field(default_factory=threading.Event)
-    checked: bool = False
+# Threads are made as they are needed: one for each job, so that one that waits for a node keeps no other from running.
+MOST_JOBS = 1000
+# How long the jobs of a chain that is no longer wanted, or wanted otherwise, have to finish what they are at.
+RETIRE_WITHIN = 60.0
 
 
 class Service:
     """Everything that ``gapless run`` does, as jobs."""
 
-    def __init__(self, engine: Engine, cache: Cache, manifest: Manifest, settings: Settings) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        cache: Cache,
+        manifest: Manifest,
+        settings: Settings,
+        *,
+        watch: ManifestWatch | None = None,
+        prepare: Callable[[Manifest], list[Change]] | None = None,
+        reload: threading.Event | None = None,
+    ) -> None:
         """Prepares the jobs; runs none.
 
         Args:
@@ -65,24 +72,30 @@ class Service:
             cache: Redis, or nothing.
             manifest: what to index.
             settings: the environment.
+            watch: tells of a new manifest; None: it stays as it is.
+            prepare: makes the catalog what a new manifest asks for; needed with ``watch``.
+            reload: set by somebody else to have the manifest read again, changed or not, and halted chains tried again.
         """
         self._engine = engine
         self._cache = cache
         self._manifest = manifest
         self._settings = settings
-        self._networks = [self._network(chain) for chain in manifest.chains.values()]
-        snapshot_jobs = sum(len(snapshot.chains) for snapshot in manifest.snapshots.values())
-        jobs = 4 * len(self._networks) + snapshot_jobs
+        self._watch = watch
+        self._prepare = prepare
+        self._pending: Manifest | None = None
+        self._reload_wanted = reload or threading.Event()
+        self._restart_halted = False
+        self._stop = threading.Event()
+        self._networks = {name: self._network(chain) for name, chain in manifest.chains.items()}
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
-            # As many threads as jobs: one that waits for a node keeps no other from running.
-            executors={"default": ThreadPoolExecutor(jobs + 1)},
+            executors={"default": ThreadPoolExecutor(MOST_JOBS)},
             # A job that comes late (by default: a second) would be skipped; late is better than never.
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
 
-    def _network(self, chain: Chain) -> _Network:
+    def _network(self, chain: Chain) -> Network:
         client = network.connect(chain, self._settings)
         follower = Follower(
             self._engine,
@@ -92,30 +105,102 @@ class Service:
             finality=chain.finality,
             blooms=chain.bloom_checks,
         )
-        return _Network(chain, client, follower)
+        return Network(chain, client, follower)
 
     def start(self) -> None:
         """Starts all jobs."""
         # Overlapping itself is prevented by max_instances; APScheduler says so at every beat of a job that is busy.
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
-        for one in self._networks:
-            name, chain_id = one.chain.name, one.chain.chain_id
-            poll = one.chain.poll_interval or DEFAULT_POLL_SECONDS
-            self._add(f"follow {name}", IntervalTrigger(seconds=poll), _Job(self, one, _follow))
-            self._add(f"fill {name}", IntervalTrigger(seconds=FILL_EVERY), _Job(self, one, _fill))
-            self._add(f"endpoints {name}", IntervalTrigger(seconds=ENDPOINTS_EVERY), _Job(self, one, _endpoints))
-            if any(token_chain == name for _, token_chain in self._manifest.tokens):
-                self._add(f"tokens {name}", IntervalTrigger(seconds=TOKENS_EVERY), _Job(self, one, _tokens))
-            for snapshot in self._manifest.snapshots.values():
-                if name in snapshot.chains:
-                    taker = Snapshots(self._engine, one.client, chain_id, snapshot)
-                    work = taker.take_due if snapshot.every.kind == "blocks" else taker.take_now
-                    self._add(f"snapshot {snapshot.name} {name}", _trigger(snapshot), _Job(self, one, _quiet(work)))
+        for one in self._networks.values():
+            self._schedule(one)
+        self._scheduler.add_job(OwnJob("indexes", self._build_indexes).run, IntervalTrigger(seconds=INDEXES_EVERY))
+        if self._watch is not None:
+            job = OwnJob("manifest", self._look_at_manifest)
+            self._scheduler.add_job(job.run, IntervalTrigger(seconds=MANIFEST_EVERY))
         self._scheduler.start()
 
-    def _add(self, name: str, trigger: BaseTrigger, job: "_Job") -> None:
-        job.name = name
-        self._scheduler.add_job(job.run, trigger, id=name, name=name)
+    def _schedule(self, one: Network) -> None:
+        """Gives a chain the jobs that the manifest asks for now; those that it has already stay as they are."""
+        wanted = {job_id: (key, trigger, work) for job_id, key, trigger, work in self._wanted_jobs(one)}
+        for job_id, key in list(one.jobs.items()):
+            if job_id not in wanted or wanted[job_id][0] != key:
+                del one.jobs[job_id]
+                self._scheduler.remove_job(job_id)
+        for job_id, (key, trigger, work) in wanted.items():
+            if job_id not in one.jobs:
+                one.jobs[job_id] = key
+                self._scheduler.add_job(Job(self, one, work, job_id).run, trigger, id=job_id, name=job_id)
+
+    def _wanted_jobs(self, one: Network) -> Iterator[tuple[str, object, BaseTrigger, Work]]:
+        """The jobs of a chain: id, what it depends on besides the chain itself, when it runs, and what it does."""
+        name, chain_id = one.chain.name, one.chain.chain_id
+        poll = one.chain.poll_interval or DEFAULT_POLL_SECONDS
+        yield f"follow {name}", None, IntervalTrigger(seconds=poll), jobs.follow
+        yield f"fill {name}", None, IntervalTrigger(seconds=FILL_EVERY), jobs.fill
+        yield f"endpoints {name}", None, IntervalTrigger(seconds=ENDPOINTS_EVERY), jobs.report_endpoints
+        if any(chain == name for _, chain in self._manifest.tokens):
+            yield f"tokens {name}", None, IntervalTrigger(seconds=TOKENS_EVERY), jobs.refresh_tokens
+        for snapshot in self._manifest.snapshots.values():
+            if name in snapshot.chains:
+                taker = Snapshots(self._engine, one.client, chain_id, snapshot)
+                work = jobs.quiet(taker.take_due if snapshot.every.kind == "blocks" else taker.take_now)
+                yield f"snapshot {snapshot.name} {name}", snapshot, _trigger(snapshot), work
+
+    # -- changes under way ---------------------------------------------------------------------------------------
+
+    def _look_at_manifest(self) -> None:
+        assert self._watch is not None
+        forced = self._reload_wanted.is_set()
+        self._reload_wanted.clear()
+        self._restart_halted |= forced
+        try:
+            self._pending = self._watch.look(force=forced) or self._pending
+            if self._pending is not None:
+                self.reconfigure(self._pending)
+        except (ProblemsError, DatabaseError) as error:
+            hint = f"\n{error.hint}" if error.hint else ""
+            log.error("the new manifest is refused, the one before stays in force: %s%s", error, hint)
+        # Whatever else goes wrong (a node, the connection to Postgres) passes: it is tried again at the next beat.
+        self._pending, self._restart_halted = None, False
+
+    def reconfigure(self, manifest: Manifest) -> None:
+        """Takes over another manifest: what is new is begun, what is gone is ended, all else goes on untouched.
+
+        Raises:
+            DatabaseError: it contradicts what is in the database; nothing was changed.
+            GaplessError, sqlalchemy.exc.DBAPIError: it could not be applied now; nothing was changed.
+        """
+        assert self._prepare is not None
+        changes = self._prepare(manifest)
+        for line in summary(changes):
+            log.info("manifest: %s", line)
+        if not changes:
+            log.info("the manifest was read again; the database is as it asks already")
+        self._manifest = manifest
+        for name, one in list(self._networks.items()):
+            is_halted = one.stop.is_set()
+            if manifest.chains.get(name) != one.chain or (is_halted and self._restart_halted):
+                del self._networks[name]
+                self._remove_jobs(one)
+                one.close(RETIRE_WITHIN)
+                log.info("chain %s: let go", name)
+        for name, chain in manifest.chains.items():
+            if name not in self._networks:
+                self._networks[name] = self._network(chain)
+                log.info("chain %s: taken up", name)
+            if not self._networks[name].stop.is_set():
+                self._schedule(self._networks[name])
+
+    def _remove_jobs(self, one: Network) -> None:
+        for job_id in one.jobs:
+            with contextlib.suppress(JobLookupError):
+                self._scheduler.remove_job(job_id)
+        one.jobs.clear()
+
+    def _build_indexes(self) -> None:
+        indexes.build(self._engine, self._stop)
+
+    # -- until the end -------------------------------------------------------------------------------------------
 
     def run_until(self, stop: threading.Event) -> None:
         """Waits for the order to stop, and watches that the scheduler lives.
@@ -133,18 +218,19 @@ class Service:
 
     def stop(self) -> None:
         """Tells all jobs to come to an end; open transactions are finished or abandoned by whoever holds them."""
-        for one in self._networks:
+        self._stop.set()
+        for one in self._networks.values():
             one.stop.set()
         self._scheduler.shutdown(wait=True)
-        for one in self._networks:
+        for one in self._networks.values():
             one.follower.close()
             one.client.close()
 
     def _failed(self, event: JobExecutionEvent) -> None:
-        # Every foreseen error is handled in _Job: what arrives here is a defect. The job runs again at its next beat.
+        # Every foreseen error is handled in the job: what arrives here is a defect. It runs again at its next beat.
         log.error("job %s failed: %s", event.job_id, event.exception, exc_info=event.exception)
 
-    # What jobs need.
+    # -- what jobs need ------------------------------------------------------------------------------------------
 
     @property
     def engine(self) -> Engine:
@@ -166,107 +252,13 @@ class Service:
         """The environment."""
         return self._settings
 
-    def halt(self, one: _Network, error: GaplessError) -> None:
+    def halt(self, one: Network, error: GaplessError) -> None:
         """Stops a chain, loudly: its data is left as it is, other chains go on."""
         log.error("%s is halted: %s. %s", one.chain.name, error, error.hint or "")
         one.stop.set()
-        for job in self._scheduler.get_jobs():
-            if isinstance(getattr(job.func, "__self__", None), _Job) and job.func.__self__.network is one:
-                job.remove()
+        self._remove_jobs(one)
         with self._engine.begin() as connection:
             head.report_state(connection, one.chain.chain_id, "halted", f"{error}. {error.hint or ''}")
-
-
-@dataclass(slots=True)
-class _Job:
-    """Runs one piece of work for one chain again and again, and says what goes wrong once, not at every beat."""
-
-    service: Service
-    network: _Network
-    work: "Callable[[Service, _Network], None]"
-    name: str = ""
-    trouble: str = ""
-
-    def run(self) -> None:
-        if self.network.stop.is_set():
-            return
-        name = self.network.chain.name
-        try:
-            if not self.network.checked:
-                self.network.client.check()
-                self.network.checked = True
-            self.work(self.service, self.network)
-        except (ChainHaltedError, ForeignBlockError) as error:
-            self.service.halt(self.network, error)
-        except GaplessError as error:
-            if not self.network.stop.is_set():
-                self._say(f"{error}" + (f" ({error.hint})" if error.hint else ""))
-        except (sa.exc.DBAPIError, psycopg.Error) as error:
-            # COPY and DDL go past SQLAlchemy, and their errors too.
-            cause = str(getattr(error, "orig", error)).strip().splitlines()
-            if not self.network.stop.is_set():
-                self._say(f"Postgres: {cause[0] if cause else error!r}; nothing was written by this step")
-        else:
-            if self.trouble:
-                bind(log, chain=name).info("%s works again", self.name)
-            self.trouble = ""
-
-    def _say(self, trouble: str) -> None:
-        if trouble != self.trouble:
-            bind(log, chain=self.network.chain.name).warning("%s: %s; trying again", self.name, trouble)
-        self.trouble = trouble
-
-
-def _follow(service: Service, one: _Network) -> None:
-    try:
-        outcome = one.follower.tick()
-        # What came in while we were away, or in bursts, is not left until the next beat.
-        while outcome in (Tick.EXTENDED, Tick.REORGANISED) and not one.stop.is_set():
-            outcome = one.follower.tick()
-    except GaplessError as error:
-        with service.engine.begin() as connection:
-            head.report_state(connection, one.chain.chain_id, "waiting", str(error))
-        raise
-    if outcome is Tick.STANDING_BY:
-        raise _StandingByError(f"{one.chain.name} is followed by another process; standing by to take over")
-
-
-class _StandingByError(GaplessError):
-    """Not an error: said once, like one."""
-
-
-def _fill(service: Service, one: _Network) -> None:
-    backfill = Backfill(
-        service.engine, one.client, one.chain.chain_id, stop=one.stop, in_flight=service.settings.backfill_in_flight
-    )
-    done = backfill.run()
-    if done.blocks:
-        bind(log, chain=one.chain.name).info(
-            "filled %d blocks of history: %d events, %d requests", done.blocks, done.rows, done.requests
-        )
-
-
-def _tokens(service: Service, one: _Network) -> None:
-    contracts = frozenset(contract for contract, chain in service.manifest.tokens if chain == one.chain.name)
-    while not one.stop.is_set():
-        if tokens.refresh(service.engine, one.client, one.chain.chain_id, contracts, service.cache) == 0:
-            break
-
-
-def _endpoints(service: Service, one: _Network) -> None:
-    rows = [
-        EndpointRow(status.host, status.state, status.head, dataclasses.asdict(status))
-        for status in one.client.describe()
-    ]
-    with service.engine.begin() as connection:
-        endpoints.store(connection, one.chain.chain_id, rows)
-
-
-def _quiet(work: Callable[[], object]) -> Callable[[Service, _Network], None]:
-    def run(_service: Service, _network: _Network) -> None:
-        work()
-
-    return run
 
 
 def _trigger(snapshot: Snapshot) -> BaseTrigger:

@@ -11,10 +11,12 @@ from typing import Annotated
 import typer
 
 from indexer import __version__
+from indexer.cli.apply import apply
 from indexer.cli.audit import audit
 from indexer.cli.backfill import backfill
 from indexer.cli.check import check
 from indexer.cli.demo import demo
+from indexer.cli.drop import drop
 from indexer.cli.migrate import migrate
 from indexer.cli.redecode import redecode, undecoded
 from indexer.cli.repair import repair
@@ -49,7 +51,7 @@ def _root(
     pass
 
 
-for _command in (check, migrate, run, backfill, status, audit, repair, undecoded, redecode, serve, demo):
+for _command in (check, migrate, apply, drop, run, backfill, status, audit, repair, undecoded, redecode, serve, demo):
     app.command()(_command)
 
 

@@ -50,7 +50,7 @@ def backfill(
         servers(settings, with_redis=False) as given,
         database(given, application_name="gapless backfill") as engine,
     ):
-        prepare(engine, manifest)
+        prepare(engine, manifest, settings)
         for one in chains:
             _fill(engine, one, settings, selection, stop)
 

@@ -3,8 +3,8 @@
 import logging
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,15 +74,43 @@ def database(servers: Servers, *, application_name: str, pool_size: int = 5) -> 
         engine.dispose()
 
 
-def prepare(engine: Engine, manifest: Manifest) -> list[Change]:
+def prepare(engine: Engine, manifest: Manifest, settings: Settings | None = None) -> list[Change]:
     """Brings a database to the current schema, and its catalog to the manifest.
 
     Returns:
         What was changed in the catalog.
+
+    Raises:
+        DatabaseError: the manifest contradicts what is in the database; nothing was changed.
+        GaplessError: where something was deployed (``start_block = "auto"``) could not be found out.
     """
     migrate.upgrade(engine)
+    found = _start_blocks(engine, manifest, settings)
     with engine.begin() as connection:
-        return apply(connection, declaration(manifest))
+        return apply(connection, declaration(manifest, found))
+
+
+def difference(engine: Engine, manifest: Manifest, settings: Settings | None = None) -> list[Change]:
+    """What :func:`prepare` would change in the catalog: done, and taken back.
+
+    Raises:
+        DatabaseError, GaplessError: as :func:`prepare`.
+    """
+    found = _start_blocks(engine, manifest, settings)
+    with engine.connect() as connection:
+        changes = apply(connection, declaration(manifest, found))
+        connection.rollback()
+        return changes
+
+
+def _start_blocks(engine: Engine, manifest: Manifest, settings: Settings | None) -> dict[tuple[str, str], int]:
+    deployments = [deployment for contract in manifest.contracts.values() for deployment in contract.deployments]
+    if all(deployment.start_block != "auto" for deployment in deployments):
+        return {}
+    from indexer.sync import deployed, network  # with web3, which most commands can do without
+
+    given = settings or load_settings()
+    return deployed.start_blocks(engine, manifest, lambda chain: closing(network.connect(chain, given)))
 
 
 def begin(path: Path | None = None) -> tuple[Settings, Manifest]:
@@ -97,11 +125,19 @@ def begin(path: Path | None = None) -> tuple[Settings, Manifest]:
 
 
 @contextmanager
-def until_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM, SIGINT and SIGHUP set, in place of what they do otherwise."""
+def until_signal(on_hangup: Callable[[], None] | None = None) -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set, in place of what they do otherwise.
+
+    Args:
+        on_hangup: what SIGHUP does; None: the same.
+    """
     stop = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {signum: signal.signal(signum, lambda *_: stop.set()) for signum in signals}
+    handlers: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGTERM: stop.set,
+        signal.SIGINT: stop.set,
+        signal.SIGHUP: on_hangup or stop.set,
+    }
+    before = {signum: signal.signal(signum, lambda n, _: handlers[signal.Signals(n)]()) for signum in handlers}
     try:
         yield stop
     finally:

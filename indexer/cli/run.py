@@ -11,25 +11,37 @@ EXIT_WITHIN_SECONDS = 4.0
 def run() -> None:
     """Run the indexer: follow each chain's head while its history fills in; take snapshots; read tokens.
 
-    Stops within 5 seconds of SIGTERM or Ctrl-C. A second one beside it stands by and takes over when the first ends.
+    Takes over a changed manifest by itself, within seconds, or at once on SIGHUP. Stops within 5 seconds of SIGTERM or
+    Ctrl-C. A second one beside it stands by and takes over when the first ends.
     """
     import logging
 
     from indexer.cli.context import begin, database, prepare, servers, until_signal
+    from indexer.manifest import load_manifest
     from indexer.schedule import Service
+    from indexer.settings import environment
     from indexer.store.cache import Cache
+    from indexer.store.changes import summary
+    from indexer.watch import ManifestWatch
 
     settings, manifest = begin()
     log = logging.getLogger(__name__)
+    watch = ManifestWatch(manifest, lambda: load_manifest(manifest.path, environment()))
+    hangup = threading.Event()
     with (
-        until_signal() as stop,
+        until_signal(hangup.set) as stop,
         servers(settings) as given,
         database(given, application_name="gapless run", pool_size=20) as engine,
     ):
-        for change in prepare(engine, manifest):
-            log.info("manifest applied: %s", change)
+        for line in summary(prepare(engine, manifest, settings)):
+            log.info("manifest: %s", line)
         cache = Cache(given.redis_url)
-        service = Service(engine, cache, manifest, settings)
+        service = Service(
+            *(engine, cache, manifest, settings),
+            watch=watch,
+            prepare=lambda given: prepare(engine, given, settings),
+            reload=hangup,
+        )
         service.start()
         log.info("running %d chains, %d contracts", len(manifest.chains), len(manifest.contracts))
         try:

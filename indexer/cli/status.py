@@ -107,6 +107,12 @@ def _print(found: Overview) -> None:
         series.add_row(one["name"], one["contract"], one["every"], _number(one["points"]), _number(one["last_block"]))
     if found.series:
         console.print(series)
+    amiss = table("Indexes to come or to go", "index", "state")
+    for one in found.indexes:
+        percent = "" if one["percent"] is None else f" ({one['percent']:.0f} %)"
+        amiss.add_row(one["index"], one["state"] + percent)
+    if found.indexes:
+        console.print(amiss)
 
 
 def _number(value: int | None) -> str:

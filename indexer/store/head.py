@@ -55,6 +55,15 @@ def try_lock(connection: Connection, chain_id: int) -> bool:
     return bool(got)
 
 
+def try_transaction_lock(connection: Connection, chain_id: int) -> bool:
+    """Tries to keep every follower of a chain away until the transaction ends."""
+    got = connection.execute(
+        sa.text("SELECT pg_try_advisory_xact_lock(:lock, hashint8(:chain_id))"),
+        {"lock": _FOLLOWER_LOCK, "chain_id": chain_id},
+    ).scalar_one()
+    return bool(got)
+
+
 def become_follower(connection: Connection, chain_id: int, name: str) -> int:
     """Announces the holder of the lock as the follower, which fences off any former one.
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import RangeSet, intersect, size, subtract
-from indexer.store import catalog
+from indexer.store import catalog, indexes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class Overview:
     events: Sequence[EventOverview]
     endpoints: Sequence[dict[str, Any]]
     series: Sequence[dict[str, Any]]
+    indexes: Sequence[dict[str, Any]] = ()
+    """Those that are wanted and not there yet, or there and no longer wanted."""
 
     @property
     def is_complete(self) -> bool:
@@ -120,6 +122,10 @@ def load(connection: Connection) -> Overview:
         events=_events(connection, tips),
         endpoints=[dict(row._mapping) for row in connection.execute(_ENDPOINTS)],
         series=[dict(row._mapping) for row in connection.execute(_SERIES)],
+        indexes=[
+            {"index": index.label, "state": index.state, "percent": index.percent}
+            for index in indexes.amiss(connection)
+        ],
     )
 
 

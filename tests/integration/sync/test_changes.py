@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from contextlib import contextmanager
@@ -120,7 +121,7 @@ def test_what_is_removed_keeps_its_data_until_it_is_dropped(shared_history, migr
     text = chain_text(shared_history)
     both = coins(shared_history, "gold", events='"Transfer", "Approval"')
     other = coins(shared_history, "silver").replace("contracts.coins", "contracts.other")
-    with indexed(text + both + other, shared_history, migrated_url, tmp_path) as (one, _):
+    with indexed(text + both + other, shared_history, migrated_url, tmp_path) as (one, follower):
         before = one.rows()
         assert before["coins.Approval"]
         assert before["other.Transfer"]
@@ -144,9 +145,7 @@ def test_what_is_removed_keeps_its_data_until_it_is_dropped(shared_history, migr
         assert one.query("SELECT count(*) FROM pg_namespace WHERE nspname = 'other'") == [(0,)]
         # Wanted again, it begins anew.
         lines = apply_again(one, shared_history, tmp_path, text + both)
-        follower = one.follower()
         one.catch_up(follower)
-        follower.close()
         assert one.rows()["coins.Approval"] == before["coins.Approval"]
 
 
@@ -193,13 +192,12 @@ def test_a_changed_layout_of_a_known_event_is_refused_with_the_way_out(shared_hi
         renamed = text + coins(shared_history, "gold").replace(ARTIFACTS.as_posix() + "/DemoToken", "renamed")
         lines = apply_again(one, shared_history, tmp_path, renamed)
         assert any("arguments are named otherwise" in line for line in lines), lines
-        item = {
-            "type": "event", "name": "Transfer", "anonymous": False,
-            "inputs": [{"name": n, "type": t, "indexed": False} for n, t in (("from", "address"), ("to", "address"), ("value", "uint256"))],
-        }  # fmt: skip
-        import json
-
-        (tmp_path / "other.json").write_text(json.dumps([item]))
+        (transfer,) = (
+            item for item in json.loads(abi)["abi"] if item["type"] == "event" and item["name"] == "Transfer"
+        )
+        for argument in transfer["inputs"]:
+            argument["indexed"] = False
+        (tmp_path / "other.json").write_text(json.dumps([transfer]))
         path = tmp_path / "indexer.toml"
         path.write_text(text + coins(shared_history, "gold").replace(ARTIFACTS.as_posix() + "/DemoToken", "other"))
         manifest = load_manifest(path, {"RPC_URL": url_of(shared_history)})

@@ -1,0 +1,227 @@
+"""What the jobs of ``gapless run`` do: one beat of each piece of work, and how its trouble is told.
+
+Which job runs when is :mod:`indexer.schedule`'s.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from indexer.chain.client import ChainClient
+from indexer.errors import GaplessError
+from indexer.log import bind
+from indexer.manifest.model import Chain, Manifest
+from indexer.settings import Settings
+from indexer.store import endpoints, head
+from indexer.store.cache import Cache
+from indexer.store.endpoints import EndpointRow
+from indexer.store.writer import ForeignBlockError
+from indexer.sync import tokens
+from indexer.sync.backfill import Backfill
+from indexer.sync.follow import ChainHaltedError, Follower, Tick
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Network:
+    """A chain at work."""
+
+    chain: Chain
+    client: ChainClient
+    follower: Follower
+    stop: threading.Event = field(default_factory=threading.Event)
+    checked: bool = False
+    jobs: dict[str, object] = field(default_factory=dict)
+    """By its jobs' ids: what each depends on; another value means another job."""
+    busy: int = 0
+    idle: threading.Condition = field(default_factory=threading.Condition)
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Counts a job that is running."""
+        with self.idle:
+            self.busy += 1
+        try:
+            yield
+        finally:
+            with self.idle:
+                self.busy -= 1
+                self.idle.notify_all()
+
+    def close(self, within: float) -> None:
+        """Ends its work, and lets another process, or another one of these, follow the chain.
+
+        Args:
+            within: seconds that its jobs have to end; those that do not are cut off from the nodes.
+        """
+        self.stop.set()
+        with self.idle:
+            is_idle = self.idle.wait_for(lambda: self.busy == 0, within)
+        self.client.close()
+        if not is_idle:
+            bind(log, chain=self.chain.name).warning("a job did not end within %.0f s; it was cut off", within)
+            with self.idle:
+                self.idle.wait_for(lambda: self.busy == 0, within)
+        self.follower.close()
+
+
+class Shop(Protocol):
+    """What jobs need of the service that they belong to."""
+
+    @property
+    def engine(self) -> Engine:
+        """The database."""
+
+    @property
+    def cache(self) -> Cache:
+        """Redis, or nothing."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What to index."""
+
+    @property
+    def settings(self) -> Settings:
+        """The environment."""
+
+    def halt(self, one: Network, error: GaplessError) -> None:
+        """Stops a chain, loudly."""
+
+
+Work: TypeAlias = Callable[[Shop, Network], None]
+
+
+@dataclass(slots=True)
+class Job:
+    """Runs one piece of work for one chain again and again, and says what goes wrong once, not at every beat."""
+
+    shop: Shop
+    network: Network
+    work: Work
+    name: str
+    trouble: str = ""
+
+    def run(self) -> None:
+        """One beat."""
+        with self.network.at_work():
+            if not self.network.stop.is_set():
+                self._run()
+
+    def _run(self) -> None:
+        name = self.network.chain.name
+        try:
+            if not self.network.checked:
+                self.network.client.check()
+                self.network.checked = True
+            self.work(self.shop, self.network)
+        except (ChainHaltedError, ForeignBlockError) as error:
+            self.shop.halt(self.network, error)
+        except GaplessError as error:
+            if not self.network.stop.is_set():
+                self._say(f"{error}" + (f" ({error.hint})" if error.hint else ""))
+        except (sa.exc.DBAPIError, psycopg.Error) as error:
+            if not self.network.stop.is_set():
+                self._say(f"Postgres: {_cause(error)}; nothing was written by this step")
+        else:
+            if self.trouble:
+                bind(log, chain=name).info("%s works again", self.name)
+            self.trouble = ""
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            bind(log, chain=self.network.chain.name).warning("%s: %s; trying again", self.name, trouble)
+        self.trouble = trouble
+
+
+@dataclass(slots=True)
+class OwnJob:
+    """Runs a piece of work that belongs to no chain; its trouble is said once, too."""
+
+    name: str
+    work: Callable[[], None]
+    trouble: str = ""
+
+    def run(self) -> None:
+        """One beat."""
+        try:
+            self.work()
+        except (GaplessError, sa.exc.DBAPIError, psycopg.Error) as error:
+            trouble = str(error) if isinstance(error, GaplessError) else f"Postgres: {_cause(error)}"
+            if trouble != self.trouble:
+                log.warning("%s: %s; trying again", self.name, trouble)
+            self.trouble = trouble
+        else:
+            self.trouble = ""
+
+
+def _cause(error: Exception) -> str:
+    # COPY and DDL go past SQLAlchemy, and their errors too.
+    lines = str(getattr(error, "orig", error)).strip().splitlines()
+    return lines[0] if lines else repr(error)
+
+
+def follow(shop: Shop, one: Network) -> None:
+    """Takes steps towards the head until there is nothing new."""
+    try:
+        outcome = one.follower.tick()
+        # What came in while we were away, or in bursts, is not left until the next beat.
+        while outcome in (Tick.EXTENDED, Tick.REORGANISED) and not one.stop.is_set():
+            outcome = one.follower.tick()
+    except GaplessError as error:
+        with shop.engine.begin() as connection:
+            head.report_state(connection, one.chain.chain_id, "waiting", str(error))
+        raise
+    if outcome is Tick.STANDING_BY:
+        raise _StandingByError(f"{one.chain.name} is followed by another process; standing by to take over")
+
+
+class _StandingByError(GaplessError):
+    """Not an error: said once, like one."""
+
+
+def fill(shop: Shop, one: Network) -> None:
+    """Fills history until no gap is left."""
+    backfill = Backfill(
+        shop.engine, one.client, one.chain.chain_id, stop=one.stop, in_flight=shop.settings.backfill_in_flight
+    )
+    done = backfill.run()
+    if done.blocks:
+        bind(log, chain=one.chain.name).info(
+            "filled %d blocks of history: %d events, %d requests", done.blocks, done.rows, done.requests
+        )
+
+
+def refresh_tokens(shop: Shop, one: Network) -> None:
+    """Reads what new tokens say of themselves."""
+    contracts = frozenset(contract for contract, chain in shop.manifest.tokens if chain == one.chain.name)
+    while not one.stop.is_set():
+        if tokens.refresh(shop.engine, one.client, one.chain.chain_id, contracts, shop.cache) == 0:
+            break
+
+
+def report_endpoints(shop: Shop, one: Network) -> None:
+    """Notes how the endpoints do."""
+    rows = [
+        EndpointRow(status.host, status.state, status.head, dataclasses.asdict(status))
+        for status in one.client.describe()
+    ]
+    with shop.engine.begin() as connection:
+        endpoints.store(connection, one.chain.chain_id, rows)
+
+
+def quiet(work: Callable[[], object]) -> Work:
+    """Work that needs neither shop nor network."""
+
+    def run(_shop: Shop, _network: Network) -> None:
+        work()
+
+    return run

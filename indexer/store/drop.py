@@ -1,0 +1,163 @@
+"""``gapless drop``: what is no longer in the manifest, deleted with its data.
+
+The only place that drops tables. Everything happens in one transaction, under the catalog's lock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.engine import Connection
+
+from indexer.store import head, tables
+from indexer.store.catalog import CATALOG_LOCK
+from indexer.store.database import DatabaseError, psycopg_connection
+
+Kind = Literal["contract", "event", "snapshot", "chain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Droppable:
+    """Something that can be dropped.
+
+    Attributes:
+        kind: what it is.
+        name: as the operator names it.
+        key: its id in the catalog.
+        active: whether the manifest that was applied last asks for it.
+        tables: the tables that go with it, schema and name.
+        rows: how many rows they have, by Postgres' statistics.
+    """
+
+    kind: Kind
+    name: str
+    key: int
+    active: bool
+    tables: tuple[tuple[str, str], ...] = ()
+    rows: int = 0
+
+
+_FIND = sa.text("""
+    WITH named AS (
+        SELECT 'contract' AS kind, c.name, c.id::bigint AS key, c.active FROM gapless.contracts c WHERE c.name = :name
+        UNION ALL
+        SELECT 'event', c.name || '.' || e.api_name, e.id, e.active AND c.active
+        FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id WHERE c.name || '.' || e.api_name = :name
+        UNION ALL
+        SELECT 'snapshot', s.name, s.id, s.active FROM gapless.series s WHERE s.name = :name
+        UNION ALL
+        SELECT 'chain', n.name, n.chain_id, n.active FROM gapless.chains n WHERE n.name = :name
+    ), tables AS (
+        SELECT e.contract_id, 'event' AS kind, e.id, c.schema_name, e.table_name
+        FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
+        UNION ALL
+        SELECT s.contract_id, 'snapshot', s.id, c.schema_name, s.table_name
+        FROM gapless.series s JOIN gapless.contracts c ON c.id = s.contract_id
+    )
+    SELECT n.kind, n.name, n.key, n.active,
+           coalesce(json_agg(json_build_array(t.schema_name, t.table_name)) FILTER (WHERE t.table_name IS NOT NULL),
+                    '[]') AS tables,
+           coalesce(sum((SELECT greatest(coalesce(s.n_live_tup, 0), p.reltuples, 0)
+                         FROM pg_class p LEFT JOIN pg_stat_user_tables s ON s.relid = p.oid
+                         WHERE p.oid = to_regclass(quote_ident(t.schema_name) || '.' || quote_ident(t.table_name)))),
+                    0)::bigint AS rows
+    FROM named n LEFT JOIN tables t
+      ON (n.kind = 'contract' AND t.contract_id = n.key) OR (n.kind = t.kind AND t.id = n.key)
+    GROUP BY n.kind, n.name, n.key, n.active ORDER BY n.kind
+""")
+
+
+def find(connection: Connection, name: str) -> list[Droppable]:
+    """Everything in the catalog that has a name: a contract's, a snapshot's, a chain's, or ``contract.Event``."""
+    return [
+        Droppable(row.kind, row.name, row.key, row.active, tuple((a, b) for a, b in row.tables), row.rows)
+        for row in connection.execute(_FIND, {"name": name})
+    ]
+
+
+def drop(connection: Connection, given: Droppable) -> None:
+    """Deletes it: tables, coverage, and all that is kept about it.
+
+    Args:
+        connection: in a transaction of its own; the caller commits.
+        given: what :func:`find` found.
+
+    Raises:
+        DatabaseError: it is active, an indexer still works on it, or somebody else's objects depend on its tables;
+            nothing may be committed then.
+    """
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": CATALOG_LOCK})
+    current = next(
+        (one for one in find(connection, given.name) if (one.kind, one.key) == (given.kind, given.key)), None
+    )
+    if current is None:
+        raise DatabaseError(f"{given.kind} {given.name} is gone already")
+    if current.active:
+        raise DatabaseError(
+            f"{given.kind} {given.name} is in the manifest that was applied last",
+            hint="take it out of the manifest and run: gapless apply",
+        )
+    try:
+        match current.kind:
+            case "contract":
+                _drop_tables(connection, current.tables)
+                _drop_contract(connection, current.key)
+            case "event":
+                _drop_tables(connection, current.tables)
+                connection.execute(sa.delete(tables.events).where(tables.events.c.id == current.key))
+            case "snapshot":
+                _drop_tables(connection, current.tables)
+                connection.execute(sa.delete(tables.series).where(tables.series.c.id == current.key))
+            case "chain":
+                _drop_chain(connection, current.key, current.name)
+    except psycopg.errors.DependentObjectsStillExist as error:
+        raise DatabaseError(
+            f"{given.kind} {given.name}: other objects depend on its tables: {error.diag.message_detail}",
+            hint="drop those first; they are not Gapless' own",
+        ) from None
+    connection.execute(sa.update(tables.catalog).values(version=tables.catalog.c.version + 1))
+
+
+def _drop_tables(connection: Connection, names: Sequence[tuple[str, str]]) -> None:
+    driver = psycopg_connection(connection)
+    for schema_name, table_name in names:
+        driver.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(schema_name, table_name)))
+
+
+def _drop_contract(connection: Connection, contract_id: int) -> None:
+    contracts = tables.contracts
+    schema_name = connection.execute(
+        sa.delete(contracts).where(contracts.c.id == contract_id).returning(contracts.c.schema_name)
+    ).scalar_one()
+    psycopg_connection(connection).execute(
+        sql.SQL("DROP SCHEMA IF EXISTS {} RESTRICT").format(sql.Identifier(schema_name))
+    )
+
+
+def _drop_chain(connection: Connection, chain_id: int, name: str) -> None:
+    if not head.try_transaction_lock(connection, chain_id):
+        raise DatabaseError(
+            f"chain {name} is still being followed by an indexer",
+            hint="it stops when the manifest without the chain is in force there; then run this again",
+        )
+    driver = psycopg_connection(connection)
+    for row in connection.execute(_ALL_TABLES).all():
+        _delete_of_chain(driver, sql.Identifier(row.schema_name, row.table_name), chain_id)
+    # From those that refer to others to those that are referred to.
+    for table in reversed(tables.metadata.sorted_tables):
+        if "chain_id" in table.c:
+            _delete_of_chain(driver, sql.Identifier(tables.SCHEMA, table.name), chain_id)
+
+
+_ALL_TABLES = sa.text("""
+    SELECT c.schema_name, e.table_name FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
+    UNION ALL
+    SELECT c.schema_name, s.table_name FROM gapless.series s JOIN gapless.contracts c ON c.id = s.contract_id
+""")
+
+
+def _delete_of_chain(driver: psycopg.Connection[Any], table: sql.Identifier, chain_id: int) -> None:
+    driver.execute(sql.SQL("DELETE FROM {} WHERE chain_id = %s").format(table), (chain_id,))

@@ -1,0 +1,162 @@
+"""``start_block = "auto"``: in which block a contract was deployed, by bisecting ``eth_getCode``.
+
+An archive node is asked once for each address, in some 25 questions; what it said is kept in the catalog for good. Only
+finalized blocks are kept: a deployment above them is asked for again.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import Engine
+
+from indexer.chain.errors import FatalError, NoEndpointError
+from indexer.chain.wire import Header
+from indexer.errors import GaplessError
+from indexer.manifest.model import Chain, Contract, Deployment, Manifest
+from indexer.store import tables
+
+log = logging.getLogger(__name__)
+
+
+class Node(Protocol):
+    """What is asked of a chain (``chain.client.ChainClient``)."""
+
+    def head(self) -> Header:
+        """The newest block."""
+
+    def tagged(self, tag: str) -> Header | None:
+        """The block that a tag names."""
+
+    def code(self, address: bytes, block: int | str = "latest") -> bytes:
+        """The code at an address."""
+
+
+class DeploymentUnknownError(GaplessError):
+    """It could not be found out where a contract was deployed; a person must say."""
+
+
+def start_blocks(
+    engine: Engine, manifest: Manifest, connect: Callable[[Chain], AbstractContextManager[Node]]
+) -> dict[tuple[str, str], int]:
+    """By (contract, chain): the first wanted block of all that say ``"auto"``.
+
+    Args:
+        engine: the database; what is found is kept there, in transactions of its own.
+        manifest: checked.
+        connect: opens a client for a chain; called only where something is to be found out.
+
+    Raises:
+        DeploymentUnknownError: there is no code at an address, or no node knows the old states.
+        ProviderError: no node answers.
+    """
+    found: dict[tuple[str, str], int] = {}
+    for chain in manifest.chains.values():
+        wanted = {
+            contract.name: deployment
+            for contract in manifest.contracts.values()
+            if (deployment := contract.deployment(chain.name)) is not None and deployment.start_block == "auto"
+        }
+        addresses = {address: name for name, one in wanted.items() for address in one.addresses}
+        known = _known(engine, chain.chain_id)
+        if missing := {address: name for address, name in addresses.items() if address not in known}:
+            with connect(chain) as node:
+                known |= _find_all(engine, node, chain, missing)
+        for name, deployment in wanted.items():
+            found[name, chain.name] = _first(manifest.contracts[name], deployment, known, manifest, found)
+    return found
+
+
+def _first(
+    contract: Contract,
+    deployment: Deployment,
+    known: dict[bytes, int],
+    manifest: Manifest,
+    found: dict[tuple[str, str], int],
+) -> int:
+    """The earliest of its addresses; of a factory's children, the earliest of its factories."""
+    if deployment.addresses:
+        return min(known[address] for address in deployment.addresses)
+    starts: list[int] = []
+    for factory in deployment.factories:
+        other = manifest.contracts[factory.contract]
+        its = other.deployment(deployment.chain)
+        if its is None:
+            continue
+        is_auto = its.start_block == "auto"
+        starts.append(_first(other, its, known, manifest, found) if is_auto else int(its.start_block))
+    if not starts:
+        raise DeploymentUnknownError(
+            f'{contract.name} on {deployment.chain}: start_block = "auto" needs an address or a factory',
+            hint="write the number of the first wanted block",
+        )
+    return min(starts)
+
+
+def _known(engine: Engine, chain_id: int) -> dict[bytes, int]:
+    blocks = tables.deployment_blocks
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.select(blocks.c.address, blocks.c.block_number).where(blocks.c.chain_id == chain_id)
+        )
+        return {bytes(address): number for address, number in rows}
+
+
+def _find_all(engine: Engine, node: Node, chain: Chain, missing: dict[bytes, str]) -> dict[bytes, int]:
+    newest = node.head().number
+    tag = node.tagged("finalized") if chain.finality.kind == "tag" else None
+    finalized = tag.number if tag is not None else max(0, newest - max(chain.finality.amount, 1000))
+    found: dict[bytes, int] = {}
+    for address, name in missing.items():
+        where = f"{name} on {chain.name}"
+        found[address] = number = first_with_code(node, address, finalized, where)
+        log.info("%s: 0x%s was deployed in block %d", where, address.hex(), number)
+        if number <= finalized:
+            with engine.begin() as connection:
+                connection.execute(
+                    insert(tables.deployment_blocks)
+                    .values(chain_id=chain.chain_id, address=address, block_number=number)
+                    .on_conflict_do_nothing()
+                )
+    return found
+
+
+def first_with_code(node: Node, address: bytes, finalized: int, where: str) -> int:
+    """The first block at whose end there is code at an address.
+
+    Args:
+        node: must know the state of old blocks.
+        address: 20 bytes. Code that was there, went away (``SELFDESTRUCT``) and came back is found in one of its lives.
+        finalized: the newest block that can no longer be reorganised.
+        where: contract and chain, for messages.
+
+    Returns:
+        The block; one above ``finalized`` (the very next) where it was deployed after that.
+
+    Raises:
+        DeploymentUnknownError: there is no code, or nobody knows the old states.
+        ProviderError: no node answers.
+    """
+    if not node.code(address, "latest"):
+        raise DeploymentUnknownError(
+            f"{where}: there is no code at 0x{address.hex()}",
+            hint="is this the right address, and the right chain? A contract that was destroyed needs its start_block "
+            "as a number",
+        )
+    low, high = 0, finalized + 1  # at high there is code, or it is not asked; below low there is none
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            has_code = bool(node.code(address, middle))
+        except (FatalError, NoEndpointError) as error:
+            raise DeploymentUnknownError(
+                f'{where}: start_block = "auto" needs an archive node, and none of the endpoints knows the state of '
+                f"block {middle:,}: {error}",
+                hint="add an archive endpoint to the chain, or write the block of the deployment as a number "
+                "(a block explorer shows it)",
+            ) from error
+        low, high = (low, middle) if has_code else (middle + 1, high)
+    return low

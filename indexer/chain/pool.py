@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 _SAY_AGAIN_AFTER = 60.0
 _LONG_WAIT = 1.0
+# What needs the state at a block, and for how many blocks a node that is no archive keeps it (geth's default).
+_STATE_METHODS = frozenset({"eth_call", "eth_getCode", "eth_getBalance", "eth_getStorageAt"})
+_STATE_KEPT = 128
 
 
 class Pool:
@@ -98,7 +101,7 @@ class Pool:
             NoEndpointError: every endpoint has refused this for good.
         """
         now = self._clock()
-        able = [e for e in self.endpoints if not e.health.is_out and e.health.allows(method, block, now)]
+        able = [endpoint for endpoint in self.endpoints if self._able(endpoint, method, block, now)]
         if not able:
             raise self._nobody(method, block, now)
 
@@ -123,8 +126,7 @@ class Pool:
         return any(
             endpoint not in failed
             and endpoint.health.state != "unhealthy"
-            and not endpoint.health.is_out
-            and endpoint.health.allows(method, block, now)
+            and self._able(endpoint, method, block, now)
             and not self._lags(endpoint, block, now)
             for endpoint in self.endpoints
         )
@@ -235,20 +237,8 @@ class Pool:
                 self._answered(endpoint)
                 if self._may_say(endpoint, "lagging"):
                     logger.warning("%s: %s lags: it lacks block %s", self.name, endpoint.host, block)
-            case FatalError(scope="endpoint"):
-                reason = f"{error} ({error.hint})" if error.hint else str(error)
-                with endpoint.lock:
-                    changed = endpoint.health.ended(now, reason)
-                if changed:
-                    logger.error("%s: %s; it is left out for now", self.name, reason)
             case FatalError():
-                oldest = block if error.scope == "history" else None
-                with endpoint.lock:
-                    endpoint.health.refuses(method, oldest, now)
-                self._answered(endpoint)
-                if self._may_say(endpoint, f"refuses {method}"):
-                    below = "" if oldest is None else f" for blocks up to {oldest:,}"
-                    logger.warning("%s: %s is not asked for %s%s: %s", self.name, endpoint.host, method, below, error)
+                self._learn_refusal(endpoint, error, method, block)
             case TransientError() | RangeError(timed_out=True):
                 with endpoint.lock:
                     changed = endpoint.health.failed(now, str(error))
@@ -257,6 +247,33 @@ class Pool:
             case _:
                 # Any other refusal (too large a range, a revert) is an answer.
                 self._answered(endpoint)
+
+    def _learn_refusal(self, endpoint: Endpoint, error: FatalError, method: str, block: int | None) -> None:
+        now = self._clock()
+        if error.scope == "endpoint":
+            reason = f"{error} ({error.hint})" if error.hint else str(error)
+            with endpoint.lock:
+                changed = endpoint.health.ended(now, reason)
+            if changed:
+                logger.error("%s: %s; it is left out for now", self.name, reason)
+            return
+        self._answered(endpoint)
+        if error.scope == "history" and block is None:
+            # State that is missing at the head is there a moment later.
+            return
+        oldest = block if error.scope == "history" else None
+        with endpoint.lock:
+            endpoint.health.refuses(method, oldest, now)
+        if self._may_say(endpoint, f"refuses {method}"):
+            below = "" if oldest is None else f" for blocks up to {oldest:,}"
+            logger.warning("%s: %s is not asked for %s%s: %s", self.name, endpoint.host, method, below, error)
+
+    def _able(self, endpoint: Endpoint, method: str, block: int | None, now: float) -> bool:
+        """Whether the endpoint does this at all, as far as the operator has said and its answers have shown."""
+        old = block is not None and block <= (self.best_head or 0) - _STATE_KEPT
+        if old and method in _STATE_METHODS and endpoint.config.archive is False:
+            return False
+        return not endpoint.health.is_out and endpoint.health.allows(method, block, now)
 
     def _lags(self, endpoint: Endpoint, block: int | None, now: float) -> bool:
         """Whether the endpoint is known to lack a block; for a question about no block: to be far behind the others."""
@@ -289,8 +306,10 @@ class Pool:
         reasons = []
         for endpoint in self.endpoints:
             refused = endpoint.health.refusals(now)
-            if endpoint.health.is_out or method not in refused:
+            if endpoint.health.is_out:
                 reasons.append(endpoint.health.reason)
+            elif method not in refused:
+                reasons.append(f"{endpoint.host}: the manifest says that it is no archive")
             elif refused[method] is None:
                 reasons.append(f"{endpoint.host}: it does not offer {method}")
             else:

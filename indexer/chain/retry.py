@@ -1,7 +1,7 @@
 """When a question is asked again: tenacity's engine, our rules.
 
-Rate errors wait at the endpoint (it knows how long), fatal ones go to the next endpoint, lagging and transient ones are
-asked again: elsewhere at once, at the same endpoint after a pause that doubles, with jitter.
+Rate errors wait at the endpoint, which knows how long. All others are asked again elsewhere at once; where there is
+nobody else, at the same endpoint after a pause that doubles, with jitter.
 """
 
 import random as random_module
@@ -44,7 +44,7 @@ def retrying(
 
     def wait(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, RateError | FatalError) or elsewhere():
+        if isinstance(error, RateError) or elsewhere():
             return 0.0
         pause = min(settings.first_backoff * 2.0 ** max(0, counted - 1), settings.longest_backoff)
         return pause * (0.5 + 0.5 * random.random())
@@ -52,7 +52,7 @@ def retrying(
     def stop(state: tenacity.RetryCallState) -> bool:
         nonlocal counted, waits
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, RateError | FatalError):
+        if isinstance(error, RateError):
             waits += 1
         else:
             counted += 1

@@ -12,6 +12,7 @@ from indexer.chain.config import EndpointConfig
 from indexer.chain.errors import (
     AnswerError,
     ChainMismatchError,
+    FatalError,
     LaggingError,
     NoEndpointError,
     ProviderError,
@@ -303,6 +304,32 @@ def test_history_goes_to_the_archive_and_the_head_to_the_other(serve: Serve, con
     assert archive.counts["eth_getCode"] == 3
     with pytest.raises(NoEndpointError, match="keeps no such history up to block 5"):
         connect(full).code(b"\x01" * 20, 5)
+
+
+def test_what_the_operator_knows_need_not_be_tried(serve: Serve, connect: Connect) -> None:
+    full, archive = serve(), serve()
+    for node in (full, archive):
+        node.answers["eth_getCode"] = lambda _: b'"0x60"'
+    known = EndpointConfig(full.url, archive=False)
+    client = connect(known, EndpointConfig(archive.url, priority=1))
+    client.head()
+    assert client.code(b"\x01" * 20, 5) == b"\x60"
+    assert full.counts["eth_getCode"] == 0
+    assert client.code(b"\x01" * 20, 1_990) == b"\x60"
+    assert full.counts["eth_getCode"] == 1
+    alone = connect(known)
+    alone.head()
+    with pytest.raises(NoEndpointError, match="the manifest says that it is no archive"):
+        alone.code(b"\x01" * 20, 5)
+
+
+def test_missing_state_at_the_head_is_no_reason_to_give_a_method_up(serve: Serve, connect: Connect) -> None:
+    node = serve(before=fails(2, Refusal(-32000, "missing trie node 5b7c")))
+    node.answers["eth_getCode"] = lambda _: b'"0x60"'
+    assert connect(node).code(b"\x01" * 20, "latest") == b"\x60"
+    node.before = fails(ALWAYS, Refusal(-32000, "missing trie node 5b7c"))
+    with pytest.raises(FatalError):
+        connect(node, attempts=4).code(b"\x01" * 20, "latest")
 
 
 def test_a_stop_ends_a_wait(serve: Serve) -> None:

@@ -95,6 +95,20 @@ def test_times_come_from_headers_where_logs_bear_none(
         assert node.http_requests == 1 + -(-bearing // 100)
 
 
+def test_headers_read_for_their_times_must_be_the_logs_own(
+    serve: Serve, connect: Connect, fragments: Fragments
+) -> None:
+    node = serve(fragments=Fragments(fragments.history, timestamps=False))
+    bearing = fragments.history.positions[3]
+    node.answers["eth_getBlockByNumber"] = lambda params: (
+        node.header(params[0]).replace(block_hash(bearing)[2:].encode(), b"11" * 32)
+        if params[0] == hex(bearing)
+        else node.header(params[0])
+    )
+    with pytest.raises(AnswerError, match="do not belong together"):
+        list(connect(node, attempts=2).scan([(0, 1_999)], FILTER))
+
+
 def test_a_log_time_that_contradicts_the_header_is_not_believed(serve: Serve, connect: Connect) -> None:
     node = serve()
     logs = node.get_logs
@@ -173,7 +187,13 @@ LIES = {
     "a log of another contract": lie(lambda logs: [*logs, logs[0] | {"address": "0x" + "11" * 20}]),
     "a log of another topic": lie(lambda logs: [*logs, logs[0] | {"topics": ["0x" + "11" * 32]}]),
     "a log beyond the range": lie(lambda logs: [*logs, logs[0] | {"blockNumber": "0xffff"}]),
-    "a log of another branch": lie(
+    "logs of another branch": lie(
+        lambda logs: [
+            log | {"blockHash": "0x" + "11" * 32} if log["blockNumber"] == logs[-1]["blockNumber"] else log
+            for log in logs
+        ]
+    ),
+    "two hashes of one block": lie(
         lambda logs: [*logs, logs[-1] | {"blockHash": "0x" + "11" * 32, "logIndex": "0xff"}]
     ),
     "two logs at one place": lie(lambda logs: [*logs, logs[0] | {"data": "0x"}]),
@@ -191,7 +211,7 @@ def test_a_lie_is_never_believed_and_the_other_endpoint_asked(
     liar, honest = serve(), serve()
     LIES[name](liar)
     # Only the end's own block can show another branch; elsewhere a scan relies on finality, and on the audit.
-    last = fragments.history.positions[-1] if name == "a log of another branch" else 1_999
+    last = fragments.history.positions[-1] if name == "logs of another branch" else 1_999
     chunks = list(connect(liar, honest).scan([(0, last)], FILTER))
     check_whole(chunks, honest.history, (0, last))
     with pytest.raises((AnswerError, LaggingError)):

@@ -321,7 +321,7 @@ def _stale(random: Random, node: Node, call: Call, result: Any) -> Any:
     heads = [head for head in node.chain.abandoned if head.number >= last]
     if not heads:
         return result
-    head = random.choice(heads)
+    head = heads[-1]
     blocks = [head.ancestor(number) for number in range(first, last + 1)]
     if any(block.number <= node.chain.finalized and not node.chain.is_canonical(block) for block in blocks):
         return result  # what is final is the same for every node
@@ -357,12 +357,17 @@ HARMLESS = frozenset(
 )
 
 
+# What would do harm at once if it were believed.
+GRAVE = ("stale logs", "missing logs", "stale header")
+
+
 def choose(random: Random, told: Counter[str] | None = None) -> Lies:
     """A selection of lies for one endpoint."""
     some = random.sample(NAMES, random.randint(0, 8))
     rates = {
         name: random.choice((0.2, 1.0)) if name in HARMLESS else random.choice((0.01, 0.04, 0.12)) for name in some
     }
+    rates |= {name: random.choice((0.1, 0.5)) for name in GRAVE if random.random() < 0.4}
     return Lies(
         random,
         rates,

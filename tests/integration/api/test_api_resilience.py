@@ -1,10 +1,17 @@
 """The API when something is wrong around it: no database, no tables, no Redis, a catalog that changes."""
 
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
 
+from api.app import create_app
+from api.catalog import CatalogWatch
+from api.context import Context, create_context
+from api.settings import ApiSettings
+from tests.integration.api.conftest import Client
 from tests.integration.api.seed import hex_of
 from tests.integration.api.world import MANIFEST, USDC
 
@@ -131,3 +138,43 @@ def test_settings_come_from_the_environment_unless_given(monkeypatch):
     settings = load_settings(api_port=9001, api_host=None)
     assert settings.cors_origins == ("https://a.example", "https://b.example")
     assert settings.api_port == 9001
+
+
+@pytest.fixture
+def watched(world_url) -> Iterator[tuple[Context, list[float]]]:
+    """The parts of an API whose catalog has a clock of the test's own."""
+    context, now = create_context(ApiSettings(api_unindexed_window=50), world_url, None), [0.0]
+    yield replace(context, catalog=CatalogWatch(context.database, interval=2.0, clock=lambda: now[0])), now
+    context.close()
+
+
+def test_the_catalog_is_looked_at_every_two_seconds(watched, seed):
+    context, now = watched
+    client = Client(create_app(context))
+    asked = f"{TRANSFERS}?arg.value={10**30 + 11003}"
+    client.refused(asked, 422, "QUERY_TOO_EXPENSIVE")
+    seed.execute("CREATE INDEX ON usdc.transfer (chain_id, value, block_number, log_index)")
+    now[0] = 1.9
+    client.refused(asked, 422, "QUERY_TOO_EXPENSIVE")
+    now[0] = 2.0
+    assert [row["id"] for row in client.get(asked)["data"]] == ["1100-3"]
+
+
+def test_the_catalog_is_read_again_only_if_it_changed(watched, seed):
+    context, now = watched
+    first = context.catalog.current()
+    assert first.chains[1].block_seconds == 12
+    made = first.once("something", object)
+    now[0] = 5
+    assert context.catalog.current().once("something", object) is made
+    seed.execute("UPDATE gapless.catalog SET version = version + 1")
+    now[0] = 10
+    assert context.catalog.current().once("something", object) is not made
+
+
+def test_a_catalog_that_cannot_be_read_anew_is_kept(watched, seed):
+    context, now = watched
+    first = context.catalog.current()
+    seed.execute("ALTER TABLE gapless.catalog RENAME TO hidden")
+    now[0] = 5
+    assert context.catalog.current() is first

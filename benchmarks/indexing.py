@@ -9,12 +9,14 @@ import resource
 import time
 from pathlib import Path
 
-from indexer.cli.context import prepare
 from indexer.manifest import load_manifest
 from indexer.settings import Settings
+from indexer.store import migrate
+from indexer.store.apply import apply
 from indexer.store.database import create_engine
 from indexer.sync import network
 from indexer.sync.backfill import Backfill
+from indexer.sync.declare import declaration
 from indexer.sync.follow import Follower
 
 
@@ -27,7 +29,9 @@ def main() -> None:
     arguments = parser.parse_args()
     manifest = load_manifest(arguments.manifest, {"RPC_URL": arguments.node_url})
     engine = create_engine(arguments.database_url)
-    prepare(engine, manifest)
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        apply(connection, declaration(manifest))
     (chain,) = manifest.chains.values()
     client = network.connect(chain, Settings())
     used, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
@@ -43,6 +47,7 @@ def main() -> None:
         json.dumps(
             {
                 "seconds": seconds,
+                "indexing": progress.indexing,
                 "rows": progress.rows,
                 "requests": progress.requests,
                 "bytes": progress.bytes,

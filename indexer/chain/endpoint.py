@@ -297,11 +297,11 @@ class Endpoint:
 
     def _result(self, call: Call, envelope: Envelope, status: int, retry_after: float | None) -> Answer:
         with self.lock:
-            self._counts[call.method].bytes += len(bytes(envelope.result))
+            self._counts[call.method].bytes += memoryview(envelope.result).nbytes
         if envelope.error is not None:
             error = self._refusal(call.method, envelope.error, HttpAnswer(status, b"", retry_after), call.blocks)
             return self._count_error([call], error)
-        if not bytes(envelope.result):
+        if not memoryview(envelope.result).nbytes:
             return self._count_error(
                 [call], AnswerError(f"{call.method}: neither a result nor an error", host=self.host)
             )

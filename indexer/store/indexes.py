@@ -4,11 +4,14 @@ All of them have one shape, (chain, column, block, log), which serves "rows wher
 index of another shape is somebody else's and is left alone. On an empty table they are made at once, with the table;
 on one that has rows they are built beside all other work, which ``CREATE INDEX`` would stop and ``CONCURRENTLY`` does
 not: outside of any transaction, by one process at a time.
+
+A large first backfill puts them off (:func:`put_off`, :func:`call_for`): to build them at its end costs a fraction of
+keeping them up to date with every row.
 """
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +24,7 @@ from indexer.store.database import psycopg_connection
 log = logging.getLogger(__name__)
 
 _BUILDER_LOCK = 0x67610003_00000000
+_FEW_ROWS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,8 @@ class Index:
         table_name: the table.
         column: the second column of the index.
         name: the index's own name; None: it is not there.
-        state: ``waiting``: to be built; ``building``; ``broken``: left by a build that was cut off, to be built anew;
-            ``unwanted``: to be dropped.
+        state: ``waiting``: to be built; ``put off``: to be built when the first backfill is done; ``building``;
+            ``broken``: left by a build that was cut off, to be built anew; ``unwanted``: to be dropped.
         percent: how much of the table a build has read; None where nothing is being built.
     """
 
@@ -45,7 +49,7 @@ class Index:
     table_name: str
     column: str
     name: str | None
-    state: Literal["waiting", "building", "broken", "unwanted"]
+    state: Literal["waiting", "put off", "building", "broken", "unwanted"]
     percent: float | None = None
 
     @property
@@ -73,7 +77,7 @@ _THERE = """
 _AMISS = sa.text(f"""
     WITH there AS MATERIALIZED ({_THERE}),
     wanted AS (
-        SELECT c.name AS contract, e.api_name AS event, c.schema_name, e.table_name, e.active, w.column_name
+        SELECT c.name AS contract, e.api_name AS event, c.schema_name, e.table_name, e.indexes_put_off, w.column_name
         FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id,
              unnest(e.indexes) AS w(column_name)
         WHERE e.active AND c.active AND to_regclass(format('%I.%I', c.schema_name, e.table_name)) IS NOT NULL
@@ -84,7 +88,7 @@ _AMISS = sa.text(f"""
     )
     SELECT w.contract, w.event, w.schema_name, w.table_name, w.column_name, t.index_name,
            CASE WHEN p.pid IS NOT NULL THEN 'building' WHEN t.index_name IS NOT NULL THEN 'broken'
-                ELSE 'waiting' END AS state,
+                WHEN w.indexes_put_off THEN 'put off' ELSE 'waiting' END AS state,
            (CASE WHEN p.blocks_total > 0 THEN 100.0 * p.blocks_done / p.blocks_total END)::float8 AS percent
     FROM wanted w
     LEFT JOIN there t USING (schema_name, table_name, column_name)
@@ -113,6 +117,60 @@ def amiss(connection: Connection) -> list[Index]:
     return [Index(*row) for row in connection.execute(_AMISS)]
 
 
+def put_off(connection: Connection, event_ids: Collection[int]) -> list[str]:
+    """Drops the secondary indexes of tables with few rows, until :func:`call_for` calls for them.
+
+    Args:
+        connection: in a transaction. It locks the tables against everyone, for a moment.
+        event_ids: the events of which many rows are about to be written.
+
+    Returns:
+        The tables that have none now, for people.
+    """
+    driver = psycopg_connection(connection)
+    names = []
+    rows = connection.execute(
+        sa.text("""
+            SELECT e.id, c.schema_name, e.table_name, c.name || '.' || e.api_name AS label
+            FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
+            WHERE e.id = ANY(:ids) AND e.indexes <> '{}' AND NOT e.indexes_put_off ORDER BY e.id
+        """),
+        {"ids": sorted(event_ids)},
+    )
+    for event_id, schema_name, table_name, label in rows.all():
+        table = sql.Identifier(schema_name, table_name)
+        (count,) = driver.execute(
+            sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) few").format(table, _FEW_ROWS)
+        ).fetchone() or (0,)
+        if count == _FEW_ROWS:
+            continue
+        there = connection.execute(
+            sa.text(f"SELECT index_name FROM ({_THERE}) i WHERE schema_name = :schema AND table_name = :table"),
+            {"schema": schema_name, "table": table_name},
+        ).scalars()
+        for name in there.all():
+            driver.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(schema_name, name)))
+        connection.execute(sa.text("UPDATE gapless.events SET indexes_put_off = true WHERE id = :id"), {"id": event_id})
+        names.append(label)
+    return names
+
+
+def call_for(connection: Connection, event_ids: Collection[int]) -> list[str]:
+    """Calls for the indexes that were put off: :func:`build` builds them from now on.
+
+    Returns:
+        The names of the contracts that are concerned.
+    """
+    rows = connection.execute(
+        sa.text("""
+            UPDATE gapless.events e SET indexes_put_off = false FROM gapless.contracts c
+            WHERE c.id = e.contract_id AND e.id = ANY(:ids) AND e.indexes_put_off RETURNING c.name
+        """),
+        {"ids": sorted(event_ids)},
+    )
+    return sorted(set(rows.scalars()))
+
+
 def build(engine: Engine, stop: threading.Event, *, only: Sequence[str] | None = None) -> int:
     """Builds what is missing and drops what is no longer wanted, one after the other, while all else goes on.
 
@@ -137,7 +195,7 @@ def build(engine: Engine, stop: threading.Event, *, only: Sequence[str] | None =
             for index in amiss(connection):
                 if stop.is_set():
                     break
-                if index.state != "building" and (only is None or index.contract in only):
+                if index.state not in ("building", "put off") and (only is None or index.contract in only):
                     _mend(connection, index)
                     done += 1
         finally:

@@ -153,6 +153,13 @@ events = Table(
         server_default=_no_names,
         comment="columns that are to have an index",
     ),
+    Column(
+        "indexes_put_off",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="true: a large first backfill is under way, the indexes are built at its end",
+    ),
     UniqueConstraint("contract_id", "topic0"),
     UniqueConstraint("contract_id", "table_name"),
     comment="One event of a contract's ABI, and its table",

@@ -9,6 +9,7 @@ them. What waits between them is bounded, so memory stays flat whatever the rang
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -19,7 +20,7 @@ from sqlalchemy.engine import Engine
 from indexer.chain.client import ChainClient
 from indexer.chain.logs import RawLog
 from indexer.intervals import BlockRange, RangeSet, format_ranges
-from indexer.store import catalog, head, writer
+from indexer.store import catalog, head, indexes, writer
 from indexer.store.catalog import CatalogChangedError, Source
 from indexer.store.writer import Block, Outcome, Rows
 from indexer.sync.filters import log_filters
@@ -40,6 +41,7 @@ class Progress:
         rows: rows written.
         requests: HTTP requests sent.
         bytes: bytes received.
+        indexing: seconds in which indexes were built that had been put off.
     """
 
     total: int = 0
@@ -47,6 +49,7 @@ class Progress:
     rows: int = 0
     requests: int = 0
     bytes: int = 0
+    indexing: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ class Prepared:
 
 # So many prepared chunks wait for the writer at most, and so many are written in one transaction.
 _ROOM = 4
+# From so many blocks on, a first backfill is large: indexes wait for its end.
+_LARGE = 20_000
 
 
 @dataclass(slots=True)
@@ -152,7 +157,9 @@ class Backfill:
         while not self.stop.is_set():
             plan = self.plan()
             if not plan.gaps:
+                self._build_indexes(plan)
                 break
+            self._put_indexes_off(plan.gaps[0])
             self.progress.total = max(self.progress.total, self.progress.blocks + sum(gap.blocks for gap in plan.gaps))
             # One gap, then a new plan: the children of factories can be planned once their factory is covered, and
             # other workers take their part.
@@ -222,6 +229,35 @@ class Backfill:
                     if self.stop.is_set():
                         return done
         return done
+
+    def _put_indexes_off(self, gap: Gap) -> None:
+        if gap.blocks < _LARGE:
+            return
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(sa.text("SET LOCAL lock_timeout = '2s'"))
+                for name in indexes.put_off(connection, {source.event.event_id for source in gap.sources}):
+                    log.info("%s: its indexes are built when its history is filled", name)
+        except sa.exc.OperationalError as error:
+            # Somebody reads the table. It goes on with its indexes, only slower.
+            log.info("indexes stay while history is filled: %s", str(error.orig).strip())
+
+    def _build_indexes(self, plan: Plan) -> None:
+        """Builds what was put off, of all events whose history does not wait for something else."""
+        with self.engine.connect() as connection:
+            finalized = head.load_state(connection, self.chain_id).finalized
+        blocked = {source.source_id for source in waiting(plan.sources, -1 if finalized is None else finalized)}
+        done = {
+            source.event.event_id
+            for source in plan.sources
+            if source.source_id not in blocked and self.selection.selects(source)
+        }
+        with self.engine.begin() as connection:
+            contracts = indexes.call_for(connection, done)
+        if contracts:
+            started = time.monotonic()
+            indexes.build(self.engine, self.stop, only=contracts)
+            self.progress.indexing += time.monotonic() - started
 
     def _write(self, part: Prepared, sources: Sequence[Source], version: int) -> Outcome:
         with self.engine.begin() as connection:

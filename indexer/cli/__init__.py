@@ -18,6 +18,7 @@ from indexer.cli.check import check
 from indexer.cli.demo import demo
 from indexer.cli.drop import drop
 from indexer.cli.migrate import migrate
+from indexer.cli.plan import plan
 from indexer.cli.redecode import redecode, undecoded
 from indexer.cli.repair import repair
 from indexer.cli.run import run
@@ -51,7 +52,22 @@ def _root(
     pass
 
 
-for _command in (check, migrate, apply, drop, run, backfill, status, audit, repair, undecoded, redecode, serve, demo):
+for _command in (
+    check,
+    plan,
+    migrate,
+    apply,
+    drop,
+    run,
+    backfill,
+    status,
+    audit,
+    repair,
+    undecoded,
+    redecode,
+    serve,
+    demo,
+):
     app.command()(_command)
 
 

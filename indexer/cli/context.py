@@ -15,8 +15,9 @@ from indexer.log import configure
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Manifest
 from indexer.settings import Settings, environment, load_settings
-from indexer.store import migrate
+from indexer.store import catalog, migrate
 from indexer.store.apply import apply
+from indexer.store.catalog import Source
 from indexer.store.changes import Change
 from indexer.store.database import create_engine, describe_failure
 from indexer.sync.declare import declaration
@@ -96,14 +97,38 @@ def difference(engine: Engine, manifest: Manifest, settings: Settings | None = N
     Raises:
         DatabaseError, GaplessError: as :func:`prepare`.
     """
-    found = _start_blocks(engine, manifest, settings)
-    with engine.connect() as connection:
-        changes = apply(connection, declaration(manifest, found))
-        connection.rollback()
+    with _as_if_applied(engine, manifest, settings) as (_, changes):
         return changes
 
 
-def _start_blocks(engine: Engine, manifest: Manifest, settings: Settings | None) -> dict[tuple[str, str], int]:
+def catalog_of(
+    engine: Engine, manifest: Manifest, settings: Settings, chain_id: int
+) -> tuple[list[Source], dict[int, dict[str, int]]]:
+    """The sources and the known children of a chain as they would be if the manifest were applied.
+
+    Raises:
+        DatabaseError, GaplessError: as :func:`prepare`.
+    """
+    with _as_if_applied(engine, manifest, settings) as (connection, _):
+        return catalog.load_sources(connection, chain_id), catalog.load_children(connection, chain_id)
+
+
+@contextmanager
+def _as_if_applied(
+    engine: Engine, manifest: Manifest, settings: Settings | None
+) -> Iterator[tuple[sa.Connection, list[Change]]]:
+    with engine.connect() as connection:
+        is_new = migrate.current_revision(engine) is None
+        if is_new:
+            migrate.upgrade_within(connection)
+        else:
+            migrate.require_current(engine)
+        found = _start_blocks(None if is_new else engine, manifest, settings)
+        yield connection, apply(connection, declaration(manifest, found))
+        connection.rollback()
+
+
+def _start_blocks(engine: Engine | None, manifest: Manifest, settings: Settings | None) -> dict[tuple[str, str], int]:
     deployments = [deployment for contract in manifest.contracts.values() for deployment in contract.deployments]
     if all(deployment.start_block != "auto" for deployment in deployments):
         return {}

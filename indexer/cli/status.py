@@ -109,8 +109,8 @@ def _print(found: Overview) -> None:
         console.print(series)
     amiss = table("Indexes to come or to go", "index", "state")
     for one in found.indexes:
-        percent = "" if one["percent"] is None else f" ({one['percent']:.0f} %)"
-        amiss.add_row(one["index"], one["state"] + percent)
+        done = "" if one["percent"] is None else f" ({one['percent']:.0f} %)"
+        amiss.add_row(one["index"], one["state"] + done)
     if found.indexes:
         console.print(amiss)
 

@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 import migrations
 from indexer.store.database import DatabaseError
@@ -43,16 +43,21 @@ def upgrade(engine: Engine) -> bool:
         Whether anything had to be done.
     """
     with engine.begin() as connection:
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
-        opts = {"version_table_schema": SCHEMA}
-        before = MigrationContext.configure(connection, opts=opts).get_current_revision()
-        if before == latest_revision():
-            return False
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        return True
+        return upgrade_within(connection)
+
+
+def upgrade_within(connection: Connection) -> bool:
+    """Does what :func:`upgrade` does in the connection's transaction, so that it can be taken back."""
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+    connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+    opts = {"version_table_schema": SCHEMA}
+    before = MigrationContext.configure(connection, opts=opts).get_current_revision()
+    if before == latest_revision():
+        return False
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return True
 
 
 def require_current(engine: Engine) -> None:

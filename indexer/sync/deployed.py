@@ -40,12 +40,12 @@ class DeploymentUnknownError(GaplessError):
 
 
 def start_blocks(
-    engine: Engine, manifest: Manifest, connect: Callable[[Chain], AbstractContextManager[Node]]
+    engine: Engine | None, manifest: Manifest, connect: Callable[[Chain], AbstractContextManager[Node]]
 ) -> dict[tuple[str, str], int]:
     """By (contract, chain): the first wanted block of all that say ``"auto"``.
 
     Args:
-        engine: the database; what is found is kept there, in transactions of its own.
+        engine: the database; what is found is kept there, in transactions of its own. None: there is none yet.
         manifest: checked.
         connect: opens a client for a chain; called only where something is to be found out.
 
@@ -61,7 +61,7 @@ def start_blocks(
             if (deployment := contract.deployment(chain.name)) is not None and deployment.start_block == "auto"
         }
         addresses = {address: name for name, one in wanted.items() for address in one.addresses}
-        known = _known(engine, chain.chain_id)
+        known = _known(engine, chain.chain_id) if engine else {}
         if missing := {address: name for address, name in addresses.items() if address not in known}:
             with connect(chain) as node:
                 known |= _find_all(engine, node, chain, missing)
@@ -105,7 +105,7 @@ def _known(engine: Engine, chain_id: int) -> dict[bytes, int]:
         return {bytes(address): number for address, number in rows}
 
 
-def _find_all(engine: Engine, node: Node, chain: Chain, missing: dict[bytes, str]) -> dict[bytes, int]:
+def _find_all(engine: Engine | None, node: Node, chain: Chain, missing: dict[bytes, str]) -> dict[bytes, int]:
     newest = node.head().number
     tag = node.tagged("finalized") if chain.finality.kind == "tag" else None
     finalized = tag.number if tag is not None else max(0, newest - max(chain.finality.amount, 1000))
@@ -114,7 +114,7 @@ def _find_all(engine: Engine, node: Node, chain: Chain, missing: dict[bytes, str
         where = f"{name} on {chain.name}"
         found[address] = number = first_with_code(node, address, finalized, where)
         log.info("%s: 0x%s was deployed in block %d", where, address.hex(), number)
-        if number <= finalized:
+        if engine and number <= finalized:
             with engine.begin() as connection:
                 connection.execute(
                     insert(tables.deployment_blocks)

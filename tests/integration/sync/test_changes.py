@@ -241,6 +241,42 @@ def test_an_index_that_is_wanted_later_is_built_beside_all_other_work(shared_his
         assert indexes.build(one.engine, threading.Event()) == 0
 
 
+# -- gapless plan ------------------------------------------------------------------------------------------------------
+
+
+def test_plan_says_what_is_missing_and_changes_nothing(shared_history, database_url, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from indexer.cli import app
+    from indexer.demo.manifest import manifest_text
+
+    path = tmp_path / "indexer.toml"
+    path.write_text(manifest_text(shared_history.world))
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("DATABASE_URL", database_url), ("RPC_URL", url_of(shared_history))):
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, ["plan", "--json"])
+    assert result.exit_code == 0, result.output
+    (plan,) = json.loads(result.output[result.output.index("[") :])
+    finalized = shared_history.last - 64
+    assert plan["finalized"] == finalized
+    missing = {gap["event"]: gap for gap in plan["gaps"]}
+    assert missing["coins.Transfer"]["ranges"] == [{"from": 1, "to": finalized}]
+    assert missing["pair.Swap"]["waits_for_factory"]
+    assert not missing["exchange.PairCreated"]["waits_for_factory"]
+    (fetch,) = plan["fetches"]
+    logs = shared_history.world.w3.eth.get_logs({"fromBlock": 1, "toBlock": finalized})
+    assert 0.5 < fetch["logs"] / len(logs) < 1.5
+    assert fetch["requests"] >= 1
+    assert fetch["bytes"] > 1000
+    result = CliRunner().invoke(app, ["plan"])
+    assert "coins.Transfer" in result.output
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT to_regnamespace('gapless')")).scalar_one() is None
+    engine.dispose()
+
+
 # -- a service that runs ----------------------------------------------------------------------------------------------
 
 

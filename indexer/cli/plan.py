@@ -1,0 +1,135 @@
+"""``gapless plan``: what is missing, and what filling it will take."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from indexer.errors import GaplessError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from indexer.manifest.model import Chain
+    from indexer.sync.forecast import Forecast
+
+
+def plan(
+    chain: Annotated[str | None, typer.Option(help="Only this chain.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show the gaps of every event, and the requests, bytes and time that filling them will take.
+
+    Nothing is changed: a manifest that was not applied yet is planned as if it were. The nodes are asked for small
+    samples of the missing ranges.
+    """
+    from indexer.cli.context import begin, catalog_of, database, servers
+    from indexer.sync import network
+    from indexer.sync.forecast import forecast
+
+    settings, manifest = begin()
+    if chain is not None and chain not in manifest.chains:
+        raise GaplessError(f"the manifest has no chain {chain}", hint=f"it has: {', '.join(manifest.chains)}")
+    found: list[Forecast] = []
+    with servers(settings, with_redis=False) as given, database(given, application_name="gapless plan") as engine:
+        for name, one in manifest.chains.items():
+            if chain not in (None, name):
+                continue
+            with closing(network.connect(one, settings)) as client:
+                client.check()
+                sources, children = catalog_of(engine, manifest, settings, one.chain_id)
+                finalized = _finalized(client, one)
+                found.append(
+                    forecast(client, name, sources, children, finalized, in_flight=settings.backfill_in_flight)
+                )
+    if as_json:
+        typer.echo(json.dumps([_plain(one) for one in found], indent=2))
+    else:
+        _print(found)
+
+
+def _finalized(client: Any, chain: Chain) -> int:
+    newest: int = client.head().number
+    if chain.finality.kind == "blocks":
+        return max(0, newest - chain.finality.amount)
+    tagged = client.tagged("finalized")
+    return newest if tagged is None else int(tagged.number)
+
+
+def _plain(one: Forecast) -> dict[str, Any]:
+    return {
+        "chain": one.chain,
+        "finalized": one.finalized,
+        "gaps": [
+            {
+                "event": gap.label,
+                "place": gap.place,
+                "blocks": gap.blocks,
+                "ranges": [{"from": first, "to": last} for first, last in gap.missing],
+                "waits_for_factory": gap.waits,
+            }
+            for gap in one.gaps
+        ],
+        "fetches": [
+            {
+                "events": list(fetch.labels),
+                "blocks": fetch.estimate.blocks,
+                "logs": fetch.estimate.logs,
+                "requests": fetch.estimate.requests,
+                "bytes": fetch.estimate.bytes,
+                "seconds": round(fetch.estimate.seconds, 1),
+                "sampled_blocks": fetch.estimate.sampled_blocks,
+            }
+            for fetch in one.fetches
+        ],
+    }
+
+
+def _print(found: Iterable[Forecast]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from indexer.intervals import format_ranges
+
+    console = Console()
+    for one in found:
+        if not one.gaps:
+            console.print(f"{one.chain}: nothing is missing up to the finalized block {one.finalized:,}.")
+            continue
+        gaps = Table(title=f"{one.chain}: missing up to the finalized block {one.finalized:,}", title_justify="left")
+        for column in ("event", "where", "blocks", "ranges", "remarks"):
+            gaps.add_column(column, justify="right" if column == "blocks" else "left", overflow="fold")
+        for gap in one.gaps:
+            remark = "after its factory's history" if gap.waits else ""
+            gaps.add_row(gap.label, gap.place, f"{gap.blocks:,}", format_ranges(gap.missing, most=3), remark)
+        console.print(gaps)
+        costs = Table(title=f"{one.chain}: what that takes, by samples", title_justify="left")
+        for column in ("events fetched together", "blocks", "logs", "requests", "bytes", "time"):
+            costs.add_column(column, justify="left" if column.startswith("events") else "right", overflow="fold")
+        for fetch in one.fetches:
+            e = fetch.estimate
+            numbers = (f"{e.blocks:,}", f"{e.logs:,}", f"{e.requests:,}", _bytes(e.bytes), _duration(e.seconds))
+            costs.add_row(", ".join(fetch.labels), *numbers)
+        console.print(costs)
+        if any(gap.waits for gap in one.gaps):
+            console.print("What waits for its factory is not in these numbers: its addresses are not known yet.")
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"

@@ -1,0 +1,105 @@
+"""What filling history will take, before it is begun (``gapless plan``).
+
+The gaps are those of the manifest, applied or not; what they cost is found out from samples of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from indexer.chain.client import ChainClient
+from indexer.chain.estimate import Estimate
+from indexer.intervals import RangeSet, size
+from indexer.store.catalog import Source
+from indexer.sync.filters import log_filters
+from indexer.sync.plan import gaps, waiting
+from indexer.sync.rows import Children
+
+
+@dataclass(frozen=True, slots=True)
+class SourceGap:
+    """What one source lacks.
+
+    Attributes:
+        label: ``usdc.Transfer``.
+        place: where its logs come from, for people.
+        missing: wanted blocks, up to the finalized one, that are not covered.
+        waits: the history of its factory goes first, so what it will take cannot be said yet.
+    """
+
+    label: str
+    place: str
+    missing: RangeSet
+    waits: bool
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks are missing."""
+        return size(self.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Sources that are fetched together, and what that will take."""
+
+    labels: tuple[str, ...]
+    ranges: RangeSet
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One chain."""
+
+    chain: str
+    finalized: int
+    gaps: tuple[SourceGap, ...]
+    fetches: tuple[Fetch, ...]
+
+
+def forecast(
+    client: ChainClient,
+    chain: str,
+    sources: Sequence[Source],
+    children: Children,
+    finalized: int,
+    *,
+    in_flight: int,
+) -> Forecast:
+    """Says what history lacks and what that will take.
+
+    Args:
+        client: the chain's nodes; asked for a few small ranges of each gap.
+        chain: its name.
+        sources: all active ones of the chain.
+        children: known so far.
+        finalized: history ends here.
+        in_flight: requests that will be under way at once.
+
+    Raises:
+        ProviderError: a sample could not be read.
+    """
+    late = {source.source_id for source in waiting(sources, finalized)}
+    missing = tuple(
+        SourceGap(source.event.label, _where(source, children), lacks, source.source_id in late)
+        for source in sources
+        if (lacks := source.gap(finalized))
+    )
+    fetches: list[Fetch] = []
+    for gap in gaps(sources, finalized):
+        filters = log_filters(gap.sources, children)
+        if filters:
+            labels = tuple(dict.fromkeys(source.event.label for source in gap.sources))
+            fetches.append(Fetch(labels, gap.ranges, client.estimate(gap.ranges, filters, in_flight=in_flight)))
+    return Forecast(chain, finalized, missing, tuple(fetches))
+
+
+def _where(source: Source, children: Children) -> str:
+    match source.place.kind:
+        case "any":
+            return "any address"
+        case "factory":
+            count = len(children.get(source.event.contract_id, ()))
+            return f"{count:,} children so far" if count else "no children known yet"
+        case "addresses":
+            count = len(source.place.addresses)
+            return "1 address" if count == 1 else f"{count:,} addresses"

@@ -18,7 +18,11 @@ from indexer.store.layout import EventTable
 
 @dataclass(frozen=True, slots=True)
 class CatalogEvent:
-    """One event: its contract, its ABI item, its table."""
+    """One event: its contract, its ABI item, its table.
+
+    Attributes:
+        contract_abi: the whole ABI, for an anonymous event only: what is none of its named events may be this one.
+    """
 
     event_id: int
     contract_id: int
@@ -30,6 +34,7 @@ class CatalogEvent:
     anonymous: bool
     item: Mapping[str, Any]
     table: EventTable
+    contract_abi: Sequence[Any] | None = None
 
     @property
     def label(self) -> str:
@@ -124,7 +129,7 @@ def hold_version(connection: Connection, version: int) -> None:
 
 _EVENTS = sa.text("""
     SELECT e.id, e.contract_id, c.name AS contract, c.schema_name, e.name, e.api_name, e.signature, e.topic0,
-           e.anonymous, e.abi, e.table_name, e.columns
+           e.anonymous, e.abi, e.table_name, e.columns, CASE WHEN e.anonymous THEN c.abi END AS contract_abi
     FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
     ORDER BY e.id
 """)
@@ -167,6 +172,7 @@ def _event(row: sa.Row[Any]) -> CatalogEvent:
         anonymous=row.anonymous,
         item=row.abi,
         table=EventTable(row.id, row.schema_name, row.table_name, columns),
+        contract_abi=row.contract_abi,
     )
 
 

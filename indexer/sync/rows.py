@@ -32,6 +32,9 @@ class _Target:
     born: Mapping[str, int] | None
     """For a factory's source: its children; None: any address that leads here is right."""
 
+    named: frozenset[str] = frozenset()
+    """For an anonymous event: the first topics of its contract's other events. Nothing else tells its logs apart."""
+
     def claims(self, log: Log) -> bool:
         source = self.source
         if log.block_number < source.start_block or (
@@ -105,7 +108,7 @@ class Router:
         event, place = source.event, source.place
         topic0 = "0x" + event.topic0.hex()
         born = self._children.setdefault(event.contract_id, {}) if place.kind == "factory" else None
-        target = _Target(source, decoder, born)
+        target = _Target(source, decoder, born, _named_topics(event))
         if place.kind == "addresses":
             for address in place.addresses:
                 if event.anonymous:
@@ -196,13 +199,11 @@ class Router:
     def _targets(self, log: Log) -> Iterator[_Target]:
         if log.topics:
             topic0 = log.topics[0]
-            named = [*self._placed.get((topic0, log.address), ()), *self._anywhere.get(topic0, ())]
-            yield from named
-            if named:
-                return
-        # Nothing tells an anonymous event's log but the contract, and that no other event has its first topic.
-        yield from self._anonymous.get(log.address, ())
-        yield from self._anonymous_anywhere
+            yield from self._placed.get((topic0, log.address), ())
+            yield from self._anywhere.get(topic0, ())
+        for target in (*self._anonymous.get(log.address, ()), *self._anonymous_anywhere):
+            if not log.topics or log.topics[0] not in target.named:
+                yield target
 
     def _decode(self, target: _Target, log: Log, time: datetime, rows: Rows) -> None:
         event = target.source.event
@@ -261,6 +262,12 @@ class Router:
         for known in self._children.values():
             for address in [address for address, birth in known.items() if birth > above]:
                 del known[address]
+
+
+def _named_topics(event: CatalogEvent) -> frozenset[str]:
+    if event.contract_abi is None:
+        return frozenset()
+    return frozenset("0x" + e.topic0.hex() for e in parse_abi(list(event.contract_abi)).events if not e.anonymous)
 
 
 def decoder_of(event: CatalogEvent) -> Decoder:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from indexer.abi.columns import storage
+from indexer.abi.model import parse_abi
 from indexer.abi.types import Array, Tuple, Type
 from indexer.demo.manifest import manifest_text
 from indexer.manifest.model import Contract
@@ -22,6 +23,20 @@ def indexed(shared_history, migrated_url, tmp_path):
         one.catch_up(follower)
         yield one
         follower.close()
+
+
+@pytest.fixture
+def indexed_ghosts(shared_history):
+    """The rows of the zoo's anonymous event, as the node has them: its only logs that bear no known first topic."""
+    w3 = shared_history.world.w3
+    zoo = shared_history.world.contract("zoo")
+    known = {event.topic0 for event in parse_abi(list(zoo.abi)).events if not event.anonymous}
+    logs = w3.eth.get_logs({"fromBlock": 0, "toBlock": "latest", "address": zoo.address})
+    return [
+        (log["blockNumber"], log["logIndex"])
+        for log in logs
+        if not log["topics"] or bytes(log["topics"][0]) not in known
+    ]
 
 
 def _url(history) -> str:
@@ -131,3 +146,19 @@ def test_everything_wanted_is_covered_and_nothing_else(indexed, shared_history):
 def test_a_second_run_asks_for_nothing(indexed):
     progress = indexed.backfill().run()
     assert (progress.blocks, progress.requests) == (0, 0)
+
+
+def test_an_anonymous_event_alone_claims_no_log_of_a_named_one(shared_history, migrated_url, tmp_path, indexed_ghosts):
+    """Whoever else is indexed beside it: nothing but the ABI tells its logs from the others."""
+    text = manifest_text(shared_history.world)
+    alone = text.replace("[contracts.zoo]\n", '[contracts.zoo]\nevents = ["Ghost"]\n')
+    assert alone != text
+    with rig(alone, tmp_path, _url(shared_history), migrated_url) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        assert [(row[1], row[5]) for row in one.rows()["zoo.Ghost"]] == indexed_ghosts
+        assert one.query(
+            "SELECT count(*) FROM gapless.undecoded_logs u JOIN gapless.events e ON e.id = u.event_id "
+            "WHERE e.name = 'Ghost'"
+        ) == [(0,)]
+        follower.close()

@@ -25,6 +25,7 @@ from indexer.store.cache import Cache
 from indexer.store.endpoints import EndpointRow
 from indexer.store.writer import ForeignBlockError
 from indexer.sync import tokens
+from indexer.sync.audit import digest
 from indexer.sync.backfill import Backfill
 from indexer.sync.follow import ChainHaltedError, Follower, Tick
 
@@ -206,6 +207,11 @@ def refresh_tokens(shop: Shop, one: Network) -> None:
     while not one.stop.is_set():
         if tokens.refresh(shop.engine, one.client, one.chain.chain_id, contracts, shop.cache) == 0:
             break
+
+
+def take_digests(shop: Shop, one: Network) -> None:
+    """Sums up what has become final, so that an audit can tell later whether it is still the same."""
+    digest.take(shop.engine, one.chain.chain_id)
 
 
 def report_endpoints(shop: Shop, one: Network) -> None:

@@ -42,6 +42,7 @@ FILL_EVERY = 3.0
 SNAPSHOTS_EVERY = 2.0
 TOKENS_EVERY = 5.0
 ENDPOINTS_EVERY = 5.0
+DIGESTS_EVERY = 30.0
 MANIFEST_EVERY = 1.0
 INDEXES_EVERY = 5.0
 
@@ -138,6 +139,7 @@ class Service:
         yield f"follow {name}", None, IntervalTrigger(seconds=poll), jobs.follow
         yield f"fill {name}", None, IntervalTrigger(seconds=FILL_EVERY), jobs.fill
         yield f"endpoints {name}", None, IntervalTrigger(seconds=ENDPOINTS_EVERY), jobs.report_endpoints
+        yield f"digests {name}", None, IntervalTrigger(seconds=DIGESTS_EVERY), jobs.take_digests
         if any(chain == name for _, chain in self._manifest.tokens):
             yield f"tokens {name}", None, IntervalTrigger(seconds=TOKENS_EVERY), jobs.refresh_tokens
         for snapshot in self._manifest.snapshots.values():

@@ -11,7 +11,7 @@ import tenacity
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
 from indexer.chain.endpoint import Endpoint, EndpointStatus
 from indexer.chain.errors import ChainMismatchError, NoEndpointError, ProviderError, RangeError, TransientError
-from indexer.chain.pool import Pool
+from indexer.chain.pool import Pool, in_a_thread
 from indexer.chain.retry import retrying
 from indexer.chain.wire import Call, parse_quantity
 
@@ -31,6 +31,7 @@ class Asker:
         clock: a monotonic clock, seconds.
         sleep: sleeps for seconds.
         random: the source of jitter.
+        spawn: runs a job beside (a probe, a survey of heads), without anybody waiting for it.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Asker:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
         random: random_module.Random | None = None,
+        spawn: Callable[[Callable[[], None]], object] = in_a_thread,
     ) -> None:
         self.name = name
         self.chain_id = chain_id
@@ -50,7 +52,7 @@ class Asker:
         self.clock = clock
         self._sleep = sleep
         self._random = random or random_module.Random()
-        self.pool = Pool(name, endpoints, self.settings, clock=clock, sleep=sleep, random=self._random)
+        self.pool = Pool(name, endpoints, self.settings, clock=clock, sleep=sleep, random=self._random, spawn=spawn)
 
     def check(self) -> None:
         """Asks every endpoint for its chain id. One with another id is never asked again.

@@ -27,6 +27,7 @@ from indexer.chain.errors import (
 from indexer.chain.estimate import Estimate, estimate
 from indexer.chain.filters import LogFilter, several
 from indexer.chain.logs import LogChunk, RawLog
+from indexer.chain.pool import in_a_thread
 from indexer.chain.scan import Scan
 from indexer.chain.wire import Call, Header, parse, parse_header, parse_hex_bytes
 
@@ -48,6 +49,7 @@ class ChainClient(Asker):
         clock: a monotonic clock, seconds.
         sleep: sleeps for seconds.
         random: the source of jitter.
+        spawn: runs a job beside (a probe, a survey of heads), without anybody waiting for it.
     """
 
     def __init__(
@@ -60,9 +62,11 @@ class ChainClient(Asker):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
         random: random_module.Random | None = None,
+        spawn: Callable[[Callable[[], None]], object] = in_a_thread,
     ) -> None:
-        super().__init__(name, chain_id, endpoints, settings=settings, clock=clock, sleep=sleep, random=random)
-        self._surveyed_at = float("-inf")
+        super().__init__(
+            name, chain_id, endpoints, settings=settings, clock=clock, sleep=sleep, random=random, spawn=spawn
+        )
         self._multicall = multicall.Deployment()
 
     # -- blocks
@@ -84,11 +88,10 @@ class ChainClient(Asker):
             return endpoint, header
 
         endpoint, header = self.run(question, _GET_BLOCK, errand=errand)
-        if len(self.pool.endpoints) > 1 and self.clock() - self._surveyed_at >= self.settings.survey_every:
-            self._surveyed_at = self.clock()
-            other = self.pool.survey(errand, but=endpoint)
-            if other is not None and other.number > header.number + self.settings.lag_blocks:
-                return other
+        self.pool.survey_due(endpoint)
+        if self.pool.lags(endpoint):
+            _, other = self.run(question, _GET_BLOCK, errand=errand)
+            return max(header, other, key=lambda each: each.number)
         return header
 
     def tagged(self, tag: str) -> Header | None:

@@ -10,6 +10,7 @@ import random as random_module
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TypeVar
 
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
@@ -36,6 +37,11 @@ _STATE_METHODS = frozenset({"eth_call", "eth_getCode", "eth_getBalance", "eth_ge
 _STATE_KEPT = 128
 
 
+def in_a_thread(job: Callable[[], None]) -> None:
+    """Runs a job in a thread of its own, which ends with the process at the latest."""
+    threading.Thread(target=job, name="glance", daemon=True).start()
+
+
 class Pool:
     """All endpoints of one chain. Thread-safe.
 
@@ -46,6 +52,7 @@ class Pool:
         clock: a monotonic clock, seconds.
         sleep: sleeps for seconds.
         random: the source of jitter.
+        spawn: runs a job beside, without anybody waiting for it.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class Pool:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
         random: random_module.Random | None = None,
+        spawn: Callable[[Callable[[], None]], object] = in_a_thread,
     ) -> None:
         if not endpoints:
             raise ValueError(f"chain {name} has no endpoint")
@@ -70,6 +78,8 @@ class Pool:
         self._lock = threading.Lock()
         self._current = self.endpoints[0]
         self._said: dict[tuple[str, str], float] = {}
+        self._spawn = spawn
+        self._surveyed_at = float("-inf")
 
     @property
     def best_head(self) -> int | None:
@@ -164,29 +174,44 @@ class Pool:
                 if not endpoint.health.due(now):
                     continue
                 endpoint.health.probing(now)
-            try:
-                self.ask(endpoint, lambda e: self._header(e, block, errand), "eth_getBlockByNumber", block)
-            except ProviderError as error:
-                logger.debug("%s: probe: %s", self.name, error)
+            if any(other.health.state == "healthy" for other in self.endpoints):
+                # Nobody needs to wait for one that may hang.
+                self._spawn(partial(self._glance, endpoint, block, Errand()))
+            else:
+                self._glance(endpoint, block, errand)
 
-    def survey(self, errand: Errand, *, but: Endpoint) -> Header | None:
-        """Asks every endpoint but one (and those out of order) for its head. Returns the newest that was said."""
-        newest: Header | None = None
+    def survey_due(self, chosen: Endpoint) -> None:
+        """Asks the endpoints not in use for their heads, when it is time to: the first time at once, then beside."""
+        now = self._clock()
+        with self._lock:
+            if len(self.endpoints) == 1 or now - self._surveyed_at < self._settings.survey_every:
+                return
+            first = self._surveyed_at == float("-inf")
+            self._surveyed_at = now
+        if first:
+            self._survey(chosen)
+        else:
+            self._spawn(partial(self._survey, chosen))
+
+    def lags(self, endpoint: Endpoint) -> bool:
+        """Whether the endpoint is known to be far behind the others."""
+        return self._lags(endpoint, None, self._clock())
+
+    def _survey(self, but: Endpoint) -> None:
         for endpoint in self.endpoints:
-            if endpoint is but or endpoint.health.is_banned or endpoint.health.state == "unhealthy":
-                continue
-            try:
-                header = self.ask(endpoint, lambda e: self._header(e, None, errand), "eth_getBlockByNumber")
-            except ProviderError as error:
-                logger.debug("%s: survey: %s", self.name, error)
-                continue
-            if header is not None and (newest is None or header.number > newest.number):
-                newest = header
+            if endpoint is not but and not endpoint.health.is_out and endpoint.health.state != "unhealthy":
+                self._glance(endpoint, None, Errand())
         for endpoint in self.endpoints:
             head, best = endpoint.health.head, self.best_head
-            if self._lags(endpoint, None, self._clock()) and self._may_say(endpoint, "lagging"):
+            if self.lags(endpoint) and self._may_say(endpoint, "lagging"):
                 logger.warning("%s: %s lags: its head is %s, the newest is %s", self.name, endpoint.host, head, best)
-        return newest
+
+    def _glance(self, endpoint: Endpoint, block: int | None, errand: Errand) -> None:
+        """Asks for one header, with little patience, to learn how the endpoint does."""
+        try:
+            self.ask(endpoint, lambda e: self._header(e, block, errand), "eth_getBlockByNumber", block)
+        except ProviderError as error:
+            logger.debug("%s: a glance: %s", self.name, error)
 
     def ban(self, endpoint: Endpoint, reason: str) -> None:
         """Never asks this endpoint again."""

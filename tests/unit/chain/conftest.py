@@ -70,6 +70,7 @@ def connect(clock: Clock) -> Callable[..., ChainClient]:
             clock=clock,
             sleep=clock.sleep,
             random=random.Random(1),
+            spawn=lambda job: job(),
         )
 
     return make

@@ -4,6 +4,7 @@ import logging
 import traceback
 
 import pytest
+import requests
 
 from indexer.chain.client import ChainClient
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
@@ -88,6 +89,31 @@ def test_no_error_bears_the_key(fragments: Fragments, vice: object, caplog: pyte
             chained = chained.__cause__ or chained.__context__
     assert KEY not in caplog.text
     assert KEY not in str(client.describe())
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        requests.ConnectTimeout(
+            f"HTTPSConnectionPool(host='h', port=443): Max retries exceeded with url: /v2/{KEY} (Caused by x)"
+        ),
+        requests.ConnectionError(f"something about https://h/v2/{KEY} and {KEY}"),
+        requests.exceptions.ChunkedEncodingError(f"cut short: http://h/{KEY}"),
+        requests.exceptions.InvalidURL(f"Invalid URL 'http:///{KEY}'"),
+        requests.ReadTimeout(f"HTTPConnectionPool(host='h', port=80): Read timed out. {KEY}"),
+    ],
+)
+def test_no_foreign_exception_passes_its_text_on(foreign: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = ChainClient("demo", 1, [EndpointConfig(f"https://h/v2/{KEY}")]).pool.endpoints[0]
+
+    def fail(*_: object, **__: object) -> None:
+        raise foreign
+
+    monkeypatch.setattr(endpoint.provider._session, "post", fail)
+    with pytest.raises(ProviderError) as caught:
+        endpoint.ask_one(Call("eth_chainId", ()), Errand())
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+    assert KEY not in repr(caught.value.__context__)
 
 
 def test_the_log_of_urllib3_shows_no_path(fragments: Fragments, caplog: pytest.LogCaptureFixture) -> None:

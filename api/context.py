@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from api.cache import Cache
-from api.catalog import CatalogWatch
+from api.catalog_watch import CatalogWatch
 from api.database import Database
 from api.errors import ApiError
 from api.settings import ApiSettings

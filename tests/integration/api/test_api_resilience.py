@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from api.app import create_app
-from api.catalog import CatalogWatch
+from api.catalog_watch import CatalogWatch
 from api.context import Context, create_context
 from api.settings import ApiSettings
 from tests.integration.api.conftest import Client

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from indexer.problems import Problem, ProblemsError, show
@@ -89,6 +89,22 @@ class Settings(BaseSettings):
         ge=1,
         le=256,
         description="Processes that fill history at once.",
+    )
+
+    etherscan_api_key: SecretStr | None = Field(
+        default=None,
+        alias="ETHERSCAN_API_KEY",
+        description="Key of Etherscan's API, for gapless abi fetch. Unset: only Sourcify is asked.",
+    )
+    etherscan_url: str = Field(
+        default="https://api.etherscan.io/v2/api",
+        alias="ETHERSCAN_URL",
+        description="Where Etherscan's API is, or one like it.",
+    )
+    sourcify_url: str = Field(
+        default="https://sourcify.dev/server",
+        alias="SOURCIFY_URL",
+        description="Where Sourcify's server is.",
     )
 
     @field_validator("log_level", mode="before")

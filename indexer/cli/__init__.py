@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from indexer import __version__
+from indexer.cli.abi import app as abi_app
 from indexer.cli.apply import apply
 from indexer.cli.audit import audit
 from indexer.cli.backfill import backfill
@@ -69,6 +70,9 @@ for _command in (
     demo,
 ):
     app.command()(_command)
+
+
+app.add_typer(abi_app)
 
 
 def main() -> None:

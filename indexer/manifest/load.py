@@ -7,7 +7,7 @@ from indexer.manifest.chains import read_chains
 from indexer.manifest.contracts import read_contracts
 from indexer.manifest.document import ManifestPart
 from indexer.manifest.locate import KeyPath
-from indexer.manifest.model import Contract, Manifest, Snapshot
+from indexer.manifest.model import Chain, Contract, Manifest, Snapshot
 from indexer.manifest.report import Report
 from indexer.manifest.snapshots import read_snapshots
 from indexer.manifest.source import read_toml
@@ -46,6 +46,25 @@ def load_manifest(path: Path | str, environ: Mapping[str, str]) -> Manifest:
         raise ManifestErrors(subject, problems)
     assert manifest is not None
     return manifest
+
+
+def load_chains(path: Path | str, environ: Mapping[str, str]) -> Mapping[str, Chain]:
+    """Read only the chains of a manifest: for what helps to write the rest of it.
+
+    Raises:
+        ManifestErrors: what is wrong with them.
+    """
+    try:
+        document, report = read_toml(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestErrors(str(path), [Problem("", f"cannot be read: {error}")]) from error
+    raw = document.get("chains")
+    chains = read_chains(raw, environ, report) if isinstance(raw, dict) else {}
+    if not chains:
+        report.add((), "there is no chain: write [chains.NAME] with its id and rpc")
+    if problems := report.problems():
+        raise ManifestErrors(str(path), problems)
+    return chains
 
 
 def _build(path: Path, document: Mapping[str, object], environ: Mapping[str, str], report: Report) -> Manifest:

@@ -1,0 +1,286 @@
+"""ABIs of verified contracts, from Sourcify and Etherscan, behind proxies too (``gapless abi fetch``).
+
+Sourcify's API: https://docs.sourcify.dev (``/v2/contract/{chain}/{address}``), which needs no key. Etherscan's:
+https://docs.etherscan.io (v2, one key for all its chains). Proxies: ERC-1967's storage slots for implementation and
+beacon, and ERC-1167's code.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import requests
+from eth_hash.auto import keccak
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from indexer.errors import GaplessError
+
+log = logging.getLogger(__name__)
+
+Abi = list[dict[str, Any]]
+
+SOURCIFY = "https://sourcify.dev/server"
+ETHERSCAN = "https://api.etherscan.io/v2/api"
+
+_TIMEOUT = 30.0
+_ATTEMPTS = 5
+_MOST_HOPS = 4
+
+
+def _slot(label: str) -> str:
+    return hex(int.from_bytes(keccak(label.encode())) - 1)
+
+
+IMPLEMENTATION_SLOT = _slot("eip1967.proxy.implementation")
+BEACON_SLOT = _slot("eip1967.proxy.beacon")
+_BEACON_CALL = keccak(b"implementation()")[:4]
+_CLONE_HEAD, _CLONE_TAIL = bytes.fromhex("363d3d373d3d3d363d73"), bytes.fromhex("5af43d82803e903d91602b57fd5bf3")
+
+
+class NotVerifiedError(GaplessError):
+    """Nobody has a verified ABI of the contract."""
+
+
+class SourceError(GaplessError):
+    """A source of ABIs could not be asked, or refused."""
+
+
+class _AgainError(SourceError):
+    """It may answer the next time."""
+
+
+class Node(Protocol):
+    """What is asked of a chain (``chain.client.ChainClient``)."""
+
+    def code(self, address: bytes, block: int | str = "latest") -> bytes:
+        """The code at an address."""
+
+    def eth_call(self, to: bytes, data: bytes, block: int | str = "latest") -> bytes:
+        """Calls a contract."""
+
+    def raw(self, method: str, params: Sequence[Any]) -> Any:
+        """Any other question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A verified ABI.
+
+    Attributes:
+        address: whose.
+        name: of the contract, as its source calls it; empty: not said.
+        abi: as a compiler wrote it.
+        origin: who said so.
+    """
+
+    address: bytes
+    name: str
+    abi: Abi
+    origin: str
+
+    def __str__(self) -> str:
+        return f"{self.name or 'a contract'} at 0x{self.address.hex()} ({self.origin})"
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A contract that hands its calls on: to where, and how that is known."""
+
+    address: bytes
+    target: bytes
+    kind: str
+
+    def __str__(self) -> str:
+        return f"0x{self.address.hex()} is {self.kind}; its implementation is 0x{self.target.hex()}"
+
+
+def proxies(node: Node, address: bytes) -> list[Proxy]:
+    """Follows proxies from an address to the implementation.
+
+    Returns:
+        Each step; empty where it is no proxy that can be told.
+
+    Raises:
+        GaplessError: there is no code at the address, or the node could not be asked.
+    """
+    steps: list[Proxy] = []
+    while len(steps) < _MOST_HOPS and (step := _step(node, address)) is not None:
+        steps.append(step)
+        address = step.target
+    return steps
+
+
+def _step(node: Node, address: bytes) -> Proxy | None:
+    code = node.code(address)
+    if not code:
+        raise GaplessError(
+            f"there is no code at 0x{address.hex()}", hint="is this the right address, and the right chain?"
+        )
+    if code.startswith(_CLONE_HEAD) and code[30:].startswith(_CLONE_TAIL):
+        return Proxy(address, code[10:30], "a minimal proxy (ERC-1167)")
+    if any(target := _address_in(node, address, IMPLEMENTATION_SLOT)):
+        return Proxy(address, target, "a proxy (ERC-1967)")
+    if any(beacon := _address_in(node, address, BEACON_SLOT)):
+        answer = node.eth_call(beacon, _BEACON_CALL)
+        return Proxy(address, answer[-20:], f"a proxy (ERC-1967) of the beacon 0x{beacon.hex()}")
+    return None
+
+
+def _address_in(node: Node, address: bytes, slot: str) -> bytes:
+    word = str(node.raw("eth_getStorageAt", ["0x" + address.hex(), slot, "latest"]))
+    return bytes.fromhex(word.removeprefix("0x").rjust(64, "0"))[-20:]
+
+
+class VerifiedAbis:
+    """Sourcify first, since it needs no key, then Etherscan; what was found once is kept in a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        etherscan_key: str | None = None,
+        sourcify: str = SOURCIFY,
+        etherscan: str = ETHERSCAN,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        """Prepares; asks nothing yet.
+
+        Args:
+            folder: the cache; made when it is needed.
+            etherscan_key: None: Etherscan is not asked.
+            sourcify: its base URL.
+            etherscan: its base URL.
+            sleep: waits for seconds between two attempts; None: really.
+        """
+        self._folder = folder
+        self._key = etherscan_key
+        self._sourcify = sourcify.rstrip("/")
+        self._etherscan = etherscan
+        self._retrying: dict[str, Any] = {} if sleep is None else {"sleep": sleep}
+
+    def fetch(self, chain_id: int, address: bytes, *, refresh: bool = False) -> Found:
+        """The verified ABI of a contract.
+
+        Args:
+            chain_id: its chain.
+            address: 20 bytes.
+            refresh: ask anew, also where it is in the cache.
+
+        Raises:
+            NotVerifiedError: nobody has it.
+            SourceError: nobody who might have it could be asked.
+        """
+        cached = self._folder / str(chain_id) / f"{address.hex()}.json"
+        if not refresh and (kept := _read(cached, address)) is not None:
+            return kept
+        problems: list[str] = []
+        sources = [("Sourcify", self._ask_sourcify)]
+        if self._key:
+            sources.append(("Etherscan", self._ask_etherscan))
+        else:
+            problems.append("Etherscan was not asked (ETHERSCAN_API_KEY is not set)")
+        failed = False
+        for name, ask in sources:
+            try:
+                found = self._patiently(partial(ask, chain_id, address))
+            except SourceError as error:
+                problems.append(f"{name}: {error}")
+                failed = True
+                continue
+            if found is not None:
+                _write(cached, found)
+                return found
+            problems.append(f"{name} does not know it")
+        what = f"no verified ABI of 0x{address.hex()} on chain {chain_id}: {'; '.join(problems)}"
+        if failed:
+            raise SourceError(what, hint="try again later")
+        raise NotVerifiedError(what, hint="ask its authors for the ABI, or take it from the artifacts of its source")
+
+    def _patiently(self, ask: Callable[[], Found | None]) -> Found | None:
+        retrying = Retrying(
+            retry=retry_if_exception_type(_AgainError),
+            wait=wait_exponential_jitter(initial=0.5, max=10),
+            stop=stop_after_attempt(_ATTEMPTS),
+            reraise=True,
+            **self._retrying,
+        )
+        return retrying(ask)
+
+    def _ask_sourcify(self, chain_id: int, address: bytes) -> Found | None:
+        url = f"{self._sourcify}/v2/contract/{chain_id}/0x{address.hex()}"
+        body = _get(url, {"fields": "abi,compilation.name"}, absent=(404,))
+        if body is None or not isinstance(body.get("abi"), list):
+            return None
+        compilation = body.get("compilation")
+        name = compilation.get("name") if isinstance(compilation, dict) else ""
+        return Found(address, str(name or ""), body["abi"], "Sourcify")
+
+    def _ask_etherscan(self, chain_id: int, address: bytes) -> Found | None:
+        parameters = {
+            "chainid": str(chain_id),
+            "module": "contract",
+            "action": "getsourcecode",
+            "address": "0x" + address.hex(),
+            "apikey": self._key or "",
+        }
+        body = _get(self._etherscan, parameters)
+        result = body.get("result") if body else None
+        if isinstance(result, str):
+            # Its errors come as status 200: "Max rate limit reached", "Invalid API Key", ...
+            kind = _AgainError if "rate limit" in result.lower() else SourceError
+            raise kind(result[:200])
+        first = result[0] if isinstance(result, list) and result and isinstance(result[0], dict) else {}
+        try:
+            abi = json.loads(first.get("ABI", ""))
+        except ValueError:
+            return None  # "Contract source code not verified"
+        return Found(address, str(first.get("ContractName") or ""), abi, "Etherscan") if isinstance(abi, list) else None
+
+
+def with_events_of(implementation: Abi, proxy: Abi) -> Abi:
+    """An implementation's ABI and, behind it, the events that only the proxy has: both are emitted at its address."""
+    known = {_event_key(item) for item in implementation}
+    return implementation + [item for item in proxy if item.get("type") == "event" and _event_key(item) not in known]
+
+
+def _event_key(item: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+    types = tuple(str(argument.get("type")) for argument in item.get("inputs", ()))
+    return str(item.get("type")), str(item.get("name")), types
+
+
+def _get(url: str, parameters: Mapping[str, str], absent: Sequence[int] = ()) -> dict[str, Any] | None:
+    try:
+        answer = requests.get(url, params=parameters, timeout=_TIMEOUT)
+    except requests.RequestException as error:
+        # Its text holds the whole URL, and with it the key.
+        raise _AgainError(f"it could not be reached ({type(error).__name__})") from None
+    if answer.status_code in absent:
+        return None
+    if answer.status_code == 429 or answer.status_code >= 500:
+        raise _AgainError(f"it answered with HTTP status {answer.status_code}")
+    if answer.status_code != 200:
+        raise SourceError(f"it answered with HTTP status {answer.status_code}")
+    try:
+        body = answer.json()
+    except ValueError:
+        raise _AgainError("it answered with something that is no JSON") from None
+    if not isinstance(body, dict):
+        raise SourceError("it answered with JSON of another form")
+    return body
+
+
+def _read(path: Path, address: bytes) -> Found | None:
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+        return Found(address, kept["name"], kept["abi"], f"{kept['origin']}, from the cache")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(path: Path, found: Found) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"name": found.name, "origin": found.origin, "abi": found.abi}), "utf-8")

@@ -277,6 +277,38 @@ def test_plan_says_what_is_missing_and_changes_nothing(shared_history, database_
     engine.dispose()
 
 
+# -- gapless check --online --------------------------------------------------------------------------------------------
+
+
+def test_check_online_warns_of_no_code_and_of_another_contracts_abi(shared_history, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from indexer.cli import app
+    from indexer.demo.contracts import ARTIFACTS
+
+    def check(text: str) -> str:
+        (tmp_path / "indexer.toml").write_text(chain_text(shared_history) + text)
+        result = CliRunner().invoke(app, ["check", "--online"])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RPC_URL", url_of(shared_history))
+    right = coins(shared_history, "gold")
+    assert "The nodes know nothing against it." in check(right)
+    gold = shared_history.world.addresses["gold"]
+    output = check(right.replace(gold, "0x" + "12" * 20))
+    assert "Warning: coins on demo: there is no code at 0x1212" in output
+    wrong = right.replace(f"{ARTIFACTS.as_posix()}/DemoToken", f"{ARTIFACTS.as_posix()}/Factory").replace(
+        "Transfer", "PairCreated"
+    )
+    output = check(wrong)
+    assert "none of its events was seen" in output
+    assert f"gapless abi fetch {gold.lower()}" in output
+    silent = right.replace("start_block = 1", f"start_block = {shared_history.last + 100}")
+    assert "is beyond the head" in check(silent)
+
+
 # -- a service that runs ----------------------------------------------------------------------------------------------
 
 

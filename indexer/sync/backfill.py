@@ -136,6 +136,7 @@ class Backfill:
         in_flight: requests under way at once.
         stop: when set, ends after the chunk at hand.
         on_progress: called after each chunk.
+        keeps_indexes: leaves secondary indexes as they are; whoever began the backfill sees to them.
     """
 
     engine: Engine
@@ -146,6 +147,7 @@ class Backfill:
     stop: threading.Event = field(default_factory=threading.Event)
     on_progress: Callable[[Progress], None] = lambda _: None
     progress: Progress = field(default_factory=Progress)
+    keeps_indexes: bool = False
 
     def run(self) -> Progress:
         """Works until nothing is left to do, or until stopped.
@@ -157,9 +159,9 @@ class Backfill:
         while not self.stop.is_set():
             plan = self.plan()
             if not plan.gaps:
-                self._build_indexes(plan)
+                self.build_indexes(plan)
                 break
-            self._put_indexes_off(plan.gaps[0])
+            self.put_indexes_off(plan.gaps[0])
             self.progress.total = max(self.progress.total, self.progress.blocks + sum(gap.blocks for gap in plan.gaps))
             # One gap, then a new plan: the children of factories can be planned once their factory is covered, and
             # other workers take their part.
@@ -230,8 +232,9 @@ class Backfill:
                         return done
         return done
 
-    def _put_indexes_off(self, gap: Gap) -> None:
-        if gap.blocks < _LARGE:
+    def put_indexes_off(self, gap: Gap) -> None:
+        """Puts the indexes of tables off that a gap will fill with many rows."""
+        if self.keeps_indexes or gap.blocks < _LARGE:
             return
         try:
             with self.engine.begin() as connection:
@@ -242,8 +245,10 @@ class Backfill:
             # Somebody reads the table. It goes on with its indexes, only slower.
             log.info("indexes stay while history is filled: %s", str(error.orig).strip())
 
-    def _build_indexes(self, plan: Plan) -> None:
+    def build_indexes(self, plan: Plan) -> None:
         """Builds what was put off, of all events whose history does not wait for something else."""
+        if self.keeps_indexes:
+            return
         with self.engine.connect() as connection:
             finalized = head.load_state(connection, self.chain_id).finalized
         blocked = {source.source_id for source in waiting(plan.sources, -1 if finalized is None else finalized)}

@@ -1,6 +1,6 @@
 """The indexer as the benchmark runs it: a process of its own, so that its memory and CPU time can be told apart.
 
-Run: ``python -m benchmarks.indexing DATABASE_URL MANIFEST NODE_URL [--profile FILE]``. Prints what it took as JSON.
+Run: ``python -m benchmarks.indexing DATABASE_URL MANIFEST NODE_URL``. Prints what it took as JSON.
 """
 
 import argparse
@@ -8,6 +8,7 @@ import json
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 from indexer.manifest import load_manifest
 from indexer.settings import Settings
@@ -21,14 +22,23 @@ from indexer.sync.follow import Follower
 
 
 def main() -> None:
-    """Fill the history of the manifest's one chain."""
+    """Read the command line, index, print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("database_url")
     parser.add_argument("manifest", type=Path)
     parser.add_argument("node_url")
     arguments = parser.parse_args()
-    manifest = load_manifest(arguments.manifest, {"RPC_URL": arguments.node_url})
-    engine = create_engine(arguments.database_url)
+    print(json.dumps(index(arguments.database_url, arguments.manifest, arguments.node_url)))
+
+
+def index(database_url: str, manifest_path: Path, node_url: str) -> dict[str, Any]:
+    """Fill the history of the manifest's one chain.
+
+    Returns:
+        What it took: seconds, bytes, counts.
+    """
+    manifest = load_manifest(manifest_path, {"RPC_URL": node_url})
+    engine = create_engine(database_url)
     migrate.upgrade(engine)
     with engine.begin() as connection:
         apply(connection, declaration(manifest))
@@ -43,19 +53,15 @@ def main() -> None:
     follower.close()
     client.close()
     engine.dispose()
-    print(
-        json.dumps(
-            {
-                "seconds": seconds,
-                "indexing": progress.indexing,
-                "rows": progress.rows,
-                "requests": progress.requests,
-                "bytes": progress.bytes,
-                "cpu": now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime,
-                "peak_bytes": now.ru_maxrss * 1024,
-            }
-        )
-    )
+    return {
+        "seconds": seconds,
+        "indexing": progress.indexing,
+        "rows": progress.rows,
+        "requests": progress.requests,
+        "bytes": progress.bytes,
+        "cpu": now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime,
+        "peak_bytes": now.ru_maxrss * 1024,
+    }
 
 
 if __name__ == "__main__":

@@ -61,33 +61,28 @@ class WrongRowsError(Exception):
     """The tables do not hold what the chain said."""
 
 
-def run(folder: Path, server_url: str, *, command: tuple[str, ...] = ()) -> Result:
+def run(folder: Path, server_url: str) -> Result:
     """Runs a workload against a database of its own.
 
     Args:
         folder: of the workload.
         server_url: a Postgres where databases may be made.
-        command: what to put before ``-m benchmarks.indexing`` (a profiler), instead of Python alone.
 
     Raises:
         WrongRowsError: a table is wrong; nothing was timed then.
     """
     workload = Workload.load(folder)
-    manifest = folder / "indexer.toml"
-    manifest.write_text(
-        f'[chains.bench]\nid = {CHAIN_ID}\nrpc = ["${{RPC_URL}}"]\n'
-        + workload.manifest.replace('"abis/', f'"{Path.cwd().as_posix()}/abis/')
-    )
-    with _node(folder) as (node_url, node), _database(server_url) as url:
+    manifest = write_manifest(folder, workload)
+    with node(folder) as (node_url, serving), database(server_url) as url:
         postgres = _Postgres(url)
-        node_before, postgres_before = _cpu(node), postgres.cpu()
+        node_before, postgres_before = _cpu(serving), postgres.cpu()
         process = subprocess.run(
-            [*(command or (sys.executable,)), "-m", "benchmarks.indexing", url, manifest, node_url],
+            [sys.executable, "-m", "benchmarks.indexing", url, manifest, node_url],
             check=True,
             stdout=subprocess.PIPE,
         )
         said = json.loads(process.stdout.splitlines()[-1])
-        node_cpu, postgres_cpu = _cpu(node) - node_before, postgres.cpu() - postgres_before
+        node_cpu, postgres_cpu = _cpu(serving) - node_before, postgres.cpu() - postgres_before
         with psycopg.connect(url, autocommit=True) as connection:
             check(connection, workload)
             copy = _copy_seconds(connection, folder, workload)
@@ -104,6 +99,14 @@ def run(folder: Path, server_url: str, *, command: tuple[str, ...] = ()) -> Resu
             requests=said["requests"],
             bytes=said["bytes"],
         )
+
+
+def write_manifest(folder: Path, workload: Workload) -> Path:
+    """The workload's manifest as a file; the node's URL is ``RPC_URL``."""
+    path = folder / "indexer.toml"
+    contracts = workload.manifest.replace('"abis/', f'"{Path.cwd().as_posix()}/abis/')
+    path.write_text(f'[chains.bench]\nid = {CHAIN_ID}\nrpc = ["${{RPC_URL}}"]\n{contracts}')
+    return path
 
 
 def check(connection: psycopg.Connection[Any], workload: Workload) -> None:
@@ -192,7 +195,8 @@ def _download_seconds(folder: Path, node_url: str) -> float:
 
 
 @contextlib.contextmanager
-def _node(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
+def node(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """A node that serves a workload: its URL and its process."""
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.node", folder], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -203,7 +207,8 @@ def _node(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 
 @contextlib.contextmanager
-def _database(server_url: str) -> Iterator[str]:
+def database(server_url: str) -> Iterator[str]:
+    """The URL of a database of this run's own."""
     name = f"bench_{uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

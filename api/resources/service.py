@@ -19,7 +19,8 @@ MOST_COUNTED: Final = 10_000
 _CHAINS: Final = f"""
 SELECT coalesce(json_agg(json_build_object(
     'chain_id', c.chain_id, 'name', c.name, 'active', c.active, 'state', c.state, 'state_reason', c.state_reason,
-    'head_block', c.head_number, 'head_time', {time("c.head_time")}, 'head_seen_at', {time("c.head_seen_at")},
+    'head_block', greatest(c.head_number, i.number), 'head_time', {time("c.head_time")},
+    'head_seen_at', {time("c.head_seen_at")},
     'indexed_block', i.number, 'indexed_time', {time("c.tip_time")},
     'safe_block', c.safe_number, 'finalized_block', c.finalized_number,
     'lag_seconds', greatest(0, extract(epoch FROM c.head_time - c.tip_time + (now() - c.head_seen_at)))::bigint,

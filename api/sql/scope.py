@@ -133,7 +133,8 @@ def state(versions: tuple[str, str], extra: Sequence[tuple[str, str]] = ()) -> s
         extra: further members: key and expression.
     """
     members = [
-        ("head", "head_number"),
+        # What is indexed may be newer than what the nodes last reported of themselves.
+        ("head", "greatest(head_number, indexed)"),
         ("tip", "tip_number"),
         ("tip_hash", f"encode(substr(tip_hash, 1, {HASH_BYTES}), 'hex')"),
         ("safe", "safe_number"),

@@ -27,6 +27,12 @@ def test_as_of_a_block(api):
     assert str(TIP) in api.refused(f"{TRANSFERS}?at_block={HEAD}", 409, "BLOCK_NOT_INDEXED")["error"]
 
 
+def test_the_head_is_never_behind_what_is_indexed(own, seed):
+    seed.execute("UPDATE gapless.chains SET head_number = 1290")
+    assert own.get(TRANSFERS)["meta"]["head_block"] == TIP
+    assert own.get("/status")["data"]["chains"][0]["head_block"] == TIP
+
+
 def test_no_earlier_than_a_block(api):
     assert ids(api.get(f"{TRANSFERS}?limit=1&min_block={TIP}")) == [f"{TIP}-7"]
     result = api.ask(f"{TRANSFERS}?min_block={HEAD}")

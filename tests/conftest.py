@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,9 +30,13 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data directory of this test run; its servers run here."""
-    return tmp_path_factory.mktemp("gapless")
+def data_dir() -> Iterator[Path]:
+    """The data directory of this test run; its servers run here.
+
+    Not below pytest's own: another run closes that to other accounts, and as root the servers run as one of them.
+    """
+    with tempfile.TemporaryDirectory(prefix="gapless-tests-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from indexer.chain import branch as branches
-from indexer.chain import fetch, multicall
+from indexer.chain import fetch, multicall, surroundings
 from indexer.chain.asker import Asker
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
 from indexer.chain.endpoint import Endpoint
@@ -68,6 +68,7 @@ class ChainClient(Asker):
             name, chain_id, endpoints, settings=settings, clock=clock, sleep=sleep, random=random, spawn=spawn
         )
         self._multicall = multicall.Deployment()
+        self._no_receipts: set[str] = set()
 
     # -- blocks
 
@@ -200,6 +201,31 @@ class ChainClient(Asker):
 
         errand = Errand()
         return self.run(question, "eth_getBlockReceipts", block=number, errand=errand)
+
+    def surroundings(self, wanted: Sequence[surroundings.Wanted]) -> surroundings.Surroundings:
+        """The blocks, transactions and receipts that surround logs, from the fewest questions.
+
+        Raises:
+            LaggingError: nobody has one of the blocks, with that hash.
+            ProviderError: nobody answers.
+        """
+        if not wanted:
+            return surroundings.Surroundings()
+        errand = Errand()
+        newest = max(one.number for one in wanted)
+
+        def question(endpoint: Endpoint) -> surroundings.Surroundings:
+            try:
+                return surroundings.read(
+                    endpoint, wanted, errand, whole_receipts=endpoint.host not in self._no_receipts
+                )
+            except FatalError as error:
+                if endpoint.host in self._no_receipts or not surroundings.is_missing_method(error):
+                    raise
+                self._no_receipts.add(endpoint.host)
+                return surroundings.read(endpoint, wanted, errand, whole_receipts=False)
+
+        return self.run(question, "eth_getTransactionReceipt", block=newest, errand=errand)
 
     # -- logs
 

@@ -97,6 +97,8 @@ def _update_source(
     if all(getattr(row, key) == value for key, value in wanted.items()):
         return
     connection.execute(sa.update(tables.sources).where(tables.sources.c.id == row.id).values(**wanted))
+    if active and not row.active:
+        _look_again(connection, row.event_id, row.chain_id)
     if active and row.active:
         changes.append(Change("change", "source", label, _blocks(deployment)))
     else:
@@ -106,6 +108,7 @@ def _update_source(
 def _add_source(
     connection: Connection, label: str, event_id: int, deployment: Deployment, place: Place, changes: list[Change]
 ) -> None:
+    _look_again(connection, event_id, deployment.chain_id)
     connection.execute(
         sa.insert(tables.sources).values(
             chain_id=deployment.chain_id,
@@ -121,6 +124,17 @@ def _add_source(
         "any": "any address",
     }
     changes.append(Change("add", "source", label, f"{where[place.kind]} {_blocks(deployment)}"))
+
+
+def _look_again(connection: Connection, event_id: int, chain_id: int) -> None:
+    """More events come in blocks for which all was included: they are looked at again."""
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.deployments SET included = '{}'
+            WHERE chain_id = :chain_id AND contract_id = (SELECT contract_id FROM gapless.events WHERE id = :event_id)
+        """),
+        {"chain_id": chain_id, "event_id": event_id},
+    )
 
 
 def _blocks(deployment: Deployment) -> str:

@@ -25,7 +25,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet
-from indexer.store import binary, multirange, refused
+from indexer.store import binary, included, multirange, refused
 from indexer.store.binary import BinaryRows
 from indexer.store.catalog import Birth, CatalogEvent, Source, hold_version
 from indexer.store.database import psycopg_connection
@@ -227,6 +227,7 @@ def delete_rows(connection: Connection, chain_id: int, event: CatalogEvent, plac
         How many rows of the event's table went.
     """
     driver = psycopg_connection(connection)
+    included.forget(connection, chain_id, event.contract_id, ranges)
     addresses = [bytes.fromhex(address[2:]) for address in place.addresses] or None
     deleted = 0
     for first, last in ranges:

@@ -1,0 +1,297 @@
+"""Blocks and transactions of events (``include``): what is to be fetched, and the coverage of their own.
+
+A deployment's ``included`` is the set of blocks for whose events all that ``include`` names is there. It follows the
+coverage of the deployment's sources, is taken back with them where rows change, and is never ahead of them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.engine import Connection
+
+from indexer.intervals import BlockRange, RangeSet, contains, intersect, subtract
+from indexer.store import catalog, multirange
+from indexer.store.catalog import Source
+from indexer.store.database import psycopg_connection
+
+
+class Block(Protocol):
+    """A row of ``block_details``; ``time`` in Unix seconds."""
+
+    number: int
+    hash: bytes
+    time: int
+    miner: bytes
+    gas_limit: int
+    gas_used: int
+    base_fee: int | None
+    transaction_count: int
+    size: int | None
+
+
+class Transaction(Protocol):
+    """A row of ``transactions``, or a part of one."""
+
+    number: int
+    index: int
+    hash: bytes
+    sender: bytes
+    recipient: bytes | None
+    type: int | None
+    value: int | None
+    nonce: int | None
+    gas_limit: int | None
+    status: int | None
+    gas_used: int | None
+    effective_gas_price: int | None
+    created_contract: bytes | None
+
+
+@dataclass(slots=True)
+class Bearer:
+    """A block that bore events, and what of it is not there yet.
+
+    Attributes:
+        number: the block.
+        hash: its hash.
+        time: Unix seconds.
+        block: whether the block itself is lacking.
+        transactions: by place in the block, the hashes of the transactions that are lacking.
+        receipts: the same for receipts.
+    """
+
+    number: int
+    hash: bytes
+    time: int
+    block: bool
+    transactions: dict[int, bytes] = field(default_factory=dict)
+    receipts: dict[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A range of one deployment that is to be included next.
+
+    Attributes:
+        contract_id: the contract.
+        source_ids: its sources on the chain, which cover the range.
+        block_range: the range.
+        bearers: the blocks of it that lack something.
+    """
+
+    contract_id: int
+    source_ids: tuple[int, ...]
+    block_range: BlockRange
+    bearers: tuple[Bearer, ...]
+
+
+def next_task(connection: Connection, chain_id: int, most_blocks: int) -> Task | None:
+    """What is to be fetched next on a chain: at most so many blocks that bore events; None: nothing."""
+    rows = connection.execute(
+        sa.text("""
+            SELECT contract_id, include, included FROM gapless.deployments
+            WHERE chain_id = :chain_id AND active AND include <> '{}' ORDER BY contract_id
+        """),
+        {"chain_id": chain_id},
+    ).all()
+    if not rows:
+        return None
+    sources = catalog.load_sources(connection, chain_id)
+    for row in rows:
+        own = [source for source in sources if source.event.contract_id == row.contract_id]
+        lacking = subtract(_covered(own), multirange.from_sql(row.included)) if own else ()
+        if lacking:
+            return _task(connection, chain_id, row.contract_id, own, row.include, lacking[0], most_blocks)
+    return None
+
+
+def _covered(sources: Sequence[Source]) -> RangeSet:
+    covered = sources[0].coverage
+    for source in sources[1:]:
+        covered = intersect(covered, source.coverage)
+    return covered
+
+
+def _task(
+    connection: Connection,
+    chain_id: int,
+    contract_id: int,
+    sources: Sequence[Source],
+    include: Sequence[str],
+    block_range: BlockRange,
+    most_blocks: int,
+) -> Task:
+    first, last = block_range
+    tables = {source.event.event_id: source.event.table.identifier for source in sources}
+    bore = sql.SQL(" UNION ").join(
+        sql.SQL(
+            "SELECT block_number, tx_index, tx_hash FROM {} WHERE chain_id = {} AND block_number BETWEEN {} AND {}"
+        ).format(table, chain_id, first, last)
+        for table in tables.values()
+    )
+    rows = (
+        psycopg_connection(connection)
+        .execute(
+            sql.SQL("""
+            WITH bore AS MATERIALIZED ({bore}),
+            chosen AS (SELECT DISTINCT block_number FROM bore ORDER BY block_number LIMIT {most})
+            SELECT b.block_number, k.hash, extract(epoch FROM k.time)::bigint, b.tx_index, b.tx_hash,
+                   d.block_number IS NULL, t.value IS NULL, t.gas_used IS NULL
+            FROM bore b JOIN chosen USING (block_number)
+            JOIN gapless.blocks k ON k.chain_id = {chain_id} AND k.number = b.block_number
+            LEFT JOIN gapless.block_details d ON d.chain_id = {chain_id} AND d.block_number = b.block_number
+            LEFT JOIN gapless.transactions t
+              ON t.chain_id = {chain_id} AND t.block_number = b.block_number AND t.tx_index = b.tx_index
+            ORDER BY b.block_number, b.tx_index
+        """).format(bore=bore, most=most_blocks, chain_id=chain_id)
+        )
+        .fetchall()
+    )
+    bearers: dict[int, Bearer] = {}
+    seen: set[int] = set()
+    for number, block_hash, time, index, tx_hash, no_block, no_transaction, no_receipt in rows:
+        seen.add(number)
+        bearer = bearers.setdefault(number, Bearer(number, bytes(block_hash), time, "block" in include and no_block))
+        if "transaction" in include and no_transaction:
+            bearer.transactions[index] = bytes(tx_hash)
+        if "receipt" in include and no_receipt:
+            bearer.receipts[index] = bytes(tx_hash)
+    # All that bore anything was chosen: the rest of the range is silent and done with it.
+    until = last if len(seen) < most_blocks else max(seen)
+    lacking = tuple(b for b in bearers.values() if b.block or b.transactions or b.receipts)
+    return Task(contract_id, tuple(source.source_id for source in sources), (first, until), lacking)
+
+
+def store(
+    connection: Connection,
+    chain_id: int,
+    task: Task,
+    *,
+    catalog_version: int,
+    blocks: Iterable[Block],
+    transactions: Iterable[Transaction],
+    receipts: Iterable[Transaction],
+) -> bool:
+    """Keeps what was fetched for a task, and covers its range.
+
+    Args:
+        connection: in a transaction that has done nothing yet.
+        chain_id: the chain.
+        task: as it was planned.
+        catalog_version: of the catalog by which it was planned.
+        blocks: of the task's blocks.
+        transactions: without what only receipts say.
+        receipts: without what only transactions say.
+
+    Returns:
+        False if the blocks are others now, or their events: nothing was written.
+
+    Raises:
+        CatalogChangedError: the catalog is another one now.
+    """
+    catalog.hold_version(connection, catalog_version)
+    # A reorganisation moves the tip first: it waits for us, or we see what it left.
+    connection.execute(
+        sa.text("SELECT FROM gapless.chains WHERE chain_id = :chain_id FOR SHARE"), {"chain_id": chain_id}
+    )
+    if not _is_still_so(connection, chain_id, task):
+        return False
+    times = {bearer.number: datetime.fromtimestamp(bearer.time, UTC) for bearer in task.bearers}
+    with psycopg_connection(connection).cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO gapless.block_details (chain_id, block_number, block_hash, block_time, miner, gas_limit, "
+            "gas_used, base_fee, transaction_count, size) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+            "ON CONFLICT DO NOTHING",
+            [
+                (
+                    chain_id, b.number, b.hash, datetime.fromtimestamp(b.time, UTC), b.miner, b.gas_limit, b.gas_used,
+                    b.base_fee, b.transaction_count, b.size,
+                )
+                for b in blocks
+            ],
+        )  # fmt: skip
+        cursor.executemany(
+            "INSERT INTO gapless.transactions (chain_id, block_number, tx_index, tx_hash, block_time, sender, "
+            "recipient, type, value, nonce, gas_limit) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+            "ON CONFLICT (chain_id, block_number, tx_index) DO UPDATE "
+            "SET value = excluded.value, nonce = excluded.nonce, gas_limit = excluded.gas_limit",
+            [
+                (
+                    chain_id, t.number, t.index, t.hash, times[t.number], t.sender, t.recipient, t.type, t.value,
+                    t.nonce, t.gas_limit,
+                )
+                for t in transactions
+            ],
+        )  # fmt: skip
+        cursor.executemany(
+            "INSERT INTO gapless.transactions (chain_id, block_number, tx_index, tx_hash, block_time, sender, "
+            "recipient, type, status, gas_used, effective_gas_price, created_contract) "
+            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+            "ON CONFLICT (chain_id, block_number, tx_index) DO UPDATE SET status = excluded.status, "
+            "gas_used = excluded.gas_used, effective_gas_price = excluded.effective_gas_price, "
+            "created_contract = excluded.created_contract",
+            [
+                (
+                    chain_id, t.number, t.index, t.hash, times[t.number], t.sender, t.recipient, t.type, t.status,
+                    t.gas_used, t.effective_gas_price, t.created_contract,
+                )
+                for t in receipts
+            ],
+        )  # fmt: skip
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.deployments SET included = included + CAST(:range AS int8multirange)
+            WHERE contract_id = :contract_id AND chain_id = :chain_id
+        """),
+        {
+            "range": multirange.to_sql((task.block_range,)),
+            "contract_id": task.contract_id,
+            "chain_id": chain_id,
+        },
+    )
+    return True
+
+
+def _is_still_so(connection: Connection, chain_id: int, task: Task) -> bool:
+    coverages: Mapping[int, RangeSet] = {
+        row.id: multirange.from_sql(row.coverage)
+        for row in connection.execute(
+            sa.text("SELECT id, coverage FROM gapless.sources WHERE id = ANY(:ids) FOR SHARE"),
+            {"ids": list(task.source_ids)},
+        )
+    }
+    if not all(contains(coverages.get(source_id, ()), task.block_range) for source_id in task.source_ids):
+        return False
+    stored = connection.execute(
+        sa.text("SELECT number, hash FROM gapless.blocks WHERE chain_id = :chain_id AND number = ANY(:numbers)"),
+        {"chain_id": chain_id, "numbers": [bearer.number for bearer in task.bearers]},
+    )
+    hashes = {number: bytes(block_hash) for number, block_hash in stored}
+    return all(hashes.get(bearer.number) == bearer.hash for bearer in task.bearers)
+
+
+def forget(connection: Connection, chain_id: int, contract_id: int, ranges: RangeSet) -> None:
+    """Takes ranges back in which a contract's rows change: what they lack then is fetched again."""
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.deployments SET included = included - CAST(:ranges AS int8multirange)
+            WHERE contract_id = :contract_id AND chain_id = :chain_id
+              AND included && CAST(:ranges AS int8multirange)
+        """),
+        {"ranges": multirange.to_sql(ranges), "contract_id": contract_id, "chain_id": chain_id},
+    )
+
+
+def forget_above(connection: Connection, chain_id: int, common: int) -> None:
+    """Takes back all that was included above a block, on every contract of a chain: the branch is gone."""
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.deployments SET included = included - int8multirange(int8range(:above, NULL))
+            WHERE chain_id = :chain_id AND included && int8multirange(int8range(:above, NULL))
+        """),
+        {"chain_id": chain_id, "above": common + 1},
+    )

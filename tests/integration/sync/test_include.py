@@ -1,0 +1,160 @@
+"""``include``: blocks, transactions and receipts of events, compared with what web3 says of the same node."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from indexer.sync.include import Includer
+from tests.integration.sync.rig import normal, rig
+from tests.integration.sync.test_changes import apply_again, chain_text, coins, indexed, url_of
+
+BLOCKS = """
+    SELECT block_number, block_hash, extract(epoch FROM block_time)::bigint, miner, gas_limit, gas_used, base_fee,
+           transaction_count, size FROM gapless.block_details ORDER BY block_number
+"""
+TRANSACTIONS = """
+    SELECT block_number, tx_index, tx_hash, sender, recipient, type, value, nonce, gas_limit, status, gas_used,
+           effective_gas_price FROM gapless.transactions ORDER BY block_number, tx_index
+"""
+
+
+def expected(w3, rows, *, transaction: bool, receipt: bool):
+    """What web3 says of the transactions and blocks of some event rows."""
+    found = []
+    for number, index in sorted({(row[1], row[4]) for row in rows}):
+        block = w3.eth.get_block(number)
+        tx = w3.eth.get_transaction(block["transactions"][index])
+        r = w3.eth.get_transaction_receipt(tx["hash"])
+        to = None if tx["to"] is None else bytes.fromhex(tx["to"][2:])
+        found.append(
+            (
+                number, index, bytes(tx["hash"]), bytes.fromhex(tx["from"][2:]), to, tx["type"],
+                *((tx["value"], tx["nonce"], tx["gas"]) if transaction else (None,) * 3),
+                *((r["status"], r["gasUsed"], r["effectiveGasPrice"]) if receipt else (None,) * 3),
+            )
+        )  # fmt: skip
+    return found
+
+
+def includer(one) -> Includer:
+    return Includer(one.engine, one.client, one.chain.chain_id)
+
+
+def rows_of(one, statement: str):
+    return [tuple(normal(value) for value in row) for row in one.query(statement)]
+
+
+def test_what_is_included_is_what_web3_says(shared_history, migrated_url, tmp_path):
+    w3 = shared_history.world.w3
+    more = 'include = ["block", "transaction", "receipt"]'
+    text = chain_text(shared_history) + coins(shared_history, "gold", "silver", more=more)
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
+        events = one.rows()["coins.Transfer"]
+        assert includer(one).run() > 10
+        assert rows_of(one, TRANSACTIONS) == expected(w3, events, transaction=True, receipt=True)
+        blocks = [w3.eth.get_block(number) for number in sorted({row[1] for row in events})]
+        assert rows_of(one, BLOCKS) == [
+            (
+                b["number"], bytes(b["hash"]), b["timestamp"], bytes.fromhex(b["miner"][2:]), b["gasLimit"],
+                b["gasUsed"], b["baseFeePerGas"], len(b["transactions"]), b["size"],
+            )
+            for b in blocks
+        ]  # fmt: skip
+        # All of the coverage is done, and nothing is asked twice.
+        assert one.query("SELECT included = (SELECT coverage FROM gapless.sources) FROM gapless.deployments") == [
+            (True,)
+        ]
+        assert includer(one).run() == 0
+
+
+@pytest.mark.parametrize("include", ["transaction", "receipt"])
+def test_only_what_is_named_is_fetched_and_the_rest_when_it_is(shared_history, migrated_url, tmp_path, include):
+    w3 = shared_history.world.w3
+    text = chain_text(shared_history) + coins(shared_history, "gold", more=f'include = ["{include}"]')
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
+        events = one.rows()["coins.Transfer"]
+        includer(one).run()
+        only = {"transaction": include == "transaction", "receipt": include == "receipt"}
+        assert rows_of(one, TRANSACTIONS) == expected(w3, events, **only)
+        assert rows_of(one, BLOCKS) == []
+        both = text.replace(f'["{include}"]', '["receipt", "transaction"]')
+        assert apply_again(one, shared_history, tmp_path, both) == ["~ contract coins: include: receipt, transaction"]
+        includer(one).run()
+        assert rows_of(one, TRANSACTIONS) == expected(w3, events, transaction=True, receipt=True)
+
+
+def test_a_new_event_brings_its_transactions(shared_history, migrated_url, tmp_path):
+    w3 = shared_history.world.w3
+    text = chain_text(shared_history)
+    more = 'include = ["receipt"]'
+    with indexed(text + coins(shared_history, "gold", more=more), shared_history, migrated_url, tmp_path) as (
+        one,
+        follower,
+    ):
+        includer(one).run()
+        wider = text + coins(shared_history, "gold", events='"Transfer", "Approval"', more=more)
+        apply_again(one, shared_history, tmp_path, wider)
+        one.catch_up(follower)
+        includer(one).run()
+        rows = one.rows()
+        assert rows_of(one, TRANSACTIONS) == expected(
+            w3, rows["coins.Transfer"] + rows["coins.Approval"], transaction=False, receipt=True
+        )
+
+
+def test_a_node_without_block_receipts_is_asked_one_by_one(shared_history, migrated_url, tmp_path, monkeypatch):
+    from indexer.chain import surroundings
+    from indexer.chain.errors import FatalError
+
+    text = chain_text(shared_history) + coins(shared_history, "gold", more='include = ["receipt"]')
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
+        real, refused = surroundings.read, []
+
+        def read(endpoint, wanted, errand, *, whole_receipts=True):
+            if whole_receipts:
+                refused.append(1)
+                raise FatalError("the method does not exist", scope="method", host=endpoint.host)
+            return real(endpoint, wanted, errand, whole_receipts=False)
+
+        monkeypatch.setattr(surroundings, "read", read)
+        includer(one).run()
+        assert refused == [1]
+        assert rows_of(one, TRANSACTIONS) == expected(
+            shared_history.world.w3, one.rows()["coins.Transfer"], transaction=False, receipt=True
+        )
+
+
+def test_a_reorganisation_takes_what_was_included_with_it(make_world, migrated_url, tmp_path):
+    from indexer.demo.traffic import burst
+
+    history = make_world(transactions=80, blocks=20)
+    w3 = history.world.w3
+    more = 'include = ["block", "transaction", "receipt"]'
+    with rig(
+        chain_text(history) + coins(history, "gold", "silver", more=more), tmp_path, url_of(history), migrated_url
+    ) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        includer(one).run()
+        before = rows_of(one, TRANSACTIONS)
+        snapshot = w3.provider.make_request("evm_snapshot", [])["result"]
+        burst(history.world, random.Random(5), 60, 12)
+        one.catch_up(follower)
+        includer(one).run()
+        longer = rows_of(one, TRANSACTIONS)
+        assert len(longer) > len(before)
+        w3.provider.make_request("evm_revert", [snapshot])
+        burst(history.world, random.Random(6), 60, 14)
+        one.catch_up(follower)
+        assert one.query("SELECT count(*) FROM gapless.reorgs") == [(1,)]
+        # Before anything is fetched again, nothing of the old branch is left, and its blocks are not called done.
+        assert rows_of(one, TRANSACTIONS) == before
+        includer(one).run()
+        events = one.rows()["coins.Transfer"]
+        after = rows_of(one, TRANSACTIONS)
+        assert after == expected(w3, events, transaction=True, receipt=True)
+        assert after != longer
+        assert {row[0] for row in rows_of(one, BLOCKS)} == {row[1] for row in events}
+        follower.close()

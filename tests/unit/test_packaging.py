@@ -76,7 +76,7 @@ def test_production_has_neither_servers_nor_node_nor_tests() -> None:
 @pytest.mark.parametrize(
     ("folders", "wanted"),
     [
-        (("indexer", "api", "migrations"), RUNTIME + requirements(EXTRAS["demo"])),
+        (("indexer", "api", "migrations"), RUNTIME + requirements(EXTRAS["demo"] + EXTRAS["dask"])),
         (("tests", "benchmarks"), EVERYTHING),
     ],
 )

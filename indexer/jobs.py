@@ -24,10 +24,11 @@ from indexer.store import endpoints, head
 from indexer.store.cache import Cache
 from indexer.store.endpoints import EndpointRow
 from indexer.store.writer import ForeignBlockError
-from indexer.sync import tokens
+from indexer.sync import balances, tokens
 from indexer.sync.audit import digest
 from indexer.sync.backfill import Backfill
 from indexer.sync.follow import ChainHaltedError, Follower, Tick
+from indexer.sync.include import Includer
 
 log = logging.getLogger(__name__)
 
@@ -199,6 +200,16 @@ def fill(shop: Shop, one: Network) -> None:
         bind(log, chain=one.chain.name).info(
             "filled %d blocks of history: %d events, %d requests", done.blocks, done.rows, done.requests
         )
+
+
+def keep_balances(shop: Shop, one: Network) -> None:
+    """Takes balances that lag behind further through history."""
+    balances.catch_up(shop.engine, one.chain.chain_id, stop=one.stop)
+
+
+def include(shop: Shop, one: Network) -> None:
+    """Fetches blocks, transactions and receipts of events."""
+    Includer(shop.engine, one.client, one.chain.chain_id, one.stop).run()
 
 
 def refresh_tokens(shop: Shop, one: Network) -> None:

@@ -41,10 +41,12 @@ DEFAULT_POLL_SECONDS = 0.5
 FILL_EVERY = 3.0
 SNAPSHOTS_EVERY = 2.0
 TOKENS_EVERY = 5.0
+INCLUDE_EVERY = 1.0
 ENDPOINTS_EVERY = 5.0
 DIGESTS_EVERY = 30.0
 MANIFEST_EVERY = 1.0
 INDEXES_EVERY = 5.0
+BALANCES_EVERY = 3.0
 
 # Threads are made as they are needed: one for each job, so that one that waits for a node keeps no other from running.
 MOST_JOBS = 1000
@@ -138,10 +140,13 @@ class Service:
         poll = one.chain.poll_interval or DEFAULT_POLL_SECONDS
         yield f"follow {name}", None, IntervalTrigger(seconds=poll), jobs.follow
         yield f"fill {name}", None, IntervalTrigger(seconds=FILL_EVERY), jobs.fill
+        yield f"balances {name}", None, IntervalTrigger(seconds=BALANCES_EVERY), jobs.keep_balances
         yield f"endpoints {name}", None, IntervalTrigger(seconds=ENDPOINTS_EVERY), jobs.report_endpoints
         yield f"digests {name}", None, IntervalTrigger(seconds=DIGESTS_EVERY), jobs.take_digests
         if any(chain == name for _, chain in self._manifest.tokens):
             yield f"tokens {name}", None, IntervalTrigger(seconds=TOKENS_EVERY), jobs.refresh_tokens
+        if any(contract.include for contract in self._manifest.contracts_on(name)):
+            yield f"include {name}", None, IntervalTrigger(seconds=INCLUDE_EVERY), jobs.include
         for snapshot in self._manifest.snapshots.values():
             if name in snapshot.chains:
                 taker = Snapshots(self._engine, one.client, chain_id, snapshot)

@@ -62,6 +62,8 @@ def _balance_problem(contract: Contract, deployment: Deployment) -> str | None:
     events = {event.signature: event for event in contract.events}
     if not any(standard & events.keys() for standard in _STANDARDS):
         return "has none of the transfer events of ERC-20, ERC-721 and ERC-1155 among its events"
+    if all(standard & events.keys() for standard in _STANDARDS):
+        return "has the transfer events of two standards: name it twice, each time with the events of one of them"
     for standard in _STANDARDS:
         present = standard & events.keys()
         if missing := sorted(standard - present) if present else []:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
 from indexer.store import apply_sources as sources
-from indexer.store import indexes, layout, tables
+from indexer.store import indexes, layout, ledgers, tables, transfers
 from indexer.store.catalog import CATALOG_LOCK
 from indexer.store.changes import Change, abi_difference
 from indexer.store.database import DatabaseError, psycopg_connection
@@ -49,6 +49,9 @@ def apply(connection: Connection, declaration: Declaration) -> list[Change]:
     _deactivate_missing(connection, "snapshot", {s.name for s in declaration.series}, changes)
     sources.retire(connection)
     sources.adopt_children(connection)
+    changes += ledgers.declare(connection, declaration.balances)
+    if changes or transfers.is_missing(connection):
+        transfers.renew_view(connection)
     if changes:
         connection.execute(sa.update(tables.catalog).values(version=tables.catalog.c.version + 1))
     return changes

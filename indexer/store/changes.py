@@ -21,7 +21,7 @@ class Change:
     """
 
     action: Literal["add", "remove", "change"]
-    kind: Literal["chain", "contract", "event", "source", "snapshot", "index"]
+    kind: Literal["chain", "contract", "event", "source", "snapshot", "index", "balances"]
     name: str
     detail: str = ""
 
@@ -31,7 +31,7 @@ class Change:
     @property
     def owner(self) -> tuple[str, str]:
         """What it belongs to: changes of one contract are read together."""
-        if self.kind in ("contract", "event", "source", "index"):
+        if self.kind in ("contract", "event", "source", "index", "balances"):
             return "contract", self.name.partition(".")[0]
         return self.kind, self.name
 
@@ -47,7 +47,8 @@ def summary(changes: Iterable[Change]) -> list[str]:
 def _line(group: Sequence[Change]) -> str:
     first = group[0]
     of_kind = {
-        kind: [change for change in group if change.kind == kind] for kind in ("contract", "event", "source", "index")
+        kind: [change for change in group if change.kind == kind]
+        for kind in ("contract", "event", "source", "index", "balances")
     }
     noun = "contract " if of_kind["contract"] else ""
     said = [change.detail for change in (*of_kind["contract"], *of_kind["event"]) if change.detail]
@@ -61,6 +62,10 @@ def _line(group: Sequence[Change]) -> str:
         parts.append(": ".join(filter(None, [f"history of {_names(new)}" if new else "", details])))
     if of_kind["index"]:
         parts.append(f"{_count(of_kind['index'], 'index', 'indexes')} ({_names(of_kind['index'])})")
+    if of_kind["balances"]:
+        parts.append(
+            f"balances {_short(dict.fromkeys(change.detail for change in of_kind['balances']), _MOST_DETAILS)}"
+        )
     return f"{_SIGNS[first.action]} {noun}{first.owner[1]}: {'; '.join(filter(None, parts))}"
 
 

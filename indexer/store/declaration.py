@@ -162,3 +162,5 @@ class Declaration:
     chains: tuple[ChainDeclaration, ...]
     contracts: tuple[ContractDeclaration, ...]
     series: tuple[SeriesDeclaration, ...] = ()
+    balances: frozenset[tuple[str, int]] = frozenset()
+    """Contract and chain id of all whose balances are kept."""

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
-from indexer.store import head, tables
+from indexer.store import head, ledgers, tables, transfers
 from indexer.store.catalog import CATALOG_LOCK
 from indexer.store.database import DatabaseError, psycopg_connection
 
@@ -107,6 +107,7 @@ def drop(connection: Connection, given: Droppable) -> None:
                 _drop_contract(connection, current.key)
             case "event":
                 _drop_tables(connection, current.tables)
+                ledgers.forget_event(connection, current.key)
                 connection.execute(sa.delete(tables.events).where(tables.events.c.id == current.key))
             case "snapshot":
                 _drop_tables(connection, current.tables)
@@ -118,11 +119,13 @@ def drop(connection: Connection, given: Droppable) -> None:
             f"{given.kind} {given.name}: other objects depend on its tables: {error.diag.message_detail}",
             hint="drop those first; they are not Gapless' own",
         ) from None
+    transfers.renew_view(connection)
     connection.execute(sa.update(tables.catalog).values(version=tables.catalog.c.version + 1))
 
 
 def _drop_tables(connection: Connection, names: Sequence[tuple[str, str]]) -> None:
     driver = psycopg_connection(connection)
+    transfers.drop_view(connection)  # which may depend on them
     for schema_name, table_name in names:
         driver.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(schema_name, table_name)))
 

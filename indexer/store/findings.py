@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from indexer.intervals import RangeSet
 from indexer.store import multirange
 
-Kind: TypeAlias = Literal["gap", "outside", "duplicate", "dangling", "child", "digest", "against", "proof"]
+Kind: TypeAlias = Literal["gap", "outside", "duplicate", "dangling", "child", "digest", "balance", "against", "proof"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet
-from indexer.store import writer
+from indexer.store import balances, writer
 from indexer.store.catalog import CatalogEvent, Series, Source, hold_version
 from indexer.store.database import psycopg_connection
 from indexer.store.tables import SCHEMA
@@ -219,6 +219,7 @@ def extend(
     writer.insert_blocks(connection, chain_id, blocks)
     writer.insert_rows(connection, chain_id, rows)
     writer.cover(connection, {source.source_id: source.within(block_range) for source in sources})
+    balances.extend(connection, chain_id, block_range, sources, rows)
     writer.bump_versions(connection, {source.event.event_id for source in sources}, rewritten=False)
 
 
@@ -295,6 +296,7 @@ def swap(
     new_tip = blocks[-1] if blocks else common
     _move_tip(connection, chain_id, epoch, new_tip)
     events = list(events)
+    balances.take_back(connection, chain_id, common.number, events)
     removed = _drop_branch(connection, chain_id, common.number, events, series)
     reorg_id: int = connection.execute(
         sa.text("""
@@ -332,6 +334,7 @@ def swap(
     if blocks:
         added = (common.number + 1, new_tip.number)
         writer.cover(connection, {source.source_id: source.within(added) for source in sources})
+        balances.extend(connection, chain_id, added, sources, rows)
     writer.bump_versions(connection, {event.event_id for event in events}, rewritten=False)
     return reorg_id
 

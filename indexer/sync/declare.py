@@ -31,6 +31,7 @@ def declaration(manifest: Manifest, start_blocks: Mapping[tuple[str, str], int] 
         chains=tuple(_chain(chain) for chain in manifest.chains.values()),
         contracts=tuple(_contract(contract, found) for contract in manifest.contracts.values()),
         series=tuple(_series(snapshot) for snapshot in manifest.snapshots.values()),
+        balances=frozenset((contract, manifest.chains[chain].chain_id) for contract, chain in manifest.balances),
     )
 
 

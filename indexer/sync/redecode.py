@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.abi.decoder import UndecodableLog
 from indexer.intervals import normalise
-from indexer.store import catalog, digests, head, undecoded, writer
+from indexer.store import balances, catalog, digests, head, included, undecoded, writer
 from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.undecoded import Decoded
 from indexer.sync.rows import decoder_of
@@ -90,9 +90,11 @@ def _retry(
         return 0
     ranges = normalise((log.block_number, log.block_number) for log, *_ in decoded)
     with ExitStack() as stack:
+        stack.enter_context(balances.rewriting(connection, chain_id, [event.event_id], ranges))
         for source in sources:
             stack.enter_context(digests.rewriting(connection, source, ranges))
         refused = undecoded.move(connection, event.table, decoded)
+    included.forget(connection, chain_id, event.contract_id, ranges)
     writer.bump_versions(connection, [event.event_id], rewritten=True)
     done.still[event.label] += refused
     done.rows[event.label] += len(decoded) - refused

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from indexer.chain.client import ChainClient
 from indexer.chain.logs import LogChunk, RawLog
 from indexer.intervals import RangeSet, format_ranges, intersect, size, union
-from indexer.store import catalog, checks, compare, digests, findings, verified, writer
+from indexer.store import balances, catalog, checks, compare, digests, findings, verified, writer
 from indexer.store.catalog import Source
 from indexer.store.compare import Expected
 from indexer.store.database import psycopg_connection
@@ -307,7 +307,11 @@ class Repair:
         rows: Rows,
         proven: set[int],
     ) -> None:
+        changed = ranges_of(number for numbers in changes.values() for number in numbers)
         with ExitStack() as stack:
+            stack.enter_context(
+                balances.rewriting(connection, self.chain_id, [source.event.event_id for source in sources], changed)
+            )
             for source in sources:
                 ranges = ranges_of(changes[source.source_id])
                 stack.enter_context(digests.rewriting(connection, source, ranges))
@@ -343,7 +347,7 @@ def _rank(finding: Finding) -> tuple[int, int]:
     Rows that belong to nobody could stand where others are inserted; digests reach over gaps; children follow from
     their factory's events, which must be right by then; and a stranger may turn out to be a child.
     """
-    order = ("outside", "gap", "duplicate", "dangling", "digest", "against", "proof", "child")
+    order = ("outside", "gap", "duplicate", "dangling", "digest", "against", "proof", "child", "balance")
     stranger = finding.kind == "outside" and finding.source_id is not None
     return (len(order) if stranger else order.index(finding.kind)), finding.first
 

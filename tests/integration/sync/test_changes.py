@@ -83,9 +83,10 @@ def test_a_first_apply_of_many_events_is_one_line_a_contract(shared_history, dat
     engine = create_engine(database_url)
     lines = summary(prepare(engine, manifest))
     assert len(lines) == 1 + len(manifest.contracts) + len(manifest.snapshots)
-    assert "+ contract coins: 2 events (Approval, Transfer); 4 addresses on demo from block 1" in lines, "\n".join(
-        lines
-    )
+    assert (
+        "+ contract coins: 2 events (Approval, Transfer); 4 addresses on demo from block 1; balances from block 1"
+        in lines
+    ), "\n".join(lines)
     engine.dispose()
 
 

@@ -1,0 +1,346 @@
+"""Ledgers: of which contracts balances are kept, and how far.
+
+A ledger is one contract's balances on one chain, true at the end of ``through_block``. It counts the rows of the
+contract's transfer events from ``start_block`` on, and goes where all of them are covered without a gap. What it counts
+never changes: when the manifest wants something else, or when what it counted can be trusted no more, another ledger
+is begun, while the old one stays as it is and is served as stale, until the new one has come as far.
+
+A ledger's row is its lock: whoever changes its holdings holds it for update until the end of the transaction.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from indexer.intervals import RangeSet
+from indexer.store import catalog, multirange, tables, transfers
+from indexer.store.catalog import CatalogEvent
+from indexer.store.changes import Change
+from indexer.store.database import psycopg_connection
+from indexer.store.declaration import Factory, Place
+from indexer.store.transfers import Standard
+
+SWEEP_ROWS = 20_000
+"""Holdings of ledgers that are gone that are deleted in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """A row of ``ledgers``; see there."""
+
+    ledger_id: int
+    chain_id: int
+    contract_id: int
+    contract: str
+    kind: Standard
+    event_ids: tuple[int, ...]
+    place: Place
+    start_block: int
+    through_block: int
+    live: bool
+    served: bool
+    remark: str | None
+    source_ids: frozenset[int]
+    """The active sources of its events."""
+
+    @property
+    def addresses(self) -> list[bytes] | None:
+        """Whose rows count; None: all."""
+        return [bytes.fromhex(address[2:]) for address in self.place.addresses] or None
+
+
+_LOAD = """
+    SELECT l.id, l.chain_id, l.contract_id, c.name AS contract, l.kind, l.event_ids, l.place, l.start_block,
+           l.through_block, l.live, l.served, l.remark,
+           ARRAY(SELECT s.id FROM gapless.sources s
+                 WHERE s.active AND s.chain_id = l.chain_id AND s.event_id = ANY(l.event_ids)) AS source_ids
+    FROM gapless.ledgers l JOIN gapless.contracts c ON c.id = l.contract_id
+    WHERE l.chain_id = :chain_id AND {} ORDER BY l.id
+"""
+
+
+def load(connection: Connection, chain_id: int) -> list[Ledger]:
+    """All ledgers of a chain, unlocked."""
+    return _load(connection, "true", "", chain_id)
+
+
+def lock(connection: Connection, chain_id: int) -> list[Ledger]:
+    """All ledgers of a chain, locked; waits for whoever is changing one."""
+    # First the locks, then the look: what another transaction has just committed is seen.
+    connection.execute(
+        sa.text("SELECT FROM gapless.ledgers WHERE chain_id = :chain_id ORDER BY id FOR UPDATE"),
+        {"chain_id": chain_id},
+    )
+    return load(connection, chain_id)
+
+
+def try_lock(connection: Connection, chain_id: int, *, at: int) -> list[Ledger]:
+    """The live ledgers of a chain that have come exactly to a block, locked; without those that somebody changes."""
+    return _load(connection, "l.live AND l.through_block = :at", "FOR UPDATE OF l SKIP LOCKED", chain_id, at=at)
+
+
+def try_lock_one(connection: Connection, chain_id: int, ledger_id: int) -> Ledger | None:
+    """A live ledger, locked; None if somebody changes it, or if it is gone."""
+    locked = connection.execute(
+        sa.text("SELECT FROM gapless.ledgers WHERE id = :id AND live FOR UPDATE SKIP LOCKED"), {"id": ledger_id}
+    ).rowcount
+    found = _load(connection, "l.id = :id", "", chain_id, id=ledger_id) if locked else []
+    return found[0] if found else None
+
+
+def _load(connection: Connection, condition: str, locking: str, chain_id: int, **parameters: object) -> list[Ledger]:
+    rows = connection.execute(sa.text(_LOAD.format(condition) + locking), {"chain_id": chain_id, **parameters})
+    return [
+        Ledger(
+            ledger_id=row.id,
+            chain_id=row.chain_id,
+            contract_id=row.contract_id,
+            contract=row.contract,
+            kind=row.kind,
+            event_ids=tuple(row.event_ids),
+            place=Place.from_json(row.place),
+            start_block=row.start_block,
+            through_block=row.through_block,
+            live=row.live,
+            served=row.served,
+            remark=row.remark,
+            source_ids=frozenset(row.source_ids),
+        )
+        for row in rows
+    ]
+
+
+# -- beginning and ending ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a ledger is to count."""
+
+    contract: str
+    contract_id: int
+    chain_id: int
+    kind: Standard
+    event_ids: tuple[int, ...]
+    place: Place
+    start_block: int
+
+    def is_kept_by(self, ledger: Ledger) -> bool:
+        return (self.kind, self.event_ids, self.place, self.start_block) == (
+            ledger.kind,
+            ledger.event_ids,
+            ledger.place,
+            ledger.start_block,
+        )
+
+
+def declare(connection: Connection, balances: Iterable[tuple[str, int]]) -> list[Change]:
+    """Begins and ends ledgers as the manifest wants them; part of ``store.apply``, after contracts and events.
+
+    Args:
+        connection: in a transaction that holds the catalog.
+        balances: contract and chain id of all whose balances are to be kept.
+
+    Returns:
+        What was changed.
+    """
+    changes: list[Change] = []
+    wanted = {(one.contract_id, one.chain_id): one for one in _wanted(connection, set(balances))}
+    chain_ids = connection.execute(sa.text("SELECT chain_id FROM gapless.chains ORDER BY chain_id")).scalars().all()
+    for ledger in [ledger for chain_id in chain_ids for ledger in lock(connection, chain_id) if ledger.live]:
+        one = wanted.get((ledger.contract_id, ledger.chain_id))
+        if one is not None and one.is_kept_by(ledger):
+            del wanted[ledger.contract_id, ledger.chain_id]
+        elif one is not None:
+            del wanted[ledger.contract_id, ledger.chain_id]
+            _freeze(connection, ledger, "the manifest wants other addresses, events or blocks: it is built anew")
+            _begin(connection, one)
+            changes.append(Change("change", "balances", ledger.contract, f"anew from block {one.start_block}"))
+        else:
+            _freeze(connection, ledger, "no longer kept")
+            changes.append(Change("remove", "balances", ledger.contract, "its data stays"))
+    for one in wanted.values():
+        _begin(connection, one)
+        changes.append(Change("add", "balances", one.contract, f"from block {one.start_block}"))
+    return changes
+
+
+def _wanted(connection: Connection, balances: set[tuple[str, int]]) -> list[_Wanted]:
+    active = set(connection.execute(sa.select(tables.events.c.id).where(tables.events.c.active)).scalars())
+    events: dict[int, list[transfers.TransferEvent]] = {}
+    for one in transfers.load(connection):
+        if one.event.event_id in active:
+            events.setdefault(one.event.contract_id, []).append(one)
+    found = []
+    deployments = connection.execute(
+        sa.text("""
+            SELECT d.contract_id, c.name AS contract, d.chain_id, d.kind, d.addresses, d.factories, d.start_block
+            FROM gapless.deployments d JOIN gapless.contracts c ON c.id = d.contract_id
+            WHERE d.active AND c.active ORDER BY d.contract_id, d.chain_id
+        """)
+    )
+    for row in deployments:
+        if (row.contract, row.chain_id) in balances and row.contract_id in events:
+            own = events[row.contract_id]
+            place = Place(
+                row.kind,
+                tuple(sorted("0x" + bytes(address).hex() for address in row.addresses)),
+                tuple(Factory(**factory) for factory in row.factories or ()),
+            )
+            found.append(
+                _Wanted(
+                    row.contract,
+                    row.contract_id,
+                    row.chain_id,
+                    own[0].standard,
+                    tuple(sorted(one.event.event_id for one in own)),
+                    place,
+                    row.start_block,
+                )
+            )
+    return found
+
+
+def _begin(connection: Connection, one: _Wanted) -> None:
+    connection.execute(
+        sa.insert(tables.ledgers).values(
+            chain_id=one.chain_id,
+            contract_id=one.contract_id,
+            kind=one.kind,
+            event_ids=list(one.event_ids),
+            place=one.place.to_json(),
+            start_block=one.start_block,
+            through_block=one.start_block - 1,
+            live=True,
+            served=sa.text(
+                "NOT EXISTS (SELECT FROM gapless.ledgers WHERE contract_id = :contract AND chain_id = :chain "
+                "AND served)"
+            ).bindparams(contract=one.contract_id, chain=one.chain_id),
+        )
+    )
+
+
+def _freeze(connection: Connection, ledger: Ledger, remark: str) -> None:
+    if not ledger.served:
+        forget(connection, ledger)
+        return
+    connection.execute(
+        sa.text("UPDATE gapless.ledgers SET live = false, remark = :remark, updated_at = now() WHERE id = :id"),
+        {"id": ledger.ledger_id, "remark": remark},
+    )
+
+
+def restart(connection: Connection, ledger: Ledger, reason: str) -> None:
+    """Begins a live ledger anew from its first block, since what it counted is not what the tables hold.
+
+    Args:
+        connection: in a transaction that holds the ledger's lock.
+        ledger: the ledger.
+        reason: for people.
+    """
+    _freeze(connection, ledger, reason)
+    _begin(
+        connection,
+        _Wanted(
+            ledger.contract,
+            ledger.contract_id,
+            ledger.chain_id,
+            ledger.kind,
+            ledger.event_ids,
+            ledger.place,
+            ledger.start_block,
+        ),
+    )
+
+
+def forget_event(connection: Connection, event_id: int) -> None:
+    """Deletes the ledgers that counted an event which is being dropped."""
+    connection.execute(sa.text("DELETE FROM gapless.ledgers WHERE :id = ANY(event_ids)"), {"id": event_id})
+
+
+def forget(connection: Connection, ledger: Ledger) -> None:
+    """Deletes a ledger; :func:`sweep` deletes its holdings later, a few at a time."""
+    connection.execute(sa.text("DELETE FROM gapless.ledgers WHERE id = :id"), {"id": ledger.ledger_id})
+
+
+def serve(connection: Connection, ledger: Ledger) -> bool:
+    """Serves a ledger in place of a stale one, if it has come as far as that.
+
+    Returns:
+        Whether it is the one that is served from now on, and was not before.
+    """
+    if ledger.served:
+        return False
+    ahead = connection.execute(
+        sa.text("""
+            SELECT EXISTS (SELECT FROM gapless.ledgers
+                           WHERE contract_id = :contract AND chain_id = :chain AND served AND through_block > :through)
+        """),
+        {"contract": ledger.contract_id, "chain": ledger.chain_id, "through": ledger.through_block},
+    ).scalar_one()
+    if ahead:
+        return False
+    connection.execute(
+        sa.text("DELETE FROM gapless.ledgers WHERE contract_id = :contract AND chain_id = :chain AND served"),
+        {"contract": ledger.contract_id, "chain": ledger.chain_id},
+    )
+    connection.execute(sa.text("UPDATE gapless.ledgers SET served = true WHERE id = :id"), {"id": ledger.ledger_id})
+    return True
+
+
+def move(connection: Connection, ledger_ids: Iterable[int], through: int) -> None:
+    """Notes that ledgers are true at a block now; never before the block before their first one."""
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.ledgers SET through_block = greatest(:through, start_block - 1), version = version + 1,
+                                       updated_at = now()
+            WHERE id = ANY(:ids)
+        """),
+        {"ids": list(ledger_ids), "through": through},
+    )
+
+
+def sweep(connection: Connection) -> int:
+    """Deletes some of the holdings whose ledger is gone; returns how many, 0 when none are left."""
+    return (
+        psycopg_connection(connection)
+        .execute(
+            """
+            WITH RECURSIVE kept AS (
+                (SELECT ledger_id FROM gapless.holdings ORDER BY ledger_id LIMIT 1)
+                UNION ALL
+                SELECT (SELECT h.ledger_id FROM gapless.holdings h WHERE h.ledger_id > k.ledger_id
+                        ORDER BY h.ledger_id LIMIT 1)
+                FROM kept k WHERE k.ledger_id IS NOT NULL
+            ), gone AS (
+                SELECT k.ledger_id FROM kept k
+                WHERE k.ledger_id IS NOT NULL AND NOT EXISTS (SELECT FROM gapless.ledgers l WHERE l.id = k.ledger_id)
+                LIMIT 1
+            )
+            DELETE FROM gapless.holdings WHERE ctid = ANY(ARRAY(
+                SELECT h.ctid FROM gapless.holdings h WHERE h.ledger_id = (SELECT ledger_id FROM gone) LIMIT %s))
+            """,
+            (SWEEP_ROWS,),
+        )
+        .rowcount
+    )
+
+
+# -- how far it may go ---------------------------------------------------------------------------------------------
+
+
+def coverage(connection: Connection, ledger: Ledger) -> RangeSet:
+    """The blocks that all sources of a ledger have covered; empty if it has none."""
+    value: Any = connection.execute(
+        sa.text("SELECT range_intersect_agg(coverage) FROM gapless.sources WHERE id = ANY(:ids)"),
+        {"ids": list(ledger.source_ids)},
+    ).scalar_one()
+    return () if value is None else multirange.from_sql(value)
+
+
+def events_of(connection: Connection, ledger: Ledger) -> Mapping[int, CatalogEvent]:
+    """The events that a ledger counts, by id, as far as they still are in the catalog."""
+    return {i: e for i, e in catalog.load_events(connection).items() if i in ledger.event_ids}

@@ -1,0 +1,183 @@
+"""Transfers of tokens: which events tell of them, and one form for all, as SQL.
+
+Events are known by their signature and arguments by their position, never by a name: ABIs call them what they like.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.engine import Connection
+
+from indexer.store import catalog
+from indexer.store.catalog import CatalogEvent
+from indexer.store.database import psycopg_connection
+from indexer.store.declaration import Place
+
+Standard: TypeAlias = Literal["erc20", "erc721", "erc1155"]
+
+TRANSFER = "Transfer(address,address,uint256)"  # ERC-20 and ERC-721
+TRANSFER_SINGLE = "TransferSingle(address,address,address,uint256,uint256)"  # ERC-1155
+TRANSFER_BATCH = "TransferBatch(address,address,address,uint256[],uint256[])"  # ERC-1155
+
+_ALWAYS = sql.SQL("true")
+
+VIEW = sql.Identifier("gapless", "transfers")
+_COMMENT = "Every ERC-20, ERC-721 and ERC-1155 transfer that is indexed, a row for each item of a batch"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferEvent:
+    """An event that tells of transfers, and by which standard."""
+
+    event: CatalogEvent
+    standard: Standard
+
+
+def standard_of(event: CatalogEvent, abi: Sequence[Mapping[str, Any]]) -> Standard | None:
+    """The token standard that an event belongs to; None: it tells of no transfer.
+
+    ERC-20 and ERC-721 share a signature. The functions of the contract tell them apart; where the ABI has none,
+    whether the last argument is indexed does, as the standards have it (early ERC-721s index nothing).
+
+    Args:
+        event: the event.
+        abi: its contract's ABI.
+    """
+    if event.anonymous:
+        return None
+    if event.signature in (TRANSFER_SINGLE, TRANSFER_BATCH):
+        return "erc1155"
+    if event.signature != TRANSFER:
+        return None
+    functions = {_signature(item) for item in abi if item.get("type", "function") == "function"}
+    if "ownerOf(uint256)" in functions:
+        return "erc721"
+    if "allowance(address,address)" in functions:
+        return "erc20"
+    return "erc721" if event.table.columns[2].indexed else "erc20"
+
+
+def _signature(item: Mapping[str, Any]) -> str:
+    return f"{item.get('name', '')}({','.join(str(argument.get('type')) for argument in item.get('inputs', ()))})"
+
+
+def load(connection: Connection) -> list[TransferEvent]:
+    """All events of the catalog that tell of transfers, the retired ones too."""
+    abis = {row.id: row.abi for row in connection.execute(sa.text("SELECT id, abi FROM gapless.contracts"))}
+    found = []
+    for event in catalog.load_events(connection).values():
+        if (standard := standard_of(event, abis[event.contract_id])) is not None:
+            found.append(TransferEvent(event, standard))
+    return found
+
+
+def select(one: TransferEvent, condition: sql.Composable = _ALWAYS) -> sql.Composed:
+    """A SELECT of an event's transfers in the form that all have in common: the columns of ``gapless.transfers``.
+
+    A batch with arrays of different lengths is none of the standard's: what has no counterpart is left out.
+
+    Args:
+        one: the event.
+        condition: on the event's table, which is called ``r``.
+    """
+    arguments = [sql.SQL("r.{}").format(sql.Identifier(column.name)) for column in one.event.table.columns]
+    source = sql.SQL("{} r").format(one.event.table.identifier)
+    nobody, item = sql.SQL("NULL::bytea"), sql.SQL("0")
+    if one.event.signature == TRANSFER:
+        giver, receiver, last = arguments
+        moved = (last, sql.SQL("1")) if one.standard == "erc721" else (sql.SQL("0"), last)
+        return _select(source, one.standard, item, (giver, receiver, nobody, *moved), condition)
+    operator, giver, receiver, numbers, amounts = arguments
+    if one.event.signature == TRANSFER_SINGLE:
+        return _select(source, one.standard, item, (giver, receiver, operator, numbers, amounts), condition)
+    source = sql.SQL("{} CROSS JOIN LATERAL unnest({}, {}) WITH ORDINALITY AS moved (token_id, amount, place)").format(
+        source, numbers, amounts
+    )
+    item, number, amount = map(sql.SQL, ("(moved.place - 1)::integer", "moved.token_id", "moved.amount"))
+    condition = sql.SQL("moved.token_id IS NOT NULL AND moved.amount IS NOT NULL AND {}").format(condition)
+    return _select(source, one.standard, item, (giver, receiver, operator, number, amount), condition)
+
+
+def _select(
+    source: sql.Composable,
+    standard: Standard,
+    item: sql.Composable,
+    values: tuple[sql.Composable, ...],
+    condition: sql.Composable,
+) -> sql.Composed:
+    giver, receiver, operator, number, amount = values
+    return sql.SQL("""
+        SELECT r.chain_id, r.block_number, r.block_time, r.tx_hash, r.log_index, {item} AS item,
+               r.contract_address AS token, {standard}::text AS kind, {giver} AS from_address, {receiver} AS to_address,
+               {operator} AS operator, {number}::numeric AS token_id, {amount}::numeric AS amount
+        FROM {source} WHERE {condition}""").format(
+        item=item,
+        standard=sql.Literal(standard),
+        giver=giver,
+        receiver=receiver,
+        operator=operator,
+        number=number,
+        amount=amount,
+        source=source,
+        condition=condition,
+    )
+
+
+def drop_view(connection: Connection) -> None:
+    """Takes the view ``gapless.transfers`` away, so that the tables below it can be dropped."""
+    psycopg_connection(connection).execute(sql.SQL("DROP VIEW IF EXISTS {}").format(VIEW))
+
+
+def renew_view(connection: Connection) -> None:
+    """Makes the view ``gapless.transfers`` of all events in the catalog that tell of transfers.
+
+    Two contracts of the manifest may share an address: a log that is in both of their tables is one transfer.
+    """
+    driver = psycopg_connection(connection)
+    events = load(connection)
+    places = _places(connection)
+    parts: list[sql.Composable] = []
+    for position, one in enumerate(events):
+        twins = [
+            sql.SQL(
+                "NOT EXISTS (SELECT FROM {} twin WHERE twin.chain_id = r.chain_id AND "
+                "twin.block_number = r.block_number AND twin.log_index = r.log_index)"
+            ).format(other.event.table.identifier)
+            for other in events[:position]
+            if _may_share(places, one.event, other.event)
+        ]
+        parts.append(select(one, sql.SQL(" AND ").join(twins) if twins else _ALWAYS))
+    if not parts:
+        parts.append(
+            sql.SQL("""
+        SELECT NULL::bigint AS chain_id, NULL::bigint AS block_number, NULL::timestamptz AS block_time,
+               NULL::bytea AS tx_hash, NULL::integer AS log_index, NULL::integer AS item, NULL::bytea AS token,
+               NULL::text AS kind, NULL::bytea AS from_address, NULL::bytea AS to_address, NULL::bytea AS operator,
+               NULL::numeric AS token_id, NULL::numeric AS amount WHERE false""")
+        )
+    driver.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(VIEW, sql.SQL(" UNION ALL ").join(parts)))
+    driver.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(VIEW, sql.Literal(_COMMENT)))
+
+
+def is_missing(connection: Connection) -> bool:
+    """Whether the view is not there."""
+    return bool(connection.execute(sa.text("SELECT to_regclass('gapless.transfers') IS NULL")).scalar_one())
+
+
+def _places(connection: Connection) -> dict[int, list[tuple[int, Place]]]:
+    """By event: the places of all its sources, the retired ones too, each with its chain."""
+    places: dict[int, list[tuple[int, Place]]] = {}
+    for row in connection.execute(sa.text("SELECT event_id, chain_id, place FROM gapless.sources")):
+        places.setdefault(row.event_id, []).append((row.chain_id, Place.from_json(row.place)))
+    return places
+
+
+def _may_share(places: Mapping[int, Iterable[tuple[int, Place]]], one: CatalogEvent, other: CatalogEvent) -> bool:
+    return one.signature == other.signature and any(
+        chain_id == other_chain and place.overlaps(other_place)
+        for chain_id, place in places.get(one.event_id, ())
+        for other_chain, other_place in places.get(other.event_id, ())
+    )

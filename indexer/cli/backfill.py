@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from indexer.manifest.model import Chain, Contract, Manifest
     from indexer.settings import Settings
-    from indexer.sync.backfill import Progress, Selection
+    from indexer.sync.backfill import Backfill, Progress, Selection
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,17 @@ def backfill(
     first: Annotated[int | None, typer.Option("--from", min=0, help="First block; left out: the contract's.")] = None,
     last: Annotated[int | None, typer.Option("--to", min=0, help="Last block; left out: the finalized one.")] = None,
     chain: Annotated[str | None, typer.Option(help="Only this chain; left out: all the contract's.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that fill at once; left out: BACKFILL_WORKERS.")
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="A Dask scheduler whose workers fill instead, such as tcp://10.0.0.5:8786.")
+    ] = None,
 ) -> None:
     """Fill the gaps in a contract's history, beside a running indexer or without one.
 
-    Resumes where it was stopped or killed, and does nothing where there is nothing to do.
+    Resumes where it was stopped or killed, and does nothing where there is nothing to do. Workers share the range; one
+    that is killed loses nothing.
     """
     from indexer.cli.context import begin, database, prepare, servers, until_signal
     from indexer.sync.backfill import Selection
@@ -51,8 +59,9 @@ def backfill(
         database(given, application_name="gapless backfill") as engine,
     ):
         prepare(engine, manifest, settings)
+        hands = _Hands(given.database_url, workers or settings.backfill_workers, dask)
         for one in chains:
-            _fill(engine, one, settings, selection, stop)
+            _fill(engine, one, settings, selection, stop, hands)
 
 
 def _chains(manifest: Manifest, contract: str, event: str | None, chain: str | None) -> list[Chain]:
@@ -73,7 +82,29 @@ def _contract(manifest: Manifest, name: str) -> Contract:
     raise GaplessError(f"the manifest has no contract {name}", hint=f"it has: {known}")
 
 
-def _fill(engine: Engine, one: Chain, settings: Settings, selection: Selection, stop: threading.Event) -> None:
+@dataclass(frozen=True, slots=True, repr=False)
+class _Hands:
+    """Who does the work: this process, several, or a Dask cluster's workers; all reach the database."""
+
+    database_url: str
+    workers: int
+    dask: str | None
+
+    def run(self, work: Backfill, chain: Chain, settings: Settings) -> Progress:
+        if self.workers == 1 and self.dask is None:
+            return work.run()
+        from indexer.sync import workers
+
+        job = workers.Job(self.database_url, chain, settings, work.selection)
+        if self.dask is None:
+            return workers.run_in_processes(work, job, self.workers)
+        with workers.dask_executor(self.dask) as (executor, threads):
+            return workers.run_with(executor, work, job, workers=threads)
+
+
+def _fill(
+    engine: Engine, one: Chain, settings: Settings, selection: Selection, stop: threading.Event, hands: _Hands
+) -> None:
     from indexer.sync import network
     from indexer.sync.backfill import Backfill
     from indexer.sync.follow import Follower
@@ -90,7 +121,7 @@ def _fill(engine: Engine, one: Chain, settings: Settings, selection: Selection, 
     else:
         with _display(one.name, total) as show:
             work.on_progress = show
-            done = work.run()
+            done = hands.run(work, one, settings)
         typer.echo(
             f"{one.name}: {done.blocks} blocks, {done.rows} events, {done.requests} requests, "
             f"{done.bytes / 1e6:.1f} MB" + (" (stopped)" if stop.is_set() else "")

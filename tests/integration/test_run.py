@@ -208,6 +208,9 @@ def test_backfill_by_hand_resumes_and_then_has_nothing_to_do(start, migrated_url
     whole = start("backfill", "coins")
     assert whole.ended() == 0, whole.said
     assert _one(migrated_url, "SELECT count(*) FROM coins.approval") > 0
+    shared = start("backfill", "zoo", "--workers", "2")
+    assert shared.ended() == 0, shared.said
+    assert _one(migrated_url, "SELECT count(*) FROM zoo.texts") > 0
     nothing = start("backfill", "coins")
     assert nothing.ended() == 0
     assert "nothing to do" in nothing.said

@@ -415,7 +415,7 @@ class Follower:
             raise BranchMovedError(f"{self._name}: two answers differ about block {top}")
         with self._engine.connect() as connection:
             parent = head.load_block(connection, self._chain_id, common)
-        last = min(newest.number, max(tip.number, common + MAX_BLOCKS))
+        last = min(newest.number, max(tip.number, common + self._span))
         view.children = {
             contract: {address: birth for address, birth in born.items() if birth <= common}
             for contract, born in view.children.items()

@@ -269,7 +269,7 @@ class Simulation:
                 if what == "read":
                     self._read()
                 elif what == "apply":
-                    if self.world.random() < 0.1:
+                    if self.world.random() < 0.3:
                         self._apply()
                 elif (other, what) != (name, self._at_work.get(name)):
                     self._visit(other, what)

@@ -262,6 +262,26 @@ def test_another_filter_replaces_the_rows_of_the_old_one(scene, following):
     scene.settle(following)
 
 
+def test_a_manifest_that_is_applied_between_the_question_and_the_commit(scene, following):
+    both = contract("coins", "coin", f"address = {json.dumps(list(COINS[:2]))}", start_block="0")
+    scene.apply(both, FACTORIES)
+    scene.settle(following)
+    scene.chain.mine(12)
+    asked = []
+
+    def lie(node, call, result):
+        if call["method"] == "eth_getLogs" and not asked:
+            asked.append(1)
+            scene.apply(COIN, FACTORIES)
+        return result
+
+    scene.twist.lie = lie
+    assert scene.tick(following) is Tick.MOVED
+    assert scene.look().tip == 40
+    assert scene.tick(following) is Tick.EXTENDED
+    scene.settle(following)
+
+
 # -- processes
 
 
@@ -269,23 +289,45 @@ def test_one_follows_and_one_stands_by_and_takes_over(scene, following):
     second = scene.follower("second")
     assert scene.tick(second) is Tick.STANDING_BY
     following.close()
+    until_nobody_follows(scene)
     scene.chain.mine(2)
     assert scene.tick(second) is Tick.EXTENDED
     assert scene.tick(following) is Tick.STANDING_BY
     second.close()
 
 
-def test_a_follower_that_lost_its_lock_unknowingly_writes_nothing(scene, following):
-    scene.query(
-        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
-    )
+def test_a_follower_that_lost_its_lock_while_it_asked_writes_nothing(scene, following):
     second = scene.follower("second")
     scene.chain.mine(2)
-    assert scene.tick(second) is Tick.EXTENDED
-    scene.chain.mine(2)
+    outcomes = []
+
+    def lie(node, call, result):
+        if call["method"] == "eth_getLogs" and not outcomes:
+            outcomes.append(None)
+            scene.query(f"SELECT pg_terminate_backend(pid) {FOLLOWERS}")
+            until_nobody_follows(scene)
+            outcomes[0] = scene.tick(second)
+            scene.chain.mine(2)
+        return result
+
+    scene.twist.lie = lie
     assert scene.tick(following) is Tick.STANDING_BY
+    assert outcomes == [Tick.EXTENDED]
     assert scene.look().tip == 42
+    assert scene.tick(second) is Tick.EXTENDED
     second.close()
+
+
+FOLLOWERS = """
+    FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND pid <> pg_backend_pid()
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+def until_nobody_follows(scene):
+    """A session ends a moment after its connection."""
+    while scene.query(f"SELECT 1 {FOLLOWERS}"):
+        pass
 
 
 def test_a_commit_whose_answer_is_lost_is_not_done_twice(scene, following):

@@ -104,18 +104,22 @@ def event_columns(event: HasInputs, kept: Sequence[str] = ()) -> tuple[Column, .
     return _columns(event.inputs, argument_names(p.name for p in event.inputs), set(FIXED_COLUMNS), kept)
 
 
-def output_columns(function: HasOutputs, kept: Sequence[str] = (), taken: Collection[str] = ()) -> tuple[Column, ...]:
+def output_columns(
+    function: HasOutputs, kept: Sequence[str] = (), taken: Collection[str] = (), called: str | None = None
+) -> tuple[Column, ...]:
     """The columns of a function's outputs. A single output is named like its function: ``totalSupply``.
 
     Args:
         function: the function.
         kept: column names chosen before, by position: they never change.
         taken: columns of the other functions in the same series.
+        called: the call's own name, in place of the function's, and before the names of several outputs.
     """
     if len(function.outputs) == 1:
-        names: tuple[str, ...] = (function.name,)
+        names: tuple[str, ...] = (called or function.name,)
     else:
-        names = argument_names(p.name for p in function.outputs)
+        names = tuple(argument_names(p.name for p in function.outputs))
+        names = tuple(f"{called}_{name}" for name in names) if called else names
     plain = [replace(p, indexed=False) for p in function.outputs]
     return _columns(plain, names, {*SERIES_COLUMNS, *taken}, kept)
 

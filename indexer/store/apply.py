@@ -22,7 +22,6 @@ from indexer.store.declaration import (
     ChainDeclaration,
     ContractDeclaration,
     Declaration,
-    Deployment,
     EventDeclaration,
     SeriesDeclaration,
 )
@@ -114,7 +113,7 @@ def _apply_contract(connection: Connection, contract: ContractDeclaration, chang
             )
             detail = abi_difference(row.abi, contract.abi)
             changes.append(Change("change" if row.active else "add", "contract", contract.name, detail))
-    deployed = _apply_deployments(connection, contract_id, contract.deployments)
+    deployed = _apply_deployments(connection, contract_id, contract, changes)
     event_ids = _apply_events(connection, contract_id, contract, changes)
     for event in contract.events:
         event_id = event_ids[event.topic0]
@@ -124,7 +123,16 @@ def _apply_contract(connection: Connection, contract: ContractDeclaration, chang
         _apply_indexes(connection, contract, event, event_id, changes)
 
 
-def _apply_deployments(connection: Connection, contract_id: int, deployments: Sequence[Deployment]) -> set[int]:
+def _apply_deployments(
+    connection: Connection, contract_id: int, contract: ContractDeclaration, changes: list[Change]
+) -> set[int]:
+    deployments, include = contract.deployments, list(contract.include)
+    kept = connection.execute(
+        sa.select(tables.deployments.c.include).where(tables.deployments.c.contract_id == contract_id)
+    ).scalars()
+    if any(one != include for one in kept):
+        detail = f"include: {', '.join(include) or 'only the logs'}"
+        changes.append(Change("change", "contract", contract.name, detail))
     for deployment in deployments:
         place = deployment.place
         values = {
@@ -134,10 +142,15 @@ def _apply_deployments(connection: Connection, contract_id: int, deployments: Se
             "start_block": deployment.start_block,
             "end_block": deployment.end_block,
             "active": True,
+            "include": include,
         }
         key = {"contract_id": contract_id, "chain_id": deployment.chain_id}
         statement = insert(tables.deployments).values(**key, **values)
-        connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+        # With something else to include, everything is looked at again; what is there already is not fetched twice.
+        same = tables.deployments.c.include == statement.excluded.include
+        included = sa.case((same, tables.deployments.c.included), else_=statement.excluded.included)
+        update = values | {"included": included}
+        connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=update))
     chain_ids = {deployment.chain_id for deployment in deployments}
     connection.execute(
         sa.update(tables.deployments)
@@ -279,6 +292,7 @@ def _apply_series(connection: Connection, series: SeriesDeclaration, changes: li
                 contract_id=contract.id,
                 calls=list(series.calls),
                 every=series.every,
+                definition=dict(series.definition),
                 table_name=series.table_name,
                 columns=columns,
             )
@@ -289,11 +303,17 @@ def _apply_series(connection: Connection, series: SeriesDeclaration, changes: li
         )
         changes.append(Change("add", "snapshot", series.name, f"every {series.every}"))
         return
-    if row.calls != list(series.calls) or row.contract_id != contract.id:
+    is_other = row.definition is not None and row.definition != dict(series.definition)
+    if row.calls != list(series.calls) or row.contract_id != contract.id or is_other or row.columns != columns:
         raise DatabaseError(
-            f"snapshot {series.name}: its calls or its contract have changed, and its table holds the old ones",
-            hint=f"give the new series a name of its own, or run: gapless drop {series.name}",
+            f"snapshot {series.name}: its calls, their arguments, its query or its contract have changed, and its table "
+            "holds the old ones",
+            hint="give the new series a name of its own; or take it out of the manifest, run: gapless apply, then: "
+            f"gapless drop {series.name}, and put it back",
         )
+    if row.definition is None:
+        definition = dict(series.definition)
+        connection.execute(sa.update(tables.series).where(tables.series.c.id == row.id).values(definition=definition))
     if row.every != series.every or not row.active:
         connection.execute(
             sa.update(tables.series).where(tables.series.c.id == row.id).values(every=series.every, active=True)

@@ -141,6 +141,7 @@ class ContractDeclaration:
     abi: list[Any]
     events: tuple[EventDeclaration, ...]
     deployments: tuple[Deployment, ...]
+    include: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,8 @@ class SeriesDeclaration:
     every: str
     table_name: str
     columns: tuple[Column, ...]
+    definition: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments and names of the calls, and the query: with others, rows would mean something else."""
 
 
 @dataclass(frozen=True, slots=True)

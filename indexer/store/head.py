@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet
-from indexer.store import balances, writer
+from indexer.store import balances, included, writer
 from indexer.store.catalog import CatalogEvent, Series, Source, hold_version
 from indexer.store.database import psycopg_connection
 from indexer.store.tables import SCHEMA
@@ -331,6 +331,7 @@ def swap(
         writer.insert_blocks(connection, chain_id, blocks)
     writer.insert_rows(connection, chain_id, rows)
     writer.uncover_above(connection, chain_id, common.number)
+    included.forget_above(connection, chain_id, common.number)
     if blocks:
         added = (common.number + 1, new_tip.number)
         writer.cover(connection, {source.source_id: source.within(added) for source in sources})
@@ -355,7 +356,7 @@ def _drop_branch(
             sql.SQL("DELETE FROM {} WHERE chain_id = %s AND block_number > %s").format(one.identifier),
             (chain_id, common),
         )
-    for table in ("undecoded_logs", "children", "series_points", "tokens"):
+    for table in ("undecoded_logs", "children", "series_points", "tokens", "block_details", "transactions"):
         driver.execute(
             sql.SQL("DELETE FROM {} WHERE chain_id = %s AND block_number > %s").format(sql.Identifier(SCHEMA, table)),
             (chain_id, common),

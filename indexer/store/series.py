@@ -42,6 +42,34 @@ def last_point(connection: Connection, series: Series, chain_id: int) -> int | N
     return number
 
 
+def missing_points(
+    connection: Connection, series: Series, chain_id: int, first: int, last: int, step: int, most: int
+) -> list[int]:
+    """The first few of the blocks ``first``, ``first + step``, ... up to ``last`` at which a series was not read."""
+    rows = connection.execute(
+        sa.text("""
+            SELECT number
+            FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint), CAST(:step AS bigint)) number
+            WHERE NOT EXISTS (SELECT FROM gapless.series_points p
+                              WHERE p.series_id = :id AND p.chain_id = :chain_id AND p.block_number = number)
+            ORDER BY number LIMIT :most
+        """),
+        {"id": series.series_id, "chain_id": chain_id, "first": first, "last": last, "step": step, "most": most},
+    )
+    return list(rows.scalars())
+
+
+def is_read_between(connection: Connection, series: Series, chain_id: int, after: datetime, until: datetime) -> bool:
+    """Whether a series was read at a block of these times, the first one excluded."""
+    row = psycopg_connection(connection).execute(
+        sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE chain_id = %s AND block_time > %s AND block_time <= %s)").format(
+            series.identifier
+        ),
+        (chain_id, after, until),
+    )
+    return row.fetchone() == (True,)
+
+
 def store(
     connection: Connection,
     series: Series,
@@ -58,22 +86,18 @@ def store(
         False if that block was reorganised away while it was read, and nothing was written; or if the point was
         there already.
     """
-    # The share lock makes a reorganisation wait until the point is there, so that it is deleted with its block.
-    current = connection.execute(
-        sa.text("""
-            SELECT b.hash = :hash FROM gapless.chains c
-            JOIN gapless.blocks b ON b.chain_id = c.chain_id AND b.number = :number
-            WHERE c.chain_id = :chain_id AND c.finalized_number < :number
-            FOR KEY SHARE OF b
-        """),
-        {"chain_id": chain_id, "number": number, "hash": block_hash},
-    ).scalar_one_or_none()
-    is_final = connection.execute(
-        sa.text("SELECT finalized_number >= :number FROM gapless.chains WHERE chain_id = :chain_id"),
-        {"chain_id": chain_id, "number": number},
+    # A reorganisation moves the tip first: it waits for us and deletes the point with its block, or we see its work.
+    finalized = connection.execute(
+        sa.text("SELECT finalized_number FROM gapless.chains WHERE chain_id = :chain_id FOR SHARE"),
+        {"chain_id": chain_id},
     ).scalar_one()
-    if not (current or is_final):
-        return False
+    if number > finalized:
+        stored = connection.execute(
+            sa.text("SELECT hash FROM gapless.blocks WHERE chain_id = :chain_id AND number = :number"),
+            {"chain_id": chain_id, "number": number},
+        ).scalar_one_or_none()
+        if stored is None or bytes(stored) != block_hash:
+            return False
     added = connection.execute(
         sa.text("""
             INSERT INTO gapless.series_points (series_id, chain_id, block_number, block_hash)

@@ -46,6 +46,7 @@ def _contract(contract: Contract, found: Mapping[tuple[str, str], int]) -> Contr
         abi=list(contract.abi.document),
         events=_events(contract),
         deployments=tuple(_deployment(contract, deployment, found) for deployment in contract.deployments),
+        include=tuple(sorted(contract.include)),
     )
 
 
@@ -107,7 +108,23 @@ def _series(snapshot: Snapshot) -> SeriesDeclaration:
         every=snapshot.every.text,
         table_name=snapshot.name,
         columns=tuple(column for columns in series_columns(snapshot.calls) for column in columns),
+        definition={
+            "calls": [
+                {"call": call.function.signature, "args": _plain(call.args), "name": call.name}
+                for call in snapshot.calls
+            ],
+            "for_each": snapshot.for_each,
+        },
     )
+
+
+def _plain(value: object) -> object:
+    """An argument as JSON keeps it: bytes as hex, integers as decimal digits."""
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def series_columns(calls: Sequence[Call]) -> list[tuple[Column, ...]]:
@@ -115,7 +132,7 @@ def series_columns(calls: Sequence[Call]) -> list[tuple[Column, ...]]:
     columns: list[tuple[Column, ...]] = []
     taken: Collection[str] = ()
     for call in calls:
-        own = output_columns(call.function, taken=taken)
+        own = output_columns(call.function, taken=taken, called=call.name)
         columns.append(own)
         taken = [*taken, *(column.name for column in own)]
     return columns

@@ -4,12 +4,14 @@ The ``multicall`` library describes and encodes the calls; our own client sends 
 (``chain.multicall``); the outputs are decoded like events.
 """
 
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from apscheduler.triggers.cron import CronTrigger
 from eth_typing import Address
 from multicall import Call as MulticallCall
 from sqlalchemy.engine import Engine
@@ -18,7 +20,9 @@ from indexer.abi.decoder import DataDecoder, UndecodableLog, compile_outputs
 from indexer.abi.model import Abi, parse_abi
 from indexer.chain.client import ChainClient
 from indexer.chain.errors import FatalError
-from indexer.manifest.model import Call, Snapshot
+from indexer.chain.wire import Header
+from indexer.errors import GaplessError
+from indexer.manifest.model import Call, Schedule, Snapshot
 from indexer.store import catalog, head, series
 from indexer.store.catalog import Series
 from indexer.store.series import Reading
@@ -27,6 +31,10 @@ from indexer.sync.reverts import reason
 log = logging.getLogger(__name__)
 
 POINTS_PER_RUN = 20
+
+
+class TooOldError(GaplessError):
+    """The past of a series is wanted, and no node knows it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +55,16 @@ class Snapshots:
         self._client = client
         self._chain_id = chain_id
         self._snapshot = snapshot
+        self._past_is_done = snapshot.start_block is None
 
     def take_due(self) -> int:
-        """Takes the points of a series "every N blocks" that are due up to the tip.
+        """Takes the points of a series "every N blocks" that are due up to the tip, then some of the past.
 
         Returns:
             How many points were taken.
 
         Raises:
+            TooOldError: the past is wanted, and no node knows it any more.
             ProviderError: the nodes could not be asked; what was taken before stays.
         """
         with self._engine.connect() as connection:
@@ -63,6 +73,8 @@ class Snapshots:
             last = series.last_point(connection, stored, self._chain_id)
         if state.tip is None:
             return 0
+        if last is None and self._snapshot.start_block is not None:
+            last = state.finalized  # all up to there is the past
         taken = 0
         for number in due(self._snapshot, last, state.tip.number)[:POINTS_PER_RUN]:
             try:
@@ -70,7 +82,7 @@ class Snapshots:
             except FatalError as error:
                 # Its state is gone at every node that we have: the series goes on with what can still be read.
                 log.warning("snapshot %s: block %d is too old to be read (%s)", self._snapshot.name, number, error)
-        return taken
+        return taken + self.take_past()
 
     def take_now(self) -> int:
         """Takes one point at the tip: for series by the clock."""
@@ -78,6 +90,71 @@ class Snapshots:
             stored = self._series(catalog.load_series(connection))
             tip = head.load_state(connection, self._chain_id).tip
         return 0 if tip is None else self._take(stored, tip.number)
+
+    def take_past(self) -> int:
+        """Takes the next few points between ``start_block`` and the finalized block that were not taken yet.
+
+        Returns:
+            How many; 0: the past is complete, or not wanted.
+
+        Raises:
+            TooOldError: no node knows the state of a block; an archive node would.
+            ProviderError: the nodes could not be asked; what was taken before stays.
+        """
+        start = self._snapshot.start_block
+        if self._past_is_done or start is None:
+            return 0
+        with self._engine.connect() as connection:
+            stored = self._series(catalog.load_series(connection))
+            finalized = head.load_state(connection, self._chain_id).finalized
+        if finalized is None:
+            return 0
+        taken = 0
+        numbers = self._past_blocks(stored, start, finalized)
+        for number in itertools.islice(numbers, POINTS_PER_RUN):
+            try:
+                taken += self._take(stored, number)
+            except FatalError as error:
+                raise TooOldError(
+                    f"snapshot {self._snapshot.name}: no endpoint knows the state of block {number:,}: {error}",
+                    hint="start_block takes the past from an archive node: add one to the chain, or take it out",
+                ) from error
+        # What is not final yet is the business of the points that are due.
+        self._past_is_done = taken == 0 and next(self._past_blocks(stored, start, finalized), None) is None
+        return taken
+
+    def _past_blocks(self, stored: Series, start: int, finalized: int) -> Iterator[int]:
+        every = self._snapshot.every
+        if every.kind == "blocks":
+            first = -(-start // every.amount) * every.amount
+            with self._engine.connect() as connection:
+                missing = series.missing_points(
+                    connection, stored, self._chain_id, first, finalized, every.amount, POINTS_PER_RUN
+                )
+            yield from missing
+            return
+        ends = self._client.headers([start, finalized])
+        if start not in ends or finalized not in ends:
+            return
+        low = ends[start]
+        for before, moment in past_times(every, low.time, ends[finalized].time):
+            with self._engine.connect() as connection:
+                done = series.is_read_between(connection, stored, self._chain_id, _utc(before), _utc(moment))
+            if not done:
+                low = self._last_until(moment, low, finalized)
+                if low.time > before:  # else nothing was mined since the time before
+                    yield low.number
+
+    def _last_until(self, moment: int, low: Header, last: int) -> Header:
+        """The newest block that is not younger than a time, by bisection from one that is known not to be."""
+        high = last + 1
+        while high - low.number > 1:
+            middle = self._client.header((low.number + high) // 2)
+            if middle is None or middle.time > moment:
+                high = (low.number + high) // 2
+            else:
+                low = middle
+        return low
 
     def _series(self, known: Sequence[Series]) -> Series:
         return next(one for one in known if one.name == self._snapshot.name)
@@ -87,7 +164,7 @@ class Snapshots:
         if header is None:
             return False
         abi = parse_abi(list(stored.abi))
-        targets = self._targets(stored)
+        targets = self._targets(stored, number)
         readings = self._read(stored, abi, targets, number)
         again = self._client.header(number)
         if again is None or again.hash != header.hash:
@@ -106,12 +183,12 @@ class Snapshots:
             log.info("snapshot %s: read %d rows at block %d", stored.name, len(readings), number)
         return kept
 
-    def _targets(self, stored: Series) -> list[_Target]:
+    def _targets(self, stored: Series, number: int) -> list[_Target]:
         addresses: Sequence[bytes] = stored.deployments.get(self._chain_id, ())
         with self._engine.connect() as connection:
             if not addresses:
                 born = catalog.load_children(connection, self._chain_id).get(stored.contract_id, {})
-                addresses = [bytes.fromhex(address[2:]) for address in sorted(born)]
+                addresses = [bytes.fromhex(child[2:]) for child, birth in sorted(born.items()) if birth <= number]
             if self._snapshot.for_each is None:
                 return [_Target(address, 0, None) for address in addresses]
             rows = series.query_rows(connection, self._snapshot.for_each)
@@ -130,12 +207,42 @@ class Snapshots:
                 answer = next(answers)
                 outputs: Sequence[Any] = [None] * len(call.function.outputs)
                 if not answer.success:
-                    failures[call.function.signature] = reason(answer.data, abi)
+                    failures[said_of(call)] = reason(answer.data, abi)
                 else:
                     outputs = _decoded(decoder, answer.data, call, failures) or outputs
                 values += outputs
             readings.append(Reading(target.address, target.item, _shown(target.arguments), values, failures))
         return readings
+
+
+def said_of(call: Call) -> str:
+    """What a call's failures are filed under: its own name, else its signature."""
+    return call.name or call.function.signature
+
+
+def past_times(every: Schedule, first: int, last: int) -> Iterator[tuple[int, int]]:
+    """The times at which a series by the clock is due, each with the one before, in Unix seconds.
+
+    Args:
+        every: in seconds (the multiples of so many since 1970) or by cron (UTC).
+        first: the first time that counts.
+        last: the last one.
+    """
+    if every.kind == "seconds":
+        for moment in range(-(-first // every.amount) * every.amount, last + 1, every.amount):
+            yield moment - every.amount, moment
+        return
+    trigger = CronTrigger.from_crontab(every.cron or "", timezone="UTC")
+    before = first - 1
+    fire = trigger.get_next_fire_time(None, _utc(first))
+    while fire is not None and fire.timestamp() <= last:
+        yield before, int(fire.timestamp())
+        before = int(fire.timestamp())
+        fire = trigger.get_next_fire_time(fire, fire + timedelta(seconds=1))
+
+
+def _utc(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def due(snapshot: Snapshot, last: int | None, tip: int) -> list[int]:
@@ -147,13 +254,9 @@ def due(snapshot: Snapshot, last: int | None, tip: int) -> list[int]:
         tip: the newest block that is indexed.
     """
     step = snapshot.every.amount
-    if last is not None:
-        first = (last // step + 1) * step
-    elif snapshot.start_block is not None:
-        first = -(-snapshot.start_block // step) * step
-    else:
-        first = tip // step * step
-    return list(range(first, tip + 1, step))
+    first = tip // step * step if last is None else (last // step + 1) * step
+    earliest = -(-(snapshot.start_block or 0) // step) * step
+    return list(range(max(first, earliest), tip + 1, step))
 
 
 def encode(call: Call, target: _Target) -> bytes:
@@ -173,10 +276,10 @@ def _decoded(decoder: DataDecoder, data: bytes, call: Call, failures: dict[str, 
     try:
         values = decoder.decode(data, notes)
     except UndecodableLog as error:
-        failures[call.function.signature] = "no code at the address" if not data else f"undecodable answer: {error}"
+        failures[said_of(call)] = "no code at the address" if not data else f"undecodable answer: {error}"
         return None
     if notes:
-        failures[call.function.signature] = "; ".join(notes)
+        failures[said_of(call)] = "; ".join(notes)
     return values
 
 

@@ -1,0 +1,183 @@
+"""Snapshots on a real chain: arguments, names, queries, reasons, the past, reorganisations, no Multicall3."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from indexer.demo.world import MULTICALL3
+from indexer.store.database import DatabaseError
+from indexer.sync.snapshots import Snapshots, past_times
+from tests.integration.sync.rig import normal, rig
+from tests.integration.sync.test_changes import apply_again, chain_text, coins, indexed, url_of
+
+
+def take(one, name: str) -> int:
+    taker = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots[name])
+    total = 0
+    while done := taker.take_due():
+        total += done
+    return total
+
+
+def rows(one, statement: str):
+    return [tuple(normal(value) for value in row) for row in one.query(statement)]
+
+
+def snapshot(name: str, calls: str, every: str = "50 blocks", more: str = "") -> str:
+    return f'\n[snapshots.{name}]\ncontract = "coins"\ncalls = [{calls}]\nevery = "{every}"\n{more}\n'
+
+
+def test_named_calls_with_arguments_and_the_past(shared_history, migrated_url, tmp_path):
+    world = shared_history.world
+    holder, other = world.accounts[0], world.accounts[1]
+    calls = (
+        f'"totalSupply()", {{ call = "balanceOf(address)", args = ["{holder}"], name = "first" }}, '
+        f'{{ call = "balanceOf(address)", args = ["{other}"], name = "second" }}'
+    )
+    text = chain_text(shared_history) + coins(shared_history, "gold", "silver")
+    text += snapshot("supply", calls, more="start_block = 20")
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
+        take(one, "supply")
+        found = rows(
+            one,
+            "SELECT block_number, contract_address, total_supply, first, second, failures "
+            "FROM coins.supply ORDER BY 1, 2",
+        )
+        expected = []
+        for number in range(50, shared_history.last + 1, 50):
+            for name in ("gold", "silver"):
+                functions = world.contract(name).functions
+                at = {"block_identifier": number}
+                expected.append(
+                    (
+                        number,
+                        bytes.fromhex(world.addresses[name][2:]),
+                        functions.totalSupply().call(**at),
+                        functions.balanceOf(holder).call(**at),
+                        functions.balanceOf(other).call(**at),
+                        None,
+                    )
+                )
+        assert found == sorted(expected)
+        assert take(one, "supply") == 0
+        # Other arguments under the same name would not mean the same.
+        with pytest.raises(DatabaseError, match="its calls, their arguments"):
+            apply_again(one, shared_history, tmp_path, text.replace(other, world.accounts[2]))
+
+
+def test_the_arguments_of_a_query_and_reasons_of_failures(shared_history, migrated_url, tmp_path):
+    from indexer.demo.contracts import ARTIFACTS
+
+    world = shared_history.world
+    text = chain_text(shared_history) + coins(shared_history, "gold")
+    text += snapshot(
+        "holdings",
+        '{ call = "balanceOf(address)", args = ["$who"] }',
+        more='for_each = "SELECT DISTINCT to_address AS who FROM coins.transfer ORDER BY 1 LIMIT 5"',
+    )
+    text += f"""
+[contracts.nft]
+abi = "{ARTIFACTS.as_posix()}/DemoNft.json"
+address = "{world.addresses["nft"]}"
+events = ["Transfer"]
+[snapshots.owners]
+contract = "nft"
+calls = [
+  {{ call = "ownerOf(uint256)", args = [1], name = "one" }},
+  {{ call = "ownerOf(uint256)", args = ["999999"], name = "none" }},
+]
+every = "50 blocks"
+"""
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
+        take(one, "holdings")
+        take(one, "owners")
+        holders = [row[0] for row in rows(one, "SELECT DISTINCT to_address FROM coins.transfer ORDER BY 1 LIMIT 5")]
+        found = rows(one, "SELECT block_number, item, arguments->>'who', balance_of FROM coins.holdings ORDER BY 2")
+        number = found[0][0]
+        assert [row[1:] for row in found] == [
+            (item, who, _balance(world, who, number)) for item, who in enumerate(holders)
+        ]
+        ((one_owner, none_owner, failures),) = rows(one, "SELECT one, none, failures FROM nft.owners")
+        assert len(one_owner) == 20
+        assert none_owner is None
+        assert list(failures) == ["none"]
+        assert failures["none"].startswith("reverted: "), failures
+
+
+def _balance(world, who: bytes, number: int) -> int:
+    from eth_utils.address import to_checksum_address
+
+    return world.contract("gold").functions.balanceOf(to_checksum_address(who)).call(block_identifier=number)
+
+
+def test_without_multicall3_it_is_call_by_call(make_world, migrated_url, tmp_path):
+    history = make_world(transactions=40, blocks=20)
+    history.world.w3.provider.make_request("anvil_setCode", [MULTICALL3, "0x"])
+    text = chain_text(history) + coins(history, "gold", "silver") + snapshot("supply", '"totalSupply()"', "10 blocks")
+    with indexed(text, history, migrated_url, tmp_path) as (one, _):
+        assert take(one, "supply") == 1
+        found = rows(one, "SELECT contract_address, total_supply, failures FROM coins.supply")
+        ((number,),) = rows(one, "SELECT block_number FROM gapless.series_points")
+        expected = [
+            (
+                bytes.fromhex(history.world.addresses[n][2:]),
+                history.world.contract(n).functions.totalSupply().call(block_identifier=number),
+                None,
+            )
+            for n in ("gold", "silver")
+        ]
+        assert sorted(found) == sorted(expected)
+
+
+def test_a_reorganisation_takes_points_with_it_and_they_are_taken_again(make_world, migrated_url, tmp_path):
+    from indexer.demo.traffic import burst
+
+    history = make_world(transactions=40, blocks=20)
+    w3 = history.world.w3
+    text = chain_text(history) + coins(history, "gold") + snapshot("supply", '"totalSupply()"', "1 block")
+    with rig(text, tmp_path, url_of(history), migrated_url) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        take(one, "supply")
+        kept = w3.provider.make_request("evm_snapshot", [])["result"]
+        burst(history.world, random.Random(1), 40, 8)
+        one.catch_up(follower)
+        assert take(one, "supply") == 8
+        w3.provider.make_request("evm_revert", [kept])
+        burst(history.world, random.Random(2), 40, 10)
+        one.catch_up(follower)
+        take(one, "supply")
+        hashes = dict(rows(one, "SELECT block_number, block_hash FROM gapless.series_points"))
+        assert hashes == {number: bytes(w3.eth.get_block(number)["hash"]) for number in hashes}
+        assert max(hashes) == w3.eth.block_number
+        for number, supply in rows(one, "SELECT block_number, total_supply FROM coins.supply"):
+            assert supply == history.world.contract("gold").functions.totalSupply().call(block_identifier=number)
+        follower.close()
+
+
+def test_the_past_of_a_series_by_the_clock(shared_history, migrated_url, tmp_path):
+    w3 = shared_history.world.w3
+    times = {n: w3.eth.get_block(n)["timestamp"] for n in range(2, shared_history.last - 63)}
+    text = chain_text(shared_history) + coins(shared_history, "gold")
+    text += snapshot("supply", '"totalSupply()"', "30 seconds", "start_block = 2")
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
+        taker = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["supply"])
+        while taker.take_past():
+            pass
+        expected = set()
+        for moment in range(times[2] // 30 * 30 + 30, max(times.values()) + 1, 30):
+            until = [n for n, time in times.items() if moment - 30 < time <= moment]
+            expected |= set(until[-1:])
+        assert {row[0] for row in rows(one, "SELECT block_number FROM gapless.series_points")} == expected
+        again = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["supply"])
+        assert again.take_past() == 0
+
+
+def test_times_that_are_due():
+    from indexer.manifest.values import parse_schedule
+
+    assert list(past_times(parse_schedule("10 seconds"), 15, 41)) == [(10, 20), (20, 30), (30, 40)]
+    hours = [moment for _, moment in past_times(parse_schedule("cron 0 * * * *"), 1, 3 * 3600)]
+    assert hours == [3600, 7200, 10800]

@@ -22,7 +22,9 @@ from indexer.chain.logs import RawLog
 from indexer.intervals import BlockRange, RangeSet, format_ranges
 from indexer.store import catalog, head, indexes, writer
 from indexer.store.catalog import CatalogChangedError, Source
+from indexer.store.head import HeadState
 from indexer.store.writer import Block, Outcome, Rows
+from indexer.sync import anchor
 from indexer.sync.filters import log_filters
 from indexer.sync.pipeline import Ahead
 from indexer.sync.plan import Gap, gaps, waiting
@@ -81,6 +83,7 @@ class Plan:
     sources: list[Source]
     children: Children
     gaps: list[Gap]
+    state: HeadState
 
 
 class Fetched(Protocol):
@@ -153,14 +156,21 @@ class Backfill:
         """Works until nothing is left to do, or until stopped.
 
         Raises:
-            ForeignBlockError: the node's history is not the one that was indexed; nothing of it was written.
+            ForeignBlockError, ChainHaltedError: the node's history is not the one that was indexed; nothing of it was
+                written.
         """
         fruitless = 0
+        is_ours = False
         while not self.stop.is_set():
             plan = self.plan()
             if not plan.gaps:
                 self.build_indexes(plan)
                 break
+            # A block that nobody has stored cannot be found to be another chain's: the finalized one is looked at.
+            if not is_ours and not anchor.check(self.client, self.client.name, plan.state):
+                log.info("%s: the nodes have not come as far as the finalized block yet", self.client.name)
+                break
+            is_ours = True
             self.put_indexes_off(plan.gaps[0])
             self.progress.total = max(self.progress.total, self.progress.blocks + sum(gap.blocks for gap in plan.gaps))
             # One gap, then a new plan: the children of factories can be planned once their factory is covered, and
@@ -175,17 +185,17 @@ class Backfill:
         """Reads what is covered, and says what is missing and can be fetched now."""
         with self.engine.connect() as connection:
             version = catalog.load_version(connection)
-            finalized = head.load_state(connection, self.chain_id).finalized
+            state = head.load_state(connection, self.chain_id)
             sources = catalog.load_sources(connection, self.chain_id)
             # After the sources: no child of what they cover can be missing.
             children = catalog.load_children(connection, self.chain_id)
-        found = () if finalized is None else gaps(sources, finalized, self.selection.within)
+        found = () if state.finalized is None else gaps(sources, state.finalized, self.selection.within)
         selected = [
             Gap(gap.ranges, chosen)
             for gap in found
             if (chosen := tuple(source for source in gap.sources if self.selection.selects(source)))
         ]
-        return Plan(version, sources, children, selected)
+        return Plan(version, sources, children, selected, state)
 
     def remaining(self) -> int:
         """How many blocks there are to do, as far as can be said now."""

@@ -11,9 +11,13 @@ import pytest
 from indexer.abi.columns import storage
 from indexer.abi.model import parse_abi
 from indexer.abi.types import Array, Tuple, Type
+from indexer.chain.client import ChainClient
+from indexer.chain.config import EndpointConfig
 from indexer.demo.manifest import manifest_text
 from indexer.manifest.model import Contract
-from tests.integration.sync.rig import Rig, normal, rig
+from indexer.sync.anchor import ChainHaltedError
+from indexer.sync.backfill import Backfill
+from tests.integration.sync.rig import QUICK, Rig, normal, rig
 
 
 @pytest.fixture
@@ -162,3 +166,18 @@ def test_an_anonymous_event_alone_claims_no_log_of_a_named_one(shared_history, m
             "WHERE e.name = 'Ghost'"
         ) == [(0,)]
         follower.close()
+
+
+def test_backfill_writes_nothing_from_another_chain(indexed, make_world, tmp_path):
+    """Whoever is behind the URL now has the right chain id and blocks that nobody has stored: that is not enough."""
+    stranger = make_world(seed=7, blocks=400)
+    before = indexed.query("SELECT coverage FROM gapless.sources ORDER BY id")
+    with indexed.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE gapless.sources SET coverage = coverage - '{[20,30)}'::int8multirange")
+    uncovered = indexed.query("SELECT coverage FROM gapless.sources ORDER BY id")
+    assert uncovered != before
+    client = ChainClient("demo", 31337, [EndpointConfig(_url(stranger))], settings=QUICK)
+    with pytest.raises(ChainHaltedError, match="Nothing was deleted"):
+        Backfill(indexed.engine, client, 31337).run()
+    client.close()
+    assert indexed.query("SELECT coverage FROM gapless.sources ORDER BY id") == uncovered

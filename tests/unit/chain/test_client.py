@@ -110,6 +110,8 @@ def test_it_fails_over_at_once_and_stays_there(
     caplog.set_level(logging.INFO)
     bad, good = serve(before=fails(ALWAYS, HttpAnswer(500, b""))), serve()
     client = connect(bad, good)
+    assert client.header(5) is not None
+    assert bad.http_requests == 1, "who has just failed is not asked again while there is another"
     for _ in range(20):
         assert client.head().number == 1_999
     assert not clock.sleeps, "there was always somebody else to ask"
@@ -238,7 +240,15 @@ def test_headers_come_in_batches_and_without_what_is_beyond_the_head(serve: Serv
 
 
 @pytest.mark.parametrize(
-    "answer", [header(7), b'{"number":"0x5"}', b'"0x5"', b"[]", header(5).replace(b'"0x5"', b"null", 1)]
+    "answer",
+    [
+        header(7),
+        b'{"number":"0x5"}',
+        b'"0x5"',
+        b"[]",
+        header(5).replace(b'"0x5"', b"null", 1),
+        header(5).replace(block_hash(5).encode(), b"0x11"),
+    ],
 )
 def test_a_block_that_was_not_asked_for_is_an_error_of_the_endpoint(
     serve: Serve, connect: Connect, answer: bytes
@@ -250,6 +260,19 @@ def test_a_block_that_was_not_asked_for_is_an_error_of_the_endpoint(
     found = connect(liar, honest).header(5)
     assert found is not None
     assert found.number == 5
+
+
+def test_a_block_by_hash_bears_that_hash(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    client = connect(node, attempts=2)
+    wanted = bytes.fromhex(block_hash(5)[2:])
+    found = client.header_by_hash(wanted)
+    assert found is not None
+    assert (found.number, found.hash) == (5, wanted)
+    assert client.header_by_hash(b"\x11" * 32) is None
+    node.answers["eth_getBlockByHash"] = lambda _: header(6)
+    with pytest.raises(AnswerError, match="another block"):
+        client.header_by_hash(wanted)
 
 
 def test_a_tag_that_a_node_does_not_know_is_none_but_trouble_is_trouble(serve: Serve, connect: Connect) -> None:

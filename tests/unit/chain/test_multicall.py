@@ -145,6 +145,14 @@ def test_any_bytes_are_results_or_an_error_of_the_endpoint(data: bytes, count: i
         assert len(decode_aggregate3(data, count)) == count
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_another_number_of_results_is_an_error_of_the_endpoint(count: int) -> None:
+    answer = encode(["(bool,bytes)[]"], [[(True, b"a"), (False, b"")]])
+    assert len(decode_aggregate3(answer, 2)) == 2
+    with pytest.raises(AnswerError, match=f"2 results to {count} calls"):
+        decode_aggregate3(answer, count)
+
+
 @pytest.mark.parametrize(
     ("error", "data"),
     [

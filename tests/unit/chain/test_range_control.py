@@ -189,6 +189,11 @@ def test_a_limit_that_nothing_names_is_found_by_its_width_not_by_its_logs() -> N
     assert control.width(7_000) < 6_000
 
 
+@pytest.mark.parametrize("allowed", [1_000, 5_000, 999])
+def test_a_refused_width_is_never_asked_again(allowed: int) -> None:
+    assert controller().failed(0, 999, RangeError("", limit="blocks"), allowed) == 999
+
+
 def test_it_never_asks_for_less_than_one_block() -> None:
     control = controller()
     assert control.failed(5, 5, RangeError("", limit="results")) == 1

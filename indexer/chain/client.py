@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from indexer.chain import branch as branches
-from indexer.chain import fetch, multicall, surroundings
+from indexer.chain import fetch, multicall, slicing, surroundings
 from indexer.chain.asker import Asker
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
 from indexer.chain.endpoint import Endpoint
@@ -277,6 +277,9 @@ class ChainClient(Asker):
     ) -> branches.Branch:
         """Reads blocks that may still be reorganised: all headers and logs of a range, from one endpoint, consistent.
 
+        A list of addresses that would need many requests is asked for by topic alone: the answer may then hold logs of
+        other addresses, too.
+
         Args:
             first: the first block.
             last: the last block.
@@ -290,7 +293,7 @@ class ChainClient(Asker):
             ProviderError: nobody answers.
         """
         errand = Errand()
-        wanted = several(filters)
+        wanted = slicing.for_head(several(filters), self.settings.addresses_per_request)
         return self.run(
             lambda endpoint: branches.read(endpoint, first, last, wanted, parent_hash, blooms, errand),
             "eth_getLogs",

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 # Bytes of one address in a request (quotes, comma, 0x, 40 digits), and of a usual log in a response.
 _ADDRESS_BYTES = 45
 _LOG_BYTES = 700
+# At the head each slice is a request for every new block, which holds few logs of any kind.
+_HEAD_SLICES = 4
 _SAMPLES = 3
 _SAMPLE_BLOCKS = 5
 
@@ -86,6 +88,25 @@ def plan(asker: "Asker", ranges: Sequence[tuple[int, int]], filters: LogFilter, 
         "asked for by topic alone, filtered here" if cheaper else f"asked for in {len(slices)} slices",
     )
     return [Question(wide, filters)] if cheaper else slices
+
+
+def for_head(filters: Sequence[LogFilter], most: int) -> list[LogFilter]:
+    """What to ask for in a few new blocks, again and again: long lists of addresses in few slices, or by topic alone.
+
+    Args:
+        filters: what is wanted.
+        most: addresses in one request.
+    """
+    asked: list[LogFilter] = []
+    for one in filters:
+        count = len(one.addresses or ())
+        if count > most * _HEAD_SLICES and any(values is not None for values in one.topics):
+            asked.append(LogFilter(None, one.topics))
+        elif count > most:
+            asked += one.slices(most)
+        else:
+            asked.append(one)
+    return asked
 
 
 def samples(ranges: Sequence[tuple[int, int]], count: int, width: int) -> Iterator[tuple[int, int]]:

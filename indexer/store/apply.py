@@ -306,7 +306,7 @@ def _apply_series(connection: Connection, series: SeriesDeclaration, changes: li
     is_other = row.definition is not None and row.definition != dict(series.definition)
     if row.calls != list(series.calls) or row.contract_id != contract.id or is_other or row.columns != columns:
         raise DatabaseError(
-            f"snapshot {series.name}: its calls, their arguments, its query or its contract have changed, and its table "
+            f"snapshot {series.name}: its calls, their arguments, its query or its contract have changed; its table "
             "holds the old ones",
             hint="give the new series a name of its own; or take it out of the manifest, run: gapless apply, then: "
             f"gapless drop {series.name}, and put it back",

@@ -17,6 +17,7 @@ from api.resources.contracts import ContractAbi, ContractEvents, Contracts, OneC
 from api.resources.daily import Daily
 from api.resources.events import EventRow, Events
 from api.resources.feed import Feed
+from api.resources.pages import StatusPage
 from api.resources.service import Health, Ready, Root, Status
 from api.resources.snapshots import SeriesLatest, SeriesList, SeriesRows
 from api.resources.tokens import OneToken, Tokens
@@ -46,6 +47,9 @@ ROUTES: Final[tuple[tuple[str, type[Resource]], ...]] = (
     ("/v1/tokens/{address}", OneToken),
 )
 
+#: For people: no part of the OpenAPI document.
+PAGES: Final[tuple[tuple[str, type[Resource]], ...]] = (("/", StatusPage),)
+
 
 def create_app(context: Context) -> falcon.App[Any, Any]:
     """The application: a WSGI callable.
@@ -60,7 +64,7 @@ def create_app(context: Context) -> falcon.App[Any, Any]:
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(ApiError, _on_api_error)
     OpenApi.routes = ROUTES
-    for path, resource in ROUTES:
+    for path, resource in (*ROUTES, *PAGES):
         app.add_route(path, resource(context))
     return app
 

@@ -8,35 +8,8 @@ import orjson
 from api.errors import ApiError, send
 from api.resources.base import Resource, send_json
 from api.schemas import BLOCK, TIME, an_array, an_object, nullable
-from api.sql import coverage
-from api.sql.json_text import time
+from api.sql import coverage, status
 from api.state import ranges
-
-#: Undecoded logs are counted no further: more than this is many.
-MOST_COUNTED: Final = 10_000
-
-
-_CHAINS: Final = f"""
-SELECT coalesce(json_agg(json_build_object(
-    'chain_id', c.chain_id, 'name', c.name, 'active', c.active, 'state', c.state, 'state_reason', c.state_reason,
-    'head_block', greatest(c.head_number, i.number), 'head_time', {time("c.head_time")},
-    'head_seen_at', {time("c.head_seen_at")},
-    'indexed_block', i.number, 'indexed_time', {time("c.tip_time")},
-    'safe_block', c.safe_number, 'finalized_block', c.finalized_number,
-    'lag_seconds', greatest(0, extract(epoch FROM c.head_time - c.tip_time + (now() - c.head_seen_at)))::bigint,
-    'reorgs', (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id),
-    'undecoded_logs', (SELECT count(*) FROM (SELECT FROM gapless.undecoded_logs u WHERE u.chain_id = c.chain_id
-                                             LIMIT {MOST_COUNTED}) u),
-    'endpoints', (SELECT coalesce(json_agg(json_build_object('host', e.host, 'state', e.state,
-                      'head_block', e.head_number, 'updated_at', {time("e.updated_at")}) ORDER BY e.position), '[]')
-                  FROM gapless.endpoints e WHERE e.chain_id = c.chain_id)
-    ) ORDER BY c.chain_id), '[]')
-FROM gapless.chains c
-JOIN (SELECT c.chain_id, greatest(c.tip_number, max(upper(s.coverage)) - 1) AS number
-      FROM gapless.chains c LEFT JOIN gapless.sources s ON s.chain_id = c.chain_id
-      GROUP BY c.chain_id) i ON i.chain_id = c.chain_id
-"""
-
 
 _REDIS: Final = {"type": "string", "enum": ["not used", "ok", "away"]}
 _CHAIN: Final = an_object(
@@ -115,7 +88,7 @@ class Root(Resource):
         body = {
             "data": {
                 "name": "gapless",
-                "version": _package_version(),
+                "version": package_version(),
                 "catalog_version": catalog.version,
                 "chains": [
                     {"chain_id": c.chain_id, "name": c.name, "active": c.active, "block_seconds": c.block_seconds}
@@ -187,7 +160,7 @@ class Status(Resource):
         self.params.read(request.query_string)
         self.format(request)
         catalog = self.context.catalog.current()
-        chains = orjson.loads(self.context.database.query(_CHAINS)[0][0] or b"[]")
+        chains = orjson.loads(self.context.database.query(status.CHAINS)[0][0] or b"[]")
         sources = orjson.loads(self.context.database.query(coverage.SOURCES, [None])[0][0] or b"[]")
         contracts = []
         for contract in catalog.contracts.values():
@@ -198,7 +171,7 @@ class Status(Resource):
             response,
             {
                 "data": {
-                    "version": _package_version(),
+                    "version": package_version(),
                     "complete": all(c["complete"] for c in contracts if c["active"]),
                     "chains": chains,
                     "contracts": contracts,
@@ -225,7 +198,8 @@ def _redis(answer: bool | None) -> str:
     return {None: "not used", True: "ok", False: "away"}[answer]
 
 
-def _package_version() -> str:
+def package_version() -> str:
+    """The version of the installed package."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

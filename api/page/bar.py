@@ -1,0 +1,41 @@
+"""The coverage bar: where along the wanted blocks something is missing."""
+
+from typing import Final
+
+from api.page.html import Html, h
+from indexer.intervals import RangeSet, intersect, size
+
+#: Parts of a bar; each stands for so many blocks that no page gets large.
+CELLS: Final = 200
+
+
+def runs(wanted: RangeSet, missing: RangeSet, cells: int = CELLS) -> list[tuple[int, int, str]]:
+    """The bar as ``(first cell, cells, kind)``; kinds are ``whole``, ``part`` and ``none``.
+
+    A cell in which one block is missing is not whole: the smallest gap can be seen.
+    """
+    if not wanted:
+        return []
+    first, end = wanted[0][0], wanted[-1][1] + 1
+    cells = min(cells, end - first)
+    found: list[tuple[int, int, str]] = []
+    for cell in range(cells):
+        blocks = ((first + cell * (end - first) // cells, first + (cell + 1) * (end - first) // cells - 1),)
+        inside, lacking = size(intersect(wanted, blocks)), size(intersect(missing, blocks))
+        kind = "whole" if not lacking else "none" if lacking >= inside else "part"
+        if found and found[-1][2] == kind:
+            start, length, _ = found.pop()
+            found.append((start, length + 1, kind))
+        else:
+            found.append((cell, 1, kind))
+    return found
+
+
+def bar(wanted: RangeSet, missing: RangeSet, label: str) -> Html:
+    """The bar as an image with words for those who do not see it."""
+    parts = runs(wanted, missing)
+    cells = max(1, sum(length for _, length, _ in parts))
+    rects = [h("rect", x=x, y=0, width=width, height=10, class_=kind) for x, width, kind in parts]
+    return h(
+        "svg", rects, viewBox=f"0 0 {cells} 10", preserveAspectRatio="none", role="img", aria_label=label, class_="bar"
+    )

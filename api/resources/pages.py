@@ -1,0 +1,48 @@
+"""The pages for people."""
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+import falcon
+
+from api.context import Context
+from api.errors import ApiError
+from api.page import facts, render
+from api.resources.base import Resource
+from api.resources.service import package_version
+
+#: Seconds for which the page is not made anew: it asks more than an answer of the API does.
+KEPT: Final = 2.0
+
+
+class StatusPage(Resource):
+    """``/``: how everything stands, as one HTML page."""
+
+    def __init__(self, context: Context, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__(context)
+        self._clock = clock
+        self._making = threading.Lock()
+        self._made: tuple[float, bytes] = (float("-inf"), b"")
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Answer with the page, also where the database is away: then it says that."""
+        self.params.read(request.query_string)
+        response.content_type = falcon.MEDIA_HTML
+        response.set_header("Cache-Control", "no-store")
+        response.set_header("Content-Security-Policy", render.POLICY)
+        response.set_header("Referrer-Policy", "no-referrer")
+        try:
+            response.data = self._current()
+        except ApiError as error:
+            response.status = falcon.code_to_http_status(error.status)
+            response.data = render.failure(error.message, package_version())
+
+    def _current(self) -> bytes:
+        with self._making:
+            made_at, body = self._made
+            if self._clock() - made_at > KEPT:
+                body = render.page(facts.load(self.context), package_version())
+                self._made = (self._clock(), body)
+            return body

@@ -1,0 +1,60 @@
+"""How everything stands: for ``/status`` and the status page."""
+
+from typing import Final
+
+from api.sql.json_text import hexadecimal, time
+
+#: Undecoded logs are counted no further: more than this is many.
+MOST_COUNTED: Final = 10_000
+
+#: One JSON array: every chain, how far it is, and its endpoints.
+CHAINS: Final = f"""
+SELECT coalesce(json_agg(json_build_object(
+    'chain_id', c.chain_id, 'name', c.name, 'active', c.active, 'state', c.state, 'state_reason', c.state_reason,
+    'head_block', greatest(c.head_number, i.number), 'head_time', {time("c.head_time")},
+    'head_seen_at', {time("c.head_seen_at")},
+    'indexed_block', i.number, 'indexed_time', {time("c.tip_time")},
+    'safe_block', c.safe_number, 'finalized_block', c.finalized_number,
+    'lag_seconds', greatest(0, extract(epoch FROM c.head_time - c.tip_time + (now() - c.head_seen_at)))::bigint,
+    'reorgs', (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id),
+    'undecoded_logs', (SELECT count(*) FROM (SELECT FROM gapless.undecoded_logs u WHERE u.chain_id = c.chain_id
+                                             LIMIT {MOST_COUNTED}) u),
+    'endpoints', (SELECT coalesce(json_agg(json_build_object('host', e.host, 'state', e.state,
+                      'head_block', e.head_number, 'updated_at', {time("e.updated_at")}) ORDER BY e.position), '[]')
+                  FROM gapless.endpoints e WHERE e.chain_id = c.chain_id)
+    ) ORDER BY c.chain_id), '[]')
+FROM gapless.chains c
+JOIN (SELECT c.chain_id, greatest(c.tip_number, max(upper(s.coverage)) - 1) AS number
+      FROM gapless.chains c LEFT JOIN gapless.sources s ON s.chain_id = c.chain_id
+      GROUP BY c.chain_id) i ON i.chain_id = c.chain_id
+"""
+
+#: One JSON object: what only the page tells.
+PAGE: Final = f"""
+SELECT json_build_object(
+    'at', {time("now()")},
+    'silent_seconds', (
+        SELECT coalesce(json_object_agg(chain_id, extract(epoch FROM now() - head_seen_at)::bigint), '{{}}')
+        FROM gapless.chains),
+    'indexes_put_off', (SELECT coalesce(json_agg(id), '[]') FROM gapless.events WHERE active AND indexes_put_off),
+    'series', (SELECT coalesce(json_agg(json_build_object(
+        'name', s.name, 'contract', c.name, 'schema_name', c.schema_name, 'table_name', s.table_name,
+        'every', s.every, 'calls', s.calls, 'chain', n.name, 'block', p.block_number, 'taken_at', {time("p.taken_at")})
+        ORDER BY c.name, s.name, n.chain_id), '[]')
+        FROM gapless.series s JOIN gapless.contracts c ON c.id = s.contract_id
+        JOIN gapless.deployments d ON d.contract_id = c.id AND d.active
+        JOIN gapless.chains n ON n.chain_id = d.chain_id
+        LEFT JOIN LATERAL (SELECT p.block_number, p.taken_at FROM gapless.series_points p
+                           WHERE p.series_id = s.id AND p.chain_id = d.chain_id
+                           ORDER BY p.block_number DESC LIMIT 1) p ON true
+        WHERE s.active),
+    'reorgs', (SELECT coalesce(json_agg(json_build_object(
+        'chain', n.name, 'detected_at', {time("r.detected_at")}, 'depth', r.depth, 'common_block', r.common_number,
+        'old_tip', r.old_tip_number, 'new_tip', r.new_tip_number, 'old_hash', {hexadecimal("r.old_tip_hash")},
+        'rows_removed', r.rows_removed, 'rows_added', r.rows_added) ORDER BY r.id DESC), '[]')
+        FROM (SELECT * FROM gapless.reorgs ORDER BY id DESC LIMIT 10) r JOIN gapless.chains n USING (chain_id)),
+    'findings', (SELECT coalesce(json_agg(json_build_object('chain', n.name, 'kind', f.kind, 'count', f.count)
+                                          ORDER BY n.name, f.kind), '[]')
+        FROM (SELECT chain_id, kind, sum(count) AS count FROM gapless.findings WHERE repaired_at IS NULL
+              GROUP BY chain_id, kind) f JOIN gapless.chains n USING (chain_id)))
+"""

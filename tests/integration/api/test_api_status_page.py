@@ -1,0 +1,180 @@
+"""The status page: true, whole, without script, and safe to look at whatever a token calls itself."""
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.integration.api.world import GAP, SILVER, TIP, USDC
+
+VOID = {"meta", "link", "rect"}
+
+
+class Page(HTMLParser):
+    """Reads a page, and insists that its elements are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def links(self) -> list[str]:
+        return [attributes["href"] or "" for tag, attributes in self.tags if tag == "a"]
+
+
+def page(client, status: int = 200) -> Page:
+    result = client.ask("/")
+    assert result.status_code == status, result.text
+    assert result.headers["content-type"].startswith("text/html")
+    return Page(result.text)
+
+
+def test_it_tells_what_is_there_and_what_is_not(api):
+    text = page(api).text
+    assert "Right as far as it goes, and not complete yet" in text
+    assert f"{GAP[1] - GAP[0] + 1} blocks" in text
+    assert f"{GAP[0]}" in text
+    assert "96.66 %" in text  # 290 of 300 blocks, rounded down
+    for shown in ("ethereum", "base", "usdc", "Transfer", "supply", "every", "Reorganisations", "Endpoints"):
+        assert shown in text
+    assert f"{TIP:,}" in text
+
+
+def test_amounts_are_for_people_and_exact_ones_are_kept(own, seed):
+    seed.rows("usdc", "Transfer", [{"block": TIP, "log": 30, "address": USDC, "from": USDC, "to": USDC, "value": 1}])
+    seen = page(own)
+    assert "0.000001 USDC" in seen.text
+    assert any("1 of its smallest unit; 6 decimals" in (a.get("title") or "") for _, a in seen.tags)
+
+
+def test_unknown_decimals_are_not_guessed(own, seed):
+    seed.rows(
+        "coins", "Transfer", [{"block": TIP, "log": 31, "address": SILVER, "from": USDC, "to": USDC, "value": 12345}]
+    )
+    assert "value 12345" in page(own).text
+
+
+HOSTILE = "<script>alert(1)</script>\"'&\u202egpj.exe\x07" + "Z" + "\u0301" * 50 + "A" * 10_000
+
+
+def test_a_hostile_token_is_nothing_but_text(own, seed):
+    seed.execute("UPDATE gapless.tokens SET symbol = %s WHERE address = %s", ('<b>"x\u202e\u0007', USDC))
+    result = own.ask("/")
+    seen = Page(result.text)
+    assert "<b>&quot;" not in result.text
+    assert "\u202e" not in result.text
+    assert '<b>"x' in seen.text
+
+
+def test_hostile_text_is_cut_and_cleaned():
+    from api.page.html import h, said
+
+    made = said(HOSTILE)
+    assert "<script" not in made
+    assert "\u202e" not in made
+    assert "\x07" not in made
+    assert len(made) < 300
+    assert said("e" + "\u0301" * 50).count("\u0301") == 2
+    assert h("p", '"<&', title='"<&') == '<p title="&quot;&lt;&amp;">&quot;&lt;&amp;</p>'
+
+
+def test_whatever_halts_a_chain_stands_first(own, seed):
+    seed.execute("UPDATE gapless.chains SET state = 'halted', state_reason = %s WHERE chain_id = 1",
+                 ("https://node.example/v2/SECRETKEY0123456789 lies <i>",))  # fmt: skip
+    result = own.ask("/")
+    assert "Something is wrong" in result.text
+    assert "ethereum is halted" in result.text
+    assert "SECRETKEY" not in result.text
+    assert "<i>l" not in result.text
+
+
+def test_an_indexer_that_stands_still_is_seen(own, seed):
+    seed.execute("UPDATE gapless.chains SET head_seen_at = now() - interval '3 hours'")
+    assert "nothing was heard of its nodes for 3 h" in page(own).text
+
+
+def test_findings_and_reorgs_are_told(own, seed):
+    seed.execute("INSERT INTO gapless.findings (chain_id, kind, first_block, last_block, count, detail) "
+                 "VALUES (1, 'digest', 1, 2, 7, 'x')")  # fmt: skip
+    seed.reorg(1290, TIP, branch=1)
+    text = page(own).text
+    assert "an audit found 7 × digest" in text
+    assert "1,290" in text
+
+
+def test_every_link_leads_somewhere(api):
+    links = {link for link in page(api).links() if link != "/docs"}
+    assert any("/events/" in link for link in links)
+    for link in links:
+        assert api.ask(link).status_code == 200, link
+
+
+def test_the_policy_allows_its_own_style_sheet_and_nothing_else(api):
+    result = api.ask("/")
+    policy = result.headers["content-security-policy"]
+    css = re.search(r"<style>(.*?)</style>", result.text, re.DOTALL)
+    assert css
+    assert b64encode(sha256(css[1].encode()).digest()).decode() in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for tag, attributes in Page(result.text).tags:
+        assert tag not in ("script", "iframe", "img", "link", "object")
+        assert not any(name == "style" or name.startswith("on") for name in attributes)
+
+
+def test_the_sql_that_it_shows_runs(own, seed):
+    shown = re.findall(r"<code>((?:SELECT).*?)</code>", own.ask("/").text, re.DOTALL)
+    assert len(shown) >= 5
+    import html
+
+    for statements in shown:
+        for statement in html.unescape(statements).split(";"):
+            if statement.strip():
+                seed.execute(statement)
+
+
+def test_the_database_is_away(make_client):
+    away = make_client(url="postgresql://nobody@127.0.0.1:1/nothing")
+    assert "How it stands cannot be told" in page(away, 503).text
+
+
+def test_it_takes_no_parameters_and_answers_head(api):
+    api.refused("/?x=1", 400, "UNKNOWN_PARAMETER")
+    result = api.ask("/", "HEAD")
+    assert (result.status_code, result.text) == (200, "")
+
+
+@pytest.mark.parametrize(("units", "decimals", "shown"), [
+    (0, 18, "0"), (1, 18, "0.000000…"), (10**18, 18, "1"), (1234567 * 10**6, 6, "1,234,567"),
+    (1_500_000, 6, "1.5"), (-1_500_000, 6, "-1.5"), (7, 0, "7"), (2**256 - 1, 77, "1.157920…"),
+])  # fmt: skip
+def test_human_amounts(units, decimals, shown):
+    from api.page.amounts import human
+
+    assert human(units, decimals) == shown
+
+
+def test_the_smallest_gap_is_seen_in_the_bar():
+    from api.page.bar import runs
+
+    assert runs(((0, 999_999),), ()) == [(0, 200, "whole")]
+    assert runs(((0, 999_999),), ((500_000, 500_000),)) == [(0, 100, "whole"), (100, 1, "part"), (101, 99, "whole")]
+    assert runs(((0, 9),), ((5, 9),)) == [(0, 5, "whole"), (5, 5, "none")]
+    assert runs((), ()) == []

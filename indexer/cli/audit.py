@@ -138,6 +138,12 @@ def _print(chain: Chain, report: Report) -> None:
         )
         for reason, count in deep.unproven.most_common():
             typer.echo(f"  not provable here: {count:,} blocks (block {deep.examples[reason]:,}: {reason})")
+    if report.holders is not None and (report.holders.compared or report.holders.unasked):
+        typer.echo(f"  balances: {report.holders.compared:,} compared with what the tokens say")
+        for mark in report.holders.marked:
+            typer.echo(f"  marked: {mark.contract}, token 0x{mark.token.hex()}: {mark.detail}")
+        for contract, reason in report.holders.unasked.items():
+            typer.echo(f"  not compared: the balances of {contract}: {reason}")
     for finding in report.findings[:FINDINGS_SHOWN]:
         typer.echo(f"  {finding.kind:9} {finding.label} {_blocks(finding)}: {finding.detail}")
     if len(report.findings) > FINDINGS_SHOWN:
@@ -155,7 +161,7 @@ def _blocks(finding: Finding) -> str:
 
 
 def _as_json(chain: Chain, report: Report) -> dict[str, Any]:
-    deep, other, digest = report.deep, report.against, report.digest
+    deep, other, digest, holders = report.deep, report.against, report.digest, report.holders
     return {
         "chain": chain.name,
         "blocks": report.scope.within,
@@ -173,6 +179,16 @@ def _as_json(chain: Chain, report: Report) -> dict[str, Any]:
         ],
         "digest": {"rows": digest.rows, "blocks_without": digest.without, "incomparable": digest.incomparable},
         "against": None if other is None else {"blocks": other.blocks, "logs": other.logs},
+        "balances": None
+        if holders is None
+        else {
+            "compared": holders.compared,
+            "marked": [
+                {"contract": mark.contract, "token": f"0x{mark.token.hex()}", "detail": mark.detail}
+                for mark in holders.marked
+            ],
+            "not_compared": holders.unasked,
+        },
         "proof": None
         if deep is None
         else {

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from indexer.chain.client import ChainClient
 from indexer.chain.logs import LogChunk, RawLog
 from indexer.intervals import RangeSet, format_ranges, intersect, size, union
-from indexer.store import balances, catalog, checks, compare, digests, findings, verified, writer
+from indexer.store import balances, catalog, checks, compare, digests, findings, ledgers, verified, writer
 from indexer.store.catalog import Source
 from indexer.store.compare import Expected
 from indexer.store.database import psycopg_connection
@@ -130,6 +130,8 @@ class Repair:
                 self._remove_unclaimed(scope, finding.event_id, finding.first, finding.last)
             case "outside" if not self._are_strangers(scope, sources, finding):
                 pass  # their factory's children were repaired meanwhile
+            case "balance":
+                self._count_anew(scope, finding)
             case "child":
                 for source in sources:
                     self._renew_children(scope, source, finding.first)
@@ -173,6 +175,14 @@ class Repair:
                     detail = "indexed while a child was not known; repaired once finalized"
                     finding = scope.finding("proof", source, *above, above[1] - above[0] + 1, detail)
                     findings.add(connection, finding)
+
+    def _count_anew(self, scope: Scope, finding: Finding) -> None:
+        """Has the balances of the finding's contract counted from the first transfer on, by whoever keeps them."""
+        with self.engine.begin() as connection:
+            catalog.hold_version(connection, scope.version)
+            for ledger in ledgers.lock(connection, self.chain_id):
+                if ledger.live and finding.event_id in ledger.event_ids:
+                    ledgers.restart(connection, ledger, "an audit found it wrong: it is built anew")
 
     def _are_strangers(self, scope: Scope, sources: Iterable[Source], finding: Finding) -> bool:
         with self.engine.connect() as connection:

@@ -11,6 +11,7 @@ from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.checks import ChildDifference, Found
 from indexer.store.declaration import Factory
 from indexer.store.findings import Finding, Kind
+from indexer.sync.audit import holdings
 from indexer.sync.audit.scope import Scope
 
 Check: TypeAlias = Callable[[Connection, Scope], Iterable[Finding]]
@@ -83,8 +84,9 @@ CHECKS: tuple[tuple[Kind, Check], ...] = (
     ("duplicate", duplicates),
     ("dangling", dangling),
     ("child", children),
+    ("balance", holdings.counted),
 )
-"""Every check of this kind; one more (of balances, say) is a function added here."""
+"""Every check of this kind; one more is a function added here."""
 
 
 def _about_event(kind: Kind, scope: Scope, event: CatalogEvent, found: Found) -> Finding:

@@ -13,10 +13,11 @@ from indexer.chain.client import ChainClient
 from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, normalise, size, subtract
 from indexer.store import findings
 from indexer.store.findings import Finding, Kind
-from indexer.sync.audit import against, coverage, deep, digest
+from indexer.sync.audit import against, coverage, deep, digest, holdings
 from indexer.sync.audit.against import AgainstCheck
 from indexer.sync.audit.deep import DeepCheck
 from indexer.sync.audit.digest import DigestCheck
+from indexer.sync.audit.holdings import HoldersCheck
 from indexer.sync.audit.scope import Scope, load_scope, ranges_of
 
 Progress = Callable[[str, int, int], None]
@@ -55,6 +56,7 @@ class Report:
         against: the comparison with a second endpoint, if one was asked for.
         deep: the proofs, if they were asked for.
         proven_before: blocks that were not proven anew.
+        holders: balances that were compared with what tokens say, with the proofs.
     """
 
     scope: Scope
@@ -63,6 +65,7 @@ class Report:
     against: AgainstCheck | None = None
     deep: DeepCheck | None = None
     proven_before: int = 0
+    holders: HoldersCheck | None = None
 
 
 def audit(
@@ -124,6 +127,9 @@ def audit(
         )
         found += report.deep.findings
         examined["proof"] = report.deep.examined
+        if not stop.is_set():
+            on_progress("balances", 0, 0)
+            report.holders = holdings.ask(engine, scope, client, most=request.sample, random=request.random)
     with engine.begin() as connection:
         event_ids = [event.event_id for event in scope.events]
         report.findings = findings.replace_open(connection, chain_id, examined, event_ids, found)

@@ -14,8 +14,14 @@ def text_of(history) -> str:
 
 
 @pytest.fixture
+def history(make_world):
+    """A chain of this test's own: busy, and longer than what is not finalized."""
+    return make_world(transactions=150, blocks=80)
+
+
+@pytest.fixture
 def indexed(history, migrated_url, tmp_path):
-    """A chain with 120 busy blocks, everything of it in a database, and balances at its tip."""
+    """That chain, everything of it in a database, and balances at its tip."""
     with rig(text_of(history), tmp_path, history.world.w3.provider.endpoint_uri, migrated_url) as one:
         one.following = one.follower()
         one.catch_up(one.following)

@@ -1,4 +1,4 @@
-"""Random histories without a node: the store's own writers, a model in Python, and every ledger compared after each step.
+"""Random histories without a node: the store's own writers, a model in Python, every ledger compared after each step.
 
 What happens in which order is decided by a seed: backfill in any order, growth at the head, reorganisations, finality,
 changed rows, another manifest, and ledgers that are taken further a few rows at a time.
@@ -174,6 +174,8 @@ class Model:
             self.mine(number)
         version, sources, _ = self.look()
         mine = self.followed(sources)
+        if mine and self.random.random() < 0.2:
+            mine.remove(self.random.choice(mine))  # one that has not joined yet, after a start
         with self.engine.begin() as connection:
             head.extend(
                 connection, CHAIN, self.epoch, blocks=[self.block(n) for n in range(first, last + 1)], sources=mine,
@@ -213,7 +215,7 @@ class Model:
         self.tip = last
 
     def finalize(self) -> None:
-        version, sources, _ = self.look()
+        _, sources, _ = self.look()
         if len(self.followed(sources)) == len(sources):
             self.finalized = self.random.randint(self.finalized, self.tip)
             with self.engine.begin() as connection:

@@ -1,0 +1,174 @@
+"""Balances: do they follow from the transfers in the tables, and do the tokens say the same?
+
+The first question needs no node: all transfers are counted anew. The second is asked of the tokens themselves
+(``balanceOf``, ``ownerOf``), of a sample, at the very block at which the balances are true. Where they differ and the
+rows are proven, the token gives or takes without Transfer events (it rebases, say): it is marked, for good.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from random import Random
+
+from sqlalchemy.engine import Connection, Engine
+
+from indexer.chain.client import ChainClient
+from indexer.chain.errors import FatalError, LaggingError, NoEndpointError
+from indexer.chain.multicall import CallResult
+from indexer.store import balances, head, ledgers
+from indexer.store.balances import Holding
+from indexer.store.findings import Finding
+from indexer.store.ledgers import Ledger
+from indexer.sync.audit.scope import Scope
+
+DIFFERENCES_SHOWN = 3
+SAMPLE = 1_000
+"""Holdings of each contract that the tokens are asked about, where nothing else is said."""
+
+# Selectors of the standards' functions: ERC-20's, ERC-721's, ERC-1155's.
+_BALANCE_OF = bytes.fromhex("70a08231")  # balanceOf(address)
+_OWNER_OF = bytes.fromhex("6352211e")  # ownerOf(uint256)
+_BALANCE_OF_ID = bytes.fromhex("00fdd58e")  # balanceOf(address,uint256)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A token that says otherwise than its transfers."""
+
+    contract: str
+    token: bytes
+    detail: str
+
+
+@dataclass(slots=True)
+class HoldersCheck:
+    """What became of the comparison with the tokens.
+
+    Attributes:
+        marked: tokens that say otherwise.
+        compared: holdings that the tokens confirmed or denied.
+        unasked: by contract: why nobody could be asked.
+    """
+
+    marked: list[Mark] = field(default_factory=list)
+    compared: int = 0
+    unasked: dict[str, str] = field(default_factory=dict)
+
+
+def counted(connection: Connection, scope: Scope) -> Iterator[Finding]:
+    """Holdings that are not what the transfers in the tables sum up to."""
+    for ledger in _audited(connection, scope):
+        if not scope.within[0] <= ledger.start_block <= ledger.through_block <= scope.within[1]:
+            continue  # sums have no parts
+        count, differences = balances.differences(connection, ledger, DIFFERENCES_SHOWN)
+        if count:
+            shown = "; ".join(
+                f"0x{one.holder.hex()} has {one.kept} of {_token(one.token, one.token_id, ledger)}, and "
+                f"its transfers make {one.counted}"
+                for one in differences
+            )
+            more = f"; and {count - len(differences)} more" if count > len(differences) else ""
+            event = next(event for event in scope.events if event.event_id in ledger.event_ids)
+            first, last = ledger.start_block, ledger.through_block
+            yield Finding(
+                "balance", scope.chain_id, event.label, event.event_id, None, first, last, count, shown + more
+            )
+
+
+def ask(
+    engine: Engine, scope: Scope, client: ChainClient, *, most: int | None = None, random: Random | None = None
+) -> HoldersCheck:
+    """Compares a sample of the holdings with what the tokens answer, and marks the tokens that answer otherwise.
+
+    Args:
+        engine: the database.
+        scope: what is audited.
+        client: the chain's nodes.
+        most: holdings of each contract.
+        random: chooses them.
+
+    Raises:
+        ProviderError: no node answers.
+    """
+    done = HoldersCheck()
+    random = random or Random()
+    with engine.connect() as connection:
+        audited = _audited(connection, scope)
+    for ledger in audited:
+        if ledger.through_block < max(ledger.start_block, 0):
+            continue
+        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            (now,) = [one for one in ledgers.load(connection, scope.chain_id) if one.ledger_id == ledger.ledger_id]
+            sample = balances.sample(connection, now, most or SAMPLE, random.uniform(-1, 1))
+            at = now.through_block
+            stored = head.load_headers(connection, scope.chain_id, (at, at)).get(at)
+            connection.rollback()
+        try:
+            answers = client.multicall([_question(now, holding) for holding in sample], at)
+            header = client.header(at)
+        except (LaggingError, FatalError, NoEndpointError) as error:
+            done.unasked[ledger.contract] = f"no node has the state of block {at}: {error}"
+            continue
+        if header is None or (stored is not None and header.hash != stored):
+            done.unasked[ledger.contract] = f"block {at} was reorganised away meanwhile"
+            continue
+        done.compared += len(sample)
+        done.marked += _compare(engine, now, sample, answers)
+    return done
+
+
+def _compare(
+    engine: Engine, ledger: Ledger, sample: Sequence[Holding], answers: Sequence[CallResult]
+) -> Iterator[Mark]:
+    wrong = [
+        (holding, said)
+        for holding, answer in zip(sample, answers, strict=True)
+        if not _agrees(ledger, holding, said := answer.data if answer.success else None)
+    ]
+    for token, group in groupby(sorted(wrong, key=lambda pair: pair[0].token), key=lambda pair: pair[0].token):
+        differing = list(group)
+        holding, said = differing[0]
+        asked = sum(one.token == token for one in sample)
+        detail = (
+            f"{len(differing)} of {asked} holders differ at block {ledger.through_block}: 0x{holding.holder.hex()} has "
+            f"{holding.amount} of {_token(token, holding.token_id, ledger)} by its transfers, the token says "
+            f"{_said(ledger, said)}. It changes balances without Transfer events, unless transfers are missing "
+            "(which gapless audit --deep would tell)"
+        )
+        with engine.begin() as connection:
+            balances.note_problem(connection, ledger, token, detail, ledger.through_block)
+        yield Mark(ledger.contract, token, detail)
+
+
+def _question(ledger: Ledger, holding: Holding) -> tuple[bytes, bytes]:
+    holder, number = bytes(12) + holding.holder, (holding.token_id % 2**256).to_bytes(32, "big")
+    match ledger.kind:
+        case "erc20":
+            return holding.token, _BALANCE_OF + holder
+        case "erc721":
+            return holding.token, _OWNER_OF + number
+        case "erc1155":
+            return holding.token, _BALANCE_OF_ID + holder + number
+
+
+def _agrees(ledger: Ledger, holding: Holding, said: bytes | None) -> bool:
+    if said is None or len(said) < 32:
+        return False
+    if ledger.kind == "erc721":
+        return holding.amount == 1 and said[12:32] == holding.holder
+    return int.from_bytes(said[:32], "big") == holding.amount
+
+
+def _said(ledger: Ledger, said: bytes | None) -> str:
+    if said is None or len(said) < 32:
+        return "nothing (the call failed)"
+    return f"0x{said[12:32].hex()} owns it" if ledger.kind == "erc721" else str(int.from_bytes(said[:32], "big"))
+
+
+def _token(token: bytes, token_id: int, ledger: Ledger) -> str:
+    return f"0x{token.hex()}" if ledger.kind == "erc20" else f"0x{token.hex()} #{token_id}"
+
+
+def _audited(connection: Connection, scope: Scope) -> list[Ledger]:
+    contracts = {event.contract for event in scope.events}
+    return [one for one in ledgers.load(connection, scope.chain_id) if one.live and one.contract in contracts]

@@ -63,8 +63,8 @@ def _silent(
     if emitted:
         yield (
             f"{named}: none of its events was seen {asked}, but {len(emitted)} others were: is "
-            f"{contract.abi_path.name} the ABI of this contract? A proxy needs its implementation's: gapless abi fetch 0x"
-            f"{deployment.addresses[0].hex()}"
+            f"{contract.abi_path.name} the ABI of this contract? A proxy needs its implementation's: gapless abi "
+            f"fetch 0x{deployment.addresses[0].hex()}"
         )
     else:
         yield f"{named}: none of its events ({_listed(events)}) was seen {asked}"

@@ -86,6 +86,19 @@ def chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Questio
         AnswerError: the answer contradicts the question or itself.
         ProviderError: a question failed otherwise.
     """
+    try:
+        found = _chunk(endpoint, first, last, questions, errand)
+    except RangeError as error:
+        if error.limit == "blocks" and last > first:
+            with endpoint.lock:
+                endpoint.block_limit.failed(last - first + 1, error.maximum, endpoint.clock())
+        raise
+    with endpoint.lock:
+        endpoint.block_limit.succeeded(last - first + 1, endpoint.clock())
+    return found
+
+
+def _chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], errand: Errand) -> LogChunk:
     before = errand.requests, errand.bytes
     started = endpoint.clock()
     if endpoint.max_batch() > 1:

@@ -21,7 +21,7 @@ _RELAX = 1.01
 # Of a target that proved too high, the part to go on with where no limit is named.
 _LOWER = 0.75
 # A limit that no text names is forgotten after so many answers: it may have been a bad hour of the node.
-_FORGET_AFTER = 200
+_FORGET_AFTER = 60
 # Seconds for a response beyond which ranges are made narrower.
 _SLOW = 10.0
 
@@ -176,6 +176,7 @@ class RangeController:
         self._suggested: set[tuple[int, int]] = set()
         self._unnamed = BlockLimit()
         self._since_unnamed = 0
+        self._widest = 0
 
     def width(self, first: int, allowed: int | None = None) -> int:
         """The blocks to ask for next from a block on, at least 1.
@@ -218,8 +219,9 @@ class RangeController:
         self._suggested.discard((first, last))
         self._unnamed.succeeded(blocks, 0.0)
         self._since_unnamed += 1
+        self._widest = max(self._widest, blocks)
         if self._since_unnamed >= _FORGET_AFTER:
-            self._unnamed, self._since_unnamed = BlockLimit(), 0
+            self._unnamed, self._since_unnamed, self._widest = BlockLimit(), 0, 0
         for refused in self._refused:
             overlap = min(last, refused.last) - max(first, refused.first) + 1
             if overlap > 0:
@@ -262,29 +264,21 @@ class RangeController:
             self._bytes_named = self._bytes_named or error.maximum is not None
             self._bytes.limited(error.maximum)
             self._refused.append(_Refused(first, last, blocks, error.limit))
-        elif error.limit == "unknown":
-            self._refused.append(_Refused(first, last, blocks, error.limit))
+        elif not error.timed_out and blocks > self._widest:
+            # Nothing says whether it was the width or the contents; a width that was never granted comes first.
+            width = min(self._unnamed.failed(blocks, None, 0.0), max(1, blocks - 1))
+            self._since_unnamed = 0
         self._latest = float(width)
         if error.limit != "blocks":
             self._cap = float(width)
         return width
 
     def _explain(self, refused: _Refused) -> None:
-        """A range that was refused has been read: now it shows how much was too much.
-
-        Where no reason was given and it was not its logs, it was its width.
-        """
-        if refused.limit == "results":
-            if not self._logs_named:
-                self._logs.too_much(refused.found)
-        elif refused.limit == "bytes":
-            if not self._bytes_named:
-                self._bytes.too_much(refused.bytes)
-        elif refused.found <= self._logs.most:
-            self._unnamed.failed(refused.last - refused.first + 1, None, 0.0)
-            self._since_unnamed = 0
-        else:
+        """A range that was refused has been read: now it shows how much was too much."""
+        if refused.limit == "results" and not self._logs_named:
             self._logs.too_much(refused.found)
+        if refused.limit == "bytes" and not self._bytes_named:
+            self._bytes.too_much(refused.bytes)
 
 
 def _suggested(first: int, last: int, error: RangeError) -> int | None:

@@ -219,16 +219,12 @@ class Scan:
         with endpoint.lock:
             piece.allowed = endpoint.block_limit.allowed(now)
         piece.end = min(piece.last, piece.first + (piece.allowed or self._client.settings.max_blocks) - 1)
-        blocks = piece.end - piece.first + 1
         try:
             chunk = fetch.chunk(endpoint, piece.first, piece.end, self._questions, errand)
-        except RangeError as error:
-            if error.limit == "blocks" and blocks > 1:
-                with endpoint.lock:
-                    piece.allowed = endpoint.block_limit.failed(blocks, error.maximum, self._client.clock())
+        except RangeError:
+            piece.allowed = endpoint.block_limit.known
             raise
         with endpoint.lock:
-            endpoint.block_limit.succeeded(blocks, self._client.clock())
             new = piece.wording is not None and piece.wording not in endpoint.cured_by_shrinking
             if piece.wording is not None:
                 endpoint.cured_by_shrinking.add(piece.wording)

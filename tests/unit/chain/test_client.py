@@ -89,6 +89,11 @@ def test_too_many_requests_is_waited_for_as_long_as_was_said(serve: Serve, conne
     assert 80 <= clock() - start <= 110
 
 
+def test_waiting_is_not_failing(serve: Serve, connect: Connect) -> None:
+    node = serve(before=fails(12, Refusal(429, "too many", status=429, headers={"Retry-After": "1"})))
+    assert connect(node, attempts=3).head().number == 1_999
+
+
 def test_a_rate_error_never_shrinks_a_range(serve: Serve, connect: Connect) -> None:
     node = serve(before=fails(2, Refusal(-32005, "limit exceeded")))
     (chunk,) = connect(node).scan([(0, 1_999)], FILTER)

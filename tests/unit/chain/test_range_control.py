@@ -140,6 +140,13 @@ def test_a_suggestion_is_obeyed() -> None:
     assert controller().failed(100, 999, error) == 50
 
 
+def test_a_suggestion_shows_the_limit_behind_it() -> None:
+    control = controller(target_logs=7_000)
+    control.failed(0, 999, RangeError("", limit="results", suggested=(0, 99)))
+    control.succeeded(0, 99, 6_000, 0)
+    assert control.width(100) == 75, "three quarters of what was suggested"
+
+
 @pytest.mark.parametrize("suggested", [(100, 999), (100, 1_500), (101, 500), (700, 500), (100, 99), (0, 50)])
 def test_a_suggestion_that_cannot_help_is_halved_instead(suggested: tuple[int, int]) -> None:
     error = RangeError("", limit="results", suggested=suggested)
@@ -182,11 +189,19 @@ def test_a_limit_of_results_is_local() -> None:
 def test_a_limit_that_nothing_names_is_found_by_its_width_not_by_its_logs() -> None:
     control = controller()
     control.succeeded(0, 999, 900, 0)
-    # Refused without a word, then read in halves that held little: it cannot have been the logs.
-    assert control.failed(1_000, 6_999, RangeError("?")) == 3_000
-    control.succeeded(1_000, 3_999, 0, 0)
-    control.succeeded(4_000, 6_999, 0, 0)
-    assert control.width(7_000) < 6_000
+    assert control.failed(1_000, 6_999, RangeError("?")) == 3_500
+    control.succeeded(1_000, 4_499, 0, 0)
+    assert 3_500 < control.width(4_500) < 6_000
+    # What was granted once is not the limit: then it is the contents.
+    control.succeeded(4_500, 9_999, 0, 0)
+    assert control.failed(10_000, 14_999, RangeError("?")) == 2_500
+
+
+def test_a_time_out_halves_at_once() -> None:
+    control = controller()
+    control.succeeded(0, 9_999, 0, 0)
+    assert control.failed(10_000, 39_999, RangeError("?", timed_out=True)) == 15_000
+    assert control.width(10_000) <= 15_000
 
 
 @pytest.mark.parametrize("allowed", [1_000, 5_000, 999])

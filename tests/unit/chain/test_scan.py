@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -296,6 +297,50 @@ def test_a_long_address_list_goes_in_slices_or_by_topic_as_is_cheaper(
     assert busy.counts["eth_getLogs"] == 3 + 3
     assert busy.http_requests == 3 + 1, "slices travel in one batch"
     assert "in 3 slices" in caplog.text
+
+
+def test_unknown_words_are_asked_twice_only_until_a_smaller_range_cured_them(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def narrow(_: Node, first: int, last: int) -> None:
+        if last - first >= 100:
+            raise Refusal(-31999, f"zu viele Blöcke: {last - first}")
+
+    node = serve(limit=narrow)
+    client = connect(node, start_blocks=400, first_backoff=0.001)
+    check_whole(list(client.scan([(0, 1_999)], FILTER, in_flight=1)), node.history, (0, 1_999))
+    asked = Counter(node.ranges)
+    assert list(asked.values()).count(2) <= 2
+    assert max(asked.values()) == 2
+    assert caplog.text.count("no table knows these words") == 1
+    assert "zu viele Blöcke: #" in caplog.text
+
+
+def test_an_estimate_extrapolates_its_samples(serve: Serve, connect: Connect) -> None:
+    history = History(100_000, tuple(range(0, 100_000, 2)))
+    node = serve(fragments=Fragments(history))
+    estimate = connect(node).estimate([(0, 49_999), (60_000, 99_999)], FILTER)
+    assert (estimate.blocks, estimate.logs) == (90_000, 45_000)
+    assert 5 <= estimate.requests <= 15
+    per_log = len(node.fragments.logs[0])
+    assert 0.9 < estimate.bytes / (45_000 * per_log) < 1.2
+    assert estimate.sampled_requests == node.http_requests == 8
+    assert estimate.sampled_blocks == 4_000
+    assert connect(node).estimate([], FILTER).requests == 0
+
+
+def test_an_estimate_respects_a_limit_of_blocks(serve: Serve, connect: Connect) -> None:
+    def narrow(_: Node, first: int, last: int) -> None:
+        if last - first >= 100:
+            raise Refusal(-32602, "query exceeds max block range 99")
+
+    node = serve(limit=narrow)
+    client = connect(node)
+    assert list(client.scan([(0, 10)], FILTER))
+    estimate = client.estimate([(0, 1_999)], FILTER)
+    assert estimate.requests >= 20
 
 
 def test_three_endpoints_of_which_none_is_well(

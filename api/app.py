@@ -17,7 +17,7 @@ from api.resources.contracts import ContractAbi, ContractEvents, Contracts, OneC
 from api.resources.daily import Daily
 from api.resources.events import EventRow, Events
 from api.resources.feed import Feed
-from api.resources.pages import StatusPage
+from api.resources.pages import DocsAsset, DocsPage, StatusPage
 from api.resources.service import Health, Ready, Root, Status
 from api.resources.snapshots import SeriesLatest, SeriesList, SeriesRows
 from api.resources.tokens import OneToken, Tokens
@@ -48,7 +48,11 @@ ROUTES: Final[tuple[tuple[str, type[Resource]], ...]] = (
 )
 
 #: For people: no part of the OpenAPI document.
-PAGES: Final[tuple[tuple[str, type[Resource]], ...]] = (("/", StatusPage),)
+PAGES: Final[tuple[tuple[str, type[Resource]], ...]] = (
+    ("/", StatusPage),
+    ("/docs", DocsPage),
+    ("/docs/{file}", DocsAsset),
+)
 
 
 def create_app(context: Context) -> falcon.App[Any, Any]:

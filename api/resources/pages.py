@@ -9,12 +9,13 @@ import falcon
 
 from api.context import Context
 from api.errors import ApiError
-from api.page import facts, render
-from api.resources.base import Resource
+from api.page import docs, facts, render
+from api.resources.base import Resource, send_kept
 from api.resources.service import package_version
 
 #: Seconds for which the page is not made anew: it asks more than an answer of the API does.
 KEPT: Final = 2.0
+_ASSETS_KEPT: Final = "public, max-age=3600"
 
 
 class StatusPage(Resource):
@@ -46,3 +47,34 @@ class StatusPage(Resource):
                 body = render.page(facts.load(self.context), package_version())
                 self._made = (self._clock(), body)
             return body
+
+
+class DocsPage(Resource):
+    """``/docs``: the OpenAPI document to read and to try."""
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Answer with the page."""
+        self.params.read(request.query_string)
+        response.content_type = falcon.MEDIA_HTML
+        response.data = docs.page()
+        response.set_header("Cache-Control", _ASSETS_KEPT)
+        response.set_header("Content-Security-Policy", docs.POLICY)
+        response.set_header("Referrer-Policy", "no-referrer")
+
+
+class DocsAsset(Resource):
+    """``/docs/{file}``: the scripts and styles of that page."""
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Answer with the file.
+
+        Raises:
+            ApiError: NOT_FOUND.
+        """
+        self.params.read(request.query_string)
+        asset = docs.asset(path["file"])
+        if asset is None:
+            raise ApiError("NOT_FOUND", f"there is no file {path['file']!r} here")
+        send_kept(request, response, asset.body, asset.etag, _ASSETS_KEPT)
+        if response.data is not None:
+            response.content_type = asset.media_type

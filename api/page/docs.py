@@ -1,0 +1,55 @@
+"""The interactive page for the OpenAPI document: Swagger UI, served from here."""
+
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+from api.page.html import document, h
+
+_FILES: Final = Path(__file__).parent / "swagger"
+_TYPES: Final = {"start.js": "text/javascript", "swagger-ui-bundle.js": "text/javascript", "start.css": "text/css",
+                 "swagger-ui.css": "text/css"}  # fmt: skip
+
+#: Scripts from this server alone, none inline; requests to this server alone. Swagger UI's icons are data URLs.
+POLICY: Final = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; script-src 'self'; "
+    "style-src 'self'; img-src 'self' data:; connect-src 'self'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file of the page."""
+
+    body: bytes
+    media_type: str
+    etag: str
+
+
+@cache
+def asset(name: str) -> Asset | None:
+    """A file by its name; None if it is not one of those that the page needs."""
+    if name not in _TYPES:
+        return None
+    body = (_FILES / name).read_bytes()
+    tag = f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
+    return Asset(body, f"{_TYPES[name]}; charset=utf-8", tag)
+
+
+@cache
+def page() -> bytes:
+    """The page, which is the same everywhere."""
+    head = [
+        h("meta", charset="utf-8"),
+        h("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        h("title", "Gapless: the API"),
+        *[h("link", rel="stylesheet", href=f"/docs/{name}") for name in ("swagger-ui.css", "start.css")],
+    ]
+    body = [
+        h("nav", h("a", "how it stands", href="/"), h("a", "openapi.json", href="/openapi.json")),
+        h("div", h("noscript", "This page needs JavaScript; /openapi.json says the same."), id="page"),
+        *[h("script", src=f"/docs/{name}") for name in ("swagger-ui-bundle.js", "start.js")],
+    ]
+    return document(head, body)

@@ -1,5 +1,7 @@
 """Interval algebra against sets of integers: the slow and obvious other opinion."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,9 +16,7 @@ def blocks(range_set):
 
 
 def is_normal(range_set):
-    return all(a <= b for a, b in range_set) and all(
-        left[1] + 1 < right[0] for left, right in zip(range_set, range_set[1:], strict=False)
-    )
+    return all(a <= b for a, b in range_set) and all(left[1] + 1 < right[0] for left, right in pairwise(range_set))
 
 
 @given(ranges)

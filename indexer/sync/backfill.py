@@ -326,14 +326,3 @@ def _nothing(ranges: RangeSet) -> Iterator[Fetched]:
     """What a factory without children has said."""
     for first, last in ranges:
         yield _Silence(first, last)
-
-
-def history_is_known(engine: Engine, chain_id: int) -> bool:
-    """Whether a follower has said yet where history ends, without which nothing can be filled."""
-    with engine.connect() as connection:
-        return bool(
-            connection.execute(
-                sa.text("SELECT finalized_number IS NOT NULL FROM gapless.chains WHERE chain_id = :chain_id"),
-                {"chain_id": chain_id},
-            ).scalar_one_or_none()
-        )

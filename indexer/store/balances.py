@@ -26,7 +26,7 @@ from indexer.store.ledgers import Ledger
 from indexer.store.transfers import TransferEvent
 from indexer.store.writer import Rows
 
-STEP_ROWS = 10_000
+STEP_ROWS = 20_000
 """About how many transfer logs one step of a ledger counts. A reorganisation may have to wait for a step to end."""
 
 ZERO_ADDRESS = bytes(20)

@@ -25,6 +25,11 @@ TRANSFER_BATCH = "TransferBatch(address,address,address,uint256[],uint256[])"  #
 _ALWAYS = sql.SQL("true")
 
 VIEW = sql.Identifier("gapless", "transfers")
+_NOTHING = """
+    SELECT NULL::bigint AS chain_id, NULL::bigint AS block_number, NULL::timestamptz AS block_time,
+           NULL::bytea AS tx_hash, NULL::integer AS log_index, NULL::integer AS item, NULL::bytea AS token,
+           NULL::text AS kind, NULL::bytea AS from_address, NULL::bytea AS to_address, NULL::bytea AS operator,
+           NULL::numeric AS token_id, NULL::numeric AS amount WHERE false"""
 _COMMENT = "Every ERC-20, ERC-721 and ERC-1155 transfer that is indexed, a row for each item of a batch"
 
 
@@ -131,15 +136,14 @@ def drop_view(connection: Connection) -> None:
     psycopg_connection(connection).execute(sql.SQL("DROP VIEW IF EXISTS {}").format(VIEW))
 
 
-def renew_view(connection: Connection) -> None:
-    """Makes the view ``gapless.transfers`` of all events in the catalog that tell of transfers.
+def branches(connection: Connection) -> list[sql.Composed]:
+    """A SELECT for each event in the catalog that tells of transfers; together they are all transfers, each once.
 
     Two contracts of the manifest may share an address: a log that is in both of their tables is one transfer.
     """
-    driver = psycopg_connection(connection)
     events = load(connection)
     places = _places(connection)
-    parts: list[sql.Composable] = []
+    found: list[sql.Composed] = []
     for position, one in enumerate(events):
         twins = [
             sql.SQL(
@@ -149,15 +153,34 @@ def renew_view(connection: Connection) -> None:
             for other in events[:position]
             if _may_share(places, one.event, other.event)
         ]
-        parts.append(select(one, sql.SQL(" AND ").join(twins) if twins else _ALWAYS))
-    if not parts:
-        parts.append(
-            sql.SQL("""
-        SELECT NULL::bigint AS chain_id, NULL::bigint AS block_number, NULL::timestamptz AS block_time,
-               NULL::bytea AS tx_hash, NULL::integer AS log_index, NULL::integer AS item, NULL::bytea AS token,
-               NULL::text AS kind, NULL::bytea AS from_address, NULL::bytea AS to_address, NULL::bytea AS operator,
-               NULL::numeric AS token_id, NULL::numeric AS amount WHERE false""")
-        )
+        found.append(select(one, sql.SQL(" AND ").join(twins) if twins else _ALWAYS))
+    return found
+
+
+def page(parts: Sequence[sql.Composable], condition: sql.Composable, *, newest_first: bool = True) -> sql.Composed:
+    """A SELECT of the first transfers that fulfil a condition, in the order of the chain.
+
+    It reads a page from each table, by its indexes, and not all of them, as the view would to sort them.
+
+    Args:
+        parts: what :func:`branches` returned; at least one.
+        condition: on the columns of ``gapless.transfers``; best names a chain.
+        newest_first: the order.
+
+    Returns:
+        SQL with a parameter ``limit`` besides those of the condition.
+    """
+    order = sql.SQL("ORDER BY block_number {0}, log_index {0}, item {0} LIMIT %(limit)s").format(
+        sql.SQL("DESC" if newest_first else "ASC")
+    )
+    pages = [sql.SQL("(SELECT * FROM ({}) t WHERE {} {})").format(part, condition, order) for part in parts]
+    return sql.SQL("SELECT * FROM ({}) every {}").format(sql.SQL(" UNION ALL ").join(pages), order)
+
+
+def renew_view(connection: Connection) -> None:
+    """Makes the view ``gapless.transfers`` of all that :func:`branches` has."""
+    driver = psycopg_connection(connection)
+    parts: list[sql.Composable] = [*branches(connection)] or [sql.SQL(_NOTHING)]
     driver.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(VIEW, sql.SQL(" UNION ALL ").join(parts)))
     driver.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(VIEW, sql.Literal(_COMMENT)))
 

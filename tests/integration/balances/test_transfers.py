@@ -1,0 +1,76 @@
+"""The view over all transfers: each once, whichever standard and however many tables tell of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from psycopg import sql
+
+from indexer.store import transfers
+from indexer.store.database import psycopg_connection
+from tests.integration.balances import oracle
+from tests.integration.balances.conftest import text_of
+
+
+def _all(one):
+    return one.query("SELECT * FROM gapless.transfers ORDER BY chain_id, block_number, log_index, item")
+
+
+def test_transfers_make_the_balances(indexed, history):
+    sums: Counter[tuple[bytes, int, bytes]] = Counter()
+    for row in _all(indexed):
+        *_, token, _, giver, receiver, _, number, amount = row
+        sums[bytes(token), int(number), bytes(giver)] -= int(amount)
+        sums[bytes(token), int(number), bytes(receiver)] += int(amount)
+    tokens = {token for token, _, _ in oracle.kept(indexed)}
+    made = {key: amount for key, amount in sums.items() if amount and any(key[2]) and key[0] in tokens}
+    assert made == oracle.on_chain(history.world)
+
+
+def test_every_item_of_a_batch_is_a_row(indexed):
+    batches = indexed.query(
+        "SELECT block_number, log_index, operator, from_address, to_address, ids, values FROM items.transfer_batch"
+    )
+    expected = [
+        (number, index, item, operator, giver, receiver, token_id, amount)
+        for number, index, operator, giver, receiver, ids, amounts in batches
+        for item, (token_id, amount) in enumerate(zip(ids, amounts, strict=True))
+    ]
+    found = indexed.query(
+        "SELECT block_number, log_index, item, operator, from_address, to_address, token_id, amount "
+        "FROM gapless.transfers t WHERE EXISTS (SELECT FROM items.transfer_batch b "
+        "WHERE b.block_number = t.block_number AND b.log_index = t.log_index)"
+    )
+    assert sorted(found) == sorted(expected)
+    assert any(item > 0 for _, _, item, *_ in expected)
+
+
+def test_a_log_in_two_tables_is_one_transfer(indexed, history, tmp_path):
+    before = _all(indexed)
+    text = text_of(history)
+    start = text.index("[contracts.odd_coins]")
+    twin = (
+        text[text.index("[contracts.coins]") : start]
+        .replace("[contracts.coins]", "[contracts.twin]")
+        .replace(f'"{history.world.addresses["gold"]}", ', "")
+    )
+    text = (text[:start] + twin + text[start:]).replace('contracts = ["coins"', 'contracts = ["coins", "twin"')
+    indexed.apply(text, tmp_path, history.world.w3.provider.endpoint_uri)
+    indexed.catch_up(indexed.following)
+    assert indexed.query("SELECT count(*) > 20 FROM twin.transfer") == [(True,)]
+    assert _all(indexed) == before
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize("condition", ["true", "kind = 'erc1155'", "token_id > 3", "to_address = from_address"])
+def test_a_page_is_what_the_view_has(indexed, condition, newest_first):
+    order = "DESC" if newest_first else "ASC"
+    with indexed.engine.connect() as connection:
+        statement = transfers.page(transfers.branches(connection), sql.SQL(condition), newest_first=newest_first)
+        found = psycopg_connection(connection).execute(statement, {"limit": 30}).fetchall()
+    assert found == indexed.query(
+        f"SELECT * FROM gapless.transfers WHERE {condition} "
+        f"ORDER BY block_number {order}, log_index {order}, item {order} LIMIT 30"
+    )
+    assert found

@@ -107,6 +107,23 @@ def _print(found: Overview) -> None:
         series.add_row(one["name"], one["contract"], one["every"], _number(one["points"]), _number(one["last_block"]))
     if found.series:
         console.print(series)
+    balances = table("Balances", "contract", "chain", "kind", "true at block>r", "blocks behind>r", "remarks")
+    for one in found.balances:
+        remarks = [
+            one["remark"] or "",
+            "" if one["rebuilt_to"] is None else f"built anew up to block {one['rebuilt_to']:,}",
+            f"{one['marked_tokens']} tokens marked by audits" if one["marked_tokens"] else "",
+        ]
+        balances.add_row(
+            one["contract"],
+            one["chain"],
+            one["kind"],
+            _number(one["true_at_block"]),
+            _number(one["blocks_behind"]),
+            "; ".join(filter(None, remarks)),
+        )
+    if found.balances:
+        console.print(balances)
     amiss = table("Indexes to come or to go", "index", "state")
     for one in found.indexes:
         done = "" if one["percent"] is None else f" ({one['percent']:.0f} %)"

@@ -61,6 +61,7 @@ class Overview:
     events: Sequence[EventOverview]
     endpoints: Sequence[dict[str, Any]]
     series: Sequence[dict[str, Any]]
+    balances: Sequence[dict[str, Any]]
     indexes: Sequence[dict[str, Any]] = ()
     """Those that are wanted and not there yet, or there and no longer wanted."""
 
@@ -99,6 +100,18 @@ _SERIES = sa.text("""
     FROM gapless.series s JOIN gapless.contracts c ON c.id = s.contract_id WHERE s.active ORDER BY s.id
 """)
 
+# What is served, how far behind it is, and what is built in its place.
+_BALANCES = sa.text("""
+    SELECT n.name AS chain, c.name AS contract, l.kind, l.through_block AS true_at_block, NOT l.live AS stale, l.remark,
+           greatest(n.tip_number - greatest(l.through_block, l.start_block - 1), 0) AS blocks_behind,
+           (SELECT b.through_block FROM gapless.ledgers b
+            WHERE b.contract_id = l.contract_id AND b.chain_id = l.chain_id AND b.live AND NOT b.served) AS rebuilt_to,
+           (SELECT count(*) FROM gapless.balance_problems p WHERE p.ledger_id = l.id) AS marked_tokens
+    FROM gapless.ledgers l JOIN gapless.chains n ON n.chain_id = l.chain_id
+    JOIN gapless.contracts c ON c.id = l.contract_id
+    WHERE l.served AND n.active ORDER BY l.chain_id, c.name
+""")
+
 
 def load(connection: Connection) -> Overview:
     """Reads the overview.
@@ -122,6 +135,7 @@ def load(connection: Connection) -> Overview:
         events=_events(connection, tips),
         endpoints=[dict(row._mapping) for row in connection.execute(_ENDPOINTS)],
         series=[dict(row._mapping) for row in connection.execute(_SERIES)],
+        balances=[dict(row._mapping) for row in connection.execute(_BALANCES)],
         indexes=[
             {"index": index.label, "state": index.state, "percent": index.percent}
             for index in indexes.amiss(connection)

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from indexer.demo.manifest import manifest_text
+from indexer.sync import balances
 from tests.conftest import REPOSITORY
 from tests.integration.sync.rig import rig
 
@@ -19,6 +20,7 @@ def demo_database(shared_history, migrated_url, tmp_path):
         follower = one.follower()
         one.catch_up(follower)
         follower.close()
+        balances.catch_up(one.engine, one.chain.chain_id)
         yield migrated_url
 
 

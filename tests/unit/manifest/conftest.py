@@ -15,6 +15,13 @@ from indexer.problems import Problem
 def desk(tmp_path: Path) -> Desk:
     shutil.copytree(REPOSITORY / "abis", tmp_path / "abis")
     (tmp_path / "abis" / "odd.json").write_text(json.dumps(ODD_ABI))
+    both = [
+        *json.loads((REPOSITORY / "abis/erc20.json").read_text()),
+        *json.loads((REPOSITORY / "abis/erc1155.json").read_text()),
+    ]
+    (tmp_path / "abis" / "two_standards.json").write_text(
+        json.dumps([item for item in both if item["type"] == "event"])
+    )
     return Desk(tmp_path)
 
 

@@ -511,6 +511,11 @@ ONE_PROBLEM: dict[str, tuple[str, str, str]] = {
         "balances.contracts[0]",
         "TransferBatch(",
     ),
+    "balances by two standards at once": (
+        ETHEREUM + ERC20.replace("erc20", "two_standards") + '[balances]\ncontracts = ["usdc"]\n',
+        "balances.contracts[0]",
+        "has the transfer events of two standards",
+    ),
     "balances up to a block": (
         ETHEREUM + ERC20 + 'end_block = 5\n[balances]\ncontracts = ["usdc"]\n',
         "balances.contracts[0]",

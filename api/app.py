@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import falcon
 
+from api.access import Access
 from api.access_log import RequestLog
 from api.compression import Compression
 from api.context import Context
@@ -61,7 +62,12 @@ def create_app(context: Context) -> falcon.App[Any, Any]:
     Args:
         context: what the resources share; the caller closes it.
     """
-    middleware: list[Any] = [RequestLog(), Cors(context.settings.cors_origins), Compression()]
+    middleware: list[Any] = [
+        RequestLog(),
+        Cors(context.settings.cors_origins),
+        Compression(),
+        Access(context),
+    ]
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = False
     app.add_error_handler(Exception, _on_defect)

@@ -7,7 +7,7 @@ failure it is left alone for some seconds, so that a dead Redis costs one short 
 import logging
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 import redis
 
@@ -57,6 +57,17 @@ class Cache:
             self._redis.set(self._prefix + key, value, ex=seconds)
         except (redis.RedisError, OSError) as error:
             self._failed(error)
+
+    def evaluate(self, script: str, key: str, *arguments: int) -> list[int] | None:
+        """Run a script on a key, at once for all who share it; None if Redis is away or there is none."""
+        if self._redis is None or self._clock() < self._away_until:
+            return None
+        try:
+            answer: Any = self._redis.eval(script, 1, self._prefix + key, *arguments)
+        except (redis.RedisError, OSError) as error:
+            self._failed(error)
+            return None
+        return [int(part) for part in answer]
 
     def ping(self) -> bool | None:
         """Whether Redis answers; None if there is none."""

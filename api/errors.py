@@ -19,6 +19,11 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "INVALID_CURSOR": (400, "`after` or `before` is neither a row's id nor a cursor of this API."),
     "CHAIN_REQUIRED": (400, "Several chains are indexed: say which with `chain`."),
     "BAD_REQUEST": (400, "The request is not HTTP as it should be."),
+    "AUTHENTICATION_REQUIRED": (401, "A key is needed here: `Authorization: Bearer` or `X-API-Key`."),
+    "INVALID_API_KEY": (401, "The key is unknown here, or revoked."),
+    "TOKEN_EXPIRED": (401, "The key has expired."),
+    "INSUFFICIENT_SCOPE": (403, "The key lacks the scope that this path needs."),
+    "ORIGIN_NOT_ALLOWED": (403, "The key is for web pages of other origins."),
     "ROUTE_NOT_FOUND": (404, "There is no such path."),
     "CHAIN_NOT_FOUND": (404, "No chain of this name or id is indexed."),
     "CONTRACT_NOT_FOUND": (404, "No contract of this name or address is indexed."),
@@ -34,6 +39,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "URI_TOO_LONG": (414, "The request's URL is too long."),
     "UNSUPPORTED_MEDIA_TYPE": (415, "The request's body has a media type that is not read here."),
     "QUERY_TOO_EXPENSIVE": (422, "The query would take too long: narrow it."),
+    "RATE_LIMITED": (429, "Too many requests a minute: wait as long as `Retry-After` says."),
     "HEADERS_TOO_LARGE": (431, "The request's headers are too large."),
     "INTERNAL_ERROR": (500, "A defect; the server's log has it under the request id."),
     "NOT_IMPLEMENTED": (501, "HTTP that this server does not speak."),
@@ -127,5 +133,7 @@ def send(response: falcon.Response, error: ApiError) -> None:
     response.text = None
     response.stream = None
     response.set_header("Cache-Control", "no-store")
+    if error.status == 401:
+        response.set_header("WWW-Authenticate", 'Bearer realm="gapless"')
     if error.retry_after is not None:
         response.set_header("Retry-After", str(error.retry_after))

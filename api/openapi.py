@@ -32,6 +32,23 @@ _EVERYWHERE: Final = (
     "QUERY_TOO_EXPENSIVE",
 )
 
+#: Codes of paths that may need a key.
+_ACCESS: Final = (
+    "AUTHENTICATION_REQUIRED",
+    "INVALID_API_KEY",
+    "TOKEN_EXPIRED",
+    "INSUFFICIENT_SCOPE",
+    "ORIGIN_NOT_ALLOWED",
+    "RATE_LIMITED",
+)
+
+#: Without a key where the operator asks for none, else with one.
+_SECURITY: Final[list[dict[str, list[str]]]] = [{}, {"bearer": []}, {"key": []}]
+_SECURITY_SCHEMES: Final[dict[str, Schema]] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key: gapless_…"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
 _PATH_PARAMETERS: Final = {
     "contract": "Name of the contract, or an address of it.",
     "id": "A row's id.",
@@ -51,6 +68,7 @@ def document(catalog: Catalog, routes: Routes) -> dict[str, Any]:
         "schemas": dict(schemas.COMPONENTS),
         "responses": _error_responses(),
         "parameters": {},
+        "securitySchemes": _SECURITY_SCHEMES,
     }
     paths: dict[str, Any] = {}
     for template, resource in routes:
@@ -132,7 +150,8 @@ def _item(
     }
     if resource.conditional:
         responses["304"] = {"description": "The client has this answer already (If-None-Match)."}
-    for status in sorted({CODES[code][0] for code in (*_EVERYWHERE, *resource.codes)}):
+    refusals = () if resource.scope is None else _ACCESS
+    for status in sorted({CODES[code][0] for code in (*_EVERYWHERE, *refusals, *resource.codes)}):
         responses[str(status)] = ref(f"Error{status}", "responses")
     operation = {
         "operationId": _identifier(resource.__name__ + name),
@@ -140,6 +159,7 @@ def _item(
         "summary": resource.summary + ("" if of is None else f": {_signature(of)}"),
         "parameters": parameters,
         "responses": responses,
+        "security": _SECURITY if resource.scope else [],
     }
     return {"get": operation}
 
@@ -181,6 +201,7 @@ class OpenApi(Resource):
     """``/openapi.json``: the document."""
 
     summary: ClassVar = "This document"
+    scope: ClassVar = None  # a page where a key can be entered must be able to read it
     tag: ClassVar = "service"
     conditional: ClassVar = True
     #: Set by the application, which knows them.

@@ -1,5 +1,6 @@
 """What the environment says about the read API."""
 
+from ipaddress import ip_network
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
@@ -41,7 +42,26 @@ class ApiSettings(BaseSettings):
         default=("*",), description="Web origins that may read the API: * for all, or a comma list."
     )
 
-    @field_validator("cors_origins", mode="before")
+    require_api_key: bool = Field(default=False, description="Whether reading needs a key (gapless keys create).")
+    rate_limit_key: int = Field(
+        default=0, ge=0, description="Requests a minute of a key that has no rate of its own; 0: no limit."
+    )
+    rate_limit_address: int = Field(
+        default=0, ge=0, description="Requests a minute of a client address without a key; 0: no limit."
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses or networks of proxies whose X-Forwarded-For names the client, as a comma list.",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)
+        return value
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _comma_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

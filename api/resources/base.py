@@ -30,6 +30,9 @@ class Resource:
     #: What the resource can answer with.
     formats: ClassVar[Sequence[str]] = ("json",)
 
+    #: What a key must be allowed to do for it; None: no key is ever needed.
+    scope: ClassVar[str | None] = "read"
+
     # For the OpenAPI document: what it is, where it is listed, what it answers, with which codes beside the usual
     # ones, and whether If-None-Match is heeded.
     summary: ClassVar[str] = ""

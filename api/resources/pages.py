@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import ClassVar, Final
 
 import falcon
 
@@ -52,6 +52,8 @@ class StatusPage(Resource):
 class DocsPage(Resource):
     """``/docs``: the OpenAPI document to read and to try."""
 
+    scope: ClassVar = None
+
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with the page."""
         self.params.read(request.query_string)
@@ -64,6 +66,8 @@ class DocsPage(Resource):
 
 class DocsAsset(Resource):
     """``/docs/{file}``: the scripts and styles of that page."""
+
+    scope: ClassVar = None
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with the file.

@@ -111,6 +111,7 @@ class Health(Resource):
     """``/health``: this process answers."""
 
     summary: ClassVar = "Whether this process answers"
+    scope: ClassVar = None
     answer: ClassVar = an_object({"status": {"const": "ok"}})
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
@@ -123,6 +124,7 @@ class Ready(Resource):
     """``/ready``: requests can be answered: the database is there and has its tables."""
 
     summary: ClassVar = "Whether requests can be answered"
+    scope: ClassVar = None
     answer: ClassVar = an_object({"status": {"const": "ready"}, "redis": _REDIS})
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:

@@ -18,6 +18,7 @@ from indexer.cli.backfill import backfill
 from indexer.cli.check import check
 from indexer.cli.demo import demo
 from indexer.cli.drop import drop
+from indexer.cli.keys import app as keys_app
 from indexer.cli.migrate import migrate
 from indexer.cli.plan import plan
 from indexer.cli.redecode import redecode, undecoded
@@ -73,6 +74,7 @@ for _command in (
 
 
 app.add_typer(abi_app)
+app.add_typer(keys_app)
 
 
 def main() -> None:

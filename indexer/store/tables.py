@@ -471,3 +471,25 @@ endpoints = Table(
     PrimaryKeyConstraint("chain_id", "position"),
     comment="The indexer's latest view of its endpoints",
 )
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False, comment="whose it is, for people"),
+    Column("hash", LargeBinary, nullable=False, unique=True, comment="SHA-256 of the key, which is kept nowhere"),
+    Column("prefix", String, nullable=False, comment="its first characters, to recognise it by"),
+    Column("scopes", ARRAY(String), nullable=False, comment="read, webhooks, admin"),
+    Column(
+        "origins",
+        ARRAY(String),
+        nullable=False,
+        server_default=_no_names,
+        comment="web origins that may use it; none: any, and programs too",
+    ),
+    Column("rate", Integer, comment="requests a minute; null: as the settings say"),
+    _timestamp("expires_at", comment="null: never"),
+    _timestamp("created_at", nullable=False, default=True),
+    _timestamp("revoked_at"),
+    comment="Keys of the read API",
+)

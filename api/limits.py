@@ -1,0 +1,140 @@
+"""Rate limits: a token bucket for every key and every client address.
+
+The buckets are in Redis, so that all processes share them; while Redis is away each process keeps its own, which lets
+through at most as many times more as there are processes.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from math import ceil
+from time import monotonic
+from typing import Final
+
+from api.cache import Cache
+
+#: Buckets that one process keeps by itself; beyond that it forgets them, which forgives.
+_MOST_LOCAL: Final = 10_000
+
+# KEYS[1] the bucket, ARGV[1] requests a minute. Redis' own clock: those of the API's machines may differ.
+_TAKE: Final = """
+local rate = tonumber(ARGV[1])
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+local kept = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local tokens = tonumber(kept[1]) or rate
+local at = tonumber(kept[2]) or now
+tokens = math.min(rate, tokens + math.max(0, now - at) * rate / 60000)
+local taken = 0
+if tokens >= 1 then tokens = tokens - 1; taken = 1 end
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', now)
+redis.call('PEXPIRE', KEYS[1], 60000)
+return {taken, math.floor(tokens * 1000)}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of asking a bucket.
+
+    Attributes:
+        allowed: whether there was a token.
+        rate: tokens that a full bucket has; so many come back in a minute.
+        tokens: left.
+    """
+
+    allowed: bool
+    rate: int
+    tokens: float
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until there is a token."""
+        return max(1, ceil((1 - self.tokens) * 60 / self.rate))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """``RateLimit`` and ``RateLimit-Policy`` (draft-ietf-httpapi-ratelimit-headers-10)."""
+        full_in = ceil((self.rate - self.tokens) * 60 / self.rate)
+        return {
+            "RateLimit-Policy": f'"default";q={self.rate};w=60',
+            "RateLimit": f'"default";r={int(self.tokens)};t={full_in}',
+        }
+
+
+class RateLimits:
+    """The buckets.
+
+    Args:
+        cache: Redis, or nothing.
+        clock: seconds, for the buckets of this process alone.
+    """
+
+    def __init__(self, cache: Cache, clock: Callable[[], float] = monotonic) -> None:
+        self._cache = cache
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._local: dict[str, tuple[float, float]] = {}
+
+    def take(self, bucket: str, rate: int) -> Taken:
+        """Take a token.
+
+        Args:
+            bucket: whose.
+            rate: requests a minute.
+        """
+        # A bucket of another size is another bucket: a rate that is changed holds at once.
+        name = f"{bucket}:{rate}"
+        answer = self._cache.evaluate(_TAKE, f"limit:{name}", rate)
+        if answer is not None:
+            return Taken(bool(answer[0]), rate, answer[1] / 1000)
+        now = self._clock()
+        with self._lock:
+            tokens, at = self._local.get(name, (float(rate), now))
+            tokens = min(float(rate), tokens + (now - at) * rate / 60)
+            allowed = tokens >= 1
+            tokens -= allowed
+            if len(self._local) >= _MOST_LOCAL:
+                self._local.clear()
+            self._local[name] = (tokens, now)
+        return Taken(allowed, rate, tokens)
+
+
+class ClientAddress:
+    """Whose request it is, behind proxies too.
+
+    Args:
+        proxies: addresses and networks of proxies whose ``X-Forwarded-For`` is believed.
+    """
+
+    def __init__(self, proxies: tuple[str, ...]) -> None:
+        self._networks = [ip_network(proxy) for proxy in proxies]
+
+    def of(self, peer: str, forwarded: str | None) -> str:
+        """The bucket of a client: its IPv4 address, or the /64 network of its IPv6 address.
+
+        Args:
+            peer: who is connected.
+            forwarded: the header ``X-Forwarded-For``: each proxy adds at the end whom it speaks for, so what stands
+                before the last stranger is anybody's word.
+        """
+        found = _address(peer)
+        for hop in reversed((forwarded or "").split(",")):
+            if found is None or not any(found in network for network in self._networks):
+                break
+            given = _address(hop.strip())
+            if given is None:
+                break
+            found = given
+        if isinstance(found, IPv6Address):
+            return str(IPv6Network((found, 64), strict=False))
+        return str(found) if found is not None else "unknown"
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found

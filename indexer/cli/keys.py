@@ -1,0 +1,110 @@
+"""``gapless keys``: who may read the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from indexer.errors import GaplessError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+app = typer.Typer(name="keys", help="Keys of the read API.", no_args_is_help=True)
+
+
+@contextmanager
+def _connection() -> Iterator[Connection]:
+    from indexer import log
+    from indexer.cli.context import database, servers
+    from indexer.settings import load_settings
+    from indexer.store import migrate
+
+    settings = load_settings()
+    log.configure("WARNING", settings.log_format)
+    with servers(settings, with_redis=False) as given, database(given, application_name="gapless keys") as engine:
+        migrate.require_current(engine)
+        with engine.begin() as connection:
+            yield connection
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Whose key it is, for people.")],
+    scope: Annotated[list[str] | None, typer.Option(help="What it may do: read, webhooks, admin. Repeatable.")] = None,
+    origin: Annotated[
+        list[str] | None, typer.Option(help="A web origin that may use it, such as https://app.example. Repeatable.")
+    ] = None,
+    rate: Annotated[int | None, typer.Option(min=1, help="Requests a minute; left out: RATE_LIMIT_KEY.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires; left out: never.")] = None,
+) -> None:
+    """Make a key and print it: this once, it is kept as a hash only."""
+    from indexer.store import keys
+
+    scopes = tuple(dict.fromkeys(scope or ["read"]))
+    if unknown := [one for one in scopes if one not in keys.SCOPES]:
+        raise GaplessError(f"there is no scope {unknown[0]!r}", hint=f"there are {', '.join(keys.SCOPES)}")
+    origins = tuple(_origin(one) for one in origin or ())
+    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    with _connection() as connection:
+        key_id, key = keys.create(connection, name, scopes=scopes, origins=origins, rate=rate, expires_at=expires_at)
+    typer.echo(f"Key {key_id} for {name}. It is shown this once:", err=True)
+    typer.echo(key)
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or text != f"{parts.scheme}://{parts.netloc}".lower():
+        raise GaplessError(
+            f"{text!r} is no web origin", hint="an origin is scheme, host and port alone: https://app.example"
+        )
+    return text
+
+
+@app.command(name="list")
+def list_() -> None:
+    """Show all keys; the keys themselves cannot be shown."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from indexer.store import keys
+
+    with _connection() as connection:
+        found = keys.load(connection)
+    table = Table("id", "name", "begins", "scopes", "origins", "rate", "state", header_style="bold", pad_edge=False)
+    for key in found:
+        table.add_row(
+            str(key["id"]),
+            escape(key["name"]),
+            f"{key['prefix']}…",
+            ", ".join(key["scopes"]),
+            ", ".join(key["origins"]) or "any",
+            "" if key["rate"] is None else f"{key['rate']} / min",
+            _state(key["revoked_at"], key["expires_at"], datetime.now(UTC)),
+        )
+    Console().print(table)
+
+
+def _state(revoked_at: datetime | None, expires_at: datetime | None, now: datetime) -> str:
+    if revoked_at is not None:
+        return f"revoked {revoked_at:%Y-%m-%d}"
+    if expires_at is None:
+        return "valid"
+    return f"{'valid until' if expires_at > now else 'expired'} {expires_at:%Y-%m-%d}"
+
+
+@app.command()
+def revoke(key_id: Annotated[int, typer.Argument(help="Its id, as `gapless keys list` shows it.")]) -> None:
+    """Make a key worthless, for good; servers notice within five seconds."""
+    from indexer.store import keys
+
+    with _connection() as connection:
+        if not keys.revoke(connection, key_id):
+            raise GaplessError(f"there is no valid key {key_id}", hint="gapless keys list shows what there is")
+    typer.echo(f"Key {key_id} is revoked.")

@@ -1,0 +1,75 @@
+"""Keys of the read API: random, shown once, and kept as a hash.
+
+A key has 256 random bits, so nobody can try all of them against its SHA-256: a slow hash, which protects what people
+choose, would only cost every request time.
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from indexer.store.tables import api_keys
+
+SCOPES: Final = ("read", "webhooks", "admin")
+#: What a key looks like; the beginning lets scanners of leaked secrets know it.
+PATTERN: Final = re.compile(r"gapless_[A-Za-z0-9_-]{43}")
+_SHOWN: Final = len("gapless_") + 6
+
+
+def digest(key: str) -> bytes:
+    """What is kept of a key."""
+    return sha256(key.encode()).digest()
+
+
+def create(
+    connection: Connection,
+    name: str,
+    *,
+    scopes: Sequence[str] = ("read",),
+    origins: Sequence[str] = (),
+    rate: int | None = None,
+    expires_at: datetime | None = None,
+    random_bytes: Callable[[int], str] = secrets.token_urlsafe,
+) -> tuple[int, str]:
+    """Make a key.
+
+    Args:
+        connection: in a transaction.
+        name: whose it is.
+        scopes: some of :data:`SCOPES`.
+        origins: web origins that may use it; none: any, and programs too.
+        rate: requests a minute; None: as the API's settings say.
+        expires_at: None: never.
+        random_bytes: makes so many random bytes, as URL-safe text.
+
+    Returns:
+        Its id, and the key itself, which cannot be had again.
+    """
+    key = "gapless_" + random_bytes(32)
+    values = {"name": name, "hash": digest(key), "prefix": key[:_SHOWN], "scopes": list(scopes),
+              "origins": list(origins), "rate": rate, "expires_at": expires_at}  # fmt: skip
+    made = connection.execute(api_keys.insert().values(values).returning(api_keys.c.id)).scalar_one()
+    return int(made), key
+
+
+def load(connection: Connection) -> list[dict[str, Any]]:
+    """All keys, without their hashes, the oldest first."""
+    columns = [column for column in api_keys.c if column.name != "hash"]
+    return [dict(row._mapping) for row in connection.execute(sa.select(*columns).order_by(api_keys.c.id))]
+
+
+def revoke(connection: Connection, key_id: int) -> bool:
+    """Make a key worthless for good. Returns whether there was such a key that was not revoked yet."""
+    done = connection.execute(
+        api_keys.update()
+        .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+        .values(revoked_at=sa.func.now())
+        .returning(api_keys.c.id)
+    )
+    return done.first() is not None

@@ -149,7 +149,7 @@ class Asker:
                 failed.add(endpoint)
                 shrinkable += error.shrinkable
                 known = error.shrinkable and error.wording in endpoint.cured_by_shrinking
-                if method != "eth_getLogs" or not (known or shrinkable >= 2):
+                if method != "eth_getLogs" or not (known or (shrinkable >= 2 and not elsewhere())):
                     raise
                 too_much = RangeError(error.args[0], host=error.host, code=error.code)
                 too_much.wording = error.wording

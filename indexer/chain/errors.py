@@ -141,7 +141,9 @@ class TransientError(ProviderError):
     @property
     def wording(self) -> str:
         """The words without their numbers: what two answers of one kind have in common."""
-        return re.sub(r"(0x)?[0-9a-f]*\d[0-9a-f]*", "#", f"{self.code} {self.args[0]}", flags=re.IGNORECASE)
+        return re.sub(
+            r"(0x)?[0-9a-f]*\d[0-9a-f]*", "#", f"{self.code or ''} {self.args[0]}".strip(), flags=re.IGNORECASE
+        )
 
 
 class AnswerError(TransientError):

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 from web3 import HTTPProvider
 from web3.types import RPCEndpoint
@@ -109,7 +110,7 @@ class RawProvider(HTTPProvider):
             text = f"the answer is longer than {self._settings.max_bytes:,} bytes"
             failure = RangeError(text, limit="bytes") if ranged else TransientError(text)
             failure.host = self._host
-        except requests.RequestException as error:
+        except (OSError, urllib3.exceptions.HTTPError) as error:
             failure = self._failure(error, ranged)
         raise failure
 
@@ -138,7 +139,7 @@ class RawProvider(HTTPProvider):
                     raise requests.ReadTimeout(f"the answer was not complete after {deadline:.0f} s")
             return HttpAnswer(response.status_code, b"".join(pieces), _retry_after(response.headers))
 
-    def _failure(self, error: requests.RequestException, ranged: bool) -> ProviderError:
+    def _failure(self, error: Exception, ranged: bool) -> ProviderError:
         text = self.redact(str(error))
         reason = match[1] if (match := _REASON.search(text)) else text
         cut = isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError)
@@ -148,16 +149,16 @@ class RawProvider(HTTPProvider):
             requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema | requests.exceptions.MissingSchema,
         ):
             return FatalError("this is not a URL that can be asked", host=self._host, hint="check the endpoint's URL")
+        # A connection that was opened and then closed may be the node's way of saying "too much".
+        opened = not timed_out and ("Connection aborted" in text or "reset" in text.lower())
         if timed_out:
             what = f"no answer within {self._settings.read_timeout:.0f} s"
         elif cut:
             what = f"the answer was cut short ({reason})"
         else:
-            what = f"no connection ({reason})"
+            what = f"the connection was closed ({reason})" if opened else f"no connection ({reason})"
         if ranged and (timed_out or cut):
             return RangeError(what, timed_out=timed_out, host=self._host)
-        # A connection that was opened and then closed may be the node's way of saying "too much"; a refused one is not.
-        opened = "Connection aborted" in text or "reset" in text.lower()
         return TransientError(what, shrinkable=opened, host=self._host)
 
 

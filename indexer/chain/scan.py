@@ -43,7 +43,7 @@ class _Piece:
     last: int
     end: int
     allowed: int | None = None
-    wording: str | None = None
+    wording: tuple[str, str] | None = None
 
 
 class Scan:
@@ -188,7 +188,7 @@ class Scan:
                 )
                 break
             except RangeError as error:
-                piece.wording = error.wording
+                piece.wording = None if error.wording is None else (error.host, error.wording)
                 if piece.end == piece.first:
                     chunk = self._client.run(
                         lambda endpoint: fetch.whole_block(endpoint, piece.first, self._filters, errand),
@@ -224,13 +224,17 @@ class Scan:
         except RangeError:
             piece.allowed = endpoint.block_limit.known
             raise
-        with endpoint.lock:
-            new = piece.wording is not None and piece.wording not in endpoint.cured_by_shrinking
-            if piece.wording is not None:
-                endpoint.cured_by_shrinking.add(piece.wording)
-        if new:
-            logger.info(
-                "%s: %s: no table knows these words, but a smaller range cures them: %s",
-                *(self._client.name, endpoint.host, piece.wording),
-            )
+        if piece.wording is not None:
+            self._cured(endpoint, *piece.wording)
         return chunk
+
+    def _cured(self, endpoint: Endpoint, host: str, wording: str) -> None:
+        """A smaller range was answered where words that no table knows had refused a wider one."""
+        with endpoint.lock:
+            if host != endpoint.host or wording in endpoint.cured_by_shrinking:
+                return
+            endpoint.cured_by_shrinking.add(wording)
+        logger.info(
+            "%s: %s: no table knows these words, but a smaller range cures them: %s",
+            *(self._client.name, host, wording),
+        )

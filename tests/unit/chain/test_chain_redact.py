@@ -5,6 +5,7 @@ import traceback
 
 import pytest
 import requests
+import urllib3
 
 from indexer.chain.client import ChainClient
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
@@ -100,6 +101,8 @@ def test_no_error_bears_the_key(fragments: Fragments, vice: object, caplog: pyte
         requests.ConnectionError(f"something about https://h/v2/{KEY} and {KEY}"),
         requests.exceptions.ChunkedEncodingError(f"cut short: http://h/{KEY}"),
         requests.exceptions.InvalidURL(f"Invalid URL 'http:///{KEY}'"),
+        urllib3.exceptions.ProtocolError(f"broken: {KEY}"),
+        OSError(5, f"odd: https://h/v2/{KEY}"),
         requests.ReadTimeout(f"HTTPConnectionPool(host='h', port=80): Read timed out. {KEY}"),
     ],
 )

@@ -318,6 +318,21 @@ def test_unknown_words_are_asked_twice_only_until_a_smaller_range_cured_them(
     assert "zu viele Blöcke: #" in caplog.text
 
 
+def test_an_endpoint_that_dies_teaches_nothing_about_another(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def closes(_: Node, __: object) -> None:
+        raise HttpAnswer(0, b"")
+
+    dead, well = serve(before=closes), serve()
+    client = connect(dead, well)
+    check_whole(list(client.scan([(0, 1_999)], FILTER)), well.history, (0, 1_999))
+    assert well.ranges == [(0, 1_999)], "no reason to ask for less"
+    assert "no table knows" not in caplog.text
+
+
 def test_an_estimate_extrapolates_its_samples(serve: Serve, connect: Connect) -> None:
     history = History(100_000, tuple(range(0, 100_000, 2)))
     node = serve(fragments=Fragments(history))

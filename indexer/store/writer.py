@@ -192,12 +192,14 @@ def displace_retired(connection: Connection, chain_id: int, ranges: RangeSet, so
         Whether there were any.
     """
     literal = multirange.to_sql(ranges)
+    # Locked, and looked at again after a wait: another worker that displaces the same one may have written its own rows
+    # there meanwhile, and those must not be deleted.
     retired = connection.execute(
         sa.text("""
             SELECT id, event_id, place FROM gapless.sources
             WHERE chain_id = :chain_id AND NOT active AND event_id = ANY(:events)
               AND coverage && CAST(:ranges AS int8multirange)
-            ORDER BY id
+            ORDER BY id FOR NO KEY UPDATE
         """),
         {"chain_id": chain_id, "events": [s.event.event_id for s in sources], "ranges": literal},
     ).all()

@@ -24,7 +24,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy.engine import Connection
 
 from indexer.errors import GaplessError
-from indexer.intervals import BlockRange, RangeSet
+from indexer.intervals import BlockRange, RangeSet, intersect
 from indexer.store import binary, included, multirange, refused
 from indexer.store.binary import BinaryRows
 from indexer.store.catalog import Birth, CatalogEvent, Source, hold_version
@@ -196,7 +196,7 @@ def displace_retired(connection: Connection, chain_id: int, ranges: RangeSet, so
     # there meanwhile, and those must not be deleted.
     retired = connection.execute(
         sa.text("""
-            SELECT id, event_id, place FROM gapless.sources
+            SELECT id, event_id, place, coverage FROM gapless.sources
             WHERE chain_id = :chain_id AND NOT active AND event_id = ANY(:events)
               AND coverage && CAST(:ranges AS int8multirange)
             ORDER BY id FOR NO KEY UPDATE
@@ -209,7 +209,9 @@ def displace_retired(connection: Connection, chain_id: int, ranges: RangeSet, so
         event = next((s.event for s in sources if s.event.event_id == row.event_id and s.place.overlaps(place)), None)
         if event is not None:
             displaced.append(row.id)
-            delete_rows(connection, chain_id, event, place, ranges)
+            # Only where it is covered by this one: elsewhere the rows are those of sources that displaced it before.
+            theirs = intersect(multirange.from_sql(row.coverage), ranges)
+            delete_rows(connection, chain_id, event, place, theirs)
     if displaced:
         connection.execute(
             sa.text(

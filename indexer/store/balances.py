@@ -245,6 +245,15 @@ def advance(connection: Connection, chain_id: int, ledger_id: int, *, rows: int 
     return Step(ledger.contract, through, counted=through > ledger.through_block, is_last=through == covered_until)
 
 
+def lags(connection: Connection, ledger: Ledger) -> bool:
+    """Whether there may be something to do for :func:`advance`."""
+    if not ledger.live:
+        return False
+    return not ledger.served or ledger.through_block != frontier(
+        ledgers.coverage(connection, ledger), ledger.start_block
+    )
+
+
 def _reach(connection: Connection, ledger: Ledger, events: Mapping[int, CatalogEvent], last: int, rows: int) -> int:
     """The last block of a step: the one before which as many rows as wanted have come together."""
     first = ledger.through_block + 1

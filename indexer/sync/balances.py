@@ -35,7 +35,8 @@ def catch_up(engine: Engine, chain_id: int, *, stop: threading.Event | None = No
     stop = stop or threading.Event()
     steps = 0
     with engine.connect() as connection:
-        waiting = [ledger for ledger in ledgers.load(connection, chain_id) if ledger.live]
+        # Only those: the follower passes over a ledger that it finds locked.
+        waiting = [ledger for ledger in ledgers.load(connection, chain_id) if balances.lags(connection, ledger)]
     while waiting and not stop.is_set():
         ledger = waiting.pop(0)
         with engine.begin() as connection:

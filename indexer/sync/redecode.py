@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.abi.decoder import UndecodableLog
 from indexer.intervals import normalise
-from indexer.store import balances, catalog, digests, head, included, undecoded, writer
+from indexer.store import balances, catalog, digests, head, included, ledgers, undecoded, writer
 from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.undecoded import Decoded
 from indexer.sync.rows import decoder_of
@@ -66,6 +66,7 @@ def _retry(
     connection: Connection, event: CatalogEvent, chain_id: int, sources: Sequence[Source], done: Redecoded
 ) -> int:
     digests.lock_rewrites(connection, [source.source_id for source in sources])
+    ledgers.lock(connection, chain_id)  # before the logs, as a reorganisation does
     finalized = head.load_state(connection, chain_id).finalized
     decoder = decoder_of(event)
     decoded: list[Decoded] = []

@@ -18,7 +18,7 @@ from api.context import Context
 from api.database import Database
 from api.errors import ApiError
 from api.limits import ClientAddress, RateLimits
-from indexer.store.keys import PATTERN, digest
+from indexer.store.key_format import PATTERN, digest
 
 #: Seconds for which a key is believed to be as it was: a revoked one is refused after them at the latest.
 KEPT: Final = 5.0

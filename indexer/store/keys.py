@@ -4,27 +4,19 @@ A key has 256 random bits, so nobody can try all of them against its SHA-256: a 
 choose, would only cost every request time.
 """
 
-import re
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from hashlib import sha256
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from indexer.store.key_format import digest
 from indexer.store.tables import api_keys
 
 SCOPES: Final = ("read", "webhooks", "admin")
-#: What a key looks like; the beginning lets scanners of leaked secrets know it.
-PATTERN: Final = re.compile(r"gapless_[A-Za-z0-9_-]{43}")
 _SHOWN: Final = len("gapless_") + 6
-
-
-def digest(key: str) -> bytes:
-    """What is kept of a key."""
-    return sha256(key.encode()).digest()
 
 
 def create(

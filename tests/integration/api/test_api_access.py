@@ -66,7 +66,7 @@ def test_a_key_is_kept_as_a_hash_only(make_key, seed):
     rows = seed.execute("SELECT k::text FROM gapless.api_keys k").fetchall()
     assert len(rows) == 1
     assert key not in rows[0][0]
-    assert keys.PATTERN.fullmatch(key)
+    assert key_format.PATTERN.fullmatch(key)
     assert make_key()[1] != key
 
 
@@ -180,7 +180,7 @@ def test_the_commands(world_url, make_client, monkeypatch):
     made = run.invoke(app, ["keys", "create", "the [red]shop", "--origin", ORIGIN, "--rate", "7", "--days", "1"])
     assert made.exit_code == 0, made.output
     key = made.stdout.strip()
-    assert keys.PATTERN.fullmatch(key)
+    assert key_format.PATTERN.fullmatch(key)
     client = make_client(require_api_key=True)
     assert client.ask(PATH, authorization=f"Bearer {key}", origin=ORIGIN).headers["ratelimit"] == '"default";r=6;t=9'
     listed = run.invoke(app, ["keys", "list"], env={"COLUMNS": "200"}).output

@@ -10,7 +10,7 @@ from api.cache import Cache
 from api.limits import ClientAddress, RateLimits
 from indexer.cli import app
 from indexer.errors import GaplessError
-from indexer.store import database, keys
+from indexer.store import database, key_format, keys
 
 PATH = "/v1/contracts"
 ORIGIN = "https://shop.example"

@@ -136,7 +136,7 @@ class Access:
         req.context.private = self._required or sent is not None
         if sent is None:
             self._take(req, resp, None)
-            if self._required:
+            if self._required or scope != "read":  # only reading is ever open
                 raise ApiError("AUTHENTICATION_REQUIRED", "send a key: `Authorization: Bearer gapless_…`")
             return
         counted = not self._keys.remembered(sent)

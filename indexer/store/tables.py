@@ -11,6 +11,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     DateTime,
     ForeignKey,
@@ -492,4 +493,36 @@ api_keys = Table(
     _timestamp("created_at", nullable=False, default=True),
     _timestamp("revoked_at"),
     comment="Keys of the read API",
+)
+
+token_secrets = Table(
+    "token_secrets",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("secret", LargeBinary, nullable=False, comment="32 random bytes; whoever knows them can make tokens"),
+    _timestamp("created_at", nullable=False, default=True),
+    comment="What the API signs its short-lived tokens with; the newest signs, older ones end",
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String, nullable=False, comment="repair, audit, redecode or refresh_tokens"),
+    Column("parameters", JSONB, nullable=False),
+    Column("state", String, nullable=False, server_default="queued"),
+    Column("progress", JSONB, comment="how far it is, as the job's kind tells it"),
+    Column("result", JSONB, comment="what came of it, once it is done"),
+    Column("error", String, comment="why it failed"),
+    Column("created_by", String, nullable=False, comment="who asked for it, such as: key 3"),
+    Column("cancel_asked", Boolean, nullable=False, server_default=text("false")),
+    Column("worker", String, comment="the process that is at it"),
+    Column("attempts", Integer, nullable=False, server_default="0", comment="how often it was begun"),
+    _timestamp("created_at", nullable=False, default=True),
+    _timestamp("started_at"),
+    _timestamp("heartbeat_at", comment="when its worker was last heard of; taken over when that is long ago"),
+    _timestamp("ended_at"),
+    CheckConstraint("state IN ('queued', 'running', 'done', 'failed', 'cancelled')", name="jobs_state"),
+    Index("jobs_waiting", "kind", "id", postgresql_where=text("state IN ('queued', 'running')")),
+    comment="Work that was asked for through the API, and what became of it",
 )

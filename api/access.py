@@ -154,6 +154,7 @@ class Access:
             raise ApiError("INSUFFICIENT_SCOPE", f"this key may not do that: it lacks the scope {scope}")
         if key.origins and req.get_header("Origin") not in key.origins:
             raise ApiError("ORIGIN_NOT_ALLOWED", "this key is for web pages of other origins")
+        req.context.key_id = key.key_id
 
     def _take(self, req: falcon.Request, resp: falcon.Response, key: Key | None) -> None:
         rate = self._rates["address"] if key is None else key.rate or self._rates["key"]

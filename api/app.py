@@ -12,7 +12,7 @@ from api.context import Context
 from api.cors import Cors
 from api.errors import ApiError, from_http_status, send
 from api.openapi import OpenApi
-from api.resources.base import Resource
+from api.resources.base import Path, Resource
 from api.resources.blocks import BlockByTime, OneBlock
 from api.resources.contracts import ContractAbi, ContractEvents, Contracts, OneContract
 from api.resources.daily import Daily
@@ -25,7 +25,7 @@ from api.resources.tokens import OneToken, Tokens
 
 log = logging.getLogger(__name__)
 
-ROUTES: Final[tuple[tuple[str, type[Resource]], ...]] = (
+ROUTES: Final[tuple[tuple[str, type[Path]], ...]] = (
     ("/health", Health),
     ("/ready", Ready),
     ("/status", Status),

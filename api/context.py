@@ -53,6 +53,7 @@ class Context:
 
     Attributes:
         database: for answers that are short.
+        writes: for what requests change: keys, webhooks, jobs.
         exports: for those that take long; a pool of its own, so that they cannot starve the others.
         catalog: what is indexed.
         cache: Redis, or nothing.
@@ -61,6 +62,7 @@ class Context:
 
     settings: ApiSettings
     database: Database
+    writes: Database
     exports: Database
     catalog: CatalogWatch
     cache: Cache
@@ -70,6 +72,7 @@ class Context:
     def close(self) -> None:
         """Close every connection."""
         self.database.close()
+        self.writes.close()
         self.exports.close()
         self.cache.close()
 
@@ -87,11 +90,15 @@ def create_context(settings: ApiSettings, database_url: str, redis_url: str | No
         statement_timeout=settings.api_export_timeout,
         name="exports",
     )
-    database.open()
-    exports.open()
+    writes = Database(
+        database_url, size=2, statement_timeout=settings.api_statement_timeout, name="writes", read_only=False
+    )
+    for pool in (database, writes, exports):
+        pool.open()
     return Context(
         settings=settings,
         database=database,
+        writes=writes,
         exports=exports,
         catalog=CatalogWatch(database),
         cache=Cache(redis_url),

@@ -27,7 +27,7 @@ PREPARED_MAX: Final = 200
 
 
 class Database:
-    """A pool of connections that only read.
+    """A pool of connections, which only read unless told otherwise.
 
     Args:
         url: ``postgresql://...``
@@ -35,11 +35,21 @@ class Database:
         statement_timeout: seconds after which Postgres gives a query up.
         wait: seconds to wait for a connection.
         name: how Postgres shows the connections.
+        read_only: whether they only read. What writes is never tried twice: connections are looked at before instead.
     """
 
-    def __init__(self, url: str, *, size: int, statement_timeout: float, wait: float = 1.5, name: str = "api") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int,
+        statement_timeout: float,
+        wait: float = 1.5,
+        name: str = "api",
+        read_only: bool = True,
+    ) -> None:
         settings = {
-            "default_transaction_read_only": "on",
+            "default_transaction_read_only": "on" if read_only else "off",
             "statement_timeout": f"{int(statement_timeout * 1000)}ms",
             "idle_in_transaction_session_timeout": "60s",
             "timezone": "UTC",
@@ -50,6 +60,7 @@ class Database:
             "jit": "off",
         }
         self._wait = wait
+        self._read_only = read_only
         self._pool = ConnectionPool(
             url,
             min_size=0,
@@ -69,6 +80,7 @@ class Database:
                 "options": " ".join(f"-c {key}={value}" for key, value in settings.items()),
             },
             configure=_configure,
+            check=None if read_only else ConnectionPool.check_connection,
         )
 
     def open(self) -> None:
@@ -118,7 +130,9 @@ class Database:
         with _translated():
             try:
                 return self._once(work, keep=keep)
-            except _DeadConnectionError:
+            except _DeadConnectionError as error:
+                if not self._read_only:
+                    raise psycopg.OperationalError(str(error)) from error
                 # The other idle connections are as old as that one.
                 self._pool.check()
             try:

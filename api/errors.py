@@ -38,11 +38,13 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "PAYLOAD_TOO_LARGE": (413, "The request's body is too large."),
     "URI_TOO_LONG": (414, "The request's URL is too long."),
     "UNSUPPORTED_MEDIA_TYPE": (415, "The request's body has a media type that is not read here."),
+    "LIMIT_REACHED": (409, "There are as many of these as there may be: delete one first."),
     "QUERY_TOO_EXPENSIVE": (422, "The query would take too long: narrow it."),
     "RATE_LIMITED": (429, "Too many requests a minute: wait as long as `Retry-After` says."),
     "HEADERS_TOO_LARGE": (431, "The request's headers are too large."),
     "INTERNAL_ERROR": (500, "A defect; the server's log has it under the request id."),
     "NOT_IMPLEMENTED": (501, "HTTP that this server does not speak."),
+    "NOT_CONFIGURED": (501, "The operator of this server has not switched that on."),
     "DATABASE_UNAVAILABLE": (503, "The database does not answer: try again."),
     "OVERLOADED": (503, "Too much is asked at once: try again."),
 }

@@ -12,13 +12,14 @@ import falcon
 import orjson
 
 from api import schemas
+from api.body import BODY_CODES, Operation, request_body
 from api.catalog import Catalog, Contract, Event, Series
 from api.errors import CODES
 from api.params import Param
-from api.resources.base import MEDIA_TYPES, Resource, body_tag, send_kept
+from api.resources.base import MEDIA_TYPES, Path, Resource, body_tag, send_kept
 from api.schemas import Schema, ref
 
-Routes = Sequence[tuple[str, type[Resource]]]
+Routes = Sequence[tuple[str, type[Path]]]
 
 #: Codes that any path may answer with.
 _EVERYWHERE: Final = (
@@ -71,19 +72,19 @@ def document(catalog: Catalog, routes: Routes) -> dict[str, Any]:
         "securitySchemes": _SECURITY_SCHEMES,
     }
     paths: dict[str, Any] = {}
-    for template, resource in routes:
+    for template, path in routes:
         if "{event}" in template:
             for contract, event in _events(catalog):
                 paths[_filled(template, contract=contract.name, event=event.api_name)] = _item(
-                    template, resource, components, resource.described(catalog, event=event), event
+                    template, path, components, catalog, event
                 )
         elif "{series}" in template:
             for contract, series in _series(catalog):
                 paths[_filled(template, contract=contract.name, series=series.name)] = _item(
-                    template, resource, components, resource.described(catalog, series=series), series
+                    template, path, components, catalog, series
                 )
         else:
-            paths[template] = _item(template, resource, components, resource.described(catalog), None)
+            paths[template] = _item(template, path, components, catalog, None)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -115,19 +116,18 @@ def _series(catalog: Catalog) -> Iterable[tuple[Contract, Series]]:
 
 
 def _tags(routes: Routes) -> list[dict[str, str]]:
-    return [{"name": tag} for tag in dict.fromkeys(resource.tag for _, resource in routes)]
+    return [{"name": tag} for tag in dict.fromkeys(path.tag for _, path in routes)]
 
 
 def _item(
     template: str,
-    resource: type[Resource],
+    path: type[Path],
     components: dict[str, dict[str, Schema]],
-    described: "tuple[Sequence[Param], Schema]",
+    catalog: Catalog,
     of: Event | Series | None,
 ) -> dict[str, Any]:
-    params, answer = described
     placed = () if of is None else ("contract", "event", "series")
-    parameters: list[Schema] = [
+    places: list[Schema] = [
         {
             "name": name,
             "in": "path",
@@ -138,7 +138,20 @@ def _item(
         for name in re.findall(r"{(\w+)}", template)
         if name not in placed
     ]
-    parameters += [_parameter(param, components["parameters"]) for param in params]
+    item: dict[str, Any] = {}
+    if issubclass(path, Resource):
+        event, series = (of, None) if isinstance(of, Event) else (None, of)
+        params, answer = path.described(catalog, event=event, series=series)
+        parameters = places + [_parameter(param, components["parameters"]) for param in params]
+        item["get"] = _reading(path, parameters, answer, of)
+    for method, operation in path.operations.items():
+        item[method] = _changing(path, method, operation, places, components)
+    return item
+
+
+def _reading(
+    resource: type[Resource], parameters: list[Schema], answer: Schema, of: Event | Series | None
+) -> dict[str, Any]:
     name = "" if of is None else f"_{of.contract}_{of.api_name if isinstance(of, Event) else of.name}"
     content = {MEDIA_TYPES[name]: {"schema": {"type": "string"}} for name in resource.formats if name != "json"}
     responses: dict[str, Any] = {
@@ -150,18 +163,54 @@ def _item(
     }
     if resource.conditional:
         responses["304"] = {"description": "The client has this answer already (If-None-Match)."}
-    refusals = () if resource.scope is None else _ACCESS
-    for status in sorted({CODES[code][0] for code in (*_EVERYWHERE, *refusals, *resource.codes)}):
-        responses[str(status)] = ref(f"Error{status}", "responses")
-    operation = {
+    responses |= _refusals(resource, resource.codes)
+    return {
         "operationId": _identifier(resource.__name__ + name),
         "tags": [resource.tag],
         "summary": resource.summary + ("" if of is None else f": {_signature(of)}"),
         "parameters": parameters,
         "responses": responses,
-        "security": _SECURITY if resource.scope else [],
+        "security": _security(resource),
     }
-    return {"get": operation}
+
+
+def _changing(
+    path: type[Path],
+    method: str,
+    operation: Operation[Any],
+    parameters: list[Schema],
+    components: dict[str, dict[str, Schema]],
+) -> dict[str, Any]:
+    done: dict[str, Any] = {
+        "description": operation.summary,
+        "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
+    }
+    if operation.answer is not None:
+        done["content"] = {falcon.MEDIA_JSON: {"schema": operation.answer}}
+    described = {
+        "operationId": _identifier(f"{path.__name__}_{method}"),
+        "tags": [path.tag],
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": {str(operation.status): done, **_refusals(path, (*BODY_CODES, *operation.codes))},
+        "security": _security(path),
+    }
+    if (body := request_body(operation, components["schemas"])) is not None:
+        described["requestBody"] = body
+    return described
+
+
+def _refusals(path: type[Path], codes: Iterable[str]) -> dict[str, Schema]:
+    access = () if path.scope is None else _ACCESS
+    statuses = sorted({CODES[code][0] for code in (*_EVERYWHERE, *access, *codes)})
+    return {str(status): ref(f"Error{status}", "responses") for status in statuses}
+
+
+def _security(path: type[Path]) -> list[dict[str, list[str]]]:
+    if path.scope is None:
+        return []
+    # Reading may be open; nothing else ever is.
+    return _SECURITY if path.scope == "read" else _SECURITY[1:]
 
 
 def _signature(of: Event | Series) -> str:

@@ -9,6 +9,7 @@ import orjson
 from psycopg import errors as pg_errors
 
 from api import caching
+from api.body import Operation
 from api.catalog import Catalog, ContractPath, Event, Series
 from api.context import Context
 from api.errors import ApiError
@@ -20,7 +21,23 @@ NDJSON = "application/x-ndjson"
 MEDIA_TYPES: Mapping[str, str] = {"json": falcon.MEDIA_JSON, "csv": CSV, "ndjson": NDJSON}
 
 
-class Resource:
+class Path:
+    """A path of the API: whom it lets in, and what it does.
+
+    Subclasses define ``on_post``, ``on_patch`` or ``on_delete`` for each of their :attr:`operations`.
+    """
+
+    #: What a key must be allowed to do for it; None: no key is ever needed. Reading may be open, nothing else is.
+    scope: ClassVar[str | None] = "read"
+    tag: ClassVar[str] = "service"
+    #: What can be done here beside reading, by method.
+    operations: ClassVar[Mapping[str, Operation[Any]]] = {}
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+
+class Resource(Path):
     """A path that is read.
 
     Subclasses define :meth:`read` and, for those without arguments of events, :attr:`params`.
@@ -30,19 +47,12 @@ class Resource:
     #: What the resource can answer with.
     formats: ClassVar[Sequence[str]] = ("json",)
 
-    #: What a key must be allowed to do for it; None: no key is ever needed.
-    scope: ClassVar[str | None] = "read"
-
-    # For the OpenAPI document: what it is, where it is listed, what it answers, with which codes beside the usual
-    # ones, and whether If-None-Match is heeded.
+    # For the OpenAPI document: what it is, what it answers, with which codes beside the usual ones, and whether
+    # If-None-Match is heeded.
     summary: ClassVar[str] = ""
-    tag: ClassVar[str] = "service"
     answer: ClassVar[Schema] = {"type": "object"}
     codes: ClassVar[Sequence[str]] = ()
     conditional: ClassVar[bool] = False
-
-    def __init__(self, context: Context) -> None:
-        self.context = context
 
     @classmethod
     def described(

@@ -21,7 +21,7 @@ from indexer.store.catalog import CatalogEvent
 from indexer.store.changes import Change
 from indexer.store.database import psycopg_connection
 from indexer.store.declaration import Factory, Place
-from indexer.store.transfers import Standard
+from indexer.store.transfer_forms import Standard
 
 SWEEP_ROWS = 20_000
 """Holdings of ledgers that are gone that are deleted in one transaction."""

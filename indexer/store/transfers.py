@@ -1,28 +1,18 @@
-"""Transfers of tokens: which events tell of them, and one form for all, as SQL.
-
-Events are known by their signature and arguments by their position, never by a name: ABIs call them what they like.
-"""
+"""Transfers of tokens: which events of the catalog tell of them, and the view over all."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
-from indexer.store import catalog
+from indexer.store import catalog, transfer_forms
 from indexer.store.catalog import CatalogEvent
 from indexer.store.database import psycopg_connection
 from indexer.store.declaration import Place
-
-Standard: TypeAlias = Literal["erc20", "erc721", "erc1155"]
-
-TRANSFER = "Transfer(address,address,uint256)"  # ERC-20 and ERC-721
-TRANSFER_SINGLE = "TransferSingle(address,address,address,uint256,uint256)"  # ERC-1155
-TRANSFER_BATCH = "TransferBatch(address,address,address,uint256[],uint256[])"  # ERC-1155
-
-_ALWAYS = sql.SQL("true")
+from indexer.store.transfer_forms import Standard
 
 VIEW = sql.Identifier("gapless", "transfers")
 _NOTHING = """
@@ -44,29 +34,11 @@ class TransferEvent:
 def standard_of(event: CatalogEvent, abi: Sequence[Mapping[str, Any]]) -> Standard | None:
     """The token standard that an event belongs to; None: it tells of no transfer.
 
-    ERC-20 and ERC-721 share a signature. The functions of the contract tell them apart; where the ABI has none,
-    whether the last argument is indexed does, as the standards have it (early ERC-721s index nothing).
-
     Args:
         event: the event.
         abi: its contract's ABI.
     """
-    if event.anonymous:
-        return None
-    if event.signature in (TRANSFER_SINGLE, TRANSFER_BATCH):
-        return "erc1155"
-    if event.signature != TRANSFER:
-        return None
-    functions = {_signature(item) for item in abi if item.get("type", "function") == "function"}
-    if "ownerOf(uint256)" in functions:
-        return "erc721"
-    if "allowance(address,address)" in functions:
-        return "erc20"
-    return "erc721" if event.table.columns[2].indexed else "erc20"
-
-
-def _signature(item: Mapping[str, Any]) -> str:
-    return f"{item.get('name', '')}({','.join(str(argument.get('type')) for argument in item.get('inputs', ()))})"
+    return transfer_forms.standard_of(event.signature, event.table.columns, abi, anonymous=event.anonymous)
 
 
 def load(connection: Connection) -> list[TransferEvent]:
@@ -79,56 +51,16 @@ def load(connection: Connection) -> list[TransferEvent]:
     return found
 
 
-def select(one: TransferEvent, condition: sql.Composable = _ALWAYS) -> sql.Composed:
-    """A SELECT of an event's transfers in the form that all have in common: the columns of ``gapless.transfers``.
-
-    A batch with arrays of different lengths is none of the standard's: what has no counterpart is left out.
+def select(one: TransferEvent, condition: sql.Composable | None = None) -> sql.Composed:
+    """A SELECT of an event's transfers (:func:`indexer.store.transfer_forms.select`).
 
     Args:
         one: the event.
         condition: on the event's table, which is called ``r``.
     """
-    arguments = [sql.SQL("r.{}").format(sql.Identifier(column.name)) for column in one.event.table.columns]
-    source = sql.SQL("{} r").format(one.event.table.identifier)
-    nobody, item = sql.SQL("NULL::bytea"), sql.SQL("0")
-    if one.event.signature == TRANSFER:
-        giver, receiver, last = arguments
-        moved = (last, sql.SQL("1")) if one.standard == "erc721" else (sql.SQL("0"), last)
-        return _select(source, one.standard, item, (giver, receiver, nobody, *moved), condition)
-    operator, giver, receiver, numbers, amounts = arguments
-    if one.event.signature == TRANSFER_SINGLE:
-        return _select(source, one.standard, item, (giver, receiver, operator, numbers, amounts), condition)
-    source = sql.SQL("{} CROSS JOIN LATERAL unnest({}, {}) WITH ORDINALITY AS moved (token_id, amount, place)").format(
-        source, numbers, amounts
-    )
-    item, number, amount = map(sql.SQL, ("(moved.place - 1)::integer", "moved.token_id", "moved.amount"))
-    condition = sql.SQL("moved.token_id IS NOT NULL AND moved.amount IS NOT NULL AND {}").format(condition)
-    return _select(source, one.standard, item, (giver, receiver, operator, number, amount), condition)
-
-
-def _select(
-    source: sql.Composable,
-    standard: Standard,
-    item: sql.Composable,
-    values: tuple[sql.Composable, ...],
-    condition: sql.Composable,
-) -> sql.Composed:
-    giver, receiver, operator, number, amount = values
-    return sql.SQL("""
-        SELECT r.chain_id, r.block_number, r.block_time, r.tx_hash, r.log_index, {item} AS item,
-               r.contract_address AS token, {standard}::text AS kind, {giver} AS from_address, {receiver} AS to_address,
-               {operator} AS operator, {number}::numeric AS token_id, {amount}::numeric AS amount
-        FROM {source} WHERE {condition}""").format(
-        item=item,
-        standard=sql.Literal(standard),
-        giver=giver,
-        receiver=receiver,
-        operator=operator,
-        number=number,
-        amount=amount,
-        source=source,
-        condition=condition,
-    )
+    table = one.event.table
+    conditions = () if condition is None else (condition,)
+    return transfer_forms.select(table.identifier, one.event.signature, one.standard, table.columns, *conditions)
 
 
 def drop_view(connection: Connection) -> None:
@@ -146,14 +78,9 @@ def branches(connection: Connection) -> list[sql.Composed]:
     found: list[sql.Composed] = []
     for position, one in enumerate(events):
         twins = [
-            sql.SQL(
-                "NOT EXISTS (SELECT FROM {} twin WHERE twin.chain_id = r.chain_id AND "
-                "twin.block_number = r.block_number AND twin.log_index = r.log_index)"
-            ).format(other.event.table.identifier)
-            for other in events[:position]
-            if _may_share(places, one.event, other.event)
+            other.event.table.identifier for other in events[:position] if _may_share(places, one.event, other.event)
         ]
-        found.append(select(one, sql.SQL(" AND ").join(twins) if twins else _ALWAYS))
+        found.append(select(one, transfer_forms.but_for(twins)))
     return found
 
 

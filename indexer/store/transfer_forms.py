@@ -1,0 +1,138 @@
+"""One form for all transfers of tokens: which events tell of them, and the SELECT that shows them alike.
+
+Events are known by their signature and arguments by their position, never by a name: ABIs call them what they like.
+Light to import: the API uses it too.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from psycopg import sql
+
+from indexer.abi.columns import Column
+
+Standard: TypeAlias = Literal["erc20", "erc721", "erc1155"]
+
+TRANSFER = "Transfer(address,address,uint256)"  # ERC-20 and ERC-721
+TRANSFER_SINGLE = "TransferSingle(address,address,address,uint256,uint256)"  # ERC-1155
+TRANSFER_BATCH = "TransferBatch(address,address,address,uint256[],uint256[])"  # ERC-1155
+SIGNATURES = (TRANSFER, TRANSFER_SINGLE, TRANSFER_BATCH)
+
+_ALWAYS = sql.SQL("true")
+
+
+def standard_of(
+    signature: str, columns: Sequence[Column], abi: Sequence[Mapping[str, Any]], *, anonymous: bool = False
+) -> Standard | None:
+    """The token standard that an event belongs to; None: it tells of no transfer.
+
+    ERC-20 and ERC-721 share a signature. The functions of the contract tell them apart; where the ABI has none,
+    whether the last argument is indexed does, as the standards have it (early ERC-721s index nothing).
+
+    Args:
+        signature: the event's.
+        columns: its arguments.
+        abi: its contract's ABI.
+        anonymous: whether it is.
+    """
+    if anonymous:
+        return None
+    if signature in (TRANSFER_SINGLE, TRANSFER_BATCH):
+        return "erc1155"
+    if signature != TRANSFER:
+        return None
+    functions = {_signature(item) for item in abi if item.get("type", "function") == "function"}
+    if "ownerOf(uint256)" in functions:
+        return "erc721"
+    if "allowance(address,address)" in functions:
+        return "erc20"
+    return "erc721" if columns[2].indexed else "erc20"
+
+
+def _signature(item: Mapping[str, Any]) -> str:
+    return f"{item.get('name', '')}({','.join(str(argument.get('type')) for argument in item.get('inputs', ()))})"
+
+
+def parties(signature: str, columns: Sequence[Column]) -> tuple[Column, Column]:
+    """The arguments that name the giver and the receiver."""
+    giver, receiver, *_ = columns if signature == TRANSFER else columns[1:]
+    return giver, receiver
+
+
+def select(
+    table: sql.Composable,
+    signature: str,
+    standard: Standard,
+    columns: Sequence[Column],
+    condition: sql.Composable = _ALWAYS,
+) -> sql.Composed:
+    """A SELECT of an event's transfers in the form that all have in common: the columns of ``gapless.transfers``.
+
+    A batch with arrays of different lengths is none of the standard's: what has no counterpart is left out.
+
+    Args:
+        table: the event's.
+        signature: the event's; one of :data:`SIGNATURES`.
+        standard: as :func:`standard_of` has it.
+        columns: the event's arguments.
+        condition: on the event's table, which is called ``r``.
+    """
+    arguments = [sql.SQL("r.{}").format(sql.Identifier(column.name)) for column in columns]
+    source = sql.SQL("{} r").format(table)
+    nobody, item = sql.SQL("NULL::bytea"), sql.SQL("0")
+    if signature == TRANSFER:
+        giver, receiver, last = arguments
+        moved = (last, sql.SQL("1")) if standard == "erc721" else (sql.SQL("0"), last)
+        return _select(source, standard, item, (giver, receiver, nobody, *moved), condition)
+    operator, giver, receiver, numbers, amounts = arguments
+    if signature == TRANSFER_SINGLE:
+        return _select(source, standard, item, (giver, receiver, operator, numbers, amounts), condition)
+    source = sql.SQL("{} CROSS JOIN LATERAL unnest({}, {}) WITH ORDINALITY AS moved (token_id, amount, place)").format(
+        source, numbers, amounts
+    )
+    item, number, amount = map(sql.SQL, ("(moved.place - 1)::integer", "moved.token_id", "moved.amount"))
+    condition = sql.SQL("moved.token_id IS NOT NULL AND moved.amount IS NOT NULL AND {}").format(condition)
+    return _select(source, standard, item, (giver, receiver, operator, number, amount), condition)
+
+
+def _select(
+    source: sql.Composable,
+    standard: Standard,
+    item: sql.Composable,
+    values: tuple[sql.Composable, ...],
+    condition: sql.Composable,
+) -> sql.Composed:
+    giver, receiver, operator, number, amount = values
+    return sql.SQL("""
+        SELECT r.chain_id, r.block_number, r.block_time, r.tx_hash, r.log_index, {item} AS item,
+               r.contract_address AS token, {standard}::text AS kind, {giver} AS from_address, {receiver} AS to_address,
+               {operator} AS operator, {number}::numeric AS token_id, {amount}::numeric AS amount
+        FROM {source} WHERE {condition}""").format(
+        item=item,
+        standard=sql.Literal(standard),
+        giver=giver,
+        receiver=receiver,
+        operator=operator,
+        number=number,
+        amount=amount,
+        source=source,
+        condition=condition,
+    )
+
+
+def but_for(twins: Sequence[sql.Composable]) -> sql.Composable:
+    """A condition for :func:`select`: logs that are in none of other tables.
+
+    Two contracts of the manifest may share an address: a log that is in both of their tables is one transfer.
+
+    Args:
+        twins: the other tables.
+    """
+    apart = [
+        sql.SQL(
+            "NOT EXISTS (SELECT FROM {} twin WHERE twin.chain_id = r.chain_id AND "
+            "twin.block_number = r.block_number AND twin.log_index = r.log_index)"
+        ).format(table)
+        for table in twins
+    ]
+    return sql.SQL(" AND ").join(apart) if apart else _ALWAYS

@@ -1,4 +1,4 @@
-"""Rate limits: a token bucket for every key and every client address.
+"""Limits: a token bucket for every key and every client address, and how many requests of each are under way.
 
 The buckets are in Redis, so that all processes share them; while Redis is away each process keeps its own, which lets
 through at most as many times more as there are processes.
@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Final
 
 from api.cache import Cache
+from api.errors import ApiError
 
 #: Buckets that one process keeps by itself; beyond that it forgets them, which forgives.
 _MOST_LOCAL: Final = 10_000
@@ -99,6 +100,45 @@ class RateLimits:
                 self._local.clear()
             self._local[name] = (tokens, now)
         return Taken(allowed, rate, tokens)
+
+
+class Concurrency:
+    """How many requests of one client a process works on at once.
+
+    Args:
+        most: so many; 0: any number.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._under_way: dict[str, int] = {}
+
+    def enter(self, client: str) -> None:
+        """Count a request that begins.
+
+        Raises:
+            ApiError: OVERLOADED: it must not; it is not counted.
+        """
+        if not self._most:
+            return
+        with self._lock:
+            if self._under_way.get(client, 0) >= self._most:
+                raise ApiError(
+                    "OVERLOADED",
+                    f"more than {self._most} requests of one client at once: send them one after the other",
+                    retry_after=1,
+                )
+            self._under_way[client] = self._under_way.get(client, 0) + 1
+
+    def leave(self, client: str) -> None:
+        """Count a request that has ended."""
+        if not self._most:
+            return
+        with self._lock:
+            left = self._under_way.pop(client) - 1
+            if left:
+                self._under_way[client] = left
 
 
 class ClientAddress:

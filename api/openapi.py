@@ -41,12 +41,13 @@ _ACCESS: Final = (
     "INSUFFICIENT_SCOPE",
     "ORIGIN_NOT_ALLOWED",
     "RATE_LIMITED",
+    "ISSUER_UNAVAILABLE",
 )
 
 #: Without a key where the operator asks for none, else with one.
 _SECURITY: Final[list[dict[str, list[str]]]] = [{}, {"bearer": []}, {"key": []}]
 _SECURITY_SCHEMES: Final[dict[str, Schema]] = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "A key: gapless_…"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key (gapless_…), or a token."},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 

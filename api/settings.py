@@ -1,9 +1,10 @@
 """What the environment says about the read API."""
 
+import re
 from ipaddress import ip_network
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from indexer.errors import GaplessError
@@ -54,6 +55,34 @@ class ApiSettings(BaseSettings):
         description="Addresses or networks of proxies whose X-Forwarded-For names the client, as a comma list.",
     )
 
+    api_client_concurrency: int = Field(
+        default=0, ge=0, description="Requests of one client (key or address) under way at once in one process; 0: any."
+    )
+    api_queue_seconds: float = Field(
+        default=10.0, gt=0, description="Seconds that a request may wait for a thread before it is answered with 503."
+    )
+    oidc_issuer: str | None = Field(
+        default=None, description="Issuer whose tokens are taken beside keys (OpenID Connect): https://host/path."
+    )
+    oidc_audience: str | None = Field(default=None, description="Whom the issuer's tokens must be for: the claim aud.")
+    oidc_scopes_claim: str = Field(default="scope", description="Claim of the issuer's tokens that has their scopes.")
+    oidc_scopes_prefix: str | None = Field(
+        default=None, description="What stands before our scopes there, such as gapless: in gapless:read."
+    )
+
+    @model_validator(mode="after")
+    def _issuer_and_audience(self) -> Self:
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            raise ValueError("OIDC_ISSUER and OIDC_AUDIENCE need each other: set both or neither")
+        return self
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer_is_a_url(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError("expected a URL with https:// and without query, such as https://login.example/realm")
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -81,6 +110,8 @@ def load_settings(**overrides: Any) -> ApiSettings:
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}, found {problem['input']!r}"
+            if problem["loc"]
+            else problem["msg"].removeprefix("Value error, ")  # its input is all settings, with their secrets
             for problem in error.errors()
         ]
         raise SettingsError("the API's settings are wrong:\n  " + "\n  ".join(problems)) from None

@@ -1,0 +1,6 @@
+"""Who may ask: keys, short-lived tokens made from keys, tokens of an outside issuer; what they may do and how often."""
+
+from api.access.middleware import Access
+from api.access.principal import ANY_KEY, Principal, principal_of
+
+__all__ = ["ANY_KEY", "Access", "Principal", "principal_of"]

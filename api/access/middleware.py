@@ -1,0 +1,153 @@
+"""Falcon middleware: lets a request pass or refuses it, before its resource sees it.
+
+Open for reading unless ``REQUIRE_API_KEY`` is set. A key or token that is sent is judged in either case: whoever sends
+a wrong one is told so.
+"""
+
+from collections.abc import Callable
+from time import monotonic, time
+from typing import Any
+
+import falcon
+
+from api.access import claims, query_token
+from api.access.issuer import Fetch, Issuer, IssuerTokens, fetcher
+from api.access.keys import Keys, invalid
+from api.access.principal import ANY_KEY, Principal
+from api.access.tokens import Secrets, Tokens
+from api.context import Context
+from api.errors import ApiError
+from api.limits import ClientAddress, Concurrency, RateLimits
+from api.settings import ApiSettings
+
+
+class Access:
+    """Who may ask, and how often.
+
+    Args:
+        context: for settings, databases and Redis.
+        clock: monotonic, seconds.
+        wall: seconds since 1970.
+        fetch: gets what an outside issuer publishes.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        clock: Callable[[], float] = monotonic,
+        wall: Callable[[], float] = time,
+        fetch: Fetch | None = None,
+    ) -> None:
+        settings = context.settings
+        self._required = settings.require_api_key
+        self._rates = {"key": settings.rate_limit_key, "address": settings.rate_limit_address}
+        self._clients = ClientAddress(settings.trusted_proxies)
+        self._limits = RateLimits(context.cache, clock)
+        self._concurrency = Concurrency(settings.api_client_concurrency)
+        self._keys = Keys(context.database, clock)
+        self.tokens = Tokens(Secrets(context.database, context.writes, clock), self._keys, wall)
+        issuer = _issuer(settings)
+        self._issuer = None if issuer is None else IssuerTokens(issuer, fetch or fetcher(), clock, wall)
+
+    def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: Any, params: Any) -> None:
+        """Judge a request.
+
+        Raises:
+            ApiError: AUTHENTICATION_REQUIRED, INVALID_API_KEY, TOKEN_EXPIRED, INSUFFICIENT_SCOPE, ORIGIN_NOT_ALLOWED,
+                RATE_LIMITED, OVERLOADED or ISSUER_UNAVAILABLE.
+        """
+        scope: str | None = getattr(resource, "scope", None)
+        if scope is None or req.method == "OPTIONS":  # a browser asks beforehand without its key
+            return
+        address = "address:" + self._clients.of(req.remote_addr, req.get_header("X-Forwarded-For"))
+        sent = _sent(req, in_query=getattr(resource, "takes_query_token", False))
+        req.context.private = self._required or sent is not None
+        if sent is None:
+            self._take(resp, address, self._rates["address"])
+            if self._required or scope != "read":  # only reading is ever open
+                raise ApiError("AUTHENTICATION_REQUIRED", "send a key: `Authorization: Bearer gapless_…`")
+            self._enter(req, address)
+            return
+        found = self._judge(resp, sent, address)
+        self._take(resp, found.bucket, found.rate or self._rates["key"])
+        if scope not in found.scopes and not (scope == ANY_KEY and found.is_key):
+            raise ApiError("INSUFFICIENT_SCOPE", _lacks(scope))
+        origin = req.get_header("Origin")
+        # A program that makes tokens for pages has no origin; the tokens it makes are bound to the key's.
+        if found.origins and origin not in found.origins and not (scope == ANY_KEY and origin is None):
+            raise ApiError("ORIGIN_NOT_ALLOWED", "this key is for web pages of other origins")
+        req.context.principal = found
+        self._enter(req, found.bucket)
+
+    def _judge(self, resp: falcon.Response, sent: str, address: str) -> Principal:
+        """Who sent a key or a token. Guessing is limited like asking without, and before it costs a query."""
+        is_token = claims.is_token(sent)
+        counted = not is_token and not self._keys.remembered(sent)
+        if counted:
+            self._take(resp, address, self._rates["address"])
+        try:
+            return self._read_token(sent) if is_token else self._keys.find(sent)
+        except ApiError as error:
+            if error.status == 401 and not counted:
+                self._take(resp, address, self._rates["address"])
+            raise
+
+    def _read_token(self, text: str) -> Principal:
+        header, said = claims.unverified(text)
+        # What a token says of its maker only chooses who judges it; each judge has keys and algorithms of its own.
+        if self._issuer is not None and self._issuer.made(said):
+            return self._issuer.read(text, header)
+        return self.tokens.read(text, header.get("kid"))
+
+    def _take(self, resp: falcon.Response, bucket: str, rate: int) -> None:
+        if not rate:
+            return
+        taken = self._limits.take(bucket, rate)
+        resp.set_headers(taken.headers)
+        if not taken.allowed:
+            raise ApiError(
+                "RATE_LIMITED", f"more than {rate} requests a minute: wait a little", retry_after=taken.retry_after
+            )
+
+    def _enter(self, req: falcon.Request, client: str) -> None:
+        self._concurrency.enter(client)
+        req.context.entered = client
+
+    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: Any, req_succeeded: bool) -> None:
+        """Keep what needed a key out of caches that others share; let the client's next request in."""
+        control = resp.get_header("Cache-Control")
+        if control and getattr(req.context, "private", False):
+            resp.set_header("Cache-Control", control.replace("public", "private"))
+        if (client := req.context.get("entered")) is not None:
+            self._concurrency.leave(client)
+
+
+def _issuer(settings: ApiSettings) -> Issuer | None:
+    if settings.oidc_issuer is None or settings.oidc_audience is None:
+        return None
+    return Issuer(
+        settings.oidc_issuer, settings.oidc_audience, settings.oidc_scopes_claim, settings.oidc_scopes_prefix or ""
+    )
+
+
+def _lacks(scope: str) -> str:
+    if scope == ANY_KEY:
+        return "a token is made from a key itself, not from another token"
+    return f"this key may not do that: it lacks the scope {scope}"
+
+
+def _sent(request: falcon.Request, *, in_query: bool) -> str | None:
+    """The key or token of a request. Other kinds of ``Authorization`` are somebody else's, such as a proxy's."""
+    scheme, _, token = (request.get_header("Authorization") or "").partition(" ")
+    if scheme.lower() == "bearer":
+        return str(token.strip())
+    key: str | None = request.get_header("X-API-Key")
+    if key is not None or not in_query:
+        return key
+    found, rest = query_token.split(request.query_string)
+    if found is None:
+        return None
+    request.query_string = rest
+    if not claims.is_token(found):
+        raise invalid("access_token takes a token, never a key: URLs are kept in logs")
+    return found

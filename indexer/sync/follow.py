@@ -7,31 +7,29 @@ where the branches part, fetch the new one whole, and swap. What the node says i
 
 import enum
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
 from indexer.chain.errors import BranchMovedError, RangeError
+from indexer.chain.heads import every_head
 from indexer.chain.wire import Header
 from indexer.errors import GaplessError
-from indexer.intervals import RangeSet, intersect
+from indexer.intervals import RangeSet
 from indexer.manifest.model import Finality
 from indexer.store import catalog, head
-from indexer.store.catalog import Birth, CatalogChangedError, CatalogEvent, Series, Source
+from indexer.store.catalog import CatalogChangedError, Source
 from indexer.store.head import FollowerLostError, HeadState
 from indexer.store.writer import Block, Rows
-from indexer.sync import anchor
+from indexer.sync import anchor, finality, followed
 from indexer.sync.anchor import ChainHaltedError
-from indexer.sync.filters import NOTHING, log_filters
+from indexer.sync.followed import View
 from indexer.sync.forks import last_common
-from indexer.sync.plan import known_until
-from indexer.sync.rows import Children, Router
+from indexer.sync.leading import Leadership
+from indexer.sync.patience import Patience
 
 __all__ = ["ChainHaltedError", "Follower", "Tick"]
 
@@ -60,25 +58,6 @@ class Tick(enum.Enum):
     """The node changed its mind while it was asked; the next look will tell."""
     STANDING_BY = "standing by"
     """Another process follows this chain."""
-
-
-@dataclass(slots=True)
-class _View:
-    """What is followed, by one look at the catalog.
-
-    Attributes:
-        version: of the catalog.
-        sources: all active ones of the chain.
-        followed: those whose unfinalised blocks are in the tables up to the tip.
-        children: of all factories.
-    """
-
-    version: int
-    sources: list[Source]
-    events: list[CatalogEvent]
-    series: list[Series]
-    children: Children
-    followed: list[Source] = field(default_factory=list)
 
 
 class Follower:
@@ -114,52 +93,31 @@ class Follower:
         self._blooms = blooms
         self._clock = clock
         self._finality_asked_at = -FINALITY_EVERY
-        self._lock: Connection | None = None
-        self._epoch = 0
+        self._right = Leadership(engine, chain_id)
         self._state = HeadState(None, None, None, None)
-        self._view: _View | None = None
+        self._view: View | None = None
         self._reported: tuple[int, str] | None = None
         self._span = MAX_BLOCKS
         self._behind = False
+        self._patience = Patience()
 
     # -- leading -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Lets another process follow."""
-        if self._lock is not None:
-            # Given back to the pool, the session would keep the lock.
-            self._lock.invalidate()
-            self._lock.close()
-            self._lock = None
+        self._right.release()
 
     def _lead(self) -> bool:
         """Holds, or tries to get, the right to follow; a lock that Postgres lost with its session is taken anew."""
-        if self._lock is not None and self._lock_is_alive():
+        if self._right.is_held():
             return True
-        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        try:
-            if not head.try_lock(connection, self._chain_id):
-                connection.close()
-                return False
-            self._epoch = head.become_follower(connection, self._chain_id, f"{socket.gethostname()}:{os.getpid()}")
-            self._state = head.load_state(connection, self._chain_id)
-        except BaseException:
-            connection.invalidate()
-            connection.close()
-            raise
-        self._lock = connection
+        # Not by what was known before: another may have followed meanwhile.
         self._view = None
-        log.info("following %s from block %s", self._name, self._state.tip.number if self._state.tip else "(none yet)")
-        return True
-
-    def _lock_is_alive(self) -> bool:
-        assert self._lock is not None
-        try:
-            self._lock.exec_driver_sql("SELECT 1")
-        except sa.exc.DBAPIError:
-            self._lock.close()
-            self._lock = None
+        if not self._right.take():
             return False
+        self._reload()
+        tip = self._state.tip
+        log.info("following %s from block %s", self._name, tip.number if tip else "(none yet)")
         return True
 
     # -- one look at the head ------------------------------------------------------------------------------------
@@ -225,6 +183,8 @@ class Follower:
             self._jump(newest)
             tip = self._tip
         outcome = self._approach(newest, tip)
+        if outcome is not Tick.LAGGING:
+            self._patience.lose()
         if self._clock() >= self._finality_asked_at + FINALITY_EVERY:
             self._finality_asked_at = self._clock()
             self._finalize(newest)
@@ -256,9 +216,22 @@ class Follower:
         if newest.hash != stored:
             return self._reorganise(newest)
         if newest.number < tip.number:
-            return Tick.LAGGING
+            return self._shorten(newest, tip)
         self._join()
         return Tick.NOTHING_NEW
+
+    def _shorten(self, newest: Header, tip: Block) -> Tick:
+        """A head that is one of our own blocks, below the tip: a node that is behind, until it has said so for long."""
+        now = self._clock()
+        if newest.number < self._floor or not self._patience.half_over(newest.hash, now):
+            return Tick.LAGGING
+        heads = every_head(self._client)
+        if not self._patience.over(heads is not None and all(one.hash == newest.hash for one in heads), now):
+            return Tick.LAGGING
+        self._join(fetch=False)
+        self._forget_births(newest.number)
+        self._swap(_block(newest), tip, [], Rows())
+        return Tick.REORGANISED
 
     @property
     def _tip(self) -> Block:
@@ -280,24 +253,24 @@ class Follower:
                 f"{self._name}: the node does not know block 0",
                 hint="it may still be syncing; this is asked again at the next look",
             )
-        finalized = self._finalized_header(newest) or genesis
+        finalized = self._newest_final(newest) or genesis
         with self._engine.begin() as connection:
-            head.start(connection, self._chain_id, self._epoch, genesis.hash, _block(finalized))
+            head.start(connection, self._chain_id, self._right.epoch, genesis.hash, _block(finalized))
         self._reload()
 
     def _jump(self, newest: Header) -> None:
         """After a long pause: what became final meanwhile is history, and backfill's to fetch."""
-        finalized = self._finalized_header(newest)
+        finalized = self._newest_final(newest)
         if finalized is None or finalized.number <= self._tip.number:
             return
-        at_tip = self._ancestor(self._tip.number, finalized)
+        at_tip = finality.ancestor(self._client, self._tip.number, finalized)
         if at_tip is None:
             return
         if at_tip.hash != self._tip.hash:
             self._reorganise(newest)  # the next look jumps
             return
         with self._engine.begin() as connection:
-            head.jump(connection, self._chain_id, self._epoch, _block(finalized))
+            head.jump(connection, self._chain_id, self._right.epoch, _block(finalized))
         log.info(
             "%s: %d blocks behind; following goes on at %d, the history up to it is backfilled",
             self._name,
@@ -307,69 +280,35 @@ class Follower:
         self._reload()
 
     def _finalize(self, newest: Header) -> None:
-        finalized = self._finalized_header(newest)
+        finalized = self._newest_final(newest)
         if finalized is None or finalized.number <= self._floor:
             return
         number = min(finalized.number, self._tip.number)
-        there = self._ancestor(number, finalized)
+        there = finality.ancestor(self._client, number, finalized)
         stored = self._stored(number, number).get(number)
         if number <= self._floor or there is None or stored != there.hash:
             return  # the branch that we hold is not the finalized one: the next look will see the reorganisation
         safe = self._client.tagged("safe") if self._finality.kind == "tag" else None
         with self._engine.begin() as connection:
-            head.finalize(connection, self._chain_id, self._epoch, _block(there), None if safe is None else safe.number)
+            head.finalize(
+                connection, self._chain_id, self._right.epoch, _block(there), None if safe is None else safe.number
+            )
         self._reload_state()
 
-    def _ancestor(self, number: int, finalized: Header) -> Header | None:
-        """The block of a height at or below a finalized one, by one answer that knows both; None where none does."""
-        if number == finalized.number:
-            return finalized
-        found = self._client.headers([number, finalized.number])
-        same = finalized.number in found and found[finalized.number].hash == finalized.hash
-        return found.get(number) if same else None
-
-    def _finalized_header(self, newest: Header) -> Header | None:
-        match self._finality.kind:
-            case "tag":
-                tagged = self._client.tagged("finalized")
-                if tagged is None:
-                    raise GaplessError(
-                        f"{self._name}: the node does not know the block tag finalized",
-                        hint=f"say in the manifest when blocks are final: chains.{self._name}.finality = 64 (blocks), "
-                        "or {seconds = 900}",
-                    )
-                return tagged
-            case "blocks":
-                return self._client.header(max(0, newest.number - self._finality.amount))
-            case "seconds":
-                return self._older_than(newest, self._finality.amount)
-
-    def _older_than(self, newest: Header, seconds: int) -> Header | None:
-        """The newest block that is so much older than the head, by bisection."""
-        low, high = self._state.finalized or 0, newest.number
-        found: Header | None = None
-        while low <= high:
-            middle = (low + high) // 2
-            header = self._client.header(middle)
-            if header is None:
-                return found
-            if header.time <= newest.time - seconds:
-                found, low = header, middle + 1
-            else:
-                high = middle - 1
-        return found
+    def _newest_final(self, newest: Header) -> Header | None:
+        return finality.newest_final(self._client, self._name, self._finality, newest, self._state.finalized or 0)
 
     # -- growing -------------------------------------------------------------------------------------------------
 
     def _extend(self, last: int) -> None:
         view, tip = self._current_view(), self._tip
-        headers, rows = self._fetch(view, view.followed, tip.number + 1, last, tip.hash)
+        headers, rows = self._read(view.followed, tip.number + 1, last, tip.hash)
         blocks = [_block(header) for header in headers]
         with self._engine.begin() as connection:
             head.extend(
                 connection,
                 self._chain_id,
-                self._epoch,
+                self._right.epoch,
                 blocks=blocks,
                 sources=view.followed,
                 rows=rows,
@@ -379,24 +318,11 @@ class Follower:
         self._behind = False
         self._span = min(MAX_BLOCKS, self._span * 2)
 
-    def _fetch(
-        self, view: _View, sources: Sequence[Source], first: int, last: int, parent_hash: bytes
-    ) -> tuple[list[Header], Rows]:
-        """Reads a branch for some sources; again, with their addresses, when children were born in it."""
-        births: list[Birth] = []
-        last_hash: bytes | None = None
-        while True:
-            router = Router(self._chain_id, sources, view.children, among=view.sources)
-            filters = log_filters(sources, view.children)
-            branch = self._client.branch(first, last, filters or NOTHING, parent_hash=parent_hash, blooms=self._blooms)
-            if last_hash not in (None, branch.headers[-1].hash):
-                raise BranchMovedError(f"{self._name}: the branch moved while its newborn children were asked for")
-            last_hash = branch.headers[-1].hash
-            rows = router.rows(branch.logs, {header.number: header.time for header in branch.headers})
-            births += rows.births
-            if not rows.births or log_filters(sources, view.children) == filters:
-                rows.births = births
-                return branch.headers, rows
+    def _read(self, sources: Sequence[Source], first: int, last: int, parent_hash: bytes) -> tuple[list[Header], Rows]:
+        view = self._current_view()
+        return followed.read(
+            self._client, view, sources, (first, last), parent_hash, span=self._span, blooms=self._blooms
+        )
 
     def _moved(self, tip: Block) -> None:
         self._state = replace(self._state, tip=tip)
@@ -416,21 +342,23 @@ class Follower:
         with self._engine.connect() as connection:
             parent = head.load_block(connection, self._chain_id, common)
         last = min(newest.number, max(tip.number, common + self._span))
-        view.children = {
-            contract: {address: birth for address, birth in born.items() if birth <= common}
-            for contract, born in view.children.items()
-        }
-        headers, rows = self._fetch(view, view.followed, common + 1, last, parent.hash)
+        self._forget_births(common)
+        headers, rows = self._read(view.followed, common + 1, last, parent.hash)
         if headers[0].hash == self._stored(common + 1, common + 1).get(common + 1):
             raise BranchMovedError(f"{self._name}: two answers differ about block {common + 1}")
-        blocks = [_block(header) for header in headers]
-        new_tip = blocks[-1]
+        self._swap(parent, tip, [_block(header) for header in headers], rows)
+        return Tick.REORGANISED
+
+    def _swap(self, common: Block, tip: Block, blocks: list[Block], rows: Rows) -> None:
+        """Puts a branch, which may be empty, in the place of what is above a common block."""
+        view = self._current_view()
+        new_tip = blocks[-1] if blocks else common
         with self._engine.begin() as connection:
             head.swap(
                 connection,
                 self._chain_id,
-                self._epoch,
-                common=parent,
+                self._right.epoch,
+                common=common,
                 old_tip=tip,
                 blocks=blocks,
                 sources=view.followed,
@@ -442,15 +370,21 @@ class Follower:
         log.warning(
             "%s: reorganisation of %d blocks: %d is the last common one, %d 0x%s was replaced by %d 0x%s",
             self._name,
-            tip.number - common,
-            common,
+            tip.number - common.number,
+            common.number,
             tip.number,
             tip.hash.hex()[:8],
             new_tip.number,
             new_tip.hash.hex()[:8],
         )
         self._moved(new_tip)
-        return Tick.REORGANISED
+
+    def _forget_births(self, common: int) -> None:
+        view = self._current_view()
+        view.children = {
+            contract: {address: birth for address, birth in born.items() if birth <= common}
+            for contract, born in view.children.items()
+        }
 
     def _below_finalized(self, newest: Header) -> Tick:
         """The node's chain does not join ours above ``finalized``: a node that is far behind, or another chain."""
@@ -472,103 +406,40 @@ class Follower:
 
     # -- what is followed ----------------------------------------------------------------------------------------
 
-    def _current_view(self) -> _View:
+    def _current_view(self) -> View:
         if self._view is None:
             self._reload()
         assert self._view is not None
         return self._view
 
     def _reload(self) -> None:
-        with self._engine.connect() as connection:
-            version = catalog.load_version(connection)
-            self._state = head.load_state(connection, self._chain_id)
-            sources = catalog.load_sources(connection, self._chain_id)
-            self._view = _View(
-                version=version,
-                sources=sources,
-                events=list(catalog.load_events(connection).values()),
-                series=catalog.load_series(connection, retired=True),
-                children=catalog.load_children(connection, self._chain_id),
-            )
+        self._view, self._state = followed.load(self._engine, self._chain_id)
 
     def _reload_state(self) -> None:
         with self._engine.connect() as connection:
             self._state = head.load_state(connection, self._chain_id)
 
     def _join(self, *, fetch: bool = True) -> None:
-        """Lets more sources be followed, now that what they need is there.
-
-        A factory's children join when its own events are followed and all of their history is there. A source that
-        lacks unfinalised blocks (since it is new) gets them first.
-
-        Args:
-            fetch: False: only those that lack nothing.
-        """
+        """Lets more sources be followed, now that what they need is there; ``fetch``: or can be fetched."""
         with self._engine.connect() as connection:
             changed = self._view is None or catalog.load_version(connection) != self._view.version
         if changed:
             self._reload()
-        view = self._current_view()
-        if len(view.followed) == len(view.sources):
-            return
-        self._refresh_coverage(view)
-        while newcomers := self._newcomers(view):
-            lacking: dict[RangeSet, list[Source]] = {}
-            for source in newcomers:
-                lacking.setdefault(self._missing(source), []).append(source)
-            complete = lacking.pop((), [])
-            if not complete:
-                if not fetch:
-                    return
-                for missing, sources in lacking.items():
-                    self._fill(view, sources, missing)
-                complete = newcomers
-            joined = {source.source_id for source in (*view.followed, *complete)}
-            view.followed = [source for source in view.sources if source.source_id in joined]
+        fill = self._fill if fetch else None
+        followed.join(self._engine, self._chain_id, self._current_view(), self._tip.number, self._floor, fill)
 
-    def _newcomers(self, view: _View) -> list[Source]:
-        followed = {source.source_id for source in view.followed}
-
-        def announced(source: Source) -> bool:
-            return all(
-                other.source_id in followed
-                for factory in source.place.factories
-                for other in view.sources
-                if factory.announced_by(other.event)
-            )
-
-        return [
-            source
-            for source in view.sources
-            if source.source_id not in followed
-            and announced(source)
-            and known_until(source, view.sources) >= self._floor
-        ]
-
-    def _refresh_coverage(self, view: _View) -> None:
-        with self._engine.connect() as connection:
-            view.sources = catalog.load_sources(connection, self._chain_id)
-            # After the sources: no child of what they cover can be missing.
-            for contract_id, born in catalog.load_children(connection, self._chain_id).items():
-                view.children.setdefault(contract_id, {}).update(born)
-        followed = {source.source_id for source in view.followed}
-        view.followed = [source for source in view.sources if source.source_id in followed]
-
-    def _missing(self, source: Source) -> RangeSet:
-        return intersect(source.gap(self._tip.number), ((self._floor + 1, self._tip.number),))
-
-    def _fill(self, view: _View, sources: Sequence[Source], missing: RangeSet) -> None:
-        tip, first = self._tip, missing[0][0]
+    def _fill(self, sources: Sequence[Source], missing: RangeSet) -> None:
+        view, tip, first = self._current_view(), self._tip, missing[0][0]
         with self._engine.connect() as connection:
             parent = head.load_block(connection, self._chain_id, first - 1)
-        headers, rows = self._fetch(view, sources, first, tip.number, parent.hash)
+        headers, rows = self._read(sources, first, tip.number, parent.hash)
         if headers[-1].hash != tip.hash:
             raise BranchMovedError(f"{self._name}: the branch moved while {sources[0].event.label} was joining")
         with self._engine.begin() as connection:
             head.fill(
                 connection,
                 self._chain_id,
-                self._epoch,
+                self._right.epoch,
                 sources=sources,
                 ranges=missing,
                 rows=rows.within(missing),
@@ -582,7 +453,7 @@ class Follower:
         if self._reported == (newest.number, state):
             return
         with self._engine.begin() as connection:
-            head.report_head(connection, self._chain_id, self._epoch, _block(newest), state=state)
+            head.report_head(connection, self._chain_id, self._right.epoch, _block(newest), state=state)
         self._reported = (newest.number, state)
 
 

@@ -210,8 +210,9 @@ class Simulation:
                 node.lag = 0
         for process in self.processes.values():
             process.chances.cut = process.chances.kill = process.chances.unsure = 0.0
-        # A branch that is a mere beginning of what was indexed cannot be told from a node that is behind.
-        self.chain.mine(1)
+        # A branch that is a mere beginning of what was indexed looks like a node that is behind, for a while.
+        if self.random.random() < 0.5:
+            self.chain.mine(1)
         missing = ""
         for _ in range(100):
             self.clock.sleep(30.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,12 +67,13 @@ class Stage:
     finality: Finality = field(default_factory=Finality)
     clock: Clock = field(default_factory=Clock)
 
-    def client(self) -> ChainClient:
-        return ChainClient("sim", CHAIN_ID, [EndpointConfig(self.url)], settings=QUICK, clock=self.clock,
-                           sleep=self.clock.sleep, random=Random(1))  # fmt: skip
+    def client(self, more: Sequence[str] = ()) -> ChainClient:
+        endpoints = [EndpointConfig(url) for url in (self.url, *more)]
+        return ChainClient("sim", CHAIN_ID, endpoints, settings=QUICK, clock=self.clock, sleep=self.clock.sleep,
+                           random=Random(1), spawn=lambda job: job())  # fmt: skip
 
-    def follower(self, name: str = "sim") -> Follower:
-        return Follower(self.engine, self.client(), CHAIN_ID, name=name, finality=self.finality, clock=self.clock)
+    def follower(self, name: str = "sim", *, more: Sequence[str] = ()) -> Follower:
+        return Follower(self.engine, self.client(more), CHAIN_ID, name=name, finality=self.finality, clock=self.clock)
 
     def backfill(self) -> Backfill:
         return Backfill(self.engine, self.client(), CHAIN_ID)

@@ -13,7 +13,7 @@ from indexer.store import head
 from indexer.sync import follow
 from indexer.sync.follow import ChainHaltedError, Tick
 from tests.chaos.chain import COINS, PEOPLE, TRANSFER, Block, Chain, Saying, Transaction, topic
-from tests.chaos.node import RpcError
+from tests.chaos.node import HttpAnswer, Node, RpcError
 from tests.chaos.stage import COIN, FACTORIES, contract, stage
 
 _numbers = itertools.count()
@@ -120,6 +120,52 @@ def test_a_head_that_goes_backwards_changes_nothing(scene, following):
     assert reorgs(scene) == []
 
 
+def test_a_head_that_went_backwards_and_stays_is_a_chain_that_became_shorter(scene, following):
+    """Its newest blocks are gone and no others have come: known from a replica that lags by its standing still."""
+    scene.chain.canonical = scene.chain.canonical[:-4]
+    outcomes = [scene.tick(following) for _ in range(8)]
+    assert outcomes[:2] == [Tick.LAGGING] * 2
+    assert Tick.REORGANISED in outcomes
+    assert outcomes[-1] is Tick.NOTHING_NEW
+    assert (scene.look().tip, reorgs(scene)) == (36, [4])
+    scene.chain.mine(2)
+    scene.settle(following)
+    assert reorgs(scene) == [4]
+
+
+def test_a_replica_that_catches_up_slowly_is_no_shorter_chain(scene, following):
+    for lag in (9, 9, 8, 8, 7, 7, 6, 6, 5, 5, 4, 4):
+        scene.node.lag = lag
+        assert scene.tick(following) is Tick.LAGGING
+    assert (scene.look().tip, reorgs(scene)) == (40, [])
+
+
+def test_a_chain_is_not_shorter_while_one_endpoint_knows_more(scene, chaos, following):
+    following.close()
+    until_nobody_follows(scene)
+    other = Node(scene.chain)
+    follower = scene.follower(more=[chaos.server.add("stage/other", other)])
+    scene.tick(follower)
+    scene.node.lag = other.lag = 3
+    outcomes = [scene.tick(follower) for _ in range(3)]
+    other.lag = 2
+    outcomes += [scene.tick(follower) for _ in range(8)]
+    assert Tick.REORGANISED not in outcomes
+    assert (scene.look().tip, reorgs(scene)) == (40, [])
+    other.lag = 3
+    outcomes = [scene.tick(follower) for _ in range(8)]
+    assert Tick.REORGANISED in outcomes
+    assert scene.look().tip == 37
+    follower.close()
+
+
+def test_below_finalized_a_chain_never_becomes_shorter(scene, following):
+    scene.chain.canonical = scene.chain.canonical[:25]
+    outcomes = {scene.tick(following) for _ in range(10)}
+    assert outcomes == {Tick.LAGGING}
+    assert (scene.look().tip, reorgs(scene)) == (40, [])
+
+
 def test_a_finality_tag_that_goes_backwards_is_not_followed(scene, following):
     scene.node.finalized = 12
     scene.chain.mine(2)
@@ -162,6 +208,31 @@ def test_a_node_that_flips_between_two_branches(scene, following):
     assert set(outcomes) == {Tick.REORGANISED}
     assert reorgs(scene) == [4, 5, 4, 5]
     scene.settle(following)
+
+
+def test_a_deep_branch_is_read_in_pieces_where_no_table_knows_the_limit(scene, following):
+    """The old tip is deeper than what a node takes at once, and nothing in its words says so."""
+    scene.chain.mine(20)
+    scene.tick(following)
+    scene.chain.reorganise(25, 27)
+    widest = []
+
+    def lie(node, call, result):
+        if call["method"] == "eth_getLogs" and "fromBlock" in call["params"][0]:
+            first, last = (int(call["params"][0][key], 16) for key in ("fromBlock", "toBlock"))
+            widest.append(last - first + 1)
+            if last - first > 2:
+                raise HttpAnswer(500, b"")
+        return result
+
+    scene.twist.lie = lie
+    for _ in range(30):
+        try:
+            scene.tick(following)
+        except GaplessError:
+            continue
+    assert (scene.look().tip, reorgs(scene)) == (62, [25])
+    assert max(widest) > 20
 
 
 def test_a_log_that_moves_to_another_block_and_one_that_is_dropped(scene, following):

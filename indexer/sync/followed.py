@@ -1,0 +1,174 @@
+"""What of a chain is followed at its head: by one look at the catalog, and as more sources get what they need."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy.engine import Engine
+
+from indexer.chain.client import ChainClient
+from indexer.chain.errors import BranchMovedError
+from indexer.chain.wire import Header
+from indexer.intervals import RangeSet, intersect
+from indexer.store import catalog, head
+from indexer.store.catalog import Birth, CatalogEvent, Series, Source
+from indexer.store.head import HeadState
+from indexer.store.writer import Rows
+from indexer.sync.filters import NOTHING, log_filters
+from indexer.sync.plan import known_until
+from indexer.sync.rows import Children, Router
+
+Fill = Callable[[Sequence[Source], RangeSet], None]
+"""Brings sources the unfinalised blocks that they lack, or raises."""
+
+
+@dataclass(slots=True)
+class View:
+    """What is followed, by one look at the catalog.
+
+    Attributes:
+        version: of the catalog.
+        sources: all active ones of the chain.
+        events: all that have a table, the retired ones too.
+        series: all snapshot series, the retired ones too.
+        children: of all factories.
+        followed: those sources whose unfinalised blocks are in the tables up to the tip.
+    """
+
+    version: int
+    sources: list[Source]
+    events: list[CatalogEvent]
+    series: list[Series]
+    children: Children
+    followed: list[Source] = field(default_factory=list)
+
+
+def load(engine: Engine, chain_id: int) -> tuple[View, HeadState]:
+    """What there is to follow (nothing is followed yet), and how far the chain is followed."""
+    with engine.connect() as connection:
+        version = catalog.load_version(connection)
+        state = head.load_state(connection, chain_id)
+        sources = catalog.load_sources(connection, chain_id)
+        view = View(
+            version=version,
+            sources=sources,
+            events=list(catalog.load_events(connection).values()),
+            series=catalog.load_series(connection, retired=True),
+            children=catalog.load_children(connection, chain_id),
+        )
+    return view, state
+
+
+def join(engine: Engine, chain_id: int, view: View, tip: int, floor: int, fill: Fill | None) -> None:
+    """Lets more sources be followed, now that what they need is there.
+
+    A factory's children join when its own events are followed and all of their history is there. A source that lacks
+    unfinalised blocks (since it is new) gets them first.
+
+    Args:
+        engine: the database.
+        chain_id: the chain.
+        view: by the newest version of the catalog.
+        tip: the newest block that is in the tables.
+        floor: the finalized block.
+        fill: how they get them; None: only those that lack nothing join.
+    """
+    if len(view.followed) == len(view.sources):
+        return
+    _refresh(engine, chain_id, view)
+    while newcomers := _newcomers(view, floor):
+        lacking: dict[RangeSet, list[Source]] = {}
+        for source in newcomers:
+            lacking.setdefault(intersect(source.gap(tip), ((floor + 1, tip),)), []).append(source)
+        complete = lacking.pop((), [])
+        if not complete:
+            if fill is None:
+                return
+            for missing, sources in lacking.items():
+                fill(sources, missing)
+            complete = newcomers
+        joined = {source.source_id for source in (*view.followed, *complete)}
+        view.followed = [source for source in view.sources if source.source_id in joined]
+
+
+def _newcomers(view: View, floor: int) -> list[Source]:
+    followed = {source.source_id for source in view.followed}
+
+    def announced(source: Source) -> bool:
+        return all(
+            other.source_id in followed
+            for factory in source.place.factories
+            for other in view.sources
+            if factory.announced_by(other.event)
+        )
+
+    return [
+        source
+        for source in view.sources
+        if source.source_id not in followed and announced(source) and known_until(source, view.sources) >= floor
+    ]
+
+
+def _refresh(engine: Engine, chain_id: int, view: View) -> None:
+    with engine.connect() as connection:
+        view.sources = catalog.load_sources(connection, chain_id)
+        # After the sources: no child of what they cover can be missing.
+        for contract_id, born in catalog.load_children(connection, chain_id).items():
+            view.children.setdefault(contract_id, {}).update(born)
+    followed = {source.source_id for source in view.followed}
+    view.followed = [source for source in view.sources if source.source_id in followed]
+
+
+def read(
+    client: ChainClient,
+    view: View,
+    sources: Sequence[Source],
+    block_range: tuple[int, int],
+    parent_hash: bytes,
+    *,
+    span: int,
+    blooms: bool,
+) -> tuple[list[Header], Rows]:
+    """Reads a branch for some sources; again, with their addresses, when children were born in it.
+
+    Args:
+        client: the chain's nodes.
+        view: what is followed; learns the children born in the branch.
+        sources: whose logs are wanted.
+        block_range: the branch, both ends included.
+        parent_hash: of the block before it.
+        span: the most blocks to ask for at once.
+        blooms: whether the chain's blooms can be trusted.
+
+    Returns:
+        The headers, each the parent of the next, and what the sources' logs say.
+
+    Raises:
+        BranchMovedError: the chain moved meanwhile.
+        ProviderError: nobody answers.
+    """
+    births: list[Birth] = []
+    last_hash: bytes | None = None
+    while True:
+        router = Router(client.chain_id, sources, view.children, among=view.sources)
+        filters = log_filters(sources, view.children)
+        headers: list[Header] = []
+        logs = []
+        for first in range(block_range[0], block_range[1] + 1, span):
+            branch = client.branch(
+                first,
+                min(block_range[1], first + span - 1),
+                filters or NOTHING,
+                # Each piece must join the one before it, whichever endpoint brought that.
+                parent_hash=headers[-1].hash if headers else parent_hash,
+                blooms=blooms,
+            )
+            headers += branch.headers
+            logs += branch.logs
+        if last_hash not in (None, headers[-1].hash):
+            raise BranchMovedError(f"{client.name}: the branch moved while its newborn children were asked for")
+        last_hash = headers[-1].hash
+        rows = router.rows(logs, {header.number: header.time for header in headers})
+        births += rows.births
+        if not rows.births or log_filters(sources, view.children) == filters:
+            rows.births = births
+            return headers, rows

@@ -531,13 +531,8 @@ webhooks = Table(
     "webhooks",
     metadata,
     Column("id", String, primary_key=True),
-    Column(
-        "key_id",
-        Integer,
-        ForeignKey(api_keys.c.id),
-        nullable=False,
-        comment="the key that made it, which alone sees it",
-    ),
+    Column("owner", String, nullable=False, comment="who made it, such as: key 3"),
+    Column("key_id", Integer, ForeignKey(api_keys.c.id), comment="of the key that made it; it ends with that key"),
     Column("url", LargeBinary, nullable=False, comment="encrypted: paths and queries carry secrets"),
     Column("host", String, nullable=False, comment="the URL's host, which may be shown"),
     Column("secret", LargeBinary, nullable=False, comment="encrypted; signs the messages"),
@@ -553,6 +548,7 @@ webhooks = Table(
     Column("state", String, nullable=False, server_default="active", comment="active, paused or disabled"),
     Column("reason", String, comment="why it is disabled, or not delivered"),
     Column("position", String, nullable=False, comment="a cursor: all up to it was delivered"),
+    Column("told_block", BigInteger, comment="no row of a later block was in a message; null: none at all was"),
     Column("looked", String, comment="the chain's state in which nothing more was found"),
     Column("sequence", BigInteger, nullable=False, server_default="0", comment="of the newest message"),
     Column("message_id", String, comment="of the message that is not acknowledged yet"),
@@ -566,7 +562,7 @@ webhooks = Table(
     _timestamp("leased_until"),
     _timestamp("created_at", nullable=False, default=True),
     _timestamp("delivered_at", comment="when a message was last acknowledged"),
-    Index("webhooks_key_id_idx", "key_id"),
+    Index("webhooks_owner_idx", "owner"),
     comment="Subscriptions to rows, delivered by HTTP",
 )
 

@@ -27,7 +27,8 @@ def upgrade() -> None:
     op.create_table(
         "webhooks",
         sa.Column("id", sa.String(), nullable=False),
-        sa.Column("key_id", sa.Integer(), nullable=False, comment="the key that made it, which alone sees it"),
+        sa.Column("owner", sa.String(), nullable=False, comment="who made it, such as: key 3"),
+        sa.Column("key_id", sa.Integer(), nullable=True, comment="of the key that made it; it ends with that key"),
         sa.Column("url", sa.LargeBinary(), nullable=False, comment="encrypted: paths and queries carry secrets"),
         sa.Column("host", sa.String(), nullable=False, comment="the URL's host, which may be shown"),
         sa.Column("secret", sa.LargeBinary(), nullable=False, comment="encrypted; signs the messages"),
@@ -45,6 +46,12 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), server_default="active", nullable=False, comment="active, paused or disabled"),
         sa.Column("reason", sa.String(), nullable=True, comment="why it is disabled, or not delivered"),
         sa.Column("position", sa.String(), nullable=False, comment="a cursor: all up to it was delivered"),
+        sa.Column(
+            "told_block",
+            sa.BigInteger(),
+            nullable=True,
+            comment="no row of a later block was in a message; null: none at all was",
+        ),
         sa.Column("looked", sa.String(), nullable=True, comment="the chain's state in which nothing more was found"),
         sa.Column("sequence", sa.BigInteger(), server_default="0", nullable=False, comment="of the newest message"),
         sa.Column("message_id", sa.String(), nullable=True, comment="of the message that is not acknowledged yet"),
@@ -63,7 +70,7 @@ def upgrade() -> None:
         schema="gapless",
         comment="Subscriptions to rows, delivered by HTTP",
     )
-    op.create_index("webhooks_key_id_idx", "webhooks", ["key_id"], schema="gapless")
+    op.create_index("webhooks_owner_idx", "webhooks", ["owner"], schema="gapless")
     op.create_table(
         "webhook_deliveries",
         sa.Column("id", sa.BigInteger(), nullable=False),

@@ -9,6 +9,7 @@ from api.database import Database
 from api.errors import ApiError
 from api.values import BadValueError, parse_address
 from indexer.abi.columns import Column
+from indexer.store.transfer_forms import Standard
 
 T = TypeVar("T")
 
@@ -50,6 +51,7 @@ class Event:
     Attributes:
         ordered_by: columns that have an index in the order of (chain, column, block, log).
         addresses: by chain, all addresses that rows can have; a chain where they are not listed is left out.
+        standard: the token standard whose transfers it tells of, if it does.
     """
 
     event_id: int
@@ -65,6 +67,7 @@ class Event:
     active: bool
     ordered_by: frozenset[str]
     addresses: Mapping[int, frozenset[bytes]]
+    standard: Standard | None
 
 
 @dataclass(frozen=True, slots=True)

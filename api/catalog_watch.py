@@ -17,6 +17,7 @@ from api.catalog import Catalog, Chain, Contract, Deployment, Event, Series
 from api.database import Database
 from api.errors import ApiError
 from indexer.abi.columns import Column
+from indexer.store import transfer_forms
 
 # Indexes come and go without the indexer's catalog changing: they may be built long after their table.
 _VERSION: Final = """
@@ -56,11 +57,13 @@ FROM gapless.contracts c
 """
 
 # A column is served by an index (chain_id, column, block_number, log_index): rows of one value come in order.
+# The ABI tells the token standard.
 _EVENTS: Final = """
 SELECT coalesce(json_agg(json_build_object(
     'event_id', e.id, 'contract_id', e.contract_id, 'name', e.name, 'api_name', e.api_name, 'signature', e.signature,
     'topic0', encode(e.topic0, 'hex'), 'anonymous', e.anonymous, 'table_name', e.table_name, 'columns', e.columns,
     'active', e.active,
+    'token_abi', CASE WHEN e.signature = ANY ($1::text[]) THEN c.abi END,
     'ordered_by', (
         SELECT coalesce(json_agg(DISTINCT a.attname), '[]')
         FROM pg_catalog.pg_index i
@@ -100,15 +103,15 @@ def load(database: Database, version: str, block_seconds: Mapping[str, float]) -
         block_seconds: time between blocks, by chain id.
     """
 
-    def read(query: str) -> list[dict[str, Any]]:
-        documents: list[dict[str, Any]] = orjson.loads(database.query(query)[0][0] or b"[]")
+    def read(query: str, *values: object) -> list[dict[str, Any]]:
+        documents: list[dict[str, Any]] = orjson.loads(database.query(query, values)[0][0] or b"[]")
         return documents
 
     contracts = {document["contract_id"]: document for document in read(_CONTRACTS)}
     events: dict[int, dict[str, Event]] = {contract_id: {} for contract_id in contracts}
     series: dict[int, dict[str, Series]] = {contract_id: {} for contract_id in contracts}
     # What belongs to a contract that was added since the contracts were read comes with the next version.
-    for document in read(_EVENTS):
+    for document in read(_EVENTS, list(transfer_forms.SIGNATURES)):
         if contract := contracts.get(document["contract_id"]):
             events[document["contract_id"]][document["api_name"]] = _event(document, contract)
     for document in read(_SERIES):
@@ -140,6 +143,7 @@ def _deployment(document: Mapping[str, Any]) -> Deployment:
 
 
 def _event(document: Mapping[str, Any], contract: Mapping[str, Any]) -> Event:
+    columns = tuple(Column.from_json(column) for column in document["columns"])
     return Event(
         event_id=document["event_id"],
         contract=contract["name"],
@@ -150,13 +154,16 @@ def _event(document: Mapping[str, Any], contract: Mapping[str, Any]) -> Event:
         signature=document["signature"],
         topic0=bytes.fromhex(document["topic0"]),
         anonymous=document["anonymous"],
-        columns=tuple(Column.from_json(column) for column in document["columns"]),
+        columns=columns,
         active=document["active"],
         ordered_by=frozenset(document["ordered_by"]),
         addresses={
             int(chain_id): frozenset(bytes.fromhex(address[2:]) for address in addresses)
             for chain_id, addresses in document["addresses"].items()
         },
+        standard=transfer_forms.standard_of(
+            document["signature"], columns, document["token_abi"] or (), anonymous=document["anonymous"]
+        ),
     )
 
 

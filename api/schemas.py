@@ -97,6 +97,21 @@ COMPONENTS: Final[Mapping[str, Schema]] = {
         },
         required=("chain_id",),
     ),
+    "Transaction": an_object(
+        {
+            "from": ADDRESS,
+            "to": nullable({**ADDRESS, "description": "Null: it created a contract."}),
+            "type": nullable({"type": "integer", "description": "EIP-2718."}),
+            "value": nullable({**DIGITS, "description": "Wei."}),
+            "nonce": nullable(DIGITS),
+            "gas_limit": nullable(DIGITS),
+            "status": nullable({"type": "integer", "enum": [0, 1], "description": "1: success."}),
+            "gas_used": nullable(DIGITS),
+            "effective_gas_price": nullable({**DIGITS, "description": "Wei per gas."}),
+            "created_contract": nullable(ADDRESS),
+        },
+        description='What the manifest asks for with include = ["transaction", "receipt"]; the rest is null.',
+    ),
     "Token": an_object(
         {
             "symbol": nullable({"type": "string"}),

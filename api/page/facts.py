@@ -126,8 +126,9 @@ def _latest(context: Context, catalog: Catalog, chain: Chain) -> Latest:
         return Latest(chain, (), {})
     query = FeedQuery(catalog, events, chain, values)
     statement = query.page_statement(context.settings.api_unindexed_window)
-    raw, rows, branches, tokens, _ = context.database.query(statement.text, statement.values(query.values))[0]
+    raw, rows, branches, tokens, *_ = context.database.query(statement.text, statement.values(query.values))[0]
     page = collection.Page(rows, query.shape.limit, query.shape.cursor, branches)
-    body = collection.body(page, query.shape.limit, chain.chain_id, State.read(raw or b""), tokens=tokens or b"{}")
+    beside = collection.beside(tokens=tokens or b"{}")
+    body = collection.body(page, query.shape.limit, chain.chain_id, State.read(raw or b""), beside=beside)
     answer = orjson.loads(body)
     return Latest(chain, answer["data"], answer["tokens"])

@@ -153,9 +153,9 @@ def body(
     state: State,
     *,
     count: Mapping[str, Any] | None = None,
-    tokens: bytes | None = None,
+    beside: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """The answer of a page."""
+    """The answer of a page; ``beside`` is what :func:`beside` made."""
     described: dict[str, Any] = page.described(limit)
     if count is not None:
         described |= count
@@ -167,10 +167,29 @@ def body(
         b',"meta":',
         orjson.dumps(state.meta(chain_id)),
     ]
-    if tokens is not None:
-        parts += [b',"tokens":', tokens]
+    parts += [_member(name, text) for name, text in (beside or {}).items()]
     parts.append(b"}")
     return b"".join(parts)
+
+
+def row_body(row: bytes, chain_id: int, state: State, beside: Mapping[str, bytes]) -> bytes:
+    """The answer of one row."""
+    parts = [b'{"data":', row, b',"meta":', orjson.dumps(state.meta(chain_id))]
+    return b"".join([*parts, *(_member(name, text) for name, text in beside.items()), b"}"])
+
+
+def beside(**texts: bytes | None) -> dict[str, bytes]:
+    """What goes with rows beside them: those members, JSON texts, that were asked for."""
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def _member(name: str, text: bytes) -> bytes:
+    return f',"{name}":'.encode() + text
+
+
+def is_lacking(beside: Mapping[str, bytes]) -> bool:
+    """Whether a transaction is not there that may come yet, without any version saying so."""
+    return any(one is None for one in orjson.loads(beside.get("transactions", b"{}")).values())
 
 
 def link_next(request: falcon.Request, response: falcon.Response, cursor: str | None) -> None:

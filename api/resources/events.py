@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 import falcon
-import orjson
 
 from api import arguments, caching
 from api.catalog import Catalog, Chain, Event, Series
@@ -14,7 +13,7 @@ from api.params import Param, Params
 from api.resources import collection
 from api.resources.base import Resource, send_kept
 from api.resources.rows import INCLUDE, RowsQuery, addresses_rule, answer_rows
-from api.schemas import ADDRESS, BLOCK, FINALITY, HASH, TIME, Schema, an_array, an_object, column_schema, ref
+from api.schemas import ADDRESS, BLOCK, FINALITY, HASH, TIME, Schema, an_array, an_object, column_schema, nullable, ref
 from api.sql import events as sql
 from api.sql import exports
 from api.sql.statement import Binder, Statement
@@ -47,10 +46,18 @@ def event_params(catalog: Catalog, event: Event) -> Params:
 
 T = TypeVar("T")
 
-TOKENS: Final[Schema] = {
-    "type": "object",
-    "additionalProperties": ref("Token"),
-    "description": "By address, with include=token.",
+#: What goes with rows beside them, as the document tells it.
+BESIDE: Final[dict[str, Schema]] = {
+    "tokens": {
+        "type": "object",
+        "additionalProperties": ref("Token"),
+        "description": "By address, with include=token.",
+    },
+    "transactions": {
+        "type": "object",
+        "additionalProperties": nullable(ref("Transaction")),
+        "description": "By hash, with include=tx; null where the manifest does not ask for it, or not fetched yet.",
+    },
 }
 
 
@@ -158,7 +165,7 @@ class Events(Resource):
     ) -> tuple[Sequence[Param], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
         assert event is not None
-        members = {"data": an_array(row_schema(event)), "page": ref("Page"), "meta": ref("Meta"), "tokens": TOKENS}
+        members = {"data": an_array(row_schema(event)), "page": ref("Page"), "meta": ref("Meta"), **BESIDE}
         return event_params(catalog, event).all, an_object(members, required=("data", "page", "meta"))
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
@@ -186,7 +193,7 @@ class EventRow(Resource):
     ) -> tuple[Sequence[Param], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
         assert event is not None
-        members = {"data": row_schema(event), "meta": ref("Meta"), "tokens": TOKENS}
+        members = {"data": row_schema(event), "meta": ref("Meta"), **BESIDE}
         return cls.params.all, an_object(members, required=("data", "meta"))
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
@@ -201,20 +208,24 @@ class EventRow(Resource):
             raise ApiError.invalid([Problem("id", str(error))]) from None
         values |= {"from_block": position.block, "to_block": position.block, "log": position.log}
         values["only"] = contract.address
-        tokens, address = "token" in values.get("include", ()), contract.address is not None
+        address, include = contract.address is not None, values.get("include", frozenset())
         statement = catalog.once(
-            ("row", event.event_id, chain.chain_id, tokens, address),
-            lambda: sql.one(event, chain.chain_id, tokens=tokens, address=address),
+            ("row", event.event_id, chain.chain_id, include, address),
+            lambda: sql.one(
+                event, chain.chain_id, tokens="token" in include, transactions="tx" in include, address=address
+            ),
         )
-        raw, row, told = self.context.database.query(statement.text, statement.values(values))[0]
+        raw, row, told, transactions = self.context.database.query(statement.text, statement.values(values))[0]
         state = State.read(raw or b"")
         if row is None:
             where = f"{event.contract}.{event.api_name} has no row {position.id}"
             raise ApiError("NOT_FOUND", where if state.complete else f"{where}: its block is not indexed yet")
-        parts = [b'{"data":', row, b',"meta":', orjson.dumps(state.meta(chain.chain_id))]
-        if tokens:
-            parts += [b',"tokens":', told or b"{}"]
-        parts.append(b"}")
-        etag = state.etag(True, catalog.version, told)
-        control = caching.cache_control(settled=state.settled(True), block_seconds=chain.block_seconds)
-        send_kept(request, response, b"".join(parts), etag, control)
+        beside = collection.beside(
+            tokens=(told or b"{}") if "token" in include else None,
+            transactions=transactions if "tx" in include else None,
+        )
+        body = collection.row_body(row, chain.chain_id, state, beside)
+        control = caching.cache_control(
+            settled=state.settled(True) and not collection.is_lacking(beside), block_seconds=chain.block_seconds
+        )
+        send_kept(request, response, body, state.etag(True, catalog.version, *beside.values()), control)

@@ -11,7 +11,7 @@ from api.errors import ApiError, Problem
 from api.params import Param, Params
 from api.resources import collection
 from api.resources.base import Resource
-from api.resources.events import TOKENS, fixed_members
+from api.resources.events import BESIDE, fixed_members
 from api.resources.rows import INCLUDE, RowsQuery, addresses_rule, answer_rows
 from api.schemas import Schema, an_array, an_object, ref
 from api.sql import feed as sql
@@ -115,7 +115,7 @@ class Feed(Resource):
         names = {"contract": {"type": "string"}, "event": {"type": "string"}}
         arguments = {"type": "object", "description": "By name; see the event's own path."}
         row = an_object({**names, **fixed_members(), "args": arguments}, required=())
-        members = {"data": an_array(row), "page": ref("Page"), "meta": ref("Meta"), "tokens": TOKENS}
+        members = {"data": an_array(row), "page": ref("Page"), "meta": ref("Meta"), **BESIDE}
         return cls.params.all, an_object(members, required=("data", "page", "meta"))
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:

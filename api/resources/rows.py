@@ -1,6 +1,7 @@
 """Answering a request for rows of events, whether of one event or of many: a page, or an export."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, Final
 
 import falcon
@@ -22,7 +23,11 @@ from api.sql.statement import Binder, Statement
 from api.state import State
 from api.values import words
 
-INCLUDE: Final = Param("include", words(("token",)), "What to add: token (symbol, name and decimals, by address).")
+INCLUDE: Final = Param(
+    "include",
+    words(("token", "tx")),
+    "What to add: token (symbol, name and decimals, by address), tx (the rows' transactions, by hash).",
+)
 
 
 class RowsQuery(ABC):
@@ -61,6 +66,7 @@ class RowsQuery(ABC):
             limit=values.get("limit", collection.DEFAULT_LIMIT),
             fields=values.get("fields", frozenset()),
             tokens="token" in values.get("include", ()),
+            transactions="tx" in values.get("include", ()),
             count=values["count"],
             **more,
         )
@@ -105,9 +111,15 @@ class RowsQuery(ABC):
         """The entity tag of an answer in this state."""
         return state.etag(self.explicit_end, self.catalog.version, *salt)
 
-    def cache_control(self, state: State) -> str:
-        """How long an answer in this state may be kept."""
-        return caching.cache_control(settled=state.settled(self.explicit_end), block_seconds=self.chain.block_seconds)
+    def cache_control(self, state: State, beside: Mapping[str, bytes] | None = None) -> str:
+        """How long an answer in this state may be kept.
+
+        Args:
+            state: the state.
+            beside: what goes with the rows.
+        """
+        settled = state.settled(self.explicit_end) and not collection.is_lacking(beside or {})
+        return caching.cache_control(settled=settled, block_seconds=self.chain.block_seconds)
 
 
 def addresses_rule(event: Event, chain_id: int, asked: list[bytes] | None) -> Any:
@@ -147,26 +159,29 @@ def _export(context: Context, request: falcon.Request, response: falcon.Response
 
 def _page(context: Context, request: falcon.Request, response: falcon.Response, query: RowsQuery) -> None:
     window = context.settings.api_unindexed_window
-    # What tokens say is not versioned: with it, the tag is known with the answer only.
-    if request.get_header("If-None-Match") and not query.shape.tokens:
+    # What tokens say is not versioned, nor when transactions come: with them, the tag is known with the answer only.
+    if request.get_header("If-None-Match") and not (query.shape.tokens or query.shape.transactions):
         state = State.read(_one(context, query.state_statement(), query)[0] or b"")
         query.check(state, window)
         etag = query.etag(state)
         if caching.not_modified(request, etag):
             caching.answer_not_modified(response, etag, query.cache_control(state))
             return
-    raw, rows, branches, tokens, counted = _one(context, query.page_statement(window), query)
+    raw, rows, branches, tokens, counted, transactions = _one(context, query.page_statement(window), query)
     state = State.read(raw or b"")
     query.check(state, window)
     shape = query.shape
     page = collection.Page(rows, shape.limit, shape.cursor, branches)
-    tokens = (tokens or b"{}") if shape.tokens else None
+    beside = collection.beside(
+        tokens=(tokens or b"{}") if shape.tokens else None,
+        transactions=(transactions or b"{}") if shape.transactions else None,
+    )
     body = collection.body(
-        page, shape.limit, query.chain.chain_id, state, count=_count(context, query, counted), tokens=tokens
+        page, shape.limit, query.chain.chain_id, state, count=_count(context, query, counted), beside=beside
     )
     collection.link_next(request, response, page.next)
-    etag = query.etag(state) if tokens is None else query.etag(state, tokens)
-    send_kept(request, response, body, etag, query.cache_control(state))
+    etag = query.etag(state, *beside.values())
+    send_kept(request, response, body, etag, query.cache_control(state, beside))
 
 
 def _one(context: Context, statement: Statement, query: RowsQuery) -> tuple[bytes | None, ...]:

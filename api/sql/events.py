@@ -8,7 +8,7 @@ import orjson
 
 from api.arguments import Filter
 from api.catalog import Event
-from api.sql import json_text, scope
+from api.sql import included, json_text, scope
 from api.sql.statement import Binder, Statement, identifier, literal
 
 FIELDS: Final = ("id", "block_number", "block_time", "tx_hash", "tx_index", "log_index", "address", "finality", "args")
@@ -35,6 +35,7 @@ class Shape:
         limit: rows of a page.
         fields: top-level fields and ``args.<name>``; empty for the usual ones.
         tokens: whether what tokens say of themselves is asked for.
+        transactions: whether the rows' transactions are asked for.
         count: the rows are to be counted, all or up to :data:`COUNT_LIMIT`.
     """
 
@@ -49,6 +50,7 @@ class Shape:
     limit: int = 100
     fields: frozenset[str] = frozenset()
     tokens: bool = False
+    transactions: bool = False
     count: Literal["none", "estimated", "exact"] = "none"
 
     @property
@@ -210,7 +212,7 @@ def row_text(event: Event, fields: frozenset[str]) -> str:
 
 
 def page(event: Event, shape: Shape, filters: Sequence[Filter], window: int) -> Statement:
-    """One page: state, rows, branches, tokens, count.
+    """One page: state, rows, branches, tokens, count, transactions.
 
     The rows are one text: each a position, a tab and its JSON, with newlines between; one more than ``limit`` says that
     there is more.
@@ -220,7 +222,7 @@ def page(event: Event, shape: Shape, filters: Sequence[Filter], window: int) -> 
     parts = scope.ctes(shape.chain_id, [event.event_id], bind, given=shape.given, finality=shape.finality)
     rows = found(event, shape, how, bind, window, limit=shape.limit + 1)
     parts.append(f"""page AS MATERIALIZED (
-    SELECT t.block_number, t.log_index, t.contract_address,
+    SELECT t.block_number, t.log_index, t.contract_address, t.tx_hash,
            t.block_number || '-' || t.log_index || {_TAB} || {row_text(event, shape.fields)} AS row
     FROM ({rows}) t)""")
     checks = [("cursor", scope.cursor_check(shape.chain_id, bind))] if shape.branch else []
@@ -234,8 +236,9 @@ def page(event: Event, shape: Shape, filters: Sequence[Filter], window: int) -> 
 SELECT {scope.state(scope.event_versions([event.event_id]), checks)},
     (SELECT string_agg(row, {_NEWLINE} {order}) FROM page),
     {scope.branches(shape.chain_id, "page")},
-    {tokens_of_page(shape) if shape.tokens else "NULL"},
-    {counted}"""
+    {tokens_of_page(shape)},
+    {counted},
+    {transactions_of_page(shape)}"""
     return Statement.of(text, bind)
 
 
@@ -244,19 +247,21 @@ def _uncut(shape: Shape) -> Shape:
 
 
 def tokens_of_page(shape: Shape) -> str:
-    """An expression for what the tokens of a page's rows say of themselves, by address."""
+    """An expression for what the tokens of a page's rows say of themselves, by address, if that is asked for."""
+    if not shape.tokens:
+        return "NULL"
+    return included.tokens(shape.chain_id, f"SELECT contract_address FROM ({_sent(shape)}) p")
+
+
+def transactions_of_page(shape: Shape) -> str:
+    """An expression for the transactions of a page's rows, by hash, if they are asked for."""
+    return included.transactions(shape.chain_id, _sent(shape)) if shape.transactions else "NULL"
+
+
+def _sent(shape: Shape) -> str:
+    """The rows of a page without the one that only says that there is more."""
     direction = "ASC" if shape.forward else "DESC"
-    order = f"ORDER BY block_number {direction}, log_index {direction}"
-    members = json_text.object_text(
-        [
-            ("symbol", "coalesce(to_json(k.symbol)::text, 'null')"),
-            ("name", "coalesce(to_json(k.name)::text, 'null')"),
-            ("decimals", "coalesce(k.decimals::text, 'null')"),
-        ]
-    )
-    return f"""(SELECT json_object_agg('0x' || encode(k.address, 'hex'), ({members})::json)
-     FROM gapless.tokens k WHERE k.chain_id = {shape.chain_id} AND k.address IN (
-         SELECT contract_address FROM (SELECT * FROM page {order} LIMIT {shape.limit}) p))"""
+    return f"SELECT * FROM page ORDER BY block_number {direction}, log_index {direction} LIMIT {shape.limit}"
 
 
 def state_only(event: Event, shape: Shape) -> Statement:
@@ -283,14 +288,20 @@ def estimate(event: Event, shape: Shape, filters: Sequence[Filter]) -> Statement
     return Statement.of(f"EXPLAIN (FORMAT JSON) WITH {', '.join(parts)} {rows}", bind)
 
 
-def one(event: Event, chain_id: int, *, tokens: bool, address: bool) -> Statement:
+def one(event: Event, chain_id: int, *, tokens: bool, transactions: bool, address: bool) -> Statement:
     """One row by its position, with the state of its block.
 
     Reads the values ``from_block`` and ``to_block`` (both the row's block), ``log``, and ``only`` (an address) where
     that matters.
     """
     bind = Binder()
-    shape = Shape(chain_id=chain_id, given=frozenset(("from_block", "to_block")), limit=1)
+    shape = Shape(
+        chain_id=chain_id,
+        given=frozenset(("from_block", "to_block")),
+        limit=1,
+        tokens=tokens,
+        transactions=transactions,
+    )
     parts = scope.ctes(chain_id, [event.event_id], bind, given=shape.given)
     where = [
         f"t.chain_id = {chain_id}",
@@ -301,9 +312,9 @@ def one(event: Event, chain_id: int, *, tokens: bool, address: bool) -> Statemen
         where.append(f"t.contract_address = {bind('only', 'bytea')}")
     table = identifier(event.schema_name, event.table_name)
     parts.append(f"""page AS MATERIALIZED (
-    SELECT t.block_number, t.log_index, t.contract_address, {row_text(event, frozenset(FIELDS))} AS row
+    SELECT t.block_number, t.log_index, t.contract_address, t.tx_hash, {row_text(event, frozenset(FIELDS))} AS row
     FROM {table} t WHERE {" AND ".join(where)})""")
     text = f"""WITH {", ".join(parts)}
 SELECT {scope.state(scope.event_versions([event.event_id]))}, (SELECT row FROM page),
-    {tokens_of_page(shape) if tokens else "NULL"}"""
+    {tokens_of_page(shape)}, {transactions_of_page(shape)}"""
     return Statement.of(text, bind)

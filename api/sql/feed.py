@@ -41,12 +41,12 @@ def branches(events: Sequence[Event], shape: rows.Shape, addresses: Sequence[str
 
 
 def page(event_ids: Sequence[int], feed: Sequence[Branch], shape: rows.Shape, window: int) -> Statement:
-    """One page: state, rows, branches, tokens, count; as :func:`api.sql.events.page`."""
+    """One page: state, rows, branches, tokens, count, transactions; as :func:`api.sql.events.page`."""
     bind = Binder()
     parts = _ctes(event_ids, shape, bind)
     limit = shape.limit + 1
     direction = "ASC" if shape.forward else "DESC"
-    keys = "block_number, log_index, item, contract_address"
+    keys = "block_number, log_index, item, contract_address, tx_hash"
     each = [f"(SELECT {keys} FROM ({_found(branch, bind, window, limit=limit)}) t)" for branch in feed]
     texts = [
         f"WHEN {b.event.event_id} THEN (SELECT {rows.row_text(b.event, shape.fields or DEFAULT_FIELDS)} "
@@ -56,7 +56,7 @@ def page(event_ids: Sequence[int], feed: Sequence[Branch], shape: rows.Shape, wi
     ]
     text_of = f"CASE k.item {' '.join(texts)} END" if texts else "NULL"
     parts.append(f"""page AS MATERIALIZED (
-    SELECT k.block_number, k.log_index, k.item, k.contract_address,
+    SELECT k.block_number, k.log_index, k.item, k.contract_address, k.tx_hash,
            k.block_number || '-' || k.log_index || '-' || k.item || chr(9) || {text_of} AS row
     FROM (SELECT {keys} FROM ({" UNION ALL ".join(each) or _NO_KEYS}) u
           ORDER BY block_number {direction}, log_index {direction}, item {direction} LIMIT {limit}) k)""")
@@ -66,14 +66,15 @@ def page(event_ids: Sequence[int], feed: Sequence[Branch], shape: rows.Shape, wi
 SELECT {scope.state(scope.event_versions(event_ids), checks)},
     (SELECT string_agg(row, chr(10) {order}) FROM page),
     {scope.branches(shape.chain_id, "page")},
-    {rows.tokens_of_page(shape) if shape.tokens else "NULL"},
-    {_counted(feed, shape, bind, window)}"""
+    {rows.tokens_of_page(shape)},
+    {_counted(feed, shape, bind, window)},
+    {rows.transactions_of_page(shape)}"""
     return Statement.of(text, bind)
 
 
 _NO_KEYS: Final = (
     "SELECT NULL::bigint AS block_number, NULL::integer AS log_index, NULL::integer AS item, "
-    "NULL::bytea AS contract_address WHERE false"
+    "NULL::bytea AS contract_address, NULL::bytea AS tx_hash WHERE false"
 )
 
 

@@ -1,0 +1,56 @@
+"""What goes with the rows of a page beside them: what their tokens say of themselves, and their transactions."""
+
+from api.sql import json_text
+
+_TOKEN = json_text.object_text(
+    [
+        ("symbol", "coalesce(to_json(k.symbol)::text, 'null')"),
+        ("name", "coalesce(to_json(k.name)::text, 'null')"),
+        ("decimals", "coalesce(k.decimals::text, 'null')"),
+    ]
+)
+
+
+def _or_null(text: str) -> str:
+    return f"coalesce({text}, 'null')"
+
+
+_TRANSACTION = json_text.object_text(
+    [
+        ("from", json_text.hex_text("x.sender")),
+        ("to", _or_null(json_text.hex_text("x.recipient"))),
+        ("type", _or_null("x.type::text")),
+        ("value", _or_null(json_text.quoted("x.value::text"))),
+        ("nonce", _or_null(json_text.quoted("x.nonce::text"))),
+        ("gas_limit", _or_null(json_text.quoted("x.gas_limit::text"))),
+        ("status", _or_null("x.status::text")),
+        ("gas_used", _or_null(json_text.quoted("x.gas_used::text"))),
+        ("effective_gas_price", _or_null(json_text.quoted("x.effective_gas_price::text"))),
+        ("created_contract", _or_null(json_text.hex_text("x.created_contract"))),
+    ]
+)
+
+
+def tokens(chain_id: int, addresses: str) -> str:
+    """An expression for what tokens say of themselves, by address; null where none of them is known.
+
+    Args:
+        chain_id: the chain.
+        addresses: a query of addresses.
+    """
+    return f"""(SELECT json_object_agg('0x' || encode(k.address, 'hex'), ({_TOKEN})::json)
+     FROM gapless.tokens k WHERE k.chain_id = {chain_id} AND k.address IN ({addresses}))"""
+
+
+def transactions(chain_id: int, rows: str) -> str:
+    """An expression for transactions by hash: null for one that is not kept, or not yet; null where there are no rows.
+
+    Args:
+        chain_id: the chain.
+        rows: a query of ``block_number`` and ``tx_hash``. Both are compared: a transaction of a branch that is gone can
+            have come back in another block.
+    """
+    return f"""(SELECT json_object_agg('0x' || encode(p.tx_hash, 'hex'),
+                             CASE WHEN x.tx_hash IS NOT NULL THEN ({_TRANSACTION})::json END)
+     FROM (SELECT DISTINCT block_number, tx_hash FROM ({rows}) p) p LEFT JOIN gapless.transactions x
+       ON x.chain_id = {chain_id} AND x.tx_hash = p.tx_hash AND x.block_number = p.block_number)"""

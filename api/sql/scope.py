@@ -43,19 +43,41 @@ def ctes(
         newest: SQL of the newest block that the collection has, which backfill may have made without a follower.
     """
     return [
-        f"""chain AS MATERIALIZED (
-    SELECT head_number, head_time, head_seen_at, tip_number, tip_hash, tip_time, safe_number, finalized_number
-    FROM gapless.chains WHERE chain_id = {chain_id})""",
-        f"""wanted AS MATERIALIZED (
-    SELECT s.start_block, s.end_block, s.coverage FROM gapless.sources s
-    WHERE s.chain_id = {chain_id} AND s.event_id IN {integers(event_ids)}
-      AND (s.active OR NOT EXISTS (SELECT FROM gapless.sources o WHERE o.chain_id = s.chain_id
-                                   AND o.event_id = s.event_id AND o.active)){_elsewhere(bind, given)})""",
+        chain(chain_id),
+        wanted(chain_id, event_ids, bind, given=given),
         f"""scope AS MATERIALIZED (
     SELECT greatest(0{_from(chain_id, bind, given)}) AS first, least({_to(chain_id, bind, given, finality)}) AS last,
            indexed, coalesce((SELECT min(start_block) FROM wanted), 0) AS start
     FROM (SELECT greatest((SELECT tip_number FROM chain), {newest}) AS indexed) i)""",
     ]
+
+
+def chain(chain_id: int) -> str:
+    """The common table expression ``chain``."""
+    return f"""chain AS MATERIALIZED (
+    SELECT head_number, head_time, head_seen_at, tip_number, tip_hash, tip_time, safe_number, finalized_number
+    FROM gapless.chains WHERE chain_id = {chain_id})"""
+
+
+def wanted(
+    chain_id: int, event_ids: Sequence[int], bind: Binder, *, given: Collection[str] = (), retired: bool = True
+) -> str:
+    """The common table expression ``wanted``.
+
+    Args:
+        chain_id: the chain.
+        event_ids: the events whose sources feed the collection.
+        bind: numbers the values.
+        given: as in :func:`ctes`.
+        retired: whether an event that has only retired sources is fed by those.
+    """
+    others = """
+           OR NOT EXISTS (SELECT FROM gapless.sources o WHERE o.chain_id = s.chain_id
+                          AND o.event_id = s.event_id AND o.active)"""
+    return f"""wanted AS MATERIALIZED (
+    SELECT s.start_block, s.end_block, s.coverage FROM gapless.sources s
+    WHERE s.chain_id = {chain_id} AND s.event_id IN {integers(event_ids)}
+      AND (s.active{others if retired else ""}){_elsewhere(bind, given)})"""
 
 
 def _elsewhere(bind: Binder, given: Collection[str]) -> str:

@@ -1,0 +1,1 @@
+"""What happens, as it happens: rows and reorganisations behind a position, and the streams that carry them."""

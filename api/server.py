@@ -28,6 +28,7 @@ from api.app import create_app
 from api.context import create_context
 from api.errors import from_http_status
 from api.settings import ApiSettings, load_settings
+from api.webhooks import worker as webhooks
 from indexer.errors import GaplessError
 
 log = logging.getLogger(__name__)
@@ -202,11 +203,14 @@ def _url(listener: socket.socket) -> str:
 def _serve_here(listener: socket.socket, database_url: str, redis_url: str | None, settings: ApiSettings) -> None:
     context = create_context(settings, database_url, redis_url)
     server = Server(create_app(context), listener, settings)
+    delivering = webhooks.start(context, database_url)
     restore = _on_signal(server.stop)
     try:
         server.run()
     finally:
         restore()
+        if delivering is not None:
+            delivering.stop()
         context.close()
 
 

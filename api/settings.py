@@ -4,9 +4,13 @@ import re
 from ipaddress import ip_network
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from api.webhooks.retries import DELAYS_TEXT, parse_delays
+from api.webhooks.targets import networks
+from api.webhooks.vault import Vault
 from indexer.errors import GaplessError
 
 
@@ -70,6 +74,45 @@ class ApiSettings(BaseSettings):
         default=None, description="What stands before our scopes there, such as gapless: in gapless:read."
     )
 
+    webhooks_secret_key: SecretStr | None = Field(
+        default=None,
+        description="Encrypts the secrets of webhooks: 32 characters or more, such as: openssl rand -hex 32. "
+        "To replace it, put a new one before it, with a comma. Unset: no webhooks.",
+    )
+    webhooks_allow_http: bool = Field(default=False, description="Whether webhooks may go to http:// URLs.")
+    webhooks_allow_private: str = Field(
+        default="false",
+        description="Whether webhooks may go to addresses that are not public: false, true, or networks.",
+    )
+    webhooks_threads: int = Field(default=4, ge=1, le=64, description="Webhooks delivered at once by one process.")
+    webhooks_per_key: int = Field(default=20, ge=1, description="Most webhooks of one key.")
+    webhooks_timeout: float = Field(default=15.0, gt=0, le=60, description="Seconds that one attempt may take.")
+    webhooks_retry_delays: str = Field(
+        default=DELAYS_TEXT,
+        description="Seconds before each further attempt of a message; then its webhook is disabled.",
+    )
+    webhooks_poll: float = Field(default=1.0, gt=0, le=60, description="Seconds between two looks for what is new.")
+    webhooks_keep_days: float = Field(default=7.0, gt=0, description="Days for which attempts are remembered.")
+
+    @field_validator("webhooks_secret_key")
+    @classmethod
+    def _secret_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            Vault.of(value.get_secret_value())
+        return value
+
+    @field_validator("webhooks_allow_private")
+    @classmethod
+    def _allowed_networks(cls, value: str) -> str:
+        networks(value)
+        return value
+
+    @field_validator("webhooks_retry_delays")
+    @classmethod
+    def _delays(cls, value: str) -> str:
+        parse_delays(value)
+        return value
+
     @model_validator(mode="after")
     def _issuer_and_audience(self) -> Self:
         if (self.oidc_issuer is None) != (self.oidc_audience is None):
@@ -109,9 +152,14 @@ def load_settings(**overrides: Any) -> ApiSettings:
         return ApiSettings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}, found {problem['input']!r}"
+            f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}{_found(problem)}"
             if problem["loc"]
             else problem["msg"].removeprefix("Value error, ")  # its input is all settings, with their secrets
             for problem in error.errors()
         ]
         raise SettingsError("the API's settings are wrong:\n  " + "\n  ".join(problems)) from None
+
+
+def _found(problem: ErrorDetails) -> str:
+    """What a variable held, unless it is a secret."""
+    return "" if "secret" in str(problem["loc"][0]) else f", found {problem['input']!r}"

@@ -1,0 +1,205 @@
+"""Sending one message: to an address that was judged, within a time that the receiver cannot stretch.
+
+Redirects are not followed: where they lead was not judged, and Standard Webhooks counts them as failures.
+"""
+
+import http.client
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from typing import Final
+
+from api.webhooks.retries import parse_retry_after
+from api.webhooks.targets import Address, Network, Resolver, Target, TargetError, addresses, system_resolver
+
+#: Bytes of an answer that are kept.
+ANSWER_BYTES: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an attempt.
+
+    Attributes:
+        status: of the answer; None if there was none.
+        error: why there was none.
+        answer: its first bytes as text.
+        retry_after: seconds that the header ``Retry-After`` says.
+        seconds: how long it took.
+    """
+
+    status: int | None
+    error: str | None
+    answer: str
+    retry_after: float | None
+    seconds: float
+
+
+class Sender:
+    """Sends messages.
+
+    Args:
+        allowed: networks that may be asked though they are not public.
+        timeout: seconds for an attempt as a whole.
+        agent: the header ``User-Agent``.
+        wall: the time of day, for ``Retry-After``.
+        resolve: name and port to addresses.
+        tls: how receivers prove who they are; left out: as this machine's certificates say.
+    """
+
+    def __init__(
+        self,
+        allowed: Sequence[Network],
+        *,
+        timeout: float,
+        agent: str,
+        wall: Callable[[], datetime],
+        resolve: Resolver = system_resolver,
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._allowed = tuple(allowed)
+        self._timeout = timeout
+        self._agent = agent
+        self._wall = wall
+        self._resolve = resolve
+        self._tls = tls or ssl.create_default_context()
+        self._clock = clock
+
+    def check(self, target: Target) -> None:
+        """Resolve a name and judge what it resolves to, without sending.
+
+        Raises:
+            TargetError: no message may be sent there.
+        """
+        addresses(target, self._allowed, self._resolve)
+
+    def send(self, target: Target, body: bytes, headers: Mapping[str, str]) -> Outcome:
+        """POST a message. Whatever goes wrong is an outcome, never an exception."""
+        started = self._clock()
+        try:
+            places = addresses(target, self._allowed, self._resolve)
+            return self._exchange(target, places, body, headers, started)
+        except TargetError as error:
+            text = f"not sent: {error}"
+        except ssl.SSLCertVerificationError as error:
+            text = f"its certificate is not accepted: {error.verify_message}"
+        except _TooLateError:
+            text = f"no answer within {self._timeout:g} seconds"
+        except TimeoutError:
+            text = f"no answer within {self._timeout:g} seconds"
+        except ConnectionRefusedError:
+            text = "the connection was refused"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            # Its text could repeat what the receiver sent, or the URL.
+            text = f"the connection failed: {type(error).__name__}"
+        return Outcome(None, text, "", None, self._clock() - started)
+
+    def _exchange(
+        self, target: Target, places: Sequence[Address], body: bytes, headers: Mapping[str, str], started: float
+    ) -> Outcome:
+        # Resolving cannot be interrupted; what is left after it has a time of its own.
+        deadline = self._clock() + self._timeout
+        with (
+            _connected(places, target.port, deadline, self._clock) as raw,
+            _ended_at(raw, deadline, self._clock) as late,
+        ):
+            connection = http.client.HTTPConnection(target.host, target.port)
+            try:
+                connection.sock = self._tls.wrap_socket(raw, server_hostname=target.host) if target.secure else raw
+                connection.request(
+                    "POST",
+                    target.path,
+                    body,
+                    {
+                        "Host": target.authority,
+                        "Content-Type": "application/json",
+                        "User-Agent": self._agent,
+                        "Connection": "close",
+                        **headers,
+                    },
+                )
+                response = connection.getresponse()
+                status = response.status
+                try:
+                    answer = response.read(ANSWER_BYTES)
+                except (OSError, http.client.HTTPException):
+                    answer = b""  # the status is what counts
+                return Outcome(
+                    status,
+                    None,
+                    _shown(answer),
+                    parse_retry_after(response.getheader("Retry-After"), self._wall()),
+                    self._clock() - started,
+                )
+            except (OSError, http.client.HTTPException, ValueError, AttributeError):
+                if late.is_set():
+                    raise _TooLateError from None
+                raise
+            finally:
+                connection.close()
+
+
+class _TooLateError(Exception):
+    """The time was over."""
+
+
+@contextmanager
+def _connected(
+    places: Sequence[Address], port: int, deadline: float, clock: Callable[[], float]
+) -> Iterator[socket.socket]:
+    """A connection to the first address that takes one."""
+    failure: OSError = TimeoutError()
+    for place in places:
+        left = deadline - clock()
+        if left <= 0:
+            break
+        try:
+            # Of an address, not of a name: nothing is resolved again.
+            found = socket.create_connection((str(place), port), timeout=left)
+        except OSError as error:
+            failure = error
+            continue
+        try:
+            yield found
+        finally:
+            found.close()
+        return
+    raise failure
+
+
+@contextmanager
+def _ended_at(connection: socket.socket, deadline: float, clock: Callable[[], float]) -> Iterator[threading.Event]:
+    """Cut a connection when its time is over; a time-out of its own only watches each single read.
+
+    Yields:
+        What is set when that has happened.
+    """
+    late = threading.Event()
+    # Another handle of the same connection: TLS takes the first one over.
+    handle = connection.dup()
+
+    def cut() -> None:
+        late.set()
+        with suppress(OSError):
+            handle.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, deadline - clock()), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        timer.join()
+        handle.close()
+
+
+def _shown(answer: bytes) -> str:
+    text = answer.decode("utf-8", "replace")
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

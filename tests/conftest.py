@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,17 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # A test's database may vanish with the machine: nothing that a test says depends on the disk.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+
+
+@pytest.fixture(autouse=True)
+def _levels_as_before() -> Iterator[None]:
+    """Whoever makes a logger quiet makes it so for all tests that follow: each test ends with the levels it began with."""
+    loggers = (logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger))
+    before = {logger: logger.level for logger in (logging.root, *loggers)}
+    yield
+    for logger, level in before.items():
+        if logger.level != level:
+            logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

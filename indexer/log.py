@@ -24,8 +24,8 @@ Format = Literal["auto", "text", "json"]
 
 # What every LogRecord has; all else on a record is a field.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# They log each request, with its path, at DEBUG or INFO; ours says the same without the key.
-_NOISY = ("urllib3", "web3", "apscheduler", "alembic", "asyncio", "multicall")
+#: They log each request, with its path, at DEBUG or INFO; ours says the same without the key.
+NOISY = ("urllib3", "web3", "apscheduler", "alembic", "asyncio", "multicall")
 
 
 class BoundLogger(logging.LoggerAdapter[logging.Logger]):
@@ -57,7 +57,7 @@ def configure(level: str = "INFO", form: Format = "auto", stream: TextIO | None 
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter(color=stream.isatty()) if text else JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in _NOISY:
+    for name in NOISY:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught

@@ -18,6 +18,7 @@ from psycopg import sql
 
 import indexer.recursion_limit  # noqa: F401 - before anything imports web3
 from indexer.demo import anvil as anvil_program
+from indexer.log import NOISY
 from indexer.store import embedded
 from tests.world import history, make_world, shared_history, world  # noqa: F401 - fixtures for all tests
 
@@ -32,13 +33,12 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 
 @pytest.fixture(autouse=True)
 def _levels_as_before() -> Iterator[None]:
-    """Whoever makes a logger quiet makes it so for all tests that follow: each test ends with the levels it began with."""
-    loggers = (logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger))
-    before = {logger: logger.level for logger in (logging.root, *loggers)}
+    """Each test ends with the levels of loggers that it began with: one made quiet would be so for all that follow."""
+    loggers = [logging.getLogger(name) for name in (None, "api", "indexer", *NOISY)]
+    before = [logger.level for logger in loggers]
     yield
-    for logger, level in before.items():
-        if logger.level != level:
-            logger.setLevel(level)
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

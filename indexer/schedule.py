@@ -152,9 +152,9 @@ class Service:
                 taker = Snapshots(self._engine, one.client, chain_id, snapshot)
                 work = jobs.quiet(taker.take_due if snapshot.every.kind == "blocks" else taker.take_now)
                 yield f"snapshot {snapshot.name} {name}", snapshot, _trigger(snapshot), work
-                if snapshot.every.kind != "blocks" and snapshot.start_block is not None:
-                    past = IntervalTrigger(seconds=SNAPSHOTS_EVERY)
-                    yield f"past of {snapshot.name} {name}", snapshot, past, jobs.quiet(taker.take_past)
+                if snapshot.every.kind != "blocks":
+                    missed = IntervalTrigger(seconds=SNAPSHOTS_EVERY)
+                    yield f"missed points of {snapshot.name} {name}", snapshot, missed, jobs.quiet(taker.take_missed)
 
     # -- changes under way ---------------------------------------------------------------------------------------
 

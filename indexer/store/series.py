@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -68,6 +68,61 @@ def is_read_between(connection: Connection, series: Series, chain_id: int, after
         (chain_id, after, until),
     )
     return row.fetchone() == (True,)
+
+
+def is_read_at(connection: Connection, series: Series, chain_id: int, number: int) -> bool:
+    """Whether a series was read at a block, also where there was nobody to ask there."""
+    row = connection.execute(
+        sa.text(
+            "SELECT 1 FROM gapless.series_points "
+            "WHERE series_id = :id AND chain_id = :chain_id AND block_number = :number"
+        ),
+        {"id": series.series_id, "chain_id": chain_id, "number": number},
+    )
+    return row.first() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class BranchLeft:
+    """A reorganisation that may have taken points with it.
+
+    Attributes:
+        reorg_id: its id.
+        common: the last block that both branches share.
+        furthest: the newest block that either branch had then.
+        noticed: when that was.
+    """
+
+    reorg_id: int
+    common: int
+    furthest: int
+    noticed: datetime
+
+
+def branches_left(
+    connection: Connection, series: Series, chain_id: int, after: int, within: timedelta
+) -> list[BranchLeft]:
+    """The late reorganisations of a chain that happened while the series was being read, oldest first.
+
+    Args:
+        connection: the database.
+        series: one that has no point older than a reorganisation is taken to have begun after it.
+        chain_id: the chain.
+        after: only those with a greater id.
+        within: how far back.
+    """
+    rows = connection.execute(
+        sa.text("""
+            SELECT r.id, r.common_number, greatest(r.old_tip_number, r.new_tip_number), r.detected_at
+            FROM gapless.reorgs r
+            WHERE r.chain_id = :chain_id AND r.id > :after AND r.detected_at > now() - CAST(:within AS interval)
+              AND EXISTS (SELECT FROM gapless.series_points p
+                          WHERE p.series_id = :series AND p.chain_id = r.chain_id AND p.taken_at < r.detected_at)
+            ORDER BY r.id
+        """),
+        {"series": series.series_id, "chain_id": chain_id, "after": after, "within": within},
+    )
+    return [BranchLeft(*row) for row in rows]
 
 
 def store(

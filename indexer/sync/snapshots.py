@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 POINTS_PER_RUN = 20
 
+LOST_WITHIN = timedelta(days=1)
+"""A start looks at the reorganisations of so long ago: the last run may have ended before it read their points."""
+
 
 class TooOldError(GaplessError):
     """The past of a series is wanted, and no node knows it any more."""
@@ -56,6 +59,7 @@ class Snapshots:
         self._chain_id = chain_id
         self._snapshot = snapshot
         self._past_is_done = snapshot.start_block is None
+        self._reorgs_seen = 0
 
     def take_due(self) -> int:
         """Takes the points of a series "every N blocks" that are due up to the tip, then some of the past.
@@ -90,6 +94,63 @@ class Snapshots:
             stored = self._series(catalog.load_series(connection))
             tip = head.load_state(connection, self._chain_id).tip
         return 0 if tip is None else self._take(stored, tip.number)
+
+    def take_missed(self) -> int:
+        """For series by the clock: takes what a reorganisation took away once more, then some of the past.
+
+        Returns:
+            How many points were taken.
+
+        Raises:
+            TooOldError, ProviderError: as :meth:`take_past`.
+        """
+        return self.take_lost() + self.take_past()
+
+    def take_lost(self) -> int:
+        """Takes the points that were read in blocks which a reorganisation dropped, on the branch that replaced them.
+
+        A time counts as lost if it was due on the dropped branch and no point lies between it and the time before. It
+        is read at the newest block that is not younger, once the new branch has come so far.
+
+        Returns:
+            How many points were taken.
+
+        Raises:
+            ProviderError: the nodes could not be asked; what was taken before stays.
+        """
+        with self._engine.connect() as connection:
+            stored = self._series(catalog.load_series(connection))
+            tip = head.load_state(connection, self._chain_id).tip
+            left = series.branches_left(connection, stored, self._chain_id, self._reorgs_seen, LOST_WITHIN)
+        taken = 0
+        for reorg in left:
+            found = self._client.headers([reorg.common, reorg.furthest])
+            if tip is None or reorg.common not in found:
+                break
+            shared, furthest = found[reorg.common], found.get(reorg.furthest)
+            # A chain whose clock runs ahead of ours was read at times that are still to come.
+            until = max(int(reorg.noticed.timestamp()), furthest.time if furthest else tip.time)
+            for before, moment in past_times(self._snapshot.every, shared.time + 1, min(until, tip.time)):
+                number = self._unread_at(stored, before, moment, shared, tip.number)
+                if number is not None and not self._take(stored, number):
+                    return taken
+                taken += number is not None
+            if furthest is None or until > tip.time:
+                break  # the new branch has yet to come so far
+            self._reorgs_seen = reorg.reorg_id
+        return taken
+
+    def _unread_at(self, stored: Series, before: int, moment: int, low: Header, last: int) -> int | None:
+        """The newest block of a time, if the series was not read since the time before; None, too, if there is none."""
+        with self._engine.connect() as connection:
+            if series.is_read_between(connection, stored, self._chain_id, _utc(before), _utc(moment)):
+                return None
+        newest = self._last_until(moment, low, last)
+        if newest.time <= before:
+            return None  # nothing was mined since the time before
+        with self._engine.connect() as connection:
+            known = series.is_read_at(connection, stored, self._chain_id, newest.number)
+        return None if known else newest.number
 
     def take_past(self) -> int:
         """Takes the next few points between ``start_block`` and the finalized block that were not taken yet.
@@ -136,14 +197,9 @@ class Snapshots:
         ends = self._client.headers([start, finalized])
         if start not in ends or finalized not in ends:
             return
-        low = ends[start]
-        for before, moment in past_times(every, low.time, ends[finalized].time):
-            with self._engine.connect() as connection:
-                done = series.is_read_between(connection, stored, self._chain_id, _utc(before), _utc(moment))
-            if not done:
-                low = self._last_until(moment, low, finalized)
-                if low.time > before:  # else nothing was mined since the time before
-                    yield low.number
+        for before, moment in past_times(every, ends[start].time, ends[finalized].time):
+            if (number := self._unread_at(stored, before, moment, ends[start], finalized)) is not None:
+                yield number
 
     def _last_until(self, moment: int, low: Header, last: int) -> Header:
         """The newest block that is not younger than a time, by bisection from one that is known not to be."""

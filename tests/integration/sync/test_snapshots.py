@@ -167,11 +167,81 @@ def test_the_past_of_a_series_by_the_clock(shared_history, migrated_url, tmp_pat
         while taker.take_past():
             pass
         expected = set()
-        for moment in range(times[2] // 30 * 30 + 30, max(times.values()) + 1, 30):
+        for moment in range(-(-times[2] // 30) * 30, max(times.values()) + 1, 30):
             until = [n for n, time in times.items() if moment - 30 < time <= moment]
             expected |= set(until[-1:])
         assert {row[0] for row in rows(one, "SELECT block_number FROM gapless.series_points")} == expected
         again = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["supply"])
+        assert again.take_past() == 0
+
+
+def test_what_a_series_by_the_clock_loses_by_a_reorganisation_is_taken_on_the_new_branch(
+    make_world, migrated_url, tmp_path
+):
+    from indexer.demo.traffic import burst
+
+    history = make_world(transactions=40, blocks=20)
+    w3 = history.world.w3
+    text = chain_text(history) + coins(history, "gold") + snapshot("supply", '"totalSupply()"', "5 seconds")
+    with rig(text, tmp_path, url_of(history), migrated_url) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        taker = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["supply"])
+        assert taker.take_now() == 1
+        common = w3.eth.block_number
+        kept = w3.provider.make_request("evm_snapshot", [])["result"]
+        burst(history.world, random.Random(1), 40, 12)
+        one.catch_up(follower)
+        assert taker.take_now() == 1
+        lost = w3.eth.get_block("latest")
+        w3.provider.make_request("evm_revert", [kept])
+        burst(history.world, random.Random(2), 40, 3)
+        one.catch_up(follower)
+        assert rows(one, "SELECT block_number FROM coins.supply") == [(common,)]
+        # A process that was started anew knows of the reorganisation, too; the branch has yet to come so far.
+        again = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["supply"])
+        again.take_missed()
+        burst(history.world, random.Random(3), 40, 12)
+        one.catch_up(follower)
+        while again.take_missed():
+            pass
+        blocks = {n: w3.eth.get_block(n) for n in range(common + 1, w3.eth.block_number + 1)}
+        moment = lost["timestamp"] // 5 * 5
+        newest = max(n for n, block in blocks.items() if block["timestamp"] <= moment)
+        found = dict(rows(one, "SELECT block_number, block_hash FROM gapless.series_points"))
+        assert newest in found
+        assert all(found[n] == bytes(block["hash"]) for n, block in blocks.items() if n in found)
+        for number, supply in rows(one, "SELECT block_number, total_supply FROM coins.supply"):
+            assert supply == history.world.contract("gold").functions.totalSupply().call(block_identifier=number)
+        assert again.take_missed() == 0
+        follower.close()
+
+
+def test_a_time_at_which_there_was_nobody_to_ask_is_not_read_again_and_again(make_world, migrated_url, tmp_path):
+    from indexer.demo.contracts import ARTIFACTS
+
+    history = make_world(transactions=5, blocks=80)
+    exchange = f'''
+[contracts.exchange]
+abi = "{ARTIFACTS.as_posix()}/Factory.json"
+address = "{"0x" + "12" * 20}"
+[contracts.pair]
+abi = "{ARTIFACTS.as_posix()}/Pair.json"
+factory = {{ contract = "exchange", event = "PairCreated", argument = "pair" }}
+events = ["Swap"]
+[snapshots.reserves]
+contract = "pair"
+calls = ["totalSupply()"]
+every = "5 seconds"
+start_block = 2
+'''
+    with indexed(chain_text(history) + exchange, history, migrated_url, tmp_path) as (one, _):
+        taker = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["reserves"])
+        assert taker.take_past() > 0
+        for _ in range(20):
+            if not taker.take_past():
+                break
+        again = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["reserves"])
         assert again.take_past() == 0
 
 

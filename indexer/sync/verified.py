@@ -203,7 +203,7 @@ class VerifiedAbis:
     def _patiently(self, ask: Callable[[], Found | None]) -> Found | None:
         retrying = Retrying(
             retry=retry_if_exception_type(_AgainError),
-            wait=wait_exponential_jitter(initial=0.5, max=10),
+            wait=wait_exponential_jitter(multiplier=0.5, max=10),
             stop=stop_after_attempt(_ATTEMPTS),
             reraise=True,
             **self._retrying,

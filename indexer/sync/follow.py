@@ -229,8 +229,9 @@ class Follower:
         if not self._patience.over(heads is not None and all(one.hash == newest.hash for one in heads), now):
             return Tick.LAGGING
         self._join(fetch=False)
-        self._forget_births(newest.number)
-        self._swap(_block(newest), tip, [], Rows())
+        view = self._current_view()
+        _forget_births(view, newest.number)
+        self._swap(view, _block(newest), tip, [], Rows())
         return Tick.REORGANISED
 
     @property
@@ -302,7 +303,7 @@ class Follower:
 
     def _extend(self, last: int) -> None:
         view, tip = self._current_view(), self._tip
-        headers, rows = self._read(view.followed, tip.number + 1, last, tip.hash)
+        headers, rows = self._read(view, view.followed, tip.number + 1, last, tip.hash)
         blocks = [_block(header) for header in headers]
         with self._engine.begin() as connection:
             head.extend(
@@ -318,8 +319,9 @@ class Follower:
         self._behind = False
         self._span = min(MAX_BLOCKS, self._span * 2)
 
-    def _read(self, sources: Sequence[Source], first: int, last: int, parent_hash: bytes) -> tuple[list[Header], Rows]:
-        view = self._current_view()
+    def _read(
+        self, view: View, sources: Sequence[Source], first: int, last: int, parent_hash: bytes
+    ) -> tuple[list[Header], Rows]:
         return followed.read(
             self._client, view, sources, (first, last), parent_hash, span=self._span, blooms=self._blooms
         )
@@ -330,9 +332,9 @@ class Follower:
     # -- reorganisation ------------------------------------------------------------------------------------------
 
     def _reorganise(self, newest: Header) -> Tick:
-        view, tip, floor = self._current_view(), self._tip, self._floor
         # Just after a start nothing is followed yet; what is whole must be replaced, not merely dropped.
         self._join(fetch=False)
+        view, tip, floor = self._current_view(), self._tip, self._floor
         top = min(tip.number, newest.number)
         common = last_common(self._stored, self._heard, floor, top)
         if common is None:
@@ -342,16 +344,15 @@ class Follower:
         with self._engine.connect() as connection:
             parent = head.load_block(connection, self._chain_id, common)
         last = min(newest.number, max(tip.number, common + self._span))
-        self._forget_births(common)
-        headers, rows = self._read(view.followed, common + 1, last, parent.hash)
+        _forget_births(view, common)
+        headers, rows = self._read(view, view.followed, common + 1, last, parent.hash)
         if headers[0].hash == self._stored(common + 1, common + 1).get(common + 1):
             raise BranchMovedError(f"{self._name}: two answers differ about block {common + 1}")
-        self._swap(parent, tip, [_block(header) for header in headers], rows)
+        self._swap(view, parent, tip, [_block(header) for header in headers], rows)
         return Tick.REORGANISED
 
-    def _swap(self, common: Block, tip: Block, blocks: list[Block], rows: Rows) -> None:
+    def _swap(self, view: View, common: Block, tip: Block, blocks: list[Block], rows: Rows) -> None:
         """Puts a branch, which may be empty, in the place of what is above a common block."""
-        view = self._current_view()
         new_tip = blocks[-1] if blocks else common
         with self._engine.begin() as connection:
             head.swap(
@@ -378,13 +379,6 @@ class Follower:
             new_tip.hash.hex()[:8],
         )
         self._moved(new_tip)
-
-    def _forget_births(self, common: int) -> None:
-        view = self._current_view()
-        view.children = {
-            contract: {address: birth for address, birth in born.items() if birth <= common}
-            for contract, born in view.children.items()
-        }
 
     def _below_finalized(self, newest: Header) -> Tick:
         """The node's chain does not join ours above ``finalized``: a node that is far behind, or another chain."""
@@ -432,7 +426,7 @@ class Follower:
         view, tip, first = self._current_view(), self._tip, missing[0][0]
         with self._engine.connect() as connection:
             parent = head.load_block(connection, self._chain_id, first - 1)
-        headers, rows = self._read(sources, first, tip.number, parent.hash)
+        headers, rows = self._read(view, sources, first, tip.number, parent.hash)
         if headers[-1].hash != tip.hash:
             raise BranchMovedError(f"{self._name}: the branch moved while {sources[0].event.label} was joining")
         with self._engine.begin() as connection:
@@ -459,3 +453,10 @@ class Follower:
 
 def _block(header: Header) -> Block:
     return Block(header.number, header.hash, header.time, header.parent_hash)
+
+
+def _forget_births(view: View, common: int) -> None:
+    view.children = {
+        contract: {address: birth for address, birth in born.items() if birth <= common}
+        for contract, born in view.children.items()
+    }

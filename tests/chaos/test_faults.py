@@ -318,6 +318,15 @@ def test_a_source_that_joins_late_while_the_branch_changes(scene, following):
     assert reorgs(scene) == [5]
 
 
+def test_another_manifest_and_a_shorter_branch_at_one_look(scene, following):
+    """The reorganisation is done by the new manifest, all of it or none."""
+    scene.apply(contract("coins", "coin", f'address = "{COINS[1]}"', start_block="0"), FACTORIES)
+    scene.chain.reorganise(8, 6)
+    scene.tick(following)
+    scene.settle(following)
+    assert reorgs(scene) == [8]
+
+
 def test_another_filter_replaces_the_rows_of_the_old_one(scene, following):
     def inflow(people, place='address = "any"'):
         wanted = json.dumps(list(people))

@@ -18,6 +18,7 @@ from api.resources.contracts import ContractAbi, ContractEvents, Contracts, OneC
 from api.resources.daily import Daily
 from api.resources.events import EventRow, Events
 from api.resources.feed import Feed
+from api.resources.keys import AllKeys, OneKey, TokenOfKey
 from api.resources.pages import DocsAsset, DocsPage, StatusPage
 from api.resources.service import Health, Ready, Root, Status
 from api.resources.snapshots import SeriesLatest, SeriesList, SeriesRows
@@ -46,6 +47,9 @@ ROUTES: Final[tuple[tuple[str, type[Path]], ...]] = (
     ("/v1/blocks/{number}", OneBlock),
     ("/v1/tokens", Tokens),
     ("/v1/tokens/{address}", OneToken),
+    ("/v1/auth/token", TokenOfKey),
+    ("/v1/keys", AllKeys),
+    ("/v1/keys/{key}", OneKey),
 )
 
 #: For people: no part of the OpenAPI document.
@@ -56,17 +60,18 @@ PAGES: Final[tuple[tuple[str, type[Resource]], ...]] = (
 )
 
 
-def create_app(context: Context) -> falcon.App[Any, Any]:
+def create_app(context: Context, access: Access | None = None) -> falcon.App[Any, Any]:
     """The application: a WSGI callable.
 
     Args:
         context: what the resources share; the caller closes it.
+        access: who may ask; left out, as the settings say.
     """
     middleware: list[Any] = [
         RequestLog(),
         Cors(context.settings.cors_origins),
         Compression(),
-        Access(context),
+        access or Access(context),
     ]
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = False

@@ -56,6 +56,8 @@ _PATH_PARAMETERS: Final = {
     "id": "A row's id.",
     "address": "An address.",
     "number": "Number of a block, or latest, safe or finalized.",
+    "key": "A key's id.",
+    "job": "A job's id.",
 }
 
 

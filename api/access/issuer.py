@@ -23,12 +23,12 @@ from api.access import claims
 from api.access.keys import invalid
 from api.access.principal import Principal
 from api.errors import ApiError
+from indexer.store.key_format import SCOPES
 
 log = logging.getLogger(__name__)
 
 #: Asymmetric ones only: with HS256 whoever knows the issuer's public key could sign.
 ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
-SCOPES: Final = frozenset({"read", "webhooks", "admin"})
 
 #: Seconds for one question to the issuer, and for a request to wait for another one's.
 TIMEOUT: Final = 3.0
@@ -185,7 +185,7 @@ class IssuerTokens:
         return Principal(
             name="issuer's " + "".join(c for c in said["sub"][:100] if c.isprintable()),
             bucket=f"issuer:{subject}",
-            scopes=SCOPES & {one.removeprefix(prefix) for one in given if one.startswith(prefix)},
+            scopes=frozenset(SCOPES) & {one.removeprefix(prefix) for one in given if one.startswith(prefix)},
             origins=frozenset(),
             rate=None,
         )

@@ -45,7 +45,7 @@ class Access:
         self._limits = RateLimits(context.cache, clock)
         self._concurrency = Concurrency(settings.api_client_concurrency)
         self._keys = Keys(context.database, clock)
-        self.tokens = Tokens(Secrets(context.database, context.writes, clock), self._keys, wall)
+        self._tokens = Tokens(Secrets(context.database, context.writes, clock), self._keys, wall)
         issuer = _issuer(settings)
         self._issuer = None if issuer is None else IssuerTokens(issuer, fetch or fetcher(), clock, wall)
 
@@ -97,7 +97,7 @@ class Access:
         # What a token says of its maker only chooses who judges it; each judge has keys and algorithms of its own.
         if self._issuer is not None and self._issuer.made(said):
             return self._issuer.read(text, header)
-        return self.tokens.read(text, header.get("kid"))
+        return self._tokens.read(text, header.get("kid"))
 
     def _take(self, resp: falcon.Response, bucket: str, rate: int) -> None:
         if not rate:

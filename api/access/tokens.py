@@ -101,8 +101,37 @@ class Secrets:
         self._writes.query(_RENEW, [secrets.token_bytes(32)])
 
 
+def make(stored: Secrets, key: Principal, scopes: frozenset[str], seconds: int, origin: str | None, now: float) -> str:
+    """A token.
+
+    Args:
+        stored: what it is signed with.
+        key: from which it is made.
+        scopes: what it may do; the key's, or fewer.
+        seconds: that it lives.
+        origin: the web origin that may use it; None: those of its key.
+        now: seconds since 1970.
+
+    Raises:
+        ApiError: DATABASE_UNAVAILABLE and the like.
+    """
+    secret_id, secret = stored.newest()
+    body: dict[str, object] = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": str(key.key_id),
+        "scope": " ".join(sorted(scopes)),
+        "iat": int(now),
+        "exp": int(now) + seconds,
+        "jti": secrets.token_urlsafe(12),
+    }
+    if origin is not None:
+        body["origin"] = origin
+    return jwt.encode(body, secret, algorithm=ALGORITHM, headers={"kid": str(secret_id)})
+
+
 class Tokens:
-    """Makes and reads tokens.
+    """Reads tokens.
 
     Args:
         stored: what they are signed with.
@@ -114,30 +143,6 @@ class Tokens:
         self._secrets = stored
         self._keys = keys
         self._wall = wall
-
-    def make(self, key: Principal, scopes: frozenset[str], seconds: int, origin: str | None) -> str:
-        """A token.
-
-        Args:
-            key: from which it is made.
-            scopes: what it may do; the key's, or fewer.
-            seconds: that it lives.
-            origin: the web origin that may use it; None: those of its key.
-        """
-        secret_id, secret = self._secrets.newest()
-        now = int(self._wall())
-        body: dict[str, object] = {
-            "iss": ISSUER,
-            "aud": AUDIENCE,
-            "sub": str(key.key_id),
-            "scope": " ".join(sorted(scopes)),
-            "iat": now,
-            "exp": now + seconds,
-            "jti": secrets.token_urlsafe(12),
-        }
-        if origin is not None:
-            body["origin"] = origin
-        return jwt.encode(body, secret, algorithm=ALGORITHM, headers={"kid": str(secret_id)})
 
     def read(self, text: str, kid: object) -> Principal:
         """Who sent a token.
@@ -153,6 +158,8 @@ class Tokens:
         if secret is None:
             raise invalid("this token is signed with a secret that is not ours, or no longer")
         said = claims.proven(text, secret, ALGORITHM, issuer=ISSUER, audience=AUDIENCE, now=self._wall())
+        if not _is_id(said["sub"]):
+            raise invalid("this token names no key")
         key = self._keys.by_id(int(said["sub"]))
         origin = said.get("origin")
         return replace(

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
 
 from indexer.errors import GaplessError
+from indexer.store import key_format
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -47,8 +47,8 @@ def create(
     from indexer.store import keys
 
     scopes = tuple(dict.fromkeys(scope or ["read"]))
-    if unknown := [one for one in scopes if one not in keys.SCOPES]:
-        raise GaplessError(f"there is no scope {unknown[0]!r}", hint=f"there are {', '.join(keys.SCOPES)}")
+    if unknown := [one for one in scopes if one not in key_format.SCOPES]:
+        raise GaplessError(f"there is no scope {unknown[0]!r}", hint=f"there are {', '.join(key_format.SCOPES)}")
     origins = tuple(_origin(one) for one in origin or ())
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
     with _connection() as connection:
@@ -58,8 +58,7 @@ def create(
 
 
 def _origin(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc or text != f"{parts.scheme}://{parts.netloc}".lower():
+    if not key_format.is_origin(text):
         raise GaplessError(
             f"{text!r} is no web origin", hint="an origin is scheme, host and port alone: https://app.example"
         )

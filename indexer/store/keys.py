@@ -7,16 +7,13 @@ choose, would only cost every request time.
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from indexer.store.key_format import digest
+from indexer.store.key_format import new_key
 from indexer.store.tables import api_keys
-
-SCOPES: Final = ("read", "webhooks", "admin")
-_SHOWN: Final = len("gapless_") + 6
 
 
 def create(
@@ -34,7 +31,7 @@ def create(
     Args:
         connection: in a transaction.
         name: whose it is.
-        scopes: some of :data:`SCOPES`.
+        scopes: some of :data:`indexer.store.key_format.SCOPES`.
         origins: web origins that may use it; none: any, and programs too.
         rate: requests a minute; None: as the API's settings say.
         expires_at: None: never.
@@ -43,11 +40,11 @@ def create(
     Returns:
         Its id, and the key itself, which cannot be had again.
     """
-    key = "gapless_" + random_bytes(32)
-    values = {"name": name, "hash": digest(key), "prefix": key[:_SHOWN], "scopes": list(scopes),
+    key = new_key(random_bytes)
+    values = {"name": name, "hash": key.hash, "prefix": key.prefix, "scopes": list(scopes),
               "origins": list(origins), "rate": rate, "expires_at": expires_at}  # fmt: skip
     made = connection.execute(api_keys.insert().values(values).returning(api_keys.c.id)).scalar_one()
-    return int(made), key
+    return int(made), key.text
 
 
 def load(connection: Connection) -> list[dict[str, Any]]:

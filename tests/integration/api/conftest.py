@@ -33,6 +33,11 @@ class Client:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.http.simulate_request(method, path, query_string=query, headers=named)
 
+    def send(self, path: str, body: Any = None, method: str = "POST", **headers: str) -> falcon.testing.Result:
+        """``method path`` with a JSON body, and headers."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.http.simulate_request(method, path, json=body, headers=named)
+
     def get(self, path: str, **headers: str) -> Any:
         result = self.ask(path, **headers)
         assert result.status_code == 200, (path, result.text)

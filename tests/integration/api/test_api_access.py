@@ -1,5 +1,6 @@
 """Keys, scopes, origins, ends and rates: who is let in, and how the others are refused."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -42,7 +43,7 @@ def test_every_path_but_a_few_needs_a_key_when_told_so(make_client):
     for template, resource in (*ROUTES, *PAGES):
         assert (resource.scope is None) == (template in is_open), template
         if template not in is_open:
-            path = template.format(contract="usdc", event="Transfer", id="1-1", series="s", number="1", address="0x")
+            path = re.sub(r"{\w+}", "1", template)
             result = closed.ask(path)
             assert (result.status_code, result.json["code"]) == (401, "AUTHENTICATION_REQUIRED"), path
             assert result.headers["www-authenticate"].startswith("Bearer")

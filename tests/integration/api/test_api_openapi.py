@@ -73,7 +73,10 @@ def _strict(schema: Any) -> Any:
 def _asked(document: Any) -> Iterator[tuple[str, str]]:
     """Every path, with what it needs to be answered."""
     values = {"contract": "coins", "id": "1100-1", "address": "0x" + "00" * 20, "number": "1100"}
-    for path in document["paths"]:
+    values |= {"key": "1", "job": "1"}
+    for path, item in document["paths"].items():
+        if "get" not in item:
+            continue
         filled = path
         for name, value in values.items():
             filled = filled.replace(f"{{{name}}}", value)

@@ -27,9 +27,6 @@ def test_no_code_is_named_that_there_is_not():
         "API_PROCESSES",
         "API_THREADS",
         "API_EXPORT_SLOTS",
-        "RATE_LIMIT_ADDRESS",
-        "RATE_LIMIT_KEY",
-        "TRUSTED_PROXIES",
     }
 
 

@@ -13,18 +13,32 @@ from api.settings import ApiSettings
 
 
 class Slots:
-    """A limit on how many requests do a long thing at once, so that the others keep threads to run on."""
+    """A limit on how many requests do a long thing at once, so that the others keep threads to run on.
 
-    def __init__(self, count: int, what: str) -> None:
-        self._free = threading.BoundedSemaphore(count) if count else None
+    Args:
+        count: of slots.
+        what: takes them, in the plural.
+        code: of the refusal when none is free.
+    """
+
+    def __init__(self, count: int, what: str, code: str = "OVERLOADED") -> None:
+        self.count = count
+        self._used = 0
+        self._lock = threading.Lock()
         self._what = what
+        self._code = code
+
+    @property
+    def used(self) -> int:
+        """How many are taken now."""
+        return self._used
 
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Hold a slot.
 
         Raises:
-            ApiError: OVERLOADED if none is free.
+            ApiError: as :meth:`take`.
         """
         self.take()
         try:
@@ -36,15 +50,18 @@ class Slots:
         """Take a slot, to be given back.
 
         Raises:
-            ApiError: OVERLOADED if none is free.
+            ApiError: OVERLOADED, or the code of these slots, if none is free.
         """
-        if self._free is None or not self._free.acquire(blocking=False):
-            raise ApiError("OVERLOADED", f"too many {self._what} at once: try again in a moment", retry_after=1)
+        with self._lock:
+            if self._used < self.count:
+                self._used += 1
+                return
+        raise ApiError(self._code, f"too many {self._what} at once: try again in a moment", retry_after=1)
 
     def give_back(self) -> None:
         """Give a slot back."""
-        if self._free is not None:
-            self._free.release()
+        with self._lock:
+            self._used -= 1
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,7 @@ class Context:
         exports: for those that take long; a pool of its own, so that they cannot starve the others.
         catalog: what is indexed.
         cache: Redis, or nothing.
-        export_slots, waits: limits on long requests.
+        export_slots, waits, streams: limits on long requests.
     """
 
     settings: ApiSettings
@@ -68,6 +85,7 @@ class Context:
     cache: Cache
     export_slots: Slots
     waits: Slots
+    streams: Slots
 
     def close(self) -> None:
         """Close every connection."""
@@ -104,4 +122,5 @@ def create_context(settings: ApiSettings, database_url: str, redis_url: str | No
         cache=Cache(redis_url),
         export_slots=Slots(settings.api_export_slots, "exports"),
         waits=Slots(settings.api_wait_slots, "waiting requests"),
+        streams=Slots(settings.streams_max, "streams", "STREAMS_FULL"),
     )

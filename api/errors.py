@@ -47,6 +47,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "NOT_CONFIGURED": (501, "The operator of this server has not switched that on."),
     "ISSUER_UNAVAILABLE": (503, "The issuer of the token does not answer, so that nobody can judge it: try again."),
     "DATABASE_UNAVAILABLE": (503, "The database does not answer: try again."),
+    "STREAMS_FULL": (503, "As many streams are open as there may be: try again."),
     "OVERLOADED": (503, "Too much is asked at once: try again."),
 }
 

@@ -59,6 +59,16 @@ class ApiSettings(BaseSettings):
         description="Addresses or networks of proxies whose X-Forwarded-For names the client, as a comma list.",
     )
 
+    streams_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port of streams; 0 takes a free one. Unset: the one behind API_PORT."
+    )
+    streams_max: int = Field(default=500, ge=0, description="Streams of one process at once; 0: no streams.")
+    streams_url: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="Where clients reach the port of streams, if not at the API's host: https://streams.example.org.",
+    )
+
     api_client_concurrency: int = Field(
         default=0, ge=0, description="Requests of one client (key or address) under way at once in one process; 0: any."
     )
@@ -125,6 +135,13 @@ class ApiSettings(BaseSettings):
         if value is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
             raise ValueError("expected a URL with https:// and without query, such as https://login.example/realm")
         return value
+
+    @property
+    def streams_port_number(self) -> int:
+        """The port of streams; 0: a free one."""
+        if self.streams_port is not None:
+            return self.streams_port
+        return self.api_port + 1 if 0 < self.api_port < 65535 else 0
 
     @field_validator("trusted_proxies")
     @classmethod

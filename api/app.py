@@ -23,6 +23,7 @@ from api.resources.pages import DocsAsset, DocsPage, StatusPage
 from api.resources.service import Health, Ready, Root, Status
 from api.resources.snapshots import SeriesLatest, SeriesList, SeriesRows
 from api.resources.tokens import OneToken, Tokens
+from api.resources.transfers import AddressTransfers, TokenTransfers
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ ROUTES: Final[tuple[tuple[str, type[Path]], ...]] = (
     ("/v1/blocks/{number}", OneBlock),
     ("/v1/tokens", Tokens),
     ("/v1/tokens/{address}", OneToken),
+    ("/v1/tokens/{address}/transfers", TokenTransfers),
+    ("/v1/addresses/{address}/transfers", AddressTransfers),
     ("/v1/auth/token", TokenOfKey),
     ("/v1/keys", AllKeys),
     ("/v1/keys/{key}", OneKey),

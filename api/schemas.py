@@ -93,6 +93,10 @@ COMPONENTS: Final[Mapping[str, Schema]] = {
             "lag_seconds": nullable({"type": "integer", "minimum": 0, "description": "Age of what is indexed."}),
             "complete": {"type": "boolean", "description": "Whether every wanted block of the request is indexed."},
             "missing": {**RANGES, "description": "Blocks of the request that are not indexed yet; at most 100 ranges."},
+            "filtered": {
+                **an_array({"type": "string"}),
+                "description": "Events of which filters in the manifest leave some out: there may be more.",
+            },
             "missing_ranges": {"type": "integer", "description": "How many ranges, where there are more than 100."},
         },
         required=("chain_id",),

@@ -38,7 +38,8 @@ class State:
             collection.
         versions: what changes with every added row, and what changes when finalized rows change.
         cursor: what was found about an outdated cursor, or None.
-        raw: the state as Postgres sent it.
+        filtered: the events of which the manifest wants but a part, where the collection is one of many events.
+        tip_hash: the beginning of the hash of the newest block that the follower has.
     """
 
     head: int | None
@@ -53,6 +54,7 @@ class State:
     versions: tuple[int, int]
     cursor: dict[str, int | None] | None
     tip_hash: str | None
+    filtered: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, text: bytes) -> "State":
@@ -71,6 +73,7 @@ class State:
             versions=(int(body["version"] or 0), int(body["rewrite"] or 0)),
             cursor=body.get("cursor"),
             tip_hash=body["tip_hash"],
+            filtered=tuple(body.get("filtered") or ()),
         )
 
     @property
@@ -120,7 +123,7 @@ class State:
     def meta(self, chain_id: int) -> dict[str, Any]:
         """The member ``meta`` of an answer."""
         missing = self._missing_or_all()
-        meta = {
+        meta: dict[str, Any] = {
             "chain_id": chain_id,
             "indexed_block": self.indexed,
             "head_block": self.head,
@@ -131,6 +134,8 @@ class State:
         }
         if len(missing) > MOST_MISSING:
             meta["missing_ranges"] = len(missing)
+        if self.filtered:
+            meta["filtered"] = list(self.filtered)
         return meta
 
     def _missing_or_all(self) -> Sequence[tuple[int, int]]:

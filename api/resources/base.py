@@ -1,8 +1,8 @@
 """What all resources do alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import falcon
 import orjson
@@ -15,6 +15,9 @@ from api.context import Context
 from api.errors import ApiError
 from api.params import Param, Params
 from api.schemas import Schema
+from api.values import BadValueError, parse_address
+
+T = TypeVar("T")
 
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
@@ -107,6 +110,30 @@ class Resource(Path):
         raise ApiError(
             "NOT_ACCEPTABLE", f"only {', '.join(MEDIA_TYPES[name] for name in self.formats)} can be made here"
         )
+
+    def address(self, text: str) -> bytes:
+        """The address of a path.
+
+        Raises:
+            ApiError: INVALID_ADDRESS.
+        """
+        try:
+            return parse_address(text)
+        except BadValueError as error:
+            raise ApiError("INVALID_ADDRESS", f"{text} {error}") from None
+
+    def looked_up(self, find: Callable[[Catalog], T]) -> T:
+        """What is found in the catalog; one in which it is not found is renewed first.
+
+        Raises:
+            ApiError: as ``find``.
+        """
+        try:
+            return find(self.context.catalog.current())
+        except ApiError as error:
+            if error.status != falcon.http_status_to_code(404):
+                raise
+            return find(self.context.catalog.renewed())
 
     def contract(self, name: str) -> tuple[Catalog, ContractPath]:
         """The contract of a path, in a catalog that is renewed first if it does not know it.

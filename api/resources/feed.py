@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Final, TypeVar
 import falcon
 
 from api.catalog import Catalog, Chain, Event, Series
-from api.cursors import MAX_ITEM
 from api.errors import ApiError, Problem
 from api.params import Param, Params
 from api.resources import collection
@@ -21,6 +20,8 @@ from api.values import choice, list_of, text
 T = TypeVar("T")
 
 _NAMES: Final = list_of(text(300))
+CONTRACTS: Final = Param("contract", _NAMES, "Only events of these contracts (comma list of names).")
+EVENTS: Final = Param("event", _NAMES, "Only these events (comma list of names).")
 
 
 class FeedQuery(RowsQuery):
@@ -41,9 +42,7 @@ class FeedQuery(RowsQuery):
         rules = tuple(addresses_rule(event, chain.chain_id, values.get("address")) for event in events)
         self._feed = sql.branches(events, self.shape, rules)
         self._key = (self._events, rules, self.shape)
-        if "cursor_item" in self.values and self.values["cursor_item"] is None:
-            # A row's id is a place before or after all rows of its log, whichever comes next.
-            self.values["cursor_item"] = MAX_ITEM if self.shape.forward else -1
+        self._place_among_items()
 
     def _once(self, what: str, make: Callable[[], T]) -> T:
         return self.catalog.once((what, self._key), make)
@@ -95,8 +94,8 @@ class Feed(Resource):
             collection.CHAIN,
             *collection.PAGING,
             *collection.BOUNDS,
-            Param("contract", _NAMES, "Only events of these contracts (comma list of names)."),
-            Param("event", _NAMES, "Only these events (comma list of names)."),
+            CONTRACTS,
+            EVENTS,
             collection.ADDRESS_LIST,
             collection.TX_HASH,
             *collection.FRESHNESS,
@@ -124,11 +123,11 @@ class Feed(Resource):
         values["format"] = self.format(request, values.get("format"))
         catalog = self.context.catalog.current()
         chain = catalog.chain(values.get("chain"))
-        events = _events(catalog, chain, values)
+        events = events_of(catalog, chain, values)
         answer_rows(self.context, request, response, FeedQuery(catalog, events, chain, values))
 
 
-def _events(catalog: Catalog, chain: Chain, values: Mapping[str, Any]) -> list[Event]:
+def events_of(catalog: Catalog, chain: Chain, values: Mapping[str, Any]) -> list[Event]:
     """The events that a request is about.
 
     Raises:

@@ -10,7 +10,7 @@ import orjson
 from api import caching
 from api.catalog import Catalog, Chain, Event
 from api.context import Context
-from api.cursors import Position
+from api.cursors import MAX_ITEM
 from api.export import csv_head
 from api.params import Param
 from api.resources import collection
@@ -50,18 +50,26 @@ class RowsQuery(ABC):
         collection.check_together(values)
         self.catalog = catalog
         self.chain = chain
-        self.values = values | collection.cursor_values(values.get("after") or values.get("before"))
+        self.values = values | self._cursor_values(values.get("after") or values.get("before"))
         self.explicit_end = collection.explicit_end(values)
+
+    def _cursor_values(self, cursor: Any) -> dict[str, Any]:
+        """The values that statements name ``cursor_...``; nothing where there is no cursor."""
+        return collection.cursor_values(cursor)
+
+    def _place_among_items(self) -> None:
+        """Read a cursor without an item, the id of a whole log, as the place before or after all of its items."""
+        if "cursor_item" in self.values and self.values["cursor_item"] is None:
+            self.values["cursor_item"] = MAX_ITEM if self.shape.forward else -1
 
     def _shape(self, **more: Any) -> sql.Shape:
         values = self.values
-        cursor: Position | None = values.get("after") or values.get("before")
         return sql.Shape(
             chain_id=self.chain.chain_id,
             given=frozenset(name for name in (*scope.BOUNDS, "address", "tx_hash") if name in values),
             order=values["order"],
             cursor=collection.cursor_side(values),
-            branch=cursor is not None and cursor.branch is not None,
+            branch=values.get("cursor_branch") is not None,
             finality=values["finality"],
             limit=values.get("limit", collection.DEFAULT_LIMIT),
             fields=values.get("fields", frozenset()),

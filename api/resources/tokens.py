@@ -13,7 +13,7 @@ from api.schemas import ADDRESS as ADDRESS_SCHEMA
 from api.schemas import BLOCK, an_array, an_object, nullable, ref
 from api.sql import json_text
 from api.sql.statement import Binder, Statement
-from api.values import ADDRESS, BadValueError, choice, list_of, parse_address, text
+from api.values import ADDRESS, choice, list_of, text
 
 #: Tokens are read once and seldom again.
 KEPT: Final = "public, max-age=30"
@@ -116,10 +116,7 @@ class OneToken(Resource):
         self.format(request)
         catalog = self.context.catalog.current()
         chain = catalog.chain(values.get("chain"))
-        try:
-            address = parse_address(path["address"])
-        except BadValueError as error:
-            raise ApiError("INVALID_ADDRESS", f"{path['address']} {error}") from None
+        address = self.address(path["address"])
         found = self.context.database.query(
             f"SELECT {_ROW} FROM gapless.tokens t WHERE t.chain_id = {chain.chain_id} AND t.address = $1", [address]
         )

@@ -230,7 +230,7 @@ def page(event: Event, shape: Shape, filters: Sequence[Filter], window: int) -> 
     counted = "NULL"
     if shape.count != "none":
         capped = COUNT_LIMIT + 1 if shape.count == "estimated" else None
-        everything = found(event, _uncut(shape), how, bind, window, limit=capped, ordered=False)
+        everything = found(event, uncut(shape), how, bind, window, limit=capped, ordered=False)
         counted = f"(SELECT count(*) FROM ({everything}) t)"
     text = f"""WITH {", ".join(parts)}
 SELECT {scope.state(scope.event_versions([event.event_id]), checks)},
@@ -242,7 +242,8 @@ SELECT {scope.state(scope.event_versions([event.event_id]), checks)},
     return Statement.of(text, bind)
 
 
-def _uncut(shape: Shape) -> Shape:
+def uncut(shape: Shape) -> Shape:
+    """The shape of the whole request, wherever a page of it stands."""
     return replace(shape, cursor=None, branch=False)
 
 
@@ -284,7 +285,7 @@ def estimate(event: Event, shape: Shape, filters: Sequence[Filter]) -> Statement
     bind = Binder()
     how = plan(event, shape, filters, bind)
     parts = scope.ctes(shape.chain_id, [event.event_id], bind, given=shape.given, finality=shape.finality)
-    rows = found(event, _uncut(shape), how, bind, 2**62, limit=None, ordered=False)
+    rows = found(event, uncut(shape), how, bind, 2**62, limit=None, ordered=False)
     return Statement.of(f"EXPLAIN (FORMAT JSON) WITH {', '.join(parts)} {rows}", bind)
 
 

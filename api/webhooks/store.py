@@ -11,7 +11,6 @@ from typing import Any, Final
 import orjson
 
 from api.database import Database
-from api.sql.json_text import time
 from api.sql.statement import sent
 
 # What a message's making and the first look of a subscription depend on: where it is unchanged, there is nothing new.
@@ -255,8 +254,3 @@ class Store:
 
     def _run(self, text: str, *values: object) -> list[tuple[bytes | None, ...]]:
         return self._database.query(text, [sent(value) for value in values])
-
-
-def moment(expression: str) -> str:
-    """SQL of a time as answers show it, or null."""
-    return f"CASE WHEN {expression} IS NOT NULL THEN {time(expression)} END"

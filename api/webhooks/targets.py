@@ -119,7 +119,7 @@ def parse(url: str, *, allow_http: bool = False) -> Target:
     if "#" in url:
         raise TargetError("must not have a fragment")
     host = (parts.hostname or "").removesuffix(".")
-    if not (_is_address(host) if ":" in host else _NAME.fullmatch(host)) or port == 0:
+    if not (_is_address(host) if "[" in parts.netloc else _NAME.fullmatch(host)) or port == 0:
         raise TargetError("must name a host")
     secure = parts.scheme == "https"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

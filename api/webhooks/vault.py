@@ -78,7 +78,7 @@ class Vault:
             )
         try:
             return cipher.decrypt(rest[:_NONCE], rest[_NONCE:], of.encode()).decode()
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise SealedError("it is damaged, or belongs to something else") from None
 
 

@@ -18,7 +18,7 @@ from time import monotonic, sleep
 from types import FrameType
 from typing import Any, Final
 
-from waitress import wasyncore
+from waitress import utilities, wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
@@ -55,6 +55,8 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress is untyped
         body = from_http_status(refusal.code, f"{refusal.reason}: {refusal.body}").body()
         self.status = f"{refusal.code} {refusal.reason}"
         self.response_headers += [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        if refusal.code == 503:
+            self.response_headers.append(("Retry-After", "1"))
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
@@ -62,6 +64,17 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress is untyped
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
     error_task_class = _JsonErrorTask
+
+    def service(self) -> None:
+        """Answer a request; one that waited too long for a thread is refused, so that the queue shrinks again."""
+        if monotonic() - self.queued_at > self.server.patience and self.requests[0].error is None:
+            self.requests[0].error = _Overloaded("no thread was free in time: try again in a moment")
+        super().service()
+
+
+class _Overloaded(utilities.Error):  # type: ignore[misc]
+    code = 503
+    reason = "Service Unavailable"
 
 
 class Server(TcpWSGIServer):  # type: ignore[misc]
@@ -95,6 +108,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         dispatcher = ThreadedTaskDispatcher()
         dispatcher.set_thread_count(settings.api_threads)
         self._stopping = False
+        self.patience = settings.api_queue_seconds
         super().__init__(
             application,
             {},
@@ -105,6 +119,11 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             bind_socket=False,
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
         )
+
+    def add_task(self, task: Any) -> None:
+        """Queue a channel that has a request for a thread to answer."""
+        task.queued_at = monotonic()
+        super().add_task(task)
 
     def maintenance(self, now: float) -> None:
         """Close connections that are idle, as waitress does, and those that take nothing of what is sent to them."""

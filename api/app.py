@@ -11,6 +11,7 @@ from api.compression import Compression
 from api.context import Context
 from api.cors import Cors
 from api.errors import ApiError, from_http_status, send
+from api.live.hub import Hub
 from api.openapi import OpenApi
 from api.resources.base import Path, Resource
 from api.resources.blocks import BlockByTime, OneBlock
@@ -22,6 +23,7 @@ from api.resources.keys import AllKeys, OneKey, TokenOfKey
 from api.resources.pages import DocsAsset, DocsPage, StatusPage
 from api.resources.service import Health, Ready, Root, Status
 from api.resources.snapshots import SeriesLatest, SeriesList, SeriesRows
+from api.resources.stream import EventStream, FeedStream, StreamResource
 from api.resources.tokens import OneToken, Tokens
 from api.resources.transfers import AddressTransfers, TokenTransfers
 
@@ -39,11 +41,13 @@ ROUTES: Final[tuple[tuple[str, type[Path]], ...]] = (
     ("/v1/contracts/{contract}/events", ContractEvents),
     ("/v1/contracts/{contract}/events/{event}", Events),
     ("/v1/contracts/{contract}/events/{event}/daily", Daily),
+    ("/v1/contracts/{contract}/events/{event}/stream", EventStream),
     ("/v1/contracts/{contract}/events/{event}/{id}", EventRow),
     ("/v1/contracts/{contract}/snapshots", SeriesList),
     ("/v1/contracts/{contract}/snapshots/{series}", SeriesRows),
     ("/v1/contracts/{contract}/snapshots/{series}/latest", SeriesLatest),
     ("/v1/events", Feed),
+    ("/v1/events/stream", FeedStream),
     ("/v1/blocks", BlockByTime),
     ("/v1/blocks/{number}", OneBlock),
     ("/v1/tokens", Tokens),
@@ -70,6 +74,29 @@ def create_app(context: Context, access: Access | None = None) -> falcon.App[Any
         context: what the resources share; the caller closes it.
         access: who may ask; left out, as the settings say.
     """
+    app = _application(context, access)
+    OpenApi.routes = ROUTES
+    for path, resource in (*ROUTES, *PAGES):
+        app.add_route(path, resource(context))
+    return app
+
+
+def create_stream_app(context: Context, hub: Hub) -> falcon.App[Any, Any]:
+    """The application of the streams' listener: the streams alone, under the same rules.
+
+    Args:
+        context: what the resources share; the caller closes it.
+        hub: of the listener.
+    """
+    app = _application(context, None)
+    app.add_route("/health", Health(context))
+    for path, resource in ROUTES:
+        if issubclass(resource, StreamResource):
+            app.add_route(path, resource(context, hub))
+    return app
+
+
+def _application(context: Context, access: Access | None) -> falcon.App[Any, Any]:
     middleware: list[Any] = [
         RequestLog(),
         Cors(context.settings.cors_origins),
@@ -81,9 +108,6 @@ def create_app(context: Context, access: Access | None = None) -> falcon.App[Any
     app.add_error_handler(Exception, _on_defect)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(ApiError, _on_api_error)
-    OpenApi.routes = ROUTES
-    for path, resource in (*ROUTES, *PAGES):
-        app.add_route(path, resource(context))
     return app
 
 

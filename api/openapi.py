@@ -17,7 +17,7 @@ from api.catalog import Catalog, Contract, Event, Series
 from api.errors import CODES
 from api.params import Param
 from api.resources.base import MEDIA_TYPES, Path, Resource, body_tag, send_kept
-from api.schemas import Schema, ref
+from api.schemas import Schema, an_object, ref
 
 Routes = Sequence[tuple[str, type[Path]]]
 
@@ -161,9 +161,16 @@ def _reading(
         "200": {
             "description": resource.summary,
             "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
-            "content": {falcon.MEDIA_JSON: {"schema": answer}, **content},
+            "content": {resource.media: {"schema": answer}, **content},
         }
     }
+    if resource.redirects:
+        elsewhere = an_object({"location": {"type": "string"}})
+        responses["307"] = {
+            "description": "It is served at another port: go there.",
+            "headers": {"Location": {"schema": {"type": "string"}}},
+            "content": {falcon.MEDIA_JSON: {"schema": elsewhere}},
+        }
     if resource.conditional:
         responses["304"] = {"description": "The client has this answer already (If-None-Match)."}
     responses |= _refusals(resource, resource.codes)

@@ -49,7 +49,8 @@ class Scope:
         chain_id: the chain.
         statement: made by :func:`api.sql.live.changes`.
         values: those of its filters.
-        events: the events that can have rows, by id.
+        events: the events that are asked for, by id.
+        finality: which blocks count.
         limit: most rows of one answer.
         merged: whether rows are of many events, so that their positions have an item and their JSON has names.
         span: most blocks of one answer: few where no index serves the filters.
@@ -61,7 +62,13 @@ class Scope:
     events: Mapping[int, Event]
     limit: int
     merged: bool
+    finality: str = "latest"
     span: int = ALL_BLOCKS
+
+    @property
+    def event_ids(self) -> tuple[int, ...]:
+        """The events that are asked for."""
+        return tuple(self.events)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,5 +107,6 @@ def _scope(
         events={event.event_id: event for event in events},
         limit=shape.limit,
         merged=merged,
+        finality=shape.finality,
         span=window if gated else ALL_BLOCKS,
     )

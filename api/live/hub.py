@@ -1,0 +1,193 @@
+"""The hub: all topics of a process, and the one query that tells which of them to stir.
+
+The query is asked a few times a second, whatever the number of clients, and not at all while there are none. It costs
+less than a millisecond: the chains' tips, and the versions of events. Postgres' LISTEN and NOTIFY would save it, but a
+notification would have to be part of every writing transaction, and a connection to be held for listening.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from api.catalog import Catalog
+from api.catalog_watch import CatalogWatch
+from api.context import Slots
+from api.cursors import Position
+from api.database import Database
+from api.errors import ApiError
+from api.live.changes import Scope
+from api.live.topic import Known, Told, Topic
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at what has changed.
+POLL: Final = 0.15
+#: Threads that read for clients; a page of rows each.
+READERS: Final = 4
+
+_NUMBER: Final = "SELECT version FROM gapless.catalog"
+
+#: What changes with a chain's newest block, newest safe block, newest finalized block; and with rows and coverage. A
+#: branch can be swapped below the safe block too.
+_SIGNALS: Final = """
+SELECT json_build_object(
+    'chains', (SELECT coalesce(json_object_agg(chain_id, json_build_object(
+        'latest', concat_ws('/', tip_number, encode(tip_hash, 'hex')),
+        'safe', concat_ws('/', safe_number, tip_number, encode(tip_hash, 'hex')),
+        'finalized', least(tip_number, finalized_number))), '{}')
+        FROM gapless.chains),
+    'events', (SELECT coalesce(json_object_agg(id, version), '{}') FROM gapless.events),
+    'catalog', (SELECT version FROM gapless.catalog))
+"""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A client's request.
+
+    Attributes:
+        key: equal for requests of the same.
+        compiled: makes the scope for a catalog.
+        position: where the client stands; None: now.
+        path: for the log.
+        private: whether a key or token was needed, whose end must not be outlived for long.
+    """
+
+    key: Hashable
+    compiled: Callable[[Catalog], Scope]
+    position: Position | None
+    path: str
+    private: bool = False
+
+
+class Stream:
+    """A client's stream before it runs: the answer of a WSGI application, for a server that knows it.
+
+    Attributes:
+        first: what the first look brought.
+    """
+
+    def __init__(self, asked: Asked, topic: Topic, first: Told, slots: Slots) -> None:
+        self.asked = asked
+        self.topic = topic
+        self.first = first
+        self._slots = slots
+        self._open = True
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> bytes:
+        raise StopIteration
+
+    def close(self) -> None:
+        """Give the slot back; once."""
+        if self._open:
+            self._open = False
+            self._slots.give_back()
+
+
+class Hub:
+    """All topics of this process.
+
+    Args:
+        database: for reading; a pool of its own, so that streams and pages cannot starve each other.
+        catalog: what is indexed.
+        slots: how many streams there may be.
+    """
+
+    def __init__(self, database: Database, catalog: CatalogWatch, slots: Slots) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._slots = slots
+        self._topics: dict[Hashable, Topic] = {}
+        self._now: Known | None = None
+        self._lock = threading.Lock()
+        self._away = False
+        self.readers = ThreadPoolExecutor(READERS, "stream-reader")
+        self._watcher = ThreadPoolExecutor(1, "stream-watcher")
+
+    def open(self, asked: Asked) -> Stream:
+        """Take a slot and a first look; called in any thread.
+
+        Raises:
+            ApiError: STREAMS_FULL, INVALID_CURSOR, and what else reading raises.
+        """
+        self._slots.take()
+        try:
+            # Another topic with this key may be there; a scope is cheap to compile a second time.
+            topic = Topic(asked.key, asked.compiled, self._database, self.known)
+            return Stream(asked, topic, topic.look(asked.position), self._slots)
+        except BaseException:
+            self._slots.give_back()
+            raise
+
+    def join(self, stream: Stream) -> Topic:
+        """The topic of a stream, shared with others; called in the loop's thread, as all that follows."""
+        topic = self._topics.setdefault(stream.asked.key, stream.topic)
+        topic.users += 1
+        return topic
+
+    def leave(self, topic: Topic) -> None:
+        """Say that a client does not listen any more."""
+        topic.users -= 1
+        if not topic.users:
+            del self._topics[topic.key]
+
+    def known(self, number: int | None) -> Known:
+        """The catalog as it was read last, or, with a number, one that is not older than that.
+
+        Raises:
+            ApiError: as :meth:`Database.query`.
+        """
+        now = self._now
+        if now is not None and (number is None or number == now.number):
+            return now
+        with self._lock:
+            now = self._now
+            if now is not None and (number is None or number == now.number):
+                return now
+            # The number first: so the catalog is not older than it.
+            number = int(self._database.query(_NUMBER)[0][0] or 0)
+            self._now = Known(number, self._catalog.renewed())
+            return self._now
+
+    async def watch(self) -> None:
+        """Stir topics when something changes; for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(POLL)
+            if not self._topics:
+                continue
+            try:
+                chains, versions = await loop.run_in_executor(self._watcher, self._look)
+            except ApiError as error:
+                if not self._away:
+                    log.warning("streams stand still: %s", error)
+                self._away = True
+                continue
+            self._away = False
+            for topic in list(self._topics.values()):
+                topic.compare(chains, versions)
+
+    def _look(self) -> tuple[Mapping[int, Mapping[str, Any]], Mapping[int, int]]:
+        body: dict[str, Any] = orjson.loads(self._database.query(_SIGNALS)[0][0] or b"{}")
+        number = body["catalog"] or 0
+        now = self.known(number)
+        # Indexes come and go without a new number; the watch itself asks every other second at most.
+        catalog = self._catalog.current()
+        if now.number == number and catalog.version != now.catalog.version:
+            self._now = Known(number, catalog)
+        chains = {int(chain_id): state for chain_id, state in body["chains"].items()}
+        return chains, {int(event_id): version for event_id, version in body["events"].items()}
+
+    def close(self) -> None:
+        """End its threads; queries under way end with the pool."""
+        self.readers.shutdown(wait=False, cancel_futures=True)
+        self._watcher.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,62 @@
+"""Server-sent events as they go over the wire (HTML Living Standard, 9.2), and what the API says with them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from api.cursors import Position
+from api.live.changes import Changes, Row
+
+
+def event(name: str, data: bytes, position: Position | None) -> bytes:
+    """One event.
+
+    Args:
+        name: its type.
+        data: JSON on one line.
+        position: becomes the client's ``Last-Event-ID``.
+    """
+    return b"%sevent: %s\ndata: %s\n\n" % (_id(position), name.encode(), data)
+
+
+def row(one: Row) -> bytes:
+    """A row: the JSON that a page would have."""
+    return event("row", one.data, one.position)
+
+
+def revert(common_block: int, position: Position | None) -> bytes:
+    """Rows of blocks above ``common_block`` are void."""
+    return event("revert", orjson.dumps({"common_block": common_block}), position)
+
+
+def status(changes: Changes, position: Position | None, chain_id: int) -> bytes:
+    """How far the stream is, and what it waits for.
+
+    Args:
+        changes: of which it says how far they go.
+        position: where the client stands with this event.
+        chain_id: the chain.
+    """
+    data: Mapping[str, Any] = {
+        "position": None if position is None else str(position),
+        "through_block": changes.through,
+        "waiting_for_block": changes.waiting_for,
+        "rewrites": changes.state.versions[1],
+        "meta": changes.state.meta(chain_id),
+    }
+    return event("status", orjson.dumps(data), position)
+
+
+def heartbeat(position: Position | None) -> bytes:
+    """A comment; with a position, one that moves ``Last-Event-ID`` without being an event."""
+    return b": heartbeat\n%s\n" % _id(position)
+
+
+def retry(milliseconds: int) -> bytes:
+    """How long to wait before coming back after a break."""
+    return b"retry: %d\n\n" % milliseconds
+
+
+def _id(position: Position | None) -> bytes:
+    return b"" if position is None else b"id: %s\n" % str(position).encode()

@@ -1,0 +1,209 @@
+"""Streams: rows as they are indexed, as server-sent events."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+from urllib.parse import quote
+
+import falcon
+
+from api import arguments
+from api.catalog import Catalog, Event, Series
+from api.context import Context
+from api.cursors import CursorError, Position
+from api.errors import ApiError, Problem
+from api.live.changes import Scope
+from api.live.hub import Asked, Hub
+from api.live.scopes import event_scope, feed_scope
+from api.params import Param, Params
+from api.resources import collection
+from api.resources.base import Resource, send_json
+from api.resources.events import Events
+from api.resources.feed import CONTRACTS, EVENTS, Feed, events_of
+from api.schemas import Schema
+from api.sql import events as event_sql
+from api.sql import feed as feed_sql
+from api.values import CURSOR
+
+EVENT_STREAM: Final = "text/event-stream"
+
+_LAST_EVENT_ID: Final = "Last-Event-ID"
+_ANSWER: Final[Schema] = {
+    "type": "string",
+    "description": "Server-sent events: `row` (the JSON of a row), `revert` (`common_block`: what was sent of later "
+    "blocks is void) and `status` (how far the stream is, and what it waits for). Each has an `id` to go on from.",
+}
+_AFTER: Final = Param("after", CURSOR, "Begin behind this row: an id or a cursor. Left out: with what comes next.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Header(Param):
+    """A header that is described as a parameter."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The parameter object of the OpenAPI document."""
+        return {**Param.openapi(self), "in": "header"}
+
+
+LAST_EVENT_ID: Final = _Header(_LAST_EVENT_ID, CURSOR, "Where the client was; goes before `after`.")
+
+
+class StreamResource(Resource):
+    """A stream. Without a hub, its paths say where the streams' listener is.
+
+    Args:
+        context: what the resources share.
+        hub: of the listener that this resource belongs to.
+    """
+
+    tag: ClassVar = "events"
+    takes_query_token: ClassVar = True
+    media: ClassVar = EVENT_STREAM
+    answer: ClassVar = _ANSWER
+    redirects: ClassVar = True
+
+    def __init__(self, context: Context, hub: Hub | None = None) -> None:
+        super().__init__(context)
+        self._hub = hub
+
+    def _answer(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        values: Mapping[str, Any],
+        key: Sequence[Hashable],
+        compiled: Callable[[Catalog], Scope],
+    ) -> None:
+        position = _last_event_id(request) or values.get("after")
+        wanted = {name: value for name, value in values.items() if name not in ("after", "chain")}
+        if not self.context.settings.streams_max:
+            raise ApiError("STREAMS_FULL", "this server has no streams: STREAMS_MAX is 0")
+        if self._hub is None:
+            self._redirect(request, response)
+            return
+        response.content_type = EVENT_STREAM
+        # A proxy that collects answers before it passes them on would hold every event back.
+        response.set_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        if request.method == "HEAD":
+            return
+        asked = Asked(
+            key=(*key, repr(sorted(wanted.items(), key=lambda item: item[0]))),
+            compiled=compiled,
+            position=position,
+            path=request.path,
+            private=bool(request.context.get("private")),
+        )
+        response.stream = self._hub.open(asked)
+
+    def _redirect(self, request: falcon.Request, response: falcon.Response) -> None:
+        settings = self.context.settings
+        base = settings.streams_url or f"{request.scheme}://{_bracketed(request.host)}:{settings.streams_port_number}"
+        # As it came: an access_token is the client's own, and is needed there again.
+        query = request.env.get("QUERY_STRING") or ""
+        location = base.rstrip("/") + quote(request.path) + (f"?{query}" if query else "")
+        response.status = falcon.HTTP_307
+        response.set_header("Location", location)
+        send_json(response, {"location": location})
+
+
+class EventStream(StreamResource):
+    """``/v1/contracts/{c}/events/{e}/stream``."""
+
+    summary: ClassVar = "Rows of an event as they are indexed"
+    codes: ClassVar = (*(code for code in Events.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), "STREAMS_FULL")
+
+    @classmethod
+    def described(
+        cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
+    ) -> tuple[Sequence[Param], Schema]:
+        """The parameters and the answer, for the OpenAPI document."""
+        assert event is not None
+        return (*_event_params(catalog, event).all, LAST_EVENT_ID), cls.answer
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Begin to stream, or say where that is done."""
+        catalog, found, event = self.event(path["contract"], path["event"])
+        values = _event_params(catalog, event).read(request.query_string)
+        chain = catalog.chain(values.get("chain"), found.contract.deployments)
+        contract, name, address = event.contract, event.api_name, found.address
+        window = self.context.settings.api_unindexed_window
+
+        def compiled(catalog: Catalog) -> Scope:
+            try:
+                now = catalog.contracts[contract].events[name]
+                chain_now = catalog.chains[chain.chain_id]
+            except KeyError:
+                raise ApiError("EVENT_NOT_FOUND", f"{contract}.{name} is not indexed any more") from None
+            return event_scope(catalog, now, chain_now, values, address=address, window=window)
+
+        self._answer(request, response, values, ("event", contract, name, chain.chain_id, address), compiled)
+
+
+class FeedStream(StreamResource):
+    """``/v1/events/stream``."""
+
+    summary: ClassVar = "All events of a chain as they are indexed"
+    codes: ClassVar = (*(code for code in Feed.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), "STREAMS_FULL")
+    params: ClassVar = Params(
+        (
+            collection.CHAIN,
+            _AFTER,
+            CONTRACTS,
+            EVENTS,
+            collection.ADDRESS_LIST,
+            collection.FINALITY,
+            collection.fields(feed_sql.FIELDS),
+        )
+    )
+
+    @classmethod
+    def described(
+        cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
+    ) -> tuple[Sequence[Param], Schema]:
+        """The parameters and the answer, for the OpenAPI document."""
+        return (*cls.params.all, LAST_EVENT_ID), cls.answer
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Begin to stream, or say where that is done."""
+        values = self.params.read(request.query_string)
+        catalog = self.context.catalog.current()
+        chain = catalog.chain(values.get("chain"))
+        events_of(catalog, chain, values)  # refuses names that are not there
+        window = self.context.settings.api_unindexed_window
+
+        def compiled(catalog: Catalog) -> Scope:
+            now = catalog.chain(str(chain.chain_id))
+            return feed_scope(catalog, events_of(catalog, now, values), now, values, window=window)
+
+        self._answer(request, response, values, ("feed", chain.chain_id), compiled)
+
+
+def _event_params(catalog: Catalog, event: Event) -> Params:
+    def make() -> Params:
+        names = [*event_sql.FIELDS, *(f"args.{c.argument}" for c in event.columns if "," not in c.argument)]
+        return Params(
+            (
+                collection.CHAIN,
+                _AFTER,
+                collection.ADDRESS_LIST,
+                collection.FINALITY,
+                collection.fields(names),
+                *(param for _, param in arguments.filters(event.columns).values()),
+            )
+        )
+
+    return catalog.once(("stream params", event.event_id), make)
+
+
+def _last_event_id(request: falcon.Request) -> Position | None:
+    text = request.get_header(_LAST_EVENT_ID)
+    if not text:
+        return None
+    try:
+        return Position.parse(text)
+    except CursorError as error:
+        raise ApiError.invalid([Problem(_LAST_EVENT_ID, str(error), "INVALID_CURSOR")]) from None
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host

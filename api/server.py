@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from time import monotonic, sleep
 from types import FrameType
@@ -27,6 +28,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from api.app import create_app
 from api.context import create_context
 from api.errors import from_http_status
+from api.live import server as live
 from api.settings import ApiSettings, load_settings
 from api.webhooks import worker as webhooks
 from indexer.errors import GaplessError
@@ -41,6 +43,14 @@ IDLE: Final = 60
 GRACE: Final = 3.0
 #: Seconds before a process that ended by itself is replaced.
 RESPAWN_PAUSE: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Listeners:
+    """The sockets that all processes share: of the API, and of its streams, if there are any."""
+
+    api: socket.socket
+    streams: socket.socket | None
 
 
 class ListenError(GaplessError):
@@ -153,8 +163,13 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             self.pull_trigger()
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, setting: str = "API_PORT") -> socket.socket:
     """A listening socket.
+
+    Args:
+        host: address.
+        port: 0: a free one.
+        setting: that says the port.
 
     Raises:
         ListenError: if the address is taken, or not one of this machine.
@@ -171,7 +186,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ListenError(
             f"cannot listen on {host}:{port}: {error.strerror or error}",
-            hint="choose another address with API_HOST and API_PORT, or end what listens there",
+            hint=f"choose another address with API_HOST and {setting}, or end what listens there",
         ) from None
     listener.setblocking(False)
     return listener
@@ -201,15 +216,22 @@ def serve(
     settings = settings or load_settings()
     listener = listen(settings.api_host, settings.api_port)
     url = _url(listener)
+    streams = None
+    if settings.streams_max:
+        streams = listen(settings.api_host, settings.streams_port_number, "STREAMS_PORT")
+        # Every process must know the port, to send clients there.
+        settings = settings.model_copy(update={"streams_port": streams.getsockname()[1]})
+        log.info("streams are at %s", _url(streams), extra={"most": settings.streams_max})
     log.info("the API listens on %s", url, extra={"processes": settings.api_processes, "threads": settings.api_threads})
+    listeners = _Listeners(listener, streams)
     if on_listening is not None:
         on_listening(url)
     # waitress warns whenever a request has to wait for a thread, which is what threads are for.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     if settings.api_processes == 1:
-        _serve_here(listener, database_url, redis_url, settings)
+        _serve_here(listeners, database_url, redis_url, settings)
     else:
-        _supervise(listener, database_url, redis_url, settings, configure_logging)
+        _supervise(listeners, database_url, redis_url, settings, configure_logging)
 
 
 def _url(listener: socket.socket) -> str:
@@ -219,15 +241,18 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
-def _serve_here(listener: socket.socket, database_url: str, redis_url: str | None, settings: ApiSettings) -> None:
+def _serve_here(listeners: _Listeners, database_url: str, redis_url: str | None, settings: ApiSettings) -> None:
     context = create_context(settings, database_url, redis_url)
-    server = Server(create_app(context), listener, settings)
+    server = Server(create_app(context), listeners.api, settings)
+    streaming = None if listeners.streams is None else live.start(context, database_url, listeners.streams)
     delivering = webhooks.start(context, database_url)
     restore = _on_signal(server.stop)
     try:
         server.run()
     finally:
         restore()
+        if streaming is not None:
+            streaming.stop()
         if delivering is not None:
             delivering.stop()
         context.close()
@@ -250,7 +275,7 @@ def _on_signal(act: Callable[[], None]) -> Callable[[], None]:
 
 
 def _supervise(
-    listener: socket.socket,
+    listeners: _Listeners,
     database_url: str,
     redis_url: str | None,
     settings: ApiSettings,
@@ -262,7 +287,7 @@ def _supervise(
     stopping = threading.Event()
 
     def start() -> BaseProcess:
-        arguments = (listener, database_url, redis_url, settings, configure_logging)
+        arguments = (listeners, database_url, redis_url, settings, configure_logging)
         process = spawn.Process(target=_serve_child, args=arguments, name="gapless-api")
         process.start()
         return process
@@ -290,7 +315,7 @@ def _supervise(
 
 
 def _serve_child(
-    listener: socket.socket,
+    listeners: _Listeners,
     database_url: str,
     redis_url: str | None,
     settings: ApiSettings,
@@ -299,9 +324,11 @@ def _serve_child(
     if configure_logging is not None:
         configure_logging()
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    listener.setblocking(False)
+    for listener in (listeners.api, listeners.streams):
+        if listener is not None:
+            listener.setblocking(False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _serve_here(listener, database_url, redis_url, settings)
+    _serve_here(listeners, database_url, redis_url, settings)
 
 
 def _end_with_parent() -> None:

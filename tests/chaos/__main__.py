@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import sys
 import tempfile
 import time
@@ -14,6 +15,10 @@ from tests.chaos.arena import arena
 from tests.chaos.kills import KillingSpree
 from tests.chaos.simulation import Simulation
 from tests.conftest import FAST
+
+
+TOO_LONG = 300.0
+"""Seconds."""
 
 
 def main() -> int:
@@ -33,6 +38,8 @@ def main() -> int:
     ):
         for seed in seeds:
             started = time.monotonic()
+            # A seed that does not end says where it stands.
+            faulthandler.dump_traceback_later(TOO_LONG, repeat=True)
             with here.database() as (database_url, own):
                 try:
                     tale = kind(seed, here.server, database_url, own).run()

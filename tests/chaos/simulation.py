@@ -45,6 +45,10 @@ log = logging.getLogger(__name__)
 # What these stand for in production takes thousands of blocks to reach.
 SMALL = {"FURTHEST_BEHIND": 60, "MAX_BLOCKS": 16}
 
+LONGEST = 400
+"""Blocks after which the chain no longer moves between two questions: where a node answers for one block at a time, the
+chain would grow faster than it can be read."""
+
 
 class KilledError(BaseException):
     """The process ends here; nothing of it may run any more."""
@@ -262,7 +266,7 @@ class Simulation:
         if self._settled or not self._visiting.acquire(blocking=False):
             return
         try:
-            if self.world.random() < self.moves:
+            if self.world.random() < self.moves and self.chain.head.number < LONGEST:
                 self._move()
             if self.world.random() < self.visits:
                 other = self.world.choice(("one", "two"))

@@ -14,6 +14,8 @@ from api.errors import ApiError, from_http_status, send
 from api.live.hub import Hub
 from api.openapi import OpenApi
 from api.resources.base import Path, Resource
+from api.resources.addresses import OneAddress
+from api.resources.balances import Balances, Holders
 from api.resources.blocks import BlockByTime, OneBlock
 from api.resources.contracts import ContractAbi, ContractEvents, Contracts, OneContract
 from api.resources.daily import Daily
@@ -53,7 +55,10 @@ ROUTES: Final[tuple[tuple[str, type[Path]], ...]] = (
     ("/v1/tokens", Tokens),
     ("/v1/tokens/{address}", OneToken),
     ("/v1/tokens/{address}/transfers", TokenTransfers),
+    ("/v1/tokens/{address}/holders", Holders),
+    ("/v1/addresses/{address}", OneAddress),
     ("/v1/addresses/{address}/transfers", AddressTransfers),
+    ("/v1/addresses/{address}/balances", Balances),
     ("/v1/auth/token", TokenOfKey),
     ("/v1/keys", AllKeys),
     ("/v1/keys/{key}", OneKey),

@@ -5,7 +5,10 @@ from typing import Any, Final
 
 import falcon
 
-EXPOSED: Final = "ETag, Link, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, X-Complete, X-Indexed-Block"
+EXPOSED: Final = (
+    "ETag, Link, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, X-Complete, X-Indexed-Block, X-At-Block, "
+    "X-Exact"
+)
 ALLOWED_HEADERS: Final = "Authorization, Content-Type, If-None-Match, Last-Event-ID, X-API-Key, X-Request-Id"
 PREFLIGHT_SECONDS: Final = 86400
 

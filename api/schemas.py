@@ -97,6 +97,23 @@ COMPONENTS: Final[Mapping[str, Schema]] = {
                 **an_array({"type": "string"}),
                 "description": "Events of which filters in the manifest leave some out: there may be more.",
             },
+            "at_block": nullable({**BLOCK, "description": "Balances: true at the end of this block."}),
+            "ledgers": {
+                **an_array(
+                    an_object(
+                        {
+                            "contract": {"type": "string"},
+                            "kind": {"type": "string"},
+                            "at_block": nullable(BLOCK),
+                            "stale": {"type": "boolean", "description": "It goes no further."},
+                            "remark": nullable({"type": "string", "description": "Why it is stale."}),
+                        }
+                    )
+                ),
+                "description": "Balances: by whose transfers they are counted, and how far.",
+            },
+            "exact": {"type": "boolean", "description": "Balances of one token: they follow from its transfers."},
+            "problem": nullable({"type": "string", "description": "Why not, as far as known."}),
             "missing_ranges": {"type": "integer", "description": "How many ranges, where there are more than 100."},
         },
         required=("chain_id",),

@@ -24,6 +24,53 @@ _RANGE: Final = re.compile(r"\[(\d+),(\d+)\)")
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What one snapshot of the database says about balances.
+
+    Attributes:
+        ledgers: those that the request is about: contract, kind, at_block, stale, remark.
+        uncounted: tokens of the request that none of them counts.
+        of_token: whether it is about one token.
+        problem: why the balances of that token do not follow from its transfers, as far as known.
+        noted: changes when an audit finds something.
+    """
+
+    ledgers: tuple[dict[str, Any], ...]
+    uncounted: tuple[str, ...]
+    of_token: bool
+    problem: str | None
+    noted: tuple[Any, ...]
+
+    @classmethod
+    def read(cls, body: dict[str, Any]) -> "Held | None":
+        """Read what :mod:`api.sql.balances` adds to a state."""
+        if "ledgers" not in body:
+            return None
+        return cls(
+            ledgers=tuple(body["ledgers"]),
+            uncounted=tuple(body.get("uncounted") or ()),
+            of_token="problem" in body,
+            problem=body.get("problem"),
+            noted=tuple(body["noted"]),
+        )
+
+    @property
+    def through(self) -> int | None:
+        """The block up to which all of them have counted."""
+        reached = [ledger["at_block"] for ledger in self.ledgers]
+        return min(reached) if reached and None not in reached else None
+
+    def meta(self, last: int | None) -> dict[str, Any]:
+        """What it adds to the member ``meta`` of an answer; ``last`` is the last block that is asked for."""
+        through = self.through
+        meta: dict[str, Any] = {
+            "at_block": None if through is None or last is None else min(through, last),
+            "ledgers": list(self.ledgers),
+        }
+        return meta | ({"exact": self.problem is None, "problem": self.problem} if self.of_token else {})
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What one snapshot of the database says about a request.
 
@@ -38,6 +85,7 @@ class State:
             collection.
         versions: what changes with every added row, and what changes when finalized rows change.
         cursor: what was found about an outdated cursor, or None.
+        held: of balances: which ledgers tell.
         filtered: the events of which the manifest wants but a part, where the collection is one of many events.
         tip_hash: the beginning of the hash of the newest block that the follower has.
     """
@@ -55,6 +103,7 @@ class State:
     cursor: dict[str, int | None] | None
     tip_hash: str | None
     filtered: tuple[str, ...] = ()
+    held: Held | None = None
 
     @classmethod
     def read(cls, text: bytes) -> "State":
@@ -74,6 +123,7 @@ class State:
             cursor=body.get("cursor"),
             tip_hash=body["tip_hash"],
             filtered=tuple(body.get("filtered") or ()),
+            held=Held.read(body),
         )
 
     @property
@@ -136,6 +186,8 @@ class State:
             meta["missing_ranges"] = len(missing)
         if self.filtered:
             meta["filtered"] = list(self.filtered)
+        if self.held:
+            meta |= self.held.meta(self.last)
         return meta
 
     def _missing_or_all(self) -> Sequence[tuple[int, int]]:
@@ -160,14 +212,21 @@ class State:
             extra={"common_block": common},
         )
 
+    def has_come_to(self, block: int | None) -> bool:
+        """Whether a block is indexed; where balances are asked for, whether it is counted too. None always is."""
+        newest = self.held.through if self.held else self.indexed
+        return block is None or (newest is not None and block <= newest)
+
     def require_block(self, block: int | None, parameter: str) -> None:
         """Refuse to answer as of a block that is not indexed.
 
         Raises:
             ApiError: BLOCK_NOT_INDEXED.
         """
-        if block is not None and (self.indexed is None or block > self.indexed):
+        if not self.has_come_to(block):
             newest = "nothing is indexed yet" if self.indexed is None else f"the newest indexed block is {self.indexed}"
+            if self.held:
+                newest = f"balances are counted up to block {self.held.through}"
             raise ApiError("BLOCK_NOT_INDEXED", f"{parameter}={block} is not indexed yet: {newest}", retry_after=1)
 
     def require_window(self, window: int, reason: str) -> None:

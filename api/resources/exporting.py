@@ -29,7 +29,8 @@ def send_export(
 ) -> None:
     """Make an export the response.
 
-    What JSON says in ``meta`` is in headers: ``X-Complete`` and ``X-Indexed-Block``.
+    What JSON says in ``meta`` is in headers: ``X-Complete`` and ``X-Indexed-Block``; for balances ``X-At-Block`` and,
+    for those of one token, ``X-Exact``.
 
     Args:
         context: the API's parts.
@@ -55,6 +56,11 @@ def send_export(
         response.set_header("Cache-Control", "no-store")
         response.set_header("X-Complete", "true" if found.complete else "false")
         response.set_header("X-Indexed-Block", "" if found.indexed is None else str(found.indexed))
+        if found.held:
+            told = found.meta(0)
+            response.set_header("X-At-Block", "" if told["at_block"] is None else str(told["at_block"]))
+            if found.held.of_token:
+                response.set_header("X-Exact", "false" if found.held.problem else "true")
         response.set_header("Content-Disposition", f'attachment; filename="{quote(name, safe="~-")}.{ending}"')
         if gzip:
             response.set_header("Content-Encoding", "gzip")

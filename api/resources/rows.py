@@ -28,6 +28,9 @@ INCLUDE: Final = Param(
     words(("token", "tx")),
     "What to add: token (symbol, name and decimals, by address), tx (the rows' transactions, by hash).",
 )
+INCLUDE_TOKEN: Final = Param(
+    "include", words(("token",)), "What to add: token (symbol, name and decimals, by address)."
+)
 
 
 class RowsQuery(ABC):

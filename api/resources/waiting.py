@@ -26,7 +26,7 @@ def wait_for(context: Context, statement: Statement, values: Mapping[str, Any]) 
 
     def arrived() -> bool:
         state = State.read(context.database.query(statement.text, statement.values(values))[0][0] or b"")
-        return state.indexed is not None and state.indexed >= values["min_block"]
+        return state.has_come_to(values["min_block"])
 
     if not values.get("wait") or arrived():
         return

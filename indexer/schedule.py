@@ -20,11 +20,12 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy.engine import Engine
 
-from indexer import jobs
+from indexer import jobs, requested
 from indexer.errors import GaplessError
 from indexer.jobs import Job, Network, OwnJob, Work
 from indexer.manifest.model import Chain, Manifest, Snapshot
 from indexer.problems import ProblemsError
+from indexer.requested import Desk
 from indexer.settings import Settings
 from indexer.store import head, indexes
 from indexer.store.cache import Cache
@@ -47,6 +48,7 @@ DIGESTS_EVERY = 30.0
 MANIFEST_EVERY = 1.0
 INDEXES_EVERY = 5.0
 BALANCES_EVERY = 3.0
+REQUESTED_EVERY = 1.0
 
 # Threads are made as they are needed: one for each job, so that one that waits for a node keeps no other from running.
 MOST_JOBS = 1000
@@ -117,6 +119,9 @@ class Service:
         for one in self._networks.values():
             self._schedule(one)
         self._scheduler.add_job(OwnJob("indexes", self._build_indexes).run, IntervalTrigger(seconds=INDEXES_EVERY))
+        for kind in requested.KINDS:
+            desk = Desk(self, lambda: self._networks, kind, self._stop)
+            self._scheduler.add_job(OwnJob(f"{kind} jobs", desk.run).run, IntervalTrigger(seconds=REQUESTED_EVERY))
         if self._watch is not None:
             job = OwnJob("manifest", self._look_at_manifest)
             self._scheduler.add_job(job.run, IntervalTrigger(seconds=MANIFEST_EVERY))

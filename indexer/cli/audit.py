@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -43,6 +43,7 @@ def audit(
     from indexer.sync import audit as auditing
     from indexer.sync import network
     from indexer.sync.audit import digest
+    from indexer.sync.audit.as_json import report_as_json
 
     settings, manifest = begin()
     chains = chosen_chains(manifest, contract, chain)
@@ -68,7 +69,7 @@ def audit(
             if client is not None:
                 client.close()
     if as_json:
-        typer.echo(json.dumps([_as_json(one, report) for one, report in reports], indent=2))
+        typer.echo(json.dumps([report_as_json(one.name, report) for one, report in reports], indent=2))
     else:
         for one, report in reports:
             _print(one, report)
@@ -158,44 +159,3 @@ def _blocks(finding: Finding) -> str:
     if finding.first == finding.last:
         return f"block {finding.first}"
     return f"blocks {finding.first}-{finding.last}"
-
-
-def _as_json(chain: Chain, report: Report) -> dict[str, Any]:
-    deep, other, digest, holders = report.deep, report.against, report.digest, report.holders
-    return {
-        "chain": chain.name,
-        "blocks": report.scope.within,
-        "findings": [
-            {
-                "id": finding.finding_id,
-                "kind": finding.kind,
-                "subject": finding.label,
-                "first_block": finding.first,
-                "last_block": finding.last,
-                "count": finding.count,
-                "detail": finding.detail,
-            }
-            for finding in report.findings
-        ],
-        "digest": {"rows": digest.rows, "blocks_without": digest.without, "incomparable": digest.incomparable},
-        "against": None if other is None else {"blocks": other.blocks, "logs": other.logs},
-        "balances": None
-        if holders is None
-        else {
-            "compared": holders.compared,
-            "marked": [
-                {"contract": mark.contract, "token": f"0x{mark.token.hex()}", "detail": mark.detail}
-                for mark in holders.marked
-            ],
-            "not_compared": holders.unasked,
-        },
-        "proof": None
-        if deep is None
-        else {
-            "blocks": deep.proven,
-            "logs": deep.logs,
-            "links": deep.links,
-            "before": report.proven_before,
-            "not_provable": dict(deep.unproven),
-        },
-    }

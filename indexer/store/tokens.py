@@ -38,6 +38,15 @@ def cache_key(chain_id: int, address: bytes) -> str:
     return f"gapless:token:{chain_id}:0x{address.hex()}"
 
 
+def known(connection: Connection, chain_id: int) -> list[bytes]:
+    """Addresses of all tokens that were read."""
+    rows = connection.execute(
+        sa.text("SELECT address FROM gapless.tokens WHERE chain_id = :chain_id ORDER BY address"),
+        {"chain_id": chain_id},
+    )
+    return [bytes(address) for (address,) in rows]
+
+
 def unread(connection: Connection, chain_id: int, contract_ids: Iterable[int], limit: int) -> list[bytes]:
     """Addresses of token contracts that are not in ``tokens`` yet: listed ones, and factories' children.
 

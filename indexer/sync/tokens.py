@@ -1,7 +1,8 @@
 """Token metadata: read once by multicall, kept in ``tokens``, cached in Redis."""
 
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 
 from sqlalchemy.engine import Engine
 
@@ -58,6 +59,50 @@ def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: froze
         tokens.remember(cache, chain_id, found)
         log.info("read %d tokens of chain %d at block %d", len(found), chain_id, tip.number)
     return len(found)
+
+
+def reread(
+    engine: Engine,
+    client: ChainClient,
+    chain_id: int,
+    cache: Cache,
+    addresses: Sequence[bytes] | None,
+    *,
+    stop: threading.Event,
+    on_progress: Callable[[int, int], None],
+) -> int:
+    """Reads tokens again that were read before: what they say may have changed, as with a renamed one.
+
+    Args:
+        engine: the database.
+        client: the chain's nodes.
+        chain_id: the chain.
+        cache: receives what was read.
+        addresses: which; None: all that are known.
+        stop: ends early when set.
+        on_progress: told how many are read, and of how many.
+
+    Returns:
+        How many were read.
+
+    Raises:
+        ProviderError: the nodes could not be asked; what was read before is stored.
+    """
+    with engine.connect() as connection:
+        tip = head.load_state(connection, chain_id).tip
+        known = tokens.known(connection, chain_id)
+    if tip is None:
+        return 0
+    wanted = known if addresses is None else sorted(set(addresses))
+    done = 0
+    while done < len(wanted) and not stop.is_set():
+        found = read(client, wanted[done : done + TOKENS_PER_RUN], tip.number)
+        with engine.begin() as connection:
+            tokens.store(connection, chain_id, tip.number, found)
+        tokens.remember(cache, chain_id, found)
+        done += len(found)
+        on_progress(done, len(wanted))
+    return done
 
 
 def read(client: ChainClient, addresses: Sequence[bytes], block: int) -> list[Token]:

@@ -45,6 +45,7 @@ def page() -> bytes:
         h("meta", charset="utf-8"),
         h("meta", name="viewport", content="width=device-width, initial-scale=1"),
         h("title", "Gapless: the API"),
+        h("link", rel="icon", href="data:,"),  # or browsers ask for one
         *[h("link", rel="stylesheet", href=f"/docs/{name}") for name in ("swagger-ui.css", "start.css")],
     ]
     body = [

@@ -10,7 +10,7 @@ def test_all_that_it_needs_is_here(api):
     assert result.headers["content-type"].startswith("text/html")
     needed = re.findall(r'(?:src|href)="([^"]+)"', result.text)
     assert {"/docs/swagger-ui-bundle.js", "/docs/start.js", "/docs/swagger-ui.css"} <= set(needed)
-    for path in needed:
+    for path in set(needed) - {"data:,"}:
         assert path.startswith("/")
         answer = api.ask(path)
         assert answer.status_code == 200, path

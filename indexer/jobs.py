@@ -21,9 +21,9 @@ from indexer.log import bind
 from indexer.manifest.model import Chain, Manifest
 from indexer.settings import Settings
 from indexer.store import endpoints, head
+from indexer.store.blocks import ForeignBlockError
 from indexer.store.cache import Cache
 from indexer.store.endpoints import EndpointRow
-from indexer.store.writer import ForeignBlockError
 from indexer.sync import balances, tokens
 from indexer.sync.audit import digest
 from indexer.sync.backfill import Backfill

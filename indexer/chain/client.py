@@ -15,6 +15,7 @@ import msgspec
 from indexer.chain import branch as branches
 from indexer.chain import fetch, multicall, slicing, surroundings
 from indexer.chain.asker import Asker
+from indexer.chain.chunk import LogChunk
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import (
@@ -26,7 +27,7 @@ from indexer.chain.errors import (
 )
 from indexer.chain.estimate import Estimate, estimate
 from indexer.chain.filters import LogFilter, several
-from indexer.chain.logs import LogChunk, RawLog
+from indexer.chain.logs import RawLog
 from indexer.chain.pool import in_a_thread
 from indexer.chain.scan import Scan
 from indexer.chain.wire import Call, Header, parse, parse_header, parse_hex_bytes

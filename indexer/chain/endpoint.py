@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from indexer.chain.columnar import Layouts
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
 from indexer.chain.error_table import Failure, classify
 from indexer.chain.errors import (
@@ -120,6 +121,8 @@ class Endpoint:
         self.latency: float | None = None
         # Cleared when a log's blockTimestamp contradicts its block's header: from then on headers are asked for.
         self.log_times_hold = True
+        # How it writes logs.
+        self.layouts = Layouts()
         # Wordings that no table knows and that a smaller range cured: from then on they mean "too much".
         self.cured_by_shrinking: set[str] = set()
         self.lock = threading.Condition()

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from indexer.chain import fetch
+from indexer.chain.chunk import LogChunk
 from indexer.chain.asker import Asker
 from indexer.chain.config import Errand
 from indexer.chain.errors import RangeError
 from indexer.chain.filters import LogFilter
-from indexer.chain.logs import LogChunk
 from indexer.chain.slicing import samples
 
 
@@ -68,11 +68,11 @@ def estimate(
         chunk = _sample(asker, first, last, filters, errand)
         taken += 1
         sampled += chunk.last - chunk.first + 1
-        logs += len(chunk.logs)
+        logs += chunk.count
         size += chunk.bytes
         seconds += chunk.seconds
         header_requests += chunk.requests - 1
-        bearing += len(chunk.blocks)
+        bearing += len(chunk.block_columns.numbers)
     if not sampled:
         return Estimate(blocks, 0, 0, 0, 0.0, 0, errand.requests)
     settings = asker.settings

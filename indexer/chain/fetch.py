@@ -6,11 +6,17 @@ Nothing here retries or chooses; the client does that around it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from indexer.block_columns import BlockColumns
+from indexer.chain import columnar
+from indexer.chain.chunk import Blocks, LogChunk
+from indexer.chain.columnar import LogColumns
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Answer, Endpoint
 from indexer.chain.errors import AnswerError, FatalError, LaggingError, ProviderError, RangeError
 from indexer.chain.filters import LogFilter
-from indexer.chain.logs import CheckedLogs, LogChunk, RawLog, check_logs, select
+from indexer.chain.logs import CheckedLogs, RawLog, check_logs, select
 from indexer.chain.wire import (
     Call,
     Header,
@@ -109,14 +115,29 @@ def _chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Questi
         # The end first: an endpoint that lacks it need not be asked for more.
         end = _end(endpoint, endpoint.ask([header_call(last)], errand)[0], last)
         raw_logs = endpoint.ask([logs_call(first, last, question.asked) for question in questions], errand)
-    parts = []
-    for raw, question in zip(raw_logs, questions, strict=True):
-        part = checked_logs(endpoint, raw, first, last, question.asked)
-        parts.append(part if question.asked == question.wanted else _only(part, question.wanted))
     took = endpoint.clock() - started
-    found = _finished(endpoint, first, end, _merged(parts), errand, before)
+    read: CheckedLogs | LogColumns | None = None
+    if len(questions) == 1:
+        read = _columns(endpoint, raw_logs[0], first, last, questions[0])
+    if read is None:
+        parts = []
+        for raw, question in zip(raw_logs, questions, strict=True):
+            part = checked_logs(endpoint, raw, first, last, question.asked)
+            parts.append(part if question.asked == question.wanted else _only(part, question.wanted))
+        read = _merged(parts)
+    found = _finished(endpoint, first, end, read, errand, before)
     found.seconds = took
     return found
+
+
+def _columns(endpoint: Endpoint, answer: Answer, first: int, last: int, question: Question) -> LogColumns | None:
+    """The logs of an answer in columns, or None where it must be read the plain way."""
+    if isinstance(answer, ProviderError):
+        return None
+    columns = columnar.read(memoryview(answer), first, last, question.asked, endpoint.layouts)
+    if columns is None or question.asked == question.wanted:
+        return columns
+    return columns.only(question.wanted)
 
 
 def whole_block(endpoint: Endpoint, number: int, filters: Sequence[LogFilter], errand: Errand) -> LogChunk:
@@ -223,18 +244,47 @@ def _finished(
     endpoint: Endpoint,
     first: int,
     end: Header,
-    checked: CheckedLogs,
+    read: CheckedLogs | LogColumns,
     errand: Errand,
     before: tuple[int, int],
 ) -> LogChunk:
-    last = end.number
-    if checked.hashes.get(last, end.hash) != end.hash:
-        raise wrong(f"block {last}: the logs and the header do not belong together", endpoint)
-    if checked.times.get(last, end.time) != end.time or any(time > end.time for time in checked.times.values()):
-        endpoint.log_times_hold = False
-    hashes = checked.hashes
     log_bytes = errand.bytes - before[1]
-    times = {**checked.times, last: end.time} if endpoint.log_times_hold else {last: end.time}
+    if isinstance(read, LogColumns) and _tells_times(endpoint, read, end):
+        blocks = _with_end(read, end)
+    else:
+        hashes, times = (read.hashes(), read.times()) if isinstance(read, LogColumns) else (read.hashes, read.times)
+        blocks = BlockColumns.of(_timed(endpoint, end, hashes, times, errand))
+    requests, received = errand.requests - before[0], errand.bytes - before[1]
+    return LogChunk(first, end.number, read, blocks, end, endpoint.host, requests, received, log_bytes)
+
+
+def _tells_times(endpoint: Endpoint, read: LogColumns, end: Header) -> bool:
+    """Whether the logs tell the times of all their blocks, and the header of the end contradicts nothing of it."""
+    if not endpoint.log_times_hold or not bool(((read.block_times >= 0) & (read.block_times <= end.time)).all()):
+        return False
+    if not len(read) or read.block_numbers[-1] != end.number:
+        return True
+    return read.block_hashes[-1].tobytes() == end.hash and bool(read.block_times[-1] == end.time)
+
+
+def _with_end(read: LogColumns, end: Header) -> BlockColumns:
+    if len(read) and read.block_numbers[-1] == end.number:
+        return BlockColumns(read.block_numbers, read.block_hashes, read.block_times)
+    return BlockColumns(
+        np.append(read.block_numbers, end.number),
+        np.concatenate([read.block_hashes, np.frombuffer(end.hash, np.uint8)[None]]),
+        np.append(read.block_times, end.time),
+    )
+
+
+def _timed(endpoint: Endpoint, end: Header, hashes: dict[int, bytes], told: dict[int, int], errand: Errand) -> Blocks:
+    """The blocks that bear logs, and the end: headers are asked for where the logs do not tell the time."""
+    last = end.number
+    if hashes.get(last, end.hash) != end.hash:
+        raise wrong(f"block {last}: the logs and the header do not belong together", endpoint)
+    if told.get(last, end.time) != end.time or any(time > end.time for time in told.values()):
+        endpoint.log_times_hold = False
+    times = {**told, last: end.time} if endpoint.log_times_hold else {last: end.time}
     if untimed := [number for number in hashes if number not in times]:
         for number, header in headers(endpoint, untimed, errand).items():
             if header.hash != hashes[number]:
@@ -244,8 +294,7 @@ def _finished(
             raise LaggingError(f"it has logs of block {missing[0]:,} but not the block", host=endpoint.host)
     blocks = {number: (block_hash, times[number]) for number, block_hash in hashes.items()}
     blocks[last] = (end.hash, end.time)
-    requests, received = errand.requests - before[0], errand.bytes - before[1]
-    return LogChunk(first, last, checked.logs, blocks, end, endpoint.host, requests, received, log_bytes)
+    return blocks
 
 
 def _logs_from_receipts(endpoint: Endpoint, number: int, errand: Errand) -> CheckedLogs:

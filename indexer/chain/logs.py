@@ -14,9 +14,11 @@ import msgspec
 
 from indexer.chain.errors import AnswerError
 from indexer.chain.filters import LogFilter
-from indexer.chain.wire import Header, WireLog, hex_bytes, seconds
+from indexer.chain.wire import WireLog, hex_bytes, seconds
 
 _HEX = re.compile(r"0x[0-9a-fA-F]*")
+# Places in a block are kept as Postgres' integer; a larger one is none.
+LATEST_INDEX = 2**31 - 1
 
 
 class RawLog(msgspec.Struct, gc=False):
@@ -56,35 +58,6 @@ class CheckedLogs:
     logs: list[RawLog]
     hashes: dict[int, bytes]
     times: dict[int, int]
-
-
-@dataclass(slots=True)
-class LogChunk:
-    """A range of blocks, read completely.
-
-    Attributes:
-        first: its first block.
-        last: its last block.
-        logs: all matching logs of the range, checked, sorted by block and log index, each once.
-        blocks: block -> (hash, Unix seconds), for every block that bears a log and for ``last``.
-        end: the header of ``last``.
-        host: the endpoint that answered, ``https://host/***``.
-        requests: HTTP requests that it took, failed ones included.
-        bytes: bytes of all answers.
-        log_bytes: bytes of the logs' own answer, by which the next range is sized.
-        seconds: the time that this answer took.
-    """
-
-    first: int
-    last: int
-    logs: list[RawLog]
-    blocks: dict[int, tuple[bytes, int]]
-    end: Header
-    host: str
-    requests: int
-    bytes: int
-    log_bytes: int = 0
-    seconds: float = 0.0
 
 
 def check_logs(wire: Sequence[WireLog], first: int, last: int, asked: LogFilter) -> CheckedLogs:
@@ -171,10 +144,10 @@ def _check(  # noqa: PLR0912 - one pass: calls would cost more than the work
             topics[0] = topic0
         if log.transaction_index != position_text:
             position_text = log.transaction_index or "missing transactionIndex"
-            tx_index = int(position_text, 16)
+            tx_index = _index(position_text)
         if log.log_index is None or log.transaction_hash is None or len(topics) > 4:
             raise ValueError(f"block {number}: no logIndex, no transactionHash, or more than four topics")
-        index = int(log.log_index, 16)
+        index = _index(log.log_index)
         if number <= previous_number and (number < previous_number or index <= previous_index):
             sorted_so_far = False
         previous_number, previous_index = number, index
@@ -183,6 +156,13 @@ def _check(  # noqa: PLR0912 - one pass: calls would cost more than the work
         logs = _sorted_once(logs)
     _check_hex(logs)
     return CheckedLogs(logs, hashes, times)
+
+
+def _index(text: str) -> int:
+    index = int(text, 16)
+    if not 0 <= index <= LATEST_INDEX:
+        raise ValueError(f"{text[:40]!r} is no place in a block")
+    return index
 
 
 def _sorted_once(logs: list[RawLog]) -> list[RawLog]:

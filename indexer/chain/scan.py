@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from indexer.chain import fetch, slicing
+from indexer.chain.chunk import LogChunk
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import RangeError, Stopped
 from indexer.chain.fetch import Question
 from indexer.chain.filters import LogFilter
-from indexer.chain.logs import LogChunk
 from indexer.chain.range_control import RangeController
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Scan:
         with self._changed:
             self._shrink(piece, chunk.last)
             self._good_guesses += 1
-            self._control.succeeded(chunk.first, chunk.last, len(chunk.logs), chunk.log_bytes, chunk.seconds)
+            self._control.succeeded(chunk.first, chunk.last, chunk.count, chunk.log_bytes, chunk.seconds)
         chunk.requests, chunk.bytes = errand.requests, errand.bytes
         return chunk
 

@@ -15,7 +15,7 @@ from indexer.chain.errors import AnswerError
 T = TypeVar("T")
 
 # Beyond this a Unix time is no time in seconds (it would be the year 5138) but in milliseconds or finer.
-_LATEST_SECOND = 10**11
+LATEST_SECOND = 10**11
 _HEX = re.compile(r"0x([0-9a-fA-F]*)")
 
 
@@ -184,7 +184,7 @@ def seconds(value: str | int) -> int:
         ValueError: it is no number.
     """
     number = value if isinstance(value, int) else int(value, 0)
-    while number > _LATEST_SECOND:
+    while number > LATEST_SECOND:
         number //= 1000
     return number
 

@@ -48,9 +48,9 @@ class BinaryRows:
     data: memoryview
 
 
-def timestamps(unix_seconds: Sequence[int]) -> NDArray[np.int64]:
+def timestamps(unix_seconds: NDArray[np.int64]) -> NDArray[np.int64]:
     """Times as a ``timestamptz`` column: microseconds since Postgres' epoch."""
-    return (np.array(unix_seconds, dtype=np.int64) - _EPOCH) * 1_000_000
+    return (unix_seconds - _EPOCH) * 1_000_000
 
 
 def encode(columns: Sequence[tuple[str, Column]], count: int) -> BinaryRows:

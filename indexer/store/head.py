@@ -16,10 +16,11 @@ from sqlalchemy.engine import Connection
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet
 from indexer.store import balances, included, writer
+from indexer.store.blocks import Block, insert_blocks
 from indexer.store.catalog import CatalogEvent, Series, Source, hold_version
 from indexer.store.database import psycopg_connection
 from indexer.store.tables import SCHEMA
-from indexer.store.writer import Block, Rows
+from indexer.store.writer import Rows
 
 _FOLLOWER_LOCK = 0x67610002
 
@@ -145,7 +146,7 @@ def start(connection: Connection, chain_id: int, epoch: int, genesis_hash: bytes
             "time": datetime.fromtimestamp(finalized.time, UTC),
         },
     )
-    writer.insert_blocks(connection, chain_id, [finalized])
+    insert_blocks(connection, chain_id, [finalized])
 
 
 def jump(connection: Connection, chain_id: int, epoch: int, finalized: Block) -> None:
@@ -160,7 +161,7 @@ def jump(connection: Connection, chain_id: int, epoch: int, finalized: Block) ->
         "tip_number = :number, tip_hash = :hash, tip_time = :time, finalized_number = :number, finalized_hash = :hash",
         {"number": finalized.number, "hash": finalized.hash, "time": datetime.fromtimestamp(finalized.time, UTC)},
     )
-    writer.insert_blocks(connection, chain_id, [finalized])
+    insert_blocks(connection, chain_id, [finalized])
 
 
 def report_head(
@@ -216,7 +217,7 @@ def extend(
     block_range = (blocks[0].number, blocks[-1].number)
     sources = list(sources)
     _move_tip(connection, chain_id, epoch, blocks[-1])
-    writer.insert_blocks(connection, chain_id, blocks)
+    insert_blocks(connection, chain_id, blocks)
     writer.insert_rows(connection, chain_id, rows)
     writer.cover(connection, {source.source_id: source.within(block_range) for source in sources})
     balances.extend(connection, chain_id, block_range, sources, rows)
@@ -328,7 +329,7 @@ def swap(
         {"chain_id": chain_id, "common": common.number, "reorg_id": reorg_id},
     )
     if blocks:
-        writer.insert_blocks(connection, chain_id, blocks)
+        insert_blocks(connection, chain_id, blocks)
     writer.insert_rows(connection, chain_id, rows)
     writer.uncover_above(connection, chain_id, common.number)
     included.forget_above(connection, chain_id, common.number)

@@ -23,10 +23,11 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from sqlalchemy.engine import Connection
 
-from indexer.errors import GaplessError
+from indexer.block_columns import BlockColumns
 from indexer.intervals import BlockRange, RangeSet, intersect
 from indexer.store import binary, included, multirange, refused
 from indexer.store.binary import BinaryRows
+from indexer.store.blocks import copy_blocks
 from indexer.store.catalog import Birth, CatalogEvent, Source, hold_version
 from indexer.store.database import psycopg_connection
 from indexer.store.declaration import Place
@@ -38,26 +39,12 @@ _SOURCE_LOCK = 0x67610001
 _BLOCK_NUMBER = [name for name, _, _ in FIXED_COLUMNS].index("block_number")
 
 
-class ForeignBlockError(GaplessError):
-    """A finalized block has another hash than the one that was stored: not the chain that was indexed so far."""
-
-
 class Outcome(enum.Enum):
     """What became of a chunk."""
 
     WRITTEN = "written"
     OVERTAKEN = "overtaken"
     """Another worker covered part of it meanwhile, or its sources changed: nothing was written, plan again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block as the ``blocks`` table keeps it; ``time`` in Unix seconds."""
-
-    number: int
-    hash: bytes
-    time: int
-    parent_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +125,7 @@ def write_history(
     sources: Sequence[Source],
     *,
     rows: Rows,
-    blocks: Iterable[Block],
+    blocks: BlockColumns,
     catalog_version: int,
 ) -> Outcome:
     """Writes a finalized chunk and covers its range for its sources.
@@ -161,7 +148,7 @@ def write_history(
     if not _lock_uncovered(connection, chain_id, block_range, ids):
         return Outcome.OVERTAKEN
     displaced = displace_retired(connection, chain_id, (block_range,), sources)
-    insert_blocks(connection, chain_id, sorted(blocks, key=lambda block: block.number))
+    copy_blocks(connection, chain_id, blocks)
     insert_rows(connection, chain_id, rows)
     cover(connection, dict.fromkeys(ids, (block_range,)))
     bump_versions(connection, [source.event.event_id for source in sources], rewritten=displaced)
@@ -342,45 +329,6 @@ def _insert_births(driver: psycopg.Connection[Any], chain_id: int, births: Seque
                 for b in sorted(births, key=lambda b: (b.contract_id, b.address))
             ],
         )  # fmt: skip
-
-
-def insert_blocks(connection: Connection, chain_id: int, blocks: Sequence[Block]) -> None:
-    """Keeps blocks, in ascending order (so that two workers never wait for each other in a circle)."""
-    # Arrays in binary form: as text, their bytes cost more than all else in a sparse backfill.
-    inserted = psycopg_connection(connection).execute(
-        """
-        INSERT INTO gapless.blocks (chain_id, number, hash, parent_hash, time)
-        SELECT %s, number, hash, parent_hash, to_timestamp(seconds)
-        FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::bigint[]) AS given (number, hash, parent_hash, seconds)
-        ORDER BY number
-        ON CONFLICT (chain_id, number) DO NOTHING
-        """,
-        (
-            chain_id,
-            [block.number for block in blocks],
-            [block.hash for block in blocks],
-            [block.parent_hash for block in blocks],
-            [block.time for block in blocks],
-        ),
-    )
-    if inserted.rowcount < len(blocks):
-        _refuse_foreign(connection, chain_id, blocks)
-
-
-def _refuse_foreign(connection: Connection, chain_id: int, blocks: Sequence[Block]) -> None:
-    stored = psycopg_connection(connection).execute(
-        "SELECT number, hash FROM gapless.blocks WHERE chain_id = %s AND number = ANY(%s) ORDER BY number",
-        (chain_id, [block.number for block in blocks]),
-    )
-    given = {block.number: block.hash for block in blocks}
-    for number, block_hash in stored:
-        if given[number] != block_hash:
-            raise ForeignBlockError(
-                f"block {number} of chain {chain_id} is 0x{given[number].hex()} at the node, but "
-                f"0x{block_hash.hex()} is stored",
-                hint="either the node serves another chain, or a finalized block was reorganised. Nothing was written. "
-                "Compare with a second provider, then: gapless audit --against URL, and gapless repair",
-            )
 
 
 def cover(connection: Connection, added: Mapping[int, RangeSet]) -> None:

@@ -12,18 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from indexer.block_columns import BlockColumns
+from indexer.chain.chunk import LogChunk
 from indexer.chain.client import ChainClient
-from indexer.chain.logs import RawLog
 from indexer.intervals import BlockRange, RangeSet, format_ranges
 from indexer.store import catalog, head, indexes, writer
 from indexer.store.catalog import CatalogChangedError, Source
 from indexer.store.head import HeadState
-from indexer.store.writer import Block, Outcome, Rows
+from indexer.store.writer import Outcome, Rows
 from indexer.sync import anchor
 from indexer.sync.filters import log_filters
 from indexer.sync.pipeline import Ahead
@@ -86,29 +87,6 @@ class Plan:
     state: HeadState
 
 
-class Fetched(Protocol):
-    """A range of blocks, read completely (``chain.logs.LogChunk``)."""
-
-    first: int
-    last: int
-    logs: list[RawLog]
-    blocks: dict[int, tuple[bytes, int]]
-    requests: int
-    bytes: int
-
-
-@dataclass(slots=True)
-class _Silence:
-    """A range in which nothing can have been said: nobody need be asked."""
-
-    first: int
-    last: int
-    logs: list[RawLog] = field(default_factory=list)
-    blocks: dict[int, tuple[bytes, int]] = field(default_factory=dict)
-    requests: int = 0
-    bytes: int = 0
-
-
 @dataclass(slots=True)
 class Prepared:
     """A range of blocks as it will be written."""
@@ -116,7 +94,7 @@ class Prepared:
     first: int
     last: int
     rows: Rows
-    blocks: list[Block]
+    blocks: BlockColumns
     requests: int
     bytes: int
 
@@ -220,13 +198,13 @@ class Backfill:
         filters = log_filters(gap.sources, plan.children)
         log.debug("filling %s for %d sources", format_ranges(gap.ranges), len(gap.sources))
         halt = threading.Event()
-        chunks = (
-            self.client.scan(gap.ranges, filters, in_flight=self.in_flight, stop=halt)
+        prepared = (
+            _prepared(self.client.scan(gap.ranges, filters, in_flight=self.in_flight, stop=halt), router)
             if filters
-            else _nothing(gap.ranges)
+            else _silent(gap.ranges)
         )
         done = 0
-        with Ahead(_prepared(chunks, router), room=_ROOM, halt=halt, name=f"rows-{self.chain_id}") as ready:
+        with Ahead(prepared, room=_ROOM, halt=halt, name=f"rows-{self.chain_id}") as ready:
             while waiting := ready.take(self.stop, most=_ROOM):
                 for part in _joined(waiting):
                     try:
@@ -297,10 +275,13 @@ class Backfill:
         return outcome
 
 
-def _prepared(chunks: Iterator[Fetched], router: Router) -> Iterator[Prepared]:
+def _prepared(chunks: Iterator[LogChunk], router: Router) -> Iterator[Prepared]:
     for chunk in chunks:
-        rows = router.batches(chunk.logs, {number: time for number, (_, time) in chunk.blocks.items()})
-        blocks = [Block(number, block_hash, time) for number, (block_hash, time) in chunk.blocks.items()]
+        logs, blocks = chunk.columns, chunk.block_columns
+        if logs is None:
+            rows = router.batches(chunk.logs, dict(zip(blocks.numbers.tolist(), blocks.times.tolist(), strict=True)))
+        else:
+            rows = router.columns(logs, blocks.times[np.searchsorted(blocks.numbers, logs.block_numbers)])
         yield Prepared(chunk.first, chunk.last, rows, blocks, chunk.requests, chunk.bytes)
 
 
@@ -311,7 +292,7 @@ def _joined(parts: Sequence[Prepared]) -> Iterator[Prepared]:
         if whole is not None and part.first == whole.last + 1:
             whole.last = part.last
             whole.rows.add(part.rows)
-            whole.blocks += part.blocks
+            whole.blocks = BlockColumns.joined([whole.blocks, part.blocks])
             whole.requests += part.requests
             whole.bytes += part.bytes
             continue
@@ -322,7 +303,7 @@ def _joined(parts: Sequence[Prepared]) -> Iterator[Prepared]:
         yield whole
 
 
-def _nothing(ranges: RangeSet) -> Iterator[Fetched]:
-    """What a factory without children has said."""
+def _silent(ranges: RangeSet) -> Iterator[Prepared]:
+    """Ranges in which nothing can have been said (by a factory without children): nobody need be asked."""
     for first, last in ranges:
-        yield _Silence(first, last)
+        yield Prepared(first, last, Rows(), BlockColumns.of({}), 0, 0)

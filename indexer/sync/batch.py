@@ -1,4 +1,4 @@
-"""Logs of one event straight to rows in COPY's binary form: hex to matrices, matrices to columns, columns to rows.
+"""Logs of one event straight to rows in COPY's binary form: matrices of bytes to columns, columns to rows.
 
 No object is made for a log or a value. What is not of one width in all logs of the event (dynamic arguments), and
 every log that is odd in any way, is left to the slow path (:meth:`indexer.sync.rows.Router.rows`), which must give the
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from indexer.abi.batch import BatchDecoder, Values, Wide, compile_batch
 from indexer.abi.model import Event
+from indexer.chain.columnar import LogColumns
 from indexer.store import binary
 from indexer.store.binary import BinaryRows
 from indexer.store.layout import FIXED_COLUMNS, EventTable
@@ -68,10 +69,74 @@ class BatchEncoder:
         if not good.all():
             odd += [log for log, fits in zip(plain, good.tolist(), strict=True) if not fits]
             columns = [_selected(column, good) for column in columns]
-        count = int(good.sum())
-        if not count:
-            return None, odd
-        return binary.encode(list(zip(self._types, columns, strict=True)), count), odd
+        return self._rows(columns, int(good.sum())), odd
+
+    def encode_columns(
+        self, logs: LogColumns, rows: NDArray[np.int64], times: NDArray[np.int64]
+    ) -> tuple[list[BinaryRows], NDArray[np.int64]]:
+        """Encodes logs of the event that are in columns already.
+
+        Args:
+            logs: among others, those to encode.
+            rows: which they are, ascending: claimed by one of the event's sources.
+            times: Unix seconds of the blocks that bear them.
+
+        Returns:
+            The rows of those that are as they should be, in the order given, and which the others are.
+        """
+        wanted = np.zeros(len(logs), dtype=np.bool_)
+        wanted[rows] = True
+        made, odd = [], []
+        for group in logs.alike:
+            inside = wanted[group.rows]
+            if not inside.any():
+                continue
+            own = group if inside.all() else group.picked(inside)
+            if own.topics.shape[1] != self._topics or own.data.shape[1] != self._decoder.data_size:
+                odd.append(own.rows)
+                continue
+            topics = [own.topics[:, i] for i in range(self._first_topic, self._topics)]
+            arguments, good = self._decoder.decode(topics, own.data)
+            at = own.rows
+            columns = self._fixed(
+                numbers=logs.numbers[at],
+                times=times[logs.block_of[at]],
+                tx_hashes=logs.tx_hashes[at],
+                tx_indexes=logs.tx_indexes[at],
+                log_indexes=logs.log_indexes[at],
+                addresses=logs.addresses()[logs.kinds[at]],
+            )
+            columns += arguments
+            if not good.all():
+                odd.append(at[~good])
+                columns = [_selected(column, good) for column in columns]
+            if (encoded := self._rows(columns, int(good.sum()))) is not None:
+                made.append(encoded)
+        return made, np.sort(np.concatenate(odd)) if odd else np.zeros(0, dtype=np.int64)
+
+    def _rows(self, columns: Sequence[Values], count: int) -> BinaryRows | None:
+        return binary.encode(list(zip(self._types, columns, strict=True)), count) if count else None
+
+    def _fixed(
+        self,
+        *,
+        numbers: NDArray[np.int64],
+        times: NDArray[np.int64],
+        tx_hashes: NDArray[np.uint8],
+        tx_indexes: NDArray[np.int64],
+        log_indexes: NDArray[np.int64],
+        addresses: NDArray[np.uint8],
+    ) -> list[Values]:
+        fixed: dict[str, Values] = {
+            "chain_id": np.full(len(numbers), self._chain_id, dtype=np.int64),
+            "block_number": numbers,
+            "block_time": binary.timestamps(times),
+            "tx_hash": tx_hashes,
+            "tx_index": tx_indexes,
+            "log_index": log_indexes,
+            "contract_address": addresses,
+        }
+        return [fixed[name] for name, _, _ in FIXED_COLUMNS]
 
     def _columns(self, logs: Sequence[Log], times: Mapping[int, int]) -> tuple[list[Values], NDArray[np.bool_]]:
         first = self._first_topic
@@ -81,16 +146,15 @@ class BatchEncoder:
         numbers = [log.block_number for log in logs]
         addresses = [log.address for log in logs]
         known = {address: bytes.fromhex(address[2:]) for address in set(addresses)}
-        fixed: dict[str, Values] = {
-            "chain_id": np.full(len(logs), self._chain_id, dtype=np.int64),
-            "block_number": np.array(numbers, dtype=np.int64),
-            "block_time": binary.timestamps([times[number] for number in numbers]),
-            "tx_hash": _octets([log.tx_hash for log in logs], 32),
-            "tx_index": np.array([log.tx_index for log in logs], dtype=np.int64),
-            "log_index": np.array([log.log_index for log in logs], dtype=np.int64),
-            "contract_address": np.frombuffer(b"".join([known[a] for a in addresses]), np.uint8).reshape(-1, 20),
-        }
-        return [*(fixed[name] for name, _, _ in FIXED_COLUMNS), *arguments], good
+        fixed = self._fixed(
+            numbers=np.array(numbers, dtype=np.int64),
+            times=np.array([times[number] for number in numbers], dtype=np.int64),
+            tx_hashes=_octets([log.tx_hash for log in logs], 32),
+            tx_indexes=np.array([log.tx_index for log in logs], dtype=np.int64),
+            log_indexes=np.array([log.log_index for log in logs], dtype=np.int64),
+            addresses=np.frombuffer(b"".join([known[a] for a in addresses]), np.uint8).reshape(-1, 20),
+        )
+        return [*fixed, *arguments], good
 
 
 def encoder(chain_id: int, event: Event, table: EventTable) -> BatchEncoder | None:

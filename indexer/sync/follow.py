@@ -21,9 +21,10 @@ from indexer.errors import GaplessError
 from indexer.intervals import RangeSet
 from indexer.manifest.model import Finality
 from indexer.store import catalog, head
+from indexer.store.blocks import Block
 from indexer.store.catalog import CatalogChangedError, Source
 from indexer.store.head import FollowerLostError, HeadState
-from indexer.store.writer import Block, Rows
+from indexer.store.writer import Rows
 from indexer.sync import anchor, finality, followed
 from indexer.sync.anchor import ChainHaltedError
 from indexer.sync.followed import View

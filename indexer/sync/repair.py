@@ -15,15 +15,17 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
+from indexer.chain.chunk import LogChunk
 from indexer.chain.client import ChainClient
-from indexer.chain.logs import LogChunk, RawLog
+from indexer.chain.logs import RawLog
 from indexer.intervals import RangeSet, format_ranges, intersect, size, union
 from indexer.store import balances, catalog, checks, compare, digests, findings, ledgers, verified, writer
+from indexer.store.blocks import Block, insert_blocks
 from indexer.store.catalog import Source
 from indexer.store.compare import Expected
 from indexer.store.database import psycopg_connection
 from indexer.store.findings import Finding
-from indexer.store.writer import Block, Rows
+from indexer.store.writer import Rows
 from indexer.sync.audit.coverage import factory_rules
 from indexer.sync.audit.proving import Prover, Unproven
 from indexer.sync.audit.scope import Scope, load_scope, ranges_of
@@ -235,7 +237,7 @@ class Repair:
         if foreign:
             return False
         with self.engine.begin() as connection:
-            writer.insert_blocks(connection, self.chain_id, [Block(n, h, t) for n, (h, t) in sorted(blocks.items())])
+            insert_blocks(connection, self.chain_id, [Block(n, h, t) for n, (h, t) in sorted(blocks.items())])
             connection.execute(
                 sa.text("""
                     UPDATE gapless.blocks b SET time = to_timestamp(given.time)

@@ -28,8 +28,8 @@ from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality, Manifest
 from indexer.store.apply import apply
+from indexer.store.blocks import ForeignBlockError
 from indexer.store.database import create_engine
-from indexer.store.writer import ForeignBlockError
 from indexer.sync import follow
 from indexer.sync.backfill import Backfill
 from indexer.sync.declare import declaration

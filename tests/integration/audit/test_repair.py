@@ -6,6 +6,7 @@ import pytest
 
 from indexer.chain.client import ChainClient
 from indexer.chain.config import EndpointConfig
+from indexer.chain.logs import CheckedLogs
 from indexer.sync.backfill import Backfill
 from indexer.sync.redecode import redecode
 from indexer.sync.repair import Repair
@@ -119,11 +120,12 @@ class Forgetful(ChainClient):
 
     def scan(self, *arguments, **options):
         for chunk in super().scan(*arguments, **options):
-            chunk.logs = [
+            kept = [
                 log
                 for log in chunk.logs
                 if log.block_number != self.lost or len(log.topics) != 3 or log.topics[0] != TRANSFER
             ]
+            chunk.read = CheckedLogs(kept, {}, {})
             yield chunk
 
     def block(self, number_or_hash, full=False):

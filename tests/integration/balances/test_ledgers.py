@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
+from indexer.block_columns import BlockColumns
 from indexer.intervals import intersect, pieces
 from indexer.store import balances, catalog, head, ledgers, writer
 from indexer.store.apply import apply
+from indexer.store.blocks import Block
 from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.database import create_engine
 from indexer.store.ledgers import Ledger
-from indexer.store.writer import Block, Outcome, Rows
+from indexer.store.writer import Outcome, Rows
 from indexer.sync.declare import declaration
 from tests.integration.sync.rig import write_manifest
 
@@ -163,7 +165,8 @@ class Model:
         mine = [s for s in sources if s is source or intersect(s.gap(self.finalized), (part,)) == (part,)]
         with self.engine.begin() as connection:
             outcome = writer.write_history(
-                connection, CHAIN, part, mine, rows=self.rows(mine, (part,)), blocks=[self.block(part[1])],
+                connection, CHAIN, part, mine, rows=self.rows(mine, (part,)),
+                blocks=BlockColumns.of({part[1]: (self.hashes[part[1]], 1_700_000_000 + part[1])}),
                 catalog_version=version,
             )  # fmt: skip
         assert outcome is Outcome.WRITTEN

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from indexer.chain.chunk import LogChunk
 from indexer.chain.client import ChainClient
 from indexer.chain.config import EndpointConfig
 from indexer.chain.errors import AnswerError, LaggingError, ProviderError
 from indexer.chain.filters import LogFilter
-from indexer.chain.logs import LogChunk
 from tests.providers.history import GENESIS_TIME, TOKEN, TRANSFER, History, block_hash
 from tests.providers.node import Fragments, HttpAnswer, Node, Refusal
 

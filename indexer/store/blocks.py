@@ -1,0 +1,111 @@
+"""The ``blocks`` table: every block that bore a log, ends of chunks, and above finalized what reorgs are found by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psycopg
+from sqlalchemy.engine import Connection
+
+from indexer.block_columns import BlockColumns
+from indexer.errors import GaplessError
+from indexer.store import binary
+from indexer.store.database import psycopg_connection
+
+
+class ForeignBlockError(GaplessError):
+    """A finalized block has another hash than the one that was stored: not the chain that was indexed so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block as the ``blocks`` table keeps it; ``time`` in Unix seconds."""
+
+    number: int
+    hash: bytes
+    time: int
+    parent_hash: bytes | None = None
+
+
+def insert_blocks(connection: Connection, chain_id: int, blocks: Sequence[Block]) -> None:
+    """Keeps blocks, in ascending order (so that two workers never wait for each other in a circle)."""
+    # Arrays in binary form: as text, their bytes cost more than all else in a sparse backfill.
+    inserted = psycopg_connection(connection).execute(
+        """
+        INSERT INTO gapless.blocks (chain_id, number, hash, parent_hash, time)
+        SELECT %s, number, hash, parent_hash, to_timestamp(seconds)
+        FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::bigint[]) AS given (number, hash, parent_hash, seconds)
+        ORDER BY number
+        ON CONFLICT (chain_id, number) DO NOTHING
+        """,
+        (
+            chain_id,
+            [block.number for block in blocks],
+            [block.hash for block in blocks],
+            [block.parent_hash for block in blocks],
+            [block.time for block in blocks],
+        ),
+    )
+    if inserted.rowcount < len(blocks):
+        _refuse_foreign(connection, chain_id, blocks)
+
+
+def _refuse_foreign(connection: Connection, chain_id: int, blocks: Sequence[Block]) -> None:
+    stored = psycopg_connection(connection).execute(
+        "SELECT number, hash FROM gapless.blocks WHERE chain_id = %s AND number = ANY(%s) ORDER BY number",
+        (chain_id, [block.number for block in blocks]),
+    )
+    given = {block.number: block.hash for block in blocks}
+    for number, block_hash in stored:
+        if given[number] != block_hash:
+            raise ForeignBlockError(
+                f"block {number} of chain {chain_id} is 0x{given[number].hex()} at the node, but "
+                f"0x{block_hash.hex()} is stored",
+                hint="either the node serves another chain, or a finalized block was reorganised. Nothing was written. "
+                "Compare with a second provider, then: gapless audit --against URL, and gapless repair",
+            )
+
+
+def copy_blocks(connection: Connection, chain_id: int, blocks: BlockColumns) -> None:
+    """Keeps blocks of history: by COPY where none of them is stored yet, which costs Postgres half of an INSERT.
+
+    Raises:
+        ForeignBlockError: one of them is stored with another hash.
+    """
+    if not len(blocks):
+        return
+    driver = psycopg_connection(connection)
+    stored = driver.execute(
+        "SELECT EXISTS (SELECT FROM gapless.blocks WHERE chain_id = %s AND number BETWEEN %s AND %s)",
+        (chain_id, int(blocks.numbers[0]), int(blocks.numbers[-1])),
+    ).fetchone()
+    if stored == (False,):
+        try:
+            with driver.transaction():
+                _copy(driver, chain_id, blocks)
+        except psycopg.errors.UniqueViolation:
+            # Another worker has written some of them meanwhile.
+            pass
+        else:
+            return
+    insert_blocks(
+        connection, chain_id, [Block(number, block_hash, time) for number, block_hash, time in blocks.items()]
+    )
+
+
+def _copy(driver: psycopg.Connection[Any], chain_id: int, blocks: BlockColumns) -> None:
+    rows = binary.encode(
+        [
+            ("bigint", np.full(len(blocks), chain_id, dtype=np.int64)),
+            ("bigint", blocks.numbers),
+            ("bytea", blocks.hashes),
+            ("timestamptz", binary.timestamps(blocks.times)),
+        ],
+        len(blocks),
+    )
+    statement = "COPY gapless.blocks (chain_id, number, hash, time) FROM STDIN (FORMAT BINARY)"
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(binary.SIGNATURE)
+        copy.write(rows.data)
+        copy.write(binary.TRAILER)

@@ -28,6 +28,14 @@ from api.resources.snapshots import SeriesLatest, SeriesList, SeriesRows
 from api.resources.stream import EventStream, FeedStream, StreamResource
 from api.resources.tokens import OneToken, Tokens
 from api.resources.transfers import AddressTransfers, TokenTransfers
+from api.resources.webhooks import (
+    OneWebhook,
+    WebhookDeliveries,
+    WebhookReplay,
+    Webhooks,
+    WebhookSecret,
+    WebhookTest,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +60,12 @@ ROUTES: Final[tuple[tuple[str, type[Path]], ...]] = (
     ("/v1/events/stream", FeedStream),
     ("/v1/blocks", BlockByTime),
     ("/v1/blocks/{number}", OneBlock),
+    ("/v1/webhooks", Webhooks),
+    ("/v1/webhooks/{webhook}", OneWebhook),
+    ("/v1/webhooks/{webhook}/deliveries", WebhookDeliveries),
+    ("/v1/webhooks/{webhook}/replay", WebhookReplay),
+    ("/v1/webhooks/{webhook}/rotate", WebhookSecret),
+    ("/v1/webhooks/{webhook}/test", WebhookTest),
     ("/v1/tokens", Tokens),
     ("/v1/tokens/{address}", OneToken),
     ("/v1/tokens/{address}/transfers", TokenTransfers),

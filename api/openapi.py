@@ -55,6 +55,7 @@ _PATH_PARAMETERS: Final = {
     "contract": "Name of the contract, or an address of it.",
     "id": "A row's id.",
     "address": "An address.",
+    "webhook": "A webhook's id.",
     "number": "Number of a block, or latest, safe or finalized.",
     "key": "A key's id.",
     "job": "A job's id.",

@@ -150,7 +150,7 @@ class Deliverer:
             claim.webhook,
             "is disabled" if verdict.wait is None else f"tries again in {verdict.wait:.0f} s",
             reason,
-            extra={"host": target.host, "message": message.message_id, "attempt": failures + 1},
+            extra={"host": target.host, "message_id": message.message_id, "attempt": failures + 1},
         )
         return None
 

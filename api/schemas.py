@@ -13,6 +13,7 @@ ADDRESS: Final[Schema] = {"type": "string", "pattern": "^0x[0-9a-f]{40}$", "exam
 HASH: Final[Schema] = {"type": "string", "pattern": "^0x[0-9a-f]{64}$"}
 HEX: Final[Schema] = {"type": "string", "pattern": "^0x([0-9a-f]{2})*$"}
 BLOCK: Final[Schema] = {"type": "integer", "minimum": 0}
+LINKS: Final[Schema] = {"type": "object", "additionalProperties": {"type": "string"}}
 TIME: Final[Schema] = {"type": "string", "format": "date-time"}
 FINALITY: Final[Schema] = {"type": "string", "enum": ["latest", "safe", "finalized"]}
 DIGITS: Final[Schema] = {

@@ -7,7 +7,7 @@ import falcon
 from api.params import Params
 from api.resources import collection
 from api.resources.base import Resource, send_json
-from api.schemas import ADDRESS, an_array, an_object
+from api.schemas import ADDRESS, LINKS, an_array, an_object
 from api.sql import addresses as sql
 
 
@@ -24,7 +24,7 @@ class OneAddress(Resource):
                 {
                     "address": ADDRESS,
                     "contracts": an_array({"type": "string", "description": "Indexed at this address."}),
-                    "links": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "links": LINKS,
                 }
             )
         }

@@ -9,11 +9,11 @@ import orjson
 
 from api import arguments, caching
 from api.catalog import Catalog, Event, Series
-from api.errors import ApiError, Problem
 from api.params import Param, Params
 from api.resources import collection
 from api.resources.base import Resource, send_kept
 from api.resources.events import EventQuery, Events
+from api.resources.exporting import send_export, told_of_state
 from api.schemas import DIGITS, Schema, an_array, an_object, ref
 from api.sql import daily as sql
 from api.state import State
@@ -44,6 +44,7 @@ def _params(catalog: Catalog, event: Event) -> Params:
                 collection.ADDRESS_LIST,
                 collection.FINALITY,
                 collection.AT_BLOCK,
+                collection.FORMAT,
                 *((sums,) if summable else ()),
                 *(param for _, param in arguments.filters(event.columns).values()),
             )
@@ -59,6 +60,7 @@ class Daily(Resource):
     tag: ClassVar = "events"
     codes: ClassVar = tuple(code for code in Events.codes if code not in ("REORGED", "INVALID_CURSOR"))
     conditional: ClassVar = True
+    formats: ClassVar = ("json", "csv", "ndjson")
 
     @classmethod
     def described(
@@ -82,10 +84,9 @@ class Daily(Resource):
         """Answer with a page of days."""
         catalog, contract, event = self.event(path["contract"], path["event"])
         values = _params(catalog, event).read(request.query_string)
-        self.format(request)
+        values["format"] = self.format(request, values.get("format"))
         chain = catalog.chain(values.get("chain"), contract.contract.deployments)
-        if "after" in values and "before" in values:
-            raise ApiError.invalid([Problem("before", "cannot be combined with after")])
+        collection.check_together(values)
         cursor = collection.cursor_side(values)
         day = values.pop(cursor) if cursor else None
         query = EventQuery(catalog, event, chain, {**values, "count": "none"}, contract.address)
@@ -94,8 +95,11 @@ class Daily(Resource):
             sums=tuple(sorted(values.get("sum", ()))),
             order=values["order"],
             cursor=cursor,
-            limit=values.get("limit", DEFAULT_DAYS),
+            limit=values.get("limit", DEFAULT_DAYS if values["format"] == "json" else None),
         )
+        if values["format"] != "json":
+            self._export(request, response, query, shape, day)
+            return
         before = self._state(query)
         etag = query.etag(before)
         control = query.cache_control(before)
@@ -114,6 +118,22 @@ class Daily(Resource):
         link = orjson.loads(body)["page"]["next"]
         collection.link_next(request, response, link)
         send_kept(request, response, body, etag, control)
+
+    def _export(
+        self, request: falcon.Request, response: falcon.Response, query: EventQuery, shape: sql.Shape, day: str | None
+    ) -> None:
+        as_csv = query.values["format"] == "csv"
+        send_export(
+            self.context,
+            request,
+            response,
+            first=query.state_statement(),
+            values={**query.values, "cursor_day": day},
+            told=told_of_state(lambda state: state.require_block(query.values.get("at_block"), "at_block")),
+            select=lambda bind: sql.export(query.event, shape, query.filters, bind, as_csv=as_csv),
+            names=list(sql.csv_columns(query.event, shape)),
+            name=f"{query.name}-daily",
+        )
 
     def _state(self, query: EventQuery) -> State:
         statement = query.state_statement()

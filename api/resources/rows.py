@@ -11,11 +11,10 @@ from api import caching
 from api.catalog import Catalog, Chain, Event
 from api.context import Context
 from api.cursors import MAX_ITEM
-from api.export import csv_head
 from api.params import Param
 from api.resources import collection
 from api.resources.base import send_kept
-from api.resources.exporting import send_export
+from api.resources.exporting import send_export, told_of_state
 from api.resources.waiting import wait_for
 from api.sql import events as sql
 from api.sql import scope
@@ -159,11 +158,11 @@ def _export(context: Context, request: falcon.Request, response: falcon.Response
         context,
         request,
         response,
-        state=query.state_statement(),
+        first=query.state_statement(),
         values=query.values,
-        check=lambda state: query.check(state, context.settings.api_unindexed_window),
+        told=told_of_state(lambda state: query.check(state, context.settings.api_unindexed_window)),
         select=lambda bind: query.export_query(bind, as_csv=as_csv),
-        head=csv_head(query.csv_names()) if as_csv else b"",
+        names=query.csv_names() if as_csv else (),
         name=query.name,
     )
 

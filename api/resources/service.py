@@ -7,8 +7,9 @@ import orjson
 
 from api.errors import ApiError, send
 from api.resources.base import Resource, send_json
+from api.resources.jobs import SHORT as SHORT_JOB
 from api.schemas import BLOCK, TIME, an_array, an_object, nullable
-from api.sql import coverage, status
+from api.sql import coverage, jobs, status
 from api.state import ranges
 
 _REDIS: Final = {"type": "string", "enum": ["not used", "ok", "away"]}
@@ -98,6 +99,9 @@ class Root(Resource):
                     "contracts": "/v1/contracts",
                     "events": "/v1/events",
                     "tokens": "/v1/tokens",
+                    "transfers": "/v1/tokens/{address}/transfers",
+                    "holders": "/v1/tokens/{address}/holders",
+                    "address": "/v1/addresses/{address}",
                     "blocks": "/v1/blocks",
                     "status": "/status",
                     "openapi": "/openapi.json",
@@ -151,6 +155,7 @@ class Status(Resource):
                     "complete": {"type": "boolean"},
                     "chains": an_array(_CHAIN),
                     "contracts": an_array(_CONTRACT),
+                    "jobs": an_array(an_object(SHORT_JOB)),
                     "redis": _REDIS,
                 }
             )
@@ -177,6 +182,7 @@ class Status(Resource):
                     "complete": all(c["complete"] for c in contracts if c["active"]),
                     "chains": chains,
                     "contracts": contracts,
+                    "jobs": orjson.loads(self.context.database.query(jobs.RECENT)[0][0] or b"[]"),
                     "redis": _redis(self.context.cache.ping()),
                 }
             },

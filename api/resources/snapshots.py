@@ -10,10 +10,12 @@ import orjson
 from api import caching
 from api.catalog import Catalog, Contract, Event, Series
 from api.cursors import HASH_BYTES
+from api.database import Row
 from api.errors import ApiError
 from api.params import Param, Params
 from api.resources import collection
 from api.resources.base import Resource, send_json, send_kept
+from api.resources.exporting import send_export
 from api.schemas import (
     ADDRESS,
     BLOCK,
@@ -116,9 +118,11 @@ class SeriesRows(Resource):
             collection.FINALITY,
             collection.AT_BLOCK,
             collection.fields(sql.FIELDS),
+            collection.FORMAT,
         )
     )
     latest: ClassVar = False
+    formats: ClassVar = ("json", "csv", "ndjson")
 
     @classmethod
     def described(
@@ -149,9 +153,9 @@ class SeriesRows(Resource):
         catalog, found = self.contract(path["contract"])
         series = _series(found.contract, path["series"])
         values = self.params.read(request.query_string)
-        self.format(request)
+        form = self.format(request, values.get("format"))
         chain = catalog.chain(values.get("chain"), found.contract.deployments)
-        collection.check_together(values)
+        collection.check_together({**values, "format": form})
         cursor = values.get("after") or values.get("before") or {}
         if found.address is not None:
             values.setdefault("address", [found.address])
@@ -166,16 +170,46 @@ class SeriesRows(Resource):
             fields=values.get("fields", frozenset()),
             latest=self.latest,
         )
+        values = {**values, **cursor, "format": form}
+        if form != "json":
+            self._export(request, response, series, shape, values)
+            return
         statement = catalog.once(("series", series.series_id, shape), lambda: sql.page(series, shape))
-        raw, rows, branches = self.context.database.query(statement.text, statement.values(values | cursor))[0]
+        raw, rows, branches = self.context.database.query(statement.text, statement.values(values))[0]
         state = State.read(raw or b"")
-        state.require_block(values.get("at_block"), "at_block")
-        state.require_cursor()
+        _check(state, values)
         page = collection.Page(rows, shape.limit, shape.cursor, branches)
         body = _body(page, shape.limit, chain.chain_id, state)
         collection.link_next(request, response, page.next)
         control = caching.cache_control(settled=False, block_seconds=chain.block_seconds)
         send_kept(request, response, body, state.etag(False, catalog.version), control)
+
+    def _export(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        series: Series,
+        shape: sql.Shape,
+        values: dict[str, Any],
+    ) -> None:
+        as_csv = values["format"] == "csv"
+
+        def told(row: Row) -> dict[str, str]:
+            state = State.read(row[0] or b"")
+            _check(state, values)
+            return {"X-Indexed-Block": "" if state.indexed is None else str(state.indexed)}
+
+        send_export(
+            self.context,
+            request,
+            response,
+            first=sql.state_only(series, shape),
+            values=values,
+            told=told,
+            select=lambda bind: sql.export(series, shape, bind, limit=values.get("limit"), as_csv=as_csv),
+            names=list(sql.csv_columns(series, shape.fields)),
+            name=f"{series.contract}-{series.name}" + ("-latest" if self.latest else ""),
+        )
 
 
 class SeriesLatest(SeriesRows):
@@ -194,6 +228,7 @@ class SeriesLatest(SeriesRows):
             collection.FINALITY,
             collection.AT_BLOCK,
             collection.fields(sql.FIELDS),
+            collection.FORMAT,
         )
     )
     latest: ClassVar = True
@@ -210,6 +245,11 @@ def describe(series: Series) -> dict[str, Any]:
         "values": [{"name": c.argument, "type": c.abi_type, "column": c.name} for c in series.columns],
         "links": {"rows": link, "latest": f"{link}/latest"},
     }
+
+
+def _check(state: State, values: dict[str, Any]) -> None:
+    state.require_block(values.get("at_block"), "at_block")
+    state.require_cursor()
 
 
 def _series(contract: Contract, name: str) -> Series:

@@ -1,6 +1,6 @@
 """Tokens: what contracts say of themselves."""
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import falcon
 import orjson
@@ -9,26 +9,15 @@ from api.errors import ApiError
 from api.params import Param, Params
 from api.resources import collection
 from api.resources.base import Resource, body_tag, send_kept
+from api.resources.exporting import send_export
 from api.schemas import ADDRESS as ADDRESS_SCHEMA
-from api.schemas import BLOCK, an_array, an_object, nullable, ref
-from api.sql import json_text
-from api.sql.statement import Binder, Statement
+from api.schemas import BLOCK, LINKS, an_array, an_object, nullable, ref
+from api.sql import tokens as sql
+from api.sql.statement import Statement
 from api.values import ADDRESS, choice, list_of, text
 
 #: Tokens are read once and seldom again.
 KEPT: Final = "public, max-age=30"
-
-_ROW: Final = json_text.object_text(
-    [
-        ("address", json_text.hex_text("t.address")),
-        ("kind", "coalesce(to_json(t.kind)::text, 'null')"),
-        ("name", "coalesce(to_json(t.name)::text, 'null')"),
-        ("symbol", "coalesce(to_json(t.symbol)::text, 'null')"),
-        ("decimals", "coalesce(t.decimals::text, 'null')"),
-        ("problems", "coalesce(t.problems::text, 'null')"),
-        ("block_number", "t.block_number::text"),
-    ]
-)
 
 _AFTER: Final = "Tokens that follow this address in the answer's order."
 _BEFORE: Final = "The tokens just before this address in the answer's order."
@@ -55,6 +44,7 @@ class Tokens(Resource):
     codes: ClassVar = ("INVALID_ADDRESS", "CHAIN_REQUIRED", "CHAIN_NOT_FOUND")
     conditional: ClassVar = True
     answer: ClassVar = an_object({"data": an_array(_TOKEN), "page": ref("Page"), "meta": ref("Meta")})
+    formats: ClassVar = ("json", "csv", "ndjson")
 
     params: ClassVar = Params(
         (
@@ -66,23 +56,32 @@ class Tokens(Resource):
             Param("address", list_of(ADDRESS), "Only these (comma list)."),
             Param("kind", choice("erc20", "erc721", "erc1155"), "Only of this standard."),
             Param("symbol", text(200), "Only with exactly this symbol; many may claim it."),
+            collection.FORMAT,
         )
     )
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with a page."""
         values = self.params.read(request.query_string)
-        self.format(request)
+        values["format"] = self.format(request, values.get("format"))
         collection.check_together(values)
         catalog = self.context.catalog.current()
         chain = catalog.chain(values.get("chain"))
-        limit = values.get("limit", collection.DEFAULT_LIMIT)
         cursor = collection.cursor_side(values)
-        given = frozenset(name for name in ("address", "kind", "symbol") if name in values)
-        key = ("tokens", chain.chain_id, given, cursor, values["order"], limit)
-        statement = catalog.once(key, lambda: _page(chain.chain_id, given, cursor, values["order"], limit))
+        shape = sql.Shape(
+            chain_id=chain.chain_id,
+            given=frozenset(name for name in ("address", "kind", "symbol") if name in values),
+            cursor=cursor,
+            order=values["order"],
+            limit=values.get("limit", collection.DEFAULT_LIMIT if values["format"] == "json" else None),
+        )
         values["cursor"] = values.get(cursor or "")
+        if values["format"] != "json":
+            self._export(request, response, shape, values)
+            return
+        statement = catalog.once(("tokens", shape), lambda: sql.page(shape))
         rows = self.context.database.query(statement.text, statement.values(values))[0][0]
+        limit = shape.limit or collection.DEFAULT_LIMIT
         page = collection.Page(rows, limit, cursor, None)
         body = b"".join(
             [
@@ -98,6 +97,22 @@ class Tokens(Resource):
         collection.link_next(request, response, page.next)
         send_kept(request, response, body, body_tag(body), KEPT)
 
+    def _export(
+        self, request: falcon.Request, response: falcon.Response, shape: sql.Shape, values: dict[str, Any]
+    ) -> None:
+        send_export(
+            self.context,
+            request,
+            response,
+            # Tokens have no coverage of which to tell.
+            first=Statement(b"SELECT", ()),
+            values=values,
+            told=lambda _: {},
+            select=lambda bind: sql.export(shape, bind, as_csv=values["format"] == "csv"),
+            names=list(sql.CSV_COLUMNS),
+            name="tokens",
+        )
+
 
 class OneToken(Resource):
     """``/v1/tokens/{address}``: one token."""
@@ -106,7 +121,7 @@ class OneToken(Resource):
     tag: ClassVar = "tokens"
     codes: ClassVar = (*Tokens.codes, "NOT_FOUND")
     conditional: ClassVar = True
-    answer: ClassVar = an_object({"data": _TOKEN, "meta": ref("Meta")})
+    answer: ClassVar = an_object({"data": _TOKEN, "meta": ref("Meta"), "links": LINKS})
 
     params: ClassVar = Params((collection.CHAIN,))
 
@@ -117,24 +132,11 @@ class OneToken(Resource):
         catalog = self.context.catalog.current()
         chain = catalog.chain(values.get("chain"))
         address = self.address(path["address"])
-        found = self.context.database.query(
-            f"SELECT {_ROW} FROM gapless.tokens t WHERE t.chain_id = {chain.chain_id} AND t.address = $1", [address]
-        )
+        found = self.context.database.query(sql.one(chain.chain_id), [address])
         if not found:
             raise ApiError("NOT_FOUND", f"0x{address.hex()} is not known as a token on {chain.name}")
-        body = b'{"data":' + (found[0][0] or b"") + b',"meta":' + orjson.dumps({"chain_id": chain.chain_id}) + b"}"
+        link = f"/v1/tokens/0x{address.hex()}"
+        links = {name: f"{link}/{name}?chain={chain.chain_id}" for name in ("transfers", "holders")}
+        parts = [b'{"data":', found[0][0] or b"", b',"meta":', orjson.dumps({"chain_id": chain.chain_id})]
+        body = b"".join([*parts, b',"links":', orjson.dumps(links), b"}"])
         send_kept(request, response, body, body_tag(body), KEPT)
-
-
-def _page(chain_id: int, given: frozenset[str], cursor: str | None, order: str, limit: int) -> Statement:
-    bind = Binder()
-    where = [f"t.chain_id = {chain_id}"]
-    if "address" in given:
-        where.append(f"t.address = ANY ({bind('address', 'bytea[]')})")
-    where += [f"t.{name} = {bind(name, 'text')}" for name in ("kind", "symbol") if name in given]
-    forward = (order == "asc") == (cursor != "before")
-    if cursor:
-        where.append(f"t.address {'>' if forward else '<'} {bind('cursor', 'bytea')}")
-    rows = f"""SELECT t.address, '0x' || encode(t.address, 'hex') || chr(9) || {_ROW} AS row FROM gapless.tokens t
-    WHERE {" AND ".join(where)} ORDER BY t.address {"ASC" if forward else "DESC"} LIMIT {limit + 1}"""
-    return Statement.of(f"SELECT string_agg(row, chr(10) ORDER BY address {order}) FROM ({rows}) t", bind)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from api.arguments import Filter
 from api.catalog import Event
@@ -20,14 +20,14 @@ class Shape:
         sums: names of the arguments that are summed.
         order: of the days.
         cursor: the cursor that the request has, if any.
-        limit: days of a page.
+        limit: days of a page; None: all.
     """
 
     rows: events.Shape
     sums: tuple[str, ...] = field(default=())
     order: Literal["asc", "desc"] = "desc"
     cursor: Literal["after", "before"] | None = None
-    limit: int = 30
+    limit: int | None = 30
 
     @property
     def forward(self) -> bool:
@@ -40,20 +40,20 @@ def summable(event: Event) -> tuple[Column, ...]:
     return tuple(c for c in event.columns if c.json in ("integer", "string_integer") and not c.hashed)
 
 
-def page(event: Event, shape: Shape, filters: Sequence[Filter]) -> Statement:
-    """One page of days: state, rows, and whether there are more.
+def _parts(event: Event, shape: Shape, filters: Sequence[Filter], bind: Binder) -> list[str]:
+    """The common table expressions of a request; the last are ``days`` and ``counted``.
 
     Every day between the first and the last known block has a row: one without events says so. The events of a page's
     days are found by block numbers, which the key's index knows, not by time.
     """
-    bind = Binder()
     rows = shape.rows
     how = events.plan(event, rows, filters, bind)
     parts = scope.ctes(rows.chain_id, [event.event_id], bind, given=rows.given, finality=rows.finality)
     known = f"FROM gapless.blocks b WHERE b.chain_id = {rows.chain_id}"
+    cut = f" LIMIT {shape.limit}" if shape.limit else ""
     direction, sign = ("ASC", ">") if shape.forward else ("DESC", "<")
     cursor = f"WHERE d.day {sign} {bind('cursor_day', 'date')}" if shape.cursor else ""
-    sums = [c for c in summable(event) if c.argument in shape.sums]
+    sums = _summed(event, shape)
     columns = "".join(f", sum(t.{identifier(c.name)}) AS sum_{i}" for i, c in enumerate(sums))
     where = [
         f"t.chain_id = {rows.chain_id}",
@@ -68,7 +68,7 @@ def page(event: Event, shape: Shape, filters: Sequence[Filter]) -> Statement:
     FROM scope WHERE first <= last)""",
         f"""days AS MATERIALIZED (
     SELECT d.day FROM ends, LATERAL (SELECT s::date AS day FROM generate_series(first_day, last_day, '1 day') s) d
-    {cursor} ORDER BY d.day {direction} LIMIT {shape.limit})""",
+    {cursor} ORDER BY d.day {direction}{cut})""",
         f"""span AS MATERIALIZED (
     SELECT greatest(first, (SELECT b.number + 1 {known} AND b.time < (SELECT min(day) FROM days)::timestamptz
                             ORDER BY b.time DESC, b.number DESC LIMIT 1)) AS first,
@@ -79,15 +79,44 @@ def page(event: Event, shape: Shape, filters: Sequence[Filter]) -> Statement:
     SELECT t.block_time::date AS day, count(*) AS events{columns}
     FROM {identifier(event.schema_name, event.table_name)} t WHERE {" AND ".join(where)} GROUP BY 1)""",
     ]
+    return parts
+
+
+def _summed(event: Event, shape: Shape) -> list[Column]:
+    return [c for c in summable(event) if c.argument in shape.sums]
+
+
+_DAYS: Final = "FROM days d LEFT JOIN counted n ON n.day = d.day"
+
+
+def _row_text(event: Event, shape: Shape) -> str:
+    sums = _summed(event, shape)
     totals = json_text.object_text(
         [(c.argument, json_text.quoted(f"coalesce(n.sum_{i}, 0)::text")) for i, c in enumerate(sums)]
     )
     members = [("date", json_text.quoted("d.day")), ("events", "coalesce(n.events, 0)::text")]
-    row = json_text.object_text([*members, ("sums", totals)] if sums else members)
-    text = f"""WITH {", ".join(parts)}
+    return json_text.object_text([*members, ("sums", totals)] if sums else members)
+
+
+def page(event: Event, shape: Shape, filters: Sequence[Filter]) -> Statement:
+    """One page of days: state, rows, and whether there are more."""
+    bind = Binder()
+    text = f"""WITH {", ".join(_parts(event, shape, filters, bind))}
 SELECT {scope.state(scope.event_versions([event.event_id]))},
-    (SELECT string_agg(d.day || chr(9) || {row}, chr(10) ORDER BY d.day {shape.order})
-     FROM days d LEFT JOIN counted n ON n.day = d.day),
+    (SELECT string_agg(d.day || chr(9) || {_row_text(event, shape)}, chr(10) ORDER BY d.day {shape.order}) {_DAYS}),
     (SELECT CASE WHEN {str(shape.forward).lower()} THEN last_day > (SELECT max(day) FROM days)
                  ELSE first_day < (SELECT min(day) FROM days) END FROM ends)"""
     return Statement.of(text, bind)
+
+
+def export(event: Event, shape: Shape, filters: Sequence[Filter], bind: Binder, *, as_csv: bool) -> str:
+    """All days of a request: CSV's columns, or one of JSON."""
+    parts = _parts(event, shape, filters, bind)
+    shown = ", ".join(csv_columns(event, shape).values()) if as_csv else _row_text(event, shape)
+    return f"WITH {', '.join(parts)} SELECT {shown} {_DAYS} ORDER BY d.day {shape.order}"
+
+
+def csv_columns(event: Event, shape: Shape) -> dict[str, str]:
+    """The columns of a CSV: names, and expressions. Sums are ``sums.<name>``."""
+    sums = {f"sums.{c.argument}": f"coalesce(n.sum_{i}, 0)" for i, c in enumerate(_summed(event, shape))}
+    return {"date": "d.day", "events": "coalesce(n.events, 0)", **sums}

@@ -60,11 +60,12 @@ def csv_columns(event: Event, fields: frozenset[str]) -> dict[str, str]:
     shown = {name: expression for name, expression in columns.items() if name in wanted}
     for column in event.columns:
         if "args" in wanted or f"args.{column.argument}" in wanted:
-            shown[f"args.{column.argument}"] = _csv_value(column)
+            shown[f"args.{column.argument}"] = csv_value(column)
     return shown
 
 
-def _csv_value(column: Column) -> str:
+def csv_value(column: Column) -> str:
+    """The expression for an argument or output in a CSV."""
     name = f"t.{identifier(column.name)}"
     match column.json:
         case "hex":

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from api.catalog import Series
 from api.sql import json_text, scope
+from api.sql.exports import csv_value
 from api.sql.statement import Binder, Statement, identifier, literal
 
 FIELDS: Final = (
@@ -73,19 +74,22 @@ def row_text(series: Series, fields: frozenset[str]) -> str:
 _POSITION: Final = "t.block_number || '-0x' || encode(t.contract_address, 'hex') || '-' || t.item"
 
 
-def page(series: Series, shape: Shape) -> Statement:
-    """One page: state, rows, branches; as :func:`api.sql.events.page`."""
-    bind = Binder()
-    points = f"FROM gapless.series_points p WHERE p.series_id = {series.series_id} AND p.chain_id = {shape.chain_id}"
-    newest = f"(SELECT max(p.block_number) {points})"
-    parts = scope.ctes(
-        shape.chain_id, [], bind, given=shape.given - {"address"}, finality=shape.finality, newest=newest
-    )
+def _parts(series: Series, shape: Shape, bind: Binder) -> list[str]:
+    """The common table expressions of a request."""
+    newest = f"(SELECT max(p.block_number) {_points(series, shape)})"
+    return scope.ctes(shape.chain_id, [], bind, given=shape.given - {"address"}, finality=shape.finality, newest=newest)
+
+
+def _points(series: Series, shape: Shape) -> str:
+    return f"FROM gapless.series_points p WHERE p.series_id = {series.series_id} AND p.chain_id = {shape.chain_id}"
+
+
+def _found(series: Series, shape: Shape, bind: Binder, *, limit: int | None) -> str:
+    """The query of the rows, in the order of reading."""
     where = [f"t.chain_id = {shape.chain_id}"]
     if shape.latest:
-        where.append(
-            f"t.block_number = (SELECT max(p.block_number) {points} AND p.block_number <= (SELECT last FROM scope))"
-        )
+        points = f"{_points(series, shape)} AND p.block_number <= (SELECT last FROM scope)"
+        where.append(f"t.block_number = (SELECT max(p.block_number) {points})")
     else:
         where.append(scope.between(bind, cursor=shape.cursor is not None, forward=shape.forward))
     if "address" in shape.given:
@@ -94,18 +98,64 @@ def page(series: Series, shape: Shape) -> Statement:
         sign = ">" if shape.forward else "<"
         after = f"{bind('cursor_block', 'bigint')}, {bind('cursor_address', 'bytea')}, {bind('cursor_item', 'integer')}"
         where.append(f"(t.block_number, t.contract_address, t.item) {sign} ({after})")
-    direction = "ASC" if shape.forward else "DESC"
+    cut = f" LIMIT {limit}" if limit else ""
+    table = identifier(series.schema_name, series.table_name)
+    return f"SELECT t.* FROM {table} t WHERE {' AND '.join(where)} {_order('ASC' if shape.forward else 'DESC')}{cut}"
+
+
+def _order(direction: str) -> str:
+    return f"ORDER BY t.block_number {direction}, t.contract_address {direction}, t.item {direction}"
+
+
+def _state(series: Series, shape: Shape, bind: Binder) -> str:
+    checks = [("cursor", scope.cursor_check(shape.chain_id, bind))] if shape.branch else []
+    return scope.state((f"(SELECT version FROM gapless.series WHERE id = {series.series_id})", "0"), checks)
+
+
+def page(series: Series, shape: Shape) -> Statement:
+    """One page: state, rows, branches; as :func:`api.sql.events.page`."""
+    bind = Binder()
+    parts = _parts(series, shape, bind)
     parts.append(f"""page AS MATERIALIZED (
     SELECT t.block_number, t.contract_address, t.item,
            {_POSITION} || {literal(chr(9))} || {row_text(series, shape.fields)} AS row
-    FROM (SELECT t.* FROM {identifier(series.schema_name, series.table_name)} t WHERE {" AND ".join(where)}
-          ORDER BY t.block_number {direction}, t.contract_address {direction}, t.item {direction}
-          LIMIT {shape.limit + 1}) t)""")
-    checks = [("cursor", scope.cursor_check(shape.chain_id, bind))] if shape.branch else []
-    version = f"(SELECT version FROM gapless.series WHERE id = {series.series_id})"
-    order = f"ORDER BY block_number {shape.order}, contract_address {shape.order}, item {shape.order}"
+    FROM ({_found(series, shape, bind, limit=shape.limit + 1)}) t)""")
     text = f"""WITH {", ".join(parts)}
-SELECT {scope.state((version, "0"), checks)},
-    (SELECT string_agg(row, {literal(chr(10))} {order}) FROM page),
+SELECT {_state(series, shape, bind)},
+    (SELECT string_agg(row, {literal(chr(10))} {_order(shape.order)}) FROM page t),
     {scope.branches(shape.chain_id, "page")}"""
     return Statement.of(text, bind)
+
+
+def state_only(series: Series, shape: Shape) -> Statement:
+    """The state of a request without its rows."""
+    bind = Binder()
+    return Statement.of(f"WITH {', '.join(_parts(series, shape, bind))} SELECT {_state(series, shape, bind)}", bind)
+
+
+def export(series: Series, shape: Shape, bind: Binder, *, limit: int | None, as_csv: bool) -> str:
+    """All rows of a request: CSV's columns, or one of JSON."""
+    parts = _parts(series, shape, bind)
+    shown = ", ".join(csv_columns(series, shape.fields).values()) if as_csv else row_text(series, shape.fields)
+    found = _found(series, shape, bind, limit=limit)
+    order = _order("ASC" if shape.forward else "DESC")
+    return f"WITH {', '.join(parts)} SELECT {shown} FROM ({found}) t {order}"
+
+
+def csv_columns(series: Series, fields: frozenset[str]) -> dict[str, str]:
+    """The columns of a CSV: names, and expressions. Values are ``values.<name>``."""
+    columns = {
+        "id": _POSITION,
+        "block_number": "t.block_number",
+        "block_time": json_text.time("t.block_time"),
+        "address": json_text.hexadecimal("t.contract_address"),
+        "item": "t.item",
+        "finality": json_text.FINALITY,
+        "arguments": "t.arguments::text",
+    }
+    shown = {name: text for name, text in columns.items() if not fields or name in fields}
+    if not fields or "values" in fields:
+        shown |= {f"values.{column.argument}": csv_value(column) for column in series.columns}
+    if not fields or "failures" in fields:
+        shown["failures"] = "t.failures::text"
+    return shown

@@ -21,6 +21,7 @@ from api.resources.contracts import ContractAbi, ContractEvents, Contracts, OneC
 from api.resources.daily import Daily
 from api.resources.events import EventRow, Events
 from api.resources.feed import Feed
+from api.resources.jobs import Jobs, OneJob
 from api.resources.keys import AllKeys, OneKey, TokenOfKey
 from api.resources.pages import DocsAsset, DocsPage, StatusPage
 from api.resources.service import Health, Ready, Root, Status
@@ -76,6 +77,8 @@ ROUTES: Final[tuple[tuple[str, type[Path]], ...]] = (
     ("/v1/auth/token", TokenOfKey),
     ("/v1/keys", AllKeys),
     ("/v1/keys/{key}", OneKey),
+    ("/v1/jobs", Jobs),
+    ("/v1/jobs/{job}", OneJob),
 )
 
 #: For people: no part of the OpenAPI document.

@@ -18,6 +18,7 @@ from indexer.cli.backfill import backfill
 from indexer.cli.check import check
 from indexer.cli.demo import demo
 from indexer.cli.drop import drop
+from indexer.cli.jobs import app as jobs_app
 from indexer.cli.keys import app as keys_app
 from indexer.cli.migrate import migrate
 from indexer.cli.plan import plan
@@ -75,6 +76,7 @@ for _command in (
 
 app.add_typer(abi_app)
 app.add_typer(keys_app)
+app.add_typer(jobs_app)
 
 
 def main() -> None:

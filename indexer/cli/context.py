@@ -75,6 +75,24 @@ def database(servers: Servers, *, application_name: str, pool_size: int = 5) -> 
         engine.dispose()
 
 
+@contextmanager
+def short_transaction(command: str) -> Iterator[sa.Connection]:
+    """A transaction for a command that needs nothing but the database, of the current schema, and logs little.
+
+    Args:
+        command: how Postgres shows the connection: ``gapless <command>``.
+
+    Raises:
+        DatabaseError: Postgres cannot be reached, or its schema is not the current one.
+    """
+    settings = load_settings()
+    configure("WARNING", settings.log_format)
+    with servers(settings, with_redis=False) as given, database(given, application_name=f"gapless {command}") as engine:
+        migrate.require_current(engine)
+        with engine.begin() as connection:
+            yield connection
+
+
 def prepare(engine: Engine, manifest: Manifest, settings: Settings | None = None) -> list[Change]:
     """Brings a database to the current schema, and its catalog to the manifest.
 

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from indexer.errors import GaplessError
 from indexer.store import key_format
 
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
 app = typer.Typer(name="keys", help="Keys of the read API.", no_args_is_help=True)
-
-
-@contextmanager
-def _connection() -> Iterator[Connection]:
-    from indexer import log
-    from indexer.cli.context import database, servers
-    from indexer.settings import load_settings
-    from indexer.store import migrate
-
-    settings = load_settings()
-    log.configure("WARNING", settings.log_format)
-    with servers(settings, with_redis=False) as given, database(given, application_name="gapless keys") as engine:
-        migrate.require_current(engine)
-        with engine.begin() as connection:
-            yield connection
 
 
 @app.command()
@@ -44,6 +24,7 @@ def create(
     days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires; left out: never.")] = None,
 ) -> None:
     """Make a key and print it: this once, it is kept as a hash only."""
+    from indexer.cli.context import short_transaction
     from indexer.store import keys
 
     scopes = tuple(dict.fromkeys(scope or ["read"]))
@@ -51,7 +32,7 @@ def create(
         raise GaplessError(f"there is no scope {unknown[0]!r}", hint=f"there are {', '.join(key_format.SCOPES)}")
     origins = tuple(_origin(one) for one in origin or ())
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    with _connection() as connection:
+    with short_transaction("keys") as connection:
         key_id, key = keys.create(connection, name, scopes=scopes, origins=origins, rate=rate, expires_at=expires_at)
     typer.echo(f"Key {key_id} for {name}. It is shown this once:", err=True)
     typer.echo(key)
@@ -72,9 +53,10 @@ def list_() -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from indexer.cli.context import short_transaction
     from indexer.store import keys
 
-    with _connection() as connection:
+    with short_transaction("keys") as connection:
         found = keys.load(connection)
     table = Table("id", "name", "begins", "scopes", "origins", "rate", "state", header_style="bold", pad_edge=False)
     for key in found:
@@ -101,9 +83,10 @@ def _state(revoked_at: datetime | None, expires_at: datetime | None, now: dateti
 @app.command()
 def revoke(key_id: Annotated[int, typer.Argument(help="Its id, as `gapless keys list` shows it.")]) -> None:
     """Make a key worthless, for good; servers notice within five seconds."""
+    from indexer.cli.context import short_transaction
     from indexer.store import keys
 
-    with _connection() as connection:
+    with short_transaction("keys") as connection:
         if not keys.revoke(connection, key_id):
             raise GaplessError(f"there is no valid key {key_id}", hint="gapless keys list shows what there is")
     typer.echo(f"Key {key_id} is revoked.")

@@ -179,14 +179,18 @@ def test_a_dead_process_s_job_is_taken_up_again(office):
     with office.engine.begin() as connection:
         dead = jobs.claim(connection, "audit", "dead")
         assert jobs.claim(connection, "audit", "other") is None
-    execute(office.rig, "UPDATE gapless.jobs SET heartbeat_at = now() - interval '1 minute'")
-    office.desk("audit").run()
-    assert (office.said(job_id)["state"], office.said(job_id)["attempts"]) == ("done", 2)
+    forget = "UPDATE gapless.jobs SET heartbeat_at = now() - interval '1 minute'"
+    execute(office.rig, forget)
     with office.engine.begin() as connection:
+        assert jobs.claim(connection, "audit", "other").attempt == 2
         # The dead one turns out to live, and what it says counts no more.
         assert jobs.beat(connection, dead, {}) == "lost"
         assert not jobs.finish(connection, dead, "failed", error="late")
-    assert office.said(job_id)["state"] == "done"
+        jobs.give_back(connection, dead)
+    assert (office.said(job_id)["state"], office.said(job_id)["worker"]) == ("running", "other")
+    execute(office.rig, forget)
+    office.desk("audit").run()
+    assert (office.said(job_id)["state"], office.said(job_id)["attempts"]) == ("done", 3)
 
 
 def test_a_job_that_kills_is_given_up(office):

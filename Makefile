@@ -53,8 +53,8 @@ bench-providers: $(READY) ## Requests needed against each kind of provider.
 profile: $(READY) ## Where the time goes.
 	@$(BIN)/python -m benchmarks.profile
 
-chaos: $(READY) ## The simulation with many faults, kills and reorgs: make chaos SEEDS=300
-	@$(BIN)/python -m tests.chaos --seeds $(SEEDS)
+chaos: $(READY) ## The simulation with many faults and reorgs: make chaos SEEDS=300; KILLS=1: processes that are killed.
+	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) $(if $(KILLS),--kills)
 
 test-browser: $(READY) ## The pages in a real browser; needs chromium.
 	@$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import logging
 import sys
 import tempfile
 import time
@@ -11,11 +12,10 @@ from collections import Counter
 from pathlib import Path
 
 from indexer.store import embedded
-from tests.chaos.arena import arena
+from tests.chaos.arena import Arena, arena
 from tests.chaos.kills import KillingSpree
-from tests.chaos.simulation import Simulation
+from tests.chaos.simulation import Simulation, Tale
 from tests.conftest import FAST
-
 
 TOO_LONG = 300.0
 """Seconds."""
@@ -28,12 +28,15 @@ def main() -> int:
     given = arguments.parse_args()
     first, _, last = given.seeds.rpartition("-")
     seeds = range(int(first or 1), int(last) + 1)
-    kind = KillingSpree if given.kills else Simulation
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # of connections that were cut
     failed: list[int] = []
     told: Counter[str] = Counter()
+    # What was committed must outlive a crash of Postgres; one of the machine is not played.
+    settings = {**FAST, "synchronous_commit": "on"}
     with (
         tempfile.TemporaryDirectory() as folder,
-        embedded.postgres(Path(folder), settings=FAST) as url,
+        embedded.postgres(Path(folder), settings=settings) as url,
+        embedded.redis(Path(folder)) as redis_url,
         arena(url, Path(folder)) as here,
     ):
         for seed in seeds:
@@ -42,7 +45,7 @@ def main() -> int:
             faulthandler.dump_traceback_later(TOO_LONG, repeat=True)
             with here.database() as (database_url, own):
                 try:
-                    tale = kind(seed, here.server, database_url, own).run()
+                    tale = _run(given.kills, seed, here, database_url, own, redis_url)
                 except Exception as error:  # noqa: BLE001 - any failure of a seed is what is looked for
                     failed.append(seed)
                     print(f"seed {seed} FAILED: {type(error).__name__}: {error}", flush=True)
@@ -53,6 +56,12 @@ def main() -> int:
     for seed in failed:
         print(f"again: python -m tests.chaos --seeds {seed}-{seed}{' --kills' if given.kills else ''}")
     return bool(failed)
+
+
+def _run(kills: bool, seed: int, here: Arena, database_url: str, folder: Path, redis_url: str) -> Tale:
+    if kills:
+        return KillingSpree(seed, here.server, database_url, folder, crashes=True).run()
+    return Simulation(seed, here.server, database_url, folder, redis_url=redis_url, crashes=True).run()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import psycopg
-from psycopg import sql
 
 from indexer.store import database, migrate
 from tests.chaos.node import Server, serving
@@ -29,25 +28,29 @@ class Arena:
         name = f"chaos_{uuid4().hex[:12]}"
         folder = self.folder / name
         folder.mkdir()
-        with psycopg.connect(self.postgres_url, autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE chaos_template").format(sql.Identifier(name)))
-            try:
-                yield self.postgres_url.rpartition("/")[0] + "/" + name, folder
-            finally:
-                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        _execute(self.postgres_url, f"CREATE DATABASE {name} TEMPLATE chaos_template")
+        try:
+            yield self.postgres_url.rpartition("/")[0] + "/" + name, folder
+        finally:
+            _execute(self.postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextlib.contextmanager
 def arena(postgres_url: str, folder: Path) -> Iterator[Arena]:
     """An arena on a running Postgres server."""
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE chaos_template")
-        url = postgres_url.rpartition("/")[0] + "/chaos_template"
-        engine = database.create_engine(url)
-        migrate.upgrade(engine)
-        engine.dispose()
-        try:
-            with serving() as server:
-                yield Arena(postgres_url, server, folder)
-        finally:
-            connection.execute("DROP DATABASE chaos_template WITH (FORCE)")
+    _execute(postgres_url, "CREATE DATABASE chaos_template")
+    url = postgres_url.rpartition("/")[0] + "/chaos_template"
+    engine = database.create_engine(url)
+    migrate.upgrade(engine)
+    engine.dispose()
+    try:
+        with serving() as server:
+            yield Arena(postgres_url, server, folder)
+    finally:
+        _execute(postgres_url, "DROP DATABASE chaos_template WITH (FORCE)")
+
+
+def _execute(url: str, statement: str) -> None:
+    """On a connection of its own: Postgres may crash between two."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())

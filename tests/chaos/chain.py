@@ -141,7 +141,7 @@ class Block:
         logs_root = keccak(rlp.encode([[bytes.fromhex(log.saying.address[2:]), log.saying.data] for log in self.logs]))
         return [
             parent, _EMPTY_LIST_HASH, bytes(20), keccak(self.salt), keccak(b"".join(t.hash for t in self.transactions)),
-            logs_root, self.bloom, 0, self.number, 30_000_000, 21_000 * len(self.transactions), self.time, self.salt,
+            logs_root, self.bloom, 0, self.number, 30_000_000, self.gas_used, self.time, self.salt,
             bytes(32), bytes(8), 7,
         ]  # fmt: skip
 
@@ -161,6 +161,48 @@ class Block:
             "timestamp": hex(self.time),
             "logsBloom": "0x" + self.bloom.hex(),
             "transactions": ["0x" + transaction.hash.hex() for transaction in self.transactions],
+            "miner": "0x" + bytes(20).hex(),
+            "gasLimit": hex(30_000_000),
+            "gasUsed": hex(self.gas_used),
+            "baseFeePerGas": hex(7),
+        }
+
+    @cached_property
+    def whole_json(self) -> dict[str, Any]:
+        """The block with whole transactions."""
+        return {**self.header_json, "transactions": [self.transaction_json(i) for i in range(len(self.transactions))]}
+
+    @property
+    def gas_used(self) -> int:
+        return 21_000 * len(self.transactions)
+
+    def gas_of(self, index: int) -> int:
+        """What a transaction used: another value in every block that it stands in."""
+        return 21_000 + int.from_bytes(keccak(self.hash + bytes([index]))[:3])
+
+    def transaction_json(self, index: int) -> dict[str, Any]:
+        return {**facts(self.transactions[index]), **self._place(index, "hash"), "gas": hex(100_000)}
+
+    def receipt_json(self, index: int) -> dict[str, Any]:
+        said = facts(self.transactions[index])
+        return {
+            **self._place(index, "transactionHash"),
+            "from": said["from"],
+            "to": said["to"],
+            "type": "0x2",
+            "status": "0x1",
+            "gasUsed": hex(self.gas_of(index)),
+            "effectiveGasPrice": "0x8",
+            "contractAddress": None,
+            "logs": [log for log in self.logs_json if log["transactionIndex"] == hex(index)],
+        }
+
+    def _place(self, index: int, name: str) -> dict[str, Any]:
+        return {
+            name: "0x" + self.transactions[index].hash.hex(),
+            "transactionIndex": hex(index),
+            "blockHash": "0x" + self.hash.hex(),
+            "blockNumber": hex(self.number),
         }
 
     @cached_property
@@ -197,6 +239,23 @@ def _bloom(logs: Iterable[Log]) -> bytes:
         for value in (log.saying.address, *log.saying.topics):
             bits |= _bits(value)
     return bits.to_bytes(256)
+
+
+def facts(transaction: Transaction) -> dict[str, str]:
+    """What a transaction says of itself, wherever it stands."""
+    digest = keccak(transaction.hash)
+    return {
+        "from": "0x" + digest[:20].hex(),
+        "to": "0x" + digest[12:].hex(),
+        "value": hex(int.from_bytes(digest)),
+        "nonce": hex(digest[0]),
+        "type": "0x2",
+    }
+
+
+def symbol_of(coin: str) -> str:
+    """What a coin answers when it is asked for its symbol."""
+    return "C" + coin[2:6].upper()
 
 
 def topic(value: str | int) -> str:

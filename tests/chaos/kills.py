@@ -17,6 +17,7 @@ from psycopg import sql
 
 from tests.chaos import lies, manifests
 from tests.chaos.chain import Chain
+from tests.chaos.mishaps import crash_postgres
 from tests.chaos.node import Node, Server
 from tests.chaos.simulation import Tale
 from tests.chaos.truth import Judge, Picture, WrongError, look
@@ -37,9 +38,10 @@ class KillingSpree:
         server: where the endpoints are served.
         database_url: of a database with the static tables, empty.
         folder: for manifests.
+        crashes: whether Postgres may crash; it has to be this seed's alone.
     """
 
-    def __init__(self, seed: int, server: Server, database_url: str, folder: Path) -> None:
+    def __init__(self, seed: int, server: Server, database_url: str, folder: Path, *, crashes: bool = False) -> None:
         self.tale = Tale(seed)
         self._random = random = Random(seed)
         self._database_url = database_url
@@ -61,6 +63,7 @@ class KillingSpree:
         manifests.write_abis(folder)
         self._manifest.write_text(manifests.manifest(random, len(self._liars)))
         self._judge = Judge(chain)
+        self._crashes = crashes
         self._processes: list[BaseProcess] = []
 
     def run(self, steps: int = 40) -> Tale:
@@ -69,26 +72,26 @@ class KillingSpree:
         Raises:
             WrongError: the tables were wrong, at the end or to a reader on the way.
         """
-        with psycopg.connect(self._database_url, autocommit=True) as reader:
-            self._reader = reader
-            try:
-                self._start()
-                for _ in range(steps):
-                    self._step()
-                    time.sleep(self._random.choice((0.0, 0.02, 0.1)))
-                    self._look()
-                self._settle()
-            finally:
-                for process in self._processes:
-                    self._end(process)
-                self._server.remove(f"{self.tale.seed}/")
+        self._reader = psycopg.connect(self._database_url, autocommit=True)
+        try:
+            self._start()
+            for _ in range(steps):
+                self._step()
+                time.sleep(self._random.choice((0.0, 0.02, 0.1)))
+                self._look()
+            self._settle()
+        finally:
+            for process in self._processes:
+                self._end(process)
+            self._server.remove(f"{self.tale.seed}/")
+            self._reader.close()
         return self.tale
 
     def _step(self) -> None:
         random, chain = self._random, self._chain
         action = random.choices(
-            ("mine", "reorg", "flip", "finalize", "kill", "second", "cut", "pause", "nothing"),
-            (8, 4, 2, 4, 5, 1, 2, 1, 4),
+            ("mine", "reorg", "flip", "finalize", "kill", "second", "cut", "pause", "nothing", "crash"),
+            (8, 4, 2, 4, 5, 1, 2, 1, 4, self._crashes),
         )[0]
         self.tale.events[action] += 1
         match action:
@@ -111,6 +114,9 @@ class KillingSpree:
                     self._start()
             case "cut":
                 self._cut()
+            case "crash":
+                crash_postgres(self._database_url)
+                self._reader = psycopg.connect(self._database_url, autocommit=True)
             case "pause":
                 chain.mine(70)
                 chain.finalize()

@@ -66,7 +66,10 @@ chain = "sim"
 abi = "coin.json"
 address = {addresses}
 start_block = 3
+include = {include}
 """
+
+_INCLUDES = ([], ["block"], ["transaction"], ["receipt"], ["block", "transaction", "receipt"])
 
 _INFLOW = """
 [contracts.inflow]
@@ -110,12 +113,12 @@ def write_abis(folder: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(abi))
 
 
-def manifest(random: Random, endpoints: int = 1, *, extra: str = "") -> str:
-    """A manifest at random: which contracts, which of their addresses, events and filters."""
+def manifest(random: Random, endpoints: int = 1, *, extra: str = "", balances: bool = False) -> str:
+    """A manifest at random: which contracts, which of their addresses, events and filters, what is kept besides."""
     rpc = json.dumps([f"${{NODE_{i}}}" for i in range(endpoints)])
     parts = [f"[chains.sim]\nid = {CHAIN_ID}\nrpc = {rpc}\npoll_interval = 0.1\n{extra}", ALWAYS]
     coins = random.choice((COINS[:1], COINS[:2], COINS[1:2], COINS[:3]))
-    parts.append(_COINS.format(addresses=json.dumps(list(coins))))
+    parts.append(_COINS.format(addresses=json.dumps(list(coins)), include=json.dumps(random.choice(_INCLUDES))))
     if random.random() < 0.8:
         parts.append(KIDS.format(events=json.dumps(random.choice((["Said"], ["Said", "Paid"])))))
     if random.random() < 0.8:
@@ -127,4 +130,6 @@ def manifest(random: Random, endpoints: int = 1, *, extra: str = "") -> str:
         parts.append(_LATE)
     if random.random() < 0.5:
         parts.append(_SUPPLY)
+    if balances:
+        parts.append("[balances]\n")
     return "\n".join(parts)

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
-from tests.chaos.chain import CHAIN_ID, Block, Chain, dumps
+from eth_abi import encode
+
+from tests.chaos.chain import CHAIN_ID, COINS, Block, Chain, dumps, symbol_of
 
 
 @dataclass
@@ -131,7 +133,7 @@ class Node:
                 return hex(self.chain_id)
             case "eth_getBlockByNumber":
                 block = self.named(params[0])
-                return None if block is None else block.header_json
+                return None if block is None else block.whole_json if params[1] else block.header_json
             case "eth_getBlockByHash":
                 block = self.known(params[0])
                 return None if block is None else block.header_json
@@ -139,7 +141,11 @@ class Node:
                 return self._logs(params[0])
             case "eth_getBlockReceipts":
                 block = self.named(params[0])
-                return None if block is None else [{"logs": block.logs_json}]
+                return None if block is None else [block.receipt_json(i) for i in range(len(block.transactions))]
+            case "eth_getTransactionByHash":
+                return next((block.transaction_json(i) for block, i in self._places(params[0])), None)
+            case "eth_getTransactionReceipt":
+                return next((block.receipt_json(i) for block, i in self._places(params[0])), None)
             case "eth_getCode":
                 return "0x"
             case "eth_call":
@@ -162,6 +168,13 @@ class Node:
         block = self.chain.by_hash.get(bytes.fromhex(block_hash[2:]))
         return None if block is None or block.number > self.blocks[-1].number + 20 else block
 
+    def _places(self, tx_hash: str) -> Iterator[tuple[Block, int]]:
+        wanted = bytes.fromhex(tx_hash[2:])
+        for block in self.blocks:
+            for index, transaction in enumerate(block.transactions):
+                if transaction.hash == wanted:
+                    yield block, index
+
     def _logs(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
         if "blockHash" in asked:
             block = self.known(asked["blockHash"])
@@ -179,6 +192,10 @@ class Node:
             raise RpcError(-32000, "header not found")
         if transaction["data"][:10] == "0x18160ddd":  # totalSupply()
             return f"0x{block.supply(transaction['to']):064x}"
+        if transaction["to"] in COINS and transaction["data"][:10] in ("0x06fdde03", "0x95d89b41"):  # name(), symbol()
+            return "0x" + encode(["string"], [symbol_of(transaction["to"])]).hex()
+        if transaction["to"] in COINS and transaction["data"][:10] == "0x313ce567":  # decimals()
+            return f"0x{18:064x}"
         raise RpcError(3, "execution reverted", "0x")
 
 

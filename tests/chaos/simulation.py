@@ -19,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 import psycopg
+import redis
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
@@ -29,14 +30,17 @@ from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality, Manifest
 from indexer.store.apply import apply
 from indexer.store.blocks import ForeignBlockError
+from indexer.store.cache import Cache
 from indexer.store.database import create_engine
-from indexer.sync import follow
+from indexer.sync import balances, follow, tokens
 from indexer.sync.backfill import Backfill
 from indexer.sync.declare import declaration
 from indexer.sync.follow import ChainHaltedError, Follower
+from indexer.sync.include import Includer
 from indexer.sync.snapshots import Snapshots
-from tests.chaos import lies, manifests
+from tests.chaos import derived, lies, manifests
 from tests.chaos.chain import CHAIN_ID, Chain
+from tests.chaos.mishaps import Chances, KilledError, crash_postgres, endanger
 from tests.chaos.node import Honest, Node, Server
 from tests.chaos.truth import Judge, Picture, WrongError, look, normal, snapshot
 
@@ -48,10 +52,6 @@ SMALL = {"FURTHEST_BEHIND": 60, "MAX_BLOCKS": 16}
 LONGEST = 400
 """Blocks after which the chain no longer moves between two questions: where a node answers for one block at a time, the
 chain would grow faster than it can be read."""
-
-
-class KilledError(BaseException):
-    """The process ends here; nothing of it may run any more."""
 
 
 class Clock:
@@ -81,22 +81,6 @@ class Process:
 
 
 @dataclass
-class Chances:
-    """What befalls the statements of a process.
-
-    Attributes:
-        cut: how often the connection is cut at a statement, 0 to 1.
-        kill: how often the process is killed at one.
-        unsure: how often a commit is done but its answer lost.
-    """
-
-    random: Random
-    cut: float = 0.0
-    kill: float = 0.0
-    unsure: float = 0.0
-
-
-@dataclass
 class Tale:
     """What happened under a seed."""
 
@@ -117,9 +101,22 @@ class Simulation:
         server: where the endpoints are served.
         database_url: of a database with the static tables, empty.
         folder: for manifests.
+        redis_url: of a Redis that nobody else uses, for what is cached; None: nothing is.
+        crashes: whether Postgres may crash; it has to be this simulation's alone.
+        balances: whether balances are kept; None: the seed decides.
     """
 
-    def __init__(self, seed: int, server: Server, database_url: str, folder: Path) -> None:
+    def __init__(
+        self,
+        seed: int,
+        server: Server,
+        database_url: str,
+        folder: Path,
+        *,
+        redis_url: str | None = None,
+        crashes: bool = False,
+        balances: bool | None = None,
+    ) -> None:
         self.tale = Tale(seed)
         self.random = Random(seed)
         self.world = Random(self.random.random())
@@ -143,7 +140,13 @@ class Simulation:
         self.moves = self.random.choice((0.0, 0.02, 0.1))
         self.visits = self.random.choice((0.0, 0.02, 0.08))
         self.chances = {"cut": self.random.choice((0.0, 0.0, 0.004, 0.02)), "kill": self.random.choice((0.0, 0.004)),
+                        "full": self.random.choice((0.0, 0.0, 0.004)),
                         "unsure": self.random.choice((0.0, 0.01))}  # fmt: skip
+        kept = self.random.random() < 0.5
+        self.balances = kept if balances is None else balances
+        self.crashes = self.random.choice((0.0, 0.0, 0.002)) if crashes else 0.0
+        self.redis = None if redis_url is None else redis.Redis.from_url(redis_url)
+        self.redis_url = redis_url
         self.judge = Judge(self.chain)
         self.tips: set[bytes] = set()
         self.nodes: dict[str, list[Node]] = {}
@@ -163,13 +166,14 @@ class Simulation:
             WrongError: the tables were wrong, at the end or to a reader on the way.
         """
         manifests.write_abis(self.folder)
-        logging.getLogger("indexer").setLevel(logging.CRITICAL)
         with ExitStack() as stack:
+            logger = logging.getLogger("indexer")
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL)
             for name, value in SMALL.items():
                 stack.enter_context(mock.patch.object(follow, name, value))
             stack.callback(self._end)
-            self._reader = stack.enter_context(psycopg.connect(self.database_url, autocommit=True))
-            self._admin = stack.enter_context(psycopg.connect(self.database_url, autocommit=True))
+            self._connect()
             self._apply()
             for _ in range(steps):
                 self._step()
@@ -180,8 +184,23 @@ class Simulation:
     def _step(self) -> None:
         name = self.random.choices(("one", "two"), (8, 2))[0]
         action = self.random.choices(
-            ("tick", "fill", "world", "kill", "apply", "snapshot", "pause", "waits", "lag"),
-            (30, 16, 20, 3, 3, 4, 1, 4, 3),
+            (
+                "tick",
+                "fill",
+                "world",
+                "kill",
+                "apply",
+                "snapshot",
+                "pause",
+                "waits",
+                "lag",
+                "balances",
+                "include",
+                "tokens",
+                "flush",
+                "crash",
+            ),
+            (30, 16, 20, 3, 3, 4, 1, 4, 3, 20 * self.balances, 8, 3, 1, bool(self.crashes)),
         )[0]
         match action:
             case "tick":
@@ -203,6 +222,16 @@ class Simulation:
             case "lag":
                 for nodes in self.nodes.values():
                     self.random.choice(nodes).lag = self.random.choice((0, 0, 1, 5, 30))
+            case "balances":
+                self._try(name, self._count, action)
+            case "include":
+                self._try(name, lambda p: Includer(p.engine, p.clients[2], CHAIN_ID).run(), action)
+            case "tokens":
+                self._try(name, self._tokens, action)
+            case "flush":
+                self._flush()
+            case "crash":
+                self._crash()
 
     def _settle(self) -> None:
         """From now on everything is honest and quick; what is left must come right by itself."""
@@ -213,7 +242,7 @@ class Simulation:
             for node in nodes:
                 node.lag = 0
         for process in self.processes.values():
-            process.chances.cut = process.chances.kill = process.chances.unsure = 0.0
+            process.chances.calm()
         # A branch that is a mere beginning of what was indexed looks like a node that is behind, for a while.
         if self.random.random() < 0.5:
             self.chain.mine(1)
@@ -225,15 +254,20 @@ class Simulation:
                 trouble.append(self._try(name, lambda p: p.follower.tick(), "tick"))
                 trouble.append(self._try(name, lambda p: p.backfill.run(), "fill"))
                 trouble.append(self._try(name, self._snapshot, "snapshot"))
-            picture = look(self._reader)
-            self.judge.check(picture)
+                trouble.append(self._try(name, self._count, "balances"))
+                trouble.append(self._try(name, lambda p: Includer(p.engine, p.clients[2], CHAIN_ID).run(), "include"))
+                trouble.append(self._try(name, self._tokens, "tokens"))
+            picture = self._read()
             try:
                 self.judge.check_complete(picture)
+                derived.check_included_complete(self._reader)
             except WrongError as error:
                 missing = f"{error} ({'; '.join(filter(None, trouble))})"
                 continue
             self._check_reorgs(picture)
             self._check_snapshots()
+            derived.check_tokens(self._reader, complete=True)
+            self.tale.events["ledgers"] = derived.check_ledgers_complete(self._auditor)
             return
         raise WrongError(f"it never settles: {missing}")
 
@@ -271,7 +305,9 @@ class Simulation:
             if self.world.random() < self.visits:
                 other = self.world.choice(("one", "two"))
                 what = self.world.choice(("tick", "fill", "read", "apply"))
-                if what == "read":
+                if self.world.random() < self.crashes:
+                    self._crash()
+                elif what == "read":
                     self._read()
                 elif what == "apply":
                     if self.world.random() < 0.3:
@@ -320,7 +356,7 @@ class Simulation:
         engine = create_engine(self.database_url, application_name=f"chaos {name}")
         self._engines.append(engine)
         chances = Chances(Random(self.random.random()), **({} if self._settled else self.chances))
-        _endanger(engine, chances, self._terminate)
+        endanger(engine, chances, self._terminate)
         configs = []
         self.nodes[name] = []
         for position, liar in enumerate(self.liars):
@@ -373,10 +409,35 @@ class Simulation:
         for one in self.manifest.snapshots.values():
             Snapshots(process.engine, process.clients[2], CHAIN_ID, one).take_due()
 
+    def _count(self, process: Process) -> None:
+        balances.catch_up(process.engine, CHAIN_ID, step_rows=self.random.choice((2, 20, 1000)))
+
+    def _tokens(self, process: Process) -> None:
+        cache = Cache(self.redis_url)
+        tokens.refresh(process.engine, process.clients[2], CHAIN_ID, frozenset({"coins"}), cache)
+
+    # -- what everybody stands on
+
+    def _connect(self) -> None:
+        self._reader = psycopg.connect(self.database_url, autocommit=True)
+        self._admin = psycopg.connect(self.database_url, autocommit=True)
+        self._auditor = create_engine(self.database_url, application_name="chaos auditor")
+        self._engines.append(self._auditor)
+
+    def _crash(self) -> None:
+        self.tale.events["crash"] += 1
+        crash_postgres(self.database_url)
+        self._connect()
+
+    def _flush(self) -> None:
+        if self.redis is not None:
+            self.tale.events["flush"] += 1
+            self.redis.flushall()
+
     def _apply(self) -> None:
         """An operator changes the manifest."""
         path = self.folder / "indexer.toml"
-        path.write_text(manifests.manifest(self.random, self.endpoints))
+        path.write_text(manifests.manifest(self.random, self.endpoints, balances=self.balances))
         self.manifest = load_manifest(path, {f"NODE_{i}": f"{self.server.url}/{i}" for i in range(self.endpoints)})
         engine = create_engine(self.database_url)
         try:
@@ -393,6 +454,8 @@ class Simulation:
                 client.close()
         for engine in self._engines:
             engine.dispose()
+        self._reader.close()
+        self._admin.close()
 
     # -- readers
 
@@ -401,6 +464,9 @@ class Simulation:
         self.judge.check(picture)
         if picture.tip_hash is not None:
             self.tips.add(picture.tip_hash)
+        self.tale.events["ledgers read"] += derived.check_ledgers(self._auditor)
+        self.tale.events["transactions read"] += derived.check_included(self._reader, self.chain)
+        self.tale.events["tokens read"] += derived.check_tokens(self._reader)
         self.tale.events["read"] += 1
         return picture
 
@@ -447,27 +513,6 @@ class Simulation:
             supply = next((normal(v) for name, v in row.items() if name.startswith("total_supply")), value)
             if supply != block.supply(address):
                 raise WrongError(f"snapshot of block {block.number}: {supply} in place of {block.supply(address)}")
-
-
-def _endanger(engine: Engine, chances: Chances, terminate: Callable[[int], None]) -> None:
-    """Lets connections and processes end at statements."""
-
-    def before(connection: Any, cursor: Any, *_: Any) -> None:
-        draw = chances.random.random()
-        if draw < chances.kill:
-            chances.kill = 1.0
-            raise KilledError
-        if draw < chances.kill + chances.cut:
-            terminate(connection.connection.driver_connection.info.backend_pid)
-
-    def commit(connection: Any) -> None:
-        if chances.random.random() < chances.unsure:
-            driver = connection.connection.driver_connection
-            driver.commit()
-            terminate(driver.info.backend_pid)
-
-    sa.event.listen(engine, "before_cursor_execute", before)
-    sa.event.listen(engine, "commit", commit)
 
 
 @contextmanager

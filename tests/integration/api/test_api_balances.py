@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from indexer.store.database import create_engine
+from indexer.sync import balances
+from tests.integration.api.plans import asked_for_pages, nodes_read
 from tests.integration.api.real_chain import RealChain, real  # noqa: F401
-from tests.integration.api.seed import hex_of
+from tests.integration.api.seed import Seed, hex_of
+from tests.integration.api.world import ALICE, BOB, GAP, GOLD, MANIFEST, START, TIP, USDC, transfers
 from tests.integration.balances import oracle
 
 NOBODY = "0x" + "00" * 19 + "01"
@@ -177,3 +181,155 @@ def test_links(real):  # noqa: F811
     assert "data" in real.api.get(data["links"]["transfers"])
     pair = real.rig.query("SELECT '0x' || encode(address, 'hex') FROM gapless.children LIMIT 1")[0][0]
     assert real.api.get(f"/v1/addresses/{pair}")["data"]["contracts"] == ["pair"]
+
+
+# Ledgers that are not as they should be ---------------------------------------------------------------------------
+
+KEPT = MANIFEST + '\n[balances]\ncontracts = ["usdc", "coins"]\n'
+
+
+def _count(seed: Seed, manifest: str = KEPT) -> None:
+    """Declare what is to be kept, and count what is there."""
+    seed.declare(manifest)
+    engine = create_engine(seed.url)
+    balances.catch_up(engine, 1)
+    engine.dispose()
+
+
+def _sum(who: bytes, last: int) -> int:
+    rows = [row for row in transfers() if row["block"] <= last]
+    return sum(row["value"] * ((row["to"] == who) - (row["from"] == who)) for row in rows)
+
+
+def test_a_ledger_goes_as_far_as_its_blocks_and_says_so(own, seed):
+    _count(seed)
+    path = f"/v1/addresses/{hex_of(BOB)}/balances?chain=1"
+    answer = own.get(path)
+    reached = GAP[0] - 1
+    assert {(row["contract"], row["at_block"]) for row in answer["data"]} == {("usdc", reached), ("coins", TIP)}
+    meta = answer["meta"]
+    assert (meta["at_block"], meta["complete"], meta["missing"]) == (reached, False, [[GAP[0], TIP]])
+    (usdc,) = [row for row in answer["data"] if row["token"] == hex_of(USDC)]
+    assert int(usdc["balance"]) == _sum(BOB, reached)
+    # What has come further can be asked for alone.
+    meta = own.get(f"{path}&token={hex_of(GOLD)}&min_block={TIP}&include=token")["meta"]
+    assert (meta["at_block"], meta["complete"]) == (TIP, True)
+    own.refused(f"{path}&min_block={TIP}", 409, "BLOCK_NOT_INDEXED")
+    own.refused(f"{path}&at_block={TIP}", 409, "BLOCK_NOT_INDEXED")
+    early = own.get(f"{path}&at_block=1020")
+    assert int(early["data"][0]["balance"]) == _sum(BOB, 1020)
+    assert (early["meta"]["at_block"], early["meta"]["complete"]) == (1020, True)
+
+    tag = own.ask(path).headers["etag"]
+    assert own.ask(path, if_none_match=tag).status_code == 304
+    seed.cover("usdc", (1000, TIP))
+    _count(seed)
+    assert own.ask(path, if_none_match=tag).status_code == 200
+    assert own.get(path)["meta"]["complete"] is True
+
+
+def test_tokens_whose_balances_do_not_follow_from_transfers_are_marked(own, seed):
+    _count(seed)
+    # Nobody minted gold in this world: Alice has less than nothing.
+    rows = {row["token"]: row for row in own.get(f"/v1/addresses/{hex_of(BOB)}/balances?chain=1")["data"]}
+    assert (rows[hex_of(GOLD)]["exact"], rows[hex_of(USDC)]["exact"]) == (False, False)
+    assert "less than nothing" in rows[hex_of(GOLD)]["problem"]
+    path = f"/v1/tokens/{hex_of(GOLD)}/holders?chain=1"
+    answer = own.get(path)
+    assert [(row["address"], row["balance"][0] == "-") for row in answer["data"]] == [
+        (hex_of(BOB), False),
+        (hex_of(ALICE), True),
+    ]
+    assert own.get(f"{path}&after={own.get(f'{path}&limit=1')['page']['next']}")["data"] == answer["data"][1:]
+    last = own.get(f"{path}&order=asc&limit=1")
+    assert own.get(f"{path}&order=asc&after={last['page']['next']}")["data"] == answer["data"][:1]
+    assert (answer["meta"]["exact"], answer["meta"]["complete"]) == (False, True)
+    assert own.ask(f"{path}&format=csv").headers["x-exact"] == "false"
+
+    tag = own.ask(path).headers["etag"]
+    assert own.ask(path, if_none_match=tag).status_code == 304
+    seed.execute(
+        "INSERT INTO gapless.balance_problems (ledger_id, token, detail, block_number) "
+        "SELECT id, %s, 'it rebases', 1200 FROM gapless.ledgers WHERE kind = 'erc20'",
+        (GOLD,),
+    )
+    assert own.ask(path, if_none_match=tag).json["meta"]["problem"] == "it rebases"
+
+
+def test_a_stale_ledger_is_served_as_one(own, seed):
+    _count(seed)
+    _count(seed, KEPT.replace(', "coins"', ""))
+    path = f"/v1/tokens/{hex_of(GOLD)}/holders?chain=1"
+    answer = own.get(path)
+    assert len(answer["data"]) == 2
+    (ledger,) = answer["meta"]["ledgers"]
+    assert (ledger["stale"], ledger["at_block"]) == (True, TIP)
+    assert ledger["remark"] in own.refused(f"{path}&at_block=1150", 409, "BLOCK_NOT_INDEXED")["error"]
+    assert own.get(f"{path}&at_block={TIP}")["data"] == answer["data"]
+    seed.head(TIP + 5)
+    assert own.get(path)["meta"]["missing"] == [[TIP + 1, TIP + 5]]
+
+
+def test_a_token_that_two_ledgers_count_is_counted_once(own, seed):
+    twin = f"""
+[contracts.twin]
+chain = "ethereum"
+abi = "erc20.json"
+address = "{hex_of(GOLD)}"
+start_block = {START}
+"""
+    _count(seed, f'{MANIFEST}{twin}[balances]\ncontracts = ["coins", "twin"]\n')
+    path = f"/v1/addresses/{hex_of(BOB)}/balances?chain=1"
+    # The twin's table is not filled yet: it knows of nothing, and what it does not know does not count.
+    assert [row["contract"] for row in own.get(path)["data"]] == ["coins", "coins"]
+    seed.rows(
+        "twin",
+        "Transfer",
+        [{"block": b, "log": 1, "address": GOLD, "from": ALICE, "to": BOB, "value": b} for b in range(1100, 1200, 2)],
+    )
+    seed.cover("twin", (START, TIP))
+    _count(seed, f'{MANIFEST}{twin}[balances]\ncontracts = ["coins", "twin"]\n')
+    rows = own.get(path)["data"]
+    assert [row["contract"] for row in rows] == ["coins", "coins"]
+    assert own.get(f"{path}&at_block=1150")["data"]
+    assert len(own.get(f"/v1/tokens/{hex_of(GOLD)}/holders?chain=1")["data"]) == 2
+    seed.execute("UPDATE gapless.ledgers SET live = false WHERE contract_id = (SELECT id FROM gapless.contracts "
+                 "WHERE name = 'coins')")  # fmt: skip
+    assert {row["contract"] for row in own.get(path)["data"] if row["token"] == hex_of(GOLD)} == {"twin"}
+
+
+def test_pages_are_read_by_indexes(world_url, make_client, seed, monkeypatch):
+    _count(seed)
+    seed.execute(
+        "INSERT INTO gapless.holdings SELECT l.id, %s, 0, substr(sha256(int8send(i)), 1, 20), i "
+        "FROM gapless.ledgers l, generate_series(1::bigint, 50000) i WHERE l.contract_id = "
+        "(SELECT id FROM gapless.contracts WHERE name = 'coins')",
+        (GOLD,),
+    )
+    seed.execute("ANALYZE")
+    paths = [f"/v1/tokens/{hex_of(GOLD)}/holders?chain=1&limit=20", f"/v1/addresses/{hex_of(BOB)}/balances?chain=1"]
+    paths += [f"{path}&{more}" for path in paths for more in ("order=asc", f"at_block={TIP - 110}")]
+    paths.append(f"{paths[0]}&after=0-30000-0x{'11' * 20}")
+    paths[-2] = paths[-2].replace(str(TIP - 110), str(GAP[0] - 5))
+    client = make_client()
+    for path, text, values in asked_for_pages(client, monkeypatch, paths):
+        read = nodes_read(world_url, text, values, "holdings")
+        assert read
+        assert sum(node["Actual Rows"] * node["Actual Loops"] for node in read) < 200, path
+        assert not [node for node in read if node["Node Type"] == "Seq Scan"], path
+
+
+def test_large_counts_are_estimated(real, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("api.sql.events.COUNT_LIMIT", 5)
+    gold = _token(real, "gold")
+    block = real.history.last - 3
+    for path in (f"/v1/tokens/{gold}/holders", f"/v1/tokens/{gold}/holders?at_block={block}",
+                 f"/v1/tokens/{gold}/transfers", f"/v1/addresses/{_somebody(real)}/balances"):  # fmt: skip
+        joint = "&" if "?" in path else "?"
+        page = real.api.get(f"{path}{joint}count=estimated&limit=1")["page"]
+        assert (page["count_is"], page["count"] > 5) == ("estimated", True)
+
+
+def _somebody(one: RealChain) -> str:
+    row = one.rig.query("SELECT holder FROM gapless.holdings GROUP BY 1 ORDER BY count(*) DESC LIMIT 1")[0]
+    return hex_of(bytes(row[0]))

@@ -7,10 +7,9 @@ import io
 import json
 from typing import Any
 
-import psycopg
 import pytest
 
-from api.database import Database
+from tests.integration.api.plans import asked_for_pages, nodes_read
 from tests.integration.api.real_chain import RealChain, real  # noqa: F401
 from tests.integration.api.seed import address, block_hash, hex_of, tx_hash
 from tests.integration.api.test_api_included import WHOLE, keep, shown
@@ -295,10 +294,6 @@ events = ["Transfer"]
 # How it is read ---------------------------------------------------------------------------------------------------
 
 
-def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    return [plan, *(node for child in plan.get("Plans", ()) for node in _nodes(child))]
-
-
 PATHS = (
     OF_USDC, OF_ALICE, f"{OF_ALICE}&direction=in", f"{OF_ALICE}&direction=out", f"{OF_USDC}&from={hex_of(ALICE)}",
     f"{OF_ALICE}&after=1200-3", f"{OF_ALICE}&order=asc", f"{OF_ALICE}&token={hex_of(USDC)}",
@@ -314,27 +309,9 @@ def test_no_table_is_read_whole_for_a_page(world_url, make_client, seed, monkeyp
     )
     seed.execute("ANALYZE")
     client = make_client()
-    client.get(OF_USDC)
-    asked: list[tuple[bytes, Any]] = []
-    query = Database.query
-
-    def noted(database: Database, text: bytes, values: Any = ()) -> Any:
-        asked.append((text, values))
-        return query(database, text, values)
-
-    monkeypatch.setattr(Database, "query", noted)
-    with psycopg.connect(world_url, cursor_factory=psycopg.RawCursor) as connection:
-        for path in PATHS:
-            asked.clear()
-            assert len(client.get(path)["data"]) == 100
-            ((text, values),) = [(text, values) for text, values in asked if b"page AS" in text]
-            (plan,) = connection.execute(b"EXPLAIN (ANALYZE, FORMAT JSON, TIMING off) " + text, values).fetchone()[0]
-            read = [
-                node
-                for node in _nodes(plan["Plan"])
-                if node.get("Relation Name") == "transfer" and node["Actual Loops"]
-            ]
-            assert read
-            # Tables of a few rows may well be read whole.
-            assert not [node for node in read if node["Node Type"] == "Seq Scan" and node["Actual Rows"] > 100], path
-            assert sum(node["Actual Rows"] * node["Actual Loops"] for node in read) < 1500, path
+    for path, text, values in asked_for_pages(client, monkeypatch, PATHS):
+        read = nodes_read(world_url, text, values, "transfer")
+        assert read
+        # Tables of a few rows may well be read whole.
+        assert not [node for node in read if node["Node Type"] == "Seq Scan" and node["Actual Rows"] > 100], path
+        assert sum(node["Actual Rows"] * node["Actual Loops"] for node in read) < 1500, path

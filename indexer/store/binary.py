@@ -118,6 +118,8 @@ def _digits(limbs: NDArray[np.uint32]) -> NDArray[np.uint16]:
     # Long division by 10^8, which leaves two digits at a time: a remainder and a limb together fit into 64 bits.
     left = [np.ascontiguousarray(limbs[:, i]).astype(np.uint64) for i in range(limbs.shape[1])]
     digits: list[NDArray[np.uint64]] = []
+    while left and not left[0].any():
+        left.pop(0)
     while left:
         remainder = np.zeros(len(limbs), dtype=np.uint64)
         for position, limb in enumerate(left):

@@ -127,6 +127,7 @@ def write_history(
     rows: Rows,
     blocks: BlockColumns,
     catalog_version: int,
+    durable: bool = True,
 ) -> Outcome:
     """Writes a finalized chunk and covers its range for its sources.
 
@@ -138,11 +139,15 @@ def write_history(
         rows: everything that the sources' logs say in the range.
         blocks: those that bore the logs, and the range's last one.
         catalog_version: of the catalog by which the chunk was planned.
+        durable: whether the commit waits for the disk. Where it does not, a crash of Postgres may undo the last
+            commits: rows and coverage together, so that the chunk is only fetched again.
 
     Raises:
         CatalogChangedError: the catalog is another one now.
         ForeignBlockError: one of the blocks is stored with another hash.
     """
+    if not durable:
+        connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
     hold_version(connection, catalog_version)
     ids = sorted(source.source_id for source in sources)
     if not _lock_uncovered(connection, chain_id, block_range, ids):
@@ -156,8 +161,10 @@ def write_history(
 
 
 def _lock_uncovered(connection: Connection, chain_id: int, block_range: BlockRange, ids: list[int]) -> bool:
-    for source_id in ids:
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock, :id)"), {"lock": _SOURCE_LOCK, "id": source_id})
+    connection.execute(
+        sa.text("SELECT count(pg_advisory_xact_lock(:lock, id)) FROM unnest(CAST(:ids AS integer[])) AS given (id)"),
+        {"lock": _SOURCE_LOCK, "ids": ids},
+    )
     free = connection.execute(
         sa.text("""
             SELECT count(*) FROM gapless.sources s JOIN gapless.chains c ON c.chain_id = s.chain_id
@@ -333,13 +340,17 @@ def _insert_births(driver: psycopg.Connection[Any], chain_id: int, births: Seque
 
 def cover(connection: Connection, added: Mapping[int, RangeSet]) -> None:
     """Adds ranges to the coverage of sources; rows are locked in the order of their ids."""
-    parameters = [
-        {"id": source_id, "range": multirange.to_sql(ranges)} for source_id, ranges in sorted(added.items()) if ranges
-    ]
-    if parameters:
+    given = {source_id: multirange.to_sql(ranges) for source_id, ranges in sorted(added.items()) if ranges}
+    if given:
         connection.execute(
-            sa.text("UPDATE gapless.sources SET coverage = coverage + CAST(:range AS int8multirange) WHERE id = :id"),
-            parameters,
+            sa.text("""
+                UPDATE gapless.sources s SET coverage = coverage + CAST(given.range AS int8multirange)
+                FROM unnest(CAST(:ids AS integer[]), CAST(:ranges AS text[])) AS given (id, range)
+                JOIN (SELECT id FROM gapless.sources WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
+                    ON locked.id = given.id
+                WHERE s.id = given.id
+            """),
+            {"ids": list(given), "ranges": list(given.values())},
         )
 
 

@@ -101,7 +101,7 @@ class Prepared:
 
 # So many prepared chunks wait for the writer at most, and so many are written in one transaction.
 _ROOM = 4
-# From so many blocks on, a first backfill is large: indexes wait for its end.
+# From so many blocks on, a backfill is large: indexes of what is empty wait for its end, and commits not for the disk.
 _LARGE = 20_000
 
 
@@ -208,7 +208,7 @@ class Backfill:
             while waiting := ready.take(self.stop, most=_ROOM):
                 for part in _joined(waiting):
                     try:
-                        outcome = self._write(part, gap.sources, plan.version)
+                        outcome = self._write(part, gap, plan.version)
                     except CatalogChangedError as error:
                         log.info("%s", error)
                         return done
@@ -252,16 +252,17 @@ class Backfill:
             indexes.build(self.engine, self.stop, only=contracts)
             self.progress.indexing += time.monotonic() - started
 
-    def _write(self, part: Prepared, sources: Sequence[Source], version: int) -> Outcome:
+    def _write(self, part: Prepared, gap: Gap, version: int) -> Outcome:
         with self.engine.begin() as connection:
             outcome = writer.write_history(
                 connection,
                 self.chain_id,
                 (part.first, part.last),
-                sources,
+                gap.sources,
                 rows=part.rows,
                 blocks=part.blocks,
                 catalog_version=version,
+                durable=gap.blocks < _LARGE,
             )
             if outcome is Outcome.OVERTAKEN:
                 connection.rollback()

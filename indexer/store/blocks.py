@@ -29,7 +29,21 @@ class Block:
 
 
 def insert_blocks(connection: Connection, chain_id: int, blocks: Sequence[Block]) -> None:
-    """Keeps blocks, in ascending order (so that two workers never wait for each other in a circle)."""
+    """Keeps blocks, in ascending order (so that two workers never wait for each other in a circle).
+
+    Afterwards every one of them is stored with this very hash, and stays so until the transaction ends, whatever others
+    commit meanwhile.
+
+    Raises:
+        ForeignBlockError: one of them is stored with another hash.
+    """
+    while _insert(connection, chain_id, blocks) < len(blocks):
+        # A row that was in the way may be gone when it is looked at: the follower swapped a branch.
+        if _all_stored(connection, chain_id, blocks):
+            return
+
+
+def _insert(connection: Connection, chain_id: int, blocks: Sequence[Block]) -> int:
     # Arrays in binary form: as text, their bytes cost more than all else in a sparse backfill.
     inserted = psycopg_connection(connection).execute(
         """
@@ -47,24 +61,30 @@ def insert_blocks(connection: Connection, chain_id: int, blocks: Sequence[Block]
             [block.time for block in blocks],
         ),
     )
-    if inserted.rowcount < len(blocks):
-        _refuse_foreign(connection, chain_id, blocks)
+    return inserted.rowcount
 
 
-def _refuse_foreign(connection: Connection, chain_id: int, blocks: Sequence[Block]) -> None:
-    stored = psycopg_connection(connection).execute(
-        "SELECT number, hash FROM gapless.blocks WHERE chain_id = %s AND number = ANY(%s) ORDER BY number",
-        (chain_id, [block.number for block in blocks]),
+def _all_stored(connection: Connection, chain_id: int, blocks: Sequence[Block]) -> bool:
+    # A statement of its own sees what was committed while the first one waited; the lock keeps it there.
+    stored = dict(
+        psycopg_connection(connection)
+        .execute(
+            "SELECT number, hash FROM gapless.blocks WHERE chain_id = %s AND number = ANY(%s) "
+            "ORDER BY number FOR KEY SHARE",
+            (chain_id, [block.number for block in blocks]),
+        )
+        .fetchall()
     )
-    given = {block.number: block.hash for block in blocks}
-    for number, block_hash in stored:
-        if given[number] != block_hash:
+    for block in blocks:
+        found = stored.get(block.number, block.hash)
+        if found != block.hash:
             raise ForeignBlockError(
-                f"block {number} of chain {chain_id} is 0x{given[number].hex()} at the node, but "
-                f"0x{block_hash.hex()} is stored",
+                f"block {block.number} of chain {chain_id} is 0x{block.hash.hex()} at the node, but "
+                f"0x{found.hex()} is stored",
                 hint="either the node serves another chain, or a finalized block was reorganised. Nothing was written. "
                 "Compare with a second provider, then: gapless audit --against URL, and gapless repair",
             )
+    return stored.keys() >= {block.number for block in blocks}
 
 
 def copy_blocks(connection: Connection, chain_id: int, blocks: BlockColumns) -> None:

@@ -178,6 +178,8 @@ def _event(row: sa.Row[Any]) -> CatalogEvent:
 
 def load_sources(connection: Connection, chain_id: int | None = None) -> list[Source]:
     """The active sources of a chain (or of all), with their coverage at this moment, in the order of their ids."""
+    rows = connection.execute(_SOURCES, {"chain_id": chain_id}).all()
+    # After the sources: what a manifest that is applied in between adds is no part of them. What it drops is left out.
     events = load_events(connection)
     return [
         Source(
@@ -190,7 +192,8 @@ def load_sources(connection: Connection, chain_id: int | None = None) -> list[So
             coverage=multirange.from_sql(row.coverage),
             verified=multirange.from_sql(row.verified),
         )
-        for row in connection.execute(_SOURCES, {"chain_id": chain_id})
+        for row in rows
+        if row.event_id in events
     ]
 
 

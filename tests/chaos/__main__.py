@@ -8,6 +8,7 @@ import logging
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from indexer.store import embedded
 from tests.chaos.arena import Arena, arena
 from tests.chaos.kills import KillingSpree
 from tests.chaos.simulation import Simulation, Tale
+from tests.chaos.truth import WrongError
 from tests.conftest import FAST
 
 TOO_LONG = 300.0
@@ -49,6 +51,8 @@ def main() -> int:
                 except Exception as error:  # noqa: BLE001 - any failure of a seed is what is looked for
                     failed.append(seed)
                     print(f"seed {seed} FAILED: {type(error).__name__}: {error}", flush=True)
+                    if not isinstance(error, WrongError):
+                        traceback.print_exc()
                     continue
             told += tale.told
             print(f"{tale} ({time.monotonic() - started:.1f} s)", flush=True)

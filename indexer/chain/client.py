@@ -70,6 +70,7 @@ class ChainClient(Asker):
         )
         self._multicall = multicall.Deployment()
         self._no_receipts: set[str] = set()
+        self._head_questions = slicing.HeadQuestions()
 
     # -- blocks
 
@@ -278,8 +279,8 @@ class ChainClient(Asker):
     ) -> branches.Branch:
         """Reads blocks that may still be reorganised: all headers and logs of a range, from one endpoint, consistent.
 
-        A list of addresses that would need many requests is asked for by topic alone: the answer may then hold logs of
-        other addresses, too.
+        A long list of addresses is asked for by topic alone where that moves fewer bytes: the answer may then hold logs
+        of other addresses, too.
 
         Args:
             first: the first block.
@@ -294,13 +295,15 @@ class ChainClient(Asker):
             ProviderError: nobody answers.
         """
         errand = Errand()
-        wanted = slicing.for_head(several(filters), self.settings.addresses_per_request)
-        return self.run(
+        wanted = self._head_questions.ask(several(filters), self.settings.addresses_per_request, last - first + 1)
+        found = self.run(
             lambda endpoint: branches.read(endpoint, first, last, wanted, parent_hash, blooms, errand),
             "eth_getLogs",
             block=last,
             errand=errand,
         )
+        self._head_questions.learn(wanted, found.logs, last - first + 1)
+        return found
 
     def logs_of_block(self, block_hash: bytes, filters: LogFilter) -> list[RawLog]:
         """The matching logs of one block, named by its hash (EIP-234).

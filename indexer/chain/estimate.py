@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from indexer.chain import fetch
-from indexer.chain.chunk import LogChunk
+from indexer.chain import fetch, slicing
 from indexer.chain.asker import Asker
+from indexer.chain.chunk import LogChunk
 from indexer.chain.config import Errand
 from indexer.chain.errors import RangeError
 from indexer.chain.filters import LogFilter
@@ -64,14 +64,17 @@ def estimate(
     header_requests = 0
     seconds = 0.0
     taken = 0
+    questions = [question for one in filters for question in slicing.plan(asker, ranges, one, errand)]
+    # Long lists of addresses are many questions, which travel in several batches.
+    batches = -(-len(questions) // asker.settings.batch_size)
     for first, last in samples(ranges, count, width):
-        chunk = _sample(asker, first, last, filters, errand)
+        chunk = _sample(asker, first, last, questions, errand)
         taken += 1
         sampled += chunk.last - chunk.first + 1
         logs += chunk.count
         size += chunk.bytes
         seconds += chunk.seconds
-        header_requests += chunk.requests - 1
+        header_requests += max(0, chunk.requests - batches)
         bearing += len(chunk.block_columns.numbers)
     if not sampled:
         return Estimate(blocks, 0, 0, 0, 0.0, 0, errand.requests)
@@ -80,7 +83,7 @@ def estimate(
     limits = [limit for e in asker.pool.endpoints if (limit := e.block_limit.known) is not None]
     widest = min([settings.max_blocks, *limits]) if len(limits) == len(asker.pool.endpoints) else settings.max_blocks
     by_density = settings.target_logs * sampled / logs if logs else float(widest)
-    requests = max(len(ranges), round(blocks / max(1.0, min(float(widest), by_density)) * 1.2))
+    requests = batches * max(len(ranges), round(blocks / max(1.0, min(float(widest), by_density)) * 1.2))
     if header_requests:
         requests += round(bearing * scale / settings.batch_size)
     # A sample's time is mostly the way there and back; the rest grows with what is carried.
@@ -95,7 +98,7 @@ def estimate(
     )
 
 
-def _sample(asker: Asker, first: int, last: int, filters: Sequence[LogFilter], errand: Errand) -> LogChunk:
+def _sample(asker: Asker, first: int, last: int, questions: Sequence[fetch.Question], errand: Errand) -> LogChunk:
     while True:
         try:
             return asker.run(
@@ -103,7 +106,7 @@ def _sample(asker: Asker, first: int, last: int, filters: Sequence[LogFilter], e
                     fetch.chunk,
                     first=first,
                     last=last,
-                    questions=[fetch.Question(one, one) for one in filters],
+                    questions=questions,
                     errand=errand,
                 ),
                 "eth_getLogs",

@@ -1,11 +1,17 @@
 """Which logs are asked for: the filter of ``eth_getLogs``, how it is cut, and whether a bloom may hold it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
+import msgspec
 from eth_utils.crypto import keccak
+
+from indexer.addresses import Addresses, AddressList
+
+Topics: TypeAlias = tuple[tuple[str, ...] | None, ...]
+"""For each position, the values of which one must be there, or None for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +23,8 @@ class LogFilter:
         topics: for each position, the values of which one must be there, or None for any.
     """
 
-    addresses: tuple[str, ...] | None = None
-    topics: tuple[tuple[str, ...] | None, ...] = ()
+    addresses: AddressList | None = None
+    topics: Topics = ()
 
     def __post_init__(self) -> None:
         # An empty list means "any" to a node, and "none" to a person.
@@ -33,7 +39,10 @@ class LogFilter:
         """The filter as a node's parameter, without blocks."""
         params: dict[str, Any] = {}
         if self.addresses is not None:
-            params["address"] = self.addresses[0] if len(self.addresses) == 1 else list(self.addresses)
+            if isinstance(self.addresses, Addresses):
+                params["address"] = msgspec.Raw(self.addresses.json())
+            else:
+                params["address"] = self.addresses[0] if len(self.addresses) == 1 else list(self.addresses)
         topics = [None if position is None else list(position) for position in self.topics]
         while topics and topics[-1] is None:
             topics.pop()
@@ -72,6 +81,10 @@ class LogFilter:
         for start in range(0, len(self.addresses), size):
             yield LogFilter(self.addresses[start : start + size], self.topics)
 
+    def members(self) -> Container[str] | None:
+        """The addresses, to look one up among them; None: any is."""
+        return frozenset(self.addresses) if isinstance(self.addresses, tuple) else self.addresses
+
     def maybe_in(self, bloom: bytes) -> bool:
         """Whether a block with this ``logsBloom`` may hold a matching log (yellow paper, 4.3.1).
 
@@ -97,7 +110,7 @@ def _holds(bits: int, value: str) -> bool:
     return bits & mask == mask
 
 
-@lru_cache(maxsize=400_000)
+@lru_cache(maxsize=20_000)
 def _mask(value: str) -> int:
     digest = keccak(bytes.fromhex(value[2:]))
     mask = 0

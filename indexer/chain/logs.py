@@ -87,7 +87,7 @@ def select(logs: list[RawLog], wanted: LogFilter) -> list[RawLog]:
 
 def matcher(asked: LogFilter) -> Callable[[str, list[str]], bool]:
     """A function that tells whether an address and topics (any case) are what a filter asks for."""
-    addresses = None if asked.addresses is None else frozenset(asked.addresses)
+    addresses = asked.members()
     positions = [(index, frozenset(values)) for index, values in enumerate(asked.topics) if values is not None]
 
     def matches(address: str, topics: list[str]) -> bool:

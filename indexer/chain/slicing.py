@@ -10,7 +10,8 @@ from indexer.chain import fetch
 from indexer.chain.config import Errand
 from indexer.chain.errors import RangeError
 from indexer.chain.fetch import Question
-from indexer.chain.filters import LogFilter
+from indexer.chain.filters import LogFilter, Topics
+from indexer.chain.logs import RawLog, matcher
 
 if TYPE_CHECKING:
     from indexer.chain.asker import Asker
@@ -20,8 +21,12 @@ logger = logging.getLogger(__name__)
 # Bytes of one address in a request (quotes, comma, 0x, 40 digits), and of a usual log in a response.
 _ADDRESS_BYTES = 45
 _LOG_BYTES = 700
-# At the head each slice is a request for every new block, which holds few logs of any kind.
-_HEAD_SLICES = 4
+# What one more question costs, in bytes: providers bill each call, also in a batch.
+_CALL_BYTES = 20_000
+# So many blocks at the head after which it is asked again how many logs of any address there are.
+_STALE_AFTER = 1_000
+# The weight of one more block in what is known of the density.
+_NEWEST_WEIGHT = 0.05
 _SAMPLES = 3
 _SAMPLE_BLOCKS = 5
 
@@ -62,7 +67,8 @@ def plan(asker: "Asker", ranges: Sequence[tuple[int, int]], filters: LogFilter, 
     if all(values is None for values in filters.topics):
         return slices
     wide = LogFilter(None, filters.topics)
-    wanted = frozenset(filters.addresses)
+    wanted = filters.members()
+    assert wanted is not None
     blocks = matching = found = 0
     for first, last in samples(ranges, _SAMPLES, _SAMPLE_BLOCKS):
         try:
@@ -90,23 +96,61 @@ def plan(asker: "Asker", ranges: Sequence[tuple[int, int]], filters: LogFilter, 
     return [Question(wide, filters)] if cheaper else slices
 
 
-def for_head(filters: Sequence[LogFilter], most: int) -> list[LogFilter]:
-    """What to ask for in a few new blocks, again and again: long lists of addresses in few slices, or by topic alone.
+class HeadQuestions:
+    """How long lists of addresses are asked for in a few new blocks, again and again: in slices, or by topic alone.
 
-    Args:
-        filters: what is wanted.
-        most: addresses in one request.
+    Which moves fewer bytes is known from the blocks before: the first are asked for by topic alone, and now and then
+    one later.
     """
-    asked: list[LogFilter] = []
-    for one in filters:
-        count = len(one.addresses or ())
-        if count > most * _HEAD_SLICES and any(values is not None for values in one.topics):
-            asked.append(LogFilter(None, one.topics))
-        elif count > most:
-            asked += one.slices(most)
-        else:
-            asked.append(one)
-    return asked
+
+    def __init__(self) -> None:
+        """Knows nothing yet."""
+        self._density: dict[Topics, float] = {}
+        self._unseen: dict[Topics, int] = {}
+
+    def ask(self, filters: Sequence[LogFilter], most: int, blocks: int) -> list[LogFilter]:
+        """What to ask for.
+
+        Args:
+            filters: what is wanted.
+            most: addresses in one request.
+            blocks: how many blocks are asked for.
+        """
+        asked: list[LogFilter] = []
+        for one in filters:
+            count = len(one.addresses or ())
+            if count <= most or all(values is None for values in one.topics):
+                asked += one.slices(most)
+            elif self._by_topic(one.topics, count, -(-count // most), blocks):
+                asked.append(LogFilter(None, one.topics))
+            else:
+                asked += one.slices(most)
+        return asked
+
+    def _by_topic(self, topics: Topics, addresses: int, slices: int, blocks: int) -> bool:
+        density = self._density.get(topics)
+        unseen = self._unseen.get(topics, 0) + blocks
+        if density is None or unseen > _STALE_AFTER:
+            return True
+        self._unseen[topics] = unseen
+        return density * blocks * _LOG_BYTES < addresses * _ADDRESS_BYTES + (slices - 1) * _CALL_BYTES
+
+    def learn(self, asked: Sequence[LogFilter], logs: Sequence[RawLog], blocks: int) -> None:
+        """Takes note of what was asked for by topic alone.
+
+        Args:
+            asked: what was asked for.
+            logs: the answer.
+            blocks: in how many blocks.
+        """
+        for one in asked:
+            if one.addresses is None:
+                matches = matcher(one)
+                found = sum(matches(log.address, log.topics) for log in logs) / blocks
+                known = self._density.get(one.topics, found)
+                kept = (1 - _NEWEST_WEIGHT) ** blocks
+                self._density[one.topics] = known * kept + found * (1 - kept)
+                self._unseen[one.topics] = 0
 
 
 def samples(ranges: Sequence[tuple[int, int]], count: int, width: int) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from indexer.addresses import Children
 from indexer.log import configure
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Manifest
@@ -119,9 +120,7 @@ def difference(engine: Engine, manifest: Manifest, settings: Settings | None = N
         return changes
 
 
-def catalog_of(
-    engine: Engine, manifest: Manifest, settings: Settings, chain_id: int
-) -> tuple[list[Source], dict[int, dict[str, int]]]:
+def catalog_of(engine: Engine, manifest: Manifest, settings: Settings, chain_id: int) -> tuple[list[Source], Children]:
     """The sources and the known children of a chain as they would be if the manifest were applied.
 
     Raises:

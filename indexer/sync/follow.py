@@ -457,7 +457,4 @@ def _block(header: Header) -> Block:
 
 
 def _forget_births(view: View, common: int) -> None:
-    view.children = {
-        contract: {address: birth for address, birth in born.items() if birth <= common}
-        for contract, born in view.children.items()
-    }
+    view.children = {contract: born.until(common) for contract, born in view.children.items()}

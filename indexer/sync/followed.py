@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Engine
 
+from indexer.addresses import Births, Children
 from indexer.chain.client import ChainClient
 from indexer.chain.errors import BranchMovedError
 from indexer.chain.wire import Header
@@ -15,7 +16,7 @@ from indexer.store.head import HeadState
 from indexer.store.writer import Rows
 from indexer.sync.filters import NOTHING, log_filters
 from indexer.sync.plan import known_until
-from indexer.sync.rows import Children, Router
+from indexer.sync.rows import Router
 
 Fill = Callable[[Sequence[Source], RangeSet], None]
 """Brings sources the unfinalised blocks that they lack, or raises."""
@@ -74,7 +75,7 @@ def join(engine: Engine, chain_id: int, view: View, tip: int, floor: int, fill: 
     """
     if len(view.followed) == len(view.sources):
         return
-    _refresh(engine, chain_id, view)
+    _refresh(engine, chain_id, view, floor)
     while newcomers := _newcomers(view, floor):
         lacking: dict[RangeSet, list[Source]] = {}
         for source in newcomers:
@@ -108,14 +109,16 @@ def _newcomers(view: View, floor: int) -> list[Source]:
     ]
 
 
-def _refresh(engine: Engine, chain_id: int, view: View) -> None:
+def _refresh(engine: Engine, chain_id: int, view: View, floor: int) -> None:
     with engine.connect() as connection:
         view.sources = catalog.load_sources(connection, chain_id)
+        followed = {source.source_id for source in view.followed}
+        view.followed = [source for source in view.sources if source.source_id in followed]
+        if not _newcomers(view, floor):
+            return
         # After the sources: no child of what they cover can be missing.
         for contract_id, born in catalog.load_children(connection, chain_id).items():
-            view.children.setdefault(contract_id, {}).update(born)
-    followed = {source.source_id for source in view.followed}
-    view.followed = [source for source in view.sources if source.source_id in followed]
+            view.children.setdefault(contract_id, Births()).update(born)
 
 
 def read(

@@ -6,13 +6,13 @@ The gaps are those of the manifest, applied or not; what they cost is found out 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from indexer.addresses import Children
 from indexer.chain.client import ChainClient
 from indexer.chain.estimate import Estimate
 from indexer.intervals import RangeSet, size
 from indexer.store.catalog import Source
 from indexer.sync.filters import log_filters
 from indexer.sync.plan import gaps, waiting
-from indexer.sync.rows import Children
 
 
 @dataclass(frozen=True, slots=True)

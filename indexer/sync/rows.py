@@ -18,15 +18,12 @@ from numpy.typing import NDArray
 
 from indexer.abi.decoder import Decoder, UndecodableLog, compile_decoder
 from indexer.abi.model import parse_abi
+from indexer.addresses import Births, Children
 from indexer.chain.columnar import LogColumns
 from indexer.store.catalog import Birth, CatalogEvent, Source
 from indexer.store.declaration import Factory
 from indexer.store.writer import Rows, UndecodedLog
 from indexer.sync.batch import BatchEncoder, Log, encoder
-
-
-Children = dict[int, dict[str, int]]
-"""By contract id: the addresses that its factories announced, each with the block of its birth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +110,7 @@ class Router:
     def _add(self, source: Source, decoder: Decoder) -> None:
         event, place = source.event, source.place
         topic0 = "0x" + event.topic0.hex()
-        born = self._children.setdefault(event.contract_id, {}) if place.kind == "factory" else None
+        born = self._children.setdefault(event.contract_id, Births()) if place.kind == "factory" else None
         target = _Target(source, decoder, born, _named_topics(event))
         if place.kind == "addresses":
             for address in place.addresses:
@@ -232,16 +229,24 @@ class Router:
             return claimed
         bounds = int(logs.numbers[0]), int(logs.numbers[-1])
         whole: dict[int, NDArray[np.bool_]] = {}
+        unsure: dict[int, list[_Target]] = {}
         for kind, some in enumerate(targets):
             for target in some:
                 event_id = target.source.event.event_id
-                _, taken = claimed.setdefault(event_id, (target, np.zeros(len(logs), dtype=np.bool_)))
+                claimed.setdefault(event_id, (target, np.zeros(len(logs), dtype=np.bool_)))
                 if target.claims_all(logs.names[kind][0], *bounds):
                     whole.setdefault(event_id, np.zeros(len(targets), dtype=np.bool_))[kind] = True
-                    continue
-                candidates = np.flatnonzero(logs.kinds == kind)
-                claims = [target.claims(log) for log in logs.logs(candidates)]
-                taken[candidates[np.array(claims, dtype=np.bool_)]] = True
+                else:
+                    unsure.setdefault(kind, []).append(target)
+        if unsure:
+            # All at once: a factory's children are thousands of kinds in one answer.
+            looked_at = np.zeros(len(targets), dtype=np.bool_)
+            looked_at[list(unsure)] = True
+            rows = np.flatnonzero(looked_at[logs.kinds])
+            for row, kind, log in zip(rows.tolist(), logs.kinds[rows].tolist(), logs.logs(rows), strict=True):
+                for target in unsure[kind]:
+                    if target.claims(log):
+                        claimed[target.source.event.event_id][1][row] = True
         for event_id, kinds in whole.items():
             claimed[event_id][1][kinds[logs.kinds]] = True
         return claimed
@@ -312,7 +317,8 @@ class Router:
                 continue
             for rule in rules:
                 address = _address(values[rule.position], rule.path)
-                known = self._children.setdefault(rule.contract_id, {})
+                if (known := self._children.get(rule.contract_id)) is None:
+                    known = self._children[rule.contract_id] = Births()
                 if log.block_number < known.get(address, log.block_number + 1):
                     known[address] = log.block_number
                     yield Birth(rule.contract_id, address, log.block_number, log.log_index, log.address)

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Engine
 
 from indexer.abi.decoder import DataDecoder, UndecodableLog, compile_outputs
 from indexer.abi.model import Abi, parse_abi
+from indexer.addresses import Births
 from indexer.chain.client import ChainClient
 from indexer.chain.errors import FatalError
 from indexer.chain.wire import Header
@@ -243,7 +244,7 @@ class Snapshots:
         addresses: Sequence[bytes] = stored.deployments.get(self._chain_id, ())
         with self._engine.connect() as connection:
             if not addresses:
-                born = catalog.load_children(connection, self._chain_id).get(stored.contract_id, {})
+                born = catalog.load_children(connection, self._chain_id).get(stored.contract_id, Births())
                 addresses = [bytes.fromhex(child[2:]) for child, birth in sorted(born.items()) if birth <= number]
             if self._snapshot.for_each is None:
                 return [_Target(address, 0, None) for address in addresses]

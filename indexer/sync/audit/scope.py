@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
+from indexer.addresses import Children
 from indexer.chain.logs import RawLog
 from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, union
 from indexer.store import catalog, head
 from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.findings import Finding, Kind
 from indexer.store.writer import Rows
-from indexer.sync.rows import Children, Router
+from indexer.sync.rows import Router
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Scope:
 
         The router knows all sources of the chain: only so can it tell whose an anonymous event's log is not.
         """
-        children = {contract_id: dict(born) for contract_id, born in self.children.items()}
+        children = {contract_id: born.copy() for contract_id, born in self.children.items()}
         rows = Router(self.chain_id, self.every, children, among=self.every).rows(logs, times)
         wanted = {source.event.event_id for source in sources}
         rows.by_table = {event_id: found for event_id, found in rows.by_table.items() if event_id in wanted}

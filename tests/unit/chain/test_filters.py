@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.chain.filters import LogFilter
-from indexer.chain.logs import matcher
-from indexer.chain.slicing import samples, topic_only_is_cheaper
+from indexer.chain.logs import RawLog, matcher
+from indexer.chain.slicing import HeadQuestions, samples, topic_only_is_cheaper
 
 A, B, C = ("0x" + digit * 40 for digit in "abc")
 T, U, V = ("0x" + digit * 64 for digit in "123")
@@ -86,6 +86,45 @@ def test_whichever_moves_fewer_bytes(
     addresses: int, matching: float, anybody: float, blocks: float, topic_only: bool
 ) -> None:
     assert topic_only_is_cheaper(addresses, matching, anybody, blocks) is topic_only
+
+
+def listed(count: int) -> LogFilter:
+    return LogFilter(tuple(f"0x{number:040x}" for number in range(count)), (("0x" + "ab" * 32,),))
+
+
+def logs(count: int) -> list[RawLog]:
+    words = "0x" + "00" * 32
+    return [RawLog("0x" + "99" * 20, ["0x" + "ab" * 32], "0x", 1, words, words, 0, index) for index in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "anybody", "asked_for"),
+    [
+        (1_000, 300, 1),  # a list that fits one question is sent
+        (3_000, 5, 1),  # few logs of strangers: cheaper than 135 kB of addresses
+        (3_000, 5_000, 3),
+        (300_000, 5_000, 1),  # never hundreds of questions for a block
+    ],
+)
+def test_at_the_head_the_blocks_before_say_how_to_ask(addresses: int, anybody: int, asked_for: int) -> None:
+    wanted, head = listed(addresses), HeadQuestions()
+    for _ in range(20):
+        asked = head.ask([wanted], 1_000, 1)
+        head.learn(asked, logs(anybody), 1)
+    assert len(asked) == asked_for
+    assert {one.topics for one in asked} == {wanted.topics}
+    assert (asked[0].addresses is None) == (asked_for == 1 and addresses > 1_000)
+
+
+def test_at_the_head_the_first_question_and_one_now_and_then_is_by_topic() -> None:
+    wanted, head = listed(3_000), HeadQuestions()
+    by_topic = []
+    for block in range(2_500):
+        asked = head.ask([wanted], 1_000, 1)
+        if asked[0].addresses is None:
+            by_topic.append(block)
+            head.learn(asked, logs(2_000), 1)
+    assert by_topic == [0, 1_001, 2_002]
 
 
 @given(

@@ -11,8 +11,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from time import monotonic, sleep
@@ -26,9 +26,10 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
 from api.app import create_app
-from api.context import create_context
+from api.context import Context, create_context
 from api.errors import from_http_status
 from api.live import server as live
+from api.metrics import Metrics, Shared, admin, shared
 from api.settings import ApiSettings, load_settings
 from api.webhooks import worker as webhooks
 from indexer.errors import GaplessError
@@ -62,6 +63,8 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress is untyped
 
     def execute(self) -> None:
         refusal = self.request.error
+        if self.channel.server.metrics is not None:
+            self.channel.server.metrics.refused(refusal.code)
         body = from_http_status(refusal.code, f"{refusal.reason}: {refusal.body}").body()
         self.status = f"{refusal.code} {refusal.reason}"
         self.response_headers += [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
@@ -119,6 +122,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         dispatcher.set_thread_count(settings.api_threads)
         self._stopping = False
         self.patience = settings.api_queue_seconds
+        self.metrics: Metrics | None = None
         super().__init__(
             application,
             {},
@@ -229,7 +233,7 @@ def serve(
     # waitress warns whenever a request has to wait for a thread, which is what threads are for.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     if settings.api_processes == 1:
-        _serve_here(listeners, database_url, redis_url, settings)
+        _serve_here(listeners, database_url, redis_url, settings, admin_port=settings.admin_port)
     else:
         _supervise(listeners, database_url, redis_url, settings, configure_logging)
 
@@ -241,14 +245,26 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
-def _serve_here(listeners: _Listeners, database_url: str, redis_url: str | None, settings: ApiSettings) -> None:
+def _serve_here(
+    listeners: _Listeners, database_url: str, redis_url: str | None, settings: ApiSettings, *, admin_port: int | None
+) -> None:
     context = create_context(settings, database_url, redis_url)
     server = Server(create_app(context), listeners.api, settings)
+    server.metrics = context.metrics
     streaming = None if listeners.streams is None else live.start(context, database_url, listeners.streams)
     delivering = webhooks.start(context, database_url)
-    restore = _on_signal(server.stop)
+
+    def stop() -> None:
+        server.stop()
+        if streaming is not None:
+            streaming.end()
+        if delivering is not None:
+            delivering.begin_to_stop()
+
+    restore = _on_signal(stop)
     try:
-        server.run()
+        with _counted(context, server, admin_port, database_url):
+            server.run()
     finally:
         restore()
         if streaming is not None:
@@ -256,6 +272,25 @@ def _serve_here(listeners: _Listeners, database_url: str, redis_url: str | None,
         if delivering is not None:
             delivering.stop()
         context.close()
+
+
+@contextmanager
+def _counted(context: Context, server: Server, admin_port: int | None, database_url: str) -> Iterator[None]:
+    """Count how full the server is while it runs, and show it at the administrator's port, if anybody will look."""
+    if context.metrics is None:
+        yield
+        return
+    in_use = {
+        "threads": lambda: server.task_dispatcher.active_count,
+        "queue": lambda: len(server.task_dispatcher.queue),
+        "connections": lambda: len(server.active_channels),
+        "streams": lambda: context.streams.used,
+        "exports": lambda: context.export_slots.used,
+        "waits": lambda: context.waits.used,
+    }
+    host = context.settings.admin_host
+    with context.metrics.watching(in_use), admin(host, admin_port, context.metrics.registry, database_url):
+        yield
 
 
 def _on_signal(act: Callable[[], None]) -> Callable[[], None]:
@@ -282,6 +317,21 @@ def _supervise(
     configure_logging: Callable[[], None] | None,
 ) -> None:
     """Keep as many processes running as asked for, until told to stop."""
+    with (
+        shared(settings.admin_port is not None) as counted,
+        admin(settings.admin_host, settings.admin_port, counted.registry if counted else None, database_url),
+    ):
+        _supervise_counted(listeners, database_url, redis_url, settings, configure_logging, counted)
+
+
+def _supervise_counted(
+    listeners: _Listeners,
+    database_url: str,
+    redis_url: str | None,
+    settings: ApiSettings,
+    configure_logging: Callable[[], None] | None,
+    counted: Shared | None,
+) -> None:
     # A fresh interpreter each: a fork would copy locks that other threads may hold.
     spawn = multiprocessing.get_context("spawn")
     stopping = threading.Event()
@@ -300,6 +350,8 @@ def _supervise(
                 if process.is_alive():
                     continue
                 log.error("an API process ended with status %s, starting another", process.exitcode)
+                if counted is not None and process.pid is not None:
+                    counted.ended(process.pid)
                 if stopping.wait(RESPAWN_PAUSE):
                     break
                 processes[place] = start()
@@ -328,7 +380,7 @@ def _serve_child(
         if listener is not None:
             listener.setblocking(False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _serve_here(listeners, database_url, redis_url, settings)
+    _serve_here(listeners, database_url, redis_url, settings, admin_port=None)
 
 
 def _end_with_parent() -> None:

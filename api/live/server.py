@@ -1,7 +1,7 @@
 """The streams' listener: one thread with an event loop, beside the threads that answer everything else.
 
 A waitress thread would be held by each stream: 500 of them cost 500 threads and, worse, 500 wake-ups with every block.
-Here an idle client costs a socket and three small tasks (about 40 KB measured), and no query.
+Here an idle client costs a socket and three small tasks (19 KB measured), and no query.
 """
 
 import asyncio
@@ -43,13 +43,22 @@ RETRY: Final = (1000, 4000)
 Application = Callable[..., Iterable[bytes]]
 
 
-def start(context: Context, database_url: str, listener: socket.socket) -> "StreamServer":
+def start(
+    context: Context,
+    database_url: str,
+    listener: socket.socket,
+    *,
+    heartbeat: float = HEARTBEAT,
+    stalled: float = STALLED,
+) -> "StreamServer":
     """Serve a process' streams on a socket that is listening already, until its ``stop``.
 
     Args:
         context: of the process.
         database_url: ``postgresql://...``
         listener: the socket.
+        heartbeat: seconds, as of :class:`StreamServer`.
+        stalled: likewise.
     """
     settings = context.settings
     database = Database(
@@ -62,7 +71,15 @@ def start(context: Context, database_url: str, listener: socket.socket) -> "Stre
     database.open()
     hub = Hub(database, context.catalog, context.streams)
     application = create_stream_app(replace(context, database=database), hub)
-    server = StreamServer(application, listener, hub, most=settings.streams_max + SPARE, on_stop=database.close)
+    server = StreamServer(
+        application,
+        listener,
+        hub,
+        most=settings.streams_max + SPARE,
+        heartbeat=heartbeat,
+        stalled=stalled,
+        on_stop=database.close,
+    )
     server.start()
     return server
 
@@ -75,7 +92,8 @@ class StreamServer:
         listener: the socket, not blocking.
         hub: of the streams.
         most: connections at once; those beyond are closed.
-        heartbeat: seconds.
+        heartbeat: seconds after which a silent stream says that it is alive.
+        stalled: seconds after which a client that takes nothing is dropped.
         random: for the clients' return.
         on_stop: called at the end.
     """
@@ -88,6 +106,7 @@ class StreamServer:
         *,
         most: int,
         heartbeat: float = HEARTBEAT,
+        stalled: float = STALLED,
         random: Random | None = None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
@@ -96,6 +115,7 @@ class StreamServer:
         self._hub = hub
         self._most = most
         self._heartbeat = heartbeat
+        self._stalled = stalled
         self._random = random or Random()
         self._on_stop = on_stop
         self._requests = ThreadPoolExecutor(REQUESTS, "stream-request")
@@ -108,25 +128,34 @@ class StreamServer:
         """Begin to serve."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End all streams, and wait for that; callable once, from any other thread."""
+    def end(self) -> None:
+        """Make all streams end; may be called from a signal handler."""
         with suppress(RuntimeError):  # the loop has ended already
-            self._loop.call_soon_threadsafe(self._end)
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def stop(self) -> None:
+        """End all streams, and wait for that; from any other thread."""
+        self.end()
         self._thread.join(2)
         self._requests.shutdown(wait=False, cancel_futures=True)
         self._hub.close()
         self._on_stop()
 
-    def _end(self) -> None:
+    def _cancel(self) -> None:
         if self._main is not None:
             self._main.cancel()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._main = self._loop.create_task(self._serve())
-        with suppress(asyncio.CancelledError):
+        try:
             self._loop.run_until_complete(self._main)
-        self._loop.close()
+        except asyncio.CancelledError:
+            pass
+        except Exception:
+            log.exception("streams have ended")
+        finally:
+            self._loop.close()
 
     async def _serve(self) -> None:
         watching = asyncio.create_task(self._hub.watch())
@@ -199,7 +228,7 @@ class StreamServer:
                 else (("Content-Length", str(len(body))),)
             )
             writer.write(answer.head(*length, ("Connection", "close")) + body)
-            async with asyncio.timeout(STALLED):
+            async with asyncio.timeout(self._stalled):
                 await _flushed(writer)
         finally:
             if hasattr(answer.body, "close"):
@@ -212,7 +241,7 @@ class StreamServer:
 
         async def send(data: bytes) -> None:
             writer.write(data)
-            async with asyncio.timeout(STALLED):
+            async with asyncio.timeout(self._stalled):
                 await writer.drain()
 
         topic = self._hub.join(stream)

@@ -13,12 +13,9 @@ from api.errors import ApiError
 from api.live.changes import Changes, Scope, end_of, read
 from api.live.scopes import event_scope, feed_scope
 from api.settings import ApiSettings
+from tests.integration.api.growing import grow, headers, swap, transfer, transfers
 from tests.integration.api.seed import Seed, block_hash
-from tests.integration.api.world import ALICE, BOB, FINALIZED, GAP, PAIR_A, START, TIP, USDC
-
-
-def transfer(block: int, log: int, branch: int = 0, value: int = 0) -> dict[str, Any]:
-    return {"block": block, "log": log, "branch": branch, "address": USDC, "from": ALICE, "to": BOB, "value": value}
+from tests.integration.api.world import ALICE, FINALIZED, GAP, PAIR_A, START, TIP
 
 
 class Reader:
@@ -53,9 +50,7 @@ class Reader:
 
 @pytest.fixture
 def context(world_url: str, seed: Seed) -> Iterator[Context]:
-    # As the follower leaves it: above finalized, every block is known.
-    for number in range(FINALIZED + 1, TIP + 1):
-        seed.block(number)
+    headers(seed)
     context = create_context(ApiSettings(api_unindexed_window=50), world_url, None)
     yield context
     context.close()
@@ -110,37 +105,6 @@ def test_from_now(context, seed):
     grow(seed, TIP + 1)
     reader.catch_up()
     assert reader.rows == ids(TIP + 1, TIP + 1)
-
-
-def grow(seed: Seed, number: int, *, branch: int = 0, finalized: int = FINALIZED, rows: bool = True) -> None:
-    with seed.connection.transaction():
-        seed.rows("usdc", "Transfer", [transfer(number, log, branch, branch) for log in (3, 7) if rows])
-        seed.block(number, branch=branch)
-        for contract in ("usdc", "coins", "factory", "pair", "zoo", "gold_alone", "bridge"):
-            seed.execute(
-                "UPDATE gapless.sources s SET coverage = coverage + int8multirange(int8range(%s, %s)) "
-                "FROM gapless.events e, gapless.contracts c "
-                "WHERE e.id = s.event_id AND c.id = e.contract_id AND c.name = %s AND s.chain_id = 1",
-                (number, number + 1, contract),
-            )
-        seed.head(number, branch=branch, finalized=finalized, safe=finalized)
-
-
-def drop(seed: Seed, common: int, tip: int) -> None:
-    """Drop the branch above a block, as the first half of what the follower does in one transaction."""
-    seed.reorg(common, tip, branch=99)
-    seed.execute("DELETE FROM gapless.blocks WHERE chain_id = 1 AND number > %s", (common,))
-    seed.execute(
-        "UPDATE gapless.sources SET coverage = coverage - int8multirange(int8range(%s, NULL)) WHERE chain_id = 1",
-        (common + 1,),
-    )
-
-
-def swap(seed: Seed, common: int, old_tip: int, new_tip: int, branch: int) -> None:
-    with seed.connection.transaction():
-        drop(seed, common, old_tip)
-        for number in range(common + 1, new_tip + 1):
-            grow(seed, number, branch=branch)
 
 
 def test_a_gap_holds_up_what_is_behind_it(context, seed):
@@ -339,35 +303,30 @@ def test_whatever_happens_a_reader_has_what_is_there(context, seed, number, merg
     chance = random.Random(number)
     seed.cover("usdc", (START, TIP))
     tip, branch, floor = TIP, 0, FINALIZED
+
+    def some() -> tuple[int, ...]:
+        return (3, 7) if chance.random() < 0.6 else ()
+
     make = feed_of if merged else (lambda c, **v: scope_of(c, "usdc", "Transfer", **v))
     readers = [Reader(context, make(context, limit=chance.choice((1, 3, 50))), after(1189)) for _ in range(3)]
     for _ in range(40):
         match chance.choice(("grow", "grow", "swap", "finalize", "read", "read")):
             case "grow":
                 tip += 1
-                grow(seed, tip, branch=branch, finalized=floor, rows=chance.random() < 0.6)
+                grow(seed, tip, branch=branch, finalized=floor, logs=some())
             case "swap":
                 branch += 1
                 common = max(floor, tip - chance.randrange(12))
                 new_tip = common + chance.randrange(12)
-                with seed.connection.transaction():
-                    drop(seed, common, tip)
-                    seed.head(common, branch=branch, finalized=floor)
-                    for block in range(common + 1, new_tip + 1):
-                        grow(seed, block, branch=branch, finalized=floor, rows=chance.random() < 0.6)
+                logs = {block: some() for block in range(common + 1, new_tip + 1)}
+                swap(seed, common, tip, new_tip, branch=branch, finalized=floor, logs=logs)
                 tip = new_tip
             case "finalize":
                 floor = min(tip, floor + chance.randrange(4))
                 seed.head(tip, branch=branch, finalized=floor, safe=floor)
             case "read":
                 chance.choice(readers).step()
-    truth = [
-        f"{block}-{log}"
-        for block, log in seed.execute(
-            "SELECT block_number, log_index FROM usdc.transfer WHERE chain_id = 1 AND block_number > 1189 "
-            "ORDER BY block_number, log_index"
-        )
-    ]
+    truth = transfers(seed, 1190)
     for reader in readers:
         reader.catch_up()
         mine = [row.rpartition("-")[0] if merged else row for row in reader.rows]

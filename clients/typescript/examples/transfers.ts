@@ -1,0 +1,47 @@
+// Transfers of the demo's coins, with viem: npm run transfers [URL]
+import { Gapless, GaplessError } from "gapless-client";
+import { type Address, formatUnits, getAddress, type Hash, zeroAddress } from "viem";
+import { schema } from "./gapless.js";
+
+const url = process.argv[2] ?? process.env["GAPLESS_URL"] ?? "http://127.0.0.1:8000";
+const gapless = new Gapless(schema, { url });
+
+// A page, newest first, with the tokens' names.
+const page = await gapless.page("coins", "Transfer", { limit: 3, include: ["token"] });
+for (const row of page.rows) {
+  const hash: Hash = row.tx_hash;
+  const to: Address = row.args.to;
+  const value: bigint = row.args.value;
+  const token = page.tokens[row.address];
+  const amount = token?.decimals == null ? `${value} units` : `${formatUnits(value, token.decimals)} ${token.symbol}`;
+  console.log(`${row.block_time} ${getAddress(to)} gets ${amount} (${hash.slice(0, 10)}…)`);
+}
+
+// All mints so far that cannot be taken back, page after page: exact sums, because the values are bigint.
+let minted = 0n;
+let mints = 0;
+try {
+  for await (const { args } of gapless.rows("coins", "Transfer", { "arg.from": zeroAddress, finality: "finalized", limit: 1000 })) {
+    minted += args.value;
+    mints += 1;
+  }
+} catch (error) {
+  if (error instanceof GaplessError) console.error(`${error.code}: ${error.message}`);
+  throw error;
+}
+console.log(`${mints} mints of ${minted} units, complete: ${page.meta.complete}`);
+
+// How much there was of each coin, by a multicall every ten blocks.
+for await (const point of gapless.series("coins", "supply", { limit: 4 })) {
+  const supply: bigint | null = point.values.totalSupply;
+  console.log(`block ${point.block_number}: ${point.address} ${supply}`);
+  break;
+}
+
+// What is not indexed is an error before anything runs.
+// @ts-expect-error there is no such event
+void (() => gapless.rows("coins", "Transfers"));
+// @ts-expect-error an address is no string of just anything
+void (() => gapless.rows("coins", "Transfer", { "arg.from": "vitalik.eth" }));
+// @ts-expect-error a misspelt filter
+void (() => gapless.rows("coins", "Transfer", { "arg.form": zeroAddress }));

@@ -1,0 +1,45 @@
+/** Server-sent events of an answer (HTML Living Standard, 9.2.6), as far as the API uses them. */
+
+export interface ServerEvent {
+  event: string;
+  data: string;
+  /** The last `id` that was sent, with this event or before. */
+  id: string;
+}
+
+/** The events; `heard` is kept up to date, also where only the id moves. */
+export async function* serverEvents(
+  body: ReadableStream<Uint8Array>,
+  heard: { id: string; retry: number },
+): AsyncGenerator<ServerEvent, void, undefined> {
+  const reader = body.getReader();
+  const text = new TextDecoder();
+  let rest = "";
+  let event = "";
+  let data: string[] = [];
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const lines = (rest + text.decode(value, { stream: true })).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        if (line === "") {
+          if (data.length) yield { event, data: data.join("\n"), id: heard.id };
+          event = "";
+          data = [];
+          continue;
+        }
+        const colon = line.indexOf(":");
+        const field = colon < 0 ? line : line.slice(0, colon);
+        const said = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+        if (field === "event") event = said;
+        else if (field === "data") data.push(said);
+        else if (field === "id") heard.id = said;
+        else if (field === "retry" && /^[0-9]+$/.test(said)) heard.retry = Number(said);
+      }
+    }
+  } finally {
+    await reader.cancel().catch(() => undefined);
+  }
+}

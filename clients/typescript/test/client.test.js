@@ -1,0 +1,130 @@
+// The client against a server that does what a real one does seldom: npm test
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import { afterEach, test } from "node:test";
+import { Gapless, GaplessError } from "../dist/index.js";
+
+const schema = {
+  events: { coins: { Transfer: { args: { value: true } } }, zoo: { Herd: { args: { herd: [{ legs: [true] }] } } } },
+  series: {},
+};
+const META = { chain_id: 1, indexed_block: 9, head_block: 9, finalized_block: 5, lag_seconds: 0 };
+const page = (data, next) => ({ data, page: { next, prev: null, last: null, limit: 2 }, meta: META });
+const row = (id, value) => ({ id, args: { value } });
+const sse = (id, event, data) => `id: ${id}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+
+let server;
+afterEach(() => {
+  server.closeAllConnections();
+  server.close();
+});
+
+/** A server that gives one answer after the other; returns its URL and what it was asked. */
+async function serving(...answers) {
+  const asked = [];
+  server = createServer((request, response) => {
+    asked.push([request.method, request.url, request.headers.authorization]);
+    answers.shift()(response);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return { url: `http://127.0.0.1:${server.address().port}`, asked };
+}
+
+const json =
+  (body, status = 200, headers = {}) =>
+  (response) =>
+    response.writeHead(status, { "Content-Type": "application/json", ...headers }).end(JSON.stringify(body));
+
+async function all(rows) {
+  const found = [];
+  for await (const one of rows) found.push(one);
+  return found;
+}
+
+test("a walk follows the pages, and digits become bigint where the schema says so and nowhere else", async () => {
+  const big = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
+  const { url, asked } = await serving(json(page([row("3-1", big)], "a b")), json(page([row("2-1", "7")], null)));
+  const rows = await all(new Gapless(schema, { url }).rows("coins", "Transfer", { "arg.value.gt": 5n, limit: 1 }));
+  assert.deepEqual(rows, [row("3-1", 2n ** 256n - 1n), row("2-1", 7n)]);
+  assert.deepEqual(
+    asked.map(([, path]) => path),
+    [1, 2].map((n) => `/v1/contracts/coins/events/Transfer?arg.value.gt=5&limit=1${n === 2 ? "&after=a+b" : ""}`),
+  );
+});
+
+test("inside arrays and tuples, too", async () => {
+  const herd = { args: { herd: [{ legs: ["4", "2"], name: "12" }, { legs: [], name: null }] } };
+  const { url } = await serving(json(page([herd], null)));
+  const { rows } = await new Gapless(schema, { url }).page("zoo", "Herd");
+  assert.deepEqual(rows[0].args.herd, [{ legs: [4n, 2n], name: "12" }, { legs: [], name: null }]);
+});
+
+test("a reorganisation during a walk is an error that knows where to go on", async () => {
+  const body = { error: "the cursor's block was reorganised away", code: "REORGED", common_block: 17 };
+  const { url } = await serving(json(page([row("18-1", "1")], "18-1.aa")), json(body, 409, { "X-Request-Id": "r1" }));
+  await assert.rejects(all(new Gapless(schema, { url }).rows("coins", "Transfer")), (error) => {
+    assert(error instanceof GaplessError);
+    assert.deepEqual([error.reorged, error.commonBlock, error.status, error.requestId], [true, 17, 409, "r1"]);
+    return true;
+  });
+});
+
+test("what something in between answers is an error, too", async () => {
+  const { url } = await serving((response) => response.writeHead(502).end("<html>bad gateway"));
+  await assert.rejects(new Gapless(schema, { url }).get("/v1"), /502: <html>bad gateway/);
+});
+
+test("a stream that breaks goes on where it was, and tells what was taken back", async () => {
+  const first = `retry: 10\n\n${sse("9-0.aa", "status", { through_block: 9, waiting_for_block: null, meta: META })}`;
+  const { url, asked } = await serving(
+    (response) => {
+      const bytes = Buffer.from(first + sse("10-1.bb", "row", row("10-1", "5")) + ": heartbeat\nid: 11-9.cc\n\nevent: row\nda");
+      response.writeHead(200, { "Content-Type": "text/event-stream" });
+      for (const byte of bytes) response.write(Buffer.from([byte]));
+      setTimeout(() => response.destroy(), 50);
+    },
+    json({ error: "all streams are taken", code: "STREAMS_FULL" }, 503, { "Retry-After": "0" }),
+    (response) => {
+      response.writeHead(200, { "Content-Type": "text/event-stream" });
+      response.write(sse("9-0.aa", "revert", { common_block: 9 }) + sse("10-1.dd", "row", row("10-1", "6")));
+    },
+  );
+  const stop = new AbortController();
+  const heard = [];
+  for await (const message of new Gapless(schema, { url }).stream("coins", "Transfer", {}, { signal: stop.signal })) {
+    heard.push(message);
+    if (heard.length === 4) stop.abort();
+  }
+  assert.deepEqual(heard, [
+    { kind: "status", through: 9, waitingFor: null, meta: META, cursor: "9-0.aa" },
+    { kind: "row", row: row("10-1", 5n), cursor: "10-1.bb" },
+    { kind: "revert", commonBlock: 9, cursor: "9-0.aa" },
+    { kind: "row", row: row("10-1", 6n), cursor: "10-1.dd" },
+  ]);
+  assert.deepEqual(
+    asked.map(([, path]) => path.split("?")[1]),
+    [undefined, "after=11-9.cc", "after=11-9.cc"],
+  );
+});
+
+test("a refused stream is an error", async () => {
+  const { url } = await serving(json({ error: "there is no such event", code: "EVENT_NOT_FOUND" }, 404));
+  await assert.rejects(all(new Gapless(schema, { url }).stream("coins", "Transfer")), { code: "EVENT_NOT_FOUND" });
+});
+
+test("a key is never in an address: streams get a token for it", async () => {
+  const stop = new AbortController();
+  const { url, asked } = await serving(json(page([], null)), json({ data: { access_token: "short" } }), (response) => {
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    response.write(sse("1-1", "row", row("1-1", "1")));
+  });
+  const gapless = new Gapless(schema, { url, key: "gapless_secret" });
+  await all(gapless.rows("coins", "Transfer"));
+  for await (const _ of gapless.stream("coins", "Transfer", {}, { signal: stop.signal })) stop.abort();
+  const path = "/v1/contracts/coins/events/Transfer";
+  assert.deepEqual(asked, [
+    ["GET", path, "Bearer gapless_secret"],
+    ["POST", "/v1/auth/token", "Bearer gapless_secret"],
+    ["GET", `${path}/stream?access_token=short`, undefined],
+  ]);
+});

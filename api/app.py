@@ -13,9 +13,9 @@ from api.cors import Cors
 from api.errors import ApiError, from_http_status, send
 from api.live.hub import Hub
 from api.openapi import OpenApi
-from api.resources.base import Path, Resource
 from api.resources.addresses import OneAddress
 from api.resources.balances import Balances, Holders
+from api.resources.base import Path, Resource
 from api.resources.blocks import BlockByTime, OneBlock
 from api.resources.contracts import ContractAbi, ContractEvents, Contracts, OneContract
 from api.resources.daily import Daily
@@ -125,6 +125,8 @@ def _application(context: Context, access: Access | None) -> falcon.App[Any, Any
         Compression(),
         access or Access(context),
     ]
+    if context.metrics is not None:
+        middleware.insert(0, context.metrics)
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = False
     app.add_error_handler(Exception, _on_defect)

@@ -9,6 +9,7 @@ from api.cache import Cache
 from api.catalog_watch import CatalogWatch
 from api.database import Database
 from api.errors import ApiError
+from api.metrics import Metrics, own_registry
 from api.settings import ApiSettings
 
 
@@ -75,6 +76,7 @@ class Context:
         catalog: what is indexed.
         cache: Redis, or nothing.
         export_slots, waits, streams: limits on long requests.
+        metrics: what is counted, if anybody will look.
     """
 
     settings: ApiSettings
@@ -86,6 +88,7 @@ class Context:
     export_slots: Slots
     waits: Slots
     streams: Slots
+    metrics: Metrics | None = None
 
     def close(self) -> None:
         """Close every connection."""
@@ -123,4 +126,5 @@ def create_context(settings: ApiSettings, database_url: str, redis_url: str | No
         export_slots=Slots(settings.api_export_slots, "exports"),
         waits=Slots(settings.api_wait_slots, "waiting requests"),
         streams=Slots(settings.streams_max, "streams", "STREAMS_FULL"),
+        metrics=None if settings.admin_port is None else Metrics(own_registry()),
     )

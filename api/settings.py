@@ -12,6 +12,9 @@ from api.webhooks.retries import DELAYS_TEXT, parse_delays
 from api.webhooks.targets import networks
 from api.webhooks.vault import Vault
 from indexer.errors import GaplessError
+from indexer.settings import variables
+
+_SHARED = variables()  # some mean the same to gapless run and gapless serve
 
 
 class SettingsError(GaplessError):
@@ -122,6 +125,8 @@ class ApiSettings(BaseSettings):
     def _delays(cls, value: str) -> str:
         parse_delays(value)
         return value
+    admin_host: str = Field(default="127.0.0.1", description=_SHARED["ADMIN_HOST"])
+    admin_port: int | None = Field(default=None, ge=0, le=65535, description=_SHARED["ADMIN_PORT"])
 
     @model_validator(mode="after")
     def _issuer_and_audience(self) -> Self:

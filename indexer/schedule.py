@@ -9,8 +9,9 @@ The manifest may change under way: what is different is begun, ended or begun an
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
+import sqlalchemy as sa
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
@@ -120,7 +121,7 @@ class Service:
             self._schedule(one)
         self._scheduler.add_job(OwnJob("indexes", self._build_indexes).run, IntervalTrigger(seconds=INDEXES_EVERY))
         for kind in requested.KINDS:
-            desk = Desk(self, lambda: self._networks, kind, self._stop)
+            desk = Desk(self, self.networks, kind, self._stop)
             self._scheduler.add_job(OwnJob(f"{kind} jobs", desk.run).run, IntervalTrigger(seconds=REQUESTED_EVERY))
         if self._watch is not None:
             job = OwnJob("manifest", self._look_at_manifest)
@@ -266,6 +267,21 @@ class Service:
     def settings(self) -> Settings:
         """The environment."""
         return self._settings
+
+    def networks(self) -> Mapping[str, Network]:
+        """The chains at work, by name, as they are at the moment."""
+        return dict(self._networks)
+
+    def trouble(self) -> str | None:
+        """What keeps this process from its work as a whole, or None; one chain's trouble is in its state."""
+        if not self._scheduler.running:
+            return "the scheduler does not run"
+        try:
+            with self._engine.connect() as connection:
+                connection.execute(sa.text("SELECT FROM gapless.chains LIMIT 0"))
+        except sa.exc.SQLAlchemyError:
+            return "the database does not answer"
+        return None
 
     def halt(self, one: Network, error: GaplessError) -> None:
         """Stops a chain, loudly: its data is left as it is, other chains go on."""

@@ -90,6 +90,19 @@ class Settings(BaseSettings):
         le=256,
         description="Processes that fill history at once.",
     )
+    admin_host: str = Field(
+        default="127.0.0.1",
+        alias="ADMIN_HOST",
+        description="Address that the administrator's port listens on.",
+    )
+    admin_port: int | None = Field(
+        default=None,
+        alias="ADMIN_PORT",
+        ge=0,
+        le=65535,
+        description="Port of /metrics, /health and /ready for whoever watches over a process; unset: none. "
+        "gapless run and gapless serve need one each.",
+    )
 
     etherscan_api_key: SecretStr | None = Field(
         default=None,

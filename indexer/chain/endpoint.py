@@ -4,6 +4,7 @@ Here is also what is learned about an endpoint: how large a batch it takes, how 
 span, how fast it may be asked, and what it costs (calls and bytes by method).
 """
 
+import dataclasses
 import itertools
 import random as random_module
 import threading
@@ -24,6 +25,7 @@ from indexer.chain.errors import (
     FatalError,
     ProviderError,
     RangeError,
+    RateError,
     RevertedError,
     TransientError,
 )
@@ -48,11 +50,19 @@ Answer = msgspec.Raw | ProviderError
 
 @dataclass(slots=True)
 class MethodCount:
-    """What a method has cost at one endpoint: calls asked, calls failed, bytes of results."""
+    """What a method has cost at one endpoint.
+
+    Attributes:
+        requests: calls asked.
+        errors: calls failed, for whatever reason.
+        bytes: of results.
+        limited: calls failed because too many were asked.
+    """
 
     requests: int = 0
     errors: int = 0
     bytes: int = 0
+    limited: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +205,7 @@ class Endpoint:
                 error_rate=self.health.error_rate,
                 latency=self.latency,
                 http_requests=self._http_requests,
-                counts={name: MethodCount(c.requests, c.errors, c.bytes) for name, c in sorted(self._counts.items())},
+                counts={name: dataclasses.replace(count) for name, count in sorted(self._counts.items())},
                 max_batch=self._max_batch,
                 max_blocks=self.block_limit.known,
                 concurrency=int(self.rate.concurrency),
@@ -369,5 +379,6 @@ class Endpoint:
         with self.lock:
             for call in calls:
                 self._counts[call.method].errors += 1
+                self._counts[call.method].limited += isinstance(error, RateError)
         error.host = self.host
         return error

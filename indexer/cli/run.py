@@ -1,8 +1,19 @@
 """``gapless run``: follow every head, fill history, take snapshots, until told to stop."""
 
+from __future__ import annotations
+
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from indexer.schedule import Service
+    from indexer.settings import Settings
 
 EXIT_WITHIN_SECONDS = 4.0
 """After SIGTERM: open transactions are finished by then, or abandoned (Postgres rolls them back)."""
@@ -32,6 +43,7 @@ def run() -> None:
         until_signal(hangup.set) as stop,
         servers(settings) as given,
         database(given, application_name="gapless run", pool_size=20) as engine,
+        ExitStack() as stack,
     ):
         for line in summary(prepare(engine, manifest, settings)):
             log.info("manifest: %s", line)
@@ -42,6 +54,7 @@ def run() -> None:
             prepare=lambda given: prepare(engine, given, settings),
             reload=hangup,
         )
+        stack.enter_context(_watched(settings, service, engine))
         service.start()
         log.info("running %d chains, %d contracts", len(manifest.chains), len(manifest.contracts))
         try:
@@ -57,3 +70,17 @@ def run() -> None:
         sys.stderr.flush()
         os._exit(0)
     log.info("stopped")
+
+
+@contextmanager
+def _watched(settings: Settings, service: Service, engine: Engine) -> Iterator[None]:
+    """The administrator's port, if there is to be one."""
+    if settings.admin_port is None:
+        yield
+        return
+    from indexer import metrics
+    from indexer.admin import AdminServer
+
+    found = metrics.registry(engine, service.networks)
+    with closing(AdminServer(settings.admin_host, settings.admin_port, found, service.trouble)):
+        yield

@@ -1,0 +1,73 @@
+"""What monitoring wants to know of the database, cheaply: it is asked every few seconds, for years."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from indexer.intervals import intersect, size
+from indexer.store import catalog
+
+#: Undecoded logs are counted no further, for each chain.
+MOST_COUNTED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """One look.
+
+    Attributes:
+        chains: a row for each active chain, see the query.
+        missing: by chain, contract and event: blocks that are wanted up to the tip and not covered.
+        jobs: by kind and state (queued or running): how many.
+        findings: by chain and kind: rows or blocks that audits found wrong and nobody has repaired.
+    """
+
+    chains: Sequence[Mapping[str, Any]]
+    missing: Mapping[tuple[str, str, str], int]
+    jobs: Mapping[tuple[str, str], int]
+    findings: Mapping[tuple[str, str], int]
+
+
+_CHAINS = sa.text(f"""
+    SELECT c.chain_id, c.name, c.state, c.head_number AS head, c.tip_number AS tip, c.safe_number AS safe,
+           c.finalized_number AS finalized,
+           greatest(0, extract(epoch FROM c.head_time - c.tip_time + (now() - c.head_seen_at)))::float8 AS lag,
+           (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id) AS reorgs,
+           (SELECT count(*) FROM (SELECT FROM gapless.undecoded_logs u WHERE u.chain_id = c.chain_id
+                                  LIMIT {MOST_COUNTED}) u) AS undecoded
+    FROM gapless.chains c WHERE c.active ORDER BY c.chain_id
+""")
+_JOBS = sa.text("SELECT kind, state, count(*) FROM gapless.jobs WHERE state IN ('queued', 'running') GROUP BY 1, 2")
+_FINDINGS = sa.text("""
+    SELECT n.name, f.kind, sum(f.count) FROM gapless.findings f JOIN gapless.chains n USING (chain_id)
+    WHERE f.repaired_at IS NULL GROUP BY 1, 2
+""")
+
+
+def load(connection: Connection) -> Gauges:
+    """Look.
+
+    Args:
+        connection: in a transaction that has done nothing yet.
+    """
+    connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    chains = [dict(row._mapping) for row in connection.execute(_CHAINS)]
+    named = {chain["chain_id"]: (chain["name"], chain["tip"]) for chain in chains}
+    missing: Counter[tuple[str, str, str]] = Counter()
+    for source in catalog.load_sources(connection):
+        if source.chain_id not in named:
+            continue
+        name, tip = named[source.chain_id]
+        wanted = source.wanted(-1 if tip is None else tip)
+        key = (name, source.event.contract, source.event.api_name)
+        missing[key] += size(wanted) - size(intersect(wanted, source.coverage))
+    return Gauges(
+        chains=chains,
+        missing=missing,
+        jobs={(kind, state): count for kind, state, count in connection.execute(_JOBS)},
+        findings={(name, kind): int(count) for name, kind, count in connection.execute(_FINDINGS)},
+    )

@@ -111,7 +111,8 @@ COMPONENTS: Final[Mapping[str, Schema]] = {
                         }
                     )
                 ),
-                "description": "Balances: by whose transfers they are counted, and how far.",
+                "description": "Holders: by whose transfers they are counted, and how far. "
+                "Balances: contracts whose transfers are not counted as far as that.",
             },
             "exact": {"type": "boolean", "description": "Balances of one token: they follow from its transfers."},
             "problem": nullable({"type": "string", "description": "Why not, as far as known."}),

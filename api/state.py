@@ -28,7 +28,10 @@ class Held:
     """What one snapshot of the database says about balances.
 
     Attributes:
-        ledgers: those that the request is about: contract, kind, at_block, stale, remark.
+        ledgers: contract, kind, at_block, stale and remark of the ledger of a token; of those that an address may be
+            in, only those that are stale or have not come as far as the request.
+        through, furthest: the blocks up to which all, and the one that has come furthest, have counted; None: there is
+            nothing yet.
         uncounted: tokens of the request that none of them counts.
         of_token: whether it is about one token.
         problem: why the balances of that token do not follow from its transfers, as far as known.
@@ -36,6 +39,8 @@ class Held:
     """
 
     ledgers: tuple[dict[str, Any], ...]
+    through: int | None
+    furthest: int | None
     uncounted: tuple[str, ...]
     of_token: bool
     problem: str | None
@@ -48,23 +53,18 @@ class Held:
             return None
         return cls(
             ledgers=tuple(body["ledgers"]),
+            through=body["through"],
+            furthest=body["furthest"],
             uncounted=tuple(body.get("uncounted") or ()),
             of_token="problem" in body,
             problem=body.get("problem"),
             noted=tuple(body["noted"]),
         )
 
-    @property
-    def through(self) -> int | None:
-        """The block up to which all of them have counted."""
-        reached = [ledger["at_block"] for ledger in self.ledgers]
-        return min(reached) if reached and None not in reached else None
-
     def meta(self, last: int | None) -> dict[str, Any]:
         """What it adds to the member ``meta`` of an answer; ``last`` is the last block that is asked for."""
-        through = self.through
         meta: dict[str, Any] = {
-            "at_block": None if through is None or last is None else min(through, last),
+            "at_block": None if self.through is None or last is None else min(self.through, last),
             "ledgers": list(self.ledgers),
         }
         return meta | ({"exact": self.problem is None, "problem": self.problem} if self.of_token else {})

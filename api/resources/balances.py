@@ -100,7 +100,7 @@ class HeldQuery(RowsQuery):
         """
         held = state.held
         assert held is not None
-        if held.uncounted or not held.ledgers:
+        if held.uncounted or held.furthest is None:
             of = ", ".join(held.uncounted) or ("0x" + self.values["token"].hex() if held.of_token else "any token")
             raise ApiError(
                 "NOT_FOUND",
@@ -117,7 +117,7 @@ class HeldQuery(RowsQuery):
                 f"balances of {stale[0]['contract']} are stale, and can only be told as of block "
                 f"{stale[0]['at_block']}: {stale[0]['remark']}",
             )
-        blocks = max(ledger["at_block"] for ledger in held.ledgers) - at_block
+        blocks = held.furthest - at_block
         if self.asked.gated and blocks > window:
             raise ApiError(
                 "QUERY_TOO_EXPENSIVE",

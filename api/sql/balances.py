@@ -90,11 +90,18 @@ def _ctes(asked: Asked, shape: rows.Shape, bind: Binder) -> list[str]:
 def _state(asked: Asked, shape: rows.Shape, bind: Binder) -> str:
     ledgers = """(SELECT coalesce(json_agg(json_build_object(
         'contract', contract, 'kind', kind, 'at_block', CASE WHEN through_block >= 0 THEN through_block END,
-        'stale', NOT live, 'remark', remark) ORDER BY rank), '[]') FROM ledgers)"""
+        'stale', NOT live, 'remark', remark) ORDER BY rank){}, '[]') FROM ledgers)"""
+    # There may be hundreds, one a contract: those that are where they should be need no mention.
+    behind = " FILTER (WHERE NOT live OR through_block < (SELECT last FROM scope))" if asked.of == "address" else ""
     # What audits find changes no version.
     noted = """(SELECT array[count(*)::text, max(p.found_at)::text]
         FROM gapless.balance_problems p WHERE p.ledger_id IN (SELECT id FROM ledgers))"""
-    extra = [("ledgers", ledgers), ("noted", noted)]
+    extra = [
+        ("ledgers", ledgers.format(behind)),
+        ("through", "(SELECT nullif(greatest(min(through_block), -1), -1) FROM ledgers)"),
+        ("furthest", "(SELECT max(through_block) FROM ledgers)"),
+        ("noted", noted),
+    ]
     if asked.of == "token":
         extra.append(("problem", f"(SELECT {_problem('l.id', bind('token', 'bytea'))} FROM ledgers l)"))
     if "token" in asked.given:

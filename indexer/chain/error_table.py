@@ -135,6 +135,10 @@ ROWS: tuple[Row, ...] = (
     _pruned(r"missing trie node", "geth"),
     _pruned(r"\bpruned\b", "geth, Erigon, reth"),
     _pruned(r"state .{0,90}is not available", "geth, Besu"),
+    _pruned(r"\bstate (?:not available|unavailable)", "geth with the path scheme, its forks, Besu"),
+    _pruned(r"\bno state available", "Nethermind"),
+    _pruned(r"state pruning|due to pruning", "OpenEthereum, Erigon"),
+    _pruned(r"\barchive (?:data|state|nodes?|requests?)\b", "Sonic, and providers whose plan has no archive"),
     # -- we ask too often
     _rate(r"rate[ -]?limit", "many"),
     _rate(r"too many requests", "many"),

@@ -6,9 +6,10 @@ import random
 
 import pytest
 
+from indexer.chain.errors import FatalError
 from indexer.demo.world import MULTICALL3
 from indexer.store.database import DatabaseError
-from indexer.sync.snapshots import Snapshots, past_times
+from indexer.sync.snapshots import Snapshots, TooOldError, past_times
 from tests.integration.sync.rig import normal, rig
 from tests.integration.sync.test_changes import apply_again, chain_text, coins, indexed, url_of
 
@@ -243,6 +244,30 @@ start_block = 2
                 break
         again = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["reserves"])
         assert again.take_past() == 0
+
+
+def test_a_past_that_no_node_knows_any_more_is_told_and_new_points_go_on(
+    shared_history, migrated_url, tmp_path, monkeypatch
+):
+    text = chain_text(shared_history) + coins(shared_history, "gold")
+    text += snapshot("supply", '"totalSupply()"', more="start_block = 20")
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
+        finalized = one.query("SELECT finalized_number FROM gapless.chains")[0][0]
+        real = one.client.multicall
+
+        def pruned(calls, block):
+            if block <= finalized:
+                raise FatalError("missing trie node 5b7c (path )", scope="history", host="https://full.example/***")
+            return real(calls, block)
+
+        monkeypatch.setattr(one.client, "multicall", pruned)
+        taker = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["supply"])
+        with pytest.raises(TooOldError) as old:
+            taker.take_due()
+        assert str(old.value).startswith("snapshot supply: no endpoint knows the state of block 50: https://full.")
+        assert "archive node" in (old.value.hint or "")
+        new = [number for number in range(50, shared_history.last + 1, 50) if number > finalized]
+        assert [row[0] for row in rows(one, "SELECT block_number FROM gapless.series_points ORDER BY 1")] == new
 
 
 def test_times_that_are_due():

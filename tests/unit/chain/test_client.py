@@ -20,8 +20,10 @@ from indexer.chain.errors import (
     TransientError,
 )
 from indexer.chain.filters import LogFilter
+from indexer.sync.deployed import DeploymentUnknownError, first_with_code
 from tests.providers.history import TOKEN, TRANSFER, block_hash
 from tests.providers.node import HttpAnswer, Node, Refusal, header
+from tests.unit.chain.test_error_table import OLD_STATE_IS_GONE
 
 Serve = Callable[..., Node]
 Connect = Callable[..., ChainClient]
@@ -332,6 +334,32 @@ def test_history_goes_to_the_archive_and_the_head_to_the_other(serve: Serve, con
     assert archive.counts["eth_getCode"] == 3
     with pytest.raises(NoEndpointError, match="keeps no such history up to block 5"):
         connect(full).code(b"\x01" * 20, 5)
+
+
+@pytest.mark.parametrize("words", OLD_STATE_IS_GONE)
+def test_whoever_no_longer_knows_a_state_is_passed_over_for_one_who_does(
+    serve: Serve, connect: Connect, words: str
+) -> None:
+    full, archive = serve(), serve()
+
+    def code(params: list[Any]) -> bytes:
+        if params[1] != "latest" and int(params[1], 16) < 1_900:
+            raise Refusal(-32000, words)
+        return b'"0x60"'
+
+    full.answers["eth_getCode"] = code
+    archive.answers["eth_getCode"] = lambda params: b'"0x60"' if params[1] == "latest" else b'"0x"'
+    both = connect(full, EndpointConfig(archive.url, priority=1))
+    assert both.code(b"\x01" * 20, 5) == b""
+    with pytest.raises(DeploymentUnknownError) as unknown:
+        first_with_code(connect(full), b"\x01" * 20, 1_000, "coins on local")
+    message = str(unknown.value)
+    assert "coins on local: start_block" in message
+    assert "needs an archive node" in message
+    assert "block 500" in message
+    assert "keeps no such history" in message
+    assert unknown.value.hint is not None
+    assert "as a number" in unknown.value.hint
 
 
 def test_what_the_operator_knows_need_not_be_tried(serve: Serve, connect: Connect) -> None:

@@ -66,6 +66,24 @@ def batch(maximum: int | None, text: str, **more: Any) -> Case:
     return Case(text, BatchError, {"maximum": maximum}, method="batch", blocks=None, **more)
 
 
+OLD_STATE_IS_GONE = (
+    "missing trie node d74423b54378a6d4 (path ) state 0xd744 is not available, not found",
+    "missing trie node d74423b54378a6d4 (path )",
+    "historical state 0x9a3e2261 is not available",
+    "historical state not available in path scheme yet",
+    "required historical state unavailable (reexec=128)",
+    "World state unavailable",
+    "State at block #3 is pruned",
+    "No state available for block 0x3 (0x5b7c)",
+    "This request is not supported because your node is running with state pruning. Run with --pruning=archive.",
+    "old data not available due to pruning. given height 3",
+    "state does not maintain archive data",
+    "project ID does not have access to archive state",
+    "Archive requests are not part of this plan",
+    "requested data is older than 128 blocks",
+)
+"""What nodes and providers say to a question about the state of a block that they no longer know."""
+
 CASES = [
     # the provider names a range
     suggests("Log response size exceeded. You can make eth_getLogs requests with up to a 2K block range ... this block range should work: [0xf4240, 0xf4434]", code=-32602),
@@ -133,6 +151,11 @@ CASES = [
     fatal("history", "missing trie node 5b7c (path )", method="eth_call", blocks=None),
     fatal("history", "old data not available due to pruning: history pruned", method="eth_getLogs"),
     fatal("history", "state 0x5b7c at block 12 is not available", method="eth_getCode", blocks=None),
+    *(
+        fatal("history", text, method=method, blocks=None)
+        for text in OLD_STATE_IS_GONE
+        for method in ("eth_call", "eth_getCode")
+    ),
     # we ask too often
     rate("rate limit reached", code=-32000),
     rate("Your app has hit a rate-limit", status=400),

@@ -67,44 +67,44 @@ class Deliverer:
         Raises:
             ApiError: the database does not answer, or the like: nothing is lost, the lease will end.
         """
-        try:
-            target = parse(self._vault.open(claim.url, f"{claim.webhook} url"), allow_http=self._allow_http)
-            secrets = self._secrets(claim)
-        except SealedError as error:
-            self._store.hindered(claim, f"its secret cannot be read: {error}", _SEALED_WAIT)
-            log.error("the secret of webhook %s cannot be read: %s", claim.webhook, error)
-            return
-        except TargetError as error:
-            self._store.hindered(claim, f"its URL {error}", None)
+        opened = self._opened(claim)
+        if opened is None:
             return
         if claim.test_id is not None:
-            self._test(claim, claim.test_id, target, secrets)
+            self._test(claim, claim.test_id, *opened)
         if claim.state != "active" or not claim.due:
             return
         for _ in range(TURN):
             if stopping():
                 return
-            message = _kept(claim) or self._next(claim)
+            message = _kept(claim)
             if message is None:
-                return
-            position = self._send(claim, message, target, secrets)
+                found = self._next(claim)
+                if found is None:
+                    return
+                claim, message = found
+                if (opened := self._opened(claim)) is None:
+                    return
+            position = self._send(claim, message, *opened)
             if position is None:
                 return
-            claim = replace(
-                claim,
-                position=position,
-                told_block=message.told_block,
-                message_id=None,
-                message=None,
-                failures=0,
-                sequence=_sequence(claim, message),
-            )
+            claim = replace(claim, position=position, message_id=None, message=None, failures=0)
 
-    def _secrets(self, claim: Claim) -> list[str]:
-        sealed = [each for each in (claim.secret, claim.old_secret) if each is not None]
-        return [self._vault.open(each, f"{claim.webhook} secret") for each in sealed]
+    def _opened(self, claim: Claim) -> tuple[Target, list[str]] | None:
+        """Where to send, and what to sign with; None if that cannot be read, which is noted."""
+        try:
+            url = self._vault.open(claim.url, f"{claim.webhook} url")
+            sealed = [each for each in (claim.secret, claim.old_secret) if each is not None]
+            secrets = [self._vault.open(each, f"{claim.webhook} secret") for each in sealed]
+            return parse(url, allow_http=self._allow_http), secrets
+        except SealedError as error:
+            self._store.hindered(claim, f"its secret cannot be read: {error}", _SEALED_WAIT)
+            log.error("the secret of webhook %s cannot be read: %s", claim.webhook, error)
+        except TargetError as error:
+            self._store.hindered(claim, f"its URL {error}", None)
+        return None
 
-    def _next(self, claim: Claim) -> Message | None:
+    def _next(self, claim: Claim) -> tuple[Claim, Message] | None:
         """Find the next message and keep it; None if there is none, or the subscription is another's now."""
         try:
             found = self._looker.look(claim)
@@ -112,15 +112,8 @@ class Deliverer:
             self._store.hindered(claim, str(error), None)
             return None
         if isinstance(found, Message):
-            kept = self._store.composed(
-                claim,
-                message_id=found.message_id,
-                kind=found.kind,
-                body=found.body,
-                position=found.position,
-                told_block=found.told_block,
-            )
-            return found if kept else None
+            kept = self._store.composed(claim, found)
+            return None if kept is None else (kept, found)
         mark = claim.mark if found.finished else None
         self._store.looked(claim, found.position, mark, reason=found.reason, wait=found.wait)
         return None
@@ -169,10 +162,6 @@ def _kept(claim: Claim) -> Message | None:
     if claim.message_id is None or claim.message is None:
         return None
     return Message(claim.message_id, claim.message_type or "", claim.message, "", claim.told_block)
-
-
-def _sequence(claim: Claim, message: Message) -> int:
-    return claim.sequence if message.message_id == claim.message_id else claim.sequence + 1
 
 
 def _attempt(message_id: str, kind: str, number: int, outcome: Outcome, size: int) -> Attempt:

@@ -5,13 +5,14 @@ it makes says that it still has it. A lease that is not renewed ends by itself, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 
 from api.database import Database
 from api.sql.statement import sent
+from api.webhooks.messages import Message
 
 # What a message's making and the first look of a subscription depend on: where it is unchanged, there is nothing new.
 _MARKS: Final = """
@@ -23,6 +24,9 @@ _MARKS: Final = """
 # A key that ended ends its subscriptions: they would go on telling what it may not read any more.
 _KEY_HOLDS: Final = """(w.key_id IS NULL OR EXISTS (SELECT FROM gapless.api_keys k WHERE k.id = w.key_id
         AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())))"""
+
+_SEALED: Final = """'url', encode(url, 'hex'), 'secret', encode(secret, 'hex'),
+    'old_secret', CASE WHEN old_secret_until > now() THEN encode(old_secret, 'hex') END"""
 
 _CLAIM: Final = f"""
 WITH marks AS MATERIALIZED ({_MARKS}),
@@ -38,9 +42,7 @@ RETURNING json_build_object('webhook', w.id, 'chain_id', w.chain_id, 'contract',
     'filters', w.filters, 'finality', w.finality, 'batch', w.batch, 'state', w.state, 'position', w.position,
     'told_block', w.told_block, 'sequence', w.sequence, 'message_id', w.message_id, 'message_type', w.message_type,
     'failures', w.failures, 'due', w.due_at <= now(), 'test_id', w.test_id, 'mark', due.mark,
-    'url', encode(w.url, 'hex'), 'secret', encode(w.secret, 'hex'),
-    'old_secret', CASE WHEN w.old_secret_until > now() THEN encode(w.old_secret, 'hex') END,
-    'message', encode(w.message, 'hex'))
+    'message', encode(w.message, 'hex'), {_SEALED})
 """
 
 _RENEW: Final = """
@@ -52,6 +54,8 @@ _LET_GO: Final = """
 UPDATE gapless.webhooks SET lease = NULL, leased_until = NULL WHERE lease = $1::text AND id = ANY ($2::text[])
 """
 
+_LET_ALL_GO: Final = "UPDATE gapless.webhooks SET lease = NULL, leased_until = NULL WHERE lease = $1::text"
+
 # A subscription that found nothing waits for the chain; one that may find more at once waits for its turn only.
 _LOOKED: Final = """
 UPDATE gapless.webhooks SET position = $3::text, looked = $4::text, reason = $5::text,
@@ -60,11 +64,13 @@ WHERE id = $1::text AND lease = $2::text AND position = $7::text AND message_id 
 RETURNING id
 """
 
-_COMPOSED: Final = """
-UPDATE gapless.webhooks SET sequence = $3::bigint, message_id = $4::text, message_type = $5::text, message = $6::bytea,
-    message_position = $7::text, told_block = $8::bigint, failures = 0
+# Answers with what the message is to be signed with, as it is now: it may have been replaced since the claim.
+_COMPOSED: Final = f"""
+UPDATE gapless.webhooks w SET sequence = $3::bigint, message_id = $4::text, message_type = $5::text,
+    message = $6::bytea, message_position = $7::text, told_block = $8::bigint, failures = 0
 WHERE id = $1::text AND lease = $2::text AND sequence = $3::bigint - 1 AND message_id IS NULL AND state = 'active'
-RETURNING id
+  AND {_KEY_HOLDS}
+RETURNING json_build_object({_SEALED})
 """
 
 _ATTEMPT: Final = """
@@ -212,6 +218,10 @@ class Store:
         """Give subscriptions back."""
         self._run(_LET_GO, self._lease, list(webhooks))
 
+    def let_all_go(self) -> None:
+        """Give all subscriptions back that this process has."""
+        self._run(_LET_ALL_GO, self._lease)
+
     def looked(
         self,
         claim: Claim,
@@ -224,12 +234,34 @@ class Store:
         """Note how far was looked without finding anything to tell. Every such method: False if it is ours no more."""
         return bool(self._run(_LOOKED, claim.webhook, self._lease, position, mark, reason, wait, claim.position))
 
-    def composed(
-        self, claim: Claim, *, message_id: str, kind: str, body: bytes, position: str, told_block: int | None
-    ) -> bool:
-        """Keep a message before it is sent: its id and its body are the same at every attempt."""
-        values = (message_id, kind, body, position, told_block)
-        return bool(self._run(_COMPOSED, claim.webhook, self._lease, claim.sequence + 1, *values))
+    def composed(self, claim: Claim, message: Message) -> Claim | None:
+        """Keep a message before it is sent: its id and its body are the same at every attempt.
+
+        Returns:
+            The claim with what the message is to be signed with; None if the subscription is ours no more.
+        """
+        rows = self._run(
+            _COMPOSED,
+            claim.webhook,
+            self._lease,
+            claim.sequence + 1,
+            message.message_id,
+            message.kind,
+            message.body,
+            message.position,
+            message.told_block,
+        )
+        if not rows:
+            return None
+        sealed: dict[str, str | None] = orjson.loads(rows[0][0] or b"{}")
+        return replace(
+            claim,
+            url=bytes.fromhex(sealed["url"] or ""),
+            secret=bytes.fromhex(sealed["secret"] or ""),
+            old_secret=bytes.fromhex(old) if (old := sealed["old_secret"]) else None,
+            sequence=claim.sequence + 1,
+            told_block=message.told_block,
+        )
 
     def acknowledged(self, claim: Claim, attempt: Attempt) -> str | None:
         """The receiver has the message. Returns the position behind it, or None if the subscription is ours no more."""

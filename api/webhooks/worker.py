@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from random import random
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final, Protocol
 
 import psycopg
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 LEASE: Final = 10.0
 #: Seconds before a subscription is tried again whose delivery met a defect.
 DEFECT_WAIT: Final = 60.0
+#: Seconds for messages that are being sent when the process is told to stop.
+GRACE: Final = 1.0
 _RENEWED_EVERY: Final = 2.0
 _PRUNED_EVERY: Final = 600.0
 
@@ -82,6 +84,7 @@ class Worker:
         self._waiting: queue.SimpleQueue[Claim] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._taken: set[str] = set()
+        self._unfinished = 0
         self._stopping = threading.Event()
         self._free = threading.Event()
         # Daemons: the end of the process waits for no receiver. What was not noted is sent again.
@@ -93,16 +96,21 @@ class Worker:
         for thread in (*self._threads, self._watcher):
             thread.start()
 
-    def stop(self) -> None:
-        """Begin nothing more, and give back what is not finished, for others to go on with."""
+    def begin_to_stop(self) -> None:
+        """Begin nothing more; may be called from a signal handler."""
         self._stopping.set()
         self._free.set()
+
+    def stop(self) -> None:
+        """Wait a moment for what is being sent, and give back what is not finished, for others to go on with."""
+        self.begin_to_stop()
         self._watcher.join(timeout=1.0)
-        with self._lock:
-            taken = list(self._taken)
+        end = self._clock() + GRACE
+        while self._unfinished and self._clock() < end:
+            sleep(0.02)
         try:
-            if taken:
-                self._store.let_go(taken)
+            if self._unfinished:
+                self._store.let_all_go()
         except (ApiError, psycopg.Error) as error:
             log.warning("webhooks: leases could not be given back, they end by themselves: %s", error)
 
@@ -148,6 +156,7 @@ class Worker:
             # One that we had and did not renew in time is still being delivered here: now it is renewed.
             claims = [claim for claim in claims if claim.webhook not in self._taken]
             self._taken.update(claim.webhook for claim in claims)
+            self._unfinished += len(claims)
         for claim in claims:
             self._waiting.put(claim)
         return len(claims)
@@ -155,10 +164,9 @@ class Worker:
     def _deliver(self) -> None:
         while True:
             claim = self._waiting.get()
-            if self._stopping.is_set():
-                continue  # given back by stop()
             try:
-                self._work(claim, self._stopping.is_set)
+                if not self._stopping.is_set():
+                    self._work(claim, self._stopping.is_set)
             except (pg_errors.UndefinedTable, pg_errors.UndefinedColumn):
                 # A table was dropped or laid out anew since the catalog was read.
                 self._guarded(self._catalog_renewed)
@@ -173,11 +181,12 @@ class Worker:
                 log.exception("a defect in the delivery of webhook %s", claim.webhook)
                 reason = "something went wrong here: the operator's log has it"
                 self._guarded(partial(self._store.hindered, claim, reason, DEFECT_WAIT))
-            if self._stopping.is_set():
-                continue
             with self._lock:
+                # First: what is claimed again the moment it is given back must not look as if it were still here.
                 self._taken.discard(claim.webhook)
             self._guarded(partial(self._store.let_go, [claim.webhook]))
+            with self._lock:
+                self._unfinished -= 1
             self._free.set()
 
     def _guarded(self, act: Callable[[], object]) -> None:
@@ -243,6 +252,10 @@ class Webhooks:
         """Begin to deliver."""
         self._database.open()
         self._worker.start()
+
+    def begin_to_stop(self) -> None:
+        """Begin nothing more; may be called from a signal handler."""
+        self._worker.begin_to_stop()
 
     def stop(self) -> None:
         """Stop delivering."""

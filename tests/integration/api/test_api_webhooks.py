@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import psycopg
 import pytest
 
 from api.app import create_app
@@ -77,9 +78,26 @@ def receiver() -> Iterator[Receiver]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def still_url(copy_world: Callable[[], str]) -> str:
+    """A copy of the world that these tests share."""
+    return copy_world()
+
+
 @pytest.fixture
-def make_key(world_url: str) -> Iterator[Callable[..., tuple[int, str]]]:
-    engine = database.create_engine(world_url)
+def url(request: pytest.FixtureRequest, still_url: str) -> Iterator[str]:
+    """The database of a test: the shared one, unless the test changes the world."""
+    if "seed" in request.fixturenames:
+        yield request.getfixturevalue("world_url")
+        return
+    yield still_url
+    with psycopg.connect(still_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM gapless.webhooks")
+
+
+@pytest.fixture
+def make_key(url: str) -> Iterator[Callable[..., tuple[int, str]]]:
+    engine = database.create_engine(url)
 
     def make(*scopes: str, **options: Any) -> tuple[int, str]:
         with engine.begin() as connection:
@@ -90,17 +108,15 @@ def make_key(world_url: str) -> Iterator[Callable[..., tuple[int, str]]]:
 
 
 @pytest.fixture
-def make_desk(
-    world_url: str, receiver: Receiver, make_key: Callable[..., tuple[int, str]]
-) -> Iterator[Callable[..., Desk]]:
+def make_desk(url: str, receiver: Receiver, make_key: Callable[..., tuple[int, str]]) -> Iterator[Callable[..., Desk]]:
     """An API and, unless told otherwise, the threads that deliver for it."""
     with ExitStack() as stack:
 
         def make(key: str | None = None, *, deliver: bool = True, **settings: Any) -> Desk:
-            context = create_context(ApiSettings(**{**SETTINGS, **settings}), world_url, None)
+            context = create_context(ApiSettings(**{**SETTINGS, **settings}), url, None)
             stack.callback(context.close)
             if deliver:
-                delivering = worker.start(context, world_url)
+                delivering = worker.start(context, url)
                 assert delivering is not None
                 stack.callback(delivering.stop)
             return Desk(Client(create_app(context)), key or make_key()[1], receiver)
@@ -480,7 +496,7 @@ def test_what_cannot_be_subscribed_to(
 
 
 def test_names_of_private_addresses_are_refused_when_made_and_when_sent(
-    desk: Desk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, seed: Seed
+    desk: Desk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name that is public when it is subscribed and private afterwards."""
     monkeypatch.setattr(resources.Webhooks, "resolve", lambda *_: ["1.1.1.1", "10.0.0.1"])
@@ -559,27 +575,25 @@ def post(port: int, key: str, path: str, body: Any) -> Any:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_server_that_ends_in_the_middle_loses_nothing(
-    world_url: str, make_key: Callable[..., tuple[int, str]], receiver: Receiver, how: signal.Signals
+    url: str, make_key: Callable[..., tuple[int, str]], receiver: Receiver, how: signal.Signals
 ) -> None:
     key = make_key()[1]
     body = {"url": receiver.url, "chain": "ethereum", "contract": "usdc", "event": "Transfer", "batch": 4}
     receiver.answer = lambda _: time.sleep(0.05) or 200
-    with running(world_url, **ENVIRONMENT) as server:
+    with running(url, **ENVIRONMENT) as server:
         made = post(server.port, key, "/v1/webhooks", {**body, "from_block": 1150})
         receiver.secret = made["secret"]
         until(lambda: len(receiver.attempts) > 5)
         server.process.send_signal(how)
         server.process.wait(20)
     assert len(receiver.places()) < len(transfers(1150, world.FINALIZED))
-    with running(world_url, **ENVIRONMENT):
+    with running(url, **ENVIRONMENT):
         until(lambda: receiver.places() == transfers(1150, world.FINALIZED), seconds=60)
 
 
-def test_two_processes_deliver_once(
-    world_url: str, make_key: Callable[..., tuple[int, str]], receiver: Receiver
-) -> None:
+def test_two_processes_deliver_once(url: str, make_key: Callable[..., tuple[int, str]], receiver: Receiver) -> None:
     key = make_key()[1]
-    with running(world_url, **ENVIRONMENT) as first, running(world_url, **ENVIRONMENT):
+    with running(url, **ENVIRONMENT) as first, running(url, **ENVIRONMENT):
         body = {"url": receiver.url, "chain": "ethereum", "contract": "usdc", "event": "Transfer", "batch": 2}
         receiver.secret = post(first.port, key, "/v1/webhooks", {**body, "from_block": 1150})["secret"]
         until(lambda: receiver.places() == transfers(1150, world.FINALIZED), seconds=60)

@@ -1,9 +1,11 @@
 """The coverage bar: where along the wanted blocks something is missing."""
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Final
 
 from api.page.html import Html, h
-from indexer.intervals import RangeSet, intersect, size
+from indexer.intervals import RangeSet
 
 #: Parts of a bar; each stands for so many blocks that no page gets large.
 CELLS: Final = 200
@@ -18,10 +20,11 @@ def runs(wanted: RangeSet, missing: RangeSet, cells: int = CELLS) -> list[tuple[
         return []
     first, end = wanted[0][0], wanted[-1][1] + 1
     cells = min(cells, end - first)
+    if not missing:
+        return [(0, cells, "whole")]
+    edges = [first + cell * (end - first) // cells for cell in range(cells + 1)]
     found: list[tuple[int, int, str]] = []
-    for cell in range(cells):
-        blocks = ((first + cell * (end - first) // cells, first + (cell + 1) * (end - first) // cells - 1),)
-        inside, lacking = size(intersect(wanted, blocks)), size(intersect(missing, blocks))
+    for cell, (inside, lacking) in enumerate(zip(_inside(wanted, edges), _inside(missing, edges), strict=True)):
         kind = "whole" if not lacking else "none" if lacking >= inside else "part"
         if found and found[-1][2] == kind:
             start, length, _ = found.pop()
@@ -29,6 +32,17 @@ def runs(wanted: RangeSet, missing: RangeSet, cells: int = CELLS) -> list[tuple[
         else:
             found.append((cell, 1, kind))
     return found
+
+
+def _inside(ranges: RangeSet, edges: Sequence[int]) -> list[int]:
+    """How many blocks of the ranges lie in each cell; cell ``i`` is ``edges[i]`` to ``edges[i + 1] - 1``."""
+    counts = [0] * (len(edges) - 1)
+    for low, high in ranges:
+        cell = bisect_right(edges, low) - 1
+        while cell < len(counts) and edges[cell] <= high:
+            counts[cell] += min(high + 1, edges[cell + 1]) - max(low, edges[cell])
+            cell += 1
+    return counts
 
 
 def bar(wanted: RangeSet, missing: RangeSet, label: str) -> Html:

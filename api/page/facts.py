@@ -10,7 +10,7 @@ from api.catalog import Catalog, Chain, Event
 from api.context import Context
 from api.resources import collection
 from api.resources.feed import Feed, FeedQuery
-from api.sql import coverage, status
+from api.sql import coverage, jobs, status
 from api.state import State, ranges
 from indexer.intervals import RangeSet, intersect, size, union
 
@@ -49,7 +49,16 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that the page tells."""
+    """Everything that the page tells.
+
+    Attributes:
+        catalog: what is indexed.
+        at: the moment, in ISO 8601.
+        chains, series, jobs, reorgs, findings: as the queries of ``api.sql`` give them.
+        coverage: of each event on each chain.
+        latest: the newest rows of each chain.
+        traffic: by chain and position of an endpoint: why it is as it is (``reason``), what it was asked (``counts``).
+    """
 
     catalog: Catalog
     at: str
@@ -59,6 +68,8 @@ class Facts:
     series: Sequence[Mapping[str, Any]]
     reorgs: Sequence[Mapping[str, Any]]
     findings: Sequence[Mapping[str, Any]]
+    jobs: Sequence[Mapping[str, Any]]
+    traffic: Mapping[str, Mapping[str, Any]]
 
 
 def load(context: Context) -> Facts:
@@ -79,6 +90,8 @@ def load(context: Context) -> Facts:
         series=more["series"],
         reorgs=more["reorgs"],
         findings=more["findings"],
+        jobs=_json(context, jobs.RECENT),
+        traffic=more["traffic"],
     )
 
 

@@ -3,20 +3,21 @@
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
+from api.page import running
 from api.page.amounts import amount_argument, decimals_of, human
 from api.page.bar import bar
 from api.page.facts import LATEST, Coverage, Facts, Latest
 from api.page.html import Child, Html, document, h, said, style
+from api.page.parts import number, section, state, table, time
 from api.page.verdict import Verdict, ago, judge
 from api.sql.statement import identifier
-from indexer.intervals import format_ranges
+from indexer.intervals import format_ranges, union
 from indexer.redact import redact
 
 _CSS: Final = (Path(__file__).parent / "status.css").read_text("utf-8")
@@ -26,6 +27,9 @@ POLICY: Final = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     f"style-src 'sha256-{b64encode(sha256(_CSS.encode()).digest()).decode()}'"
 )
+
+#: With more events than this on the page, each contract shows its own bar first.
+OPEN_EVENTS: Final = 12
 
 _HEX: Final = re.compile(r"0x[0-9a-f]{16,}")
 
@@ -43,7 +47,7 @@ def page(facts: Facts, version: str) -> bytes:
         [
             _header(verdict, facts.at, version),
             h("main", _chains(facts), _coverage(facts), *[_latest(facts, latest) for latest in facts.latest],
-              _endpoints(facts), _snapshots(facts), _reorgs(facts)),
+              running.endpoints(facts), running.snapshots(facts), running.jobs(facts), running.reorgs(facts)),
         ]
     )  # fmt: skip
 
@@ -80,22 +84,8 @@ def _header(verdict: Verdict, at: str | None, version: str) -> Html:
         h("nav", [h("a", text, href=to) for to, text in links]),
         h("h1", verdict.title, class_=f"verdict {verdict.level}"),
         h("ul", reasons, class_="reasons") if reasons else None,
-        h("p", "as of ", _time(at), class_="muted") if at else None,
+        h("p", "as of ", time(at), class_="muted") if at else None,
     )
-
-
-def _section(title: str, *children: Child, sql: str | None = None) -> Html:
-    shown = h("details", h("summary", "the same in SQL"), h("pre", h("code", sql))) if sql else None
-    return h("section", h("h2", title), *children, shown)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[Child]]) -> Html:
-    """A table; on a narrow screen each cell is a line of its own beside its column's name."""
-    body = [
-        h("tr", [h("td", h("div", cell), data_head=head) for head, cell in zip(heads, row, strict=True)])
-        for row in rows
-    ]
-    return h("table", h("thead", h("tr", [h("th", head, scope="col") for head in heads])), h("tbody", body))
 
 
 def _chains(facts: Facts) -> Html:
@@ -105,10 +95,10 @@ def _chains(facts: Facts) -> Html:
         rows.append(
             [
                 said(chain["name"]),
-                _state(chain["state"]),
-                _number(chain["head_block"]),
-                _number(chain["indexed_block"]),
-                _number(chain["finalized_block"]),
+                state(chain["state"]),
+                number(chain["head_block"]),
+                number(chain["indexed_block"]),
+                number(chain["finalized_block"]),
                 "unknown" if lag is None else ago(lag),
                 f"{chain['reorgs']:,}",
             ]
@@ -118,7 +108,7 @@ def _chains(facts: Facts) -> Html:
         "FROM gapless.chains WHERE active ORDER BY chain_id;"
     )
     heads = ("chain", "state", "head", "indexed", "finalized", "behind by", "reorgs")
-    return _section("Chains", _table(heads, rows) if rows else h("p", "None yet."), sql=sql)
+    return section("Chains", table(heads, rows) if rows else h("p", "None yet."), sql=sql)
 
 
 def _coverage(facts: Facts) -> Html:
@@ -130,28 +120,45 @@ def _coverage(facts: Facts) -> Html:
     by_contract: dict[tuple[str, str], list[Coverage]] = {}
     for one in facts.coverage:
         by_contract.setdefault((one.event.contract, one.chain.name), []).append(one)
-    parts = [
-        part
-        for (contract, chain), events in by_contract.items()
-        for part in (
-            h(
-                "h3",
-                h("a", said(contract), href=f"/v1/contracts/{contract}"),
-                h("span", " on ", said(chain), class_="muted"),
-            ),
-            h("ul", [_covered(one) for one in events], class_="coverage"),
-        )
-    ]
-    return _section("Coverage", parts if parts else h("p", "No events yet."), sql=sql)
+    open_all = len(facts.coverage) <= OPEN_EVENTS
+    parts = [_contract(*key, events, opened=open_all) for key, events in by_contract.items()]
+    return section("Coverage", parts if parts else h("p", "No events yet."), sql=sql)
+
+
+def _contract(contract: str, chain: str, events: Sequence[Coverage], *, opened: bool) -> Html:
+    """A contract's events; where there are many on the page, its own bar stands for them until it is opened."""
+    wanted = union(*[one.wanted for one in events])
+    missing = union(*[one.missing for one in events])
+    blocks, lacking = (sum(getattr(one, part) for one in events) for part in ("wanted_blocks", "missing_blocks"))
+    shown = _percent(blocks, lacking)
+    return h(
+        "details",
+        h(
+            "summary",
+            h("b", said(contract)),
+            h("span", " on ", said(chain), f", {len(events)} event{'s' * (len(events) > 1)}", class_="muted"),
+            h("span", shown, class_="percent good" if not lacking else "percent partly"),
+            bar(wanted, missing, f"{contract}: {shown}"),
+        ),
+        h("p", h("a", "addresses, ABI, tables", href=f"/v1/contracts/{contract}"), class_="small"),
+        h("ul", [_covered(one) for one in events], class_="coverage"),
+        class_="contract",
+        open=opened,
+    )
+
+
+def _percent(wanted: int, missing: int) -> str:
+    """Rounded down: what is not whole is never shown as 100 %."""
+    if not wanted:
+        return "nothing to do yet"
+    return "100 %" if not missing else f"{10_000 * (wanted - missing) // wanted / 100:.2f} %"
 
 
 def _covered(one: Coverage) -> Html:
-    there = one.wanted_blocks - one.missing_blocks
+    shown = _percent(one.wanted_blocks, one.missing_blocks)
     if not one.wanted_blocks:
-        shown, words = "nothing to do yet", "its first block is still to come"
+        words = "its first block is still to come"
     else:
-        hundredths = 10_000 * there // one.wanted_blocks  # rounded down: what is not whole is never shown as 100 %
-        shown = "100 %" if not one.missing_blocks else f"{hundredths / 100:.2f} %"
         words = f"blocks {one.wanted[0][0]:,} to {one.wanted[-1][1]:,}"
         if one.missing:
             words += f"; missing: {format_ranges(one.missing, most=3)}"
@@ -182,8 +189,8 @@ def _latest(facts: Facts, latest: Latest) -> Html:
         ]
         rows.append(
             [
-                h("a", _number(row["block_number"]), href=f"{path}?chain={latest.chain.chain_id}"),
-                _time(row["block_time"]),
+                h("a", number(row["block_number"]), href=f"{path}?chain={latest.chain.chain_id}"),
+                time(row["block_time"]),
                 h("span", said(row["contract"]), ".", said(row["event"]), " ", _finality(row["finality"])),
                 arguments or "none",
             ]
@@ -193,8 +200,8 @@ def _latest(facts: Facts, latest: Latest) -> Html:
         f"ORDER BY block_number DESC, log_index DESC LIMIT {LATEST};"
         for table in tables.values()
     )
-    body = _table(("block", "time", "event", "arguments"), rows) if rows else h("p", "None yet.")
-    return _section(f"Last events on {latest.chain.name}", body, sql=sql or None)
+    body = table(("block", "time", "event", "arguments"), rows) if rows else h("p", "None yet.")
+    return section(f"Last events on {latest.chain.name}", body, sql=sql or None)
 
 
 def _value(value: Any, token: Mapping[str, Any] | None) -> Html:
@@ -214,66 +221,5 @@ def _value(value: Any, token: Mapping[str, Any] | None) -> Html:
     return h("span", said(text, 80))  # as long as any number
 
 
-def _endpoints(facts: Facts) -> Html:
-    rows: list[list[Child]] = [
-        [said(chain["name"]), said(redact(one["host"])), _state(one["state"]), _number(one["head_block"]),
-         _time(one["updated_at"])]
-        for chain in facts.chains
-        for one in chain["endpoints"]
-    ]  # fmt: skip
-    sql = "SELECT chain_id, host, state, head_number, details, updated_at FROM gapless.endpoints ORDER BY 1, position;"
-    body = _table(("chain", "endpoint", "state", "head", "seen"), rows) if rows else h("p", "None was asked yet.")
-    return _section("Endpoints", body, sql=sql)
-
-
-def _snapshots(facts: Facts) -> Html:
-    rows: list[list[Child]] = []
-    for one in facts.series:
-        path = f"/v1/contracts/{one['contract']}/snapshots/{one['name']}/latest"
-        calls = ", ".join(map(str, one["calls"]))
-        rows.append(
-            [
-                h("a", said(one["name"]), href=path),
-                h("span", said(one["contract"]), " on ", said(one["chain"])),
-                said(calls, 120),
-                said(one["every"]),
-                _number(one["block"]) if one["block"] is not None else "not yet",
-                _time(one["taken_at"]),
-            ]
-        )
-    tables = dict.fromkeys((one["schema_name"], one["table_name"]) for one in facts.series)
-    sql = "\n".join(f"SELECT * FROM {identifier(*t)} ORDER BY block_number DESC LIMIT 10;" for t in tables)
-    heads = ("snapshot", "contract", "calls", "every", "last block", "taken")
-    body = _table(heads, rows) if rows else h("p", "The manifest asks for none.")
-    return _section("Snapshots", body, sql=sql or None)
-
-
-def _reorgs(facts: Facts) -> Html:
-    rows: list[list[Child]] = [
-        [_time(one["detected_at"]), said(one["chain"]), _number(one["common_block"]), _number(one["depth"]),
-         f"{one['rows_removed']:,} / {one['rows_added']:,}"]
-        for one in facts.reorgs
-    ]  # fmt: skip
-    sql = "SELECT * FROM gapless.reorgs ORDER BY id DESC LIMIT 10;"
-    heads = ("seen", "chain", "last common block", "depth", "rows out / in")
-    return _section("Reorganisations", _table(heads, rows) if rows else h("p", "None so far."), sql=sql)
-
-
-def _state(state: str) -> Html:
-    level = {"following": "good", "healthy": "good", "halted": "bad", "unhealthy": "bad"}.get(state, "partly")
-    return h("span", said(state), class_=f"state {level}")
-
-
 def _finality(finality: str) -> Html | None:
     return None if finality == "finalized" else h("span", finality, class_="tag")
-
-
-def _number(value: int | None) -> str:
-    return "unknown" if value is None else f"{value:,}"
-
-
-def _time(text: str | None) -> Html:
-    if text is None:
-        return h("span", "never")
-    moment = datetime.fromisoformat(text)
-    return h("time", f"{moment:%Y-%m-%d %H:%M:%S} UTC", datetime=text)

@@ -36,6 +36,11 @@ SELECT json_build_object(
     'silent_seconds', (
         SELECT coalesce(json_object_agg(chain_id, extract(epoch FROM now() - head_seen_at)::bigint), '{{}}')
         FROM gapless.chains),
+    'traffic', (
+        SELECT coalesce(json_object_agg(chain_id || '/' || place, json_build_object(
+            'reason', details->'reason', 'counts', details->'counts')), '{{}}')
+        FROM (SELECT *, row_number() OVER (PARTITION BY chain_id ORDER BY position) - 1 AS place
+              FROM gapless.endpoints) e),
     'indexes_put_off', (SELECT coalesce(json_agg(id), '[]') FROM gapless.events WHERE active AND indexes_put_off),
     'series', (SELECT coalesce(json_agg(json_build_object(
         'name', s.name, 'contract', c.name, 'schema_name', c.schema_name, 'table_name', s.table_name,

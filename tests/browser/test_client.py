@@ -1,4 +1,4 @@
-"""The TypeScript client from a fresh copy: made for the demo, compiled strictly, run in Node and in a page elsewhere."""
+"""The TypeScript client from a fresh copy: compiled strictly, run in Node and in a page of another origin."""
 
 from __future__ import annotations
 

@@ -6,7 +6,11 @@ from hashlib import sha256
 from html.parser import HTMLParser
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 
+from indexer.intervals import contains, intersect, normalise
 from tests.integration.api.world import GAP, SILVER, TIP, USDC
 
 VOID = {"meta", "link", "rect"}
@@ -119,6 +123,46 @@ def test_findings_and_reorgs_are_told(own, seed):
     assert "1,290" in text
 
 
+def test_endpoints_say_what_they_were_asked_and_why_they_are_ill(own, seed):
+    counts = {
+        "eth_getLogs": {"requests": 1200, "bytes": 3_400_000, "errors": 0},
+        "eth_call": {"requests": 34, "bytes": 600, "errors": 5},
+    }
+    seed.execute(
+        "INSERT INTO gapless.endpoints (chain_id, position, host, state, head_number, details) "
+        "VALUES (1, 7, 'node.example', 'unhealthy', 5, %s)",
+        (Jsonb({"reason": "https://node.example/SECRETKEY0123456789 timed out", "counts": counts}),),
+    )
+    result = own.ask("/")
+    text = Page(result.text).text
+    assert "1,234 requests, 3.4 MB" in text
+    assert text.index("eth_getLogs 1,200, 3.4 MB") < text.index("eth_call 34, 600 B, 5 refused")
+    assert "timed out" in text
+    assert "SECRETKEY" not in result.text
+
+
+def test_jobs_are_shown(own, seed):
+    seed.execute(
+        "INSERT INTO gapless.jobs (kind, parameters, state, progress, error, created_by) VALUES "
+        "('repair', %s, 'failed', %s, 'the <b>node</b> is gone', 'key 3')",
+        (Jsonb({"contract": "usdc", "from_block": 5, "to_block": None}), Jsonb({"done": 7})),
+    )
+    result = own.ask("/")
+    text = Page(result.text).text
+    for shown in ("repair contract usdc from_block 5", "failed", "done 7", "the <b>node</b> is gone"):
+        assert shown in text
+    assert "to_block null" not in text
+    assert "key 3" not in text
+
+
+def test_many_contracts_are_shown_by_their_own_bars_first(api):
+    seen = page(api)
+    contracts = [attributes for tag, attributes in seen.tags if attributes.get("class") == "contract"]
+    assert len(contracts) == 8  # seven, of which one is on two chains
+    assert all("open" not in attributes for attributes in contracts)
+    assert "usdc on ethereum, 2 events" in seen.text
+
+
 def test_every_link_leads_somewhere(api):
     links = set(page(api).links())
     assert "/docs" in links
@@ -179,3 +223,26 @@ def test_the_smallest_gap_is_seen_in_the_bar():
     assert runs(((0, 999_999),), ((500_000, 500_000),)) == [(0, 100, "whole"), (100, 1, "part"), (101, 99, "whole")]
     assert runs(((0, 9),), ((5, 9),)) == [(0, 5, "whole"), (5, 5, "none")]
     assert runs((), ()) == []
+
+
+_RANGES = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 40)), max_size=8).map(
+    lambda parts: normalise((low, low + length) for low, length in parts)
+)
+
+
+@given(wanted=_RANGES, lacking=_RANGES, cells=st.integers(1, 60))
+def test_each_cell_of_the_bar_says_what_its_blocks_are(wanted, lacking, cells):
+    from api.page.bar import runs
+
+    missing = intersect(wanted, lacking)
+    shown = [kind for _, length, kind in runs(wanted, missing, cells) for _ in range(length)]
+    if not wanted:
+        assert shown == []
+        return
+    first, end = wanted[0][0], wanted[-1][1] + 1
+    assert len(shown) == min(cells, end - first)
+    for cell, kind in enumerate(shown):
+        low, high = (first + edge * (end - first) // len(shown) for edge in (cell, cell + 1))
+        blocks = {block for block in range(low, high) if contains(wanted, (block, block))}
+        gone = {block for block in blocks if contains(missing, (block, block))}
+        assert kind == ("whole" if not gone else "none" if gone == blocks else "part")

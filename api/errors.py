@@ -139,6 +139,8 @@ def send(response: falcon.Response, error: ApiError) -> None:
     response.stream = None
     response.set_header("Cache-Control", "no-store")
     if error.status == 401:
-        response.set_header("WWW-Authenticate", 'Bearer realm="gapless"')
+        # RFC 6750, 3.1: a client that sent nothing is told no error.
+        wrong = "" if error.code == "AUTHENTICATION_REQUIRED" else ', error="invalid_token"'
+        response.set_header("WWW-Authenticate", f'Bearer realm="gapless"{wrong}')
     if error.retry_after is not None:
         response.set_header("Retry-After", str(error.retry_after))

@@ -4,6 +4,7 @@ The buckets are in Redis, so that all processes share them; while Redis is away 
 through at most as many times more as there are processes.
 """
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from api.errors import ApiError
 
 #: Buckets that one process keeps by itself; beyond that it forgets them, which forgives.
 _MOST_LOCAL: Final = 10_000
+
+_WITH_PORT: Final = re.compile(r"([0-9.]+):[0-9]+|\[([0-9a-fA-F:.]+)\](?::[0-9]+)?")
 
 # KEYS[1] the bucket, ARGV[1] requests a minute. Redis' own clock: those of the API's machines may differ.
 _TAKE: Final = """
@@ -173,6 +176,8 @@ class ClientAddress:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    if with_port := _WITH_PORT.fullmatch(text):  # as some proxies write it
+        text = with_port[1] or with_port[2]
     try:
         found = ip_address(text)
     except ValueError:

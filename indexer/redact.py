@@ -22,6 +22,9 @@ _FOREIGN = (
     (re.compile(r"(https?://\S+ \"[A-Z]+ )\S+( HTTP/)"), r"\1/***\2"),  # urllib3.connectionpool at DEBUG
     (re.compile(r"(\bpassword\s*=\s*)('[^']*'|\S+)", re.IGNORECASE), r"\1***"),  # a libpq connection string
     (re.compile(r"(\bbearer\s+)[\w.~+/=-]+", re.IGNORECASE), r"\1***"),  # an Authorization header
+    (re.compile(r"\bgapless_[A-Za-z0-9_-]{43}\b"), "gapless_***"),  # a key of the API
+    (re.compile(r"\bwhsec_[A-Za-z0-9+/=]{20,}"), "whsec_***"),  # a webhook's secret
+    (re.compile(r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"), "***"),  # a JWT, as in a stream's URL
 )
 
 

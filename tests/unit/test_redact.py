@@ -105,3 +105,13 @@ def test_a_secret_url_shows_itself_to_nobody() -> None:
     assert url.reveal() == "https://u:SECRET@eth.example/v2/SECRET"
     assert model == _Model(url="https://u:SECRET@eth.example/v2/SECRET")
     assert len({url, SecretUrl(url.reveal())}) == 1
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    (f"key gapless_{'aB3-_' * 8}xyz in a log", "key gapless_*** in a log"),
+    ("query=after=1&access_token=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.abc-_&x=1", "query=after=1&access_token=***&x=1"),
+    ("secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw!", "secret whsec_***!"),
+    ("gapless_endpoint_http_requests_total is a metric", "gapless_endpoint_http_requests_total is a metric"),
+])  # fmt: skip
+def test_keys_and_tokens_that_stand_alone(text: str, shown: str) -> None:
+    assert redact(text) == shown

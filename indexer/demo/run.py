@@ -116,6 +116,7 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
         "API_HOST": HOST,
         "API_PORT": str(port),
         "REQUIRE_API_KEY": "false",
+        "ADMIN_PORT": "0",  # one of an .env would be wanted by both
     }
     stack.enter_context(_traffic(world))
     say("Making the tables")

@@ -13,7 +13,7 @@ import threading
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from benchmarks.workloads import CHAIN_ID, Workload, block_hash, block_time
 
@@ -21,6 +21,15 @@ Slice: TypeAlias = tuple[int, int, int]
 """A file descriptor, where to begin, how many bytes."""
 
 _BLOOM = "0x" + "0" * 512
+
+
+class Answering(Protocol):
+    """What can be served."""
+
+    requests: list[bytes]
+
+    def answer(self, body: bytes) -> list[bytes | Slice]:
+        """The answer to a request or a batch, in pieces."""
 
 
 class Node:
@@ -83,7 +92,7 @@ class Node:
         )
 
 
-def serve(node: Node) -> None:
+def serve(node: Answering) -> None:
     """Prints the port, and serves each connection on a thread."""
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
@@ -93,7 +102,7 @@ def serve(node: Node) -> None:
         threading.Thread(target=_talk, args=(node, connection), daemon=True).start()
 
 
-def _talk(node: Node, connection: socket.socket) -> None:
+def _talk(node: Answering, connection: socket.socket) -> None:
     # A client that stops early hangs up in the middle of an answer.
     with contextlib.suppress(ConnectionError), connection, connection.makefile("rb") as reader:
         while line := reader.readline():

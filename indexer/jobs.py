@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -29,6 +30,7 @@ from indexer.sync.audit import digest
 from indexer.sync.backfill import Backfill
 from indexer.sync.follow import ChainHaltedError, Follower, Tick
 from indexer.sync.include import Includer
+from indexer.sync.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class Network:
     chain: Chain
     client: ChainClient
     follower: Follower
+    pace: Pace = field(default_factory=Pace)
     stop: threading.Event = field(default_factory=threading.Event)
     checked: bool = False
     jobs: dict[str, object] = field(default_factory=dict)
@@ -178,6 +181,8 @@ def follow(shop: Shop, one: Network) -> None:
         # What came in while we were away, or in bursts, is not left until the next beat.
         while outcome in (Tick.EXTENDED, Tick.REORGANISED) and not one.stop.is_set():
             outcome = one.follower.tick()
+        if (tip := one.follower.tip_number) is not None:
+            one.pace.saw(tip, time.monotonic())
     except GaplessError as error:
         with shop.engine.begin() as connection:
             head.report_state(connection, one.chain.chain_id, "waiting", str(error))

@@ -9,7 +9,9 @@ The manifest may change under way: what is different is begun, ended or begun an
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
@@ -34,12 +36,12 @@ from indexer.store.changes import Change, summary
 from indexer.store.database import DatabaseError
 from indexer.sync import network
 from indexer.sync.follow import Follower
+from indexer.sync.pace import Pace
 from indexer.sync.snapshots import Snapshots
-from indexer.watch import ManifestWatch
+from indexer.watch import ManifestWatch, PatientWatch
 
 log = logging.getLogger(__name__)
 
-DEFAULT_POLL_SECONDS = 0.5
 FILL_EVERY = 3.0
 SNAPSHOTS_EVERY = 2.0
 TOKENS_EVERY = 5.0
@@ -57,6 +59,17 @@ MOST_JOBS = 1000
 RETIRE_WITHIN = 60.0
 
 
+class AtPace(BaseTrigger):  # type: ignore[misc]
+    """Beats as a chain's own pace asks."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+
+    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
+        """The next beat. APScheduler asks when the one before begins."""
+        return now + timedelta(seconds=self._pace.wait(time.monotonic()))
+
+
 class Service:
     """Everything that ``gapless run`` does, as jobs."""
 
@@ -67,7 +80,7 @@ class Service:
         manifest: Manifest,
         settings: Settings,
         *,
-        watch: ManifestWatch | None = None,
+        watch: ManifestWatch | PatientWatch | None = None,
         prepare: Callable[[Manifest], list[Change]] | None = None,
         reload: threading.Event | None = None,
     ) -> None:
@@ -143,8 +156,9 @@ class Service:
     def _wanted_jobs(self, one: Network) -> Iterator[tuple[str, object, BaseTrigger, Work]]:
         """The jobs of a chain: id, what it depends on besides the chain itself, when it runs, and what it does."""
         name, chain_id = one.chain.name, one.chain.chain_id
-        poll = one.chain.poll_interval or DEFAULT_POLL_SECONDS
-        yield f"follow {name}", None, IntervalTrigger(seconds=poll), jobs.follow
+        poll = one.chain.poll_interval
+        beat = AtPace(one.pace) if poll is None else IntervalTrigger(seconds=poll)
+        yield f"follow {name}", None, beat, jobs.follow
         yield f"fill {name}", None, IntervalTrigger(seconds=FILL_EVERY), jobs.fill
         yield f"balances {name}", None, IntervalTrigger(seconds=BALANCES_EVERY), jobs.keep_balances
         yield f"endpoints {name}", None, IntervalTrigger(seconds=ENDPOINTS_EVERY), jobs.report_endpoints

@@ -108,6 +108,11 @@ class Follower:
         """Lets another process follow."""
         self._right.release()
 
+    @property
+    def tip_number(self) -> int | None:
+        """The newest block that is indexed, as far as this follower knows."""
+        return self._state.tip.number if self._state.tip is not None else None
+
     def _lead(self) -> bool:
         """Holds, or tries to get, the right to follow; a lock that Postgres lost with its session is taken anew."""
         if self._right.is_held():

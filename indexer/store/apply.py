@@ -127,10 +127,13 @@ def _apply_deployments(
     connection: Connection, contract_id: int, contract: ContractDeclaration, changes: list[Change]
 ) -> set[int]:
     deployments, include = contract.deployments, list(contract.include)
-    kept = connection.execute(
-        sa.select(tables.deployments.c.include).where(tables.deployments.c.contract_id == contract_id)
-    ).scalars()
-    if any(one != include for one in kept):
+    kept = {
+        row.chain_id: row
+        for row in connection.execute(
+            sa.select(tables.deployments).where(tables.deployments.c.contract_id == contract_id)
+        )
+    }
+    if any(row.include != include for row in kept.values()):
         detail = f"include: {', '.join(include) or 'only the logs'}"
         changes.append(Change("change", "contract", contract.name, detail))
     for deployment in deployments:
@@ -145,6 +148,9 @@ def _apply_deployments(
             "include": include,
         }
         key = {"contract_id": contract_id, "chain_id": deployment.chain_id}
+        if (before := kept.get(deployment.chain_id)) and (before.factories or None) != values["factories"]:
+            # By another rule others are children. Those that the new one announces are adopted at the end.
+            sources.forget_children(connection, contract_id, deployment.chain_id)
         statement = insert(tables.deployments).values(**key, **values)
         # With something else to include, everything is looked at again; what is there already is not fetched twice.
         same = tables.deployments.c.include == statement.excluded.include

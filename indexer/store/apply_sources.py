@@ -167,6 +167,14 @@ def retire(connection: Connection) -> None:
     )
 
 
+def forget_children(connection: Connection, contract_id: int, chain_id: int) -> None:
+    """Forgets whom a contract's factories have announced on a chain, for a rule that is no longer the same."""
+    connection.execute(
+        sa.text("DELETE FROM gapless.children WHERE contract_id = :contract_id AND chain_id = :chain_id"),
+        {"contract_id": contract_id, "chain_id": chain_id},
+    )
+
+
 def adopt_children(connection: Connection) -> None:
     """Finds the children that factories announced before their rule was declared: their events are in the tables."""
     driver = psycopg_connection(connection)

@@ -102,7 +102,7 @@ deployments = Table(
     Column("chain_id", BigInteger, ForeignKey(chains.c.chain_id), nullable=False),
     Column("kind", String, nullable=False, comment="addresses, factory or any"),
     Column("addresses", ARRAY(LargeBinary), nullable=False, server_default=text("'{}'::bytea[]")),
-    Column("factories", JSONB, comment="[{contract, event, argument}] of a factory rule"),
+    Column("factories", JSONB(none_as_null=True), comment="[{contract, event, argument}] of a factory rule"),
     Column("start_block", BigInteger, nullable=False),
     Column("end_block", BigInteger, comment="last wanted block; null: for ever"),
     Column("active", Boolean, nullable=False, server_default=text("true")),

@@ -107,7 +107,10 @@ class Stage:
         return picture
 
     def query(self, text: str) -> list[tuple[Any, ...]]:
-        return self.reader.execute(text).fetchall()
+        cursor = self.reader.execute(text.encode())
+        while cursor.nextset():
+            pass
+        return cursor.fetchall()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -12,6 +13,7 @@ from indexer.errors import GaplessError
 from indexer.store import head
 from indexer.sync import follow
 from indexer.sync.follow import ChainHaltedError, Tick
+from tests.chaos import manifests
 from tests.chaos.chain import COINS, PEOPLE, TRANSFER, Block, Chain, Saying, Transaction, topic
 from tests.chaos.node import HttpAnswer, Node, RpcError
 from tests.chaos.stage import COIN, FACTORIES, contract, stage
@@ -342,6 +344,42 @@ def test_another_filter_replaces_the_rows_of_the_old_one(scene, following):
     scene.settle(following)
 
 
+def test_another_factory_rule_has_other_children(scene, following):
+    """The old rule's children are no children by the new one, and what they said goes as the new one is filled."""
+    old = set(scene.look().children["kids"])
+    said = scene.query("SELECT count(*) FROM kids.said")[0][0]
+    assert old
+    assert said
+    kids = 'factory = { contract = "hub", event = "Opened", argument = "branch" }'
+    scene.apply(COIN, manifests.ALWAYS, contract("kids", "kid", kids, events='["Said", "Paid"]'))
+    children = scene.query("""
+        SELECT c.name, array_agg(h.address ORDER BY h.address) FROM gapless.children h
+        JOIN gapless.contracts c ON c.id = h.contract_id GROUP BY 1 ORDER BY 1
+    """)
+    assert [name for name, _ in children] == ["branches", "kids"]
+    assert children[0][1] == children[1][1]
+    fill(scene, following)
+    # No branch ever speaks as a kid.
+    assert scene.query("SELECT count(*) FROM kids.said") == [(0,)]
+    # And back again: everything is there as before.
+    scene.apply(COIN, FACTORIES)
+    fill(scene, following)
+    assert set(scene.settle(following).children["kids"]) == old
+    assert scene.query("SELECT count(*) FROM kids.said") == [(said,)]
+
+
+def fill(scene, follower):
+    """Brings everything in; whoever judges knows only one rule, and must look away meanwhile."""
+    for _ in range(4):
+        scene.clock.sleep(60.0)
+        follower.tick()
+        scene.backfill().run()
+
+
+def test_a_place_without_factories_is_null_in_sql_too(scene, following):
+    assert scene.query("SELECT count(*) FROM gapless.deployments WHERE factories IS NULL") == [(2,)]
+
+
 def test_a_manifest_that_is_applied_between_the_question_and_the_commit(scene, following):
     both = contract("coins", "coin", f"address = {json.dumps(list(COINS[:2]))}", start_block="0")
     scene.apply(both, FACTORIES)
@@ -408,6 +446,46 @@ def until_nobody_follows(scene):
     """A session ends a moment after its connection."""
     while scene.query(f"SELECT 1 {FOLLOWERS}"):
         pass
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_copy(scene, following):
+    """As Postgres says it (53100), once the rows are on their way."""
+    scene.chain.mine(20)
+    scene.query("""
+        CREATE FUNCTION public.full() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$;
+        CREATE TRIGGER full_disk BEFORE INSERT ON coins.transfer FOR EACH ROW EXECUTE FUNCTION public.full();
+        SELECT 1
+    """)
+    before = scene.look()
+    with pytest.raises(psycopg.errors.DiskFull):
+        scene.tick(following)
+    assert scene.look() == before
+    scene.query("DROP TRIGGER full_disk ON coins.transfer; SELECT 1")
+    assert scene.tick(following) is Tick.EXTENDED
+    scene.settle(following)
+
+
+def test_a_connection_that_is_cut_in_the_middle_of_a_swap(scene, following):
+    scene.chain.reorganise(6, 8)
+    before = scene.look()
+    cut = []
+
+    def cut_it(connection, cursor, text, *_):
+        if "INSERT INTO gapless.reorgs" in text and not cut:
+            cut.append(1)
+            scene.query(
+                f"SELECT pg_terminate_backend({connection.connection.driver_connection.info.backend_pid}, 2000)"
+            )
+
+    sa.event.listen(scene.engine, "after_cursor_execute", cut_it)
+    with pytest.raises((sa.exc.OperationalError, psycopg.OperationalError)):
+        scene.tick(following)
+    sa.event.remove(scene.engine, "after_cursor_execute", cut_it)
+    assert cut
+    assert scene.look() == before
+    assert scene.tick(following) is Tick.REORGANISED
+    scene.settle(following)
 
 
 def test_a_commit_whose_answer_is_lost_is_not_done_twice(scene, following):

@@ -157,6 +157,10 @@ class Status(Resource):
                     "contracts": an_array(_CONTRACT),
                     "jobs": an_array(an_object(SHORT_JOB)),
                     "redis": _REDIS,
+                    "streams": an_object(
+                        {"open": {"type": "integer"}, "most": {"type": "integer"}},
+                        description="Of the process that answers.",
+                    ),
                 }
             )
         }
@@ -184,6 +188,7 @@ class Status(Resource):
                     "contracts": contracts,
                     "jobs": orjson.loads(self.context.database.query(jobs.RECENT)[0][0] or b"[]"),
                     "redis": _redis(self.context.cache.ping()),
+                    "streams": {"open": self.context.streams.used, "most": self.context.streams.count},
                 }
             },
         )

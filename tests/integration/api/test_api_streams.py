@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 
 from api import server as api_server
+from api.catalog import Catalog
 from api.context import Context, create_context
 from api.database import Database
 from api.live import server as live
-from api.live.changes import read
-from api.live.hub import POLL
+from api.live.changes import Scope, read
+from api.live.hub import POLL, Hub
+from api.live.scopes import feed_scope
+from api.live.topic import Topic
+from api.resources.feed import events_of
 from api.settings import ApiSettings
 from indexer.store import database, keys
 from tests.integration.api.growing import grow, headers, swap, transfer, transfers
@@ -126,6 +130,8 @@ def test_last_event_id_goes_before_after(serving):
     listener = Listener(serving.port, f"{TRANSFERS}?after=1250-3", last_id="1298-3").connect()
     with listener:
         assert listener.until("1299-7").rows == ["1298-7", "1299-3", "1299-7"]
+        # A connection that breaks behind the first event must not lose what would have followed.
+        assert (listener.told[0].name, listener.told[0].id) == ("status", "1298-3")
 
 
 def test_only_what_is_final(serving, seed):
@@ -168,12 +174,38 @@ def test_history_that_is_filled_in_behind_is_not_told(serving, seed):
         assert listener.until(f"{TIP + 1}-7").rows == ids(TIP + 1, TIP + 1)
 
 
+TETHER = f"""
+[contracts.tether]
+chain = "ethereum"
+abi = "erc20.json"
+address = "0x{"77" * 20}"
+start_block = 1290
+"""
+
+
+def test_no_row_of_a_new_contract_is_passed_over_before_the_catalog_is_read_again(serving, seed):
+    seed.cover("usdc", (START, TIP))
+    hub = Hub(serving.context.database, serving.context.catalog, serving.context.streams)
+
+    def compiled(catalog: Catalog) -> Scope:
+        chain = catalog.chain("ethereum")
+        return feed_scope(catalog, events_of(catalog, chain, {}), chain, {}, window=50)
+
+    topic = Topic("feed", compiled, serving.context.database, hub.known)
+    position = topic.look(None).changes.position
+    seed.declare(MANIFEST + TETHER)
+    seed.rows("tether", "Transfer", [transfer(TIP + 1, 5) | {"address": bytes.fromhex("77" * 20)}])
+    seed.cover("tether", (1290, TIP + 1))
+    grow(seed, TIP + 1)
+    assert [row.position.log for row in topic.look(position).changes.rows] == [3, 5, 7]
+    hub.close()
+
+
 def test_a_new_contract_joins_the_feed(serving, seed):
     seed.cover("usdc", (START, TIP))
     with serving.listen(f"{FEED}?chain=ethereum") as listener:
         listener.until_status()
-        tether = f'chain = "ethereum"\nabi = "erc20.json"\naddress = "0x{"77" * 20}"\nstart_block = 1290\n'
-        seed.declare(f"{MANIFEST}\n[contracts.tether]\n{tether}")
+        seed.declare(MANIFEST + TETHER)
         grow(seed, TIP + 1)
         # Until it is followed it holds all of the feed up: its rows belong between those of the others.
         assert listener.until_status()["waiting_for_block"] == TIP + 1

@@ -53,7 +53,7 @@ class AdminServer:
         self._server.answer = self._answer
         self._thread = threading.Thread(target=self._server.serve_forever, name="admin", daemon=True)
         self._thread.start()
-        log.info("metrics are at %s/metrics", self.url)
+        log.info("the administrator's port is at %s: /metrics, /health, /ready", self.url)
 
     @property
     def url(self) -> str:

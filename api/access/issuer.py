@@ -234,7 +234,8 @@ def _keys_of(document: Mapping[str, Any], fetch: Fetch) -> dict[str | None, jwt.
             continue
         try:
             key = jwt.PyJWK(one)
-        except (jwt.PyJWTError, ValueError, KeyError):
+        except Exception as error:  # noqa: BLE001 - one odd key must not take the others along
+            log.debug("the issuer has a key that is not understood: %s", type(error).__name__)
             continue
         if key.algorithm_name in ALGORITHMS and getattr(key.key, "key_size", _LEAST_RSA_BITS) >= _least(key):
             found[key.key_id] = key

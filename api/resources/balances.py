@@ -61,10 +61,11 @@ class HeldQuery(RowsQuery):
     """
 
     def __init__(self, catalog: Catalog, chain: Chain, values: dict[str, Any], of: Any, name: str) -> None:
-        super().__init__(catalog, chain, values | {"finality": "latest"})
+        super().__init__(catalog, chain, values)
         self.name = name
         self.shape = self._shape()
-        past = tuple(transfer_events(catalog, chain)) if "at_block" in values else None
+        is_past = "at_block" in values or values["finality"] != "latest"
+        past = tuple(transfer_events(catalog, chain)) if is_past else None
         given = frozenset(name for name in ("token", "kind", "token_id") if name in values)
         served = of == "address" and all(_is_served(event) for event in past or ())
         self.asked = sql.Asked(of, given - {"token"} if of == "token" else given, past, gated=not served)
@@ -110,18 +111,18 @@ class HeldQuery(RowsQuery):
         super().check(state, window)
         if self.asked.past is None:
             return
-        at_block = self.values["at_block"]
-        if stale := [ledger for ledger in held.ledgers if ledger["stale"] and ledger["at_block"] != at_block]:
+        last = -1 if state.last is None else state.last
+        if stale := [one for one in held.ledgers if one["stale"] and (one["at_block"] or 0) > last]:
             raise ApiError(
                 "BLOCK_NOT_INDEXED",
                 f"balances of {stale[0]['contract']} are stale, and can only be told as of block "
                 f"{stale[0]['at_block']}: {stale[0]['remark']}",
             )
-        blocks = held.furthest - at_block
+        blocks = held.furthest - last
         if self.asked.gated and blocks > window:
             raise ApiError(
                 "QUERY_TOO_EXPENSIVE",
-                f"at_block={at_block} is {blocks} blocks back: the transfers of at most {window} can be taken back",
+                f"block {last} is {blocks} blocks back: the transfers of at most {window} can be taken back",
             )
 
     def etag(self, state: State, *salt: object) -> str:
@@ -184,7 +185,13 @@ _AT_BLOCK: Final = Param(
     collection.AT_BLOCK.kind,
     "As of this block: later transfers are taken back. 409 if it is not counted yet, 422 if that is too many blocks.",
 )
-_FRESHNESS: Final = (_AT_BLOCK, collection.MIN_BLOCK, collection.WAIT)
+_FINALITY: Final = Param(
+    "finality",
+    collection.FINALITY.kind,
+    "As of the newest block that is at least this final.",
+    default="latest",
+)
+_FRESHNESS: Final = (_FINALITY, _AT_BLOCK, collection.MIN_BLOCK, collection.WAIT)
 
 
 class Balances(_Held):

@@ -69,7 +69,7 @@ def _ctes(asked: Asked, shape: rows.Shape, bind: Binder) -> list[str]:
     elif "token" in asked.given:
         tokens = bind("address", "bytea[]")
         where.append(f"EXISTS (SELECT FROM unnest({tokens}) a(token) WHERE {_tracks(chain_id, 'l', 'a.token')})")
-    chain, _, bounds = scope.ctes(chain_id, (), bind, given=shape.given & {"at_block"})
+    chain, _, bounds = scope.ctes(chain_id, (), bind, given=shape.given & {"at_block"}, finality=shape.finality)
     order = "l.live DESC, l.through_block DESC, l.id"
     return [
         chain,
@@ -116,6 +116,8 @@ def _state(asked: Asked, shape: rows.Shape, bind: Binder) -> str:
 # -- what was moved since a block ----------------------------------------------------------------------------------
 
 
+#: The block as of which a request is answered.
+_LAST: Final = "(SELECT last FROM scope)"
 #: Who had a part in a transfer, and the sign of what is to be added to take it back.
 _SIDES: Final = (("t.from_address", ""), ("t.to_address", "-"))
 _NOTHING: Final = (
@@ -134,8 +136,7 @@ def _moved(asked: Asked, shape: rows.Shape, bind: Binder, window: int, condition
         window: most blocks that may be taken back without an index; beyond it there is nothing.
         condition: on transfers ``t``, with ``{holder}`` for one who had a part in them.
     """
-    at_block = bind("at_block", "bigint")
-    gate = f"AND (SELECT max(through_block) - {at_block} <= {window} FROM ledgers)" if asked.gated else ""
+    gate = f"AND (SELECT max(through_block) - {_LAST} <= {window} FROM ledgers)" if asked.gated else ""
     nobody = f"'\\x{bytes(20).hex()}'"
     parts = []
     for event in asked.past or ():
@@ -146,7 +147,7 @@ def _moved(asked: Asked, shape: rows.Shape, bind: Binder, window: int, condition
             f"""SELECT l.id AS ledger_id, t.token, t.token_id, {holder} AS holder, {sign}t.amount AS delta
         FROM ledgers l, ({select}) t
         WHERE {event.event_id} = ANY (l.event_ids) AND l.kind = '{event.standard}' AND t.chain_id = {shape.chain_id}
-          AND t.block_number > {at_block} AND t.block_number <= l.through_block AND t.block_number >= l.start_block
+          AND t.block_number > {_LAST} AND t.block_number <= l.through_block AND t.block_number >= l.start_block
           AND (l.place->>'kind' <> 'addresses' OR l.place->'addresses' ? ('0x' || encode(t.token, 'hex')))
           AND t.from_address <> t.to_address AND {holder} <> {nobody} AND {condition.format(holder=holder)} {gate}"""
             for holder, sign in _SIDES
@@ -184,7 +185,7 @@ def _held(asked: Asked, shape: rows.Shape, bind: Binder, window: int, *, limit: 
             FROM (SELECT n.ledger_id, n.token, n.token_id, n.amount FROM gapless.holdings n WHERE n.holder = {holder}
                   UNION ALL SELECT m.ledger_id, m.token, m.token_id, m.delta FROM ({moved}) m) s
             GROUP BY 1, 2, 3 HAVING sum(s.amount) <> 0) h"""
-    at_block = bind("at_block", "bigint") if asked.past is not None else "l.through_block"
+    at_block = f"least({_LAST}, l.through_block)" if asked.past is not None else "l.through_block"
     return f"""SELECT l.id AS ledger_id, l.contract, l.kind, {at_block} AS at_block, NOT l.live AS stale,
        h.token, h.token_id, h.amount
     FROM ledgers l CROSS JOIN LATERAL ({source} WHERE {" AND ".join(where)} {end}) h {kind} {end}"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +16,7 @@ from api.context import create_context
 from api.settings import ApiSettings
 from indexer.sync import balances
 from tests.integration.api.conftest import Client
+from tests.integration.balances import oracle
 from tests.integration.balances.conftest import text_of
 from tests.integration.sync.rig import Rig, rig
 from tests.world import History
@@ -28,6 +29,14 @@ class RealChain:
     api: Client
     rig: Rig
     history: History
+    _said: dict[int, oracle.Holdings] = field(default_factory=dict)
+
+    def said(self, block: int, name: str | None = None) -> oracle.Holdings:
+        """What the tokens themselves say that everybody has at a block; of all, or of one."""
+        if block not in self._said:
+            self._said[block] = oracle.on_chain(self.history.world, block)
+        token = None if name is None else bytes.fromhex(self.history.world.addresses[name][2:])
+        return {key: amount for key, amount in self._said[block].items() if token in (None, key[0])}
 
     def walk(self, path: str) -> list[dict[str, Any]]:
         """The rows of all pages."""

@@ -78,7 +78,8 @@ def demo(home: Path, environ: Mapping[str, str], say: Say) -> None:
 
     Args:
         home: Gapless' data directory. The demo's own is ``demo`` in it; deleting that begins anew.
-        environ: the environment. ``API_PORT`` is the port for the API; left out: 8000, or a free one.
+        environ: the environment. ``API_PORT`` is the port for the API; left out: 8000, or a free one. ``STREAMS_PORT``
+            is that of its streams; left out: the next one, or a free one.
         say: prints something for the user.
 
     Raises:
@@ -105,7 +106,9 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
     _bring_to_life(world, say)
     manifest = directory / "indexer.toml"
     manifest.write_text(manifest_text(world), "utf-8")
-    port = _port(environ, patience=_GRACE if killed else 0.0)
+    patience = _GRACE if killed else 0.0
+    port = _port(environ, "API_PORT", DEFAULT_PORT, patience)
+    streams_port = _port(environ, "STREAMS_PORT", port + 1, patience)
     environment = {
         **environ,
         "DATABASE_URL": postgres,
@@ -115,6 +118,7 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
         "GAPLESS_DATA_DIR": str(directory),
         "API_HOST": HOST,
         "API_PORT": str(port),
+        "STREAMS_PORT": str(streams_port),
         "REQUIRE_API_KEY": "false",
         "ADMIN_PORT": "0",  # one of an .env would be wanted by both
     }
@@ -219,23 +223,27 @@ def _child(name: str, logs: Path, environment: Mapping[str, str]) -> Iterator[_C
         yield _Child(name, process, log_file)
 
 
-def _port(environ: Mapping[str, str], patience: float) -> int:
-    """The port for the API: as asked for, else the usual one, or any free one if another program has that.
+def _port(environ: Mapping[str, str], variable: str, usual: int, patience: float) -> int:
+    """A port for the API: as asked for, else the usual one, or any free one if another program has that.
 
     Args:
-        environ: may hold ``API_PORT``.
+        environ: may hold the variable.
+        variable: ``API_PORT`` or ``STREAMS_PORT``.
+        usual: what it is if left out.
         patience: seconds to wait for a port that the last demo's API may not have given back yet.
     """
-    wanted = int(environ.get("API_PORT") or 0)
+    wanted = int(environ.get(variable) or 0)
     deadline = time.monotonic() + patience
-    while not _is_free(wanted or DEFAULT_PORT):
+    while not _is_free(wanted or usual):
         if time.monotonic() >= deadline:
             if wanted:
-                raise GaplessError(f"API_PORT {wanted} is taken by another program", hint="Choose another API_PORT.")
+                raise GaplessError(
+                    f"{variable} {wanted} is taken by another program", hint=f"Choose another {variable}."
+                )
             with socket.create_server((HOST, 0)) as probe:
                 return int(probe.getsockname()[1])
         time.sleep(0.1)
-    return wanted or DEFAULT_PORT
+    return wanted or usual
 
 
 def _is_free(port: int) -> bool:

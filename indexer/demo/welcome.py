@@ -31,6 +31,9 @@ Gapless is running at {api}/
   How much there is of each, read every 10 blocks:
     curl -s {shlex.quote(f"{coins}/snapshots/supply?limit=4")}
 
+  Every transfer as it is indexed, until Ctrl-C:
+    curl -sLN {shlex.quote(f"{coins}/events/Transfer/stream")}
+
   All contracts, their events, and the blocks that are covered:
     curl -s {shlex.quote(f"{api}/v1/contracts")}
 

@@ -194,10 +194,12 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
         text = demo.wait_until_ready()
         assert "password" not in text.lower()
         curls = lines_of(text, "curl")
-        assert len(curls) == 3
+        assert [options for _, options, _ in curls] == ["-s", "-s", "-sLN", "-s"]
+        [stream] = [url for _, options, url in curls if options == "-sLN"]
+        with urllib.request.urlopen(stream, timeout=30) as events:
+            assert any(line == b"event: row\n" for line in events)
         answers = []
-        for _, silent, url in curls:
-            assert silent == "-s"
+        for url in [url for _, options, url in curls if options == "-s"]:
             with urllib.request.urlopen(url, timeout=10) as answer:
                 answers.append(json.load(answer))
         [question] = lines_of(text, "psql")

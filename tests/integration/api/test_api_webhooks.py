@@ -7,22 +7,29 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import psycopg
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
 
 from api.app import create_app
 from api.context import create_context
+from api.database import Database
 from api.resources import webhooks as resources
 from api.settings import ApiSettings
 from api.webhooks import worker
+from api.webhooks.store import Store
 from indexer.store import database, keys
 from tests.integration.api import world
 from tests.integration.api.conftest import Client
 from tests.integration.api.hooks import Receiver, parsed, receiving, until
 from tests.integration.api.seed import Seed
+from tests.integration.api.test_api_fuzz import CHECKS
 from tests.integration.api.test_api_server import running
 
 SETTINGS: dict[str, Any] = {
@@ -34,6 +41,15 @@ SETTINGS: dict[str, Any] = {
     "webhooks_timeout": 2.0,
     "webhooks_per_key": 3,
 }
+
+FUZZ = settings(
+    max_examples=4,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(Phase.generate,),
+    suppress_health_check=list(HealthCheck),
+)
 
 
 class Desk:
@@ -555,6 +571,44 @@ def test_another_key_for_secrets_is_said_and_not_guessed(make_desk: Callable[...
     until(lambda: "WEBHOOKS_SECRET_KEY" in (first.one(webhook)["reason"] or ""))
     assert receiver.attempts == []
     del second
+
+
+def test_the_document_is_kept_by_whoever_has_a_key(make_desk: Callable[..., Desk], subtests: Any) -> None:
+    """schemathesis, as for all paths, but let in."""
+    desk = make_desk(deliver=False, webhooks_per_key=1000)
+    webhook = desk.subscribe(contract="usdc")
+    document = schemathesis.openapi.from_wsgi("/openapi.json", desk.client.http.app)
+    for operation in (found.ok() for found in document.include(path_regex="^/v1/webhooks").get_all_operations()):
+        for mode in GenerationMode:
+
+            @given(case=operation.as_strategy(generation_mode=mode))
+            @FUZZ
+            def ask(case: Any) -> None:
+                if case.path_parameters and case.method.lower() != "delete":
+                    case.path_parameters["webhook"] = webhook
+                case.call_and_validate(checks=CHECKS, headers={"Accept-Encoding": "identity", **desk.headers})
+
+            with subtests.test(operation=operation.label, mode=mode.name), suppress(Unsatisfiable):
+                ask()
+
+
+def test_old_attempts_are_forgotten(desk: Desk, receiver: Receiver, seed: Seed, world_url: str) -> None:
+    webhook = desk.subscribe(contract="usdc", event="Transfer", from_block=1200, batch=1)
+    until(lambda: len(desk.attempts(webhook)) == 2)
+    seed.execute("UPDATE gapless.webhook_deliveries SET at = now() - interval '8 days' WHERE message_id LIKE '%_1'")
+    pool = Database(world_url, size=1, statement_timeout=5, read_only=False)
+    pool.open()
+    store = Store(pool, "anybody")
+    assert (store.prune(7), store.prune(7)) == (1, 0)
+    pool.close()
+    assert [attempt["message_id"] for attempt in desk.attempts(webhook)] == [f"msg_{webhook[3:]}_2"]
+
+
+def test_where_it_goes_can_change_and_is_judged(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(deliver=False)
+    webhook = desk.subscribe(contract="usdc")
+    assert desk.ask("PATCH", f"/{webhook}", {"url": "https://10.0.0.1/"}, status=400) == "INVALID_PARAMETER"
+    assert desk.ask("PATCH", f"/{webhook}", {"url": "https://127.0.0.2/?a=b"})["url"] == "https://127.0.0.2/?…"
 
 
 ENVIRONMENT = {

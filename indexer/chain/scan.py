@@ -108,7 +108,8 @@ class Scan:
                 self._changed.notify_all()
             patience = time.monotonic() + _PATIENCE
             for worker in workers:
-                if worker.ident is not None:
+                # An iterator that nobody holds any more is closed by whichever thread collects it.
+                if worker.ident is not None and worker is not threading.current_thread():
                     worker.join(max(0.0, patience - time.monotonic()))
 
     def _next(self) -> LogChunk | None:

@@ -14,6 +14,7 @@ from indexer.chain.client import ChainClient
 from indexer.chain.config import EndpointConfig
 from indexer.chain.errors import AnswerError, LaggingError, ProviderError
 from indexer.chain.filters import LogFilter
+from indexer.chain.scan import Scan
 from tests.providers.history import GENESIS_TIME, TOKEN, TRANSFER, History, block_hash
 from tests.providers.node import Fragments, HttpAnswer, Node, Refusal
 
@@ -238,6 +239,31 @@ def test_closing_the_iterator_stops_asking(serve: Serve, connect: Connect) -> No
     assert asked < 30
     client.head()
     assert node.http_requests == asked + 1
+
+
+def test_it_may_be_collected_by_one_of_its_own_threads(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(serve(), start_blocks=10, max_blocks=10)
+    chunks = client.scan([(0, 1_999)], FILTER, in_flight=1)
+    suspended, closed = threading.Event(), threading.Event()
+    failures: list[BaseException] = []
+    read = Scan._read
+
+    def collect(self: Scan, piece: Any) -> LogChunk:
+        if suspended.wait(0.2) and not closed.is_set():
+            try:
+                chunks.close()  # type: ignore[attr-defined]
+            except RuntimeError as error:
+                failures.append(error)
+            closed.set()
+        return read(self, piece)
+
+    monkeypatch.setattr(Scan, "_read", collect)
+    next(chunks)
+    suspended.set()
+    assert closed.wait(10.0)
+    assert failures == []
 
 
 def test_whoever_reads_slowly_is_not_overrun(serve: Serve, connect: Connect) -> None:

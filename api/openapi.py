@@ -49,6 +49,7 @@ _SECURITY: Final[list[dict[str, list[str]]]] = [{}, {"bearer": []}, {"key": []}]
 _SECURITY_SCHEMES: Final[dict[str, Schema]] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A key (gapless_…), or a token."},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "token": {"type": "apiKey", "in": "query", "name": "access_token", "description": "A token, never a key."},
 }
 
 _PATH_PARAMETERS: Final = {
@@ -221,7 +222,8 @@ def _security(path: type[Path]) -> list[dict[str, list[str]]]:
     if path.scope is None:
         return []
     # Reading may be open; nothing else ever is.
-    return _SECURITY if path.scope == "read" else _SECURITY[1:]
+    ways = _SECURITY if path.scope == "read" else _SECURITY[1:]
+    return [*ways, {"token": []}] if getattr(path, "takes_query_token", False) else ways
 
 
 def _signature(of: Event | Series) -> str:

@@ -12,7 +12,7 @@ from api.body import Body, NoBody, Operation
 from api.errors import ApiError, Problem
 from api.params import Param, Params
 from api.resources.base import Resource, send_json
-from api.resources.numbered import nothing, numbered
+from api.resources.numbered import Numbered, nothing, numbered
 from api.schemas import TIME, an_array, an_object, nullable
 from api.sql import jobs
 from api.values import MAX_BLOCK, BadValueError, choice, integer, parse_address
@@ -159,14 +159,15 @@ class Jobs(Resource):
         return given
 
 
-class OneJob(Resource):
+class OneJob(Numbered):
     """``/v1/jobs/{job}``: one of them, and its end."""
 
+    what: ClassVar = "job"
+    one: ClassVar = jobs.ONE
     summary: ClassVar = "One job"
     tag: ClassVar = "jobs"
     scope: ClassVar = "admin"
     answer: ClassVar = an_object({"data": _JOB})
-    codes: ClassVar = ("NOT_FOUND",)
     operations: ClassVar = {
         "delete": Operation(
             "Cancel a job: one that waits at once, one that is under way as soon as it can be left",
@@ -175,15 +176,6 @@ class OneJob(Resource):
             codes=("NOT_FOUND",),
         )
     }
-
-    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
-        """Answer with the job."""
-        self.params.read(request.query_string)
-        self.format(request)
-        rows = self.context.database.query(jobs.ONE, [numbered(path["job"], "job")])
-        if not rows:
-            raise nothing("job", path["job"])
-        send_json(response, {"data": orjson.loads(rows[0][0] or b"{}")})
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         """Cancel the job."""

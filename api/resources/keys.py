@@ -14,7 +14,7 @@ from api.body import Body, NoBody, Operation
 from api.context import Context
 from api.errors import ApiError, Problem
 from api.resources.base import Path, Resource, send_json
-from api.resources.numbered import nothing, numbered
+from api.resources.numbered import Numbered, nothing, numbered
 from api.schemas import TIME, an_array, an_object, nullable
 from api.sql import keys
 from indexer.store.key_format import SCOPES, is_origin, new_key
@@ -98,14 +98,15 @@ class AllKeys(Resource):
         resp.set_header("Location", f"/v1/keys/{made['id']}")
 
 
-class OneKey(Resource):
+class OneKey(Numbered):
     """``/v1/keys/{key}``: one of them, and its end."""
 
+    what: ClassVar = "key"
+    one: ClassVar = keys.ONE
     summary: ClassVar = "One key"
     tag: ClassVar = "access"
     scope: ClassVar = "admin"
     answer: ClassVar = an_object({"data": _KEY})
-    codes: ClassVar = ("NOT_FOUND",)
     operations: ClassVar = {
         "delete": Operation(
             "Make a key, and the tokens made from it, worthless for good",
@@ -115,15 +116,6 @@ class OneKey(Resource):
             codes=("NOT_FOUND",),
         )
     }
-
-    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
-        """Answer with the key."""
-        self.params.read(request.query_string)
-        self.format(request)
-        rows = self.context.database.query(keys.ONE, [numbered(path["key"], "key")])
-        if not rows:
-            raise nothing("key", path["key"])
-        send_json(response, {"data": orjson.loads(rows[0][0] or b"{}")})
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, key: str) -> None:
         """Revoke the key."""

@@ -1,6 +1,32 @@
 """Paths that end in a number of ours, such as ``/v1/keys/7``."""
 
+from typing import ClassVar
+
+import falcon
+import orjson
+
 from api.errors import ApiError
+from api.resources.base import Resource, send_json
+
+
+class Numbered(Resource):
+    """One thing that has a number. Its path ends in ``{what}``."""
+
+    #: What it is: for people, and the name in the path.
+    what: ClassVar[str]
+    #: A statement that yields its JSON object. $1: its number.
+    one: ClassVar[str]
+    codes: ClassVar = ("NOT_FOUND",)
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Answer with it."""
+        self.params.read(request.query_string)
+        self.format(request)
+        text = path[self.what]
+        rows = self.context.database.query(self.one, [numbered(text, self.what)])
+        if not rows:
+            raise nothing(self.what, text)
+        send_json(response, {"data": orjson.loads(rows[0][0] or b"{}")})
 
 
 def numbered(text: str, what: str) -> int:

@@ -16,7 +16,7 @@ def opened(tab, operation):
     """Waits until an operation is open and drawn; returns the expression that finds it."""
     found = f"document.querySelector('#operations-events-{operation}.is-open')"
     # In one turn of the page's, or it could be blank in between.
-    tab.wait(f"{found}?.innerText.includes('limit')", 15)
+    tab.wait(f"{found}?.innerText.includes('limit')")
     return found
 
 
@@ -40,8 +40,20 @@ def test_every_operation_is_listed(tab, demo):
 def test_a_deep_link_shows_what_it_names(tab, demo, operation):
     tab.goto(f"{demo}/docs#/events/{operation}")
     found = opened(tab, operation)
-    tab.wait(f"{{ const at = {found}.getBoundingClientRect().top; at > -5 && at < innerHeight / 2 }}", 15)
+    tab.wait(f"{{ const at = {found}.getBoundingClientRect().top; at > -5 && at < innerHeight / 2 }}")
     assert problems(tab) == []
+
+
+def test_references_are_followed_by_us_and_all_of_them(tab, demo):
+    tab.goto(f"{demo}/docs")
+    left = tab.run("""(async () => {
+      const whole = await (await fetch("/openapi.json")).json();
+      const paths = Object.keys(whole.paths).flatMap((path) => Object.keys(whole.paths[path]).map((method) => [path, method]));
+      const resolve = QuickReferences().fn.resolveSubtree;
+      const made = await Promise.all(paths.map((path) => resolve(whole, ["paths", ...path])));
+      return made.filter(({ spec }) => !spec.responses || JSON.stringify(spec).includes('"$ref"')).length;
+    })()""")
+    assert left == 0
 
 
 def test_another_deep_link_in_the_same_page(tab, demo):

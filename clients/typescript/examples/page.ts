@@ -11,7 +11,8 @@ const state = document.querySelector("p")!;
 const newest = await gapless.page("coins", "Transfer", { limit: 5 });
 state.textContent = `indexed up to block ${newest.meta.indexed_block}`;
 
-// From the newest row that is shown, nothing is missed and nothing comes twice.
+// From behind the oldest of these: nothing is missed, and nothing comes twice. A cursor above the finalized block knows
+// its block's hash, so that a reorganisation in between is told.
 for await (const message of gapless.stream("coins", "Transfer", {}, { after: newest.last ?? undefined })) {
   if (message.kind === "row") {
     const { id, block_number, args } = message.row;

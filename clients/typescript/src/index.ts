@@ -14,6 +14,8 @@ export type { Address, Decoded, Digits, Hex, Message, Meta, Page, Query, Row, Sc
 export interface Options {
   /** Such as `http://127.0.0.1:8000`. */
   url: string;
+  /** Where streams are served, if not behind a redirect from there: needed where CORS_ORIGINS is a list. */
+  streamsUrl?: string;
   /** An API key, for programs on a server. A web page should not hold one: see `token`. */
   key?: string;
   /** A short-lived token, or what fetches one when needed, such as from a backend of yours that holds the key. */
@@ -43,7 +45,8 @@ export class Gapless<Events, Series> {
 
   constructor(schema: Schema<Events, Series>, options: Options) {
     this.#schema = schema;
-    this.#options = { ...options, url: options.url.replace(/\/+$/, "") };
+    const [url, streamsUrl] = [options.url, options.streamsUrl ?? options.url].map((each) => each.replace(/\/+$/, ""));
+    this.#options = { ...options, url: url!, streamsUrl: streamsUrl! };
     this.#fetch = options.fetch ?? ((input, init) => fetch(input, init));
   }
 
@@ -108,8 +111,14 @@ export class Gapless<Events, Series> {
           if (kind === "row") yield { kind, row: decode(said, digits) as Row<Events[C][E]>, cursor: id };
           else if (kind === "revert") yield { kind, commonBlock: said["common_block"] as number, cursor: id };
           else if (kind === "status") {
-            const through = said["through_block"] as number | null;
-            yield { kind, through, waitingFor: said["waiting_for_block"] as number | null, meta: said["meta"] as Meta, cursor: id };
+            yield {
+              kind,
+              through: said["through_block"] as number | null,
+              waitingFor: said["waiting_for_block"] as number | null,
+              rewrites: said["rewrites"] as number,
+              meta: said["meta"] as Meta,
+              cursor: id,
+            };
           }
         }
       } catch (error) {
@@ -161,7 +170,7 @@ export class Gapless<Events, Series> {
     const secret = how.bare ? null : await this.#secret(false);
     const headers: Record<string, string> = { Accept: how.accept ?? "application/json" };
     if (secret !== null) headers["Authorization"] = `Bearer ${secret}`;
-    const url = `${this.#options.url}${path}${query && "?"}${query}`;
+    const url = `${how.bare ? this.#options.streamsUrl : this.#options.url}${path}${query && "?"}${query}`;
     const answer = await this.#fetch(url, { headers, ...(how.signal ? { signal: how.signal } : {}) });
     if (!answer.ok) throw await refusal(answer);
     return answer;

@@ -73,5 +73,15 @@ export type Message<Item> =
   | { kind: "row"; row: Item; cursor: string }
   /** Rows of blocks above this one are void; what took their place follows. */
   | { kind: "revert"; commonBlock: number; cursor: string }
-  /** How far the stream is, and for which block it waits. */
-  | { kind: "status"; through: number | null; waitingFor: number | null; meta: Meta; cursor: string };
+  /**
+   * How far the stream is, and for which block it waits. When `rewrites` grows, finalized rows were changed by a repair
+   * or a re-decoding.
+   */
+  | {
+      kind: "status";
+      through: number | null;
+      waitingFor: number | null;
+      rewrites: number;
+      meta: Meta;
+      cursor: string;
+    };

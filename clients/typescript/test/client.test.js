@@ -75,7 +75,7 @@ test("what something in between answers is an error, too", async () => {
 });
 
 test("a stream that breaks goes on where it was, and tells what was taken back", async () => {
-  const first = `retry: 10\n\n${sse("9-0.aa", "status", { through_block: 9, waiting_for_block: null, meta: META })}`;
+  const first = `retry: 10\n\n${sse("9-0.aa", "status", { through_block: 9, waiting_for_block: null, rewrites: 2, meta: META })}`;
   const { url, asked } = await serving(
     (response) => {
       const bytes = Buffer.from(first + sse("10-1.bb", "row", row("10-1", "5")) + ": heartbeat\nid: 11-9.cc\n\nevent: row\nda");
@@ -96,7 +96,7 @@ test("a stream that breaks goes on where it was, and tells what was taken back",
     if (heard.length === 4) stop.abort();
   }
   assert.deepEqual(heard, [
-    { kind: "status", through: 9, waitingFor: null, meta: META, cursor: "9-0.aa" },
+    { kind: "status", through: 9, waitingFor: null, rewrites: 2, meta: META, cursor: "9-0.aa" },
     { kind: "row", row: row("10-1", 5n), cursor: "10-1.bb" },
     { kind: "revert", commonBlock: 9, cursor: "9-0.aa" },
     { kind: "row", row: row("10-1", 6n), cursor: "10-1.dd" },

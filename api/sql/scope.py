@@ -31,6 +31,7 @@ def ctes(
     given: Collection[str] = (),
     finality: str = "latest",
     newest: str = "(SELECT max(upper(coverage)) - 1 FROM wanted)",
+    together: bool = False,
 ) -> list[str]:
     """The common table expressions of a request.
 
@@ -41,10 +42,11 @@ def ctes(
         given: names of the bounds and filters that the request has; ``address`` leaves out sources elsewhere.
         finality: which blocks count: ``latest``, ``safe`` or ``finalized``.
         newest: SQL of the newest block that the collection has, which backfill may have made without a follower.
+        together: as in :func:`wanted`.
     """
     return [
         chain(chain_id),
-        wanted(chain_id, event_ids, bind, given=given),
+        wanted(chain_id, event_ids, bind, given=given, together=together),
         f"""scope AS MATERIALIZED (
     SELECT greatest(0{_from(chain_id, bind, given)}) AS first, least({_to(chain_id, bind, given, finality)}) AS last,
            indexed, coalesce((SELECT min(start_block) FROM wanted), 0) AS start
@@ -60,7 +62,13 @@ def chain(chain_id: int) -> str:
 
 
 def wanted(
-    chain_id: int, event_ids: Sequence[int], bind: Binder, *, given: Collection[str] = (), retired: bool = True
+    chain_id: int,
+    event_ids: Sequence[int],
+    bind: Binder,
+    *,
+    given: Collection[str] = (),
+    retired: bool = True,
+    together: bool = False,
 ) -> str:
     """The common table expression ``wanted``.
 
@@ -70,10 +78,13 @@ def wanted(
         bind: numbers the values.
         given: as in :func:`ctes`.
         retired: whether an event that has only retired sources is fed by those.
+        together: whether it is so only where all of the events have only retired ones: one that left the manifest must
+            not make many others incomplete for ever.
     """
-    others = """
+    same = f"IN {integers(event_ids)}" if together else "= s.event_id"
+    others = f"""
            OR NOT EXISTS (SELECT FROM gapless.sources o WHERE o.chain_id = s.chain_id
-                          AND o.event_id = s.event_id AND o.active)"""
+                          AND o.event_id {same} AND o.active)"""
     return f"""wanted AS MATERIALIZED (
     SELECT s.start_block, s.end_block, s.coverage FROM gapless.sources s
     WHERE s.chain_id = {chain_id} AND s.event_id IN {integers(event_ids)}

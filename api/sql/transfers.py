@@ -213,7 +213,7 @@ def csv_columns(fields: Collection[str]) -> dict[str, str]:
 
 
 def _ctes(asked: Asked, shape: rows.Shape, bind: Binder) -> list[str]:
-    return scope.ctes(shape.chain_id, asked.event_ids, bind, given=shape.given, finality=shape.finality)
+    return scope.ctes(shape.chain_id, asked.event_ids, bind, given=shape.given, finality=shape.finality, together=True)
 
 
 def _state(asked: Asked, shape: rows.Shape, bind: Binder) -> str:

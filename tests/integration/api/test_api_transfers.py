@@ -254,6 +254,25 @@ def test_a_log_in_two_tables_is_one_transfer(own, seed):
     assert counted == 50
 
 
+def test_what_the_manifest_no_longer_wants_is_not_missed(own, seed):
+    seed.cover("usdc", (START, TIP))
+    assert own.get(OF_ALICE)["meta"]["complete"] is True
+    a = MANIFEST.index("[contracts.coins]")
+    b = MANIFEST.index("[contracts.factory]")
+    c = MANIFEST.index("[snapshots.supply]")
+    seed.declare(MANIFEST[:a] + MANIFEST[b:c])
+    seed.cover("usdc", (START, TIP + 5))
+    seed.cover("bridge", (START, TIP + 5))
+    seed.head(TIP + 5)
+    own.refused("/v1/contracts/nobody", 404, "CONTRACT_NOT_FOUND")
+    answer = own.get(f"{OF_ALICE}&limit=1000")
+    assert answer["meta"]["complete"] is True
+    assert {hex_of(GOLD), hex_of(USDC)} < {row["token"] for row in answer["data"]}
+    # Alone, it is seen that it ends.
+    gold = own.get(f"/v1/tokens/{hex_of(GOLD)}/transfers?chain=1")
+    assert (gold["meta"]["missing"], len(gold["data"])) == ([[TIP + 1, TIP + 5]], 50)
+
+
 def test_what_a_filter_in_the_manifest_leaves_out_is_told(own, seed):
     filtered = f"""
 [contracts.inflow]

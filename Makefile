@@ -46,6 +46,8 @@ types: $(READY) ## Types.
 
 bench: $(READY) ## Throughput, as parts of the possible.
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.head
+	@$(BIN)/python -m benchmarks.api
 
 bench-providers: $(READY) ## Requests needed against each kind of provider.
 	@$(BIN)/python -m benchmarks.providers

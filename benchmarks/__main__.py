@@ -1,4 +1,4 @@
-"""``make bench``: the three workloads, checked row by row, as one table."""
+"""``make bench``: the workloads, checked row by row, as one table."""
 
 import argparse
 import sys

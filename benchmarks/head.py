@@ -95,15 +95,15 @@ def measure(url: str, folder: Path, interval: float, contracts: int, seconds: fl
     manifest = folder / f"head-{interval:g}.toml"
     with _node(interval, contracts) as (node_url, genesis):
         manifest.write_text(_manifest(contracts))
-        port = _free_port()
+        port = free_port()
         environment = {
             "DATABASE_URL": url, "RPC_URL": node_url, "GAPLESS_MANIFEST": str(manifest), "API_PORT": str(port),
-            "GAPLESS_DATA_DIR": str(folder / "data"), "METRICS_PORT": "0", "API_ADMIN_PORT": "0", "RATE_LIMIT": "0",
+            "GAPLESS_DATA_DIR": str(folder / "data"), "STREAMS_PORT": "0",
         }  # fmt: skip
-        with _command("run", environment) as indexer, psycopg.connect(url, autocommit=True) as connection:
+        with command("run", environment) as indexer, psycopg.connect(url, autocommit=True) as connection:
             _until_followed(connection)
-            with _command("serve", environment):
-                _until_served(port)
+            with command("serve", environment):
+                until_served(port)
                 # The pace is learned from the first blocks.
                 time.sleep(max(3.0, 8 * interval))
                 return _watched(connection, node_url, port, genesis, interval, contracts, seconds, indexer)
@@ -177,7 +177,8 @@ def _until_followed(connection: psycopg.Connection[tuple[int]]) -> None:
     raise TimeoutError(f"nothing was indexed within {_PATIENCE:.0f} s")
 
 
-def _until_served(port: int) -> None:
+def until_served(port: int) -> None:
+    """Waits until ``gapless serve`` is ready."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5):
@@ -200,7 +201,8 @@ def _node(interval: float, contracts: int) -> Iterator[tuple[str, float]]:
 
 
 @contextlib.contextmanager
-def _command(name: str, environment: dict[str, str]) -> Iterator[psutil.Process]:
+def command(name: str, environment: dict[str, str]) -> Iterator[psutil.Process]:
+    """A command of ``gapless`` in a process of its own, told to stop in the end."""
     process = subprocess.Popen(
         [*_GAPLESS, name], env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -221,7 +223,8 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 

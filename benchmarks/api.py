@@ -1,0 +1,263 @@
+"""The API's read path: pages of 100 events out of ten million, beside the same SQL run by pgbench.
+
+``gapless serve`` as it always runs, asked by curl over a few connections; pgbench over as many. Pages are chosen at
+random by block range, by address and by an indexed argument.
+"""
+
+import argparse
+import random
+import re
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+import falcon.testing
+import psycopg
+from psycopg import sql
+
+from api.app import create_app
+from api.context import create_context
+from api.database import Database
+from api.settings import ApiSettings
+from benchmarks.head import command, free_port, until_served
+from benchmarks.measure import database
+from indexer.manifest import load_manifest
+from indexer.store import embedded, indexes, migrate
+from indexer.store.apply import apply
+from indexer.store.database import create_engine
+from indexer.store.embedded.postgres_server import binaries
+from indexer.sync.declare import declaration
+
+_PER_BLOCK = 10
+_TOKENS = 5
+_HOLDERS = 10_000
+# So that every holder fills a page.
+_ROWS_EACH = 200
+_BLOCK_SECONDS = 12
+_GENESIS = 1_600_000_000
+_PAGES = 100
+_CONNECTIONS = 4
+_PAGE = 100
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How one kind of page is answered.
+
+    Attributes:
+        name: the kind.
+        rate: pages a second by the API.
+        p99: seconds.
+        sql_rate: the same statements a second by pgbench.
+    """
+
+    name: str
+    rate: float
+    p99: float
+    sql_rate: float
+
+
+def main() -> None:
+    """Print a line for each kind of page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.api", description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000_000, help="in the table (default 10 million)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each measurement (default 10)")
+    arguments = parser.parse_args()
+    run(arguments.rows, arguments.seconds)
+
+
+def run(rows: int, seconds: float) -> list[Speed]:
+    """Makes the table, measures and prints."""
+    found = []
+    with (
+        tempfile.TemporaryDirectory(prefix="gapless-bench-") as folder,
+        embedded.postgres(Path(folder)) as server,
+        database(server) as url,
+    ):
+        began = time.perf_counter()
+        fill(url, Path(folder), rows)
+        print(f"a table of {rows:,} rows with its indexes, made in {time.perf_counter() - began:.0f} s")
+        print(f"{'pages of 100':<16} {'API a second':>13} {'p99 ms':>8} {'pgbench a second':>17} {'of it':>6}")
+        port = free_port()
+        environment = {
+            "DATABASE_URL": url, "API_PORT": str(port), "STREAMS_PORT": "0",
+            "GAPLESS_MANIFEST": str(Path(folder) / "indexer.toml"), "GAPLESS_DATA_DIR": str(Path(folder) / "data"),
+        }  # fmt: skip
+        with command("serve", environment):
+            until_served(port)
+            for name, paths in _pages(rows).items():
+                rate, p99 = _ask(f"http://127.0.0.1:{port}", paths, Path(folder), seconds)
+                sql_rate = _pgbench(url, _statements(url, paths), Path(folder), seconds)
+                speed = Speed(name, rate, p99, sql_rate)
+                print(f"{name:<16} {rate:>13,.0f} {1000 * p99:>8.1f} {sql_rate:>17,.0f} {rate / sql_rate:>6.2f}")
+                found.append(speed)
+    return found
+
+
+def fill(url: str, folder: Path, rows: int) -> None:
+    """Makes a followed chain whose one table holds so many Transfers, ten a block, of five tokens."""
+    last = rows // _PER_BLOCK
+    abi = Path(__file__).resolve().parent.parent / "abis" / "erc20.json"
+    listed = ", ".join(f'"0x{_token(number).hex()}"' for number in range(_TOKENS))
+    path = folder / "indexer.toml"
+    path.write_text(
+        f'[chains.bench]\nid = 1\nrpc = ["http://127.0.0.1:1"]\n[contracts.token]\nchain = "bench"\n'
+        f'abi = "{abi.as_posix()}"\naddress = [{listed}]\nstart_block = 1\nevents = ["Transfer"]\n'
+    )
+    engine = create_engine(url)
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        apply(connection, declaration(load_manifest(path, {})))
+        indexes.put_off(connection, [1])
+    with psycopg.connect(url, autocommit=True) as driver:
+        driver.execute(
+            """
+            INSERT INTO token.transfer
+            SELECT 1, 1 + n / %(per)s, to_timestamp(%(genesis)s + (1 + n / %(per)s) * %(seconds)s),
+                   decode(md5(n::text) || md5((-n)::text), 'hex'), n %% %(per)s, n %% %(per)s,
+                   decode(substr(md5('token' || abs(hashint8(n) %% %(tokens)s)) || md5(''), 1, 40), 'hex'),
+                   decode(substr(md5('holder' || abs(hashint8(n + 1) %% %(holders)s)) || md5(''), 1, 40), 'hex'),
+                   decode(substr(md5('holder' || abs(hashint8(n + 2) %% %(holders)s)) || md5(''), 1, 40), 'hex'), n
+            FROM generate_series(0, %(rows)s - 1) AS n
+            """,
+            {
+                "per": _PER_BLOCK, "genesis": _GENESIS, "seconds": _BLOCK_SECONDS, "tokens": _TOKENS,
+                "holders": _holders(rows), "rows": rows,
+            },
+        )  # fmt: skip
+        driver.execute("UPDATE gapless.sources SET coverage = int8multirange(int8range(1, %s))", (last + 1,))
+        driver.execute("INSERT INTO gapless.blocks (chain_id, number, hash, time) VALUES (1, %s, %s, %s)", _tip(last))
+        driver.execute(
+            "UPDATE gapless.chains SET tip_number = b.number, tip_hash = b.hash, tip_time = b.time, "
+            "head_number = b.number, head_time = b.time, head_seen_at = now(), finalized_number = b.number - 64, "
+            "safe_number = b.number - 32, state = 'following' FROM gapless.blocks b"
+        )
+    with engine.begin() as connection:
+        indexes.call_for(connection, [1])
+    indexes.build(engine, threading.Event())
+    engine.dispose()
+    with psycopg.connect(url, autocommit=True) as driver:
+        driver.execute("VACUUM ANALYZE token.transfer")
+        driver.execute("CHECKPOINT")
+
+
+def _holders(rows: int) -> int:
+    return max(1, min(_HOLDERS, rows // _ROWS_EACH))
+
+
+def _tip(last: int) -> tuple[Any, ...]:
+    moment = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(_GENESIS + last * _BLOCK_SECONDS))
+    return last, md5(b"tip", usedforsecurity=False).digest() * 2, moment
+
+
+def _token(number: int) -> bytes:
+    return _name(f"token{number}")
+
+
+def _name(text: str) -> bytes:
+    digest = md5(text.encode(), usedforsecurity=False).hexdigest() + md5(b"", usedforsecurity=False).hexdigest()
+    return bytes.fromhex(digest[:40])
+
+
+def _pages(rows: int) -> dict[str, list[str]]:
+    """For each kind of page some paths."""
+    choose = random.Random(7)
+    last = rows // _PER_BLOCK
+    base = f"/v1/contracts/token/events/Transfer?limit={_PAGE}"
+    starts = [choose.randrange(1, max(2, last - 1000)) for _ in range(_PAGES)]
+    return {
+        "by block range": [f"{base}&from_block={start}&to_block={start + 999}" for start in starts],
+        "by address": [f"{base}&to_block={start + 999}&address=0x{_token(start % _TOKENS).hex()}" for start in starts],
+        "by argument": [
+            f"{base}&arg.from=0x{_name(f'holder{choose.randrange(_holders(rows))}').hex()}" for _ in range(_PAGES)
+        ],
+    }
+
+
+def _ask(origin: str, paths: Sequence[str], folder: Path, seconds: float) -> tuple[float, float]:
+    """Asks by curl over a few connections at once: pages a second, and the 99th percentile of seconds."""
+    plain = f'next\nurl = "{origin}%s"\noutput = "/dev/null"\nsilent\nwrite-out = "%%{{http_code}} %%{{time_total}}\\n"'
+    configs = []
+    for number in range(_CONNECTIONS):
+        shuffled = random.Random(number).sample(list(paths), len(paths))
+        config = folder / f"pages-{number}"
+        config.write_text("\n".join(plain % path for path in shuffled).removeprefix("next\n"))
+        configs.append(config)
+    times: list[float] = []
+    stop = time.perf_counter() + seconds
+    began = time.perf_counter()
+    while time.perf_counter() < stop:
+        curls = [
+            subprocess.Popen(["curl", "--config", config], stdout=subprocess.PIPE, text=True) for config in configs
+        ]
+        for curl in curls:
+            said, _ = curl.communicate()
+            for line in said.splitlines():
+                status, took = line.split()
+                if status != "200":
+                    raise RuntimeError(f"a page was answered with HTTP {status}")
+                times.append(float(took))
+    elapsed = time.perf_counter() - began
+    return len(times) / elapsed, sorted(times)[int(len(times) * 0.99)]
+
+
+def _statements(url: str, paths: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The statement that the API runs for each path, and its values as SQL."""
+    asked: list[tuple[str | bytes, Sequence[object]]] = []
+    plain = Database.query
+
+    def noted(self: Database, text: str | bytes, values: Sequence[object] = ()) -> Any:
+        asked.append((text, values))
+        return plain(self, text, values)
+
+    found = []
+    context = create_context(ApiSettings(), url, None)
+    try:
+        client = falcon.testing.TestClient(create_app(context))
+        Database.query = noted  # type: ignore[method-assign]
+        with psycopg.connect(url) as connection:
+            for path in paths:
+                asked.clear()
+                result = client.simulate_get(path)
+                if result.status_code != 200 or not result.json["data"]:
+                    raise RuntimeError(f"{path}: HTTP {result.status_code}, {result.text[:200]}")
+                text, values = max(asked, key=lambda one: len(one[0]))
+                literals = [sql.Literal(value).as_string(connection) for value in values]
+                found.append((text.decode() if isinstance(text, bytes) else text, literals))
+    finally:
+        Database.query = plain  # type: ignore[method-assign]
+        context.close()
+    return found
+
+
+def _pgbench(url: str, statements: Sequence[tuple[str, list[str]]], folder: Path, seconds: float) -> float:
+    """Runs statements at random, each prepared once a connection: how many a second."""
+    texts = sorted({text for text, _ in statements})
+    prepared = "".join(f"PREPARE page{texts.index(text)} AS {' '.join(text.split())};\n" for text in texts)
+    files = []
+    for number, (text, values) in enumerate(statements):
+        file = folder / f"page-{number}.sql"
+        call = f"EXECUTE page{texts.index(text)}" + (f"({', '.join(values)})" if values else "")
+        file.write_text(f"\\if :first\n{prepared}\\set first 0\n\\endif\n{call};\n")
+        files += ["--file", str(file)]
+    said = subprocess.run(
+        [
+            str(binaries() / "pgbench"), "--no-vacuum", "--define", "first=1", "--client", str(_CONNECTIONS),
+            "--jobs", "1", "--time", str(max(1, round(seconds))), *files, url,
+        ],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    match = re.search(r"tps = ([0-9.]+)", said)
+    if match is None or re.search(r"number of failed transactions: [1-9]", said):
+        raise RuntimeError(f"pgbench: {said}")
+    return float(match[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The benchmarks themselves, very small: what they measure must be right before it is fast."""
+
+import pytest
+
+from benchmarks import api, head, measure, workloads
+
+_BOUND = 300_000_000
+
+
+@pytest.mark.parametrize(("name", "scale"), [("factory", 0.01), ("sparse", 0.01), ("many", 0.01)])
+def test_every_workload_is_indexed_right(name: str, scale: float, tmp_path, postgres_url: str) -> None:
+    workload = workloads.make(name, tmp_path / name, scale=scale)
+    result = measure.run(tmp_path / name, postgres_url)
+    assert result.workload.events == workload.events > 0
+    assert result.seconds > 0
+    assert 0 < result.peak < _BOUND
+
+
+def test_wrong_rows_are_not_timed(tmp_path, postgres_url: str) -> None:
+    workload = workloads.make("dense", tmp_path / "dense", scale=0.002)
+    logs = tmp_path / "dense" / "token.logs"
+    logs.write_bytes(logs.read_bytes().replace(b'"data":"0x0', b'"data":"0x1', 1))
+    assert workload.events
+    with pytest.raises(measure.WrongRowsError):
+        measure.run(tmp_path / "dense", postgres_url)
+
+
+def test_head_latency_is_measured(tmp_path, postgres_url: str) -> None:
+    with measure.database(postgres_url) as url:
+        found = head.measure(url, tmp_path, 0.5, 2, 3.0)
+    assert len(found.rows) >= 4
+    assert found.answers
+    assert all(seconds > 0 for seconds in (*found.rows, *found.answers))
+    assert found.behind <= 10
+
+
+def test_the_read_path_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    found = api.run(20_000, 0.5)
+    assert [speed.name for speed in found] == ["by block range", "by address", "by argument"]
+    assert all(speed.rate > 0 and speed.sql_rate > 0 for speed in found)
+    assert "20,000 rows" in capsys.readouterr().out

@@ -1,11 +1,18 @@
 """Noticing that the manifest, or an ABI file that it names, has changed."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from indexer.manifest.model import Manifest
 from indexer.problems import ProblemsError
+
+log = logging.getLogger(__name__)
+
+RETRY_EVERY = 30.0
+"""Seconds after which it is tried again to find out what could not be found out."""
 
 _Stat = tuple[tuple[str, int, int], ...]
 
@@ -59,6 +66,67 @@ class ManifestWatch:
         self._restless = _content(self._files) != content
         self._files, self._problem = _files(manifest), ""
         self._stat, self._content = _stat(self._files), _content(self._files)
+        return manifest
+
+
+class PatientWatch:
+    """Looks at a manifest of which some parts wait for a node that does not answer: all others are taken up.
+
+    Where a contract was deployed (``start_block = "auto"``) is asked of its chain; a chain of which nobody answers must
+    not keep the others waiting.
+    """
+
+    def __init__(
+        self,
+        watch: ManifestWatch,
+        manifest: Manifest,
+        settle: Callable[[Manifest], tuple[Manifest, Mapping[str, str]]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Looks for the first time: ``manifest`` is what can be taken up of it now.
+
+        Args:
+            watch: tells of changes.
+            manifest: as it was read.
+            settle: what can be taken up of a manifest, and by the names of chains what the rest waits for.
+            clock: seconds that only grow.
+
+        Raises:
+            GaplessError: nobody can say where something was deployed.
+        """
+        self._watch, self._settle, self._clock = watch, settle, clock
+        self._whole = manifest
+        self._waiting: Mapping[str, str] = {}
+        self._is_due = True
+        self._retry_at = 0.0
+        self.manifest = self._take(manifest)
+
+    def look(self, *, force: bool = False) -> Manifest | None:
+        """Returns the manifest if it, or what can be taken up of it, is another one than at the last look.
+
+        Args:
+            force: return it also where nothing changed.
+
+        Raises:
+            ProblemsError: it is invalid.
+            GaplessError: nobody can say where something was deployed; the next looks try again.
+        """
+        newest = self._watch.look(force=force)
+        if newest is not None:
+            self._whole, self._is_due = newest, True
+        if not self._is_due and (not self._waiting or self._clock() < self._retry_at):
+            return None
+        before = self.manifest
+        self.manifest = self._take(self._whole)
+        return self.manifest if newest is not None or self.manifest != before else None
+
+    def _take(self, whole: Manifest) -> Manifest:
+        self._retry_at = self._clock() + RETRY_EVERY
+        manifest, waiting = self._settle(whole)
+        for chain, reason in waiting.items():
+            if chain not in self._waiting:
+                log.warning('%s: contracts with start_block = "auto" wait for a node that answers: %s', chain, reason)
+        self._waiting, self._is_due = waiting, False
         return manifest
 
 

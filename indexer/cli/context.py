@@ -12,9 +12,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from indexer.addresses import Children
+from indexer.chain.errors import ProviderError
 from indexer.log import configure
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Manifest
+from indexer.manifest.settle import settled
+from indexer.memory import share_arenas
 from indexer.settings import Settings, environment, load_settings
 from indexer.store import catalog, migrate
 from indexer.store.apply import apply
@@ -110,6 +113,30 @@ def prepare(engine: Engine, manifest: Manifest, settings: Settings | None = None
         return apply(connection, declaration(manifest, found))
 
 
+def reachable(engine: Engine, manifest: Manifest, settings: Settings) -> tuple[Manifest, dict[str, str]]:
+    """What of a manifest can be taken up now: all but what waits for a node to say where it was deployed.
+
+    What was taken up before keeps the start that it has.
+
+    Args:
+        engine: a database with the current schema.
+        manifest: checked.
+        settings: the environment.
+
+    Returns:
+        The manifest with numbers for ``start_block = "auto"``, and by chain why the rest waits.
+
+    Raises:
+        GaplessError: a node answers, but cannot say where something was deployed.
+    """
+    silent: dict[str, ProviderError] = {}
+    found = _start_blocks(engine, manifest, settings, silent)
+    if silent:
+        with engine.connect() as connection:
+            found = catalog.load_starts(connection) | found
+    return settled(manifest, found), {chain: str(error) for chain, error in silent.items()}
+
+
 def difference(engine: Engine, manifest: Manifest, settings: Settings | None = None) -> list[Change]:
     """What :func:`prepare` would change in the catalog: done, and taken back.
 
@@ -123,16 +150,18 @@ def difference(engine: Engine, manifest: Manifest, settings: Settings | None = N
 def catalog_of(engine: Engine, manifest: Manifest, settings: Settings, chain_id: int) -> tuple[list[Source], Children]:
     """The sources and the known children of a chain as they would be if the manifest were applied.
 
+    Other chains need not answer.
+
     Raises:
         DatabaseError, GaplessError: as :func:`prepare`.
     """
-    with _as_if_applied(engine, manifest, settings) as (connection, _):
+    with _as_if_applied(engine, manifest, settings, silent={}) as (connection, _):
         return catalog.load_sources(connection, chain_id), catalog.load_children(connection, chain_id)
 
 
 @contextmanager
 def _as_if_applied(
-    engine: Engine, manifest: Manifest, settings: Settings | None
+    engine: Engine, manifest: Manifest, settings: Settings | None, silent: dict[str, ProviderError] | None = None
 ) -> Iterator[tuple[sa.Connection, list[Change]]]:
     with engine.connect() as connection:
         is_new = migrate.current_revision(engine) is None
@@ -140,19 +169,26 @@ def _as_if_applied(
             migrate.upgrade_within(connection)
         else:
             migrate.require_current(engine)
-        found = _start_blocks(None if is_new else engine, manifest, settings)
-        yield connection, apply(connection, declaration(manifest, found))
+        found = _start_blocks(None if is_new else engine, manifest, settings, silent)
+        if silent:
+            found = ({} if is_new else catalog.load_starts(connection)) | found
+        yield connection, apply(connection, declaration(settled(manifest, found)))
         connection.rollback()
 
 
-def _start_blocks(engine: Engine | None, manifest: Manifest, settings: Settings | None) -> dict[tuple[str, str], int]:
+def _start_blocks(
+    engine: Engine | None,
+    manifest: Manifest,
+    settings: Settings | None,
+    unreachable: dict[str, ProviderError] | None = None,
+) -> dict[tuple[str, str], int]:
     deployments = [deployment for contract in manifest.contracts.values() for deployment in contract.deployments]
     if all(deployment.start_block != "auto" for deployment in deployments):
         return {}
     from indexer.sync import deployed, network  # with web3, which most commands can do without
 
     given = settings or load_settings()
-    return deployed.start_blocks(engine, manifest, lambda chain: closing(network.connect(chain, given)))
+    return deployed.start_blocks(engine, manifest, lambda chain: closing(network.connect(chain, given)), unreachable)
 
 
 def begin(path: Path | None = None) -> tuple[Settings, Manifest]:
@@ -161,6 +197,7 @@ def begin(path: Path | None = None) -> tuple[Settings, Manifest]:
     Raises:
         ProblemsError: what is wrong with them, all at once.
     """
+    share_arenas()
     settings = load_settings()
     configure(settings.log_level, settings.log_format)
     return settings, load_manifest(path or settings.manifest, environment())

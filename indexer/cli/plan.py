@@ -26,6 +26,8 @@ def plan(
     Nothing is changed: a manifest that was not applied yet is planned as if it were. The nodes are asked for small
     samples of the missing ranges.
     """
+    from indexer.chain.errors import ProviderError
+    from indexer.cli import print_error
     from indexer.cli.context import begin, catalog_of, database, servers
     from indexer.sync import network
     from indexer.sync.forecast import forecast
@@ -34,21 +36,30 @@ def plan(
     if chain is not None and chain not in manifest.chains:
         raise GaplessError(f"the manifest has no chain {chain}", hint=f"it has: {', '.join(manifest.chains)}")
     found: list[Forecast] = []
+    failed: list[ProviderError] = []
     with servers(settings, with_redis=False) as given, database(given, application_name="gapless plan") as engine:
         for name, one in manifest.chains.items():
             if chain not in (None, name):
                 continue
-            with closing(network.connect(one, settings)) as client:
-                client.check()
-                sources, children = catalog_of(engine, manifest, settings, one.chain_id)
-                finalized = _finalized(client, one)
-                found.append(
-                    forecast(client, name, sources, children, finalized, in_flight=settings.backfill_in_flight)
-                )
+            try:
+                with closing(network.connect(one, settings)) as client:
+                    client.check()
+                    sources, children = catalog_of(engine, manifest, settings, one.chain_id)
+                    finalized = _finalized(client, one)
+                    found.append(
+                        forecast(client, name, sources, children, finalized, in_flight=settings.backfill_in_flight)
+                    )
+            except ProviderError as error:
+                # One chain's trouble hides no other's plan.
+                failed.append(error)
     if as_json:
         typer.echo(json.dumps([_plain(one) for one in found], indent=2))
     else:
         _print(found)
+    for one_error in failed:
+        print_error(one_error)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _finalized(client: Any, chain: Chain) -> int:

@@ -27,17 +27,19 @@ def run() -> None:
     """
     import logging
 
-    from indexer.cli.context import begin, database, prepare, servers, until_signal
+    from indexer.cli.context import begin, database, prepare, reachable, servers, until_signal
     from indexer.manifest import load_manifest
     from indexer.schedule import Service
     from indexer.settings import environment
+    from indexer.store import migrate
     from indexer.store.cache import Cache
     from indexer.store.changes import summary
-    from indexer.watch import ManifestWatch
+    from indexer.watch import ManifestWatch, PatientWatch
 
     settings, manifest = begin()
     log = logging.getLogger(__name__)
-    watch = ManifestWatch(manifest, lambda: load_manifest(manifest.path, environment()))
+    path = manifest.path
+    files = ManifestWatch(manifest, lambda: load_manifest(path, environment()))
     hangup = threading.Event()
     with (
         until_signal(hangup.set) as stop,
@@ -45,6 +47,9 @@ def run() -> None:
         database(given, application_name="gapless run", pool_size=20) as engine,
         ExitStack() as stack,
     ):
+        migrate.upgrade(engine)
+        watch = PatientWatch(files, manifest, lambda given: reachable(engine, given, settings))
+        manifest = watch.manifest
         for line in summary(prepare(engine, manifest, settings)):
             log.info("manifest: %s", line)
         cache = Cache(given.redis_url)

@@ -16,6 +16,8 @@ from indexer.store.changes import Change
 from indexer.store.database import psycopg_connection
 from indexer.store.declaration import Deployment, EventDeclaration, Factory, Place
 
+_MOST_NAMED = 3
+
 
 def apply(
     connection: Connection,
@@ -47,6 +49,7 @@ def apply(
             missing -= set(kept)
             if kept and dropped:
                 _split(connection, row, place, kept, dropped)
+                changes.append(_stopped(label, dropped))
             active = bool(kept)
         elif wanted.kind == "addresses" and place.kind == "addresses":
             # Another filter from now on. What is not wanted at all any more keeps its rows; the rest is replaced.
@@ -54,6 +57,7 @@ def apply(
             untouched = tuple(address for address in place.addresses if address not in wanted.addresses)
             if replaced and untouched:
                 _split(connection, row, place, replaced, untouched)
+                changes.append(_stopped(label, untouched))
             active = False
         else:
             active = not found and place == wanted
@@ -101,8 +105,18 @@ def _update_source(
         _look_again(connection, row.event_id, row.chain_id)
     if active and row.active:
         changes.append(Change("change", "source", label, _blocks(deployment)))
+    elif active:
+        changes.append(Change("add", "source", label))
     else:
-        changes.append(Change("add" if active else "remove", "source", label, "" if active else "its data stays"))
+        changes.append(_stopped(label, Place.from_json(row.place).addresses))
+
+
+def _stopped(label: str, addresses: tuple[str, ...]) -> Change:
+    """What a source leaves that is no longer wanted, or some of whose addresses are not."""
+    named = ", ".join(addresses[:_MOST_NAMED])
+    if len(addresses) > _MOST_NAMED:
+        named += f" and {len(addresses) - _MOST_NAMED} more addresses"
+    return Change("remove", "source", label, f"{named}: its data stays" if named else "its data stays")
 
 
 def _add_source(

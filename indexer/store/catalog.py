@@ -222,6 +222,18 @@ def load_series(connection: Connection, *, retired: bool = False) -> list[Series
     ]
 
 
+def load_starts(connection: Connection) -> dict[tuple[str, str], int]:
+    """By (contract, chain): the first wanted block of all deployments that were ever declared."""
+    rows = connection.execute(
+        sa.text("""
+            SELECT c.name AS contract, n.name AS chain, d.start_block
+            FROM gapless.deployments d JOIN gapless.contracts c ON c.id = d.contract_id
+            JOIN gapless.chains n USING (chain_id)
+        """)
+    )
+    return {(row.contract, row.chain): row.start_block for row in rows}
+
+
 def load_children(connection: Connection, chain_id: int) -> Children:
     """By contract id: the addresses that factories announced, each with the block of its birth."""
     # One row for each contract, in binary: a factory may have 300,000 children.

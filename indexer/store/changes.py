@@ -57,9 +57,11 @@ def _line(group: Sequence[Change]) -> str:
         parts.append(f"{_count(of_kind['event'], 'event')} ({_names(of_kind['event'])})")
     events = {change.name for change in of_kind["event"]}
     if of_kind["source"]:
-        details = _short(dict.fromkeys(change.detail for change in of_kind["source"] if change.detail), _MOST_DETAILS)
-        new = [change for change in of_kind["source"] if change.name not in events]
-        parts.append(": ".join(filter(None, [f"history of {_names(new)}" if new else "", details])))
+        of_new = [change for change in of_kind["source"] if change.name in events]
+        of_known = [change for change in of_kind["source"] if change.name not in events]
+        parts.append(_details(of_new))
+        if of_known:
+            parts.append(": ".join(filter(None, [f"history of {_names(of_known)}", _details(of_known)])))
     if of_kind["index"]:
         parts.append(f"{_count(of_kind['index'], 'index', 'indexes')} ({_names(of_kind['index'])})")
     if of_kind["balances"]:
@@ -67,6 +69,10 @@ def _line(group: Sequence[Change]) -> str:
             f"balances {_short(dict.fromkeys(change.detail for change in of_kind['balances']), _MOST_DETAILS)}"
         )
     return f"{_SIGNS[first.action]} {noun}{first.owner[1]}: {'; '.join(filter(None, parts))}"
+
+
+def _details(changes: Sequence[Change]) -> str:
+    return _short(dict.fromkeys(change.detail for change in changes if change.detail), _MOST_DETAILS)
 
 
 def _names(changes: Sequence[Change]) -> str:

@@ -4,6 +4,7 @@ An archive node is asked once for each address, in some 25 questions; what it sa
 finalized blocks are kept: a deployment above them is asked for again.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Engine
 
-from indexer.chain.errors import FatalError, NoEndpointError
+from indexer.chain.errors import FatalError, NoEndpointError, ProviderError
 from indexer.chain.wire import Header
 from indexer.errors import GaplessError
 from indexer.manifest.model import Chain, Contract, Deployment, Manifest
@@ -40,7 +41,10 @@ class DeploymentUnknownError(GaplessError):
 
 
 def start_blocks(
-    engine: Engine | None, manifest: Manifest, connect: Callable[[Chain], AbstractContextManager[Node]]
+    engine: Engine | None,
+    manifest: Manifest,
+    connect: Callable[[Chain], AbstractContextManager[Node]],
+    unreachable: dict[str, ProviderError] | None = None,
 ) -> dict[tuple[str, str], int]:
     """By (contract, chain): the first wanted block of all that say ``"auto"``.
 
@@ -48,10 +52,11 @@ def start_blocks(
         engine: the database; what is found is kept there, in transactions of its own. None: there is none yet.
         manifest: checked.
         connect: opens a client for a chain; called only where something is to be found out.
+        unreachable: takes the chains of which nobody could be asked, and why; what was to be found out there is
+            missing in the answer. None: that is an error.
 
     Raises:
-        DeploymentUnknownError: there is no code at an address, or no node knows the old states.
-        ProviderError: no node answers.
+        DeploymentUnknownError: there is no code at an address, no node knows the old states, or none answers.
     """
     found: dict[tuple[str, str], int] = {}
     for chain in manifest.chains.values():
@@ -63,10 +68,21 @@ def start_blocks(
         addresses = {address: name for name, one in wanted.items() for address in one.addresses}
         known = _known(engine, chain.chain_id) if engine else {}
         if missing := {address: name for address, name in addresses.items() if address not in known}:
-            with connect(chain) as node:
-                known |= _find_all(engine, node, chain, missing)
+            try:
+                with connect(chain) as node:
+                    known |= _find_all(engine, node, chain, missing)
+            except ProviderError as error:
+                if unreachable is None:
+                    raise DeploymentUnknownError(
+                        f'{", ".join(sorted(set(missing.values())))} on {chain.name}: start_block = "auto" is asked '
+                        f"of a node, and none answers: {error}",
+                        hint=error.hint or "check the chain's rpc URLs, or write the number of the first wanted block",
+                    ) from error
+                unreachable[chain.name] = error
         for name, deployment in wanted.items():
-            found[name, chain.name] = _first(manifest.contracts[name], deployment, known, manifest, found)
+            # A factory's children may begin where somebody else's do.
+            with contextlib.suppress(KeyError):
+                found[name, chain.name] = _first(manifest.contracts[name], deployment, known, manifest, found)
     return found
 
 

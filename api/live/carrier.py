@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Final
 
 from api.cursors import Position
@@ -38,7 +39,8 @@ class Carrier:
     ) -> None:
         asked = stream.asked.position
         self.rows = 0
-        self._first: Told | None = stream.first
+        # Taken away from the stream, which lives as long as the connection: rows need not.
+        self._first, stream.first = stream.first, None
         self._topic = topic
         self._send = send
         self._executor = executor
@@ -56,31 +58,30 @@ class Carrier:
             retry: milliseconds after which the client should come back when the connection breaks.
         """
         await self._send(sse.retry(retry))
+        if self._first is not None:
+            # Others may have been told something since this was read, and nobody will be stirred for that again.
+            first, self._first = self._first, None
+            await self._tell(first)
+            del first
         while True:
             signal, stirred = self._topic.signal, self._topic.stirred
             try:
-                told = await self._look()
+                more = await self._tell(await self._topic.read(self._position, self._executor))
             except ApiError as error:
                 if error.code not in _PASSING:
                     return
                 await self._send(sse.heartbeat(None))
                 await asyncio.sleep(PAUSE)
                 continue
-            await self._tell(told)
-            if told.changes.more:
-                continue
-            while self._topic.signal == signal:
+            while not more and self._topic.signal == signal:
                 try:
                     async with asyncio.timeout(self._heartbeat):
                         await stirred.wait()
                 except TimeoutError:
-                    await self._send(self._alive(told.changes))
+                    await self._send(self._alive())
 
-    async def _look(self) -> Told:
-        told, self._first = self._first, None
-        return told or await self._topic.read(self._position, self._executor)
-
-    async def _tell(self, told: Told) -> None:
+    async def _tell(self, told: Told) -> bool:
+        """Send what is new; returns whether there may be more right now."""
         changes, pieces = told.changes, []
         if self._last is None:
             # Its id is where the client stood, not where it will stand: the connection may break between.
@@ -93,14 +94,13 @@ class Carrier:
             self._newest, self._noted = changes.rows[-1].position.block, changes.rows[-1].position
             self.rows += len(changes.rows)
         self._position = changes.position
-        if not changes.more:
-            if self._last is not None and self._turned(self._last, changes):
-                pieces.append(self._status(changes, changes.position))
-            self._last = changes
-        elif self._last is None:
-            self._last = changes
+        if self._last is not None and not changes.more and self._turned(self._last, changes):
+            pieces.append(self._status(changes, changes.position))
+        if self._last is None or not changes.more:
+            self._last = replace(changes, rows=())
         if pieces:
             await self._send(b"".join(pieces))
+        return changes.more
 
     def _status(self, changes: Changes, position: Position | None) -> bytes:
         self._noted = position
@@ -113,8 +113,8 @@ class Carrier:
             before.state.versions[1] != now.state.versions[1]
         )
 
-    def _alive(self, changes: Changes) -> bytes:
-        if changes.waiting_for is not None:
-            return self._status(changes, self._position)
+    def _alive(self) -> bytes:
+        if self._last is not None and self._last.waiting_for is not None:
+            return self._status(self._last, self._position)
         noted, self._noted = self._noted, self._position
         return sse.heartbeat(None if noted == self._position else self._position)

@@ -70,13 +70,13 @@ class Stream:
     """A client's stream before it runs: the answer of a WSGI application, for a server that knows it.
 
     Attributes:
-        first: what the first look brought.
+        first: what the first look brought; to be taken away by who tells it.
     """
 
     def __init__(self, asked: Asked, topic: Topic, first: Told, slots: Slots) -> None:
         self.asked = asked
         self.topic = topic
-        self.first = first
+        self.first: Told | None = first
         self._slots = slots
         self._open = True
 

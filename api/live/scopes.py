@@ -10,8 +10,8 @@ from api.resources.rows import addresses_rule
 from api.sql import events as rows
 from api.sql import live as sql
 
-#: Rows of one answer.
-LIMIT: Final = 500
+#: Rows of one answer: many clients may hold one each while they catch up.
+LIMIT: Final = 200
 
 
 def event_scope(

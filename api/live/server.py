@@ -33,6 +33,8 @@ STALLED: Final = 20.0
 MOST_PRIVATE: Final = 3600.0
 #: Bytes that may wait for a client before no more is read for it.
 MOST_WAITING: Final = 64 * 1024
+#: Seconds that a query may take. After that fewer blocks are asked for, which others need not wait for.
+MOST_QUERY: Final = 2.0
 #: Threads that answer requests until they are streams.
 REQUESTS: Final = 2
 #: Connections beside those of streams, for requests that are refused.
@@ -64,7 +66,7 @@ def start(
     database = Database(
         database_url,
         size=READERS + REQUESTS + 1,
-        statement_timeout=settings.api_statement_timeout,
+        statement_timeout=min(MOST_QUERY, settings.api_statement_timeout),
         wait=settings.api_statement_timeout,
         name="streams",
     )

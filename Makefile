@@ -46,6 +46,7 @@ types: $(READY) ## Types.
 
 bench: $(READY) ## Throughput, as parts of the possible.
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.children
 	@$(BIN)/python -m benchmarks.head
 	@$(BIN)/python -m benchmarks.api
 

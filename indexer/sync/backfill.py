@@ -17,6 +17,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from indexer.addresses import Children
 from indexer.block_columns import BlockColumns
 from indexer.chain.chunk import LogChunk
 from indexer.chain.client import ChainClient
@@ -29,7 +30,7 @@ from indexer.sync import anchor
 from indexer.sync.filters import log_filters
 from indexer.sync.pipeline import Ahead
 from indexer.sync.plan import Gap, gaps, waiting
-from indexer.sync.rows import Children, Router
+from indexer.sync.rows import Router
 
 log = logging.getLogger(__name__)
 

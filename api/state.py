@@ -30,8 +30,8 @@ class Held:
     Attributes:
         ledgers: contract, kind, at_block, stale and remark of the ledger of a token; of those that an address may be
             in, only those that are stale or have not come as far as the request.
-        through, furthest: the blocks up to which all, and the one that has come furthest, have counted; None: there is
-            nothing yet.
+        through: the block up to which all that are to count on have counted; None: there is nothing yet.
+        furthest: the block up to which the one that has come furthest has counted; None: there is no ledger.
         uncounted: tokens of the request that none of them counts.
         of_token: whether it is about one token.
         problem: why the balances of that token do not follow from its transfers, as far as known.

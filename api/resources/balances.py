@@ -116,7 +116,7 @@ class HeldQuery(RowsQuery):
             raise ApiError(
                 "BLOCK_NOT_INDEXED",
                 f"balances of {stale[0]['contract']} are stale, and can only be told as of block "
-                f"{stale[0]['at_block']}: {stale[0]['remark']}",
+                f"{stale[0]['at_block']}: {stale[0]['remark']}" + ("" if held.of_token else "; token=… asks for others"),
             )
         blocks = held.furthest - last
         if self.asked.gated and blocks > window:

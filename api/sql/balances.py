@@ -6,7 +6,8 @@ block before that, what was moved since is taken back; this is exact, and bounde
 Before every query stand, beside ``chain`` and ``scope``:
 
 - ``ledgers``: those that the request is about, the best first where several count the same token;
-- ``wanted``: the blocks that each of them has counted, in the place of sources.
+- ``counting``: those of them that are to count on; all, if none is (a contract may have left the manifest);
+- ``wanted``: the blocks that each of these has counted, in the place of sources.
 """
 
 from collections.abc import Collection
@@ -75,14 +76,18 @@ def _ctes(asked: Asked, shape: rows.Shape, bind: Binder) -> list[str]:
         chain,
         f"""ledgers AS MATERIALIZED (
     SELECT l.id, l.contract_id, c.name AS contract, l.kind, l.event_ids, l.place, l.start_block, l.through_block,
-           l.live, l.remark, l.version, row_number() OVER (ORDER BY {order}) AS rank
+           l.live, l.remark, l.version, row_number() OVER (ORDER BY {order}) AS rank,
+           EXISTS (SELECT FROM gapless.ledgers n WHERE n.contract_id = l.contract_id AND n.chain_id = l.chain_id
+                   AND n.live) AS kept
     FROM gapless.ledgers l JOIN gapless.contracts c ON c.id = l.contract_id
     WHERE {" AND ".join(where)} ORDER BY {order}{limit})""",
+        """counting AS MATERIALIZED (
+    SELECT * FROM ledgers WHERE kept OR NOT EXISTS (SELECT FROM ledgers k WHERE k.kept))""",
         """wanted AS MATERIALIZED (
     SELECT start_block, NULL::bigint AS end_block,
            CASE WHEN through_block >= start_block THEN int8multirange(int8range(start_block, through_block, '[]'))
                 ELSE '{}' END AS coverage
-    FROM ledgers)""",
+    FROM counting)""",
         bounds,
     ]
 
@@ -98,7 +103,7 @@ def _state(asked: Asked, shape: rows.Shape, bind: Binder) -> str:
         FROM gapless.balance_problems p WHERE p.ledger_id IN (SELECT id FROM ledgers))"""
     extra = [
         ("ledgers", ledgers.format(behind)),
-        ("through", "(SELECT nullif(greatest(min(through_block), -1), -1) FROM ledgers)"),
+        ("through", "(SELECT nullif(greatest(min(through_block), -1), -1) FROM counting)"),
         ("furthest", "(SELECT max(through_block) FROM ledgers)"),
         ("noted", noted),
     ]

@@ -289,6 +289,24 @@ def test_a_stale_ledger_is_served_as_one(own, seed):
     assert own.get(path)["meta"]["missing"] == [[TIP + 1, TIP + 5]]
 
 
+def test_what_is_no_longer_kept_holds_nothing_up(own, seed):
+    seed.cover("usdc", (1000, TIP))
+    _count(seed)
+    _count(seed, KEPT.replace(', "coins"', ""))
+    seed.head(TIP + 5)
+    seed.cover("usdc", (1000, TIP + 5))
+    _count(seed, KEPT.replace(', "coins"', ""))
+    path = f"/v1/addresses/{hex_of(BOB)}/balances?chain=1"
+    answer = own.get(f"{path}&min_block={TIP + 5}")
+    assert {(row["contract"], row["at_block"], row["stale"]) for row in answer["data"]} == {
+        ("usdc", TIP + 5, False),
+        ("coins", TIP, True),
+    }
+    assert (answer["meta"]["at_block"], answer["meta"]["complete"]) == (TIP + 5, True)
+    assert [ledger["contract"] for ledger in answer["meta"]["ledgers"]] == ["coins"]
+    own.refused(f"{path}&token={hex_of(GOLD)}&min_block={TIP + 5}", 409, "BLOCK_NOT_INDEXED")
+
+
 def test_a_token_that_two_ledgers_count_is_counted_once(own, seed):
     twin = f"""
 [contracts.twin]

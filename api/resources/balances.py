@@ -113,10 +113,11 @@ class HeldQuery(RowsQuery):
             return
         last = -1 if state.last is None else state.last
         if stale := [one for one in held.ledgers if one["stale"] and (one["at_block"] or 0) > last]:
+            others = "" if held.of_token else "; token=… asks for others"
             raise ApiError(
                 "BLOCK_NOT_INDEXED",
                 f"balances of {stale[0]['contract']} are stale, and can only be told as of block "
-                f"{stale[0]['at_block']}: {stale[0]['remark']}" + ("" if held.of_token else "; token=… asks for others"),
+                f"{stale[0]['at_block']}: {stale[0]['remark']}{others}",
             )
         blocks = held.furthest - last
         if self.asked.gated and blocks > window:

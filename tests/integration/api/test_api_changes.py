@@ -296,7 +296,7 @@ def test_a_position_of_another_database_is_refused(context):
     assert refused.value.code == "INVALID_CURSOR"
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(2))
 @pytest.mark.parametrize("merged", [False, True])
 def test_whatever_happens_a_reader_has_what_is_there(context, seed, number, merged):
     """Blocks come, branches are swapped, history is filled in; the reader looks when it likes."""

@@ -1,0 +1,84 @@
+"""A stream beside the real follower of a real chain: what the client holds is what the tables hold."""
+
+import random
+from typing import Any
+
+import pytest
+
+from api import server as api_server
+from api.context import create_context
+from api.live import server as live
+from api.settings import ApiSettings
+from indexer.demo.anvil import rpc
+from indexer.demo.manifest import manifest_text
+from indexer.demo.traffic import burst
+from indexer.sync.follow import Tick
+from tests.integration.api.listening import Listener
+from tests.integration.sync.rig import Rig, rig
+
+FEED = "/v1/events/stream"
+
+
+def in_the_tables(one: Rig) -> list[str]:
+    """All rows as places in the feed."""
+    ids = dict(
+        one.query(
+            "SELECT c.name || '.' || e.api_name, e.id FROM gapless.events e "
+            "JOIN gapless.contracts c ON c.id = e.contract_id"
+        )
+    )
+    # chain, block, time, transaction, its index, log
+    found = [(row[1], row[5], ids[label]) for label, rows in one.rows().items() for row in rows]
+    return [f"{block}-{log}-{event}" for block, log, event in sorted(found)]
+
+
+def follow(one: Rig, follower: Any) -> None:
+    while follower.tick() is not Tick.NOTHING_NEW:
+        pass
+
+
+@pytest.mark.parametrize("number", [1])
+def test_the_feed_of_a_followed_chain(history, database_url, tmp_path, number):
+    chance = random.Random(number)
+    world = history.world
+    node = str(world.w3.provider.endpoint_uri)
+    with rig(manifest_text(world), tmp_path, node, database_url) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        context = create_context(ApiSettings(), database_url, None)
+        socket = api_server.listen("127.0.0.1", 0)
+        server = live.start(context, database_url, socket)
+        try:
+            listener = Listener(socket.getsockname()[1], FEED, last_id="0-0").connect()
+            listener.until(in_the_tables(one)[-1], timeout=60)
+            assert listener.rows == in_the_tables(one)
+            for _ in range(6):
+                if chance.random() < 0.5:
+                    listener.close()
+                if chance.random() < 0.6:
+                    payment = {"from": world.accounts[0], "to": world.accounts[0], "value": "0x1"}
+                    rpc(node, "anvil_reorg", chance.randrange(1, 12), [[payment, 0]])
+                    follow(one, follower)
+                burst(world, chance, 12, 3)
+                follow(one, follower)
+                if chance.random() < 0.7:
+                    listener.close()
+                    listener = Listener(
+                        listener.port, FEED, rows=listener.rows, last_id=listener.last_id, reverts=listener.reverts
+                    ).connect()
+            # A last block whose row no branch before can have had.
+            burst(world, chance, 12, 20)
+            follow(one, follower)
+            listener.close()
+            listener = Listener(
+                listener.port, FEED, rows=listener.rows, last_id=listener.last_id, reverts=listener.reverts
+            ).connect()
+            truth = in_the_tables(one)
+            listener.until(truth[-1], timeout=60)
+            assert listener.rows == truth
+            assert listener.reverts
+            listener.close()
+        finally:
+            server.stop()
+            context.close()
+            follower.close()

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.table import Table
+
     from indexer.store.overview import Overview
 
 
@@ -88,20 +92,8 @@ def _print(found: Overview) -> None:
             f"{event.undecoded:,}" if event.undecoded else "",
         )
     console.print(events)
-    endpoints = table("Endpoints", "chain", "endpoint", "state", "head>r", "requests>r", "errors>r", "remarks")
-    for endpoint in found.endpoints:
-        details = endpoint["details"]
-        endpoints.add_row(
-            endpoint["chain"],
-            endpoint["host"],
-            endpoint["state"],
-            _number(endpoint["head"]),
-            _number(details.get("http_requests")),
-            f"{100 * details.get('error_rate', 0):.0f} %",
-            details.get("reason") or "",
-        )
-    if found.endpoints:
-        console.print(endpoints)
+    for each in _endpoints(found, table):
+        console.print(each)
     series = table("Snapshots", "snapshot", "contract", "every", "points>r", "last block>r")
     for one in found.series:
         series.add_row(one["name"], one["contract"], one["every"], _number(one["points"]), _number(one["last_block"]))
@@ -130,6 +122,41 @@ def _print(found: Overview) -> None:
         amiss.add_row(one["index"], one["state"] + done)
     if found.indexes:
         console.print(amiss)
+
+
+def _endpoints(found: Overview, table: Callable[..., Table]) -> list[Table]:
+    """How the nodes do, and what they were asked."""
+    endpoints = table("Endpoints", "chain", "endpoint", "state", "head>r", "requests>r", "errors>r", "remarks")
+    asked = table(
+        "Questions since the indexer started", "chain", "endpoint", "method", "asked>r", "failed>r", "bytes>r"
+    )
+    for endpoint in found.endpoints:
+        details = endpoint["details"]
+        endpoints.add_row(
+            endpoint["chain"],
+            endpoint["host"],
+            endpoint["state"],
+            _number(endpoint["head"]),
+            _number(details.get("http_requests")),
+            f"{100 * details.get('error_rate', 0):.0f} %",
+            "; ".join(filter(None, [details.get("reason") or "", *_learned(details)])),
+        )
+        for method, count in sorted(details.get("counts", {}).items()):
+            numbers = (_number(count[what]) for what in ("requests", "errors", "bytes"))
+            asked.add_row(endpoint["chain"], endpoint["host"], method, *numbers)
+    return [each for each in (endpoints, asked) if each.row_count]
+
+
+def _learned(details: dict[str, Any]) -> Iterator[str]:
+    """What was found out about an endpoint, for people."""
+    if details.get("max_blocks") is not None:
+        yield f"at most {details['max_blocks']:,} blocks of logs"
+    if details.get("max_batch") == 1:
+        yield "no batches"
+    if details.get("pace") is not None:
+        yield f"{details['pace']:.1f} calls a second"
+    for method, block in sorted((details.get("refuses") or {}).items()):
+        yield f"no {method}" + ("" if block is None else f" up to block {block:,}")
 
 
 def _number(value: int | None) -> str:

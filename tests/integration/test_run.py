@@ -125,6 +125,11 @@ def test_it_indexes_everything_and_stops_in_order(start, migrated_url):
     status = start("status", "--json")
     assert status.ended() == 0
     assert '"complete": true' in status.said
+    shown = start("status", COLUMNS="200", NO_COLOR="1")
+    assert shown.ended() == 0
+    (logs,) = [line for line in shown.said.splitlines() if "eth_getLogs" in line]
+    assert "http://127.0.0.1:" in logs
+    assert "/***" in logs
 
 
 def test_a_second_one_stands_by_and_takes_over(start, migrated_url):

@@ -296,6 +296,18 @@ def test_a_receiver_that_fails_is_told_everything_in_order(
     assert len(receiver.attempts) > len(receiver.messages())
 
 
+def test_a_database_that_cuts_its_connections_loses_nothing(desk: Desk, receiver: Receiver, seed: Seed) -> None:
+    receiver.answer = lambda _: time.sleep(0.02) or 200
+    desk.subscribe(contract="usdc", event="Transfer", from_block=1150, batch=3)
+    for _ in range(12):
+        time.sleep(0.05)
+        seed.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = 'gapless webhooks'"
+        )
+    until(lambda: receiver.places() == transfers(1150, world.FINALIZED), seconds=60)
+
+
 def test_410_is_the_end_until_its_owner_says_otherwise(desk: Desk, receiver: Receiver) -> None:
     receiver.answer = lambda _: 410
     webhook = desk.subscribe(contract="usdc", event="Transfer", from_block=1199)

@@ -233,9 +233,11 @@ class Router:
         for kind, some in enumerate(targets):
             for target in some:
                 event_id = target.source.event.event_id
-                claimed.setdefault(event_id, (target, np.zeros(len(logs), dtype=np.bool_)))
+                if event_id not in claimed:
+                    claimed[event_id] = target, np.zeros(len(logs), dtype=np.bool_)
+                    whole[event_id] = np.zeros(len(targets), dtype=np.bool_)
                 if target.claims_all(logs.names[kind][0], *bounds):
-                    whole.setdefault(event_id, np.zeros(len(targets), dtype=np.bool_))[kind] = True
+                    whole[event_id][kind] = True
                 else:
                     unsure.setdefault(kind, []).append(target)
         if unsure:

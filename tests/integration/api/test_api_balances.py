@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from api.app import create_app
 from api.context import create_context
@@ -22,6 +23,8 @@ from tests.integration.api.conftest import Client
 from tests.integration.api.plans import asked_for_pages, nodes_read
 from tests.integration.api.real_chain import RealChain, real  # noqa: F401
 from tests.integration.api.seed import Seed, hex_of
+from tests.integration.api.test_api_openapi import _resolved as resolved
+from tests.integration.api.test_api_openapi import _strict as strict
 from tests.integration.api.world import ALICE, BOB, GAP, GOLD, MANIFEST, START, TIP, USDC, transfers
 from tests.integration.balances import oracle
 from tests.integration.balances.conftest import text_of
@@ -412,3 +415,17 @@ def test_one_list_of_holders_while_the_head_moves_and_through_reorganisations(ma
                 assert answer["meta"]["at_block"] == world.w3.eth.block_number
         context.close()
         follower.close()
+
+
+def test_answers_are_what_the_document_says(real):  # noqa: F811
+    document = real.api.get("/openapi.json")
+    somebody, items = _somebody(real), _token(real, "items")
+    for path, asked in (
+        ("/v1/tokens/{address}/holders", f"/v1/tokens/{items}/holders?include=token&count=exact"),
+        ("/v1/tokens/{address}/transfers", f"/v1/tokens/{items}/transfers?include=token,tx&count=exact"),
+        ("/v1/addresses/{address}", f"/v1/addresses/{items}"),
+        ("/v1/addresses/{address}/balances", f"/v1/addresses/{somebody}/balances?include=token&finality=finalized"),
+        ("/v1/addresses/{address}/transfers", f"/v1/addresses/{somebody}/transfers?include=token,tx"),
+    ):
+        schema = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        Draft202012Validator(strict(resolved(schema, document))).validate(real.api.get(asked))

@@ -231,6 +231,16 @@ def test_all_processes_take_a_token_and_secrets_are_replaced(make_client, make_k
     assert refused(make_client().ask(PATH, authorization=bearer(old))) == (401, "INVALID_API_KEY")
 
 
+def test_secrets_that_are_deleted_prove_nothing_any_more(make_timed, make_key, seed):
+    now = [0.0]
+    client = make_timed(lambda: now[0])
+    token = token_of(client, make_key()[1])
+    client.get(PATH, authorization=bearer(token))
+    seed.execute("DELETE FROM gapless.token_secrets")
+    now[0] += 301
+    assert refused(client.ask(PATH, authorization=bearer(token))) == (401, "INVALID_API_KEY")
+
+
 def test_guessing_tokens_is_limited(make_client):
     client = make_client(rate_limit_address=2)
     guess = bearer(jwt.encode({"iss": "gapless"}, "x" * 32, algorithm="HS256"))

@@ -13,7 +13,6 @@ from indexer.errors import GaplessError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from indexer.manifest.model import Chain
     from indexer.sync.forecast import Forecast
 
 
@@ -30,6 +29,7 @@ def plan(
     from indexer.cli import print_error
     from indexer.cli.context import begin, catalog_of, database, servers
     from indexer.sync import network
+    from indexer.sync.finality import newest_final
     from indexer.sync.forecast import forecast
 
     settings, manifest = begin()
@@ -45,7 +45,8 @@ def plan(
                 with closing(network.connect(one, settings)) as client:
                     client.check()
                     sources, children = catalog_of(engine, manifest, settings, one.chain_id)
-                    finalized = _finalized(client, one)
+                    final = newest_final(client, name, one.finality, client.head(), 0)
+                    finalized = 0 if final is None else final.number
                     found.append(
                         forecast(client, name, sources, children, finalized, in_flight=settings.backfill_in_flight)
                     )
@@ -60,14 +61,6 @@ def plan(
         print_error(one_error)
     if failed:
         raise typer.Exit(1)
-
-
-def _finalized(client: Any, chain: Chain) -> int:
-    newest: int = client.head().number
-    if chain.finality.kind == "blocks":
-        return max(0, newest - chain.finality.amount)
-    tagged = client.tagged("finalized")
-    return newest if tagged is None else int(tagged.number)
 
 
 def _plain(one: Forecast) -> dict[str, Any]:

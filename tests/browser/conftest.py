@@ -41,33 +41,42 @@ def tab(browser: Browser) -> Iterator[Tab]:
 
 
 @pytest.fixture(scope="session")
-def demo(anvil_home: Path) -> Iterator[str]:
-    """The URL of a running ``gapless demo``; it ends with the tests."""
-    if already := os.environ.get("DEMO_URL"):  # to look at one that runs anyway
-        yield already.rstrip("/")
-        return
+def demo_directory(anvil_home: Path) -> Iterator[Path]:
+    """Where the demo's data are."""
     anvil_program.install(anvil_home)
     # Not below pytest's own directory: as root the servers run as another account, which may not enter it.
     with tempfile.TemporaryDirectory(prefix="gapless-browser-", ignore_cleanup_errors=True) as directory:
         (Path(directory) / "npm").symlink_to(anvil_home / "npm")
-        output = Path(directory) / "output"
-        with output.open("wb") as stream:
-            process = subprocess.Popen(
-                [sys.executable, "-c", "from indexer.cli import main; main()", "demo"],
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "GAPLESS_DATA_DIR": directory, "CORS_ORIGINS": "*"},
-                start_new_session=True,
-            )
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def demo(demo_directory: Path) -> Iterator[str]:
+    """The URL of a running ``gapless demo``; it ends with the tests."""
+    output = demo_directory / "output"
+    with output.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from indexer.cli import main; main()", "demo"],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "GAPLESS_DATA_DIR": str(demo_directory), "CORS_ORIGINS": "*"},
+            start_new_session=True,
+        )
+    try:
+        yield _url(process, output)
+    finally:
+        process.send_signal(signal.SIGINT)
         try:
-            yield _url(process, output)
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def node(demo: str, demo_directory: Path) -> str:
+    """The URL of the demo's chain."""
+    return f"http://127.0.0.1:{(demo_directory / 'demo' / 'anvil' / 'port').read_text().strip()}"
 
 
 def _url(process: subprocess.Popen[bytes], output: Path) -> str:

@@ -73,6 +73,17 @@ def test_in_node_it_reads_pages_walks_and_series(example: Path, demo: str) -> No
     assert 0 < int(walked[1]) <= len(exported)  # more are finalized meanwhile
 
 
+def test_its_rows_are_what_viem_makes_of_the_same_logs(example: Path, demo: str, node: str) -> None:
+    shutil.copy(Path(__file__).with_name("like_viem.ts"), example)
+    run("npm", "run", "check", cwd=example)
+    build = ("--bundle", "--platform=node", "--format=esm", "--log-level=warning", "--outfile=build/like_viem.js")
+    run("npx", "esbuild", "like_viem.ts", *build, cwd=example)
+    said = run("node", "build/like_viem.js", demo, node, cwd=example)
+    compared = re.search(r"^(\d+) the same, (\d+) not comparable$", said, re.M)
+    assert compared
+    assert int(compared[1]) > 100 > int(compared[2])
+
+
 @pytest.fixture
 def elsewhere(example: Path) -> Iterator[str]:
     """Another web origin, which serves the example's page."""

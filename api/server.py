@@ -189,7 +189,7 @@ def listen(host: str, port: int, setting: str = "API_PORT") -> socket.socket:
         listener.listen(1024)
     except OSError as error:
         raise ListenError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            f"cannot listen on {host}:{port} ({setting}): {error.strerror or error}",
             hint=f"choose another address with API_HOST and {setting}, or end what listens there",
         ) from None
     listener.setblocking(False)

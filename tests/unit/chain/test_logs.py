@@ -77,6 +77,13 @@ def test_disorder_and_duplicates_are_normalised() -> None:
     assert check(*shuffled).logs == check(*logs).logs
 
 
+@pytest.mark.parametrize("place", ["transactionIndex", "logIndex"])
+@pytest.mark.parametrize("written", ["0x80000000", "-0x1", "0x" + "f" * 40])
+def test_a_place_in_a_block_is_one_that_can_be_kept(place: str, written: str) -> None:
+    with pytest.raises(AnswerError, match="no place in a block"):
+        check(log(**{place: written}))
+
+
 def test_removed_and_pending_logs_are_left_out() -> None:
     checked = check(log(10, 0), log(10, 1, removed=True), log(10, 2, blockNumber=None), log(10, 3, blockHash=None))
     assert [each.log_index for each in checked.logs] == [0]

@@ -248,7 +248,7 @@ class Endpoint:
     def _single(self, call: Call, errand: Errand, timeout: float | None) -> Answer:
         number = next(self._ids) * _IDS_PER_REQUEST
         answer = self._post([call], encode_call(call, number), errand, timeout)
-        envelope = self._envelopes(answer, call.method, call.blocks)
+        envelope = self._envelopes([call], answer, call.method, call.blocks)
         if isinstance(envelope, list):
             raise self._count_error([call], AnswerError(f"{call.method}: a list was answered to a single question"))
         if envelope.error is None and str(envelope.id) != str(number):
@@ -259,7 +259,7 @@ class Endpoint:
         blocks = next((call.blocks for call in calls if call.blocks), None)
         first = next(self._ids) * _IDS_PER_REQUEST
         answer = self._post(calls, encode_batch(calls, first), errand, timeout)
-        envelopes = self._envelopes(answer, "batch", blocks)
+        envelopes = self._envelopes(calls, answer, "batch", blocks)
         if isinstance(envelopes, Envelope):
             error = self._refusal("batch", envelopes.error, answer, blocks)
             if isinstance(error, TransientError) and error.shrinkable and answer.status < 500:
@@ -282,7 +282,9 @@ class Endpoint:
             if envelope is not None
         ]
 
-    def _envelopes(self, answer: HttpAnswer, method: str, blocks: tuple[int, int] | None) -> Envelope | list[Envelope]:
+    def _envelopes(
+        self, calls: Sequence[Call], answer: HttpAnswer, method: str, blocks: tuple[int, int] | None
+    ) -> Envelope | list[Envelope]:
         try:
             parsed = parse_envelopes(answer.body)
         except msgspec.DecodeError:
@@ -305,8 +307,7 @@ class Endpoint:
             error = RangeError(f"{method}: the answer was cut short after {len(answer.body):,} bytes", host=self.host)
         else:
             error = TransientError(f"{method}: the answer is no JSON: {text[:120]!r}", shrinkable=True)
-        error.host = self.host
-        raise error
+        raise self._count_error(calls, error)
 
     def _result(self, call: Call, envelope: Envelope, status: int, retry_after: float | None) -> Answer:
         with self.lock:
@@ -378,7 +379,8 @@ class Endpoint:
     def _count_error(self, calls: Sequence[Call], error: E) -> E:
         with self.lock:
             for call in calls:
-                self._counts[call.method].errors += 1
+                # A revert is an answer; only whoever asked knows whether it is a bad one.
+                self._counts[call.method].errors += not isinstance(error, RevertedError)
                 self._counts[call.method].limited += isinstance(error, RateError)
         error.host = self.host
         return error

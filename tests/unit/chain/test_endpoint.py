@@ -10,7 +10,15 @@ import pytest
 from indexer.chain.client import ChainClient
 from indexer.chain.config import EndpointConfig, Errand
 from indexer.chain.endpoint import Endpoint
-from indexer.chain.errors import AnswerError, FatalError, ProviderError, RangeError, RateError, TransientError
+from indexer.chain.errors import (
+    AnswerError,
+    FatalError,
+    ProviderError,
+    RangeError,
+    RateError,
+    RevertedError,
+    TransientError,
+)
 from indexer.chain.fetch import header_call, logs_call
 from indexer.chain.filters import LogFilter
 from indexer.chain.wire import Call, parse_quantity
@@ -205,6 +213,22 @@ def test_costs_are_counted_by_method(serve: Serve, connect: Connect) -> None:
     assert errand.requests == 2
     assert errand.bytes > 50
     assert status.latency is not None
+
+
+def test_refusals_for_haste_are_counted_and_reverts_are_no_errors(serve: Serve, connect: Connect) -> None:
+    def refuse(_: Node, calls: list[Any]) -> None:
+        if calls[0]["method"] == "eth_call":
+            raise Refusal(3, "execution reverted")
+        raise HttpAnswer(429, b"")
+
+    endpoint = connect(serve(before=refuse)).pool.endpoints[0]
+    with pytest.raises(RateError):
+        endpoint.ask_one(CHAIN, Errand())
+    with pytest.raises(RevertedError):
+        endpoint.ask_one(Call("eth_call", ({}, "latest")), Errand())
+    counts = endpoint.status().counts
+    assert (counts["eth_chainId"].errors, counts["eth_chainId"].limited) == (1, 1)
+    assert (counts["eth_call"].requests, counts["eth_call"].errors, counts["eth_call"].limited) == (1, 0, 0)
 
 
 def test_headers_of_the_configuration_travel_along(serve: Serve, connect: Connect) -> None:

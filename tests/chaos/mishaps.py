@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -75,9 +76,15 @@ def crash_postgres(url: str) -> None:
 
     Every connection of every process is lost, and new ones are refused for a while.
     """
-    with psycopg.connect(url, autocommit=True) as victim:
-        os.kill(victim.info.backend_pid, signal.SIGKILL)
     deadline = time.monotonic() + COMES_BACK_WITHIN
+    victim, witness = psycopg.connect(url), psycopg.connect(url, autocommit=True)
+    os.kill(victim.info.backend_pid, signal.SIGKILL)
+    with contextlib.suppress(psycopg.OperationalError):
+        # Until Postgres has noticed, everything is as before.
+        while time.monotonic() < deadline:
+            witness.execute("SELECT 1")
+    victim.close()
+    witness.close()
     while True:
         try:
             psycopg.connect(url).close()

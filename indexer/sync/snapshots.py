@@ -25,7 +25,7 @@ from indexer.chain.wire import Header
 from indexer.errors import GaplessError
 from indexer.manifest.model import Call, Schedule, Snapshot
 from indexer.store import catalog, head, series
-from indexer.store.catalog import Series
+from indexer.store.catalog import CatalogChangedError, Series
 from indexer.store.series import Reading
 from indexer.sync.reverts import reason
 
@@ -214,7 +214,10 @@ class Snapshots:
         return low
 
     def _series(self, known: Sequence[Series]) -> Series:
-        return next(one for one in known if one.name == self._snapshot.name)
+        found = next((one for one in known if one.name == self._snapshot.name), None)
+        if found is None:
+            raise CatalogChangedError(f"snapshot {self._snapshot.name}: it is not in the manifest that was applied last")
+        return found
 
     def _take(self, stored: Series, number: int) -> bool:
         header = self._client.header(number)

@@ -216,7 +216,7 @@ class Snapshots:
     def _series(self, known: Sequence[Series]) -> Series:
         found = next((one for one in known if one.name == self._snapshot.name), None)
         if found is None:
-            raise CatalogChangedError(f"snapshot {self._snapshot.name}: it is not in the manifest that was applied last")
+            raise CatalogChangedError(f"snapshot {self._snapshot.name}: it is not in the manifest applied last")
         return found
 
     def _take(self, stored: Series, number: int) -> bool:

@@ -4,6 +4,7 @@ Open for reading unless ``REQUIRE_API_KEY`` is set. A key or token that is sent 
 a wrong one is told so.
 """
 
+import base64
 from collections.abc import Callable
 from time import monotonic, time
 from typing import Any
@@ -19,6 +20,7 @@ from api.context import Context
 from api.errors import ApiError
 from api.limits import ClientAddress, Concurrency, RateLimits
 from api.settings import ApiSettings
+from indexer.store.key_format import PATTERN
 
 
 class Access:
@@ -60,7 +62,8 @@ class Access:
         if scope is None or req.method == "OPTIONS":  # a browser asks beforehand without its key
             return
         address = "address:" + self._clients.of(req.remote_addr, req.get_header("X-Forwarded-For"))
-        sent = _sent(req, in_query=getattr(resource, "takes_query_token", False))
+        sent = _of_a_browser(req) if getattr(resource, "is_page", False) else None
+        sent = sent or _sent(req, in_query=getattr(resource, "takes_query_token", False))
         req.context.private = self._required or sent is not None
         if sent is None:
             self._take(resp, address, self._rates["address"])
@@ -115,6 +118,9 @@ class Access:
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: Any, req_succeeded: bool) -> None:
         """Keep what needed a key out of caches that others share; let the client's next request in."""
+        if getattr(resource, "is_page", False) and resp.status_code == 401:
+            # A browser that is asked like this asks its user; of "Bearer" it knows nothing.
+            resp.append_header("WWW-Authenticate", 'Basic realm="gapless", charset="UTF-8"')
         control = resp.get_header("Cache-Control")
         if control and getattr(req.context, "private", False):
             resp.set_header("Cache-Control", control.replace("public", "private"))
@@ -134,6 +140,21 @@ def _lacks(scope: str) -> str:
     if scope == ANY_KEY:
         return "a token is made from a key itself, not from another token"
     return f"this key may not do that: it lacks the scope {scope}"
+
+
+def _of_a_browser(request: falcon.Request) -> str | None:
+    """The key that somebody gave a browser as password (RFC 7617).
+
+    For pages only: a browser sends it by itself from then on, whoever made it ask, so it must open nothing that acts.
+    """
+    scheme, _, encoded = (request.get_header("Authorization") or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        _, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return password if colon and (claims.is_token(password) or PATTERN.fullmatch(password)) else None
 
 
 def _sent(request: falcon.Request, *, in_query: bool) -> str | None:

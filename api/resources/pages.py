@@ -21,6 +21,9 @@ _ASSETS_KEPT: Final = "public, max-age=3600"
 class StatusPage(Resource):
     """``/``: how everything stands, as one HTML page."""
 
+    #: Where a key is needed, a browser asks its user for one.
+    is_page: ClassVar = True
+
     def __init__(self, context: Context, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(context)
         self._clock = clock

@@ -68,7 +68,7 @@ class ClientSettings:
     give_up_after: float = 120.0
     first_backoff: float = 0.25
     longest_backoff: float = 15.0
-    start_blocks: int = 10_000
+    start_blocks: int = 2_000
     max_blocks: int = 1_000_000
     target_logs: int = 7_000
     target_bytes: int = 8_000_000

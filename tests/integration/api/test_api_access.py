@@ -1,5 +1,6 @@
 """Keys, scopes, origins, ends and rates: who is let in, and how the others are refused."""
 
+import base64
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -80,6 +81,25 @@ def test_a_wrong_key_is_refused_even_where_none_is_needed(make_client, text, req
 
 def test_other_kinds_of_authorization_are_nobodys_key(api):
     assert api.ask(PATH, authorization="Basic dTpw").status_code == 200
+
+
+def test_a_browser_asks_its_user_for_a_key_and_opens_the_page_with_it(make_client, make_key):
+    closed = make_client(require_api_key=True)
+    _, key = make_key()
+
+    def basic(password):
+        return "Basic " + base64.b64encode(f"me:{password}".encode()).decode()
+
+    refused = closed.ask("/")
+    assert refused.status_code == 401
+    assert 'Basic realm="gapless"' in refused.headers["www-authenticate"]
+    assert closed.ask("/", authorization=basic(key)).status_code == 200
+    for wrong in (basic("gapless_" + "a" * 43), basic("secret"), "Basic !", "Basic"):
+        assert closed.ask("/", authorization=wrong).status_code == 401
+    # A browser sends it by itself from then on: so it opens nothing but pages.
+    other = closed.ask(PATH, authorization=basic(key))
+    assert other.status_code == 401
+    assert "Basic" not in other.headers["www-authenticate"]
 
 
 def test_a_revoked_key_is_refused(make_client, make_key, world_url):

@@ -125,6 +125,7 @@ class ApiSettings(BaseSettings):
     def _delays(cls, value: str) -> str:
         parse_delays(value)
         return value
+
     admin_host: str = Field(default="127.0.0.1", description=_SHARED["ADMIN_HOST"])
     admin_port: int | None = Field(default=None, ge=0, le=65535, description=_SHARED["ADMIN_PORT"])
 

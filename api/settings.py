@@ -107,6 +107,9 @@ class ApiSettings(BaseSettings):
     webhooks_poll: float = Field(default=1.0, gt=0, le=60, description="Seconds between two looks for what is new.")
     webhooks_keep_days: float = Field(default=7.0, gt=0, description="Days for which attempts are remembered.")
 
+    admin_host: str = Field(default="127.0.0.1", description=_SHARED["ADMIN_HOST"])
+    admin_port: int | None = Field(default=None, ge=0, le=65535, description=_SHARED["ADMIN_PORT"])
+
     @field_validator("webhooks_secret_key")
     @classmethod
     def _secret_key(cls, value: SecretStr | None) -> SecretStr | None:
@@ -125,9 +128,6 @@ class ApiSettings(BaseSettings):
     def _delays(cls, value: str) -> str:
         parse_delays(value)
         return value
-
-    admin_host: str = Field(default="127.0.0.1", description=_SHARED["ADMIN_HOST"])
-    admin_port: int | None = Field(default=None, ge=0, le=65535, description=_SHARED["ADMIN_PORT"])
 
     @model_validator(mode="after")
     def _issuer_and_audience(self) -> Self:

@@ -1,0 +1,58 @@
+"""The static tables: schema ``gapless``, kept by Alembic (``migrations/``).
+
+Event tables and snapshot series are not here: they are made from ABIs (``store.event_tables``), one Postgres schema a
+contract, and described in the ``events`` and ``series`` tables below, which are *the catalog*.
+
+Every ``*_id`` of a chain is the EIP-155 chain id. Addresses are 20 bytes, hashes 32. Numbers of blocks are ``bigint``.
+Multiranges of blocks are ``int8multirange``: Postgres keeps them normalised, half open (``[first, last + 1)``).
+"""
+
+from indexer.store.tables.asked import api_keys, jobs, token_secrets, webhook_deliveries, webhooks
+from indexer.store.tables.assets import balance_problems, holdings, ledgers, tokens
+from indexer.store.tables.base import SCHEMA, metadata
+from indexer.store.tables.chain import block_details, blocks, chains, endpoints, orphans, reorgs, transactions
+from indexer.store.tables.checked import digests, findings, undecoded_logs
+from indexer.store.tables.declared import (
+    catalog,
+    children,
+    contracts,
+    deployment_blocks,
+    deployments,
+    events,
+    series,
+    series_points,
+    sources,
+)
+
+__all__ = [
+    "SCHEMA",
+    "api_keys",
+    "balance_problems",
+    "block_details",
+    "blocks",
+    "catalog",
+    "chains",
+    "children",
+    "contracts",
+    "deployment_blocks",
+    "deployments",
+    "digests",
+    "endpoints",
+    "events",
+    "findings",
+    "holdings",
+    "jobs",
+    "ledgers",
+    "metadata",
+    "orphans",
+    "reorgs",
+    "series",
+    "series_points",
+    "sources",
+    "token_secrets",
+    "tokens",
+    "transactions",
+    "undecoded_logs",
+    "webhook_deliveries",
+    "webhooks",
+]

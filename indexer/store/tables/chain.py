@@ -1,0 +1,143 @@
+"""What is known of the chains themselves: how far each is, its blocks, what was reorganised away, its endpoints."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from indexer.store.tables.base import metadata, timestamp
+
+chains = Table(
+    "chains",
+    metadata,
+    Column("chain_id", BigInteger, primary_key=True, autoincrement=False, comment="EIP-155 chain id"),
+    Column("name", String, nullable=False, unique=True, comment="name in the manifest"),
+    Column("genesis_hash", LargeBinary, comment="hash of block 0: another one is another chain"),
+    Column("head_number", BigInteger, comment="newest block that the nodes reported"),
+    timestamp("head_time"),
+    timestamp("head_seen_at", comment="when head_number was last reported"),
+    Column("tip_number", BigInteger, comment="newest block that the follower has indexed"),
+    Column("tip_hash", LargeBinary),
+    timestamp("tip_time"),
+    Column("safe_number", BigInteger, comment="newest block with the node's tag safe"),
+    Column("finalized_number", BigInteger, comment="the follower alone writes above it, backfill alone below"),
+    Column("finalized_hash", LargeBinary),
+    Column("state", String, nullable=False, server_default="starting", comment="starting, following, waiting, halted"),
+    Column("state_reason", String, comment="why halted or waiting, and what to do"),
+    Column("follower", String, comment="who follows the head now, for people"),
+    Column("follower_epoch", BigInteger, nullable=False, server_default="0", comment="+1 with each new follower"),
+    Column("bloom_checks", Boolean, nullable=False, server_default=text("true")),
+    Column("active", Boolean, nullable=False, server_default=text("true"), comment="still in the manifest"),
+    timestamp("updated_at", nullable=False, default=True),
+    comment="One EVM network each, and how far it is indexed",
+)
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("position", Integer, nullable=False, comment="place in the manifest's list"),
+    Column("host", String, nullable=False, comment="scheme and host only: URLs carry keys"),
+    Column("state", String, nullable=False),
+    Column("head_number", BigInteger),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    timestamp("updated_at", nullable=False, default=True),
+    PrimaryKeyConstraint("chain_id", "position"),
+    comment="The indexer's latest view of its endpoints",
+)
+
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("parent_hash", LargeBinary, comment="null where only the block's logs were seen"),
+    timestamp("time", nullable=False),
+    PrimaryKeyConstraint("chain_id", "number"),
+    Index("blocks_time", "chain_id", "time"),
+    comment="Blocks that bore a log, ends of chunks, and all above finalized that the reorg check needs",
+)
+
+block_details = Table(
+    "block_details",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("block_hash", LargeBinary, nullable=False),
+    timestamp("block_time", nullable=False),
+    Column("miner", LargeBinary, nullable=False, comment="fee recipient, 20 bytes"),
+    Column("gas_limit", Numeric(20, 0), nullable=False),
+    Column("gas_used", Numeric(20, 0), nullable=False),
+    Column("base_fee", Numeric(78, 0), comment="wei per gas; null: before EIP-1559"),
+    Column("transaction_count", Integer, nullable=False),
+    Column("size", BigInteger, comment="bytes"),
+    PrimaryKeyConstraint("chain_id", "block_number"),
+    comment="Blocks that bore events of contracts with include = block",
+)
+
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("tx_index", Integer, nullable=False),
+    Column("tx_hash", LargeBinary, nullable=False),
+    timestamp("block_time", nullable=False),
+    Column("sender", LargeBinary, nullable=False, comment="who signed it, 20 bytes"),
+    Column("recipient", LargeBinary, comment="20 bytes; null: a contract was created"),
+    Column("type", SmallInteger, comment="EIP-2718 type; null: not said"),
+    Column("value", Numeric(78, 0), comment="wei; null: transaction not included"),
+    Column("nonce", Numeric(20, 0), comment="null: transaction not included"),
+    Column("gas_limit", Numeric(20, 0), comment="null: transaction not included"),
+    Column("status", SmallInteger, comment="1: success; null: no receipt, or a state root"),
+    Column("gas_used", Numeric(20, 0), comment="null: receipt not included"),
+    Column("effective_gas_price", Numeric(78, 0), comment="wei per gas; null: receipt not included"),
+    Column("created_contract", LargeBinary, comment="the contract it created, 20 bytes"),
+    PrimaryKeyConstraint("chain_id", "block_number", "tx_index"),
+    Index("transactions_hash", "chain_id", "tx_hash"),
+    Index("transactions_sender", "chain_id", "sender", "block_number", "tx_index"),
+    comment="Transactions that bore events of contracts with include = transaction or receipt",
+)
+
+reorgs = Table(
+    "reorgs",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("chain_id", BigInteger, ForeignKey(chains.c.chain_id), nullable=False),
+    timestamp("detected_at", nullable=False, default=True),
+    Column("common_number", BigInteger, nullable=False, comment="last block that both branches share"),
+    Column("common_hash", LargeBinary, nullable=False),
+    Column("old_tip_number", BigInteger, nullable=False),
+    Column("old_tip_hash", LargeBinary, nullable=False),
+    Column("new_tip_number", BigInteger, nullable=False),
+    Column("new_tip_hash", LargeBinary, nullable=False),
+    Column("depth", Integer, nullable=False, comment="blocks of the old branch that were dropped"),
+    Column("rows_removed", BigInteger, nullable=False),
+    Column("rows_added", BigInteger, nullable=False),
+    Index("reorgs_chain", "chain_id", "id"),
+    comment="Every reorganisation that was followed",
+)
+
+orphans = Table(
+    "orphans",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("reorg_id", BigInteger, ForeignKey(reorgs.c.id), nullable=False),
+    PrimaryKeyConstraint("chain_id", "number", "hash", "reorg_id"),
+    comment="Blocks that were indexed and then reorganised away; kept for good, so that old cursors can be judged",
+)

@@ -1,0 +1,91 @@
+"""What is known of the rows' truth: their digests, what audits found, and the logs that could not be decoded."""
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+)
+
+from indexer.store.tables.base import metadata, timestamp
+from indexer.store.tables.chain import chains
+from indexer.store.tables.declared import events, sources
+
+digests = Table(
+    "digests",
+    metadata,
+    Column("source_id", Integer, ForeignKey(sources.c.id, ondelete="CASCADE"), nullable=False),
+    Column("first_block", BigInteger, nullable=False),
+    Column("last_block", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("digest", Numeric, nullable=False, comment="sum of hash_record_extended over the rows: no order, additive"),
+    Column(
+        "method",
+        String,
+        nullable=False,
+        server_default="",
+        comment="Postgres' major version and the layout's: another one hashes otherwise",
+    ),
+    PrimaryKeyConstraint("source_id", "first_block"),
+    comment="What the rows of a covered range summed up to when they were written; disjoint, within coverage",
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("chain_id", BigInteger, ForeignKey(chains.c.chain_id), nullable=False),
+    Column(
+        "event_id",
+        Integer,
+        ForeignKey(events.c.id, ondelete="CASCADE"),
+        comment="null: the chain as a whole is concerned",
+    ),
+    Column(
+        "source_id",
+        Integer,
+        ForeignKey(sources.c.id, ondelete="CASCADE"),
+        comment="null: rows that belong to no source",
+    ),
+    Column(
+        "kind",
+        String,
+        nullable=False,
+        comment="gap, outside, duplicate, dangling, child, digest, balance, against or proof",
+    ),
+    Column("first_block", BigInteger, nullable=False),
+    Column("last_block", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False, comment="rows or blocks that are concerned"),
+    Column("detail", String, nullable=False, comment="what is wrong, for people"),
+    timestamp("found_at", nullable=False, default=True),
+    timestamp("repaired_at", comment="null: not yet"),
+    Index("findings_chain", "chain_id", "id"),
+    comment="What audits found wrong, until it is repaired",
+)
+
+undecoded_logs = Table(
+    "undecoded_logs",
+    metadata,
+    Column("event_id", Integer, ForeignKey(events.c.id, ondelete="CASCADE"), nullable=False),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("log_index", Integer, nullable=False),
+    timestamp("block_time", nullable=False),
+    Column("tx_hash", LargeBinary, nullable=False),
+    Column("tx_index", Integer, nullable=False),
+    Column("contract_address", LargeBinary, nullable=False),
+    Column("topics", ARRAY(LargeBinary), nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("has_row", Boolean, nullable=False, comment="true: the row is in the table, with a text altered"),
+    PrimaryKeyConstraint("event_id", "chain_id", "block_number", "log_index"),
+    comment="Logs that bear an event's topic but not its shape, raw, each with the reason",
+)

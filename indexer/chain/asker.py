@@ -4,6 +4,7 @@ import logging
 import random as random_module
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import TypeVar
 
 import tenacity
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+@dataclass(eq=False, repr=False)
 class Asker:
     """All endpoints of one chain, and how a question is put to them. Thread-safe.
 
@@ -34,25 +36,28 @@ class Asker:
         spawn: runs a job beside (a probe, a survey of heads), without anybody waiting for it.
     """
 
-    def __init__(
+    name: str
+    chain_id: int
+    endpoints: InitVar[Sequence[EndpointConfig]]
+    _: KW_ONLY
+    settings: ClientSettings = field(default_factory=ClientSettings)
+    clock: Callable[[], float] = time.monotonic
+    sleep: InitVar[Callable[[float], object]] = time.sleep
+    random: InitVar[random_module.Random | None] = None
+    spawn: InitVar[Callable[[Callable[[], None]], object]] = in_a_thread
+
+    def __post_init__(
         self,
-        name: str,
-        chain_id: int,
         endpoints: Sequence[EndpointConfig],
-        *,
-        settings: ClientSettings | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
-        random: random_module.Random | None = None,
-        spawn: Callable[[Callable[[], None]], object] = in_a_thread,
+        sleep: Callable[[float], object],
+        random: random_module.Random | None,
+        spawn: Callable[[Callable[[], None]], object],
     ) -> None:
-        self.name = name
-        self.chain_id = chain_id
-        self.settings = settings or ClientSettings()
-        self.clock = clock
         self._sleep = sleep
         self._random = random or random_module.Random()
-        self.pool = Pool(name, endpoints, self.settings, clock=clock, sleep=sleep, random=self._random, spawn=spawn)
+        self.pool = Pool(
+            self.name, endpoints, self.settings, clock=self.clock, sleep=sleep, random=self._random, spawn=spawn
+        )
 
     def check(self) -> None:
         """Asks every endpoint for its chain id. One with another id is never asked again.

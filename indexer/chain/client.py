@@ -4,19 +4,18 @@ Each question goes to the endpoint that is best for it, is retried within bounds
 answer come from one endpoint.
 """
 
-import random as random_module
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from indexer.chain import branch as branches
-from indexer.chain import fetch, multicall, slicing, surroundings
+from indexer.chain import fetch, multicall, surroundings
 from indexer.chain.asker import Asker
 from indexer.chain.chunk import LogChunk
-from indexer.chain.config import ClientSettings, EndpointConfig, Errand
+from indexer.chain.config import Errand
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import (
     CallReverted,
@@ -28,8 +27,9 @@ from indexer.chain.errors import (
 from indexer.chain.estimate import Estimate, estimate
 from indexer.chain.filters import LogFilter, several
 from indexer.chain.logs import RawLog
-from indexer.chain.pool import in_a_thread
+from indexer.chain.multicall import Deployment
 from indexer.chain.scan import Scan
+from indexer.chain.slicing import HeadQuestions
 from indexer.chain.wire import Call, Header, parse, parse_header, parse_hex_bytes
 
 _GET_BLOCK = "eth_getBlockByNumber"
@@ -39,38 +39,13 @@ _NULL_ATTEMPTS = 4
 _UNKNOWN_TAG_CODES = frozenset({-32602, -32600, -32601, -32000, -32001, -32004, -39001})
 
 
+@dataclass(eq=False, repr=False)
 class ChainClient(Asker):
-    """What one chain says. Thread-safe.
+    """What one chain says. Thread-safe; made as an :class:`Asker` is."""
 
-    Args:
-        name: the chain's name in the manifest, for messages.
-        chain_id: the chain's id, which every endpoint must serve.
-        endpoints: where to ask, at least one.
-        settings: time-outs, bounds and targets.
-        clock: a monotonic clock, seconds.
-        sleep: sleeps for seconds.
-        random: the source of jitter.
-        spawn: runs a job beside (a probe, a survey of heads), without anybody waiting for it.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        chain_id: int,
-        endpoints: Sequence[EndpointConfig],
-        *,
-        settings: ClientSettings | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
-        random: random_module.Random | None = None,
-        spawn: Callable[[Callable[[], None]], object] = in_a_thread,
-    ) -> None:
-        super().__init__(
-            name, chain_id, endpoints, settings=settings, clock=clock, sleep=sleep, random=random, spawn=spawn
-        )
-        self._multicall = multicall.Deployment()
-        self._no_receipts: set[str] = set()
-        self._head_questions = slicing.HeadQuestions()
+    _multicall: Deployment = field(init=False, default_factory=Deployment)
+    _no_receipts: set[str] = field(init=False, default_factory=set)  # hosts without eth_getBlockReceipts
+    _head_questions: HeadQuestions = field(init=False, default_factory=HeadQuestions)
 
     # -- blocks
 

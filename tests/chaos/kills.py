@@ -15,7 +15,7 @@ from random import Random
 import psycopg
 from psycopg import sql
 
-from tests.chaos import lies, manifests
+from tests.chaos import autopsy, lies, manifests
 from tests.chaos.chain import Chain
 from tests.chaos.mishaps import crash_postgres
 from tests.chaos.node import Node, Server
@@ -59,6 +59,7 @@ class KillingSpree:
             f"NODE_{i}": server.add(f"{seed}/{i}", Node(chain, liar=liar)) for i, liar in enumerate(self._liars)
         }
         self._server = server
+        self._folder = folder
         self._manifest = folder / "indexer.toml"
         manifests.write_abis(folder)
         self._manifest.write_text(manifests.manifest(random, len(self._liars)))
@@ -80,6 +81,8 @@ class KillingSpree:
                 time.sleep(self._random.choice((0.0, 0.02, 0.1)))
                 self._look()
             self._settle()
+            if defects := autopsy.defects(self._folder):
+                raise WrongError(f"a job ended as nobody foresaw: {defects[0]}")
         finally:
             for process in self._processes:
                 self._end(process)
@@ -125,19 +128,25 @@ class KillingSpree:
         for liar in self._liars:
             liar.active = False
         self._chain.mine(1)
-        deadline, before = 0.0, None
+        began = since = time.monotonic()
+        before, longest = None, 0.0
         while True:
             picture = self._look()
+            now = time.monotonic()
             indexed = (picture.tip_hash, [source.coverage for source in picture.sources])
             if indexed != before:
-                deadline, before = time.monotonic() + GOES_ON_WITHIN, indexed
+                longest = max(longest, now - since)
+                since, before = now, indexed
             try:
                 self._judge.check_complete(picture)
             except WrongError as error:
-                if time.monotonic() > deadline:
-                    raise WrongError(f"it never settles: {error}; {self._reasons()}") from None
+                if now > since + GOES_ON_WITHIN:
+                    raise WrongError(f"it never settles: {error}\n{self._standing()}") from None
                 time.sleep(0.1)
             else:
+                # For people: a seed that was slow to settle, and how long it once stood still.
+                self.tale.events["seconds to settle"] = round(now - began)
+                self.tale.events["seconds without progress"] = round(longest)
                 return
 
     def _supervise(self) -> None:
@@ -157,8 +166,9 @@ class KillingSpree:
         self._judge.check(picture)
         return picture
 
-    def _reasons(self) -> str:
-        return str(self._reader.execute("SELECT state, state_reason FROM gapless.chains").fetchall())
+    def _standing(self) -> str:
+        alive = [process.pid for process in self._processes if process.pid is not None and process.is_alive()]
+        return autopsy.report(self._reader, self._folder, alive)
 
     def _start(self) -> None:
         arguments = (self._database_url, self._manifest, self._urls)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
-import os
-import sys
 import threading
 from pathlib import Path
 
@@ -17,13 +14,13 @@ from indexer.settings import Settings
 from indexer.store.cache import Cache
 from indexer.store.database import create_engine
 from indexer.sync import follow, network
+from tests.chaos import autopsy
 from tests.chaos.simulation import SMALL
 
 
 def work(database_url: str, manifest: Path, urls: dict[str, str]) -> None:
     """Indexes until it is killed."""
-    logging.disable(logging.CRITICAL)
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
+    autopsy.keep_a_record(manifest.parent)
     for name, value in SMALL.items():
         setattr(follow, name, value)
     schedule.FILL_EVERY, schedule.SNAPSHOTS_EVERY, schedule.ENDPOINTS_EVERY = 0.15, 0.3, 1.0

@@ -29,14 +29,8 @@ from api.resources.snapshots import SeriesLatest, SeriesList, SeriesRows
 from api.resources.stream import EventStream, FeedStream, StreamResource
 from api.resources.tokens import OneToken, Tokens
 from api.resources.transfers import AddressTransfers, TokenTransfers
-from api.resources.webhooks import (
-    OneWebhook,
-    WebhookDeliveries,
-    WebhookReplay,
-    Webhooks,
-    WebhookSecret,
-    WebhookTest,
-)
+from api.resources.webhook_deliveries import WebhookDeliveries, WebhookReplay, WebhookSecret, WebhookTest
+from api.resources.webhooks import OneWebhook, Webhooks
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,7 @@
 """``/v1/webhooks``: subscriptions to rows, each seen and changed by the key that made it."""
 
-import re
 import secrets
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Literal
 
 import falcon
 import orjson
@@ -13,78 +10,15 @@ from pydantic import Field
 from api.access import principal_of
 from api.body import Body, NoBody, Operation
 from api.catalog import Catalog, Chain
-from api.context import Context
-from api.cursors import Position
-from api.errors import ApiError, Problem
+from api.errors import ApiError
 from api.live import changes
 from api.live.changes import Scope, end_of
-from api.params import Param, Params
-from api.resources.base import Path, Resource, send_json
-from api.schemas import BLOCK, FINALITY, TIME, Schema, an_array, an_object, nullable
+from api.resources.base import Resource, send_json
+from api.resources.webhook_paths import MEMBERS, ONE, ONE_WITH_SECRET, WebhookPath, known, nothing
+from api.schemas import an_array, an_object
 from api.sql import webhooks as sql
-from api.sql.statement import sent
-from api.values import MAX_BLOCK, integer
-from api.webhooks import messages, signing, subscription, targets
-from api.webhooks.targets import Target, TargetError, networks, system_resolver
-from api.webhooks.vault import SealedError, Vault
-from api.webhooks.worker import vault_of
-
-#: Attempts to change what delivery changes at the same time.
-_TRIES: Final = 5
-_ID: Final = re.compile(r"wh_[0-9a-f]{20}")
-_NEWEST: Final = 2**63 - 1
-
-_TEXT: Final[Schema] = {"type": "string"}
-_SECRET: Final[Schema] = {
-    "type": "string",
-    "pattern": "^whsec_",
-    "description": "Checks the messages' signatures. It is not shown again.",
-}
-_MEMBERS: Final[Mapping[str, Schema]] = {
-    "id": _TEXT,
-    "url": {**_TEXT, "description": "Without its query."},
-    "description": nullable(_TEXT),
-    "chain_id": {"type": "integer"},
-    "contract": nullable({**_TEXT, "description": "Null: all of the chain."}),
-    "event": nullable({**_TEXT, "description": "Null: all of the contract."}),
-    "filters": {"type": "object", "additionalProperties": _TEXT},
-    "finality": FINALITY,
-    "batch": {"type": "integer", "description": "Most rows of a message."},
-    "state": {"type": "string", "enum": ["active", "failing", "paused", "disabled"]},
-    "reason": nullable({**_TEXT, "description": "Why it is failing, waiting or disabled."}),
-    "cursor": {**_TEXT, "description": "All rows up to it were delivered."},
-    "sequence": {"type": "integer", "description": "Number of the newest message."},
-    "pending": nullable(
-        an_object(
-            {
-                "message_id": _TEXT,
-                "type": _TEXT,
-                "failures": {"type": "integer"},
-                "next_attempt_at": nullable(TIME),
-            },
-            description="The message that is not acknowledged yet.",
-        )
-    ),
-    "old_secret_until": nullable({**TIME, "description": "Until then the secret of before signs too."}),
-    "created_at": TIME,
-    "delivered_at": nullable({**TIME, "description": "When a message was last acknowledged."}),
-}
-_ONE: Final = an_object({"data": an_object(_MEMBERS)})
-_ONE_WITH_SECRET: Final = an_object({"data": an_object({**_MEMBERS, "secret": _SECRET})})
-_DELIVERY: Final = an_object(
-    {
-        "id": {"type": "integer"},
-        "message_id": _TEXT,
-        "type": _TEXT,
-        "attempt": {"type": "integer", "minimum": 1},
-        "at": TIME,
-        "status": nullable({"type": "integer", "description": "Of the answer; null: there was none."}),
-        "error": nullable({**_TEXT, "description": "Why there was no answer."}),
-        "answer": nullable({**_TEXT, "description": "Its first bytes."}),
-        "milliseconds": {"type": "integer"},
-        "bytes": {"type": "integer", "description": "Of the message."},
-    }
-)
+from api.values import MAX_BLOCK
+from api.webhooks import signing, subscription, targets
 
 _Name = Annotated[str, Field(min_length=1, max_length=300)]
 _Url = Annotated[
@@ -125,135 +59,16 @@ class WebhookChange(Body):
     description: _Description | None = None
 
 
-class ReplayRequest(Body):
-    """Where to go on from."""
-
-    from_block: Annotated[int, Field(ge=0, le=MAX_BLOCK, description="Rows from this block on are told again.")]
-
-
-class RotateRequest(Body):
-    """How to replace a secret."""
-
-    overlap_hours: Annotated[float, Field(ge=0, le=168, description="Hours for which the old secret signs too.")] = 24.0
-
-
-class _Webhooks(Path):
-    """What all paths of webhooks have in common."""
-
-    scope: ClassVar = "webhooks"
-    tag: ClassVar = "webhooks"
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._vault = vault_of(context.settings)
-
-    @property
-    def vault(self) -> Vault:
-        """Seals and opens secrets.
-
-        Raises:
-            ApiError: NOT_CONFIGURED.
-        """
-        if self._vault is None:
-            raise ApiError(
-                "NOT_CONFIGURED", "webhooks are switched off here: the operator must set WEBHOOKS_SECRET_KEY"
-            )
-        return self._vault
-
-    def require_on(self) -> None:
-        """Refuse where webhooks are switched off.
-
-        Raises:
-            ApiError: NOT_CONFIGURED.
-        """
-        assert self.vault
-
-    def run(self, text: str, *values: object) -> bytes | None:
-        """Run a statement that changes something. Returns its one value, or None if there is no row."""
-        rows = self.context.writes.query(text, [sent(value) for value in values])
-        return rows[0][0] if rows else None
-
-    def find(self, text: str, *values: object) -> bytes | None:
-        """Run a statement that only reads; as :meth:`run`."""
-        rows = self.context.database.query(text, [sent(value) for value in values])
-        return rows[0][0] if rows else None
-
-    def owner(self, request: falcon.Request) -> str | None:
-        """Whose subscriptions may be seen; None: all, for administrators."""
-        asking = principal_of(request)
-        return None if "admin" in asking.scopes else asking.bucket
-
-    def shown(self, text: bytes) -> dict[str, Any]:
-        """A subscription as its owner may see it."""
-        found: dict[str, Any] = orjson.loads(text)
-        return self.with_url(found)
-
-    def with_url(self, found: dict[str, Any]) -> dict[str, Any]:
-        """The same with the URL opened, and cut down to what may be shown."""
-        try:
-            url = self.vault.open(bytes.fromhex(found["url"]), f"{found['id']} url")
-            found["url"] = targets.parse(url, allow_http=True).shown
-        except (SealedError, TargetError):
-            found["url"] = "sealed with a key that is not there any more"
-        return found
-
-    def resolve(self, host: str, port: int) -> Sequence[str]:
-        """The addresses of a name."""
-        return system_resolver(host, port)
-
-    def target(self, url: str) -> Target:
-        """Take a URL apart, and judge where it leads.
-
-        Raises:
-            ApiError: INVALID_PARAMETER.
-        """
-        settings = self.context.settings
-        try:
-            target = targets.parse(url, allow_http=settings.webhooks_allow_http)
-            targets.addresses(target, networks(settings.webhooks_allow_private), self.resolve)
-        except TargetError as error:
-            raise ApiError.invalid([Problem("url", str(error))]) from None
-        return target
-
-    def place(self, chain_id: int, from_block: int) -> Position:
-        """Where to stand so as to be told from a block on.
-
-        Raises:
-            ApiError: BLOCK_NOT_INDEXED.
-        """
-        before = max(0, from_block - 1)
-        found = orjson.loads(self.find(sql.PLACE, chain_id, before) or b"{}")
-        if before > (found.get("indexed") or 0):
-            raise ApiError("BLOCK_NOT_INDEXED", f"block {from_block} is not indexed yet", retry_after=1)
-        branch = found.get("branch")
-        return end_of(found.get("block") or 0, bytes.fromhex(branch) if branch else None)
-
-
-def _known(webhook: str) -> str:
-    """The id of a path.
-
-    Raises:
-        ApiError: NOT_FOUND.
-    """
-    if not _ID.fullmatch(webhook):
-        raise _nothing(webhook)
-    return webhook
-
-
-def _nothing(webhook: str) -> ApiError:
-    return ApiError("NOT_FOUND", f"there is no webhook {webhook[:40]!r} of this key")
-
-
-class Webhooks(_Webhooks, Resource):
+class Webhooks(WebhookPath, Resource):
     """``/v1/webhooks``: all of a key, and a new one."""
 
     summary: ClassVar = "All webhooks of the key"
     codes: ClassVar = ("NOT_CONFIGURED",)
-    answer: ClassVar = an_object({"data": an_array(an_object(_MEMBERS))})
+    answer: ClassVar = an_object({"data": an_array(an_object(MEMBERS))})
     create: ClassVar = Operation(
         "Subscribe to rows: the secret is shown this once",
         WebhookRequest,
-        _ONE_WITH_SECRET,
+        ONE_WITH_SECRET,
         status=201,
         codes=(
             "NOT_CONFIGURED",
@@ -338,14 +153,14 @@ class Webhooks(_Webhooks, Resource):
         return chain, scope
 
 
-class OneWebhook(_Webhooks, Resource):
+class OneWebhook(WebhookPath, Resource):
     """``/v1/webhooks/{webhook}``: one, to be seen, changed or deleted."""
 
     summary: ClassVar = "A webhook"
     codes: ClassVar = ("NOT_CONFIGURED", "NOT_FOUND")
-    answer: ClassVar = _ONE
+    answer: ClassVar = ONE
     change: ClassVar = Operation(
-        "Pause it, let it go on, or send it elsewhere", WebhookChange, _ONE, codes=("NOT_CONFIGURED", "NOT_FOUND")
+        "Pause it, let it go on, or send it elsewhere", WebhookChange, ONE, codes=("NOT_CONFIGURED", "NOT_FOUND")
     )
     end: ClassVar = Operation("Delete it", NoBody, None, status=204, codes=("NOT_FOUND",))
     operations: ClassVar = {"patch": change, "delete": end}
@@ -355,159 +170,28 @@ class OneWebhook(_Webhooks, Resource):
         self.params.read(request.query_string)
         self.format(request)
         self.require_on()
-        found = self.find(sql.ONE, self.owner(request), _known(path["webhook"]))
+        found = self.find(sql.ONE, self.owner(request), known(path["webhook"]))
         if found is None:
-            raise _nothing(path["webhook"])
+            raise nothing(path["webhook"])
         send_json(response, {"data": self.shown(found)})
 
     def on_patch(self, req: falcon.Request, resp: falcon.Response, webhook: str) -> None:
         """Change one."""
         vault = self.vault
         asked = self.change.read(req)
-        _known(webhook)
+        known(webhook)
         url = host = None
         if asked.url is not None:
             host = self.target(asked.url).host
             url = vault.seal(asked.url, f"{webhook} url")
         found = self.run(sql.CHANGE, self.owner(req), webhook, url, host, asked.description, asked.state)
         if found is None:
-            raise _nothing(webhook)
+            raise nothing(webhook)
         send_json(resp, {"data": self.shown(found)})
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, webhook: str) -> None:
         """Delete one, with what is remembered of its deliveries."""
         self.end.read(req)
-        if self.run(sql.DELETE, self.owner(req), _known(webhook)) is None:
-            raise _nothing(webhook)
+        if self.run(sql.DELETE, self.owner(req), known(webhook)) is None:
+            raise nothing(webhook)
         resp.status = falcon.HTTP_204
-
-
-class WebhookDeliveries(_Webhooks, Resource):
-    """``/v1/webhooks/{webhook}/deliveries``: attempts, the newest first."""
-
-    summary: ClassVar = "Attempts to deliver, the newest first"
-    codes: ClassVar = ("NOT_FOUND",)
-    params: ClassVar = Params(
-        (
-            Param("limit", integer(1, 1000), "Attempts of a page.", default=100),
-            Param("before", integer(1, _NEWEST), "Attempts before this one: `page.next` of the page before."),
-        )
-    )
-    answer: ClassVar = an_object(
-        {"data": an_array(_DELIVERY), "page": an_object({"next": nullable({"type": "integer"}), "limit": BLOCK})}
-    )
-
-    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
-        """Answer with a page."""
-        values = self.params.read(request.query_string)
-        self.format(request)
-        owner, webhook = self.owner(request), _known(path["webhook"])
-        if self.find(sql.ONE, owner, webhook) is None:
-            raise _nothing(webhook)
-        limit = values["limit"]
-        found = orjson.loads(
-            self.find(sql.DELIVERIES, owner, webhook, values.get("before", _NEWEST), limit + 1) or b"[]"
-        )
-        following = found[limit - 1]["id"] if len(found) > limit else None
-        send_json(response, {"data": found[:limit], "page": {"next": following, "limit": limit}})
-
-
-class WebhookReplay(_Webhooks):
-    """``/v1/webhooks/{webhook}/replay``: be told again."""
-
-    again: ClassVar = Operation(
-        "Be told again from a block on",
-        ReplayRequest,
-        _ONE,
-        codes=("NOT_CONFIGURED", "NOT_FOUND", "BLOCK_NOT_INDEXED", "OVERLOADED"),
-    )
-    operations: ClassVar = {"post": again}
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response, webhook: str) -> None:
-        """Set a subscription back.
-
-        Rows that can still be reorganised are reverted first: what becomes of them would else not be noticed while
-        earlier ones are told again.
-        """
-        self.require_on()
-        asked = self.again.read(req)
-        owner = self.owner(req)
-        for _ in range(_TRIES):
-            text = self.find(sql.STANDING, owner, _known(webhook))
-            if text is None:
-                raise _nothing(webhook)
-            standing = orjson.loads(text)
-            position = self.place(standing["chain_id"], asked.from_block)
-            values = _set_back(webhook, standing, position)
-            found = self.run(sql.REPLAY, owner, webhook, standing["sequence"], str(position), *values)
-            if found is not None:
-                send_json(resp, {"data": self.shown(found)})
-                return
-        raise ApiError(
-            "OVERLOADED", "messages are being delivered all the time: pause the webhook first", retry_after=1
-        )
-
-
-def _set_back(webhook: str, standing: Mapping[str, Any], position: Position) -> Sequence[object]:
-    """Id, type and body of the message that comes first, if one must, and what counts as told then."""
-    told: int | None = standing["told_block"]
-    finalized: int | None = standing["finalized"]
-    if told is None or told <= max(position.block, -1 if finalized is None else finalized):
-        return None, None, None, told
-    message = messages.reverted(
-        webhook,
-        standing["sequence"] + 1,
-        standing["chain_id"],
-        position.block,
-        position=str(position),
-        why="replay",
-        now=datetime.now(UTC),
-    )
-    return message.message_id, message.kind, message.body, message.told_block
-
-
-class WebhookTest(_Webhooks):
-    """``/v1/webhooks/{webhook}/test``: send a message that says nothing."""
-
-    ping: ClassVar = Operation(
-        "Send a test message; what came of it is among the deliveries",
-        NoBody,
-        an_object({"data": an_object({"message_id": _TEXT})}),
-        status=202,
-        codes=("NOT_CONFIGURED", "NOT_FOUND"),
-    )
-    operations: ClassVar = {"post": ping}
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response, webhook: str) -> None:
-        """Ask for one: it is sent once, whatever the subscription's state."""
-        self.require_on()
-        self.ping.read(req)
-        message_id = f"msg_{_known(webhook).removeprefix('wh_')}_test_{secrets.token_hex(6)}"
-        if self.run(sql.TEST, self.owner(req), webhook, message_id) is None:
-            raise _nothing(webhook)
-        resp.status = falcon.HTTP_202
-        send_json(resp, {"data": {"message_id": message_id}})
-
-
-class WebhookSecret(_Webhooks):
-    """``/v1/webhooks/{webhook}/rotate``: a new secret."""
-
-    rotate: ClassVar = Operation(
-        "Replace the secret: the new one is shown this once",
-        RotateRequest,
-        _ONE_WITH_SECRET,
-        required=False,
-        codes=("NOT_CONFIGURED", "NOT_FOUND"),
-    )
-    operations: ClassVar = {"post": rotate}
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response, webhook: str) -> None:
-        """Replace the secret; for a while both sign."""
-        vault = self.vault
-        asked = self.rotate.read(req)
-        secret = signing.new_secret()
-        sealed = vault.seal(secret, f"{_known(webhook)} secret")
-        found = self.run(sql.ROTATE, self.owner(req), webhook, sealed, asked.overlap_hours)
-        if found is None:
-            raise _nothing(webhook)
-        send_json(resp, {"data": {**self.shown(found), "secret": secret}})

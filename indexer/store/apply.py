@@ -13,8 +13,8 @@ from psycopg import sql
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
+from indexer.store import announced, indexes, layout, ledgers, tables, transfers
 from indexer.store import apply_sources as sources
-from indexer.store import indexes, layout, ledgers, tables, transfers
 from indexer.store.catalog import CATALOG_LOCK
 from indexer.store.changes import Change, abi_difference
 from indexer.store.database import DatabaseError, psycopg_connection
@@ -47,6 +47,7 @@ def apply(connection: Connection, declaration: Declaration) -> list[Change]:
         _apply_series(connection, series, changes)
     _deactivate_missing(connection, "snapshot", {s.name for s in declaration.series}, changes)
     sources.retire(connection)
+    changes += announced.take_back_unknown(connection)
     sources.adopt_children(connection)
     changes += ledgers.declare(connection, declaration.balances)
     if changes or transfers.is_missing(connection):

@@ -11,11 +11,11 @@ from indexer.chain.errors import BranchMovedError
 from indexer.chain.wire import Header
 from indexer.intervals import RangeSet, intersect
 from indexer.store import catalog, head
+from indexer.store.announced import known_until
 from indexer.store.catalog import Birth, CatalogEvent, Series, Source
 from indexer.store.head import HeadState
 from indexer.store.writer import Rows
 from indexer.sync.filters import NOTHING, log_filters
-from indexer.sync.plan import known_until
 from indexer.sync.rows import Router
 
 Fill = Callable[[Sequence[Source], RangeSet], None]

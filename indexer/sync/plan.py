@@ -1,9 +1,10 @@
 """What is missing, and in which order it may be fetched: the pure part of backfill."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from indexer.intervals import BlockRange, RangeSet, frontier, intersect, shared, size
+from indexer.intervals import BlockRange, RangeSet, intersect, shared, size
+from indexer.store.announced import known_until
 from indexer.store.catalog import Source
 
 
@@ -59,26 +60,3 @@ def gaps(sources: Sequence[Source], finalized: int, within: BlockRange | None = 
 def waiting(sources: Sequence[Source], finalized: int) -> list[Source]:
     """The sources that lack history which cannot be fetched yet, since their factory's own lacks some."""
     return [source for source in sources if source.gap(finalized) and known_until(source, sources) < finalized]
-
-
-def known_until(source: Source, sources: Iterable[Source], limit: int = 2**62) -> int:
-    """The last block up to which all addresses of a source are known; no limit but for a factory's children.
-
-    Args:
-        source: whose addresses are in question.
-        sources: all active sources of its chain.
-        limit: what "no limit" is.
-    """
-    until = limit
-    for factory in source.place.factories:
-        announcing = [s for s in sources if s.event.contract == factory.contract and s.event.signature == factory.event]
-        if not announcing:
-            return -1
-        until = min(until, *(_announced_until(s, limit) for s in announcing))
-    return until
-
-
-def _announced_until(source: Source, limit: int) -> int:
-    covered = frontier(source.coverage, source.start_block)
-    # Beyond its last wanted block a factory announces nothing that counts.
-    return limit if source.end_block is not None and covered >= source.end_block else covered

@@ -170,6 +170,46 @@ def test_children_that_are_wanted_after_their_factory_was_indexed(stage, migrate
         follower.close()
 
 
+@pytest.mark.parametrize("away", [False, True], ids=["all_along", "while_they_are_away"])
+def test_a_factory_that_gets_another_address_has_more_children_in_blocks_that_are_covered(
+    stage, migrated_url, tmp_path, away
+):
+    start = beginning(stage, tmp_path)
+    one_mill, both = f'address = "0x{"ee" * 20}"', f'address = ["0x{"ee" * 20}", "0x{MILL.hex()}"]'
+    before, after = (start.replace(f'address = "0x{MILL.hex()}"', mills) for mills in (one_mill, both))
+    expected = tell_the_story(stage)
+    with rig(before + POOL + CHILD, tmp_path, stage.anvil.url, migrated_url) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        assert [row[6] for row in one.rows()["pool.Born"]] == [POOLS[0], POOLS[0]]
+        for text in (after, after + POOL + CHILD) if away else (after + POOL + CHILD,):
+            one.apply(text, tmp_path, stage.anvil.url)
+            one.catch_up(follower)
+        check(one, expected)
+        # Applied once more, nothing is taken back: all is known.
+        assert prepare(one.engine, one.manifest) == []
+        follower.close()
+
+
+def test_a_factory_whose_history_begins_earlier_has_more_children_in_blocks_that_are_covered(
+    stage, migrated_url, tmp_path
+):
+    whole = beginning(stage, tmp_path) + POOL + CHILD
+    expected = tell_the_story(stage)
+    first, third = (number for number, *_ in expected["pool.Born"][:2])
+    late = whole.replace("[contracts.mill]", f"[contracts.mill]\nstart_block = {third}")
+    late = late.replace("[contracts.pool]", f"[contracts.pool]\nstart_block = {first}")
+    whole = whole.replace("[contracts.pool]", f"[contracts.pool]\nstart_block = {first}")
+    with rig(late, tmp_path, stage.anvil.url, migrated_url) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        assert [row[6] for row in one.rows()["pool.Born"]] == [POOLS[0], POOLS[0]]
+        one.apply(whole, tmp_path, stage.anvil.url)
+        one.catch_up(follower)
+        check(one, expected)
+        follower.close()
+
+
 def test_three_hundred_thousand_children(stage, migrated_url, tmp_path):
     text = beginning(stage, tmp_path) + POOL + CHILD
     expected = tell_the_story(stage)

@@ -1,0 +1,138 @@
+"""Up to which block the addresses of a factory's children are known, and what follows when that becomes less.
+
+A factory may come to announce more in blocks that are indexed: it gets another address, or an earlier first block. Then
+the children's coverage promises what nobody has looked for.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from indexer.intervals import frontier
+from indexer.store import ledgers, tables
+from indexer.store.catalog import Source, load_sources
+from indexer.store.changes import Change
+from indexer.store.declaration import Factory, Place
+
+
+class Placed(Protocol):
+    """A source, as far as this is concerned."""
+
+    @property
+    def place(self) -> Place:
+        """Where its logs come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Children:
+    """A source of a factory's children, active or not."""
+
+    source_id: int
+    chain_id: int
+    event_id: int
+    label: str
+    place: Place
+    active: bool
+
+
+def known_until(source: Placed, sources: Iterable[Source], limit: int = 2**62) -> int:
+    """The last block up to which all addresses of a source are known; no limit but for a factory's children.
+
+    Args:
+        source: whose addresses are in question.
+        sources: all active sources of its chain.
+        limit: what "no limit" is.
+    """
+    until = limit
+    for factory in source.place.factories:
+        announcing = [s for s in sources if _announces(s, factory)]
+        if not announcing:
+            return -1
+        until = min(until, *(_announced_until(s, limit) for s in announcing))
+    return until
+
+
+def _announces(source: Source, factory: Factory) -> bool:
+    return factory.announced_by(source.event)
+
+
+def _announced_until(source: Source, limit: int) -> int:
+    covered = frontier(source.coverage, source.start_block)
+    # Beyond its last wanted block a factory announces nothing that counts.
+    return limit if source.end_block is not None and covered >= source.end_block else covered
+
+
+def take_back_unknown(connection: Connection) -> list[Change]:
+    """Takes from the coverage of factories' children the blocks in which not all of them are known (any more).
+
+    Part of ``store.apply``, after all sources are as they are wanted. What is taken goes to an inactive source, which
+    keeps the rows until those that are fetched anew displace them. Children that are not wanted at present are looked
+    at, too: else they would come back with blocks in which others of them were never looked for.
+
+    Returns:
+        What was changed of active sources.
+    """
+    changes: list[Change] = []
+    # Children may be factories themselves: again, until nothing follows from what was taken.
+    while taken := [one for one in _all_children(connection) if _take_back(connection, one, load_sources(connection))]:
+        for one in taken:
+            if one.active:
+                changes.append(Change("change", "source", one.label, "its factory announces more: filled in anew"))
+                _count_anew(connection, one)
+    return list(dict.fromkeys(changes))
+
+
+def _all_children(connection: Connection) -> list[_Children]:
+    rows = connection.execute(
+        sa.text("""
+            SELECT s.id, s.chain_id, s.event_id, c.name || '.' || e.api_name AS label, s.place, s.active
+            FROM gapless.sources s JOIN gapless.events e ON e.id = s.event_id
+            JOIN gapless.contracts c ON c.id = e.contract_id
+            WHERE s.place ->> 'kind' = 'factory' AND s.coverage <> '{}' ORDER BY s.id
+        """)
+    )
+    return [
+        _Children(row.id, row.chain_id, row.event_id, row.label, Place.from_json(row.place), row.active) for row in rows
+    ]
+
+
+def _take_back(connection: Connection, children: _Children, sources: Sequence[Source]) -> bool:
+    """Takes back what is not known; returns whether there was any."""
+    here = [source for source in sources if source.chain_id == children.chain_id]
+    # A factory that is not wanted at present is judged when it comes back.
+    rules = tuple(f for f in children.place.factories if any(_announces(source, f) for source in here))
+    above = known_until(replace(children, place=Place("factory", factories=rules)), here) + 1
+    taken = connection.execute(
+        sa.text("""
+            INSERT INTO gapless.sources (chain_id, event_id, place, start_block, end_block, coverage, active)
+            SELECT chain_id, event_id, CAST(:place AS jsonb), start_block, end_block,
+                   coverage * int8multirange(int8range(:above, NULL)), false
+            FROM gapless.sources WHERE id = :id AND coverage && int8multirange(int8range(:above, NULL))
+        """),
+        # By no rule that can be declared: what it covers is never believed again.
+        {"id": children.source_id, "above": above, "place": json.dumps(Place("factory").to_json())},
+    ).rowcount
+    if not taken:
+        return False
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.sources SET coverage = coverage - int8multirange(int8range(:above, NULL)),
+                                       verified = verified - int8multirange(int8range(:above, NULL))
+            WHERE id = :id
+        """),
+        {"id": children.source_id, "above": above},
+    )
+    # A digest cannot be cut, only taken anew.
+    connection.execute(sa.delete(tables.digests).where(tables.digests.c.source_id == children.source_id))
+    return True
+
+
+def _count_anew(connection: Connection, children: _Children) -> None:
+    """What balances have counted of the children's transfers will be other rows."""
+    for ledger in ledgers.lock(connection, children.chain_id):
+        if ledger.live and children.event_id in ledger.event_ids and ledger.through_block >= ledger.start_block:
+            ledgers.restart(connection, ledger, "its factory announces more: it is built anew")

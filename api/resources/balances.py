@@ -3,7 +3,7 @@
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final
 
 import falcon
 
@@ -23,8 +23,6 @@ from api.state import State
 from api.transfer_tables import transfer_events
 from api.values import ADDRESS, BadValueError, Kind, choice, list_of
 from indexer.store import transfer_forms
-
-T = TypeVar("T")
 
 _BIG: Final = r"(0|[1-9][0-9]{0,77})"
 _OF_BALANCE: Final = re.compile(rf"0x([0-9a-f]{{40}})-{_BIG}")
@@ -73,9 +71,6 @@ class HeldQuery(RowsQuery):
 
     def _cursor_values(self, cursor: Any) -> dict[str, Any]:
         return cursor or {}
-
-    def _once(self, what: str, make: Callable[[], T]) -> T:
-        return self.catalog.once((what, self._key), make)
 
     def state_statement(self) -> Statement:
         """The statement of the state alone."""

@@ -1,7 +1,7 @@
 """Rows of one event, and one row alone."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, TypeVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
 
 import falcon
 
@@ -43,8 +43,6 @@ def event_params(catalog: Catalog, event: Event) -> Params:
 
     return catalog.once(("params", event.event_id), make)
 
-
-T = TypeVar("T")
 
 #: What goes with rows beside them, as the document tells it.
 BESIDE: Final[dict[str, Schema]] = {
@@ -107,9 +105,7 @@ class EventQuery(RowsQuery):
             addresses=addresses_rule(event, chain.chain_id, values.get("address")),
             filters=frozenset(f.name for f in self.filters),
         )
-
-    def _once(self, what: str, make: Callable[[], T]) -> T:
-        return self.catalog.once((what, self.event.event_id, self.shape), make)
+        self._key = (event.event_id, self.shape)
 
     def state_statement(self) -> Statement:
         """The statement of the state alone."""

@@ -1,7 +1,7 @@
 """The merged feed: all events of a chain in order."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 import falcon
 
@@ -16,8 +16,6 @@ from api.schemas import Schema, an_array, an_object, ref
 from api.sql import feed as sql
 from api.sql.statement import Binder, Statement
 from api.values import choice, list_of, text
-
-T = TypeVar("T")
 
 _NAMES: Final = list_of(text(300))
 CONTRACTS: Final = Param("contract", _NAMES, "Only events of these contracts (comma list of names).")
@@ -43,9 +41,6 @@ class FeedQuery(RowsQuery):
         self._feed = sql.branches(events, self.shape, rules)
         self._key = (self._events, rules, self.shape)
         self._place_among_items()
-
-    def _once(self, what: str, make: Callable[[], T]) -> T:
-        return self.catalog.once((what, self._key), make)
 
     def state_statement(self) -> Statement:
         """The statement of the state alone."""

@@ -1,8 +1,8 @@
 """Answering a request for rows of events, whether of one event or of many: a page, or an export."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Final, TypeVar
 
 import falcon
 import orjson
@@ -21,6 +21,8 @@ from api.sql import scope
 from api.sql.statement import Binder, Statement
 from api.state import State
 from api.values import words
+
+T = TypeVar("T")
 
 INCLUDE: Final = Param(
     "include",
@@ -47,6 +49,8 @@ class RowsQuery(ABC):
 
     shape: sql.Shape
     name: str
+    #: All that decides the texts of its statements, the events too.
+    _key: Hashable
 
     def __init__(self, catalog: Catalog, chain: Chain, values: dict[str, Any]) -> None:
         collection.check_together(values)
@@ -80,6 +84,10 @@ class RowsQuery(ABC):
             count=values["count"],
             **more,
         )
+
+    def _once(self, what: str, make: Callable[[], T]) -> T:
+        """Make what depends on the request's shape alone, once for each version of the catalog."""
+        return self.catalog.once((what, self._key), make)
 
     @abstractmethod
     def state_statement(self) -> Statement:

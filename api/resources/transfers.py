@@ -1,7 +1,7 @@
 """Transfers of tokens: those of one token, and those of one address."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, TypeVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
 
 import falcon
 
@@ -17,8 +17,6 @@ from api.sql import transfers as sql
 from api.sql.statement import Binder, Statement
 from api.transfer_tables import tables_of
 from api.values import ADDRESS, choice, integer, list_of
-
-T = TypeVar("T")
 
 STANDARDS: Final = ("erc20", "erc721", "erc1155")
 TOKEN_ID: Final = integer(0, 2**256 - 1)
@@ -51,9 +49,6 @@ class TransfersQuery(RowsQuery):
             given,
             self.shape,
         )
-
-    def _once(self, what: str, make: Callable[[], T]) -> T:
-        return self.catalog.once((what, self._key), make)
 
     def state_statement(self) -> Statement:
         """The statement of the state alone."""

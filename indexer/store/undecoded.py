@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -11,23 +10,14 @@ from sqlalchemy.engine import Connection
 from indexer.store import refused, writer
 from indexer.store.database import psycopg_connection
 from indexer.store.layout import EventTable
+from indexer.store.writer import UndecodedLog
 
 
 @dataclass(frozen=True, slots=True)
-class StoredLog:
+class StoredLog(UndecodedLog):
     """A raw log as it is kept."""
 
-    event_id: int
     chain_id: int
-    block_number: int
-    log_index: int
-    block_time: datetime
-    tx_hash: bytes
-    tx_index: int
-    contract_address: bytes
-    topics: list[bytes]
-    data: bytes
-    reason: str
 
 
 class Decoded(NamedTuple):
@@ -81,8 +71,8 @@ def load(connection: Connection, event_id: int, chain_id: int) -> Iterator[Store
     """The undecoded logs of an event without a row, in order."""
     rows = psycopg_connection(connection).execute(
         """
-        SELECT event_id, chain_id, block_number, log_index, block_time, tx_hash, tx_index, contract_address, topics,
-               data, reason
+        SELECT event_id, block_number, log_index, block_time, tx_hash, tx_index, contract_address, topics, data, reason,
+               has_row, chain_id
         FROM gapless.undecoded_logs WHERE event_id = %s AND chain_id = %s AND NOT has_row
         ORDER BY block_number, log_index FOR UPDATE
         """,

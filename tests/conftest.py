@@ -59,7 +59,8 @@ def postgres_url(data_dir: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _database(server: str, template: str) -> Iterator[str]:
+def copy_of(server: str, template: str) -> Iterator[str]:
+    """A database of its own, made like another one of the same server; yields its URL."""
     name = f"test_{uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(
@@ -74,21 +75,21 @@ def _database(server: str, template: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(postgres_url: str) -> Iterator[str]:
     """A ``postgresql://`` URL of an empty database of this test's own."""
-    with _database(postgres_url, "template1") as url:
+    with copy_of(postgres_url, "template1") as url:
         yield url
 
 
 @pytest.fixture
 def make_database(postgres_url: str) -> Callable[[], contextlib.AbstractContextManager[str]]:
     """Like ``database_url``, as many as a test wants: a function that returns a context manager."""
-    return lambda: _database(postgres_url, "template1")
+    return lambda: copy_of(postgres_url, "template1")
 
 
 @pytest.fixture(scope="session")
 def _migrated(postgres_url: str) -> Iterator[str]:
     from indexer.store import database, migrate
 
-    with _database(postgres_url, "template1") as url:
+    with copy_of(postgres_url, "template1") as url:
         engine = database.create_engine(url)
         migrate.upgrade(engine)
         engine.dispose()
@@ -98,7 +99,7 @@ def _migrated(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def migrated_url(postgres_url: str, _migrated: str) -> Iterator[str]:
     """Like ``database_url``, with the static tables already there."""
-    with _database(postgres_url, _migrated) as url:
+    with copy_of(postgres_url, _migrated) as url:
         yield url
 
 

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from indexer.demo.manifest import manifest_text
 from indexer.sync import audit as auditing
 from indexer.sync.audit import digest
+from tests.conftest import copy_of
 from tests.integration.sync.rig import Rig, rig
-
-
-@contextmanager
-def copy_of(server: str, template: str) -> Iterator[str]:
-    """A database of its own; yields its URL."""
-    name = f"audit_{uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
-        try:
-            yield server.rpartition("/")[0] + "/" + name
-        finally:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def node_url(history) -> str:

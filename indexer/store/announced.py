@@ -1,11 +1,11 @@
 """Up to which block the addresses of a factory's children are known, and what follows when that becomes less.
 
-A factory may come to announce more in blocks that are indexed: it gets another address, or an earlier first block. Then
-the children's coverage promises what nobody has looked for.
+A factory may come to announce more in blocks that are indexed: it gets another address, or an earlier first block, or a
+log of it can be decoded at last. Then the children's coverage promises what nobody has looked for.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from indexer.intervals import frontier
 from indexer.store import ledgers, tables
 from indexer.store.catalog import Source, load_sources
 from indexer.store.changes import Change
-from indexer.store.declaration import Factory, Place
+from indexer.store.declaration import Place
 
 
 class Placed(Protocol):
@@ -34,6 +34,7 @@ class _Children:
     source_id: int
     chain_id: int
     event_id: int
+    contract_id: int
     label: str
     place: Place
     active: bool
@@ -49,15 +50,11 @@ def known_until(source: Placed, sources: Iterable[Source], limit: int = 2**62) -
     """
     until = limit
     for factory in source.place.factories:
-        announcing = [s for s in sources if _announces(s, factory)]
+        announcing = [s for s in sources if factory.announced_by(s.event)]
         if not announcing:
             return -1
         until = min(until, *(_announced_until(s, limit) for s in announcing))
     return until
-
-
-def _announces(source: Source, factory: Factory) -> bool:
-    return factory.announced_by(source.event)
 
 
 def _announced_until(source: Source, limit: int) -> int:
@@ -66,19 +63,24 @@ def _announced_until(source: Source, limit: int) -> int:
     return limit if source.end_block is not None and covered >= source.end_block else covered
 
 
-def take_back_unknown(connection: Connection) -> list[Change]:
+def take_back_unknown(connection: Connection, found: Mapping[tuple[int, int], int]) -> list[Change]:
     """Takes from the coverage of factories' children the blocks in which not all of them are known (any more).
 
     Part of ``store.apply``, after all sources are as they are wanted. What is taken goes to an inactive source, which
     keeps the rows until those that are fetched anew displace them. Children that are not wanted at present are looked
     at, too: else they would come back with blocks in which others of them were never looked for.
 
+    Args:
+        connection: in a transaction that holds the catalog.
+        found: by chain and contract some of whose children have only now been found: the first block in which one of
+            them was born.
+
     Returns:
         What was changed of active sources.
     """
     changes: list[Change] = []
     # Children may be factories themselves: again, until nothing follows from what was taken.
-    while taken := [one for one in _all_children(connection) if _take_back(connection, one, load_sources(connection))]:
+    while taken := _take_all_back(connection, found):
         for one in taken:
             if one.active:
                 changes.append(Change("change", "source", one.label, "its factory announces more: filled in anew"))
@@ -86,26 +88,45 @@ def take_back_unknown(connection: Connection) -> list[Change]:
     return list(dict.fromkeys(changes))
 
 
+def _take_all_back(connection: Connection, found: Mapping[tuple[int, int], int]) -> list[_Children]:
+    sources = load_sources(connection)
+    taken = []
+    for one in _all_children(connection):
+        above = _known_until(one, sources) + 1
+        if one.active:
+            above = min(above, found.get((one.chain_id, one.contract_id), above))
+        if _take_back(connection, one, above):
+            taken.append(one)
+    return taken
+
+
+def _known_until(children: _Children, sources: Sequence[Source]) -> int:
+    here = [source for source in sources if source.chain_id == children.chain_id]
+    # A factory that is not wanted at present is judged when it comes back.
+    rules = tuple(f for f in children.place.factories if any(f.announced_by(source.event) for source in here))
+    return known_until(replace(children, place=Place("factory", factories=rules)), here)
+
+
 def _all_children(connection: Connection) -> list[_Children]:
     rows = connection.execute(
         sa.text("""
-            SELECT s.id, s.chain_id, s.event_id, c.name || '.' || e.api_name AS label, s.place, s.active
+            SELECT s.id, s.chain_id, s.event_id, c.id AS contract_id, c.name || '.' || e.api_name AS label, s.place,
+                   s.active
             FROM gapless.sources s JOIN gapless.events e ON e.id = s.event_id
             JOIN gapless.contracts c ON c.id = e.contract_id
             WHERE s.place ->> 'kind' = 'factory' AND s.coverage <> '{}' ORDER BY s.id
         """)
     )
     return [
-        _Children(row.id, row.chain_id, row.event_id, row.label, Place.from_json(row.place), row.active) for row in rows
+        _Children(
+            row.id, row.chain_id, row.event_id, row.contract_id, row.label, Place.from_json(row.place), row.active
+        )
+        for row in rows
     ]
 
 
-def _take_back(connection: Connection, children: _Children, sources: Sequence[Source]) -> bool:
-    """Takes back what is not known; returns whether there was any."""
-    here = [source for source in sources if source.chain_id == children.chain_id]
-    # A factory that is not wanted at present is judged when it comes back.
-    rules = tuple(f for f in children.place.factories if any(_announces(source, f) for source in here))
-    above = known_until(replace(children, place=Place("factory", factories=rules)), here) + 1
+def _take_back(connection: Connection, children: _Children, above: int) -> bool:
+    """Takes back what is covered from a block on; returns whether there was any."""
     taken = connection.execute(
         sa.text("""
             INSERT INTO gapless.sources (chain_id, event_id, place, start_block, end_block, coverage, active)

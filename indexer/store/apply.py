@@ -47,8 +47,7 @@ def apply(connection: Connection, declaration: Declaration) -> list[Change]:
         _apply_series(connection, series, changes)
     _deactivate_missing(connection, "snapshot", {s.name for s in declaration.series}, changes)
     sources.retire(connection)
-    changes += announced.take_back_unknown(connection)
-    sources.adopt_children(connection)
+    changes += announced.take_back_unknown(connection, sources.adopt_children(connection))
     changes += ledgers.declare(connection, declaration.balances)
     if changes or transfers.is_missing(connection):
         transfers.renew_view(connection)

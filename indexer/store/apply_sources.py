@@ -189,11 +189,16 @@ def forget_children(connection: Connection, contract_id: int, chain_id: int) -> 
     )
 
 
-def adopt_children(connection: Connection) -> None:
-    """Finds the children that factories announced before their rule was declared: their events are in the tables."""
+def adopt_children(connection: Connection) -> dict[tuple[int, int], int]:
+    """Finds the children that factories announced before their rule was declared: their events are in the tables.
+
+    Returns:
+        By chain and contract whose children were found: the first block in which one was born.
+    """
     driver = psycopg_connection(connection)
     sources = load_sources(connection)
     done: set[tuple[int, int, Factory]] = set()
+    found: dict[tuple[int, int], int] = {}
     for child in sources:
         for factory in child.place.factories:
             key = (child.chain_id, child.event.contract_id, factory)
@@ -207,15 +212,20 @@ def adopt_children(connection: Connection) -> None:
             if path:
                 keys = sql.SQL(", ").join(map(sql.Literal, path))
                 address = sql.SQL("decode(substr({} #>> ARRAY[{}], 3), 'hex')").format(address, keys)
-            driver.execute(
+            first = driver.execute(
                 sql.SQL("""
-                    INSERT INTO gapless.children
+                    WITH adopted AS (INSERT INTO gapless.children
                         (chain_id, contract_id, address, block_number, log_index, factory_address)
                     SELECT DISTINCT ON (child) chain_id, %s, child, block_number, log_index, contract_address
                     FROM (SELECT chain_id, {} AS child, block_number, log_index, contract_address FROM {}
                           WHERE chain_id = %s) announced
                     ORDER BY child, block_number, log_index
-                    ON CONFLICT (chain_id, contract_id, address) DO NOTHING
+                    ON CONFLICT (chain_id, contract_id, address) DO NOTHING RETURNING block_number)
+                    SELECT min(block_number) FROM adopted
                 """).format(address, announcing.table.identifier),
                 (child.event.contract_id, child.chain_id),
-            )
+            ).fetchone()
+            if first is not None and first[0] is not None:
+                contract = (child.chain_id, child.event.contract_id)
+                found[contract] = min(first[0], found.get(contract, first[0]))
+    return found

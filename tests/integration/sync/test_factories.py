@@ -210,6 +210,29 @@ def test_a_factory_whose_history_begins_earlier_has_more_children_in_blocks_that
         follower.close()
 
 
+def test_children_that_are_announced_by_a_log_that_can_be_decoded_at_last(stage, migrated_url, tmp_path):
+    text = beginning(stage, tmp_path) + POOL + CHILD
+    expected = tell_the_story(stage)
+    with rig(text, tmp_path, stage.anvil.url, migrated_url) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        (block,) = (number for _, address, number in expected["births"] if address == POOLS[2])
+        with one.engine.begin() as connection:
+            # As if the mill's first log had been decoded only now: its pool and that one's child were never looked for.
+            for statement, *values in (
+                ("DELETE FROM pool.born WHERE contract_address = %s", POOLS[2]),
+                ("DELETE FROM child.spoke WHERE contract_address = %s", CHILDREN[1]),
+                ("DELETE FROM gapless.children WHERE address IN (%s, %s)", POOLS[2], CHILDREN[1]),
+            ):
+                connection.exec_driver_sql(statement, tuple(values))
+        assert one.query("SELECT count(*) FROM mill.built WHERE block_number = %s", block) == [(1,)]
+        assert [change.name for change in prepare(one.engine, one.manifest)] == ["pool.Born", "child.Spoke"]
+        one.catch_up(follower)
+        check(one, expected)
+        assert prepare(one.engine, one.manifest) == []
+        follower.close()
+
+
 def test_three_hundred_thousand_children(stage, migrated_url, tmp_path):
     text = beginning(stage, tmp_path) + POOL + CHILD
     expected = tell_the_story(stage)

@@ -81,12 +81,14 @@ class Task:
         source_ids: its sources on the chain, which cover the range.
         block_range: the range.
         bearers: the blocks of it that lack something.
+        rewrites: grows with every change of rows that were covered.
     """
 
     contract_id: int
     source_ids: tuple[int, ...]
     block_range: BlockRange
     bearers: tuple[Bearer, ...]
+    rewrites: int
 
 
 def next_task(connection: Connection, chain_id: int, most_blocks: int) -> Task | None:
@@ -126,6 +128,8 @@ def _task(
     most_blocks: int,
 ) -> Task:
     first, last = block_range
+    # Before the rows: where it is still the same when they are stored, these were all.
+    rewrites = _rewrites(connection, contract_id)
     tables = {source.event.event_id: source.event.table.identifier for source in sources}
     bore = sql.SQL(" UNION ").join(
         sql.SQL(
@@ -163,7 +167,15 @@ def _task(
     # All that bore anything was chosen: the rest of the range is silent and done with it.
     until = last if len(seen) < most_blocks else max(seen)
     lacking = tuple(b for b in bearers.values() if b.block or b.transactions or b.receipts)
-    return Task(contract_id, tuple(source.source_id for source in sources), (first, until), lacking)
+    return Task(contract_id, tuple(source.source_id for source in sources), (first, until), lacking, rewrites)
+
+
+def _rewrites(connection: Connection, contract_id: int) -> int:
+    return int(
+        connection.execute(
+            sa.text("SELECT sum(rewrite_version) FROM gapless.events WHERE contract_id = :id"), {"id": contract_id}
+        ).scalar_one()
+    )
 
 
 def store(
@@ -197,6 +209,11 @@ def store(
     # A reorganisation moves the tip first: it waits for us, or we see what it left.
     connection.execute(
         sa.text("SELECT FROM gapless.chains WHERE chain_id = :chain_id FOR SHARE"), {"chain_id": chain_id}
+    )
+    # Whoever changes rows takes their range back (forget): he waits for us, or we see his work.
+    connection.execute(
+        sa.text("SELECT FROM gapless.deployments WHERE contract_id = :contract_id AND chain_id = :chain_id FOR UPDATE"),
+        {"contract_id": task.contract_id, "chain_id": chain_id},
     )
     if not _is_still_so(connection, chain_id, task):
         return False
@@ -266,6 +283,8 @@ def _is_still_so(connection: Connection, chain_id: int, task: Task) -> bool:
     }
     if not all(contains(coverages.get(source_id, ()), task.block_range) for source_id in task.source_ids):
         return False
+    if _rewrites(connection, task.contract_id) != task.rewrites:
+        return False
     stored = connection.execute(
         sa.text("SELECT number, hash FROM gapless.blocks WHERE chain_id = :chain_id AND number = ANY(:numbers)"),
         {"chain_id": chain_id, "numbers": [bearer.number for bearer in task.bearers]},
@@ -275,12 +294,15 @@ def _is_still_so(connection: Connection, chain_id: int, task: Task) -> bool:
 
 
 def forget(connection: Connection, chain_id: int, contract_id: int, ranges: RangeSet) -> None:
-    """Takes ranges back in which a contract's rows change: what they lack then is fetched again."""
+    """Takes ranges back in which a contract's rows change: what they lack then is fetched again.
+
+    Whatever is being included there at the moment waits for the change, and is looked at again: hence the row is
+    written even if nothing is taken back.
+    """
     connection.execute(
         sa.text("""
             UPDATE gapless.deployments SET included = included - CAST(:ranges AS int8multirange)
-            WHERE contract_id = :contract_id AND chain_id = :chain_id
-              AND included && CAST(:ranges AS int8multirange)
+            WHERE contract_id = :contract_id AND chain_id = :chain_id AND include <> '{}'
         """),
         {"ranges": multirange.to_sql(ranges), "contract_id": contract_id, "chain_id": chain_id},
     )

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from indexer.store import catalog, included, writer
 from indexer.sync.include import Includer
 from tests.integration.sync.rig import normal, rig
 from tests.integration.sync.test_changes import apply_again, chain_text, coins, indexed, url_of
@@ -102,6 +103,41 @@ def test_a_new_event_brings_its_transactions(shared_history, migrated_url, tmp_p
         assert rows_of(one, TRANSACTIONS) == expected(
             w3, rows["coins.Transfer"] + rows["coins.Approval"], transaction=False, receipt=True
         )
+
+
+def test_a_row_that_comes_while_its_blocks_are_asked_for_brings_its_transaction(
+    shared_history, migrated_url, tmp_path, monkeypatch
+):
+    text = chain_text(shared_history) + coins(shared_history, "gold", more='include = ["receipt"]')
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
+        with one.engine.begin() as connection:
+            # The first row of a transaction's only one, kept aside like a log that cannot be decoded yet.
+            connection.exec_driver_sql("""
+                CREATE TABLE aside AS SELECT * FROM coins.transfer WHERE tx_hash = (
+                    SELECT tx_hash FROM coins.transfer GROUP BY tx_hash ORDER BY min(block_number) LIMIT 1)
+            """)
+            connection.exec_driver_sql("DELETE FROM coins.transfer WHERE tx_hash IN (SELECT tx_hash FROM aside)")
+        work, fetch = includer(one), Includer._fetch
+
+        def late(self, bearers):
+            found = fetch(self, bearers)
+            with one.engine.begin() as connection:
+                # What redecode does, in its order.
+                connection.exec_driver_sql("INSERT INTO coins.transfer SELECT * FROM aside")
+                connection.exec_driver_sql("DROP TABLE aside")
+                (event,) = catalog.load_events(connection).values()
+                number = connection.exec_driver_sql("SELECT min(block_number) FROM coins.transfer").scalar_one()
+                included.forget(connection, one.chain.chain_id, event.contract_id, ((number, number),))
+                writer.bump_versions(connection, [event.event_id], rewritten=True)
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Includer, "_fetch", late)
+            work.stop.is_set = iter((False, True)).__next__  # one part only
+            work.run()
+        includer(one).run()
+        events = one.rows()["coins.Transfer"]
+        assert rows_of(one, TRANSACTIONS) == expected(shared_history.world.w3, events, transaction=False, receipt=True)
 
 
 def test_a_node_without_block_receipts_is_asked_one_by_one(shared_history, migrated_url, tmp_path, monkeypatch):

@@ -206,12 +206,6 @@ def adopt_children(connection: Connection) -> dict[tuple[int, int], int]:
             if key in done or announcing is None:
                 continue
             done.add(key)
-            name, *path = factory.argument.split(".")
-            column = next(column for column in announcing.table.columns if column.argument == name)
-            address: sql.Composable = sql.Identifier(column.name)
-            if path:
-                keys = sql.SQL(", ").join(map(sql.Literal, path))
-                address = sql.SQL("decode(substr({} #>> ARRAY[{}], 3), 'hex')").format(address, keys)
             first = driver.execute(
                 sql.SQL("""
                     WITH adopted AS (INSERT INTO gapless.children
@@ -222,7 +216,7 @@ def adopt_children(connection: Connection) -> dict[tuple[int, int], int]:
                     ORDER BY child, block_number, log_index
                     ON CONFLICT (chain_id, contract_id, address) DO NOTHING RETURNING block_number)
                     SELECT min(block_number) FROM adopted
-                """).format(address, announcing.table.identifier),
+                """).format(announcing.table.address(factory.argument), announcing.table.identifier),
                 (child.event.contract_id, child.chain_id),
             ).fetchone()
             if first is not None and first[0] is not None:

@@ -224,17 +224,11 @@ def renew_children(
 def _announced(rules: Sequence[tuple[Factory, CatalogEvent]]) -> sql.Composed:
     parts = []
     for factory, event in rules:
-        name, *path = factory.argument.split(".")
-        column = next(column for column in event.table.columns if column.argument == name)
-        address: sql.Composable = sql.Identifier(column.name)
-        if path:
-            keys = sql.SQL(", ").join(map(sql.Literal, path))
-            address = sql.SQL("decode(substr({} #>> ARRAY[{}], 3), 'hex')").format(address, keys)
         parts.append(
             sql.SQL(
                 "SELECT {} AS child, block_number, log_index, contract_address AS factory FROM {} "
                 "WHERE chain_id = %(chain_id)s"
-            ).format(address, event.table.identifier)
+            ).format(event.table.address(factory.argument), event.table.identifier)
         )
     return sql.SQL("SELECT DISTINCT ON (child) * FROM ({}) every ORDER BY child, block_number, log_index").format(
         sql.SQL(" UNION ALL ").join(parts)

@@ -51,6 +51,19 @@ class EventTable:
         """The qualified name, quoted for SQL."""
         return sql.Identifier(self.schema_name, self.table_name)
 
+    def address(self, argument: str) -> sql.Composable:
+        """An address among the arguments as SQL yields it, 20 bytes.
+
+        Args:
+            argument: the ABI's name; ``key.currency0`` for a component of a tuple, which is kept as JSON.
+        """
+        name, *path = argument.split(".")
+        column = sql.Identifier(next(column.name for column in self.columns if column.argument == name))
+        if not path:
+            return column
+        keys = sql.SQL(", ").join(map(sql.Literal, path))
+        return sql.SQL("decode(substr({} #>> ARRAY[{}], 3), 'hex')").format(column, keys)
+
     @property
     def column_names(self) -> tuple[str, ...]:
         """All columns in their order, the fixed ones first."""

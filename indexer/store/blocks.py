@@ -87,6 +87,25 @@ def _all_stored(connection: Connection, chain_id: int, blocks: Sequence[Block]) 
     return stored.keys() >= {block.number for block in blocks}
 
 
+def hold_block(connection: Connection, chain_id: int, number: int, block_hash: bytes) -> bool:
+    """Makes sure that a block is of the branch that is indexed, and that it stays so until the transaction ends.
+
+    Returns:
+        False if it is not; a finalized one always is.
+    """
+    driver = psycopg_connection(connection)
+    # A reorganisation moves the tip first: it waits for us and finds what we wrote, or we see its work.
+    row = driver.execute(
+        "SELECT finalized_number FROM gapless.chains WHERE chain_id = %s FOR SHARE", (chain_id,)
+    ).fetchone()
+    if row is not None and row[0] is not None and number <= row[0]:
+        return True
+    stored = driver.execute(
+        "SELECT hash FROM gapless.blocks WHERE chain_id = %s AND number = %s", (chain_id, number)
+    ).fetchone()
+    return stored is not None and bytes(stored[0]) == block_hash
+
+
 def copy_blocks(connection: Connection, chain_id: int, blocks: BlockColumns) -> None:
     """Keeps blocks of history: by COPY where none of them is stored yet, which costs Postgres half of an INSERT.
 

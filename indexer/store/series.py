@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
+from indexer.store.blocks import hold_block
 from indexer.store.catalog import Series
 from indexer.store.database import psycopg_connection
 from indexer.store.writer import jsonb
@@ -141,18 +142,8 @@ def store(
         False if that block was reorganised away while it was read, and nothing was written; or if the point was
         there already.
     """
-    # A reorganisation moves the tip first: it waits for us and deletes the point with its block, or we see its work.
-    finalized = connection.execute(
-        sa.text("SELECT finalized_number FROM gapless.chains WHERE chain_id = :chain_id FOR SHARE"),
-        {"chain_id": chain_id},
-    ).scalar_one()
-    if number > finalized:
-        stored = connection.execute(
-            sa.text("SELECT hash FROM gapless.blocks WHERE chain_id = :chain_id AND number = :number"),
-            {"chain_id": chain_id, "number": number},
-        ).scalar_one_or_none()
-        if stored is None or bytes(stored) != block_hash:
-            return False
+    if not hold_block(connection, chain_id, number, block_hash):
+        return False
     added = connection.execute(
         sa.text("""
             INSERT INTO gapless.series_points (series_id, chain_id, block_number, block_hash)

@@ -8,6 +8,7 @@ from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
 from indexer.store import catalog, head, tokens
+from indexer.store.blocks import Block, hold_block
 from indexer.store.cache import Cache
 from indexer.store.tokens import Token
 from indexer.sync import token_metadata
@@ -36,7 +37,7 @@ def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: froze
         cache: receives what was read.
 
     Returns:
-        How many were read; 0 when there is nothing left to do.
+        How many were read; 0 when there is nothing left to do, or when the block at which they were read is gone.
 
     Raises:
         ProviderError: the nodes could not be asked; nothing was stored. A failed read is never stored as an answer.
@@ -53,11 +54,9 @@ def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: froze
             if event.event_id in anywhere and event.signature in TOKEN_EVENTS and len(addresses) < TOKENS_PER_RUN:
                 addresses += tokens.unread_emitters(connection, chain_id, event, TOKENS_PER_RUN - len(addresses))
     found = read(client, sorted(set(addresses)), tip.number)
-    if found:
-        with engine.begin() as connection:
-            tokens.store(connection, chain_id, tip.number, found)
-        tokens.remember(cache, chain_id, found)
-        log.info("read %d tokens of chain %d at block %d", len(found), chain_id, tip.number)
+    if not found or not _keep(engine, client, chain_id, cache, tip, found):
+        return 0
+    log.info("read %d tokens of chain %d at block %d", len(found), chain_id, tip.number)
     return len(found)
 
 
@@ -83,7 +82,7 @@ def reread(
         on_progress: told how many are read, and of how many.
 
     Returns:
-        How many were read.
+        How many were read: fewer than asked for if the chain was reorganised meanwhile.
 
     Raises:
         ProviderError: the nodes could not be asked; what was read before is stored.
@@ -97,12 +96,24 @@ def reread(
     done = 0
     while done < len(wanted) and not stop.is_set():
         found = read(client, wanted[done : done + TOKENS_PER_RUN], tip.number)
-        with engine.begin() as connection:
-            tokens.store(connection, chain_id, tip.number, found)
-        tokens.remember(cache, chain_id, found)
+        if not _keep(engine, client, chain_id, cache, tip, found):
+            break
         done += len(found)
         on_progress(done, len(wanted))
     return done
+
+
+def _keep(engine: Engine, client: ChainClient, chain_id: int, cache: Cache, tip: Block, found: Sequence[Token]) -> bool:
+    """Keeps what was read at the tip; False if that is another block by now, at the node or here: nothing is kept."""
+    header = client.header(tip.number)
+    if header is None or header.hash != tip.hash:
+        return False
+    with engine.begin() as connection:
+        if not hold_block(connection, chain_id, tip.number, tip.hash):
+            return False
+        tokens.store(connection, chain_id, tip.number, found)
+    tokens.remember(cache, chain_id, found)
+    return True
 
 
 def read(client: ChainClient, addresses: Sequence[bytes], block: int) -> list[Token]:

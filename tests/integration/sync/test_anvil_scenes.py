@@ -14,6 +14,8 @@ from indexer.chain.config import EndpointConfig
 from indexer.demo.anvil import rpc
 from indexer.demo.manifest import manifest_text
 from indexer.demo.traffic import burst
+from indexer.store.cache import Cache
+from indexer.sync import tokens
 from indexer.sync.backfill import Backfill
 from indexer.sync.follow import ChainHaltedError, Follower, Tick
 from tests.integration.sync.rig import QUICK, Rig, rig
@@ -89,6 +91,24 @@ def test_several_in_a_row(indexed, history, assert_right):
         assert indexed.following.tick() is Tick.REORGANISED
     assert len(_reorgs(indexed)) == 3
     assert_right(indexed)
+
+
+def test_tokens_that_were_read_on_a_branch_that_is_gone_are_read_again(indexed, history, monkeypatch):
+    def refresh() -> int:
+        return tokens.refresh(indexed.engine, indexed.client, indexed.chain.chain_id, frozenset({"coins"}), Cache(None))
+
+    def read(*arguments: Any) -> Any:
+        found = real(*arguments)
+        _reorganise(history, 5)
+        assert indexed.following.tick() is Tick.REORGANISED
+        return found
+
+    real = tokens.read
+    with monkeypatch.context() as patched:
+        patched.setattr(tokens, "read", read)
+        assert refresh() == 0
+    assert indexed.query("SELECT count(*) FROM gapless.tokens") == [(0,)]
+    assert refresh() > 0
 
 
 def test_a_snapshot_reverted_and_written_on_differently(indexed, history, assert_right):

@@ -139,7 +139,7 @@ def test_manifest_of_the_demo_is_valid_and_names_every_contract(world, tmp_path)
 
 def test_step_sends_one_transaction(world):
     sent = step(world, Random(1))
-    assert world.w3.eth.get_transaction_receipt(sent)["blockNumber"] == 2
+    assert world.w3.eth.wait_for_transaction_receipt(sent, timeout=10)["blockNumber"] == 2
     assert world.w3.eth.get_block(2)["transactions"][0].to_0x_hex() == sent
 
 

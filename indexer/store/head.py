@@ -22,7 +22,8 @@ from indexer.store.database import psycopg_connection
 from indexer.store.tables import SCHEMA
 from indexer.store.writer import Rows
 
-_FOLLOWER_LOCK = 0x67610002
+FOLLOWER_LOCK = 0x67610002
+"""First key of the advisory locks of followers; the second is made of the chain's id."""
 
 
 class FollowerLostError(GaplessError):
@@ -51,7 +52,7 @@ def try_lock(connection: Connection, chain_id: int) -> bool:
     # The lock's second key has 32 bits, chain ids have more: a rare collision only means that two chains take turns.
     got = connection.execute(
         sa.text("SELECT pg_try_advisory_lock(:lock, hashint8(:chain_id))"),
-        {"lock": _FOLLOWER_LOCK, "chain_id": chain_id},
+        {"lock": FOLLOWER_LOCK, "chain_id": chain_id},
     ).scalar_one()
     return bool(got)
 
@@ -60,7 +61,7 @@ def try_transaction_lock(connection: Connection, chain_id: int) -> bool:
     """Tries to keep every follower of a chain away until the transaction ends."""
     got = connection.execute(
         sa.text("SELECT pg_try_advisory_xact_lock(:lock, hashint8(:chain_id))"),
-        {"lock": _FOLLOWER_LOCK, "chain_id": chain_id},
+        {"lock": FOLLOWER_LOCK, "chain_id": chain_id},
     ).scalar_one()
     return bool(got)
 

@@ -26,6 +26,12 @@ from tests.chaos.worker import work
 GOES_ON_WITHIN = 60.0
 """Seconds in which something must be indexed, once everything is honest, until all is; the machine may be busy."""
 
+AMID_WORK = 0.6
+"""How often, 0 to 1, a kill waits until something is being indexed: one that is still starting has little to lose."""
+
+WRITES_WITHIN = 2.0
+"""Seconds for which it waits at most."""
+
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.chaos.worker"])
 
@@ -107,6 +113,8 @@ class KillingSpree:
             case "finalize":
                 chain.finalize()
             case "kill":
+                if random.random() < AMID_WORK:
+                    self._until_it_writes()
                 self._end(self._processes.pop(0))
                 if random.random() < 0.2:
                     self._manifest.write_text(manifests.manifest(random, len(self._liars)))
@@ -123,6 +131,16 @@ class KillingSpree:
             case "pause":
                 chain.mine(70)
                 chain.finalize()
+
+    def _until_it_writes(self) -> None:
+        self._chain.mine(1)
+        question = "SELECT tip_hash, (SELECT sum(version) FROM gapless.events) FROM gapless.chains"
+        before, until = self._reader.execute(question).fetchall(), time.monotonic() + WRITES_WITHIN
+        while time.monotonic() < until and self._reader.execute(question).fetchall() == before:
+            time.sleep(0.005)
+        # The next write is under way, or its question to a node.
+        time.sleep(self._random.choice((0.0, 0.002, 0.01, 0.05)))
+        self.tale.events["kill amid work"] += time.monotonic() < until
 
     def _settle(self) -> None:
         for liar in self._liars:

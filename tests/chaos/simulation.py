@@ -7,6 +7,7 @@ Postgres may be the last of its connection, and any step the last of its process
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections import Counter
@@ -23,11 +24,13 @@ import redis
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from indexer.chain import columnar
 from indexer.chain.client import ChainClient
 from indexer.chain.config import ClientSettings, EndpointConfig
 from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality, Manifest
+from indexer.store import head
 from indexer.store.apply import apply
 from indexer.store.blocks import ForeignBlockError
 from indexer.store.cache import Cache
@@ -145,6 +148,11 @@ class Simulation:
         kept = self.random.random() < 0.5
         self.balances = kept if balances is None else balances
         self.crashes = self.random.choice((0.0, 0.0, 0.002)) if crashes else 0.0
+        # Apart from the others, so that it does not change what else happens under a seed.
+        self.coups = Random(f"coups of {seed}")
+        self.unseats = self.coups.choice((0.0, 0.01, 0.05))
+        # Answers as small as these are otherwise read log by log.
+        self.columns = self.coups.random() < 0.5
         self.redis = None if redis_url is None else redis.Redis.from_url(redis_url)
         self.redis_url = redis_url
         self.judge = Judge(self.chain)
@@ -172,6 +180,9 @@ class Simulation:
             logger.setLevel(logging.CRITICAL)
             for name, value in SMALL.items():
                 stack.enter_context(mock.patch.object(follow, name, value))
+            if self.columns:
+                always = functools.partial(columnar.read, least=1, few=1)
+                stack.enter_context(mock.patch.object(columnar, "read", always))
             stack.callback(self._end)
             self._connect()
             self._apply()
@@ -302,6 +313,8 @@ class Simulation:
         try:
             if self.world.random() < self.moves and self.chain.head.number < LONGEST:
                 self._move()
+            if self._at_work.get(name) == "tick" and self.coups.random() < self.unseats:
+                self._unseat(name)
             if self.world.random() < self.visits:
                 other = self.world.choice(("one", "two"))
                 what = self.world.choice(("tick", "fill", "read", "apply"))
@@ -326,6 +339,19 @@ class Simulation:
             (lambda p: p.follower.tick()) if what == "tick" else (lambda p: p.backfill.run())
         )
         self._try(name, work, what)
+
+    def _unseat(self, name: str) -> None:
+        """Postgres ends the session by which a process follows while that waits for a node; the other takes over."""
+        with psycopg.connect(self.database_url, autocommit=True) as admin:
+            ended = admin.execute(
+                "SELECT pg_terminate_backend(pid, 2000) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s "
+                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+                (head.FOLLOWER_LOCK,),
+            ).fetchall()
+        if ended:
+            self.tale.events["unseated"] += 1
+            self.chain.mine(self.coups.randint(0, 3))
+            self._visit("two" if name == "one" else "one", "tick")
 
     # -- processes
 

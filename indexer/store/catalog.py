@@ -129,6 +129,17 @@ def hold_version(connection: Connection, version: int) -> None:
         raise CatalogChangedError("the manifest was applied anew meanwhile; planning again")
 
 
+def advance_version(connection: Connection, version: int) -> None:
+    """Lets everybody who works by the catalog read it anew; waits for those who are writing by it.
+
+    Raises:
+        CatalogChangedError: it is another one already.
+    """
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": CATALOG_LOCK})
+    hold_version(connection, version)
+    connection.execute(sa.text("UPDATE gapless.catalog SET version = version + 1"))
+
+
 _EVENTS = sa.text("""
     SELECT e.id, e.contract_id, c.name AS contract, c.schema_name, e.name, e.api_name, e.signature, e.topic0,
            e.anonymous, e.abi, e.table_name, e.columns, CASE WHEN e.anonymous THEN c.abi END AS contract_abi

@@ -21,7 +21,7 @@ from indexer.chain.logs import RawLog
 from indexer.intervals import RangeSet, format_ranges, intersect, size, union
 from indexer.store import balances, catalog, checks, compare, digests, findings, ledgers, verified, writer
 from indexer.store.blocks import Block, insert_blocks
-from indexer.store.catalog import Source
+from indexer.store.catalog import Birth, Source
 from indexer.store.compare import Expected
 from indexer.store.database import psycopg_connection
 from indexer.store.findings import Finding
@@ -77,6 +77,8 @@ class Repair:
     other: ChainClient | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     outcome: Outcome = field(default_factory=Outcome)
+    _announced: list[Finding] = field(default_factory=list)
+    """What follows from the factories' logs that were found: their children are to be looked for."""
 
     def findings(self, contract: str | None = None) -> Outcome:
         """Repairs what audits found and nobody has repaired yet.
@@ -161,11 +163,13 @@ class Repair:
         """Makes the children what the factory's events say, and fetches what they said anew from that birth on."""
         contract_id = source.event.contract_id
         with self.engine.begin() as connection:
-            catalog.hold_version(connection, scope.version)
+            # The follower, and whoever fills history, must know them from now on.
+            catalog.advance_version(connection, scope.version)
             checks.renew_children(connection, contract_id, self.chain_id, factory_rules(scope.every, source))
+        scope = self._scope()
         siblings = [s for s in scope.every if s.event.contract_id == contract_id]
         if born <= scope.finalized:
-            self._fetch_anew(self._scope(), siblings, ((born, scope.finalized),), suspect=())
+            self._fetch_anew(scope, siblings, ((born, scope.finalized),), suspect=())
         self._remember_above(scope, siblings, born)
 
     def _remember_above(self, scope: Scope, sources: Iterable[Source], born: int) -> None:
@@ -224,6 +228,16 @@ class Repair:
             self._repair_chunk(scope, sources, chunk, suspects)
         for source in sources:
             self._renew_digests(scope, source, ranges)
+        self._look_for_children()
+
+    def _look_for_children(self) -> None:
+        """Sees to the children of factories whose logs were found; what is not done now is among the findings."""
+        while self._announced and not self.stop.is_set():
+            finding, left = self._announced.pop(), len(self.outcome.left)
+            self._repair(finding)
+            if len(self.outcome.left) == left and not self.stop.is_set():
+                with self.engine.begin() as connection:
+                    findings.mark_repaired(connection, finding)
 
     def _check_blocks(self, scope: Scope, blocks: Mapping[int, tuple[bytes, int]]) -> bool:
         """Compares fetched blocks with the stored ones: a time is corrected, another hash is left to a person."""
@@ -298,6 +312,23 @@ class Repair:
                 if kept := [n for n in blocks if n not in refused]:
                     changes[source.source_id] = kept
             self._swap(connection, [s for s in sources if s.source_id in changes], changes, rows, proven)
+            changed = {number for blocks in changes.values() for number in blocks}
+            announced = self._remember_announced(
+                connection, scope, [b for b in rows.births if b.block_number in changed]
+            )
+        self._announced += announced
+
+    def _remember_announced(self, connection: Connection, scope: Scope, births: Sequence[Birth]) -> list[Finding]:
+        """Keeps in mind that children were announced of whom nothing was known in the blocks that are covered."""
+        first: dict[int, int] = {}
+        for birth in births:
+            first[birth.contract_id] = min(birth.block_number, first.get(birth.contract_id, birth.block_number))
+        remembered = []
+        for contract_id, block in first.items():
+            source = next(s for s in scope.every if s.event.contract_id == contract_id)
+            detail = "announced by a log that a repair has found"
+            remembered.append(findings.add(connection, scope.finding("child", source, block, block, 1, detail)))
+        return remembered
 
     def _confirmed(self, scope: Scope, source: Source, numbers: Sequence[int], rows: Rows) -> set[int]:
         """Those of the blocks of which a second endpoint says the same."""

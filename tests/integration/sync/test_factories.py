@@ -10,6 +10,7 @@ from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
 from indexer.cli.context import prepare
+from indexer.sync.repair import Repair
 from tests.integration.sync.rig import Rig, rig, write_manifest
 
 # A contract that says what it is told: topic0 is the first word of the call, the data is the rest.
@@ -230,6 +231,30 @@ def test_children_that_are_announced_by_a_log_that_can_be_decoded_at_last(stage,
         one.catch_up(follower)
         check(one, expected)
         assert prepare(one.engine, one.manifest) == []
+        follower.close()
+
+
+def test_a_repair_that_finds_a_factorys_log_finds_its_children_too(stage, migrated_url, tmp_path):
+    text = beginning(stage, tmp_path) + POOL + CHILD
+    expected = tell_the_story(stage)
+    with rig(text, tmp_path, stage.anvil.url, migrated_url) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        with one.engine.begin() as connection:
+            # As if a node had left out the mill's first log.
+            for statement, *values in (
+                ("DELETE FROM mill.built WHERE block_number < %s", 10),
+                ("DELETE FROM pool.born WHERE contract_address = %s", POOLS[2]),
+                ("DELETE FROM child.spoke WHERE contract_address = %s", CHILDREN[1]),
+                ("DELETE FROM gapless.children WHERE address IN (%s, %s)", POOLS[2], CHILDREN[1]),
+            ):
+                connection.exec_driver_sql(statement, tuple(values))
+        Repair(one.engine, one.client, one.chain.chain_id, one.chain.name).range("mill", 0, 10)
+        check(one, expected)
+        # And the follower, which runs on, knows them.
+        last = stage.block((POOLS[2], BORN, CHILDREN[2]))
+        one.catch_up(follower)
+        assert [(row[1], row[6]) for row in one.rows()["pool.Born"]][-1] == (last, POOLS[2])
         follower.close()
 
 

@@ -9,7 +9,7 @@ import itertools
 import random as random_module
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -143,6 +143,7 @@ class Endpoint:
         self._ids = itertools.count(1)
         self._counts: dict[str, MethodCount] = defaultdict(MethodCount)
         self._http_requests = 0
+        self._line: deque[object] = deque()
         self._max_batch = settings.batch_size
         self._batch_learned_at = 0.0
         self._batches_since = 0
@@ -355,7 +356,7 @@ class Endpoint:
         finally:
             with self.lock:
                 self.rate.finished()
-                self.lock.notify()
+                self.lock.notify_all()
         errand.bytes += len(answer.body)
         took = self.clock() - started
         with self.lock:
@@ -363,18 +364,27 @@ class Endpoint:
         return answer
 
     def _admit(self, calls: int, errand: Errand) -> None:
-        while True:
-            errand.check()
-            with self.lock:
-                now = self.clock()
-                delay = self.rate.delay(now)
-                if delay <= 0:
-                    if not self.rate.full():
+        """Waits for the endpoint's pace, in the order of arrival: where all raced, one could wait for ever."""
+        place = object()
+        with self.lock:
+            self._line.append(place)
+        try:
+            while True:
+                errand.check()
+                with self.lock:
+                    now = self.clock()
+                    delay = self.rate.delay(now)
+                    if self._line[0] is not place or (delay <= 0 and self.rate.full()):
+                        self.lock.wait(0.1)
+                        continue
+                    if delay <= 0:
                         self.rate.started(now, calls)
                         return
-                    self.lock.wait(0.1)
-                    continue
-            errand.pause(delay, self._sleep)
+                errand.pause(delay, self._sleep)
+        finally:
+            with self.lock:
+                self._line.remove(place)
+                self.lock.notify_all()
 
     def _count_error(self, calls: Sequence[Call], error: E) -> E:
         with self.lock:

@@ -249,6 +249,9 @@ def test_a_repair_that_finds_a_factorys_log_finds_its_children_too(stage, migrat
                 ("DELETE FROM gapless.children WHERE address IN (%s, %s)", POOLS[2], CHILDREN[1]),
             ):
                 connection.exec_driver_sql(statement, tuple(values))
+        follower.close()
+        follower = one.follower()  # one that has never heard of them
+        one.catch_up(follower)
         Repair(one.engine, one.client, one.chain.chain_id, one.chain.name).range("mill", 0, 10)
         check(one, expected)
         # And the follower, which runs on, knows them.

@@ -298,8 +298,12 @@ class Simulation:
             case "finalize":
                 if self.finality.kind == "tag":
                     chain.finalize()
+        self._keep_depth()
+
+    def _keep_depth(self) -> None:
+        """Where a depth makes blocks final, no branch may leave below it from now on."""
         if self.finality.kind == "blocks":
-            chain.finalize(max(chain.finalized, chain.head.number - self.finality.amount))
+            self.chain.finalize(max(self.chain.finalized, self.chain.head.number - self.finality.amount))
 
     def _long_pause(self) -> None:
         self.chain.mine(self.random.randint(65, 90))
@@ -351,6 +355,7 @@ class Simulation:
         if ended:
             self.tale.events["unseated"] += 1
             self.chain.mine(self.coups.randint(0, 3))
+            self._keep_depth()
             self._visit("two" if name == "one" else "one", "tick")
 
     # -- processes

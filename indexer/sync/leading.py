@@ -1,5 +1,6 @@
 """The right to follow a chain: an advisory lock of a session of its own, and an epoch that fences others off."""
 
+import contextlib
 import os
 import socket
 
@@ -53,7 +54,10 @@ class Leadership:
     def release(self) -> None:
         """Lets another process have it."""
         if self._lock is not None:
-            # Given back to the pool, the session would keep the lock.
+            # Postgres notices some time after the session's end that it has ended: whoever waits need not.
+            with contextlib.suppress(sa.exc.DBAPIError):
+                self._lock.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+            # Given back to the pool, the session would keep the lock if that failed.
             self._lock.invalidate()
             self._lock.close()
             self._lock = None

@@ -3,7 +3,8 @@
 Two things are controlled. *Concurrency*, the number of requests under way, starts at one, doubles each round trip until
 the endpoint first says "too many", halves whenever it says so, and grows by one a round trip after that. *Pace*, in
 calls a second, is unlimited until the endpoint first says so; then it starts at half of what was asked in the last
-seconds and grows slowly. A hard ceiling of the pace is the operator's.
+seconds and grows by one call a second for each second of asking, in batches or call by call. A hard ceiling of the pace
+is the operator's.
 """
 
 from collections import deque
@@ -61,6 +62,8 @@ class RateControl:
         self._next_at = 0.0
         self._refusals = 0
         self._limited_at = float("-inf")
+        # Seconds that the calls since the last answer take at this pace: what the next answer raises it by.
+        self._spent = 0.0
         self._recent: deque[tuple[float, int]] = deque()
 
     def delay(self, now: float) -> float:
@@ -77,6 +80,8 @@ class RateControl:
         self._recent.append((now, calls))
         while self._recent and self._recent[0][0] < now - _WINDOW:
             self._recent.popleft()
+        if self.pace is not None:
+            self._spent += calls / self.pace
         if (limit := self._limit()) is not None:
             self._next_at = max(self._next_at, now) + calls / limit
 
@@ -90,7 +95,7 @@ class RateControl:
         never_refused = self._limited_at == float("-inf")
         self.concurrency = min(float(self._most), self.concurrency + (1.0 if never_refused else 1.0 / self.concurrency))
         if self.pace is not None:
-            self.pace += 1.0 / self.pace
+            self.pace, self._spent = self.pace + self._spent, 0.0
             if now - self._limited_at > _FORGET_PACE_AFTER:
                 self.pace = None
 
@@ -112,7 +117,7 @@ class RateControl:
         self._blocked_until = max(self._blocked_until, now + wait)
         if now - self._limited_at < 1.0:
             return False
-        self._limited_at = now
+        self._limited_at, self._spent = now, 0.0
         self.concurrency = max(1.0, self.concurrency / 2.0)
         asked = sum(calls for at, calls in self._recent if at >= now - _WINDOW) / _WINDOW
         self.pace = max(_SLOWEST, (self.pace if self.pace is not None else max(asked, 2 * _SLOWEST)) / 2.0)

@@ -98,6 +98,18 @@ def test_a_refusal_halves_the_pace_and_answers_raise_it_slowly() -> None:
     assert rate.pace is None, "long ago is forgotten"
 
 
+@pytest.mark.parametrize("calls", [1, 10, 100])
+def test_the_pace_grows_by_the_second_whatever_a_request_holds(calls: int) -> None:
+    rate = RateControl()
+    rate.limited(0.0, None, 0.0)
+    assert rate.pace == 3.0
+    now = 0.0
+    while now < 60.0:
+        now += rate.delay(now)
+        ask(rate, now, calls)
+    assert 40.0 < rate.pace < 140.0, "a pace of three calls a second is not kept for long by who asks in batches"
+
+
 @given(st.lists(st.tuples(st.floats(0, 0.5), st.integers(1, 20)), min_size=1, max_size=60), st.floats(0.5, 50))
 def test_the_ceiling_holds_whatever_is_asked(requests: list[tuple[float, int]], ceiling: float) -> None:
     rate = RateControl(ceiling=ceiling)

@@ -1,7 +1,7 @@
-"""The API's read path: pages of 100 events out of ten million, beside the same SQL run by pgbench.
+"""The API's read path: pages of 100 events out of ten million, beside the same SQL run by pgbench; and exports.
 
 ``gapless serve`` as it always runs, asked by curl over a few connections; pgbench over as many. Pages are chosen at
-random by block range, by address and by an indexed argument.
+random by block range, by address and by an indexed argument. Exports are one stream each.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
@@ -44,6 +44,8 @@ _GENESIS = 1_600_000_000
 _PAGES = 100
 _CONNECTIONS = 4
 _PAGE = 100
+# Rows of an export.
+_EXPORTED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,10 @@ def run(rows: int, seconds: float) -> list[Speed]:
                 speed = Speed(name, rate, p99, sql_rate)
                 print(f"{name:<16} {rate:>13,.0f} {1000 * p99:>8.1f} {sql_rate:>17,.0f} {rate / sql_rate:>6.2f}")
                 found.append(speed)
+            exported = min(rows, _EXPORTED)
+            print(f"an export of {exported:,} rows: rows a second, MB a second")
+            for name, rate, size in _exports(f"http://127.0.0.1:{port}", exported):
+                print(f"{name:<16} {rate:>13,.0f} {size:>8.1f}")
     return found
 
 
@@ -205,6 +211,27 @@ def _ask(origin: str, paths: Sequence[str], folder: Path, seconds: float) -> tup
                 times.append(float(took))
     elapsed = time.perf_counter() - began
     return len(times) / elapsed, sorted(times)[int(len(times) * 0.99)]
+
+
+def _exports(origin: str, rows: int) -> Iterator[tuple[str, float, float]]:
+    """One curl after the other: the kind, rows a second, and megabytes a second as they came over the wire."""
+    path = f"{origin}/v1/contracts/token/events/Transfer?order=asc&to_block={rows // _PER_BLOCK}"
+    for name, form, encoding in (
+        ("CSV", "csv", "identity"),
+        ("NDJSON", "ndjson", "identity"),
+        ("CSV, gzip", "csv", "gzip"),
+    ):
+        said = subprocess.run(
+            [
+                "curl", "--silent", "--output", "/dev/null", "--header", f"Accept-Encoding: {encoding}",
+                "--write-out", "%{http_code} %{exitcode} %{time_total} %{size_download}", f"{path}&format={form}",
+            ],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        status, ended, took, size = said.split()
+        if (status, ended) != ("200", "0"):
+            raise RuntimeError(f"an export was answered with HTTP {status}, curl ended with {ended}")
+        yield name, rows / float(took), int(size) / 1e6 / float(took)
 
 
 def _statements(url: str, paths: Sequence[str]) -> list[tuple[str, list[str]]]:

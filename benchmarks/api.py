@@ -26,7 +26,7 @@ from api.context import create_context
 from api.database import Database
 from api.settings import ApiSettings
 from benchmarks.head import command, free_port, until_served
-from benchmarks.measure import database
+from benchmarks.measure import curl, database
 from indexer.manifest import load_manifest
 from indexer.store import embedded, indexes, migrate
 from indexer.store.apply import apply
@@ -200,10 +200,10 @@ def _ask(origin: str, paths: Sequence[str], folder: Path, seconds: float) -> tup
     began = time.perf_counter()
     while time.perf_counter() < stop:
         curls = [
-            subprocess.Popen(["curl", "--config", config], stdout=subprocess.PIPE, text=True) for config in configs
+            subprocess.Popen([curl(), "--config", config], stdout=subprocess.PIPE, text=True) for config in configs
         ]
-        for curl in curls:
-            said, _ = curl.communicate()
+        for process in curls:
+            said, _ = process.communicate()
             for line in said.splitlines():
                 status, took = line.split()
                 if status != "200":
@@ -223,7 +223,7 @@ def _exports(origin: str, rows: int) -> Iterator[tuple[str, float, float]]:
     ):
         said = subprocess.run(
             [
-                "curl", "--silent", "--output", "/dev/null", "--header", f"Accept-Encoding: {encoding}",
+                curl(), "--silent", "--output", "/dev/null", "--header", f"Accept-Encoding: {encoding}",
                 "--write-out", "%{http_code} %{exitcode} %{time_total} %{size_download}", f"{path}&format={form}",
             ],
             check=True, capture_output=True, text=True,

@@ -1,12 +1,18 @@
 """The benchmarks themselves, very small: what they measure must be right before it is fast."""
 
+import shutil
+
 import pytest
 
 from benchmarks import api, head, measure, workloads
 
 _BOUND = 300_000_000
 
+# The benchmarks measure with it; nothing else needs it.
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on the PATH")
 
+
+@needs_curl
 @pytest.mark.parametrize(("name", "scale"), [("factory", 0.01), ("sparse", 0.01), ("many", 0.01)])
 def test_every_workload_is_indexed_right(name: str, scale: float, tmp_path, postgres_url: str) -> None:
     workload = workloads.make(name, tmp_path / name, scale=scale)
@@ -34,6 +40,7 @@ def test_head_latency_is_measured(tmp_path, postgres_url: str) -> None:
     assert found.behind <= 10
 
 
+@needs_curl
 def test_the_read_path_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     found = api.run(20_000, 0.5)
     assert [speed.name for speed in found] == ["by block range", "by address", "by argument"]

@@ -6,11 +6,8 @@ strangers with the same topic, whom nobody wants. Besides JSON-RPC it answers ``
 so far, and ``GET /grow`` by mining a block.
 """
 
-import contextlib
 import json
-import socket
 import sys
-import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +16,7 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 
+from benchmarks.node import Slice, serve
 from benchmarks.workloads import CHAIN_ID, block_hash, block_time
 
 BORN = "0x" + keccak(text="Born(address)").hex()
@@ -128,7 +126,13 @@ class Node:
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
 
-    def answer(self, body: bytes) -> bytes:
+    def get(self, line: bytes) -> bytes:
+        """What was asked so far; ``/grow`` mines a block first."""
+        if line.startswith(b"GET /grow"):
+            self.chain.grow()
+        return json.dumps(vars(self.chain.counts)).encode()
+
+    def answer(self, body: bytes) -> list[bytes | Slice]:
         """The answer to a request or a batch."""
         document = json.loads(body)
         calls = document if isinstance(document, list) else [document]
@@ -139,7 +143,7 @@ class Node:
         parts = [f'{{"jsonrpc":"2.0","id":{call["id"]},"result":{self._result(call)}}}' for call in calls]
         said = (f"[{','.join(parts)}]" if isinstance(document, list) else parts[0]).encode()
         counts.sent += len(said)
-        return said
+        return [said]
 
     def _result(self, call: dict[str, Any]) -> str:
         method, params = call["method"], call["params"]
@@ -166,32 +170,5 @@ class Node:
         )
 
 
-def main() -> None:
-    """Prints the port, and serves each connection on a thread."""
-    node = Node(Chain(int(sys.argv[1]), int(sys.argv[2])))
-    listener = socket.create_server(("127.0.0.1", 0))
-    print(listener.getsockname()[1], flush=True)
-    while True:
-        connection, _ = listener.accept()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=_talk, args=(node, connection), daemon=True).start()
-
-
-def _talk(node: Node, connection: socket.socket) -> None:
-    # A client that stops early hangs up in the middle of an answer.
-    with contextlib.suppress(ConnectionError), connection, connection.makefile("rb") as reader:
-        while line := reader.readline():
-            length = 0
-            while (header := reader.readline()).strip():
-                name, _, value = header.partition(b":")
-                if name.lower() == b"content-length":
-                    length = int(value)
-            body = reader.read(length)
-            if line.startswith(b"GET /grow"):
-                node.chain.grow()
-            said = json.dumps(vars(node.chain.counts)).encode() if line.startswith(b"GET") else node.answer(body)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(said) + said)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Node(Chain(int(sys.argv[1]), int(sys.argv[2]))))

@@ -45,6 +45,10 @@ class GrowingNode:
         self._genesis = genesis
         self.requests: list[bytes] = []
 
+    def get(self, line: bytes) -> bytes:
+        """Every request body so far, one a line."""
+        return b"\n".join(self.requests)
+
     def answer(self, body: bytes) -> list[bytes | Slice]:
         """The answer to a request or a batch."""
         self.requests.append(body)

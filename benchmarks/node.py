@@ -26,10 +26,11 @@ _BLOOM = "0x" + "0" * 512
 class Answering(Protocol):
     """What can be served."""
 
-    requests: list[bytes]
-
     def answer(self, body: bytes) -> list[bytes | Slice]:
         """The answer to a request or a batch, in pieces."""
+
+    def get(self, line: bytes) -> bytes:
+        """The answer to a GET, by its request line: what is not JSON-RPC."""
 
 
 class Node:
@@ -47,6 +48,10 @@ class Node:
             for address in stream.addresses:
                 self._streams[address] = descriptor, offsets
         self.requests: list[bytes] = []
+
+    def get(self, line: bytes) -> bytes:
+        """Every request body so far, one a line."""
+        return b"\n".join(self.requests)
 
     def answer(self, body: bytes) -> list[bytes | Slice]:
         """The answer to a request or a batch, in pieces."""
@@ -112,7 +117,7 @@ def _talk(node: Answering, connection: socket.socket) -> None:
                 if name.lower() == b"content-length":
                     length = int(value)
             body = reader.read(length)
-            _send(connection, [b"\n".join(node.requests)] if line.startswith(b"GET") else node.answer(body))
+            _send(connection, [node.get(line)] if line.startswith(b"GET") else node.answer(body))
 
 
 def _send(connection: socket.socket, pieces: Sequence[bytes | Slice]) -> None:

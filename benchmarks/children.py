@@ -10,7 +10,6 @@ The rows are counted before anything is printed; status 1: some are missing, or 
 import argparse
 import contextlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import psycopg
 
 from benchmarks.children_node import FACTORY, WORDS_IN_A_BLOCK, Counts
 from benchmarks.measure import database
+from benchmarks.memory import peak
 from benchmarks.workloads import CHAIN_ID
 from indexer.store import embedded
 
@@ -154,7 +154,7 @@ def index(database_url: str, manifest_path: str, node_url: str) -> dict[str, Any
         yield
         seconds, after = time.perf_counter() - started, _ask(node_url, "counts")
         counts = {name: after[name] - before[name] for name in vars(Counts())}
-        parts.append({"what": what, "seconds": seconds, "counts": counts, "memory": _memory()})
+        parts.append({"what": what, "seconds": seconds, "counts": counts, "memory": peak()})
 
     with measured("history of the factory"):
         Backfill(engine, client, chain.chain_id, Selection(contract="factory")).run()
@@ -175,18 +175,13 @@ def index(database_url: str, manifest_path: str, node_url: str) -> dict[str, Any
     follower.close()
     client.close()
     engine.dispose()
-    return {"parts": parts, "load": load, "last": last, "peak": _memory()}
+    return {"parts": parts, "load": load, "last": last, "peak": peak()}
 
 
 def _ask(url: str, what: str) -> dict[str, int]:
     with urllib.request.urlopen(f"{url}/{what}") as answer:
         found: dict[str, int] = json.loads(answer.read())
     return found
-
-
-def _memory() -> int:
-    """The largest resident memory so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory import peak
 from indexer.manifest import load_manifest
 from indexer.settings import Settings
 from indexer.store import migrate
@@ -60,7 +61,7 @@ def index(database_url: str, manifest_path: Path, node_url: str) -> dict[str, An
         "requests": progress.requests,
         "bytes": progress.bytes,
         "cpu": now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime,
-        "peak_bytes": now.ru_maxrss * 1024,
+        "peak_bytes": peak(),
     }
 
 

@@ -1,6 +1,9 @@
 """The benchmarks themselves, very small: what they measure must be right before it is fast."""
 
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +23,17 @@ def test_every_workload_is_indexed_right(name: str, scale: float, tmp_path, post
     assert result.workload.events == workload.events > 0
     assert result.seconds > 0
     assert 0 < result.peak < _BOUND
+
+
+def test_a_process_is_not_said_to_be_as_large_as_the_one_that_started_it() -> None:
+    ballast = b"x" * 2 * _BOUND
+    said = subprocess.run(
+        [sys.executable, "-c", "from benchmarks.memory import peak; print(peak())"],
+        check=True,
+        capture_output=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert 0 < int(said.stdout) < _BOUND < len(ballast)
 
 
 def test_wrong_rows_are_not_timed(tmp_path, postgres_url: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,13 +34,23 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 
 
 @pytest.fixture(autouse=True)
-def _levels_as_before() -> Iterator[None]:
-    """Each test ends with the levels of loggers that it began with: one made quiet would be so for all that follow."""
+def _logging_as_before() -> Iterator[None]:
+    """Each test ends with the logging that it began with.
+
+    A logger made quiet would be so for all that follow, and a command's handler would write to a stream that pytest has
+    closed. pytest's own handlers come and go within a test, so only new ones are taken away.
+    """
+    root = logging.getLogger()
     loggers = [logging.getLogger(name) for name in (None, "api", "indexer", *NOISY)]
-    before = [logger.level for logger in loggers]
+    levels, handlers = [logger.level for logger in loggers], list(root.handlers)
+    hooks = sys.excepthook, threading.excepthook
     yield
-    for logger, level in zip(loggers, before, strict=True):
+    for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
+    for handler in root.handlers[:]:
+        if handler not in handlers and not type(handler).__module__.startswith("_pytest."):
+            root.removeHandler(handler)
+    sys.excepthook, threading.excepthook = hooks
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,4 @@
-"""Serving the API with waitress: in one process, or in several that share a listening socket.
-
-waitress answers some requests itself, before the application sees them (a malformed request line, headers or a body
-too large): here those answers are JSON like all others. Its defaults that do not suit an open API are replaced: a body
-of up to 1 GiB, 100 connections, five seconds to stop.
-"""
+"""Serving the API: in one process, or in several that share a listening socket."""
 
 import logging
 import multiprocessing
@@ -12,36 +7,24 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from time import monotonic, sleep
 from types import FrameType
-from typing import Any, Final
-
-from waitress import utilities, wasyncore
-from waitress.adjustments import Adjustments
-from waitress.channel import HTTPChannel
-from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from typing import Final
 
 from api.app import create_app
 from api.context import Context, create_context
-from api.errors import from_http_status
+from api.http_server import GRACE, Server
 from api.live import server as live
-from api.metrics import Metrics, Shared, admin, shared
+from api.metrics import Shared, admin, shared
 from api.settings import ApiSettings, load_settings
 from api.webhooks import worker as webhooks
 from indexer.errors import GaplessError
 
 log = logging.getLogger(__name__)
 
-MAX_HEADER_BYTES: Final = 32 * 1024
-MAX_BODY_BYTES: Final = 256 * 1024
-#: Seconds after which a connection is closed that is not used, or whose client reads nothing.
-IDLE: Final = 60
-#: Seconds for answers that are being made when the server is told to stop.
-GRACE: Final = 3.0
 #: Seconds before a process that ended by itself is replaced.
 RESPAWN_PAUSE: Final = 1.0
 
@@ -56,115 +39,6 @@ class _Listeners:
 
 class ListenError(GaplessError):
     """The address to listen on cannot be had."""
-
-
-class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress is untyped
-    """What waitress itself refuses, in the API's own form."""
-
-    def execute(self) -> None:
-        refusal = self.request.error
-        if self.channel.server.metrics is not None:
-            self.channel.server.metrics.refused(refusal.code)
-        body = from_http_status(refusal.code, f"{refusal.reason}: {refusal.body}").body()
-        self.status = f"{refusal.code} {refusal.reason}"
-        self.response_headers += [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
-        if refusal.code == 503:
-            self.response_headers.append(("Retry-After", "1"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]
-    error_task_class = _JsonErrorTask
-
-    def service(self) -> None:
-        """Answer a request; one that waited too long for a thread is refused, so that the queue shrinks again."""
-        if monotonic() - self.queued_at > self.server.patience and self.requests[0].error is None:
-            self.requests[0].error = _Overloaded("no thread was free in time: try again in a moment")
-        super().service()
-
-
-class _Overloaded(utilities.Error):  # type: ignore[misc]
-    code = 503
-    reason = "Service Unavailable"
-
-
-class Server(TcpWSGIServer):  # type: ignore[misc]
-    """waitress on a socket that is listening already, with a stop that may be called from a signal handler.
-
-    Args:
-        application: the WSGI callable.
-        listener: the socket.
-        settings: for threads and limits.
-    """
-
-    channel_class = _Channel
-
-    def __init__(self, application: Callable[..., Any], listener: socket.socket, settings: ApiSettings) -> None:
-        adjustments = Adjustments(
-            sockets=[listener],
-            threads=settings.api_threads,
-            connection_limit=settings.api_connection_limit,
-            channel_timeout=IDLE,
-            # An export waits when so much is not sent yet; beyond it waitress would write to the disk.
-            outbuf_high_watermark=1_000_000,
-            cleanup_interval=10,
-            max_request_header_size=MAX_HEADER_BYTES,
-            max_request_body_size=MAX_BODY_BYTES,
-            # Lets a client's disconnection be seen while its answer is made.
-            channel_request_lookahead=1,
-            asyncore_use_poll=True,
-            ident=None,
-            log_socket_errors=False,
-        )
-        dispatcher = ThreadedTaskDispatcher()
-        dispatcher.set_thread_count(settings.api_threads)
-        self._stopping = False
-        self.patience = settings.api_queue_seconds
-        self.metrics: Metrics | None = None
-        super().__init__(
-            application,
-            {},
-            True,
-            listener,
-            dispatcher=dispatcher,
-            adj=adjustments,
-            bind_socket=False,
-            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
-        )
-
-    def add_task(self, task: Any) -> None:
-        """Queue a channel that has a request for a thread to answer."""
-        task.queued_at = monotonic()
-        super().add_task(task)
-
-    def maintenance(self, now: float) -> None:
-        """Close connections that are idle, as waitress does, and those that take nothing of what is sent to them."""
-        super().maintenance(now)
-        for channel in self.active_channels.values():
-            if channel.total_outbufs_len and channel.last_activity < now - IDLE:
-                channel.will_close = True
-
-    def run(self) -> None:
-        """Serve until :meth:`stop`, then finish what is being answered."""
-        while not self._stopping:
-            wasyncore.loop(timeout=1.0, use_poll=True, map=self._map, count=1)
-        self.accepting = False
-        end = monotonic() + GRACE
-        while monotonic() < end and self._busy():
-            wasyncore.loop(timeout=0.05, use_poll=True, map=self._map, count=1)
-        self.task_dispatcher.shutdown(timeout=0.2)
-        wasyncore.close_all(self._map)
-
-    def _busy(self) -> bool:
-        return any(channel.requests or channel.total_outbufs_len for channel in list(self.active_channels.values()))
-
-    def stop(self) -> None:
-        """Make :meth:`run` come to its end."""
-        self._stopping = True
-        with suppress(OSError):
-            self.pull_trigger()
 
 
 def listen(host: str, port: int, setting: str = "API_PORT") -> socket.socket:

@@ -108,6 +108,18 @@ def test_a_connection_is_kept(server):
     connection.close()
 
 
+def test_requests_that_are_sent_before_the_answers_came_are_answered_in_order(server):
+    request = "GET /health HTTP/1.1\r\nHost: x\r\nX-Request-Id: {}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        for turn in range(20):
+            wanted = [f"{turn}-{number}" for number in range(5)]
+            connection.sendall("".join(map(request.format, wanted)).encode())
+            answer = b""
+            while answer.count(b'{"status":"ok"}') < 5:
+                answer += connection.recv(65536)
+            assert re.findall(r"X-Request-Id: (\S+)", answer.decode(), re.IGNORECASE) == wanted
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_within_five_seconds(world_url, number):
     with running(world_url) as server:
@@ -180,3 +192,15 @@ def test_it_starts_without_web3():
     code = "import sys, api.server; print(sorted({'web3', 'eth_abi', 'eth_utils', 'sqlalchemy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_trusted_proxy_tells_whose_request_it_is(world_url):
+    with running(world_url, TRUSTED_PROXIES="127.0.0.1", RATE_LIMIT_ADDRESS="1") as server:
+        asked = [server.get("/v1", **{"X-Forwarded-For": f"203.0.113.{client}"})[0] for client in (1, 2, 1)]
+        assert asked == [200, 200, 429]
+
+
+def test_a_stranger_does_not_tell_whose_request_it_is(world_url):
+    with running(world_url, RATE_LIMIT_ADDRESS="1") as server:
+        asked = [server.get("/v1", **{"X-Forwarded-For": f"203.0.113.{client}"})[0] for client in (1, 2)]
+        assert asked == [200, 429]

@@ -1,0 +1,168 @@
+"""waitress as it serves the API.
+
+It answers some requests itself, before the application sees them (a malformed request line, headers or a body too
+large): here those answers are JSON like all others. Its defaults that do not suit an open API are replaced: a body of
+up to 1 GiB, 100 connections, a proxy's headers taken away.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Final
+
+from waitress import utilities, wasyncore
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
+
+from api.errors import from_http_status
+from api.metrics import Metrics
+from api.settings import ApiSettings
+
+MAX_HEADER_BYTES: Final = 32 * 1024
+MAX_BODY_BYTES: Final = 256 * 1024
+#: Seconds after which a connection is closed that is not used, or whose client reads nothing.
+IDLE: Final = 60
+#: Seconds for answers that are being made when the server is told to stop.
+GRACE: Final = 3.0
+
+
+class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress is untyped
+    """What waitress itself refuses, in the API's own form."""
+
+    def execute(self) -> None:
+        refusal = self.request.error
+        if self.channel.server.metrics is not None:
+            self.channel.server.metrics.refused(refusal.code)
+        body = from_http_status(refusal.code, f"{refusal.reason}: {refusal.body}").body()
+        self.status = f"{refusal.code} {refusal.reason}"
+        self.response_headers += [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        if refusal.code == 503:
+            self.response_headers.append(("Retry-After", "1"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    error_task_class = _JsonErrorTask
+    is_awaited = False
+
+    def service(self) -> None:
+        """Answer a request; one that waited too long for a thread is refused, so that the queue shrinks again."""
+        if monotonic() - self.queued_at > self.server.patience and self.requests[0].error is None:
+            self.requests[0].error = _Overloaded("no thread was free in time: try again in a moment")
+        self.server.answering.channel = self
+        super().service()
+
+    def readable(self) -> bool:
+        """Whether the thread of all connections is to wait for something to read, about which it asks each time."""
+        self.is_awaited = False  # first: whoever finds it true knows that what he did before will be seen
+        self.is_awaited = bool(super().readable())
+        return self.is_awaited
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the thread of all connections has nothing to do for this one but to wait for its next request."""
+        busy = self.requests or self.total_outbufs_len or self.close_when_flushed or self.will_close
+        return self.is_awaited and not busy
+
+
+class _Overloaded(utilities.Error):  # type: ignore[misc]
+    code = 503
+    reason = "Service Unavailable"
+
+
+class Server(TcpWSGIServer):  # type: ignore[misc]
+    """waitress on a socket that is listening already, with a stop that may be called from a signal handler.
+
+    Args:
+        application: the WSGI callable.
+        listener: the socket.
+        settings: for threads and limits.
+    """
+
+    channel_class = _Channel
+
+    def __init__(self, application: Callable[..., Any], listener: socket.socket, settings: ApiSettings) -> None:
+        adjustments = Adjustments(
+            sockets=[listener],
+            threads=settings.api_threads,
+            connection_limit=settings.api_connection_limit,
+            channel_timeout=IDLE,
+            # An export waits when so much is not sent yet; beyond it waitress would write to the disk.
+            outbuf_high_watermark=1_000_000,
+            cleanup_interval=10,
+            max_request_header_size=MAX_HEADER_BYTES,
+            max_request_body_size=MAX_BODY_BYTES,
+            # Lets a client's disconnection be seen while its answer is made.
+            channel_request_lookahead=1,
+            asyncore_use_poll=True,
+            # Whom to believe what X-Forwarded-For says is decided for each request: TRUSTED_PROXIES.
+            clear_untrusted_proxy_headers=False,
+            ident=None,
+            log_socket_errors=False,
+        )
+        dispatcher = ThreadedTaskDispatcher()
+        dispatcher.set_thread_count(settings.api_threads)
+        self._stopping = False
+        #: The channel that a thread answers.
+        self.answering = threading.local()
+        self.patience = settings.api_queue_seconds
+        self.metrics: Metrics | None = None
+        super().__init__(
+            application,
+            {},
+            True,
+            listener,
+            dispatcher=dispatcher,
+            adj=adjustments,
+            bind_socket=False,
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
+        )
+
+    def add_task(self, task: Any) -> None:
+        """Queue a channel that has a request for a thread to answer."""
+        task.queued_at = monotonic()
+        super().add_task(task)
+
+    def pull_trigger(self) -> None:
+        """Wake the thread of all connections, unless it waits for just what comes next.
+
+        waitress wakes it after every answer. Where all is sent, it waits for the connection's next request already
+        (``channel_request_lookahead``), and a thread that is woken for nothing takes the lock of the interpreter from
+        those that answer.
+        """
+        channel = getattr(self.answering, "channel", None)
+        if channel is None or not channel.is_settled:
+            super().pull_trigger()
+
+    def maintenance(self, now: float) -> None:
+        """Close connections that are idle, as waitress does, and those that take nothing of what is sent to them."""
+        super().maintenance(now)
+        for channel in self.active_channels.values():
+            if channel.total_outbufs_len and channel.last_activity < now - IDLE:
+                channel.will_close = True
+
+    def run(self) -> None:
+        """Serve until :meth:`stop`, then finish what is being answered."""
+        while not self._stopping:
+            wasyncore.loop(timeout=1.0, use_poll=True, map=self._map, count=1)
+        self.accepting = False
+        end = monotonic() + GRACE
+        while monotonic() < end and self._busy():
+            wasyncore.loop(timeout=0.05, use_poll=True, map=self._map, count=1)
+        self.task_dispatcher.shutdown(timeout=0.2)
+        wasyncore.close_all(self._map)
+
+    def _busy(self) -> bool:
+        return any(channel.requests or channel.total_outbufs_len for channel in list(self.active_channels.values()))
+
+    def stop(self) -> None:
+        """Make :meth:`run` come to its end."""
+        self._stopping = True
+        with suppress(OSError):
+            self.pull_trigger()

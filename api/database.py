@@ -4,7 +4,7 @@ Answers are taken as Postgres sends them (text, undecoded): its JSON goes to the
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -24,6 +24,18 @@ CONNECT_TIMEOUT: Final = 5
 #: A statement is prepared at its second use: requests repeat few shapes, but a shape may come once.
 PREPARE_THRESHOLD: Final = 1
 PREPARED_MAX: Final = 200
+#: How every session is set.
+SESSION: Final[Mapping[str, str]] = {
+    "idle_in_transaction_session_timeout": "60s",
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "bytea_output": "hex",
+    "client_encoding": "UTF8",
+    # Compiling a query costs more than any query here takes.
+    "jit": "off",
+    # So does planning one: which index serves a request is decided before its statement is written.
+    "plan_cache_mode": "force_generic_plan",
+}
 
 
 class Database:
@@ -49,15 +61,9 @@ class Database:
         read_only: bool = True,
     ) -> None:
         settings = {
+            **SESSION,
             "default_transaction_read_only": "on" if read_only else "off",
             "statement_timeout": f"{int(statement_timeout * 1000)}ms",
-            "idle_in_transaction_session_timeout": "60s",
-            "timezone": "UTC",
-            "datestyle": "ISO",
-            "bytea_output": "hex",
-            "client_encoding": "UTF8",
-            # Compiling a query costs more than any query here takes.
-            "jit": "off",
         }
         self._wait = wait
         self._read_only = read_only

@@ -64,6 +64,17 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         self.is_awaited = bool(super().readable())
         return self.is_awaited
 
+    def writable(self) -> bool:
+        """Whether the thread of all connections is to wait until something can be sent.
+
+        Not while another thread is sending: that one says so if it could not send all. waitress would ask again and
+        again meanwhile, a socket being writable most of the time, and take the interpreter's lock from who sends.
+        """
+        if not super().writable() or not self.outbuf_lock.acquire(blocking=False):
+            return False
+        self.outbuf_lock.release()
+        return True
+
     @property
     def is_settled(self) -> bool:
         """Whether the thread of all connections has nothing to do for this one but to wait for its next request."""

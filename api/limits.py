@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from math import ceil
 from time import monotonic
@@ -175,6 +176,7 @@ class ClientAddress:
         return str(found) if found is not None else "unknown"
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     if with_port := _WITH_PORT.fullmatch(text):  # as some proxies write it
         text = with_port[1] or with_port[2]

@@ -5,6 +5,7 @@ random by block range, by address and by an indexed argument. Exports are one st
 """
 
 import argparse
+import os
 import random
 import re
 import subprocess
@@ -23,7 +24,7 @@ from psycopg import sql
 
 from api.app import create_app
 from api.context import create_context
-from api.database import Database
+from api.database import SESSION, Database
 from api.settings import ApiSettings
 from benchmarks.head import command, free_port, until_served
 from benchmarks.measure import curl, database
@@ -42,6 +43,8 @@ _ROWS_EACH = 200
 _BLOCK_SECONDS = 12
 _GENESIS = 1_600_000_000
 _PAGES = 100
+# So often each curl asks for all of them: starting one costs as much as many pages.
+_ROUNDS = 5
 _CONNECTIONS = 4
 _PAGE = 100
 # Rows of an export.
@@ -70,11 +73,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.api", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000, help="in the table (default 10 million)")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each measurement (default 10)")
+    parser.add_argument("--processes", type=int, default=1, help="of the API (default 1)")
     arguments = parser.parse_args()
-    run(arguments.rows, arguments.seconds)
+    run(arguments.rows, arguments.seconds, arguments.processes)
 
 
-def run(rows: int, seconds: float) -> list[Speed]:
+def run(rows: int, seconds: float, processes: int = 1) -> list[Speed]:
     """Makes the table, measures and prints."""
     found = []
     with (
@@ -89,6 +93,7 @@ def run(rows: int, seconds: float) -> list[Speed]:
         port = free_port()
         environment = {
             "DATABASE_URL": url, "API_PORT": str(port), "STREAMS_PORT": "0",
+            "API_PROCESSES": str(processes),
             "GAPLESS_MANIFEST": str(Path(folder) / "indexer.toml"), "GAPLESS_DATA_DIR": str(Path(folder) / "data"),
         }  # fmt: skip
         with command("serve", environment):
@@ -191,7 +196,7 @@ def _ask(origin: str, paths: Sequence[str], folder: Path, seconds: float) -> tup
     plain = f'next\nurl = "{origin}%s"\noutput = "/dev/null"\nsilent\nwrite-out = "%%{{http_code}} %%{{time_total}}\\n"'
     configs = []
     for number in range(_CONNECTIONS):
-        shuffled = random.Random(number).sample(list(paths), len(paths))
+        shuffled = random.Random(number).sample(list(paths) * _ROUNDS, len(paths) * _ROUNDS)
         config = folder / f"pages-{number}"
         config.write_text("\n".join(plain % path for path in shuffled).removeprefix("next\n"))
         configs.append(config)
@@ -264,7 +269,7 @@ def _statements(url: str, paths: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def _pgbench(url: str, statements: Sequence[tuple[str, list[str]]], folder: Path, seconds: float) -> float:
-    """Runs statements at random, each prepared once a connection: how many a second."""
+    """Runs statements at random, in sessions set like the API's, each prepared once in each: how many a second."""
     texts = sorted({text for text, _ in statements})
     prepared = "".join(f"PREPARE page{texts.index(text)} AS {' '.join(text.split())};\n" for text in texts)
     files = []
@@ -279,6 +284,7 @@ def _pgbench(url: str, statements: Sequence[tuple[str, list[str]]], folder: Path
             "--jobs", "1", "--time", str(max(1, round(seconds))), *files, url,
         ],
         check=True, capture_output=True, text=True,
+        env={**os.environ, "PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in SESSION.items())},
     ).stdout  # fmt: skip
     match = re.search(r"tps = ([0-9.]+)", said)
     if match is None or re.search(r"number of failed transactions: [1-9]", said):

@@ -1,5 +1,6 @@
 """Parameters and pages that all collections have in common."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, quote, urlencode
@@ -50,6 +51,8 @@ COUNT: Final = Param(
     default="none",
 )
 FORMAT: Final = Param("format", choice("json", "csv", "ndjson"), "Instead of Accept. CSV and NDJSON are exports.")
+# A query string that may stand in a header as it is: nothing in it is escaped, or would have to be.
+_PLAIN_QUERY: Final = re.compile(r"[A-Za-z0-9._~=&-]*")
 BOUNDS: Final = (FROM_BLOCK, TO_BLOCK, FROM_TIME, TO_TIME)
 PAGING: Final = (LIMIT, AFTER, BEFORE, ORDER)
 FRESHNESS: Final = (FINALITY, AT_BLOCK, MIN_BLOCK, WAIT)
@@ -196,10 +199,12 @@ def link_next(request: falcon.Request, response: falcon.Response, cursor: str | 
     """Say where the next page is (RFC 8288), relative to this one."""
     if cursor is None:
         return
-    query = [
-        (name, value)
-        for name, value in parse_qsl(request.query_string, keep_blank_values=True)
-        if name not in ("after", "before")
-    ]
-    target = f"{quote(request.path)}?{urlencode([*query, ('after', cursor)])}"
-    response.set_header("Link", f'<{target}>; rel="next"')
+    given = request.query_string
+    if _PLAIN_QUERY.fullmatch(given):
+        kept = [part for part in given.split("&") if part and part.partition("=")[0] not in ("after", "before")]
+        query = "&".join([*kept, f"after={cursor}"])
+    else:
+        pairs = parse_qsl(given, keep_blank_values=True)
+        kept_pairs = [(name, value) for name, value in pairs if name not in ("after", "before")]
+        query = urlencode([*kept_pairs, ("after", cursor)])
+    response.set_header("Link", f'<{quote(request.path)}?{query}>; rel="next"')

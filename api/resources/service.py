@@ -1,5 +1,6 @@
 """The API about itself: is it up, is it ready, how far is everything."""
 
+from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 import falcon
@@ -211,6 +212,7 @@ def _redis(answer: bool | None) -> str:
     return {None: "not used", True: "ok", False: "away"}[answer]
 
 
+@lru_cache(maxsize=1)
 def package_version() -> str:
     """The version of the installed package."""
     from importlib.metadata import PackageNotFoundError, version

@@ -46,6 +46,20 @@ def test_an_empty_catalog_is_no_error(make_client, migrated_url):
     client.refused(TRANSFERS, 404, "CONTRACT_NOT_FOUND")
 
 
+def test_a_shape_of_request_is_planned_once(world_url):
+    context = create_context(ApiSettings(api_threads=1), world_url, None)
+    try:
+        client = Client(create_app(context))
+        for block in range(1000, 1020):
+            client.get(f"{TRANSFERS}?to_block={block}&address={hex_of(USDC)}")
+        text = "SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements WHERE statement LIKE '%usdc%'"
+        generic, custom = map(int, map(bytes.decode, context.database.query(text)[0]))
+        assert generic >= 15
+        assert custom == 0
+    finally:
+        context.close()
+
+
 def test_connections_that_were_cut_are_replaced_unseen(own, seed):
     """As by a restart of Postgres: every connection of the pool is dead at once."""
     threads = [threading.Thread(target=own.get, args=(TRANSFERS,)) for _ in range(6)]

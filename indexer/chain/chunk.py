@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from indexer.block_columns import BlockColumns
-from indexer.chain.columnar import LogColumns
+from indexer.chain.log_columns import LogColumns
 from indexer.chain.logs import CheckedLogs, RawLog
 from indexer.chain.wire import Header
 

@@ -11,11 +11,11 @@ import numpy as np
 from indexer.block_columns import BlockColumns
 from indexer.chain import columnar
 from indexer.chain.chunk import Blocks, LogChunk
-from indexer.chain.columnar import LogColumns
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Answer, Endpoint
 from indexer.chain.errors import AnswerError, FatalError, LaggingError, ProviderError, RangeError
 from indexer.chain.filters import LogFilter
+from indexer.chain.log_columns import LogColumns
 from indexer.chain.logs import CheckedLogs, RawLog, check_logs, select
 from indexer.chain.wire import (
     Call,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from indexer.abi.batch import BatchDecoder, Values, Wide, compile_batch
 from indexer.abi.model import Event
-from indexer.chain.columnar import LogColumns
+from indexer.chain.log_columns import LogColumns
 from indexer.store import binary
 from indexer.store.binary import BinaryRows
 from indexer.store.layout import FIXED_COLUMNS, EventTable

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from indexer.abi.decoder import Decoder, UndecodableLog, compile_decoder
 from indexer.abi.model import parse_abi
 from indexer.addresses import Births, Children
-from indexer.chain.columnar import LogColumns
+from indexer.chain.log_columns import LogColumns
 from indexer.store.catalog import Birth, CatalogEvent, Source
 from indexer.store.declaration import Factory
 from indexer.store.writer import Rows, UndecodedLog

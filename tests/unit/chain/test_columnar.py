@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer.chain import columnar
-from indexer.chain.columnar import Layouts, LogColumns
+from indexer.chain.columnar import Layouts
 from indexer.chain.errors import AnswerError
 from indexer.chain.filters import LogFilter
 from indexer.chain.layouts import learn
+from indexer.chain.log_columns import LogColumns
 from indexer.chain.logs import CheckedLogs, check_logs, select
 from indexer.chain.wire import logs_decoder
 

@@ -198,10 +198,7 @@ class EventRow(Resource):
         values = self.params.read(request.query_string)
         self.format(request)
         chain = catalog.chain(values.get("chain"), contract.contract.deployments)
-        try:
-            position = Position.parse_id(path["id"])
-        except CursorError as error:
-            raise ApiError.invalid([Problem("id", str(error))]) from None
+        position = _id_of_row(path["id"])
         values |= {"from_block": position.block, "to_block": position.block, "log": position.log}
         values["only"] = contract.address
         address, include = contract.address is not None, values.get("include", frozenset())
@@ -225,3 +222,18 @@ class EventRow(Resource):
             settled=state.settled(True) and not collection.is_lacking(beside), block_seconds=chain.block_seconds
         )
         send_kept(request, response, body, state.etag(True, catalog.version, *beside.values()), control)
+
+
+def _id_of_row(text: str) -> Position:
+    """The id in a path. One with an item is a transfer's, or a place in the feed: no row of an event has it.
+
+    Raises:
+        ApiError: INVALID_PARAMETER.
+    """
+    try:
+        position = Position.parse_id(text)
+        if position.item is not None:
+            raise CursorError(f"must be a row's id without an item, such as {position.block}-{position.log}")
+    except CursorError as error:
+        raise ApiError.invalid([Problem("id", str(error))]) from None
+    return position

@@ -43,7 +43,8 @@ def test_a_name_that_stands_for_nothing_yet(own, seed):
 
 
 def test_blocks_that_are_not_there(api):
-    api.refused("/v1/blocks/1300?chain=1", 409, "BLOCK_NOT_INDEXED")
+    refused = api.refused("/v1/blocks/1300?chain=1", 409, "BLOCK_NOT_INDEXED")
+    assert refused["error"] == "block 1300 is not indexed yet: the newest indexed block is 1299"
     assert "not kept" in api.refused("/v1/blocks/1045?chain=1", 404, "NOT_FOUND")["error"]
     for nonsense in ("newest", "-1", "01", "1e3", "0x10", "%D9%A3", str(2**63)):
         api.refused(f"/v1/blocks/{nonsense}?chain=1", 400, "INVALID_PARAMETER")
@@ -59,9 +60,14 @@ def test_the_block_at_a_time(api):
     assert at(str(seconds(1100) + 11)) == (1100, True)
     assert at(str(seconds(1100) + 12)) == (1101, True)
     assert at(iso(1045)) == (1039, False)  # what lies in the gap is not known
-    assert at("2030-01-01") == (TIP, True)
+    assert at("2030-01-01") == (TIP, False)  # what comes after the newest is not known
     api.refused("/v1/blocks?chain=1&time=2022-01-01", 404, "NOT_FOUND")
     api.refused("/v1/blocks?chain=1", 400, "INVALID_PARAMETER")
+
+
+def test_the_newest_block_at_a_time_that_has_not_come_is_not_kept_long(own, seed):
+    seed.head(TIP, finalized=TIP, safe=TIP)  # every block is final at once
+    assert own.ask("/v1/blocks?chain=1&time=2100-01-01").headers["cache-control"] == "public, max-age=6"
 
 
 DAILY = "/v1/contracts/usdc/events/Transfer/daily"

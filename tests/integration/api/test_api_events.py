@@ -132,6 +132,7 @@ def test_a_row_alone(api):
     assert "not indexed" not in refused["error"]
     api.refused(f"{TRANSFERS}/1000", 400, "INVALID_PARAMETER")
     api.refused(f"{TRANSFERS}/1000-3.0102030405ff", 400, "INVALID_PARAMETER")
+    api.refused(f"{TRANSFERS}/1000-3-1", 400, "INVALID_PARAMETER")  # an item of a batch is no row of an event
     api.refused(f"{TRANSFERS}/{2**63 - 1}-0", 404, "NOT_FOUND")
 
 

@@ -94,8 +94,7 @@ class EventQuery(RowsQuery):
         self, catalog: Catalog, event: Event, chain: Chain, values: dict[str, Any], address: bytes | None
     ) -> None:
         if address is not None:
-            asked = values.get("address")
-            values["address"] = [address] if asked is None or address in asked else []
+            values["address"] = collection.narrowed(values.get("address"), address)
         super().__init__(catalog, chain, values)
         known = catalog.once(("filters", event.event_id), lambda: arguments.filters(event.columns))
         self.event = event

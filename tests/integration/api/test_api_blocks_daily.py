@@ -171,11 +171,25 @@ def test_days_are_kept_in_redis_as_long_as_nothing_changes(days, make_client, re
     first = client.ask(path)
     # Rows that came without a new version are not there for the cache: so it was the cache that answered.
     days.execute("DELETE FROM usdc.transfer")
-    assert client.ask(path).content == first.content
+    assert client.get(path)["data"] == first.json["data"]
     assert client.ask(path, if_none_match=first.headers["etag"]).status_code == 304
     assert client.get(f"{DAILY}?sum=value")["data"][0]["events"] == 0
     days.execute("UPDATE gapless.events SET version = version + 1")
     assert found(client.get(path))[0] == ("2023-01-01", 0, 0)
+
+
+def test_days_that_are_kept_say_how_it_stands_now(days, make_client, redis_url):
+    client = make_client(redis_url=redis_url)
+    path = f"{DAILY}?to_block=7199&order=asc"
+    first = client.get(path)
+    days.execute("DELETE FROM usdc.transfer")  # as above: the cache answers
+    days.execute(
+        "UPDATE gapless.chains SET head_number = 30000, head_seen_at = now() - interval '1 hour' WHERE chain_id = 1"
+    )
+    again = client.get(path)
+    assert (again["data"], again["page"]) == (first["data"], first["page"])
+    assert (first["meta"]["head_block"], again["meta"]["head_block"]) == (28799, 30000)
+    assert again["meta"]["lag_seconds"] >= 3600
 
 
 def test_a_settled_span_of_days_is_kept_long(days, own):

@@ -211,7 +211,8 @@ class EventRow(Resource):
         state = State.read(raw or b"")
         if row is None:
             where = f"{event.contract}.{event.api_name} has no row {position.id}"
-            raise ApiError("NOT_FOUND", where if state.complete else f"{where}: its block is not indexed yet")
+            is_known = state.complete and state.has_come_to(position.block)
+            raise ApiError("NOT_FOUND", where if is_known else f"{where}: its block is not indexed yet")
         beside = collection.beside(
             tokens=(told or b"{}") if "token" in include else None,
             transactions=transactions if "tx" in include else None,

@@ -80,6 +80,8 @@ class State:
         safe, finalized: newest block that is so.
         lag: seconds between the indexed block and the chain's newest, as far as known.
         first, last: the blocks that are asked for; ``last`` is None while nothing is indexed.
+        ends: the block at which the request itself says that it ends, wherever that is; None: it says nothing, or a
+            time that the chain has not reached.
         span: how many blocks a query without an index looks through.
         missing: the blocks of ``first`` to ``last`` that are wanted but not indexed; None if no source feeds the
             collection.
@@ -104,6 +106,7 @@ class State:
     tip_hash: str | None
     filtered: tuple[str, ...] = ()
     held: Held | None = None
+    ends: int | None = None
 
     @classmethod
     def read(cls, text: bytes) -> "State":
@@ -124,6 +127,7 @@ class State:
             tip_hash=body["tip_hash"],
             filtered=tuple(body.get("filtered") or ()),
             held=Held.read(body),
+            ends=body["ends"],
         )
 
     @property
@@ -137,9 +141,10 @@ class State:
         Args:
             explicit_end: whether the request itself says at which block it ends.
         """
-        if not explicit_end or self.last is None or self.finalized is None:
+        if not explicit_end or self.ends is None or self.last is None or self.finalized is None:
             return False
-        return self.complete and self.last <= self.finalized
+        # Not its last block alone: with ``finality=finalized`` that is final wherever the request ends, and moves on.
+        return self.complete and self.last <= self.finalized and self.ends <= self.finalized
 
     def etag(self, explicit_end: bool, *salt: object) -> str:
         """The entity tag of the answer: equal as long as the answer is.
@@ -165,10 +170,19 @@ class State:
                 self.safe,
                 self.finalized,
                 self.missing,
+                self._silence(),
             )
         )
         digest = blake2b(repr((FORMAT_VERSION, settled, parts, salt)).encode(), digest_size=12)
         return f'W/"{digest.hexdigest()}"'
+
+    def _silence(self) -> int:
+        """How far behind it is, roughly: 0 within a minute, then one more each time that it has doubled.
+
+        An indexer that stands still changes nothing but ``lag_seconds``. Whoever asks with a tag has to hear of it, but
+        not every second: else nothing was ever a 304.
+        """
+        return ((self.lag or 0) // 60).bit_length()
 
     def meta(self, chain_id: int) -> dict[str, Any]:
         """The member ``meta`` of an answer."""
@@ -217,8 +231,12 @@ class State:
         newest = self.held.through if self.held else self.indexed
         return block is None or (newest is not None and block <= newest)
 
-    def require_block(self, block: int | None, parameter: str) -> None:
+    def require_block(self, block: int | None, parameter: str | None = None) -> None:
         """Refuse to answer as of a block that is not indexed.
+
+        Args:
+            block: the block.
+            parameter: which names it; None: the path does.
 
         Raises:
             ApiError: BLOCK_NOT_INDEXED.
@@ -227,7 +245,8 @@ class State:
             newest = "nothing is indexed yet" if self.indexed is None else f"the newest indexed block is {self.indexed}"
             if self.held:
                 newest = f"balances are counted up to block {self.held.through}"
-            raise ApiError("BLOCK_NOT_INDEXED", f"{parameter}={block} is not indexed yet: {newest}", retry_after=1)
+            asked = f"block {block}" if parameter is None else f"{parameter}={block}"
+            raise ApiError("BLOCK_NOT_INDEXED", f"{asked} is not indexed yet: {newest}", retry_after=1)
 
     def require_window(self, window: int, reason: str) -> None:
         """Refuse a query without an index that looks through too many blocks.

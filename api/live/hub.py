@@ -34,14 +34,15 @@ READERS: Final = 4
 _NUMBER: Final = "SELECT version FROM gapless.catalog"
 
 #: What changes with a chain's newest block, newest safe block, newest finalized block; and with rows and coverage. A
-#: branch can be swapped below the safe block too.
+#: branch can be swapped below the safe block too. Where nobody follows, backfill makes the newest block.
 _SIGNALS: Final = """
 SELECT json_build_object(
     'chains', (SELECT coalesce(json_object_agg(chain_id, json_build_object(
-        'latest', concat_ws('/', tip_number, encode(tip_hash, 'hex')),
-        'safe', concat_ws('/', safe_number, tip_number, encode(tip_hash, 'hex')),
-        'finalized', least(tip_number, finalized_number))), '{}')
-        FROM gapless.chains),
+        'latest', concat_ws('/', tip_number, encode(tip_hash, 'hex'), filled),
+        'safe', concat_ws('/', safe_number, tip_number, encode(tip_hash, 'hex'), filled),
+        'finalized', concat_ws('/', least(tip_number, finalized_number), filled))), '{}')
+        FROM gapless.chains, LATERAL (SELECT CASE WHEN tip_number >= finalized_number THEN NULL
+                                                  ELSE (SELECT sum(version) FROM gapless.events) END AS filled) f),
     'events', (SELECT coalesce(json_object_agg(id, version), '{}') FROM gapless.events),
     'catalog', (SELECT version FROM gapless.catalog))
 """

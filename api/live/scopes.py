@@ -6,6 +6,7 @@ from typing import Any, Final
 from api import arguments
 from api.catalog import Catalog, Chain, Event
 from api.live.changes import ALL_BLOCKS, Scope
+from api.resources import collection
 from api.resources.rows import addresses_rule
 from api.sql import events as rows
 from api.sql import live as sql
@@ -37,8 +38,7 @@ def event_scope(
     """
     given = dict(values)
     if address is not None:
-        asked = given.get("address")
-        given["address"] = [address] if asked is None or address in asked else []
+        given["address"] = collection.narrowed(given.get("address"), address)
     known = catalog.once(("filters", event.event_id), lambda: arguments.filters(event.columns))
     filters = tuple(known[name][0] for name in given if name in known)
     shape = _shape(

@@ -58,7 +58,7 @@ class OneBlock(Resource):
         raw, block = self.context.database.query(statement.text, statement.values(values))[0]
         state = State.read(raw or b"")
         if block is None:
-            state.require_block(values.get("number"), "the block")
+            state.require_block(values.get("number"))
             raise ApiError(
                 "NOT_FOUND",
                 f"{chain.name} has no indexed block {name} yet"
@@ -105,7 +105,8 @@ class BlockByTime(Resource):
         if block is None:
             raise ApiError("NOT_FOUND", f"no block of {chain.name} that is known here is that old")
         data = orjson.loads(block)
-        data["exact"] = (int(following) - 1 if following else state.indexed) == data["number"]
+        # The newest of all is not exact: nobody knows yet when the next one will be.
+        data["exact"] = following is not None and int(following) - 1 == data["number"]
         _send(request, response, chain, state, data, settled=data["exact"] and data["finality"] == "finalized")
 
 

@@ -92,6 +92,11 @@ def cursor_side(values: Mapping[str, Any]) -> Literal["after", "before"] | None:
     return "after" if "after" in values else "before" if "before" in values else None
 
 
+def narrowed(asked: list[bytes] | None, address: bytes) -> list[bytes]:
+    """The addresses of a request whose path names one: that one, or none where the parameter asks for others only."""
+    return [address] if asked is None or address in asked else []
+
+
 def explicit_end(values: Mapping[str, Any]) -> bool:
     """Whether a request says itself at which block it ends."""
     return any(name in values for name in ("to_block", "to_time", "at_block"))

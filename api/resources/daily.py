@@ -106,17 +106,18 @@ class Daily(Resource):
         if caching.not_modified(request, etag):
             caching.answer_not_modified(response, etag, control)
             return
-        # Counting reads every row of the days, so the answer is kept as long as nothing has changed.
+        # Counting reads every row of the days, so they are kept as long as nothing has changed; `meta` is of now.
         asked = (etag, chain.chain_id, event.event_id, contract.address, request.query_string)
         key = blake2b(repr(asked).encode(), digest_size=16).hexdigest()
-        body = self.context.cache.get(f"daily:{key}")
-        if body is None:
-            body, state = self._counted(query, shape, day)
+        counted, state = self.context.cache.get(f"days:{key}"), before
+        if counted is None:
+            counted, state = self._counted(query, shape, day)
             if query.etag(state) == etag:
-                self.context.cache.put(f"daily:{key}", body, KEPT_SECONDS)
+                self.context.cache.put(f"days:{key}", counted, KEPT_SECONDS)
             etag, control = query.etag(state), query.cache_control(state)
-        link = orjson.loads(body)["page"]["next"]
+        link = orjson.loads(counted + b"}")["page"]["next"]
         collection.link_next(request, response, link)
+        body = b"".join([counted, b',"meta":', orjson.dumps(state.meta(chain.chain_id)), b"}"])
         send_kept(request, response, body, etag, control)
 
     def _export(
@@ -142,6 +143,7 @@ class Daily(Resource):
         return state
 
     def _counted(self, query: EventQuery, shape: sql.Shape, day: str | None) -> tuple[bytes, State]:
+        """The answer up to its member ``meta``, and the state of the same snapshot."""
         statement = query.catalog.once(
             ("daily", query.event.event_id, shape), lambda: sql.page(query.event, shape, query.filters)
         )
@@ -157,7 +159,5 @@ class Daily(Resource):
             "last": lines[-1][0].decode() if lines else None,
             "limit": shape.limit,
         }
-        meta = orjson.dumps(state.meta(query.chain.chain_id))
         data = b",\n".join([row for _, _, row in lines])
-        body = b"".join([b'{"data":[', data, b'],"page":', orjson.dumps(page), b',"meta":', meta, b"}"])
-        return body, state
+        return b"".join([b'{"data":[', data, b'],"page":', orjson.dumps(page)]), state

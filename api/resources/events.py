@@ -94,8 +94,7 @@ class EventQuery(RowsQuery):
         self, catalog: Catalog, event: Event, chain: Chain, values: dict[str, Any], address: bytes | None
     ) -> None:
         if address is not None:
-            asked = values.get("address")
-            values["address"] = [address] if asked is None or address in asked else []
+            values["address"] = collection.narrowed(values.get("address"), address)
         super().__init__(catalog, chain, values)
         known = catalog.once(("filters", event.event_id), lambda: arguments.filters(event.columns))
         self.event = event
@@ -198,10 +197,7 @@ class EventRow(Resource):
         values = self.params.read(request.query_string)
         self.format(request)
         chain = catalog.chain(values.get("chain"), contract.contract.deployments)
-        try:
-            position = Position.parse_id(path["id"])
-        except CursorError as error:
-            raise ApiError.invalid([Problem("id", str(error))]) from None
+        position = _id_of_row(path["id"])
         values |= {"from_block": position.block, "to_block": position.block, "log": position.log}
         values["only"] = contract.address
         address, include = contract.address is not None, values.get("include", frozenset())
@@ -215,7 +211,8 @@ class EventRow(Resource):
         state = State.read(raw or b"")
         if row is None:
             where = f"{event.contract}.{event.api_name} has no row {position.id}"
-            raise ApiError("NOT_FOUND", where if state.complete else f"{where}: its block is not indexed yet")
+            is_known = state.complete and state.has_come_to(position.block)
+            raise ApiError("NOT_FOUND", where if is_known else f"{where}: its block is not indexed yet")
         beside = collection.beside(
             tokens=(told or b"{}") if "token" in include else None,
             transactions=transactions if "tx" in include else None,
@@ -225,3 +222,18 @@ class EventRow(Resource):
             settled=state.settled(True) and not collection.is_lacking(beside), block_seconds=chain.block_seconds
         )
         send_kept(request, response, body, state.etag(True, catalog.version, *beside.values()), control)
+
+
+def _id_of_row(text: str) -> Position:
+    """The id in a path. One with an item is a transfer's, or a place in the feed: no row of an event has it.
+
+    Raises:
+        ApiError: INVALID_PARAMETER.
+    """
+    try:
+        position = Position.parse_id(text)
+        if position.item is not None:
+            raise CursorError(f"must be a row's id without an item, such as {position.block}-{position.log}")
+    except CursorError as error:
+        raise ApiError.invalid([Problem("id", str(error))]) from None
+    return position

@@ -158,7 +158,7 @@ class SeriesRows(Resource):
         collection.check_together({**values, "format": form})
         cursor = values.get("after") or values.get("before") or {}
         if found.address is not None:
-            values.setdefault("address", [found.address])
+            values["address"] = collection.narrowed(values.get("address"), found.address)
         shape = sql.Shape(
             chain_id=chain.chain_id,
             given=frozenset(name for name in (*scope.BOUNDS, "address") if name in values),

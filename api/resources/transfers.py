@@ -15,6 +15,7 @@ from api.schemas import ADDRESS as ADDRESS_SCHEMA
 from api.schemas import DIGITS, Schema, an_array, an_object, nullable, ref
 from api.sql import transfers as sql
 from api.sql.statement import Binder, Statement
+from api.state import State
 from api.transfer_tables import tables_of
 from api.values import ADDRESS, choice, integer, list_of
 
@@ -66,6 +67,10 @@ class TransfersQuery(RowsQuery):
         """The tables in which no index serves the conditions, or None."""
         gated = self._once("transfers gated", lambda: sql.unserved(self.asked, self.shape))
         return f"these filters in {', '.join(gated)}" if gated else None
+
+    def etag(self, state: State, *salt: object) -> str:
+        """The entity tag of an answer in this state; a factory's child that is found makes its tables part of it."""
+        return super().etag(state, self.asked.event_ids, *salt)
 
     def csv_names(self) -> list[str]:
         """The columns of a CSV."""

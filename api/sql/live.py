@@ -72,7 +72,7 @@ def changes(event_ids: Sequence[int], parts: Sequence[Part], shape: rows.Shape, 
         _gap(bind),
         # Gaps behind the position are told by the state: hence the first block of all.
         f"""scope AS MATERIALIZED (
-    SELECT 0::bigint AS first, indexed, 0::bigint AS start,
+    SELECT 0::bigint AS first, NULL::bigint AS ends, indexed, 0::bigint AS start,
            CASE WHEN bound IS NOT NULL AND (SELECT cursor FROM judged) IS NULL
                 THEN least(bound, (SELECT block - 1 FROM gap), {_reach(bind)}) ELSE -1 END AS last
     FROM ends)""",

@@ -9,6 +9,7 @@ start goes on from it.
 import contextlib
 import fcntl
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -46,6 +47,7 @@ HISTORY_SEED = 1
 
 _PATIENCE = 180.0  # seconds until there are rows to show; a snapshot is taken every 10 blocks
 _GRACE = 10.0  # seconds that a child has to stop
+_WEBHOOKS_KEY_LENGTH = 64  # hex digits
 
 # The console script is not sure to be on the path; this is what it does.
 _GAPLESS = (sys.executable, "-c", "from indexer.cli import main; main()")
@@ -120,6 +122,7 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
         "API_PORT": str(port),
         "STREAMS_PORT": str(streams_port),
         "REQUIRE_API_KEY": "false",
+        **_webhooks(environ, directory),
         "ADMIN_PORT": "0",  # one of an .env would be wanted by both
     }
     stack.enter_context(_traffic(world))
@@ -136,6 +139,21 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
         for child in children:
             child.check()
         time.sleep(0.5)
+
+
+def _webhooks(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """Webhooks are on, and may go to receivers on this machine alone, unless the environment says otherwise."""
+    kept = directory / "webhooks.key"
+    if len(kept.read_text("utf-8") if kept.exists() else "") < _WEBHOOKS_KEY_LENGTH:
+        kept.touch(0o600)
+        kept.write_text(secrets.token_hex(_WEBHOOKS_KEY_LENGTH // 2), "utf-8")
+    here = {
+        # Kept, so that the next start can go on with the webhooks of this one.
+        "WEBHOOKS_SECRET_KEY": kept.read_text("utf-8"),
+        "WEBHOOKS_ALLOW_HTTP": "true",
+        "WEBHOOKS_ALLOW_PRIVATE": "127.0.0.0/8",
+    }
+    return {name: environ.get(name) or value for name, value in here.items()}
 
 
 @contextlib.contextmanager

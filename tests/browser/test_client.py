@@ -73,6 +73,19 @@ def test_in_node_it_reads_pages_walks_and_series(example: Path, demo: str) -> No
     assert 0 < int(walked[1]) <= len(exported)  # more are finalized meanwhile
 
 
+def test_the_guide_runs_as_shown(example: Path, demo: str) -> None:
+    text = (CLIENT.parents[1] / "docs" / "typescript.md").read_text()
+    guide = re.findall(r"^```ts\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)[0]
+    (example / "guide.ts").write_text(guide.replace("http://127.0.0.1:8000", demo))
+    flags = re.findall(r"^npx tsc (.*) transfers\.ts$", text, flags=re.MULTILINE)[0]
+    run("npx", "tsc", *flags.split(), "guide.ts", cwd=example)
+    build = ("--bundle", "--platform=node", "--format=esm", "--log-level=warning", "--outfile=build/guide.js")
+    run("npx", "esbuild", "guide.ts", *build, cwd=example)
+    said = run("node", "build/guide.js", cwd=example).splitlines()
+    assert len(said) == 4
+    assert re.fullmatch(r"\d{10,}n true", said[-1])
+
+
 def test_its_rows_are_what_viem_makes_of_the_same_logs(example: Path, demo: str, node: str) -> None:
     shutil.copy(Path(__file__).with_name("like_viem.ts"), example)
     run("npm", "run", "check", cwd=example)

@@ -1,16 +1,36 @@
-"""The documents' queries run as shown."""
+"""The documents' queries and commands run as shown."""
 
+from __future__ import annotations
+
+import contextlib
 import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from indexer.demo import anvil as anvil_program
 from indexer.demo.manifest import manifest_text
 from indexer.sync import balances
 from tests.conftest import REPOSITORY
 from tests.integration.sync.rig import rig
+from tests.integration.test_demo import Demo
 
-QUERIES = re.findall(r"```sql\n(.*?)```", (REPOSITORY / "docs" / "tables.md").read_text(), flags=re.DOTALL)
+
+def blocks(document: str, language: str) -> list[str]:
+    """The blocks of code of a document that are in one language."""
+    text = (REPOSITORY / "docs" / document).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+QUERIES = blocks("tables.md", "sql")
 
 
 @pytest.fixture
@@ -32,3 +52,130 @@ def test_queries_of_the_tables_document(demo_database):
             # The demo's chain has all but tokens and snapshots here, which other jobs read.
             if "gapless.tokens" not in query:
                 assert cursor.fetchall(), query
+
+
+def test_grants_of_the_access_document(demo_database):
+    (grants,) = blocks("access.md", "sql")
+    with psycopg.connect(demo_database) as connection:
+        connection.execute(grants)
+        connection.execute("SET ROLE analyst")
+        assert connection.execute("SELECT * FROM coins.transfer LIMIT 1").fetchall()
+        assert connection.execute("SELECT * FROM gapless.chains").fetchall()
+        for secret in ("token_secrets", "api_keys"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute(f"SELECT * FROM gapless.{secret}")
+        connection.rollback()  # roles belong to the server, which other tests have, too
+
+
+# -- commands, beside a demo ----------------------------------------------------------------------------------------
+
+#: Refusals fail, and streams are left after some seconds, as by Ctrl-C.
+BEFORE = """
+set -euo pipefail
+unset DATABASE_URL
+curl() {
+    local status=0 most=20
+    case "$*" in */stream*) most=5 ;; esac
+    command curl --silent --show-error --fail-with-body --max-time $most "$@" || status=$?
+    echo
+    case "$status $*" in "28 "*/stream*) return 0 ;; esac
+    return $status
+}
+"""
+
+
+@dataclass(frozen=True)
+class Clone:
+    """What a reader has before them: a clone with its ``.venv``, in which ``make demo`` runs.
+
+    Attributes:
+        directory: of the clone.
+        ports: what the documents call them, and what they are here.
+    """
+
+    directory: Path
+    ports: dict[str, str]
+
+    def here(self, text: str) -> str:
+        for shown, port in self.ports.items():
+            text = re.sub(rf'(127\.0\.0\.1(?::|", )){shown}\b', rf"\g<1>{port}", text)
+        return text
+
+    def run(self, document: str) -> str:
+        """What the commands of a document say, in one shell from the first to the last."""
+        script = BEFORE + "\n".join(blocks(document, "sh"))
+        done = subprocess.run(
+            ["bash", "-x", "-c", self.here(script)],
+            cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=180,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-8000:]
+        return done.stdout
+
+
+def _free_port() -> str:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        return str(taken.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def clone(anvil_home: Path) -> Iterator[Clone]:
+    if shutil.which("curl") is None or shutil.which("bash") is None:
+        pytest.skip("the documents' commands need curl and bash")
+    anvil_program.install(anvil_home)
+    # Not pytest's own temporary directory: each new run of pytest closes that to the account Postgres runs as.
+    with tempfile.TemporaryDirectory(prefix="gapless-docs-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        home = directory / ".gapless"
+        home.mkdir()
+        (home / "npm").symlink_to(anvil_home / "npm")
+        (directory / ".venv").symlink_to(sys.prefix)
+        ports = {shown: _free_port() for shown in ("8000", "8001", "9000")}
+        demo = Demo(home, API_PORT=ports["8000"], STREAMS_PORT=ports["8001"])
+        try:
+            demo.wait_until_ready()
+            yield Clone(directory, ports)
+            assert demo.interrupt() == 0
+        finally:
+            if demo.process.poll() is None:
+                demo.kill()
+            assert not demo.leftovers(patience=20)
+
+
+def _api(said: str) -> None:
+    for member in ('"kind":"erc20"', '"balance":', '"count_is":"exact"'):
+        assert member in said
+
+
+def _streams(said: str) -> None:
+    assert said.count("event: status") == 4
+    assert said.count("event: row") > 4
+
+
+def _access(said: str) -> None:
+    assert "Key 2 is revoked" in said
+    assert "event: status" in said
+
+
+def _webhooks(said: str) -> None:
+    told = re.findall(r"^(event\.rows|event\.reverted|webhook\.test) (\d+|None) \d+$", said, re.MULTILINE)
+    assert told[0] == ("event.rows", "1")
+    assert ("webhook.test", "None") in told
+
+
+# The keys of access.md are the first three: it goes first.
+DOCUMENTS = {"access.md": _access, "api.md": _api, "streams.md": _streams, "webhooks.md": _webhooks}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_beside_the_demo(clone: Clone, document: str) -> None:
+    for program in blocks(document, "python"):
+        name = program.partition("\n")[0].removeprefix("# ")
+        (clone.directory / name).write_text(clone.here(program))
+    DOCUMENTS[document](clone.run(document))
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "typescript.md"])
+def test_no_command_has_a_gap_to_fill_in(document: str) -> None:
+    shown = [line for block in blocks(document, "sh") for line in block.splitlines()]
+    assert shown
+    assert [line for line in shown if "…" in line] == []

@@ -43,7 +43,8 @@ def test_a_name_that_stands_for_nothing_yet(own, seed):
 
 
 def test_blocks_that_are_not_there(api):
-    api.refused("/v1/blocks/1300?chain=1", 409, "BLOCK_NOT_INDEXED")
+    refused = api.refused("/v1/blocks/1300?chain=1", 409, "BLOCK_NOT_INDEXED")
+    assert refused["error"] == "block 1300 is not indexed yet: the newest indexed block is 1299"
     assert "not kept" in api.refused("/v1/blocks/1045?chain=1", 404, "NOT_FOUND")["error"]
     for nonsense in ("newest", "-1", "01", "1e3", "0x10", "%D9%A3", str(2**63)):
         api.refused(f"/v1/blocks/{nonsense}?chain=1", 400, "INVALID_PARAMETER")
@@ -59,9 +60,14 @@ def test_the_block_at_a_time(api):
     assert at(str(seconds(1100) + 11)) == (1100, True)
     assert at(str(seconds(1100) + 12)) == (1101, True)
     assert at(iso(1045)) == (1039, False)  # what lies in the gap is not known
-    assert at("2030-01-01") == (TIP, True)
+    assert at("2030-01-01") == (TIP, False)  # what comes after the newest is not known
     api.refused("/v1/blocks?chain=1&time=2022-01-01", 404, "NOT_FOUND")
     api.refused("/v1/blocks?chain=1", 400, "INVALID_PARAMETER")
+
+
+def test_the_newest_block_at_a_time_that_has_not_come_is_not_kept_long(own, seed):
+    seed.head(TIP, finalized=TIP, safe=TIP)  # every block is final at once
+    assert own.ask("/v1/blocks?chain=1&time=2100-01-01").headers["cache-control"] == "public, max-age=6"
 
 
 DAILY = "/v1/contracts/usdc/events/Transfer/daily"
@@ -165,11 +171,25 @@ def test_days_are_kept_in_redis_as_long_as_nothing_changes(days, make_client, re
     first = client.ask(path)
     # Rows that came without a new version are not there for the cache: so it was the cache that answered.
     days.execute("DELETE FROM usdc.transfer")
-    assert client.ask(path).content == first.content
+    assert client.get(path)["data"] == first.json["data"]
     assert client.ask(path, if_none_match=first.headers["etag"]).status_code == 304
     assert client.get(f"{DAILY}?sum=value")["data"][0]["events"] == 0
     days.execute("UPDATE gapless.events SET version = version + 1")
     assert found(client.get(path))[0] == ("2023-01-01", 0, 0)
+
+
+def test_days_that_are_kept_say_how_it_stands_now(days, make_client, redis_url):
+    client = make_client(redis_url=redis_url)
+    path = f"{DAILY}?to_block=7199&order=asc"
+    first = client.get(path)
+    days.execute("DELETE FROM usdc.transfer")  # as above: the cache answers
+    days.execute(
+        "UPDATE gapless.chains SET head_number = 30000, head_seen_at = now() - interval '1 hour' WHERE chain_id = 1"
+    )
+    again = client.get(path)
+    assert (again["data"], again["page"]) == (first["data"], first["page"])
+    assert (first["meta"]["head_block"], again["meta"]["head_block"]) == (28799, 30000)
+    assert again["meta"]["lag_seconds"] >= 3600
 
 
 def test_a_settled_span_of_days_is_kept_long(days, own):

@@ -149,6 +149,14 @@ def test_points_of_a_series(api):
     api.refused(f"{SUPPLY}?after=1100-3", 400, "INVALID_CURSOR")
 
 
+def test_the_address_of_a_path_is_the_only_one(api):
+    of_silver = f"/v1/contracts/{hex_of(SILVER)}/snapshots/supply"
+    for path in (of_silver, f"{of_silver}?address={hex_of(GOLD)},{hex_of(SILVER)}"):
+        assert {row["address"] for row in api.get(path)["data"]} == {hex_of(SILVER)}
+    for path in (of_silver, f"{of_silver}/latest"):
+        assert api.get(f"{path}?address={hex_of(GOLD)}")["data"] == []
+
+
 def test_a_failed_call_is_null_with_its_reason(api):
     rows = api.get(f"{SUPPLY}?from_block=1150&to_block=1150&address={hex_of(SILVER)}")["data"]
     assert [(r["values"], r["failures"]) for r in rows] == [

@@ -128,10 +128,13 @@ def test_a_row_alone(api):
     assert row["tx_index"] == 3
     refused = api.refused(f"{TRANSFERS}/{GAP[0]}-3", 404, "NOT_FOUND")
     assert "not indexed yet" in refused["error"]
+    for ahead in (TIP + 1, TIP + 2, TIP + 1000):
+        assert "not indexed yet" in api.refused(f"{TRANSFERS}/{ahead}-3", 404, "NOT_FOUND")["error"]
     refused = api.refused(f"{TRANSFERS}/1000-4", 404, "NOT_FOUND")
     assert "not indexed" not in refused["error"]
     api.refused(f"{TRANSFERS}/1000", 400, "INVALID_PARAMETER")
     api.refused(f"{TRANSFERS}/1000-3.0102030405ff", 400, "INVALID_PARAMETER")
+    api.refused(f"{TRANSFERS}/1000-3-1", 400, "INVALID_PARAMETER")  # an item of a batch is no row of an event
     api.refused(f"{TRANSFERS}/{2**63 - 1}-0", 404, "NOT_FOUND")
 
 

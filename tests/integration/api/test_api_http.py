@@ -198,6 +198,8 @@ def tags(client, seed, change: str | None = None) -> dict[str, str]:
     "UPDATE gapless.chains SET tip_hash = sha256('another branch')",
     "UPDATE gapless.chains SET finalized_number = finalized_number + 1",
     "UPDATE gapless.sources SET coverage = coverage + '{[1040,1045)}'",
+    # An indexer that stands still: only meta.lag_seconds tells, and a client that asks with its tag must hear of it.
+    "UPDATE gapless.chains SET head_seen_at = head_seen_at - interval '1 hour'",
 ])  # fmt: skip
 def test_news_change_open_answers_only(own, seed, change):
     before = tags(own, seed)
@@ -219,9 +221,24 @@ def test_a_rewrite_changes_settled_answers_too(own, seed):
     ("from_block=1050", "public, max-age=6"),
     ("from_block=1050&to_block=1201", "public, max-age=6"),  # not finalized
     ("from_block=1030&to_block=1100", "public, max-age=6"),  # not complete
+    ("from_block=1050&to_block=1150&finality=finalized", "public, max-age=300, stale-while-revalidate=3600"),
+    # What is final now is not all that the request is about: these grow as finality moves on.
+    ("from_block=1050&to_block=1201&finality=finalized", "public, max-age=6"),
+    ("from_block=1050&to_block=9999&finality=finalized", "public, max-age=6"),
+    ("from_block=1050&at_block=1250&finality=finalized", "public, max-age=6"),
+    ("from_block=1050&to_time=2100-01-01&finality=finalized", "public, max-age=6"),
 ])  # fmt: skip
 def test_only_settled_answers_are_kept_long(api, query, kept):
     assert api.ask(f"{TRANSFERS}?{query}").headers["cache-control"] == kept
+
+
+@pytest.mark.parametrize("query", ["to_block=9999", "to_time=2100-01-01"])
+def test_an_end_that_the_chain_has_not_reached_is_never_settled(own, seed, query):
+    seed.head(1299, finalized=1299, safe=1299)  # every block is final at once
+    kept = own.ask(f"{TRANSFERS}?from_block=1050&{query}").headers["cache-control"]
+    assert kept == "public, max-age=6"
+    kept = own.ask(f"{TRANSFERS}?from_block=1050&to_block=1299").headers["cache-control"]
+    assert kept.startswith("public, max-age=300")
 
 
 def test_gzip_for_those_who_ask(api):

@@ -174,6 +174,21 @@ def test_history_that_is_filled_in_behind_is_not_told(serving, seed):
         assert listener.until(f"{TIP + 1}-7").rows == ids(TIP + 1, TIP + 1)
 
 
+def test_a_chain_that_is_not_followed_is_streamed_as_history_grows(serving, seed):
+    seed.execute("UPDATE gapless.chains SET tip_number = NULL, tip_hash = NULL, tip_time = NULL WHERE chain_id = 1")
+    with serving.listen() as listener, serving.listen(f"{TRANSFERS}?finality=finalized&after={TIP}-7") as final:
+        listener.until_status()
+        final.until_status()
+        for number in (TIP + 1, TIP + 2):
+            with seed.connection.transaction():
+                seed.rows("usdc", "Transfer", [transfer(number, 1)])
+                seed.cover("usdc", (START, number))
+                seed.execute("UPDATE gapless.chains SET finalized_number = %s", (TIP + 5,))
+                seed.execute("UPDATE gapless.events SET version = version + 1")
+            listener.until(f"{number}-1")
+            final.until(f"{number}-1")
+
+
 TETHER = f"""
 [contracts.tether]
 chain = "ethereum"

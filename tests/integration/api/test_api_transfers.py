@@ -18,6 +18,7 @@ from tests.integration.api.world import (
     BOB,
     BRIDGE,
     CAROL,
+    FACTORY,
     FINALIZED,
     GAP,
     GOLD,
@@ -308,6 +309,34 @@ events = ["Transfer"]
     seed.cover("made", (START, TIP))
     assert ids(own.get(f"/v1/tokens/{hex_of(PAIR_A)}/transfers?chain=1")) == ["1100-50"]
     own.refused(f"/v1/tokens/0x{'78' * 20}/transfers?chain=1", 404, "NOT_FOUND")
+
+
+def test_a_child_that_is_found_changes_what_was_settled(own, seed):
+    every = """
+[contracts.{name}]
+chain = "ethereum"
+abi = "erc20.json"
+{place}
+events = ["Transfer"]
+"""
+    inflow = f"""address = "any"\nstart_block = {START}\nfilters = {{ Transfer = {{ to = ["{hex_of(CAROL)}"] }} }}"""
+    made = 'factory = { contract = "factory", event = "PairCreated", argument = "pair" }'
+    seed.declare(MANIFEST + every.format(name="inflow", place=inflow) + every.format(name="made", place=made))
+    child = address("a child")
+    seed.rows("made", "Transfer", [moved(1100, child)])
+    seed.cover("inflow", (START, TIP))
+    seed.cover("made", (START, TIP))
+    path = f"/v1/tokens/{hex_of(child)}/transfers?chain=1&to_block=1150"
+    before = own.ask(path)
+    assert (before.json["data"], "max-age=300" in before.headers["cache-control"]) == ([], True)
+    seed.execute(
+        "INSERT INTO gapless.children "
+        "VALUES (1, (SELECT id FROM gapless.contracts WHERE name = 'made'), %s, 1000, 0, %s)",
+        (child, FACTORY),
+    )
+    after = own.ask(path, if_none_match=before.headers["etag"])
+    assert after.status_code == 200
+    assert ids(after.json) == ["1100-50"]
 
 
 # How it is read ---------------------------------------------------------------------------------------------------

@@ -129,7 +129,8 @@ class Snapshots:
             if tip is None or reorg.common not in found:
                 break
             shared, furthest = found[reorg.common], found.get(reorg.furthest)
-            # A chain whose clock runs ahead of ours was read at times that are still to come.
+            # A chain whose clock runs ahead of ours was read at times that are still to come. How late the dropped
+            # branch was nobody has kept: about as late as the new one is at that height.
             until = max(int(reorg.noticed.timestamp()), furthest.time if furthest else tip.time)
             for before, moment in past_times(self._snapshot.every, shared.time + 1, min(until, tip.time)):
                 number = self._unread_at(stored, before, moment, shared, tip.number)

@@ -82,6 +82,7 @@ class Task:
         block_range: the range.
         bearers: the blocks of it that lack something.
         rewrites: grows with every change of rows that were covered.
+        reorganised: grows with every reorganisation of the chain.
     """
 
     contract_id: int
@@ -89,6 +90,7 @@ class Task:
     block_range: BlockRange
     bearers: tuple[Bearer, ...]
     rewrites: int
+    reorganised: int
 
 
 def next_task(connection: Connection, chain_id: int, most_blocks: int) -> Task | None:
@@ -128,8 +130,8 @@ def _task(
     most_blocks: int,
 ) -> Task:
     first, last = block_range
-    # Before the rows: where it is still the same when they are stored, these were all.
-    rewrites = _rewrites(connection, contract_id)
+    # Before the rows: where both are still the same when they are stored, these were all.
+    rewrites, reorganised = _rewrites(connection, contract_id), _reorganised(connection, chain_id)
     tables = {source.event.event_id: source.event.table.identifier for source in sources}
     bore = sql.SQL(" UNION ").join(
         sql.SQL(
@@ -167,13 +169,22 @@ def _task(
     # All that bore anything was chosen: the rest of the range is silent and done with it.
     until = last if len(seen) < most_blocks else max(seen)
     lacking = tuple(b for b in bearers.values() if b.block or b.transactions or b.receipts)
-    return Task(contract_id, tuple(source.source_id for source in sources), (first, until), lacking, rewrites)
+    source_ids = tuple(source.source_id for source in sources)
+    return Task(contract_id, source_ids, (first, until), lacking, rewrites, reorganised)
 
 
 def _rewrites(connection: Connection, contract_id: int) -> int:
     return int(
         connection.execute(
             sa.text("SELECT sum(rewrite_version) FROM gapless.events WHERE contract_id = :id"), {"id": contract_id}
+        ).scalar_one()
+    )
+
+
+def _reorganised(connection: Connection, chain_id: int) -> int:
+    return int(
+        connection.execute(
+            sa.text("SELECT coalesce(max(id), 0) FROM gapless.reorgs WHERE chain_id = :id"), {"id": chain_id}
         ).scalar_one()
     )
 
@@ -284,6 +295,9 @@ def _is_still_so(connection: Connection, chain_id: int, task: Task) -> bool:
     if not all(contains(coverages.get(source_id, ()), task.block_range) for source_id in task.source_ids):
         return False
     if _rewrites(connection, task.contract_id) != task.rewrites:
+        return False
+    # Another branch may have events in blocks that were silent, while all that was asked for is as it was.
+    if _reorganised(connection, chain_id) != task.reorganised:
         return False
     stored = connection.execute(
         sa.text("SELECT number, hash FROM gapless.blocks WHERE chain_id = :chain_id AND number = ANY(:numbers)"),

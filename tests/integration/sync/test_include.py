@@ -194,3 +194,50 @@ def test_a_reorganisation_takes_what_was_included_with_it(make_world, migrated_u
         assert after != longer
         assert {row[0] for row in rows_of(one, BLOCKS)} == {row[1] for row in events}
         follower.close()
+
+
+def test_a_branch_that_came_while_blocks_were_asked_for_brings_its_transactions(
+    make_world, migrated_url, tmp_path, monkeypatch
+):
+    from indexer.demo.world import mining_by_hand, request
+
+    history = make_world(transactions=20, blocks=10)
+    w3, gold = history.world.w3, history.world.contract("gold")
+    sender, recipient = history.world.accounts[:2]
+
+    def mine(*transfers: int) -> None:
+        for count in transfers:
+            for _ in range(count):
+                gold.functions.transfer(recipient, 1).transact({"from": sender})
+            request(w3, "anvil_mine", "0x1")
+
+    text = chain_text(history) + coins(history, "gold", more='include = ["receipt"]')
+    with rig(text, tmp_path, url_of(history), migrated_url) as one, mining_by_hand(w3):
+        gold.functions.mint(sender, 1000).transact({"from": sender})
+        request(w3, "anvil_mine", "0x1")
+        follower = one.follower()
+        one.catch_up(follower)
+        includer(one).run()
+        mine(1)
+        kept = request(w3, "evm_snapshot")
+        mine(0, 0)
+        one.catch_up(follower)
+        work, fetch = includer(one), Includer._fetch
+
+        def late(self, bearers):
+            found = fetch(self, bearers)
+            # The block that was asked for stays, what was silent behind it is not any more.
+            request(w3, "evm_revert", kept)
+            mine(0, 1, 0)
+            one.catch_up(follower)
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Includer, "_fetch", late)
+            work.stop.is_set = iter((False, True)).__next__  # one part only
+            work.run()
+        assert one.query("SELECT count(*) FROM gapless.reorgs") == [(1,)]
+        includer(one).run()
+        events = one.rows()["coins.Transfer"]
+        assert rows_of(one, TRANSACTIONS) == expected(w3, events, transaction=False, receipt=True)
+        follower.close()

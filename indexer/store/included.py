@@ -133,27 +133,35 @@ def _task(
     # Before the rows: where both are still the same when they are stored, these were all.
     rewrites, reorganised = _rewrites(connection, contract_id), _reorganised(connection, chain_id)
     tables = {source.event.event_id: source.event.table.identifier for source in sources}
+    # The first few of each table, in the order of its key: the range may be all of history.
+    early = sql.SQL(" UNION ").join(
+        sql.SQL(
+            "(SELECT DISTINCT block_number FROM {} WHERE chain_id = {} AND block_number BETWEEN {} AND {} "
+            "ORDER BY block_number LIMIT {})"
+        ).format(table, chain_id, first, last, most_blocks)
+        for table in tables.values()
+    )
     bore = sql.SQL(" UNION ").join(
         sql.SQL(
-            "SELECT block_number, tx_index, tx_hash FROM {} WHERE chain_id = {} AND block_number BETWEEN {} AND {}"
-        ).format(table, chain_id, first, last)
+            "SELECT e.block_number, e.tx_index, e.tx_hash FROM chosen JOIN {} e "
+            "ON e.chain_id = {} AND e.block_number = chosen.block_number"
+        ).format(table, chain_id)
         for table in tables.values()
     )
     rows = (
         psycopg_connection(connection)
         .execute(
             sql.SQL("""
-            WITH bore AS MATERIALIZED ({bore}),
-            chosen AS (SELECT DISTINCT block_number FROM bore ORDER BY block_number LIMIT {most})
+            WITH chosen AS MATERIALIZED (SELECT block_number FROM ({early}) each ORDER BY block_number LIMIT {most}),
+            bore AS MATERIALIZED ({bore})
             SELECT b.block_number, k.hash, extract(epoch FROM k.time)::bigint, b.tx_index, b.tx_hash,
                    d.block_number IS NULL, t.value IS NULL, t.gas_used IS NULL
-            FROM bore b JOIN chosen USING (block_number)
-            JOIN gapless.blocks k ON k.chain_id = {chain_id} AND k.number = b.block_number
+            FROM bore b JOIN gapless.blocks k ON k.chain_id = {chain_id} AND k.number = b.block_number
             LEFT JOIN gapless.block_details d ON d.chain_id = {chain_id} AND d.block_number = b.block_number
             LEFT JOIN gapless.transactions t
               ON t.chain_id = {chain_id} AND t.block_number = b.block_number AND t.tx_index = b.tx_index
             ORDER BY b.block_number, b.tx_index
-        """).format(bore=bore, most=most_blocks, chain_id=chain_id)
+        """).format(early=early, bore=bore, most=most_blocks, chain_id=chain_id)
         )
         .fetchall()
     )

@@ -241,3 +241,44 @@ def test_a_branch_that_came_while_blocks_were_asked_for_brings_its_transactions(
         events = one.rows()["coins.Transfer"]
         assert rows_of(one, TRANSACTIONS) == expected(w3, events, transaction=False, receipt=True)
         follower.close()
+
+
+def test_a_long_history_is_not_read_from_end_to_end_for_every_part_of_it(shared_history, migrated_url, tmp_path):
+    text = chain_text(shared_history)
+    text += coins(shared_history, "gold", events='"Transfer", "Approval"', more='include = ["receipt"]')
+    blocks = 20_000
+    with rig(text, tmp_path, url_of(shared_history), migrated_url) as one:
+        with one.engine.begin() as connection:
+            for table in ("transfer", "approval"):
+                connection.exec_driver_sql(f"""
+                    INSERT INTO coins.{table}
+                    SELECT 31337, n, to_timestamp(n), decode(lpad(to_hex(n), 64, '0'), 'hex'), 0, {len(table) - 7},
+                           decode(repeat('11', 20), 'hex'), decode(repeat('22', 20), 'hex'),
+                           decode(repeat('33', 20), 'hex'), n
+                    FROM generate_series(1, {blocks}) n
+                """)
+            connection.exec_driver_sql(f"""
+                INSERT INTO gapless.blocks (chain_id, number, hash, time)
+                SELECT 31337, n, decode(lpad(to_hex(n), 64, '0'), 'hex'), to_timestamp(n)
+                FROM generate_series(1, {blocks}) n
+            """)
+            connection.exec_driver_sql(f"UPDATE gapless.sources SET coverage = '{{[1,{blocks + 1})}}'")
+        with one.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("ANALYZE")
+        with one.engine.connect() as connection:
+            before = rows_read(connection)
+            task = included.next_task(connection, one.chain.chain_id, 200)
+            connection.rollback()
+            assert rows_read(connection) - before < 3_000
+        assert task is not None
+        assert task.block_range == (1, 200)
+        assert [bearer.number for bearer in task.bearers] == list(range(1, 201))
+
+
+def rows_read(connection) -> int:
+    """Of event tables and their indexes, by all that was asked so far."""
+    connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+    connection.rollback()
+    tables = "SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE schemaname = 'coins'"
+    indexes = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = 'coins'"
+    return int(connection.exec_driver_sql(f"SELECT ({tables}) + ({indexes})").scalar_one())

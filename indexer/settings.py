@@ -4,6 +4,7 @@ What to index is the manifest's business (``indexer.manifest``). The API's own s
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,10 @@ _SCHEMES = {
     "database_url": ("postgresql://", "postgres://"),
     "redis_url": ("redis://", "rediss://", "unix://"),
 }
+# One host, a port that is a number, and nothing in a user or password that could be taken for the end of it.
+_DATABASE = re.compile(
+    r"\w+://(?:[^@/?#]*@)?(?:[^@:/?#\[\],]*|\[[^@/?#\]]*\])(?::\d*)?(?:/[^@#]*)?(?:\?.*)?", re.DOTALL
+)
 # pydantic's name of a failed check -> what would have been right.
 _EXPECTED = {"int_parsing": "expected a whole number", "float_parsing": "expected a number"}
 
@@ -136,6 +141,12 @@ class Settings(BaseSettings):
         allowed = _SCHEMES[info.field_name or ""]
         if isinstance(value, str) and not value.startswith(allowed):
             raise ValueError(f"expected a URL that starts with {' or '.join(allowed)}")
+        # What is taken for host and port is shown: it must not be the end of a password.
+        if info.field_name == "database_url" and isinstance(value, str) and not _DATABASE.fullmatch(value):
+            raise ValueError(
+                "expected postgresql://user:password@host:port/name with one host and its port, "
+                "where @ / ? # in user and password are written %40 %2F %3F %23"
+            )
         return value
 
 

@@ -83,6 +83,7 @@ ROWS: tuple[Row, ...] = (
         r"invalid opcode|invalid jump|bad instruction|stack (?:under|over)flow|vm execution error",
         "several",
     ),
+    Row("reverted", r"execution aborted \(timeout", "geth and its forks: a call that does not end"),
     # -- the provider names a range that would work
     _suggests(r"this block range should work: \[{block}, ?{block}\]", "Alchemy"),
     _suggests(r"try with this block range \[{block}, ?{block}\]", "Infura, zkSync, thirdweb, Tenderly"),

@@ -81,7 +81,9 @@ def _state(revoked_at: datetime | None, expires_at: datetime | None, now: dateti
 
 
 @app.command()
-def revoke(key_id: Annotated[int, typer.Argument(help="Its id, as `gapless keys list` shows it.")]) -> None:
+def revoke(
+    key_id: Annotated[int, typer.Argument(help="Its id, as `gapless keys list` shows it.", min=1, max=2**31 - 1)],
+) -> None:
     """Make a key worthless, for good; servers notice within five seconds."""
     from indexer.cli.context import short_transaction
     from indexer.store import keys

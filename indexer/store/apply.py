@@ -133,7 +133,9 @@ def _apply_deployments(
             sa.select(tables.deployments).where(tables.deployments.c.contract_id == contract_id)
         )
     }
-    if any(row.include != include for row in kept.values()):
+    chain_ids = {deployment.chain_id for deployment in deployments}
+    # Those of chains that the contract has left stay as they were.
+    if any(row.include != include for chain_id, row in kept.items() if chain_id in chain_ids):
         detail = f"include: {', '.join(include) or 'only the logs'}"
         changes.append(Change("change", "contract", contract.name, detail))
     for deployment in deployments:
@@ -157,7 +159,6 @@ def _apply_deployments(
         included = sa.case((same, tables.deployments.c.included), else_=statement.excluded.included)
         update = values | {"included": included}
         connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=update))
-    chain_ids = {deployment.chain_id for deployment in deployments}
     connection.execute(
         sa.update(tables.deployments)
         .where(tables.deployments.c.contract_id == contract_id, tables.deployments.c.chain_id.not_in(chain_ids))

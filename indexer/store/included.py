@@ -82,6 +82,7 @@ class Task:
         block_range: the range.
         bearers: the blocks of it that lack something.
         rewrites: grows with every change of rows that were covered.
+        reorganised: grows with every reorganisation of the chain.
     """
 
     contract_id: int
@@ -89,6 +90,7 @@ class Task:
     block_range: BlockRange
     bearers: tuple[Bearer, ...]
     rewrites: int
+    reorganised: int
 
 
 def next_task(connection: Connection, chain_id: int, most_blocks: int) -> Task | None:
@@ -128,30 +130,38 @@ def _task(
     most_blocks: int,
 ) -> Task:
     first, last = block_range
-    # Before the rows: where it is still the same when they are stored, these were all.
-    rewrites = _rewrites(connection, contract_id)
+    # Before the rows: where both are still the same when they are stored, these were all.
+    rewrites, reorganised = _rewrites(connection, contract_id), _reorganised(connection, chain_id)
     tables = {source.event.event_id: source.event.table.identifier for source in sources}
+    # The first few of each table, in the order of its key: the range may be all of history.
+    early = sql.SQL(" UNION ").join(
+        sql.SQL(
+            "(SELECT DISTINCT block_number FROM {} WHERE chain_id = {} AND block_number BETWEEN {} AND {} "
+            "ORDER BY block_number LIMIT {})"
+        ).format(table, chain_id, first, last, most_blocks)
+        for table in tables.values()
+    )
     bore = sql.SQL(" UNION ").join(
         sql.SQL(
-            "SELECT block_number, tx_index, tx_hash FROM {} WHERE chain_id = {} AND block_number BETWEEN {} AND {}"
-        ).format(table, chain_id, first, last)
+            "SELECT e.block_number, e.tx_index, e.tx_hash FROM chosen JOIN {} e "
+            "ON e.chain_id = {} AND e.block_number = chosen.block_number"
+        ).format(table, chain_id)
         for table in tables.values()
     )
     rows = (
         psycopg_connection(connection)
         .execute(
             sql.SQL("""
-            WITH bore AS MATERIALIZED ({bore}),
-            chosen AS (SELECT DISTINCT block_number FROM bore ORDER BY block_number LIMIT {most})
+            WITH chosen AS MATERIALIZED (SELECT block_number FROM ({early}) each ORDER BY block_number LIMIT {most}),
+            bore AS MATERIALIZED ({bore})
             SELECT b.block_number, k.hash, extract(epoch FROM k.time)::bigint, b.tx_index, b.tx_hash,
                    d.block_number IS NULL, t.value IS NULL, t.gas_used IS NULL
-            FROM bore b JOIN chosen USING (block_number)
-            JOIN gapless.blocks k ON k.chain_id = {chain_id} AND k.number = b.block_number
+            FROM bore b JOIN gapless.blocks k ON k.chain_id = {chain_id} AND k.number = b.block_number
             LEFT JOIN gapless.block_details d ON d.chain_id = {chain_id} AND d.block_number = b.block_number
             LEFT JOIN gapless.transactions t
               ON t.chain_id = {chain_id} AND t.block_number = b.block_number AND t.tx_index = b.tx_index
             ORDER BY b.block_number, b.tx_index
-        """).format(bore=bore, most=most_blocks, chain_id=chain_id)
+        """).format(early=early, bore=bore, most=most_blocks, chain_id=chain_id)
         )
         .fetchall()
     )
@@ -167,13 +177,22 @@ def _task(
     # All that bore anything was chosen: the rest of the range is silent and done with it.
     until = last if len(seen) < most_blocks else max(seen)
     lacking = tuple(b for b in bearers.values() if b.block or b.transactions or b.receipts)
-    return Task(contract_id, tuple(source.source_id for source in sources), (first, until), lacking, rewrites)
+    source_ids = tuple(source.source_id for source in sources)
+    return Task(contract_id, source_ids, (first, until), lacking, rewrites, reorganised)
 
 
 def _rewrites(connection: Connection, contract_id: int) -> int:
     return int(
         connection.execute(
             sa.text("SELECT sum(rewrite_version) FROM gapless.events WHERE contract_id = :id"), {"id": contract_id}
+        ).scalar_one()
+    )
+
+
+def _reorganised(connection: Connection, chain_id: int) -> int:
+    return int(
+        connection.execute(
+            sa.text("SELECT coalesce(max(id), 0) FROM gapless.reorgs WHERE chain_id = :id"), {"id": chain_id}
         ).scalar_one()
     )
 
@@ -284,6 +303,9 @@ def _is_still_so(connection: Connection, chain_id: int, task: Task) -> bool:
     if not all(contains(coverages.get(source_id, ()), task.block_range) for source_id in task.source_ids):
         return False
     if _rewrites(connection, task.contract_id) != task.rewrites:
+        return False
+    # Another branch may have events in blocks that were silent, while all that was asked for is as it was.
+    if _reorganised(connection, chain_id) != task.reorganised:
         return False
     stored = connection.execute(
         sa.text("SELECT number, hash FROM gapless.blocks WHERE chain_id = :chain_id AND number = ANY(:numbers)"),

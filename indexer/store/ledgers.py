@@ -69,12 +69,18 @@ def load(connection: Connection, chain_id: int) -> list[Ledger]:
 
 def lock(connection: Connection, chain_id: int) -> list[Ledger]:
     """All ledgers of a chain, locked; waits for whoever is changing one."""
-    # First the locks, then the look: what another transaction has just committed is seen.
-    connection.execute(
-        sa.text("SELECT FROM gapless.ledgers WHERE chain_id = :chain_id ORDER BY id FOR UPDATE"),
-        {"chain_id": chain_id},
-    )
-    return load(connection, chain_id)
+    while True:
+        # First the locks, then the look: what another transaction has just committed is seen.
+        locked = set(
+            connection.execute(
+                sa.text("SELECT id FROM gapless.ledgers WHERE chain_id = :chain_id ORDER BY id FOR UPDATE"),
+                {"chain_id": chain_id},
+            ).scalars()
+        )
+        found = load(connection, chain_id)
+        # A ledger that was begun anew while we waited for the old one is seen, but was not locked with it.
+        if locked.issuperset(ledger.ledger_id for ledger in found):
+            return found
 
 
 def try_lock(connection: Connection, chain_id: int, *, at: int) -> list[Ledger]:

@@ -14,24 +14,27 @@ from typing import Any
 from apscheduler.triggers.cron import CronTrigger
 from eth_typing import Address
 from multicall import Call as MulticallCall
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from indexer.abi.decoder import DataDecoder, UndecodableLog, compile_outputs
 from indexer.abi.model import Abi, parse_abi
 from indexer.addresses import Births
 from indexer.chain.client import ChainClient
-from indexer.chain.errors import FatalError
+from indexer.chain.errors import FatalError, NoEndpointError
 from indexer.chain.wire import Header
 from indexer.errors import GaplessError
 from indexer.manifest.model import Call, Schedule, Snapshot
 from indexer.store import catalog, head, series
+from indexer.store.announced import known_until
 from indexer.store.catalog import CatalogChangedError, Series
+from indexer.store.head import HeadState
 from indexer.store.series import Reading
 from indexer.sync.reverts import reason
 
 log = logging.getLogger(__name__)
 
 POINTS_PER_RUN = 20
+_ALWAYS = 2**62
 
 LOST_WITHIN = timedelta(days=1)
 """A start looks at the reorganisations of so long ago: the last run may have ended before it read their points."""
@@ -39,6 +42,10 @@ LOST_WITHIN = timedelta(days=1)
 
 class TooOldError(GaplessError):
     """The past of a series is wanted, and no node knows it any more."""
+
+
+class _UnreadableError(GaplessError):
+    """No node tells the state of a block that the nodes do know: it is too old for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,8 @@ class Snapshots:
         self._snapshot = snapshot
         self._past_is_done = snapshot.start_block is None
         self._reorgs_seen = 0
+        self._unreadable = -1
+        """The newest block, of those that were due, whose state no node would tell."""
 
     def take_due(self) -> int:
         """Takes the points of a series "every N blocks" that are due up to the tip, then some of the past.
@@ -73,28 +82,31 @@ class Snapshots:
             ProviderError: the nodes could not be asked; what was taken before stays.
         """
         with self._engine.connect() as connection:
-            stored = self._series(catalog.load_series(connection))
-            state = head.load_state(connection, self._chain_id)
+            stored, state, known = self._look(connection)
             last = series.last_point(connection, stored, self._chain_id)
         if state.tip is None:
             return 0
         if last is None and self._snapshot.start_block is not None:
             last = state.finalized  # all up to there is the past
         taken = 0
-        for number in due(self._snapshot, last, state.tip.number)[:POINTS_PER_RUN]:
+        # A point without all of a factory's children would stay so: until its history is there, none is taken.
+        numbers = due(self._snapshot, last, state.tip.number) if known >= state.tip.number else []
+        for number in itertools.islice((n for n in numbers if n > self._unreadable), POINTS_PER_RUN):
             try:
                 taken += self._take(stored, number)
-            except FatalError as error:
-                # Its state is gone at every node that we have: the series goes on with what can still be read.
+            except _UnreadableError as error:
+                # It is gone at every node that we have: the series goes on with what can still be read, and does not
+                # come back to it, however many there are of its kind.
+                self._unreadable = number
                 log.warning("snapshot %s: block %d is too old to be read (%s)", self._snapshot.name, number, error)
         return taken + self.take_past()
 
     def take_now(self) -> int:
         """Takes one point at the tip: for series by the clock."""
         with self._engine.connect() as connection:
-            stored = self._series(catalog.load_series(connection))
-            tip = head.load_state(connection, self._chain_id).tip
-        return 0 if tip is None else self._take(stored, tip.number)
+            stored, state, known = self._look(connection)
+        tip = state.tip
+        return 0 if tip is None or known < tip.number else self._take(stored, tip.number)
 
     def take_missed(self) -> int:
         """For series by the clock: takes what a reorganisation took away once more, then some of the past.
@@ -120,16 +132,18 @@ class Snapshots:
             ProviderError: the nodes could not be asked; what was taken before stays.
         """
         with self._engine.connect() as connection:
-            stored = self._series(catalog.load_series(connection))
-            tip = head.load_state(connection, self._chain_id).tip
+            stored, state, known = self._look(connection)
             left = series.branches_left(connection, stored, self._chain_id, self._reorgs_seen, LOST_WITHIN)
-        taken = 0
+        taken, tip = 0, state.tip
+        if tip is None or known < tip.number:
+            return 0
         for reorg in left:
             found = self._client.headers([reorg.common, reorg.furthest])
-            if tip is None or reorg.common not in found:
+            if reorg.common not in found:
                 break
             shared, furthest = found[reorg.common], found.get(reorg.furthest)
-            # A chain whose clock runs ahead of ours was read at times that are still to come.
+            # A chain whose clock runs ahead of ours was read at times that are still to come. How late the dropped
+            # branch was nobody has kept: about as late as the new one is at that height.
             until = max(int(reorg.noticed.timestamp()), furthest.time if furthest else tip.time)
             for before, moment in past_times(self._snapshot.every, shared.time + 1, min(until, tip.time)):
                 number = self._unread_at(stored, before, moment, shared, tip.number)
@@ -167,22 +181,23 @@ class Snapshots:
         if self._past_is_done or start is None:
             return 0
         with self._engine.connect() as connection:
-            stored = self._series(catalog.load_series(connection))
-            finalized = head.load_state(connection, self._chain_id).finalized
-        if finalized is None:
+            stored, state, known = self._look(connection)
+        if state.finalized is None:
             return 0
         taken = 0
+        finalized = min(state.finalized, known)
         numbers = self._past_blocks(stored, start, finalized)
         for number in itertools.islice(numbers, POINTS_PER_RUN):
             try:
                 taken += self._take(stored, number)
-            except FatalError as error:
+            except _UnreadableError as error:
                 raise TooOldError(
                     f"snapshot {self._snapshot.name}: no endpoint knows the state of block {number:,}: {error}",
                     hint="start_block takes the past from an archive node: add one to the chain, or take it out",
                 ) from error
         # What is not final yet is the business of the points that are due.
-        self._past_is_done = taken == 0 and next(self._past_blocks(stored, start, finalized), None) is None
+        if taken == 0 and finalized == state.finalized:
+            self._past_is_done = next(self._past_blocks(stored, start, finalized), None) is None
         return taken
 
     def _past_blocks(self, stored: Series, start: int, finalized: int) -> Iterator[int]:
@@ -194,6 +209,8 @@ class Snapshots:
                     connection, stored, self._chain_id, first, finalized, every.amount, POINTS_PER_RUN
                 )
             yield from missing
+            return
+        if finalized < start:
             return
         ends = self._client.headers([start, finalized])
         if start not in ends or finalized not in ends:
@@ -213,6 +230,14 @@ class Snapshots:
                 low = middle
         return low
 
+    def _look(self, connection: Connection) -> tuple[Series, HeadState, int]:
+        """The series, how far the chain is indexed, and up to which block all are known who are to be asked."""
+        stored = self._series(catalog.load_series(connection))
+        state = head.load_state(connection, self._chain_id)
+        sources = catalog.load_sources(connection, self._chain_id)
+        own = [source for source in sources if source.event.contract_id == stored.contract_id]
+        return stored, state, min((known_until(source, sources) for source in own), default=_ALWAYS)
+
     def _series(self, known: Sequence[Series]) -> Series:
         found = next((one for one in known if one.name == self._snapshot.name), None)
         if found is None:
@@ -224,8 +249,14 @@ class Snapshots:
         if header is None:
             return False
         abi = parse_abi(list(stored.abi))
-        targets = self._targets(stored, number)
-        readings = self._read(stored, abi, targets, number)
+        targets = self._targets(stored, header)
+        if targets is None:
+            return False
+        try:
+            readings = self._read(stored, abi, targets, number)
+        except (FatalError, NoEndpointError) as error:
+            # Who has refused such a block before, or is no archive by the manifest, is not even asked.
+            raise _UnreadableError(str(error)) from error
         again = self._client.header(number)
         if again is None or again.hash != header.hash:
             return False
@@ -243,9 +274,15 @@ class Snapshots:
             log.info("snapshot %s: read %d rows at block %d", stored.name, len(readings), number)
         return kept
 
-    def _targets(self, stored: Series, number: int) -> list[_Target]:
+    def _targets(self, stored: Series, header: Header) -> list[_Target] | None:
+        """Whom to ask at a block, and for what; None: it is not the block that is indexed."""
         addresses: Sequence[bytes] = stored.deployments.get(self._chain_id, ())
+        number = header.number
         with self._engine.connect() as connection:
+            # Before the children: those of another branch may be others, and that one may be ours before we are done.
+            kept = head.load_headers(connection, self._chain_id, (number, number))
+            if kept.get(number, header.hash) != header.hash:
+                return None
             if not addresses:
                 born = catalog.load_children(connection, self._chain_id).get(stored.contract_id, Births())
                 addresses = [bytes.fromhex(child[2:]) for child, birth in sorted(born.items()) if birth <= number]

@@ -46,6 +46,43 @@ def test_the_environment_stands_before_the_file(monkeypatch: pytest.MonkeyPatch)
     )
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:p@SECRET@db:5432/x",
+        "postgresql://user:p@ss:SECRET@db:5432/x",
+        "postgresql://user:p/SECRET@db:5432/x",
+        "postgresql://user:p#SECRET@db:5432/x",
+        "postgresql://user:SECRET@db:port/x",
+        "postgresql://user:SECRET@db:5432,other:5432/x",
+    ],
+)
+def test_a_password_that_would_be_taken_for_a_host_is_told_and_not_shown(monkeypatch, url) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(SettingsErrors) as caught:
+        load_settings()
+    assert [problem.key for problem in caught.value.problems] == ["DATABASE_URL"]
+    assert "%40" in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://db/x",
+        "postgresql://user:p%40ss:word@db:5432/x",
+        "postgres://user@[::1]:5432/x?sslmode=require",
+        "postgresql:///x?host=/run/postgresql&user=a@b",
+        "postgresql://user:password@db",
+    ],
+)
+def test_urls_of_postgres(monkeypatch, url) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    found = load_settings().database_url
+    assert found is not None
+    assert found.reveal() == url
+
+
 def test_every_mistake_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "mysql://user:SECRET@db/x")
     monkeypatch.setenv("REDIS_URL", "SECRET")

@@ -181,6 +181,20 @@ def test_a_contract_that_leaves_one_of_its_chains_is_told(shared_history, migrat
     engine.dispose()
 
 
+def test_what_a_chain_that_was_left_would_include_is_no_difference(shared_history, migrated_url, tmp_path):
+    text = chain_text(shared_history) + '[chains.second]\nid = 2\nrpc = ["http://127.0.0.1:1"]\n'
+    path, engine = tmp_path / "indexer.toml", create_engine(migrated_url)
+
+    def applied(where: str, include: str) -> list[str]:
+        path.write_text(text + coins(shared_history, "gold", more=f'{where}\ninclude = ["{include}"]'))
+        return summary(prepare(engine, load_manifest(path, {"RPC_URL": url_of(shared_history)})))
+
+    applied('chains = ["demo", "second"]', "block")
+    assert len(applied('chain = "demo"', "receipt")) == 2
+    assert applied('chain = "demo"', "receipt") == []
+    engine.dispose()
+
+
 def test_a_changed_layout_of_a_known_event_is_refused_with_the_way_out(shared_history, migrated_url, tmp_path):
     text = chain_text(shared_history)
     with indexed(text + coins(shared_history, "gold"), shared_history, migrated_url, tmp_path) as (one, _):

@@ -194,3 +194,91 @@ def test_a_reorganisation_takes_what_was_included_with_it(make_world, migrated_u
         assert after != longer
         assert {row[0] for row in rows_of(one, BLOCKS)} == {row[1] for row in events}
         follower.close()
+
+
+def test_a_branch_that_came_while_blocks_were_asked_for_brings_its_transactions(
+    make_world, migrated_url, tmp_path, monkeypatch
+):
+    from indexer.demo.world import mining_by_hand, request
+
+    history = make_world(transactions=20, blocks=10)
+    w3, gold = history.world.w3, history.world.contract("gold")
+    sender, recipient = history.world.accounts[:2]
+
+    def mine(*transfers: int) -> None:
+        for count in transfers:
+            for _ in range(count):
+                gold.functions.transfer(recipient, 1).transact({"from": sender})
+            request(w3, "anvil_mine", "0x1")
+
+    text = chain_text(history) + coins(history, "gold", more='include = ["receipt"]')
+    with rig(text, tmp_path, url_of(history), migrated_url) as one, mining_by_hand(w3):
+        gold.functions.mint(sender, 1000).transact({"from": sender})
+        request(w3, "anvil_mine", "0x1")
+        follower = one.follower()
+        one.catch_up(follower)
+        includer(one).run()
+        mine(1)
+        kept = request(w3, "evm_snapshot")
+        mine(0, 0)
+        one.catch_up(follower)
+        work, fetch = includer(one), Includer._fetch
+
+        def late(self, bearers):
+            found = fetch(self, bearers)
+            # The block that was asked for stays, what was silent behind it is not any more.
+            request(w3, "evm_revert", kept)
+            mine(0, 1, 0)
+            one.catch_up(follower)
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Includer, "_fetch", late)
+            work.stop.is_set = iter((False, True)).__next__  # one part only
+            work.run()
+        assert one.query("SELECT count(*) FROM gapless.reorgs") == [(1,)]
+        includer(one).run()
+        events = one.rows()["coins.Transfer"]
+        assert rows_of(one, TRANSACTIONS) == expected(w3, events, transaction=False, receipt=True)
+        follower.close()
+
+
+def test_a_long_history_is_not_read_from_end_to_end_for_every_part_of_it(shared_history, migrated_url, tmp_path):
+    text = chain_text(shared_history)
+    text += coins(shared_history, "gold", events='"Transfer", "Approval"', more='include = ["receipt"]')
+    blocks = 20_000
+    with rig(text, tmp_path, url_of(shared_history), migrated_url) as one:
+        with one.engine.begin() as connection:
+            for table in ("transfer", "approval"):
+                connection.exec_driver_sql(f"""
+                    INSERT INTO coins.{table}
+                    SELECT 31337, n, to_timestamp(n), decode(lpad(to_hex(n), 64, '0'), 'hex'), 0, {len(table) - 7},
+                           decode(repeat('11', 20), 'hex'), decode(repeat('22', 20), 'hex'),
+                           decode(repeat('33', 20), 'hex'), n
+                    FROM generate_series(1, {blocks}) n
+                """)
+            connection.exec_driver_sql(f"""
+                INSERT INTO gapless.blocks (chain_id, number, hash, time)
+                SELECT 31337, n, decode(lpad(to_hex(n), 64, '0'), 'hex'), to_timestamp(n)
+                FROM generate_series(1, {blocks}) n
+            """)
+            connection.exec_driver_sql(f"UPDATE gapless.sources SET coverage = '{{[1,{blocks + 1})}}'")
+        with one.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("ANALYZE")
+        with one.engine.connect() as connection:
+            before = rows_read(connection)
+            task = included.next_task(connection, one.chain.chain_id, 200)
+            connection.rollback()
+            assert rows_read(connection) - before < 3_000
+        assert task is not None
+        assert task.block_range == (1, 200)
+        assert [bearer.number for bearer in task.bearers] == list(range(1, 201))
+
+
+def rows_read(connection) -> int:
+    """Of event tables and their indexes, by all that was asked so far."""
+    connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+    connection.rollback()
+    tables = "SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE schemaname = 'coins'"
+    indexes = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = 'coins'"
+    return int(connection.exec_driver_sql(f"SELECT ({tables}) + ({indexes})").scalar_one())

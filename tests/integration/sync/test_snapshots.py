@@ -9,6 +9,7 @@ import pytest
 from indexer.chain.errors import FatalError
 from indexer.demo.world import MULTICALL3
 from indexer.store.database import DatabaseError
+from indexer.sync.follow import Tick
 from indexer.sync.snapshots import Snapshots, TooOldError, past_times
 from tests.integration.sync.rig import normal, rig
 from tests.integration.sync.test_changes import apply_again, chain_text, coins, indexed, url_of
@@ -190,6 +191,9 @@ def test_what_a_series_by_the_clock_loses_by_a_reorganisation_is_taken_on_the_ne
         taker = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["supply"])
         assert taker.take_now() == 1
         common = w3.eth.block_number
+        # Both branches keep the same time: were the new one denser on a chain that runs ahead of our clock, the last
+        # times of the old one could be later than any that is known to be lost.
+        w3.provider.make_request("anvil_setBlockTimestampInterval", [1])
         kept = w3.provider.make_request("evm_snapshot", [])["result"]
         burst(history.world, random.Random(1), 40, 12)
         one.catch_up(follower)
@@ -207,6 +211,7 @@ def test_what_a_series_by_the_clock_loses_by_a_reorganisation_is_taken_on_the_ne
         while again.take_missed():
             pass
         blocks = {n: w3.eth.get_block(n) for n in range(common + 1, w3.eth.block_number + 1)}
+        assert blocks[lost["number"]]["timestamp"] == lost["timestamp"]
         moment = lost["timestamp"] // 5 * 5
         newest = max(n for n, block in blocks.items() if block["timestamp"] <= moment)
         found = dict(rows(one, "SELECT block_number, block_hash FROM gapless.series_points"))
@@ -276,3 +281,114 @@ def test_times_that_are_due():
     assert list(past_times(parse_schedule("10 seconds"), 15, 41)) == [(10, 20), (20, 30), (30, 40)]
     hours = [moment for _, moment in past_times(parse_schedule("cron 0 * * * *"), 1, 3 * 3600)]
     assert hours == [3600, 7200, 10800]
+
+
+def test_points_that_are_too_old_hold_no_newer_one_up(make_world, migrated_url, tmp_path):
+    from indexer.chain.client import ChainClient
+    from indexer.chain.config import EndpointConfig
+    from indexer.demo.world import request
+    from tests.integration.sync.rig import QUICK
+
+    history = make_world(transactions=10, blocks=5)
+    text = chain_text(history) + coins(history, "gold") + snapshot("supply", '"totalSupply()"', "2 blocks")
+    with indexed(text, history, migrated_url, tmp_path) as (one, follower):
+        take(one, "supply")
+        before = rows(one, "SELECT count(*) FROM coins.supply")[0][0]
+        one.client.close()
+        # A full node, as the manifest says; and a long pause.
+        full = EndpointConfig(url_of(history), archive=False)
+        one.client = ChainClient(one.chain.name, one.chain.chain_id, [full], settings=QUICK)
+        request(history.world.w3, "anvil_mine", hex(300))
+        again = one.follower()
+        follower.close()
+        one.catch_up(again)
+        taker = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["supply"])
+        for _ in range(20):
+            taker.take_due()
+        last = history.world.w3.eth.block_number
+        found = [row[0] for row in rows(one, "SELECT block_number FROM coins.supply ORDER BY 1")][before:]
+        assert found == [number for number in range(last - 127, last + 1) if number % 2 == 0]
+        assert taker.take_due() == 0
+        again.close()
+
+
+def pairs_text(history) -> str:
+    from indexer.demo.contracts import ARTIFACTS
+
+    return f"""{chain_text(history)}
+[contracts.exchange]
+abi = "{ARTIFACTS.as_posix()}/Factory.json"
+address = "{history.world.addresses["factory"]}"
+[contracts.pair]
+abi = "{ARTIFACTS.as_posix()}/Pair.json"
+factory = {{ contract = "exchange", event = "PairCreated", argument = "pair" }}
+events = ["Swap"]
+[snapshots.reserves]
+contract = "pair"
+calls = ["totalSupply()"]
+every = "10 blocks"
+start_block = 0
+[snapshots.now_and_then]
+contract = "pair"
+calls = ["totalSupply()"]
+every = "5 seconds"
+"""
+
+
+def test_children_are_asked_once_all_of_them_are_known(shared_history, migrated_url, tmp_path):
+    with rig(pairs_text(shared_history), tmp_path, url_of(shared_history), migrated_url) as one:
+        follower = one.follower()
+        takers = [
+            Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots[name])
+            for name in ("reserves", "now_and_then")
+        ]
+        # Followed from the first minute, while history is still to be filled: most pairs were born there.
+        while follower.tick() is not Tick.NOTHING_NEW:
+            pass
+        for taker in takers:
+            taker.take_due()
+            taker.take_now()
+        one.catch_up(follower)
+        assert takers[1].take_now() == 1
+        while takers[0].take_due():
+            pass
+        for table in ("reserves", "now_and_then"):
+            asked = f"SELECT block_number, count(*) FROM pair.{table} GROUP BY 1 ORDER BY 1"
+            born = "SELECT count(*) FROM gapless.children WHERE block_number <= %s"
+            found = rows(one, asked)
+            assert found
+            assert [count for _, count in found] == [one.query(born, number)[0][0] for number, _ in found]
+        follower.close()
+
+
+def test_children_of_a_branch_that_is_gone_are_not_asked_on_the_new_one(
+    make_world, migrated_url, tmp_path, monkeypatch
+):
+    from indexer.demo import actions
+    from indexer.demo.world import request
+
+    history = make_world(transactions=20, blocks=10)
+    w3 = history.world.w3
+    with indexed(pairs_text(history), history, migrated_url, tmp_path) as (one, follower):
+        kept = request(w3, "evm_snapshot")
+        call = actions.launch(history.world, random.Random(1))
+        w3.eth.send_transaction({"from": call.sender, "to": call.to, "data": call.data, "gas": call.gas})
+        request(w3, "anvil_mine", "0x2")
+        one.catch_up(follower)
+        children = rows(one, "SELECT address FROM gapless.children")
+        request(w3, "evm_revert", kept)
+        request(w3, "anvil_mine", "0x5")
+        real = one.client.multicall
+
+        def late(calls, block):
+            one.catch_up(follower)
+            return real(calls, block)
+
+        monkeypatch.setattr(one.client, "multicall", late)
+        taker = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["now_and_then"])
+        taker.take_now()
+        one.catch_up(follower)
+        taker.take_now()
+        assert len(rows(one, "SELECT address FROM gapless.children")) == len(children) - 1
+        found = {row[0] for row in rows(one, "SELECT contract_address FROM pair.now_and_then")}
+        assert found == {row[0] for row in rows(one, "SELECT address FROM gapless.children")}

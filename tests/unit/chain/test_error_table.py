@@ -189,6 +189,7 @@ CASES = [
     Case("execution reverted: quota exceeded", RevertedError, {}, code=3, method="eth_call", blocks=None),
     Case("VM execution error.", RevertedError, {}, code=-32015, method="eth_call", blocks=None),
     Case("out of gas: gas required exceeds allowance (50000000)", RevertedError, {}, method="eth_call", blocks=None),
+    Case("execution aborted (timeout = 5s)", RevertedError, {}, code=-32000, method="eth_call", blocks=None),
     Case("", RevertedError, {}, code=3, method="eth_call", blocks=None),
     # faults of a moment, and words that nobody knows
     Case("Internal server error. Forwarder error: 1000", TransientError, {"shrinkable": False}, code=-32603),

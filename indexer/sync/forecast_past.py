@@ -9,11 +9,11 @@ from sqlalchemy.engine import Connection
 
 from indexer.addresses import Births, Children
 from indexer.chain.client import ChainClient
-from indexer.chain.errors import FatalError, NoEndpointError
+from indexer.chain.errors import ProviderError
 from indexer.chain.multicall import MULTICALL3, batches
 from indexer.manifest.model import Chain, Manifest, Schedule, Snapshot
 from indexer.store import catalog, series
-from indexer.sync.deployed import first_with_code
+from indexer.sync.deployed import DeploymentUnknownError, first_with_code
 from indexer.sync.snapshots import past_times
 
 _TIMES_COUNTED = 500
@@ -126,7 +126,7 @@ def forecast(client: ChainClient, past: Past, finalized: int) -> PastForecast:
         finalized: the past ends here.
 
     Raises:
-        ProviderError: nobody answers.
+        ProviderError: the headers could not be read.
     """
     every = past.snapshot.every
     searches = 0
@@ -146,7 +146,8 @@ def forecast(client: ChainClient, past: Past, finalized: int) -> PastForecast:
     if points and calls and not remark:
         try:
             before = _without_multicall(client, past.start, finalized)
-        except (FatalError, NoEndpointError) as error:
+        except (ProviderError, DeploymentUnknownError) as error:
+            # The head was told a moment ago: it is the old state that nobody has.
             remark = f"no endpoint knows the state of block {past.start:,}, which an archive node does: {error}"
     asked = before * -(-calls // client.settings.batch_size) + (1 - before) * len(_together(past.snapshot, calls))
     # The header of a point is asked for before and after.

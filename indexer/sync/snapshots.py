@@ -20,7 +20,7 @@ from indexer.abi.decoder import DataDecoder, UndecodableLog, compile_outputs
 from indexer.abi.model import Abi, parse_abi
 from indexer.addresses import Births
 from indexer.chain.client import ChainClient
-from indexer.chain.errors import FatalError
+from indexer.chain.errors import ProviderError, is_too_old
 from indexer.chain.wire import Header
 from indexer.errors import GaplessError
 from indexer.manifest.model import Call, Schedule, Snapshot
@@ -61,6 +61,7 @@ class Snapshots:
         self._snapshot = snapshot
         self._past_is_done = snapshot.start_block is None
         self._reorgs_seen = 0
+        self._lost_until = -1
 
     def take_due(self) -> int:
         """Takes the points of a series "every N blocks" that are due up to the tip, then some of the past.
@@ -80,13 +81,26 @@ class Snapshots:
             return 0
         if last is None and self._snapshot.start_block is not None:
             last = state.finalized  # all up to there is the past
+        # What is gone at every node that we have is asked for once, and the series goes on behind it.
+        numbers = [n for n in due(self._snapshot, last, state.tip.number) if n > self._lost_until]
         taken = 0
-        for number in due(self._snapshot, last, state.tip.number)[:POINTS_PER_RUN]:
+        lost: list[int] = []
+        for number in numbers:
+            if taken >= POINTS_PER_RUN:
+                break
             try:
                 taken += self._take(stored, number)
-            except FatalError as error:
-                # Its state is gone at every node that we have: the series goes on with what can still be read.
-                log.warning("snapshot %s: block %d is too old to be read (%s)", self._snapshot.name, number, error)
+            except ProviderError as error:
+                if not is_too_old(error):
+                    raise
+                lost.append(number)
+                reason_given = error
+        if lost:
+            self._lost_until = lost[-1]
+            log.warning(
+                "snapshot %s: %d points, blocks %d to %d, are too old to be read (%s)",
+                *(self._snapshot.name, len(lost), lost[0], lost[-1], reason_given),
+            )
         return taken + self.take_past()
 
     def take_now(self) -> int:
@@ -176,7 +190,9 @@ class Snapshots:
         for number in itertools.islice(numbers, POINTS_PER_RUN):
             try:
                 taken += self._take(stored, number)
-            except FatalError as error:
+            except ProviderError as error:
+                if not is_too_old(error):
+                    raise
                 raise TooOldError(
                     f"snapshot {self._snapshot.name}: no endpoint knows the state of block {number:,}: {error}",
                     hint="start_block takes the past from an archive node: add one to the chain, or take it out",

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from indexer.chain.errors import ProviderError
+from indexer.errors import GaplessError
 from indexer.log import configure
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Manifest
@@ -93,6 +94,17 @@ def short_transaction(command: str) -> Iterator[sa.Connection]:
         migrate.require_current(engine)
         with engine.begin() as connection:
             yield connection
+
+
+def require_contract(connection: sa.Connection, name: str | None) -> None:
+    """Makes sure that the database knows a contract, in the manifest or not; None: any will do.
+
+    Raises:
+        GaplessError: it does not.
+    """
+    known = sorted(connection.execute(sa.text("SELECT name FROM gapless.contracts")).scalars())
+    if name is not None and name not in known:
+        raise GaplessError(f"the database has no contract {name}", hint=f"it has: {', '.join(known) or 'none'}")
 
 
 def prepare(engine: Engine, manifest: Manifest, settings: Settings | None = None) -> list[Change]:

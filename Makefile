@@ -22,7 +22,7 @@ $(READY): requirements-dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Gapless needs Python 3.11 or newer, and there is no python3 on the PATH." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Gapless needs Python 3.11 or newer; $(PYTHON) is older. Name another one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@echo "Installing into .venv ..."
+	@echo "Installing a hundred packages into .venv: a minute or a few, this once ..."
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	@$(PIP) install --require-hashes --only-binary :all: -r requirements-dev.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .

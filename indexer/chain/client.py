@@ -5,7 +5,7 @@ answer come from one endpoint.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from indexer.chain.errors import (
     RevertedError,
     TransientError,
 )
-from indexer.chain.estimate import Estimate, estimate
+from indexer.chain.estimate import Bearers, Estimate, bearers, estimate
 from indexer.chain.filters import LogFilter, several
 from indexer.chain.logs import RawLog
 from indexer.chain.multicall import Deployment
@@ -242,6 +242,21 @@ class ChainClient(Asker):
             ProviderError: a sample could not be read.
         """
         return estimate(self, ranges, several(filters), in_flight=in_flight)
+
+    def bearers(
+        self, ranges: Sequence[tuple[int, int]], filters: LogFilter | Sequence[LogFilter], include: Collection[str]
+    ) -> Bearers:
+        """How many blocks and transactions bore the logs of some ranges, from samples of them.
+
+        Args:
+            ranges: the ranges.
+            filters: whose logs.
+            include: what is wanted of what bore them: ``block``, ``transaction``, ``receipt``.
+
+        Raises:
+            ProviderError: a sample could not be read.
+        """
+        return bearers(self, ranges, several(filters), include)
 
     def branch(
         self,

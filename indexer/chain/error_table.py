@@ -43,7 +43,8 @@ class Row:
         kind: the class of error.
         pattern: a regular expression, matched anywhere and in any case. Its groups are what ``reads`` says.
         seen_at: who says so.
-        reads: what the pattern's groups hold: nothing, one number (the limit), or two blocks (a range that would work).
+        reads: what the pattern's groups hold: nothing, one number (the limit), two blocks (a range that would work), or
+            the node's head and the block that was wanted: it lags only if that lies above.
         limit: for range rows, what is limited.
         inclusive: whether a named number of blocks counts both ends (``to - from + 1 <= n``), else ``to - from <= n``.
         assumed: limits to assume where none is named, as ``(asked for more than, limit)``, the first that applies.
@@ -54,7 +55,7 @@ class Row:
     kind: Kind
     pattern: str
     seen_at: str
-    reads: Literal["nothing", "number", "range"] = "nothing"
+    reads: Literal["nothing", "number", "range", "heights"] = "nothing"
     limit: Limit = "unknown"
     inclusive: bool = False
     assumed: tuple[tuple[int, int], ...] = ()
@@ -127,6 +128,7 @@ ROWS: tuple[Row, ...] = (
     # -- the node is behind
     _lagging(r"one of the blocks specified in filter .{0,60}cannot be found", "Nethermind"),
     _lagging(r"invalid block range params", "geth, toBlock beyond its head"),
+    _lagging(r"block height is (\d+) but requested was (\d+)", "anvil, of old states too", reads="heights"),
     _lagging(r"block is out of range|blockoutofrange", "anvil and others"),
     _lagging(r"header not found", "geth"),
     _lagging(r"unknown block", "geth, Erigon"),
@@ -275,7 +277,8 @@ def _from_row(failure: Failure, row: Row, match: re.Match[str]) -> ProviderError
         case "rate":
             build = partial(RateError, retry_after=failure.retry_after)
         case "lagging":
-            build = LaggingError
+            is_old = row.reads == "heights" and int(match[2]) <= int(match[1])
+            build = partial(FatalError, scope="history") if is_old else LaggingError
         case "fatal":
             build = partial(FatalError, scope=row.scope)
         case "batch":

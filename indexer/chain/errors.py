@@ -179,6 +179,15 @@ class NoEndpointError(ProviderError):
     """No endpoint of the chain can answer the question. Not retried; the message lists each endpoint's own reason."""
 
 
+class NoHistoryError(NoEndpointError):
+    """As far as is known, no endpoint of the chain keeps history that old, though they answer otherwise."""
+
+
+def is_too_old(error: ProviderError) -> bool:
+    """Whether an error means that what was asked for is older than what the chain's endpoints keep."""
+    return isinstance(error, NoHistoryError) or (isinstance(error, FatalError) and error.scope == "history")
+
+
 class ChainMismatchError(ProviderError):
     """Every endpoint that answers serves another chain than the manifest says. Not retried."""
 

@@ -1,6 +1,6 @@
-"""What reading some block ranges will take, from a few samples of them."""
+"""What reading some block ranges will take, and what their logs stand in, from a few samples of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +11,7 @@ from indexer.chain.config import Errand
 from indexer.chain.errors import RangeError
 from indexer.chain.filters import LogFilter
 from indexer.chain.slicing import samples
+from indexer.chain.surroundings import Wanted, calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,29 @@ class Estimate:
     sampled_requests: int
 
 
+@dataclass(frozen=True, slots=True)
+class Bearers:
+    """What bears the logs of some ranges, as far as it is wanted: an extrapolation.
+
+    Attributes:
+        blocks: the blocks that are wanted.
+        transactions: the transactions that are wanted.
+        receipts: the receipts that are wanted.
+        questions: JSON-RPC questions that bring all of it.
+    """
+
+    blocks: int
+    transactions: int
+    receipts: int
+    questions: int
+
+
+_SAMPLES = 8
+_WIDTH = 500  # blocks of a sample
+
+
 def estimate(
-    asker: Asker,
-    ranges: Sequence[tuple[int, int]],
-    filters: Sequence[LogFilter],
-    *,
-    count: int = 8,
-    width: int = 500,
-    in_flight: int = 4,
+    asker: Asker, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], *, in_flight: int = 4
 ) -> Estimate:
     """Samples ranges and extrapolates.
 
@@ -51,8 +67,6 @@ def estimate(
         asker: the chain.
         ranges: inclusive ranges, not overlapping.
         filters: what will be asked for.
-        count: the number of samples.
-        width: the blocks in each.
         in_flight: the requests that will be under way at once.
 
     Raises:
@@ -64,11 +78,10 @@ def estimate(
     header_requests = 0
     seconds = 0.0
     taken = 0
-    questions = [question for one in filters for question in slicing.plan(asker, ranges, one, errand)]
+    questions = _questions(asker, ranges, filters, errand)
     # Long lists of addresses are many questions, which travel in several batches.
     batches = -(-len(questions) // asker.settings.batch_size)
-    for first, last in samples(ranges, count, width):
-        chunk = _sample(asker, first, last, questions, errand)
+    for chunk in _sampled(asker, ranges, questions, errand):
         taken += 1
         sampled += chunk.last - chunk.first + 1
         logs += chunk.count
@@ -96,6 +109,56 @@ def estimate(
         sampled_blocks=sampled,
         sampled_requests=errand.requests,
     )
+
+
+def bearers(
+    asker: Asker, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], include: Collection[str]
+) -> Bearers:
+    """Samples ranges, and extrapolates how many blocks and transactions bore their logs.
+
+    Args:
+        asker: the chain.
+        ranges: inclusive ranges, not overlapping.
+        filters: whose logs.
+        include: what is wanted of what bore them: ``block``, ``transaction``, ``receipt``.
+
+    Raises:
+        ProviderError: a sample could not be read.
+    """
+    errand = Errand()
+    sampled = blocks = transactions = receipts = questions = 0
+    for chunk in _sampled(asker, ranges, _questions(asker, ranges, filters, errand), errand):
+        sampled += chunk.last - chunk.first + 1
+        bore: dict[int, dict[int, bytes]] = {}
+        for log in chunk.logs:
+            bore.setdefault(log.block_number, {})[log.tx_index] = b""
+        for number, places in bore.items():
+            one = Wanted(
+                number,
+                b"",
+                block="block" in include,
+                transactions=places if "transaction" in include else {},
+                receipts=places if "receipt" in include else {},
+            )
+            blocks += one.block
+            transactions += len(one.transactions)
+            receipts += len(one.receipts)
+            questions += len(calls(one, whole_receipts=True))
+    scale = sum(last - first + 1 for first, last in ranges) / sampled if sampled else 0.0
+    return Bearers(*(round(number * scale) for number in (blocks, transactions, receipts, questions)))
+
+
+def _questions(
+    asker: Asker, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], errand: Errand
+) -> list[fetch.Question]:
+    return [question for one in filters for question in slicing.plan(asker, ranges, one, errand)]
+
+
+def _sampled(
+    asker: Asker, ranges: Sequence[tuple[int, int]], questions: Sequence[fetch.Question], errand: Errand
+) -> Iterator[LogChunk]:
+    for first, last in samples(ranges, _SAMPLES, _WIDTH):
+        yield _sample(asker, first, last, questions, errand)
 
 
 def _sample(asker: Asker, first: int, last: int, questions: Sequence[fetch.Question], errand: Errand) -> LogChunk:

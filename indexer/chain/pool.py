@@ -19,6 +19,7 @@ from indexer.chain.errors import (
     FatalError,
     LaggingError,
     NoEndpointError,
+    NoHistoryError,
     ProviderError,
     RangeError,
     RateError,
@@ -329,18 +330,23 @@ class Pool:
 
     def _nobody(self, method: str, block: int | None, now: float) -> NoEndpointError:
         reasons = []
+        kind = NoEndpointError
         for endpoint in self.endpoints:
             refused = endpoint.health.refusals(now)
             if endpoint.health.is_out:
                 reasons.append(endpoint.health.reason)
             elif method not in refused:
+                kind = NoHistoryError
                 reasons.append(f"{endpoint.host}: the manifest says that it is no archive")
             elif refused[method] is None:
                 reasons.append(f"{endpoint.host}: it does not offer {method}")
             else:
+                kind = NoHistoryError
                 reasons.append(f"{endpoint.host}: it keeps no such history up to block {refused[method]:,}")
+        if any(endpoint.health.is_out for endpoint in self.endpoints):
+            kind = NoEndpointError  # one that is out may keep it
         at = "" if block is None else f" at block {block:,}"
-        return NoEndpointError(
+        return kind(
             f"chain {self.name}: no endpoint answers {method}{at}. " + "; ".join(reasons),
             hint="add an endpoint that does (an archive node, for old state) to this chain's rpc list",
         )

@@ -139,27 +139,27 @@ def read(endpoint: Endpoint, wanted: Sequence[Wanted], errand: Errand, *, whole_
         FatalError: it does not have the method.
         ProviderError: a question failed.
     """
-    calls = [call for one in wanted for call in _calls(one, whole_receipts)]
-    answers = iter(endpoint.ask_all(calls, errand))
+    answers = iter(endpoint.ask_all([call for one in wanted for call in calls(one, whole_receipts)], errand))
     found = Surroundings()
     for one in wanted:
-        for call in _calls(one, whole_receipts):
+        for call in calls(one, whole_receipts):
             _take(endpoint, one, call, next(answers), found)
     return found
 
 
-def _calls(one: Wanted, whole_receipts: bool) -> list[Call]:
-    calls: list[Call] = []
+def calls(one: Wanted, whole_receipts: bool) -> list[Call]:
+    """The fewest questions that bring what is wanted of one block."""
+    asked: list[Call] = []
     whole = len(one.transactions) > 1 or (bool(one.transactions) and one.block)
     if one.block or whole:
-        calls.append(Call("eth_getBlockByNumber", (hex(one.number), whole)))
+        asked.append(Call("eth_getBlockByNumber", (hex(one.number), whole)))
     if not whole:
-        calls += [Call("eth_getTransactionByHash", ("0x" + found.hex(),)) for found in one.transactions.values()]
+        asked += [Call("eth_getTransactionByHash", ("0x" + found.hex(),)) for found in one.transactions.values()]
     if whole_receipts and len(one.receipts) >= _WHOLE_FROM:
-        calls.append(Call("eth_getBlockReceipts", (hex(one.number),)))
+        asked.append(Call("eth_getBlockReceipts", (hex(one.number),)))
     else:
-        calls += [Call("eth_getTransactionReceipt", ("0x" + found.hex(),)) for found in one.receipts.values()]
-    return calls
+        asked += [Call("eth_getTransactionReceipt", ("0x" + found.hex(),)) for found in one.receipts.values()]
+    return asked
 
 
 def _take(endpoint: Endpoint, one: Wanted, call: Call, raw: msgspec.Raw, found: Surroundings) -> None:

@@ -102,7 +102,7 @@ def second_endpoints(chains: list[Chain], url: str | None) -> dict[str, ChainCli
     """
     from indexer.chain.client import ChainClient
     from indexer.chain.config import EndpointConfig
-    from indexer.chain.errors import ChainMismatchError
+    from indexer.chain.errors import ChainMismatchError, NoEndpointError
 
     if url is None:
         return {}
@@ -113,6 +113,9 @@ def second_endpoints(chains: list[Chain], url: str | None) -> dict[str, ChainCli
             client.check()
         except ChainMismatchError as error:
             mismatch = error
+        except NoEndpointError as error:
+            hint = "check the second endpoint's URL (--against, AUDIT_RPC_URL), and that a node answers there"
+            raise NoEndpointError(str(error), hint=hint) from error
         else:
             return {chain.name: client}
     assert mismatch is not None

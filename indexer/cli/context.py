@@ -11,8 +11,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from indexer.addresses import Children
 from indexer.chain.errors import ProviderError
+from indexer.errors import GaplessError
 from indexer.log import configure
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Manifest
@@ -21,7 +21,6 @@ from indexer.memory import share_arenas
 from indexer.settings import Settings, environment, load_settings
 from indexer.store import catalog, migrate
 from indexer.store.apply import apply
-from indexer.store.catalog import Source
 from indexer.store.changes import Change
 from indexer.store.database import create_engine, describe_failure
 from indexer.sync.declare import declaration
@@ -97,6 +96,17 @@ def short_transaction(command: str) -> Iterator[sa.Connection]:
             yield connection
 
 
+def require_contract(connection: sa.Connection, name: str | None) -> None:
+    """Makes sure that the database knows a contract, in the manifest or not; None: any will do.
+
+    Raises:
+        GaplessError: it does not.
+    """
+    known = sorted(connection.execute(sa.text("SELECT name FROM gapless.contracts")).scalars())
+    if name is not None and name not in known:
+        raise GaplessError(f"the database has no contract {name}", hint=f"it has: {', '.join(known) or 'none'}")
+
+
 def prepare(engine: Engine, manifest: Manifest, settings: Settings | None = None) -> list[Change]:
     """Brings a database to the current schema, and its catalog to the manifest.
 
@@ -147,16 +157,17 @@ def difference(engine: Engine, manifest: Manifest, settings: Settings | None = N
         return changes
 
 
-def catalog_of(engine: Engine, manifest: Manifest, settings: Settings, chain_id: int) -> tuple[list[Source], Children]:
-    """The sources and the known children of a chain as they would be if the manifest were applied.
+@contextmanager
+def as_if_applied(engine: Engine, manifest: Manifest, settings: Settings) -> Iterator[sa.Connection]:
+    """A transaction that sees the catalog as it would be if the manifest were applied; taken back at the end.
 
-    Other chains need not answer.
+    Chains need not answer. It keeps everybody else from the catalog: ask the database in it, and no node.
 
     Raises:
         DatabaseError, GaplessError: as :func:`prepare`.
     """
     with _as_if_applied(engine, manifest, settings, silent={}) as (connection, _):
-        return catalog.load_sources(connection, chain_id), catalog.load_children(connection, chain_id)
+        yield connection
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from indexer.errors import GaplessError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rich.console import Console
+    from rich.table import Table
+
     from indexer.sync.forecast import Forecast
 
 
@@ -22,15 +25,15 @@ def plan(
 ) -> None:
     """Show the gaps of every event, and the requests, bytes and time that filling them will take.
 
-    Nothing is changed: a manifest that was not applied yet is planned as if it were. The nodes are asked for small
-    samples of the missing ranges.
+    So for what include names, and for the past of snapshots. Nothing is changed: a manifest that was not applied yet is
+    planned as if it were. The nodes are asked for small samples of the missing ranges.
     """
     from indexer.chain.errors import ProviderError
     from indexer.cli import print_error
-    from indexer.cli.context import begin, catalog_of, database, servers
+    from indexer.cli.context import as_if_applied, begin, database, servers
     from indexer.sync import network
     from indexer.sync.finality import newest_final
-    from indexer.sync.forecast import forecast
+    from indexer.sync.forecast import forecast, load
 
     settings, manifest = begin()
     if chain is not None and chain not in manifest.chains:
@@ -44,12 +47,11 @@ def plan(
             try:
                 with closing(network.connect(one, settings)) as client:
                     client.check()
-                    sources, children = catalog_of(engine, manifest, settings, one.chain_id)
                     final = newest_final(client, name, one.finality, client.head(), 0)
                     finalized = 0 if final is None else final.number
-                    found.append(
-                        forecast(client, name, sources, children, finalized, in_flight=settings.backfill_in_flight)
-                    )
+                    with as_if_applied(engine, manifest, settings) as connection:
+                        known = load(connection, manifest, one, finalized)
+                    found.append(forecast(client, name, known, finalized, in_flight=settings.backfill_in_flight))
             except ProviderError as error:
                 # One chain's trouble hides no other's plan.
                 failed.append(error)
@@ -89,37 +91,106 @@ def _plain(one: Forecast) -> dict[str, Any]:
             }
             for fetch in one.fetches
         ],
+        "includes": [
+            {
+                "contract": include.contract,
+                "include": sorted(include.include),
+                "blocks": include.blocks,
+                "transactions": include.transactions,
+                "receipts": include.receipts,
+                "questions": include.questions,
+                "requests": include.requests,
+                "waits_for_factory": include.waits,
+            }
+            for include in one.includes
+        ],
+        "snapshots": [
+            {
+                "snapshot": past.label,
+                "points": past.points,
+                "calls": past.calls,
+                "requests": past.requests,
+                "remark": past.remark or None,
+            }
+            for past in one.pasts
+            if past.points
+        ],
     }
 
 
 def _print(found: Iterable[Forecast]) -> None:
     from rich.console import Console
-    from rich.table import Table
-
-    from indexer.intervals import format_ranges
 
     console = Console()
     for one in found:
-        if not one.gaps:
+        if one.gaps:
+            _print_gaps(console, one)
+        else:
             console.print(f"{one.chain}: nothing is missing up to the finalized block {one.finalized:,}.")
-            continue
-        gaps = Table(title=f"{one.chain}: missing up to the finalized block {one.finalized:,}", title_justify="left")
-        for column in ("event", "where", "blocks", "ranges", "remarks"):
-            gaps.add_column(column, justify="right" if column == "blocks" else "left", overflow="fold")
-        for gap in one.gaps:
-            remark = "after its factory's history" if gap.waits else ""
-            gaps.add_row(gap.label, gap.place, f"{gap.blocks:,}", format_ranges(gap.missing, most=3), remark)
-        console.print(gaps)
-        costs = Table(title=f"{one.chain}: what that takes, by samples", title_justify="left")
-        for column in ("events fetched together", "blocks", "logs", "requests", "bytes", "time"):
-            costs.add_column(column, justify="left" if column.startswith("events") else "right", overflow="fold")
-        for fetch in one.fetches:
-            e = fetch.estimate
-            numbers = (f"{e.blocks:,}", f"{e.logs:,}", f"{e.requests:,}", _bytes(e.bytes), _duration(e.seconds))
-            costs.add_row(", ".join(fetch.labels), *numbers)
-        console.print(costs)
-        if any(gap.waits for gap in one.gaps):
-            console.print("What waits for its factory is not in these numbers: its addresses are not known yet.")
+        if one.includes:
+            _print_includes(console, one)
+        if any(past.points for past in one.pasts):
+            _print_pasts(console, one)
+
+
+def _table(title: str, *columns: str, left: int = 1) -> Table:
+    """A table whose first columns are words, and the last, where it is called remarks; the others are numbers."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for at, column in enumerate(columns):
+        is_text = at < left or column == "remarks"
+        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
+    return table
+
+
+def _print_gaps(console: Console, one: Forecast) -> None:
+    from indexer.intervals import format_ranges
+
+    gaps = _table(
+        f"{one.chain}: missing up to the finalized block {one.finalized:,}",
+        *("event", "where", "blocks", "ranges", "remarks"),
+        left=2,
+    )
+    gaps.columns[3].justify = "left"
+    for gap in one.gaps:
+        remark = "after its factory's history" if gap.waits else ""
+        gaps.add_row(gap.label, gap.place, f"{gap.blocks:,}", format_ranges(gap.missing, most=3), remark)
+    console.print(gaps)
+    costs = _table(
+        f"{one.chain}: what that takes, by samples",
+        *("events fetched together", "blocks", "logs", "requests", "bytes", "time"),
+    )
+    for fetch in one.fetches:
+        e = fetch.estimate
+        numbers = (f"{e.blocks:,}", f"{e.logs:,}", f"{e.requests:,}", _bytes(e.bytes), _duration(e.seconds))
+        costs.add_row(", ".join(fetch.labels), *numbers)
+    console.print(costs)
+    if any(gap.waits for gap in one.gaps):
+        console.print("What waits for its factory is not in these numbers: its addresses are not known yet.")
+
+
+def _print_includes(console: Console, one: Forecast) -> None:
+    table = _table(
+        f"{one.chain}: what include adds, by samples; less where contracts share transactions",
+        *("contract", "blocks", "transactions", "receipts", "questions", "requests", "remarks"),
+    )
+    for include in one.includes:
+        numbers = (include.blocks, include.transactions, include.receipts, include.questions, include.requests)
+        remark = "no children are known yet" if include.waits else ""
+        table.add_row(include.contract, *("" if include.waits else f"{number:,}" for number in numbers), remark)
+    console.print(table)
+
+
+def _print_pasts(console: Console, one: Forecast) -> None:
+    table = _table(
+        f"{one.chain}: the past of snapshots, read a few points at a time",
+        *("snapshot", "points", "calls", "requests", "remarks"),
+    )
+    for past in one.pasts:
+        if past.points:
+            table.add_row(past.label, f"{past.points:,}", f"{past.calls:,}", f"{past.requests:,}", past.remark)
+    console.print(table)
 
 
 def _bytes(count: int) -> str:

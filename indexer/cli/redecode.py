@@ -13,7 +13,7 @@ def undecoded(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the logs that could not be decoded, by reason. They are kept raw in gapless.undecoded_logs."""
-    from indexer.cli.context import begin, database, servers
+    from indexer.cli.context import begin, database, require_contract, servers
     from indexer.store import migrate
     from indexer.store.undecoded import reasons
 
@@ -21,6 +21,7 @@ def undecoded(
     with servers(settings, with_redis=False) as given, database(given, application_name="gapless undecoded") as engine:
         migrate.require_current(engine)
         with engine.connect() as connection:
+            require_contract(connection, contract)
             found = reasons(connection, contract)
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found], indent=2))
@@ -41,13 +42,15 @@ def redecode(
 
     After an ABI was mended, gapless migrate (or a start of gapless run) makes it known first.
     """
-    from indexer.cli.context import begin, database, servers
+    from indexer.cli.context import begin, database, require_contract, servers
     from indexer.store import migrate
     from indexer.sync.redecode import redecode as retry
 
     settings, _ = begin()
     with servers(settings, with_redis=False) as given, database(given, application_name="gapless redecode") as engine:
         migrate.require_current(engine)
+        with engine.connect() as connection:
+            require_contract(connection, contract)
         done = retry(engine, contract)
     for label in sorted(done.rows.keys() | done.still.keys()):
         typer.echo(f"{label}: {done.rows[label]:,} rows now, {done.still[label]:,} still undecoded")

@@ -32,7 +32,9 @@ def repair(
     settings, manifest = begin()
     chains = chosen_chains(manifest, contract, chain)
     by_hand = first is not None or last is not None
-    if by_hand and (contract is None or first is None or last is None or first > last):
+    if first is not None and last is not None and first > last:
+        raise GaplessError(f"--from {first} lies after --to {last}")
+    if by_hand and (contract is None or first is None or last is None):
         raise GaplessError(
             "a range by hand needs a contract, --from and --to",
             hint="such as: gapless repair usdc --from 19000000 --to 19000100",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Show chains, coverage of every event, endpoints and snapshots."""
+    """Show chains, coverage of every event, endpoints and snapshots, and what is kept though it is no longer wanted."""
     from indexer import log
     from indexer.cli.context import database, servers
     from indexer.settings import load_settings
@@ -122,6 +122,12 @@ def _print(found: Overview) -> None:
         amiss.add_row(one["index"], one["state"] + done)
     if found.indexes:
         console.print(amiss)
+    retired = table("No longer in the manifest", "name", "kind", "rows (about)>r")
+    for one in found.retired:
+        retired.add_row(one["name"], one["kind"], _number(one["rows"]))
+    if found.retired:
+        console.print(retired)
+        console.print("Kept until: gapless drop NAME")
 
 
 def _endpoints(found: Overview, table: Callable[..., Table]) -> list[Table]:

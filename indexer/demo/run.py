@@ -92,7 +92,7 @@ def demo(home: Path, environ: Mapping[str, str], say: Say) -> None:
             with contextlib.ExitStack() as stack:
                 _run(home, environ, say, stack)
         except KeyboardInterrupt:
-            say("The demo has stopped; `gapless demo` goes on from here.")
+            say("The demo has stopped; the next start goes on from its data.")
 
 
 def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.ExitStack) -> NoReturn:
@@ -134,11 +134,15 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
     say("Waiting for the first rows and the first snapshot")
     url = f"http://{HOST}:{port}"
     _wait_for_rows(url, world.w3.eth.block_number, children)
-    say(welcome(url, postgres, directory))
-    while True:
-        for child in children:
-            child.check()
-        time.sleep(0.5)
+    say(welcome(url, postgres, node, directory))
+    try:
+        while True:
+            for child in children:
+                child.check()
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        say("Stopping ...")
+        raise
 
 
 def _webhooks(environ: Mapping[str, str], directory: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -12,36 +13,56 @@ _QUERY = (
     "from coins.transfer order by block_number desc, log_index desc limit 5"
 )
 
+_NO_CURL = """
+  This machine has no curl: open these addresses in a browser.
+"""
 
-def welcome(api: str, database: str, directory: Path) -> str:
+
+def welcome(api: str, database: str, node: str, directory: Path) -> str:
     """The text.
 
     Args:
         api: the API's URL.
         database: the URL of the embedded Postgres; its password is not printed.
+        node: the URL of the demo's chain.
         directory: the demo's data.
     """
     coins = f"{api}/v1/contracts/coins"
     return f"""
 Gapless is running at {api}/
-
+{"" if shutil.which("curl") else _NO_CURL}
   The newest transfers of four ERC-20 coins, with their names and decimals:
-    curl -s {shlex.quote(f"{coins}/events/Transfer?limit=3&include=token")}
+    {_ask(f"{coins}/events/Transfer?limit=3&include=token")}
 
   How much there is of each, read every 10 blocks:
-    curl -s {shlex.quote(f"{coins}/snapshots/supply?limit=4")}
+    {_ask(f"{coins}/snapshots/supply?limit=4")}
 
   Every transfer as it is indexed, until Ctrl-C:
-    curl -sLN {shlex.quote(f"{coins}/events/Transfer/stream")}
+    {_ask(f"{coins}/events/Transfer/stream", "-sLN")}
 
   All contracts, their events, and the blocks that are covered:
-    curl -s {shlex.quote(f"{api}/v1/contracts")}
+    {_ask(f"{api}/v1/contracts")}
 
   The same in SQL:
     {psql(database, directory)}
 
+  How it stands, as its operator sees it (plan, audit and all other commands work likewise):
+    {operator(node, directory)}
+
 The logs are in {directory / "logs"}. Ctrl-C stops everything.
 """
+
+
+def _ask(url: str, options: str = "-s") -> str:
+    """A command line that gets something, or on a machine without curl what a browser opens."""
+    return f"curl {options} {shlex.quote(url)}" if shutil.which("curl") else url
+
+
+def operator(node: str, directory: Path) -> str:
+    """A command line of an operator's command on the demo."""
+    variables = {"GAPLESS_DATA_DIR": directory, "GAPLESS_MANIFEST": directory / "indexer.toml", "RPC_URL": node}
+    given = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items()]
+    return " ".join([*given, shlex.quote(str(Path(sys.executable).with_name("gapless"))), "status"])
 
 
 def psql(database: str, directory: Path) -> str:

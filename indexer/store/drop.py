@@ -42,14 +42,16 @@ class Droppable:
 
 _FIND = sa.text("""
     WITH named AS (
-        SELECT 'contract' AS kind, c.name, c.id::bigint AS key, c.active FROM gapless.contracts c WHERE c.name = :name
+        SELECT 'contract' AS kind, c.name, c.id::bigint AS key, c.active FROM gapless.contracts c
+        WHERE c.name = :name OR :all
         UNION ALL
         SELECT 'event', c.name || '.' || e.api_name, e.id, e.active AND c.active
-        FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id WHERE c.name || '.' || e.api_name = :name
+        FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
+        WHERE c.name || '.' || e.api_name = :name OR :all
         UNION ALL
-        SELECT 'snapshot', s.name, s.id, s.active FROM gapless.series s WHERE s.name = :name
+        SELECT 'snapshot', s.name, s.id, s.active FROM gapless.series s WHERE s.name = :name OR :all
         UNION ALL
-        SELECT 'chain', n.name, n.chain_id, n.active FROM gapless.chains n WHERE n.name = :name
+        SELECT 'chain', n.name, n.chain_id, n.active FROM gapless.chains n WHERE n.name = :name OR :all
     ), tables AS (
         SELECT e.contract_id, 'event' AS kind, e.id, c.schema_name, e.table_name
         FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
@@ -66,15 +68,26 @@ _FIND = sa.text("""
                     0)::bigint AS rows
     FROM named n LEFT JOIN tables t
       ON (n.kind = 'contract' AND t.contract_id = n.key) OR (n.kind = t.kind AND t.id = n.key)
-    GROUP BY n.kind, n.name, n.key, n.active ORDER BY n.kind
+    GROUP BY n.kind, n.name, n.key, n.active ORDER BY n.kind, n.name
 """)
 
 
 def find(connection: Connection, name: str) -> list[Droppable]:
     """Everything in the catalog that has a name: a contract's, a snapshot's, a chain's, or ``contract.Event``."""
+    return _found(connection, name)
+
+
+def retired(connection: Connection) -> list[Droppable]:
+    """What the manifest names no longer, and whose data is still there; not apart what goes with its contract."""
+    found = [one for one in _found(connection, None) if not one.active]
+    whole = {table for one in found if one.kind == "contract" for table in one.tables}
+    return [one for one in found if one.kind in ("contract", "chain") or not whole.issuperset(one.tables)]
+
+
+def _found(connection: Connection, name: str | None) -> list[Droppable]:
     return [
         Droppable(row.kind, row.name, row.key, row.active, tuple((a, b) for a, b in row.tables), row.rows)
-        for row in connection.execute(_FIND, {"name": name})
+        for row in connection.execute(_FIND, {"name": name, "all": name is None})
     ]
 
 

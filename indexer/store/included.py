@@ -93,23 +93,47 @@ class Task:
     reorganised: int
 
 
-def next_task(connection: Connection, chain_id: int, most_blocks: int) -> Task | None:
-    """What is to be fetched next on a chain: at most so many blocks that bore events; None: nothing."""
+@dataclass(frozen=True, slots=True)
+class Including:
+    """A deployment with ``include``.
+
+    Attributes:
+        contract_id: the contract.
+        contract: its name.
+        include: ``block``, ``transaction``, ``receipt``.
+        included: the blocks for whose events all of that is there.
+    """
+
+    contract_id: int
+    contract: str
+    include: tuple[str, ...]
+    included: RangeSet
+
+
+def load(connection: Connection, chain_id: int) -> list[Including]:
+    """The active deployments of a chain that include anything, in the order of their contracts' ids."""
     rows = connection.execute(
         sa.text("""
-            SELECT contract_id, include, included FROM gapless.deployments
-            WHERE chain_id = :chain_id AND active AND include <> '{}' ORDER BY contract_id
+            SELECT d.contract_id, c.name, d.include, d.included
+            FROM gapless.deployments d JOIN gapless.contracts c ON c.id = d.contract_id
+            WHERE d.chain_id = :chain_id AND d.active AND d.include <> '{}' ORDER BY d.contract_id
         """),
         {"chain_id": chain_id},
-    ).all()
-    if not rows:
+    )
+    return [Including(row.contract_id, row.name, tuple(row.include), multirange.from_sql(row.included)) for row in rows]
+
+
+def next_task(connection: Connection, chain_id: int, most_blocks: int) -> Task | None:
+    """What is to be fetched next on a chain: at most so many blocks that bore events; None: nothing."""
+    including = load(connection, chain_id)
+    if not including:
         return None
     sources = catalog.load_sources(connection, chain_id)
-    for row in rows:
-        own = [source for source in sources if source.event.contract_id == row.contract_id]
-        lacking = subtract(_covered(own), multirange.from_sql(row.included)) if own else ()
+    for one in including:
+        own = [source for source in sources if source.event.contract_id == one.contract_id]
+        lacking = subtract(_covered(own), one.included) if own else ()
         if lacking:
-            return _task(connection, chain_id, row.contract_id, own, row.include, lacking[0], most_blocks)
+            return _task(connection, chain_id, one.contract_id, own, one.include, lacking[0], most_blocks)
     return None
 
 

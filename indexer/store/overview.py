@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import RangeSet, intersect, size, subtract
-from indexer.store import catalog, indexes
+from indexer.store import catalog, drop, indexes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,8 @@ class Overview:
     balances: Sequence[dict[str, Any]]
     indexes: Sequence[dict[str, Any]] = ()
     """Those that are wanted and not there yet, or there and no longer wanted."""
+    retired: Sequence[dict[str, Any]] = ()
+    """What the manifest names no longer, and whose data stays; ``rows`` is an estimate."""
 
     @property
     def is_complete(self) -> bool:
@@ -139,6 +141,10 @@ def load(connection: Connection) -> Overview:
         indexes=[
             {"index": index.label, "state": index.state, "percent": index.percent}
             for index in indexes.amiss(connection)
+        ],
+        retired=[
+            {"kind": one.kind, "name": one.name, "rows": None if one.kind == "chain" else one.rows}
+            for one in drop.retired(connection)
         ],
     )
 

@@ -43,6 +43,19 @@ def last_point(connection: Connection, series: Series, chain_id: int) -> int | N
     return number
 
 
+def count_points(connection: Connection, series: Series, chain_id: int, first: int, last: int, step: int) -> int:
+    """How many of the blocks from ``first`` to ``last`` that ``step`` divides a series was read at."""
+    number: int = connection.execute(
+        sa.text("""
+            SELECT count(*) FROM gapless.series_points
+            WHERE series_id = :id AND chain_id = :chain_id AND block_number BETWEEN :first AND :last
+              AND block_number % :step = 0
+        """),
+        {"id": series.series_id, "chain_id": chain_id, "first": first, "last": last, "step": step},
+    ).scalar_one()
+    return number
+
+
 def missing_points(
     connection: Connection, series: Series, chain_id: int, first: int, last: int, step: int, most: int
 ) -> list[int]:

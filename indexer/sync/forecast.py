@@ -6,12 +6,20 @@ The gaps are those of the manifest, applied or not; what they cost is found out 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.engine import Connection
+
 from indexer.addresses import Children
 from indexer.chain.client import ChainClient
 from indexer.chain.estimate import Estimate
 from indexer.intervals import RangeSet, size
+from indexer.manifest.model import Chain, Manifest
+from indexer.store import catalog, included
 from indexer.store.catalog import Source
+from indexer.store.included import Including
+from indexer.sync import forecast_include, forecast_past
 from indexer.sync.filters import log_filters
+from indexer.sync.forecast_include import IncludeForecast
+from indexer.sync.forecast_past import Past, PastForecast
 from indexer.sync.plan import gaps, waiting
 
 
@@ -47,6 +55,23 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What the database knows of one chain.
+
+    Attributes:
+        sources: all active ones of the chain.
+        children: known so far.
+        including: the deployments with ``include``.
+        pasts: the snapshots with ``start_block``.
+    """
+
+    sources: Sequence[Source]
+    children: Children
+    including: Sequence[Including]
+    pasts: Sequence[Past]
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
     """One chain."""
 
@@ -54,30 +79,42 @@ class Forecast:
     finalized: int
     gaps: tuple[SourceGap, ...]
     fetches: tuple[Fetch, ...]
+    includes: tuple[IncludeForecast, ...]
+    pasts: tuple[PastForecast, ...]
 
 
-def forecast(
-    client: ChainClient,
-    chain: str,
-    sources: Sequence[Source],
-    children: Children,
-    finalized: int,
-    *,
-    in_flight: int,
-) -> Forecast:
+def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: int) -> Known:
+    """Reads what the forecast of a chain begins with.
+
+    Args:
+        connection: of a database whose catalog is that of the manifest.
+        manifest: says which snapshots have a past.
+        chain: one of its chains.
+        finalized: history ends here.
+    """
+    children = catalog.load_children(connection, chain.chain_id)
+    return Known(
+        sources=catalog.load_sources(connection, chain.chain_id),
+        children=children,
+        including=included.load(connection, chain.chain_id),
+        pasts=forecast_past.load(connection, manifest, chain, children, finalized),
+    )
+
+
+def forecast(client: ChainClient, chain: str, known: Known, finalized: int, *, in_flight: int) -> Forecast:
     """Says what history lacks and what that will take.
 
     Args:
         client: the chain's nodes; asked for a few small ranges of each gap.
         chain: its name.
-        sources: all active ones of the chain.
-        children: known so far.
+        known: what the database knows.
         finalized: history ends here.
         in_flight: requests that will be under way at once.
 
     Raises:
         ProviderError: a sample could not be read.
     """
+    sources, children = known.sources, known.children
     late = {source.source_id for source in waiting(sources, finalized)}
     missing = tuple(
         SourceGap(source.event.label, _where(source, children), lacks, source.source_id in late)
@@ -90,7 +127,14 @@ def forecast(
         if filters:
             labels = tuple(dict.fromkeys(source.event.label for source in gap.sources))
             fetches.append(Fetch(labels, gap.ranges, client.estimate(gap.ranges, filters, in_flight=in_flight)))
-    return Forecast(chain, finalized, missing, tuple(fetches))
+    return Forecast(
+        chain=chain,
+        finalized=finalized,
+        gaps=missing,
+        fetches=tuple(fetches),
+        includes=tuple(forecast_include.forecast(client, known.including, sources, children, finalized)),
+        pasts=tuple(forecast_past.forecast(client, one, finalized) for one in known.pasts),
+    )
 
 
 def _where(source: Source, children: Children) -> str:

@@ -20,7 +20,7 @@ from indexer.abi.decoder import DataDecoder, UndecodableLog, compile_outputs
 from indexer.abi.model import Abi, parse_abi
 from indexer.addresses import Births
 from indexer.chain.client import ChainClient
-from indexer.chain.errors import FatalError, NoEndpointError
+from indexer.chain.errors import ProviderError, is_too_old
 from indexer.chain.wire import Header
 from indexer.errors import GaplessError
 from indexer.manifest.model import Call, Schedule, Snapshot
@@ -68,7 +68,7 @@ class Snapshots:
         self._snapshot = snapshot
         self._past_is_done = snapshot.start_block is None
         self._reorgs_seen = 0
-        self._unreadable = -1
+        self._lost_until = -1
         """The newest block, of those that were due, whose state no node would tell."""
 
     def take_due(self) -> int:
@@ -88,17 +88,24 @@ class Snapshots:
             return 0
         if last is None and self._snapshot.start_block is not None:
             last = state.finalized  # all up to there is the past
-        taken = 0
         # A point without all of a factory's children would stay so: until its history is there, none is taken.
         numbers = due(self._snapshot, last, state.tip.number) if known >= state.tip.number else []
-        for number in itertools.islice((n for n in numbers if n > self._unreadable), POINTS_PER_RUN):
+        taken = 0
+        lost: list[tuple[int, _UnreadableError]] = []
+        # What is gone at every node that we have is asked for once, and the series goes on behind it.
+        for number in (n for n in numbers if n > self._lost_until):
+            if taken >= POINTS_PER_RUN:
+                break
             try:
                 taken += self._take(stored, number)
             except _UnreadableError as error:
-                # It is gone at every node that we have: the series goes on with what can still be read, and does not
-                # come back to it, however many there are of its kind.
-                self._unreadable = number
-                log.warning("snapshot %s: block %d is too old to be read (%s)", self._snapshot.name, number, error)
+                lost.append((number, error))
+        if lost:
+            self._lost_until, why = lost[-1]
+            log.warning(
+                "snapshot %s: %d points, blocks %d to %d, are too old to be read (%s)",
+                *(self._snapshot.name, len(lost), lost[0][0], self._lost_until, why),
+            )
         return taken + self.take_past()
 
     def take_now(self) -> int:
@@ -254,8 +261,9 @@ class Snapshots:
             return False
         try:
             readings = self._read(stored, abi, targets, number)
-        except (FatalError, NoEndpointError) as error:
-            # Who has refused such a block before, or is no archive by the manifest, is not even asked.
+        except ProviderError as error:
+            if not is_too_old(error):
+                raise
             raise _UnreadableError(str(error)) from error
         again = self._client.header(number)
         if again is None or again.hash != header.hash:

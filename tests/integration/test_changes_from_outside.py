@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -195,6 +196,169 @@ def test_a_dead_chain_stops_no_other_and_is_taken_up_when_it_answers(
         assert _one(migrated_url, "SELECT min(start_block) FROM gapless.sources WHERE chain_id = 777") == 1
         process.popen.send_signal(signal.SIGTERM)
         assert process.ended() == 0
+    assert "Traceback" not in process.said
+
+
+@pytest.fixture
+def change(manifest):  # noqa: F811
+    """Writes another manifest, wakes the indexer, and waits until it has said all of some words since."""
+
+    def change(process, text: str, *said: str) -> str:
+        before = len(process.said)
+        manifest.write_text(text)
+        process.popen.send_signal(signal.SIGHUP)
+        for part in said:
+            _until(
+                lambda part=part: part in process.said[before:], lambda part=part: f"{part}: {process.said[before:]}"
+            )
+        return process.said[before:]
+
+    return change
+
+
+def test_a_contract_comes_and_goes_and_is_dropped(start, change, chain, manifest, shared_history, migrated_url):  # noqa: F811
+    gold = coins(shared_history, "gold")
+    silver = coins(shared_history, "silver", more='include = ["transaction"]').replace("coins]", "silver]")
+    supply = SNAPSHOT.replace('"coins"', '"silver"')
+    manifest.write_text(chain + gold)
+    process = start("run")
+    _until_complete(migrated_url, process)
+    coverage = "SELECT coverage FROM gapless.sources JOIN gapless.events e ON e.id = event_id JOIN gapless.contracts c "
+    coverage += "ON c.id = e.contract_id WHERE c.name = 'coins'"
+    kept = _one(migrated_url, coverage)
+    change(process, chain + gold + silver + supply, "+ contract silver: 1 event (Transfer)", "+ snapshot supply")
+    _until_complete(migrated_url, process)
+    _until(lambda: _one(migrated_url, "SELECT count(*) > 0 FROM silver.supply"), lambda: process.said[-2000:])
+    rows = _one(migrated_url, "SELECT count(*) FROM silver.transfer")
+    assert rows > 0
+    assert _one(migrated_url, coverage) == kept
+    # While it is in the manifest, or followed by somebody, nothing is dropped.
+    refused = start("drop", "silver", "--yes")
+    assert refused.ended() == 1
+    assert "contract silver is in the manifest" in refused.said
+    change(process, chain + gold, "- contract silver: its data stays", "- snapshot supply: its data stays")
+    assert _one(migrated_url, "SELECT count(*) FROM silver.transfer") == rows
+    # Named again, it goes on where it was.
+    change(process, chain + gold + silver, "+ contract silver")
+    change(process, chain + gold, "- contract silver: its data stays")
+    dropped = start("drop", "silver", "--yes")
+    assert (dropped.ended(), "Dropped." in dropped.said) == (0, True), dropped.said
+    assert _one(migrated_url, "SELECT to_regnamespace('silver') IS NULL")
+    # The indexer never noticed, and a name that was dropped is free for something new.
+    change(process, chain + gold + silver, "+ contract silver: 1 event (Transfer)")
+    _until_complete(migrated_url, process)
+    assert _one(migrated_url, "SELECT count(*) FROM silver.transfer") == rows
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.ended() == 0
+    assert "Traceback" not in process.said
+    assert " ERROR " not in process.said
+
+
+def test_a_chain_comes_and_goes_and_is_dropped(
+    start,  # noqa: F811
+    change,
+    chain,
+    manifest,  # noqa: F811
+    shared_history,
+    make_world,
+    migrated_url,
+):
+    other = make_world(transactions=40, blocks=90, seed=5)
+    other.world.w3.provider.make_request("anvil_setChainId", [777])
+    second = '[chains.second]\nid = 777\nrpc = ["${SECOND_URL}"]\n'
+    gold = coins(shared_history, "gold", more='chain = "demo"')
+    silver = coins(other, "silver", more='chain = "second"').replace("contracts.coins", "contracts.elsewhere")
+    url = other.world.w3.provider.endpoint_uri
+    manifest.write_text(chain + gold)
+    process = start("run", SECOND_URL=url)
+    _until_complete(migrated_url, process)
+    change(process, chain + second + gold + silver, "+ contract elsewhere", "chain second: taken up")
+    _until_complete(migrated_url, process)
+    _until(
+        lambda: _one(
+            migrated_url, "SELECT tip_number > 0 AND state = 'following' FROM gapless.chains WHERE chain_id = 777"
+        ),
+        lambda: process.said[-2000:],
+    )
+    rows = _one(migrated_url, "SELECT count(*) FROM elsewhere.transfer")
+    assert rows > 0
+    followed = start("drop", "second", "--yes", SECOND_URL=url)
+    assert followed.ended() == 1
+    assert "chain second is in the manifest" in followed.said
+    change(process, chain + gold, "- contract elsewhere: its data stays", "chain second: let go")
+    assert _one(migrated_url, "SELECT active FROM gapless.chains WHERE chain_id = 777") is False
+    status = start("status")
+    assert status.ended() == 0
+    assert "No longer in the manifest" in status.said
+    assert "Kept until: gapless drop NAME" in status.said
+    assert re.search(r"second +│ chain", status.said)
+    assert re.search(r"elsewhere +│ contract +│ +\d+", status.said)
+    # What is taken up again goes on where it was.
+    change(process, chain + second + gold + silver, "chain second: taken up")
+    _until_complete(migrated_url, process)
+    change(process, chain + gold, "chain second: let go")
+    assert start("drop", "second").ended() == 1
+    dropped = start("drop", "second", "--yes")
+    assert (dropped.ended(), "Dropped." in dropped.said) == (0, True), dropped.said
+    assert _one(migrated_url, "SELECT count(*) FROM gapless.chains WHERE chain_id = 777") == 0
+    assert _one(migrated_url, "SELECT count(*) FROM elsewhere.transfer") == 0
+    # The first chain was followed all the time, by one follower.
+    assert _one(migrated_url, "SELECT follower_epoch FROM gapless.chains") == 1
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.ended() == 0
+    assert "Traceback" not in process.said
+    assert " ERROR " not in process.said
+
+
+def test_a_changed_abi_says_what_it_would_do_first(
+    start,  # noqa: F811
+    chain,
+    manifest,  # noqa: F811
+    shared_history,
+    migrated_url,
+    tmp_path,
+):
+    from indexer.demo.contracts import ARTIFACTS
+
+    abi = json.loads((ARTIFACTS / "DemoToken.json").read_text())["abi"]
+    file = tmp_path / "token.json"
+    file.write_text(json.dumps(abi))
+    text = chain + coins(shared_history, "gold").replace(f"{ARTIFACTS.as_posix()}/DemoToken.json", "token.json")
+    manifest.write_text(text)
+    process = start("run")
+    _until_complete(migrated_url, process)
+    rows = _one(migrated_url, "SELECT count(*) FROM coins.transfer")
+    transfer = next(item for item in abi if item["type"] == "event" and item["name"] == "Transfer")
+    columns = "SELECT string_agg(column_name, ' ' ORDER BY ordinal_position) FROM information_schema.columns "
+    columns += "WHERE table_schema = 'coins' AND table_name = 'transfer'"
+    before = _one(migrated_url, columns)
+    transfer["inputs"][2]["name"] = "amount"
+    next_manifest = tmp_path / "next.toml"
+    # Other names, in a copy beside it: said, and nothing is done.
+    next_manifest.write_text(text.replace("token.json", "next.json"))
+    (tmp_path / "next.json").write_text(json.dumps(abi))
+    dry = start("apply", "--dry-run", GAPLESS_MANIFEST=str(next_manifest))
+    assert dry.ended() == 3, dry.said
+    assert "~ contract coins: ABI: ~ event Transfer(address,address,uint256)" in dry.said
+    # In the file itself: the running indexer says the same, and does it; the columns keep their names.
+    file.write_text(json.dumps(abi))
+    process.until("~ contract coins: ABI: ~ event Transfer(address,address,uint256)")
+    assert _one(migrated_url, columns) == before
+
+    # Other indexed arguments would mean other rows: refused, by each who is asked, and nothing is changed.
+    transfer["inputs"][2]["indexed"] = True
+    file.write_text(json.dumps(abi))
+    for arguments in (("apply", "--dry-run"), ("apply", "--yes"), ("migrate",)):
+        refused = start(*arguments)
+        assert refused.ended() == 1, refused.said
+        assert "Traceback" not in refused.said
+        assert "coins.Transfer" in refused.said
+        assert "drop" in refused.said
+    process.until("the new manifest is refused, the one before stays in force")
+    assert _one(migrated_url, columns) == before
+    assert _one(migrated_url, "SELECT count(*) FROM coins.transfer") == rows
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.ended() == 0
     assert "Traceback" not in process.said
 
 

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from indexer.demo import anvil as anvil_program
-from indexer.demo.welcome import psql
+from indexer.demo.welcome import psql, welcome
 
 # Stands in for `gapless migrate`, `run` and `serve` where a test is about the demo around them: it can be told to fail.
 STAND_IN = """
@@ -212,7 +212,15 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
         assert len(transfers["data"]) == 3
         assert supply["data"]
         assert {"coins", "portraits", "items", "exchange", "pair", "zoo"} <= {c["name"] for c in contracts["data"]}
+        [line] = [line.strip() for line in text.splitlines() if line.endswith("gapless status")]
+        status = subprocess.run(line, shell=True, capture_output=True, text=True, check=True, timeout=60)
+        assert "following" in status.stdout
         return transfers["data"][0]["block_number"]
+
+    def newest_supply(demo):
+        [url] = [shlex.split(line)[-1] for line in demo.text.splitlines() if "snapshots/supply" in line]
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)["data"][0]["block_number"]
 
     first = start()
     height = look(first)
@@ -221,6 +229,11 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
 
     second = start()
     assert look(second) >= height
+    # The series of snapshots goes on, too, though anvil keeps no states of before its start.
+    height, deadline = int(second.rpc("eth_blockNumber"), 16), time.monotonic() + 60
+    while newest_supply(second) < height:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
     second.kill()
     assert second.leftovers(patience=20) == []
 
@@ -229,6 +242,14 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
     third.process.terminate()
     assert third.process.wait(30) == 0
     assert third.leftovers() == []
+
+
+def test_without_a_curl_there_are_addresses_for_a_browser(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "curl" else f"/usr/bin/{name}")
+    text = welcome("http://127.0.0.1:1", "postgresql://gapless@127.0.0.1:2/gapless", "http://127.0.0.1:3", Path("/d"))
+    assert "curl -s" not in text
+    assert "This machine has no curl: open these addresses in a browser." in text
+    assert "\n    http://127.0.0.1:1/v1/contracts/coins/snapshots/supply?limit=4\n" in text
 
 
 def test_without_a_psql_the_one_that_came_with_the_server_is_printed(postgres_url, data_dir, monkeypatch):

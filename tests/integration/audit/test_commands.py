@@ -21,7 +21,8 @@ def gapless(one, tmp_path, url: str, *arguments: str, status: int = 0) -> str:
     command = [sys.executable, "-c", "from indexer.cli import main; main()", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout
+    assert "Traceback" not in done.stderr
+    return done.stdout + (done.stderr if status else "")
 
 
 def test_audit_repair_and_undecoded(indexed, shared_history, tmp_path):
@@ -43,5 +44,14 @@ def test_audit_repair_and_undecoded(indexed, shared_history, tmp_path):
 
 def test_what_cannot_be_asked_is_told(indexed, shared_history, tmp_path):
     url = node_url(shared_history)
-    gapless(indexed, tmp_path, url, "audit", "nobody", status=1)
-    gapless(indexed, tmp_path, url, "repair", "coins", "--from", "5", status=1)
+    for command in ("audit", "repair", "undecoded", "redecode"):
+        said = gapless(indexed, tmp_path, url, command, "nobody", status=1)
+        assert "has no contract nobody" in said
+        assert "coins" in said, "it names those that there are"
+    assert "needs a contract" in gapless(indexed, tmp_path, url, "repair", "coins", "--from", "5", status=1)
+    for command in ("audit", "repair"):
+        said = gapless(indexed, tmp_path, url, command, "coins", "--from", "20", "--to", "10", status=1)
+        assert "--from 20 lies after --to 10" in said
+    said = gapless(indexed, tmp_path, url, "audit", "coins", "--against", "http://127.0.0.1:9/key", status=1)
+    assert "check the second endpoint's URL (--against, AUDIT_RPC_URL)" in said
+    assert "/key" not in said

@@ -6,12 +6,14 @@ import random
 
 import pytest
 
+from indexer.chain.client import ChainClient
+from indexer.chain.config import EndpointConfig
 from indexer.chain.errors import FatalError
 from indexer.demo.world import MULTICALL3
 from indexer.store.database import DatabaseError
 from indexer.sync.follow import Tick
 from indexer.sync.snapshots import Snapshots, TooOldError, past_times
-from tests.integration.sync.rig import normal, rig
+from tests.integration.sync.rig import QUICK, normal, rig
 from tests.integration.sync.test_changes import apply_again, chain_text, coins, indexed, url_of
 
 
@@ -273,6 +275,65 @@ def test_a_past_that_no_node_knows_any_more_is_told_and_new_points_go_on(
         assert "archive node" in (old.value.hint or "")
         new = [number for number in range(50, shared_history.last + 1, 50) if number > finalized]
         assert [row[0] for row in rows(one, "SELECT block_number FROM gapless.series_points ORDER BY 1")] == new
+
+
+@pytest.mark.parametrize("said_by", ["manifest", "node"])
+def test_a_series_goes_on_behind_states_that_are_gone(make_world, migrated_url, tmp_path, said_by, caplog):
+    """It was down for longer than a node that is no archive keeps its states: more points than one run takes."""
+    history = make_world(transactions=40, blocks=20)
+    text = chain_text(history) + coins(history, "gold") + snapshot("supply", '"totalSupply()"', "5 blocks")
+    with rig(text, tmp_path, url_of(history), migrated_url) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        assert take(one, "supply") == 1
+        before = history.world.w3.eth.block_number
+        history.world.w3.provider.make_request("anvil_mine", [hex(400)])
+        one.catch_up(follower)
+        follower.close()
+        tip = history.world.w3.eth.block_number
+        config = EndpointConfig(url_of(history), archive=False if said_by == "manifest" else None)
+        client = ChainClient("demo", one.chain.chain_id, [config], settings=QUICK)
+        if said_by == "node":
+            # Which it does not tell beforehand.
+            real = client.multicall
+
+            def pruned(calls, block):
+                if block <= tip - 128:
+                    client.run(gone, "eth_call", block=block)
+                return real(calls, block)
+
+            def gone(endpoint):
+                raise FatalError("missing trie node 5b7c (path )", scope="history", host=endpoint.host)
+
+            client.multicall = pruned
+        client.head()
+        taker = Snapshots(one.engine, client, one.chain.chain_id, one.manifest.snapshots["supply"])
+        while taker.take_due():
+            pass
+        expected = [before // 5 * 5, *range((tip - 128) // 5 * 5 + 5, tip + 1, 5)]
+        found = [row[0] for row in rows(one, "SELECT block_number FROM gapless.series_points ORDER BY 1")]
+        assert found == expected
+        # One line tells of all of them.
+        lost = [record.getMessage() for record in caplog.records if "too old to be read" in record.getMessage()]
+        assert len(lost) == 1
+        assert f"snapshot supply: {len(range(before // 5 * 5 + 5, expected[1], 5))} points, blocks " in lost[0]
+        client.close()
+
+
+def test_an_endpoint_that_answers_nothing_at_all_costs_no_point(shared_history, migrated_url, tmp_path, monkeypatch):
+    text = chain_text(shared_history) + coins(shared_history, "gold") + snapshot("supply", '"totalSupply()"')
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
+        real = one.client.multicall
+
+        def refused(calls, block):
+            raise FatalError("invalid api key")
+
+        monkeypatch.setattr(one.client, "multicall", refused)
+        taker = Snapshots(one.engine, one.client, one.chain.chain_id, one.manifest.snapshots["supply"])
+        with pytest.raises(FatalError):
+            taker.take_due()
+        monkeypatch.setattr(one.client, "multicall", real)
+        assert taker.take_due() == 1
 
 
 def test_times_that_are_due():

@@ -147,6 +147,7 @@ CASES = [
     lagging("Resource not found", code=-32001),
     # an archive read on a node that is none
     fatal("history", "Requested data is older than 128 blocks", method="eth_call", blocks=None),
+    fatal("history", "BlockOutOfRangeError: block height is 20 but requested was 10", method="eth_call", blocks=None),
     fatal("history", "missing trie node 5b7c (path ) state 0x5b7c is not available", method="eth_call", blocks=None),
     fatal("history", "missing trie node 5b7c (path )", method="eth_call", blocks=None),
     fatal("history", "old data not available due to pruning: history pruned", method="eth_getLogs"),

@@ -100,8 +100,8 @@ class Daily(Resource):
         if values["format"] != "json":
             self._export(request, response, query, shape, day)
             return
-        before = self._state(query)
-        etag = query.etag(before)
+        before, known = self._state(query)
+        etag = query.etag(before, known)
         control = query.cache_control(before)
         if caching.not_modified(request, etag):
             caching.answer_not_modified(response, etag, control)
@@ -111,10 +111,10 @@ class Daily(Resource):
         key = blake2b(repr(asked).encode(), digest_size=16).hexdigest()
         counted, state = self.context.cache.get(f"days:{key}"), before
         if counted is None:
-            counted, state = self._counted(query, shape, day)
-            if query.etag(state) == etag:
+            counted, state, known = self._counted(query, shape, day)
+            if query.etag(state, known) == etag:
                 self.context.cache.put(f"days:{key}", counted, KEPT_SECONDS)
-            etag, control = query.etag(state), query.cache_control(state)
+            etag, control = query.etag(state, known), query.cache_control(state)
         link = orjson.loads(counted + b"}")["page"]["next"]
         collection.link_next(request, response, link)
         body = b"".join([counted, b',"meta":', orjson.dumps(state.meta(chain.chain_id)), b"}"])
@@ -136,19 +136,24 @@ class Daily(Resource):
             name=f"{query.name}-daily",
         )
 
-    def _state(self, query: EventQuery) -> State:
-        statement = query.state_statement()
-        state = State.read(self.context.database.query(statement.text, statement.values(query.values))[0][0] or b"")
+    def _state(self, query: EventQuery) -> tuple[State, bytes | None]:
+        """The state of a request, and which days it can tell of."""
+        rows = query.shape
+        statement = query.catalog.once(
+            ("daily state", query.event.event_id, rows), lambda: sql.state_only(query.event, rows)
+        )
+        raw, known = self.context.database.query(statement.text, statement.values(query.values))[0]
+        state = State.read(raw or b"")
         state.require_block(query.values.get("at_block"), "at_block")
-        return state
+        return state, known
 
-    def _counted(self, query: EventQuery, shape: sql.Shape, day: str | None) -> tuple[bytes, State]:
-        """The answer up to its member ``meta``, and the state of the same snapshot."""
+    def _counted(self, query: EventQuery, shape: sql.Shape, day: str | None) -> tuple[bytes, State, bytes | None]:
+        """The answer up to its member ``meta``; the state of the same snapshot, and which days it can tell of."""
         statement = query.catalog.once(
             ("daily", query.event.event_id, shape), lambda: sql.page(query.event, shape, query.filters)
         )
         values: dict[str, Any] = {**query.values, "cursor_day": day}
-        raw, rows, more = self.context.database.query(statement.text, statement.values(values))[0]
+        raw, known, rows, more = self.context.database.query(statement.text, statement.values(values))[0]
         state = State.read(raw or b"")
         lines = [line.partition(b"\t") for line in rows.split(b"\n")] if rows else []
         onwards = more == b"t" or shape.cursor == "before"
@@ -160,4 +165,4 @@ class Daily(Resource):
             "limit": shape.limit,
         }
         data = b",\n".join([row for _, _, row in lines])
-        return b"".join([b'{"data":[', data, b'],"page":', orjson.dumps(page)]), state
+        return b"".join([b'{"data":[', data, b'],"page":', orjson.dumps(page)]), state, known

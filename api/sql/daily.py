@@ -49,7 +49,7 @@ def _parts(event: Event, shape: Shape, filters: Sequence[Filter], bind: Binder) 
     rows = shape.rows
     how = events.plan(event, rows, filters, bind)
     parts = scope.ctes(rows.chain_id, [event.event_id], bind, given=rows.given, finality=rows.finality)
-    known = f"FROM gapless.blocks b WHERE b.chain_id = {rows.chain_id}"
+    known = _known(rows.chain_id)
     cut = f" LIMIT {shape.limit}" if shape.limit else ""
     direction, sign = ("ASC", ">") if shape.forward else ("DESC", "<")
     cursor = f"WHERE d.day {sign} {bind('cursor_day', 'date')}" if shape.cursor else ""
@@ -62,10 +62,7 @@ def _parts(event: Event, shape: Shape, filters: Sequence[Filter], bind: Binder) 
         *(c.text for c in how.rest),
     ]
     parts += [
-        f"""ends AS MATERIALIZED (
-    SELECT (SELECT b.time {known} AND b.number >= greatest(first, start) ORDER BY b.number LIMIT 1)::date AS first_day,
-           (SELECT b.time {known} AND b.number <= last ORDER BY b.number DESC LIMIT 1)::date AS last_day
-    FROM scope WHERE first <= last)""",
+        _ends(rows.chain_id),
         f"""days AS MATERIALIZED (
     SELECT d.day FROM ends, LATERAL (SELECT s::date AS day FROM generate_series(first_day, last_day, '1 day') s) d
     {cursor} ORDER BY d.day {direction}{cut})""",
@@ -80,6 +77,23 @@ def _parts(event: Event, shape: Shape, filters: Sequence[Filter], bind: Binder) 
     FROM {identifier(event.schema_name, event.table_name)} t WHERE {" AND ".join(where)} GROUP BY 1)""",
     ]
     return parts
+
+
+def _known(chain_id: int) -> str:
+    return f"FROM gapless.blocks b WHERE b.chain_id = {chain_id}"
+
+
+def _ends(chain_id: int) -> str:
+    """``ends``: the days of the first and of the last known block of the request."""
+    known = _known(chain_id)
+    return f"""ends AS MATERIALIZED (
+    SELECT (SELECT b.time {known} AND b.number >= greatest(first, start) ORDER BY b.number LIMIT 1)::date AS first_day,
+           (SELECT b.time {known} AND b.number <= last ORDER BY b.number DESC LIMIT 1)::date AS last_day
+    FROM scope WHERE first <= last)"""
+
+
+#: The days of which the answer can tell, as one text: blocks that other contracts make known change them.
+_KNOWN_DAYS: Final = "(SELECT concat_ws('/', first_day, last_day) FROM ends)"
 
 
 def _summed(event: Event, shape: Shape) -> list[Column]:
@@ -98,11 +112,19 @@ def _row_text(event: Event, shape: Shape) -> str:
     return json_text.object_text([*members, ("sums", totals)] if sums else members)
 
 
+def state_only(event: Event, rows: events.Shape) -> Statement:
+    """The state of a request without its days, and which days it can tell of."""
+    bind = Binder()
+    parts = scope.ctes(rows.chain_id, [event.event_id], bind, given=rows.given, finality=rows.finality)
+    state = scope.state(scope.event_versions([event.event_id]))
+    return Statement.of(f"WITH {', '.join([*parts, _ends(rows.chain_id)])} SELECT {state}, {_KNOWN_DAYS}", bind)
+
+
 def page(event: Event, shape: Shape, filters: Sequence[Filter]) -> Statement:
-    """One page of days: state, rows, and whether there are more."""
+    """One page of days: state, which days it can tell of, rows, and whether there are more."""
     bind = Binder()
     text = f"""WITH {", ".join(_parts(event, shape, filters, bind))}
-SELECT {scope.state(scope.event_versions([event.event_id]))},
+SELECT {scope.state(scope.event_versions([event.event_id]))}, {_KNOWN_DAYS},
     (SELECT string_agg(d.day || chr(9) || {_row_text(event, shape)}, chr(10) ORDER BY d.day {shape.order}) {_DAYS}),
     (SELECT CASE WHEN {str(shape.forward).lower()} THEN last_day > (SELECT max(day) FROM days)
                  ELSE first_day < (SELECT min(day) FROM days) END FROM ends)"""

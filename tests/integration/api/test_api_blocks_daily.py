@@ -192,6 +192,18 @@ def test_days_that_are_kept_say_how_it_stands_now(days, make_client, redis_url):
     assert again["meta"]["lag_seconds"] >= 3600
 
 
+def test_a_day_that_only_another_contract_s_block_makes_known_changes_the_tag(days, make_client, redis_url):
+    client = make_client(redis_url=redis_url)
+    path = f"{DAILY}?to_block=20000&order=asc"
+    before = client.ask(path)
+    assert before.headers["cache-control"].startswith("public, max-age=300")
+    assert [row["date"] for row in before.json["data"]] == ["2023-01-01", "2023-01-02"]
+    days.block(19_000)
+    after = client.ask(path, if_none_match=before.headers["etag"])
+    assert after.status_code == 200
+    assert [row["date"] for row in after.json["data"]] == ["2023-01-01", "2023-01-02", "2023-01-03"]
+
+
 def test_a_settled_span_of_days_is_kept_long(days, own):
     assert own.ask(f"{DAILY}?to_block=7199").headers["cache-control"].startswith("public, max-age=300")
     assert own.ask(DAILY).headers["cache-control"].startswith("public, max-age=")

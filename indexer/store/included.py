@@ -124,17 +124,23 @@ def load(connection: Connection, chain_id: int) -> list[Including]:
 
 
 def next_task(connection: Connection, chain_id: int, most_blocks: int) -> Task | None:
-    """What is to be fetched next on a chain: at most so many blocks that bore events; None: nothing."""
+    """What is to be fetched next on a chain: at most so many blocks that bore events; None: nothing.
+
+    The newest ones come first: a long history holds up no new event, and neither does one that no node knows any more.
+    """
     including = load(connection, chain_id)
     if not including:
         return None
     sources = catalog.load_sources(connection, chain_id)
+    newest: BlockRange | None = None
     for one in including:
         own = [source for source in sources if source.event.contract_id == one.contract_id]
         lacking = subtract(_covered(own), one.included) if own else ()
-        if lacking:
-            return _task(connection, chain_id, one.contract_id, own, one.include, lacking[0], most_blocks)
-    return None
+        if lacking and (newest is None or lacking[-1][1] > newest[1]):
+            newest, chosen, its = lacking[-1], one, own
+    if newest is None:
+        return None
+    return _task(connection, chain_id, chosen.contract_id, its, chosen.include, newest, most_blocks)
 
 
 def _covered(sources: Sequence[Source]) -> RangeSet:
@@ -157,11 +163,11 @@ def _task(
     # Before the rows: where both are still the same when they are stored, these were all.
     rewrites, reorganised = _rewrites(connection, contract_id), _reorganised(connection, chain_id)
     tables = {source.event.event_id: source.event.table.identifier for source in sources}
-    # The first few of each table, in the order of its key: the range may be all of history.
-    early = sql.SQL(" UNION ").join(
+    # The last few of each table, by its key: the range may be all of history.
+    late = sql.SQL(" UNION ").join(
         sql.SQL(
             "(SELECT DISTINCT block_number FROM {} WHERE chain_id = {} AND block_number BETWEEN {} AND {} "
-            "ORDER BY block_number LIMIT {})"
+            "ORDER BY block_number DESC LIMIT {})"
         ).format(table, chain_id, first, last, most_blocks)
         for table in tables.values()
     )
@@ -176,7 +182,8 @@ def _task(
         psycopg_connection(connection)
         .execute(
             sql.SQL("""
-            WITH chosen AS MATERIALIZED (SELECT block_number FROM ({early}) each ORDER BY block_number LIMIT {most}),
+            WITH chosen AS MATERIALIZED (
+                SELECT block_number FROM ({late}) each ORDER BY block_number DESC LIMIT {most}),
             bore AS MATERIALIZED ({bore})
             SELECT b.block_number, k.hash, extract(epoch FROM k.time)::bigint, b.tx_index, b.tx_hash,
                    d.block_number IS NULL, t.value IS NULL, t.gas_used IS NULL
@@ -185,7 +192,7 @@ def _task(
             LEFT JOIN gapless.transactions t
               ON t.chain_id = {chain_id} AND t.block_number = b.block_number AND t.tx_index = b.tx_index
             ORDER BY b.block_number, b.tx_index
-        """).format(early=early, bore=bore, most=most_blocks, chain_id=chain_id)
+        """).format(late=late, bore=bore, most=most_blocks, chain_id=chain_id)
         )
         .fetchall()
     )
@@ -199,10 +206,10 @@ def _task(
         if "receipt" in include and no_receipt:
             bearer.receipts[index] = bytes(tx_hash)
     # All that bore anything was chosen: the rest of the range is silent and done with it.
-    until = last if len(seen) < most_blocks else max(seen)
+    since = first if len(seen) < most_blocks else min(seen)
     lacking = tuple(b for b in bearers.values() if b.block or b.transactions or b.receipts)
     source_ids = tuple(source.source_id for source in sources)
-    return Task(contract_id, source_ids, (first, until), lacking, rewrites, reorganised)
+    return Task(contract_id, source_ids, (since, last), lacking, rewrites, reorganised)
 
 
 def _rewrites(connection: Connection, contract_id: int) -> int:

@@ -130,25 +130,6 @@ def test_no_longer_wanted_they_stay_as_they_were_and_can_be_dropped(indexed, his
     assert {kind for (kind,) in indexed.query("SELECT DISTINCT kind FROM gapless.transfers")} == {"erc20", "erc1155"}
 
 
-def test_behind_the_last_wanted_block_they_stay_as_they_are(history, migrated_url, tmp_path):
-    end = history.last + 3
-    text = text_of(history).replace("[contracts.coins]", f"[contracts.coins]\nend_block = {end}")
-    with rig(text, tmp_path, _url(history), migrated_url) as one:
-        follower = one.follower()
-        one.catch_up(follower)
-        balances.catch_up(one.engine, one.chain.chain_id)
-        burst(history.world, Random(3), 40, 6)
-        for seed in range(2):
-            one.catch_up(follower)
-            balances.catch_up(one.engine, one.chain.chain_id)
-            assert _ledgers(one, "coins") == [(True, True, end)]
-            assert one.query("SELECT count(*) FROM gapless.ledgers WHERE id = 1") == [(1,)], "counted anew"
-            burst(history.world, Random(seed), 20, 3)
-        coins = ("gold", "silver", "copper", "odd")
-        assert oracle.kept(one, "coins") == oracle.on_chain(history.world, end, coins)
-        follower.close()
-
-
 # Audits -----------------------------------------------------------------------------------------------------------
 
 

@@ -243,6 +243,31 @@ def test_a_branch_that_came_while_blocks_were_asked_for_brings_its_transactions(
         follower.close()
 
 
+def test_what_no_node_knows_of_history_holds_the_head_up_in_nothing(
+    shared_history, migrated_url, tmp_path, monkeypatch
+):
+    from indexer.chain.errors import LaggingError, ProviderError
+    from indexer.sync import include
+
+    text = chain_text(shared_history) + coins(shared_history, "gold", more='include = ["receipt"]')
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
+        events = one.rows()["coins.Transfer"]
+        border = sorted(row[1] for row in events)[len(events) // 2]
+        real = one.client.surroundings
+
+        def pruned(wanted):
+            if any(each.number < border for each in wanted):
+                raise LaggingError("it does not have the block", host="https://full.example/***")
+            return real(wanted)
+
+        monkeypatch.setattr(include, "MOST_BLOCKS", 1)
+        monkeypatch.setattr(one.client, "surroundings", pruned)
+        with pytest.raises(ProviderError):
+            includer(one).run()
+        kept = [row for row in events if row[1] >= border]
+        assert rows_of(one, TRANSACTIONS) == expected(shared_history.world.w3, kept, transaction=False, receipt=True)
+
+
 def test_a_long_history_is_not_read_from_end_to_end_for_every_part_of_it(shared_history, migrated_url, tmp_path):
     text = chain_text(shared_history)
     text += coins(shared_history, "gold", events='"Transfer", "Approval"', more='include = ["receipt"]')
@@ -271,8 +296,8 @@ def test_a_long_history_is_not_read_from_end_to_end_for_every_part_of_it(shared_
             connection.rollback()
             assert rows_read(connection) - before < 3_000
         assert task is not None
-        assert task.block_range == (1, 200)
-        assert [bearer.number for bearer in task.bearers] == list(range(1, 201))
+        assert task.block_range == (blocks - 199, blocks)
+        assert [bearer.number for bearer in task.bearers] == list(range(blocks - 199, blocks + 1))
 
 
 def rows_read(connection) -> int:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
-from indexer.store import head, ledgers, tables, transfers
+from indexer.store import following, ledgers, tables, transfers
 from indexer.store.catalog import CATALOG_LOCK
 from indexer.store.database import DatabaseError, psycopg_connection
 
@@ -154,7 +154,7 @@ def _drop_contract(connection: Connection, contract_id: int) -> None:
 
 
 def _drop_chain(connection: Connection, chain_id: int, name: str) -> None:
-    if not head.try_transaction_lock(connection, chain_id):
+    if not following.try_transaction_lock(connection, chain_id):
         raise DatabaseError(
             f"chain {name} is still being followed by an indexer",
             hint="it stops when the manifest without the chain is in force there; then run this again",

@@ -1,8 +1,6 @@
 """The follower's side of the store: the part of a chain that can still be reorganised.
 
-One process follows a chain: the one whose session holds the chain's advisory lock (:func:`try_lock`). Each of its
-commits checks by the *epoch* that no other has taken over meanwhile. It alone writes above
-``chains.finalized_number``.
+One process follows a chain (:mod:`indexer.store.following`). It alone writes above ``chains.finalized_number``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,21 +11,14 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
-from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet
 from indexer.store import balances, included, writer
 from indexer.store.blocks import Block, insert_blocks
 from indexer.store.catalog import CatalogEvent, Series, Source, hold_version
 from indexer.store.database import psycopg_connection
+from indexer.store.following import fenced
 from indexer.store.tables import SCHEMA
 from indexer.store.writer import Rows
-
-FOLLOWER_LOCK = 0x67610002
-"""First key of the advisory locks of followers; the second is made of the chain's id."""
-
-
-class FollowerLostError(GaplessError):
-    """Another process follows the chain now; what this one wanted to write was not written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,46 +36,6 @@ class HeadState:
     tip: Block | None
     finalized: int | None
     finalized_hash: bytes | None
-
-
-def try_lock(connection: Connection, chain_id: int) -> bool:
-    """Tries to take a chain's follower lock for this session; it is held until the session ends."""
-    # The lock's second key has 32 bits, chain ids have more: a rare collision only means that two chains take turns.
-    got = connection.execute(
-        sa.text("SELECT pg_try_advisory_lock(:lock, hashint8(:chain_id))"),
-        {"lock": FOLLOWER_LOCK, "chain_id": chain_id},
-    ).scalar_one()
-    return bool(got)
-
-
-def try_transaction_lock(connection: Connection, chain_id: int) -> bool:
-    """Tries to keep every follower of a chain away until the transaction ends."""
-    got = connection.execute(
-        sa.text("SELECT pg_try_advisory_xact_lock(:lock, hashint8(:chain_id))"),
-        {"lock": FOLLOWER_LOCK, "chain_id": chain_id},
-    ).scalar_one()
-    return bool(got)
-
-
-def become_follower(connection: Connection, chain_id: int, name: str) -> int:
-    """Announces the holder of the lock as the follower, which fences off any former one.
-
-    Args:
-        connection: of the session that holds the lock.
-        chain_id: the chain.
-        name: host and process, for people.
-
-    Returns:
-        The epoch to present with every write.
-    """
-    epoch: int = connection.execute(
-        sa.text("""
-            UPDATE gapless.chains SET follower = :name, follower_epoch = follower_epoch + 1, updated_at = now()
-            WHERE chain_id = :chain_id RETURNING follower_epoch
-        """),
-        {"chain_id": chain_id, "name": name},
-    ).scalar_one()
-    return epoch
 
 
 def load_state(connection: Connection, chain_id: int) -> HeadState:
@@ -134,7 +85,7 @@ def load_block(connection: Connection, chain_id: int, number: int) -> Block:
 
 def start(connection: Connection, chain_id: int, epoch: int, genesis_hash: bytes, finalized: Block) -> None:
     """Begins to follow at a finalized block: what is at or below it is history, and backfill's."""
-    _fenced(
+    fenced(
         connection,
         chain_id,
         epoch,
@@ -155,7 +106,7 @@ def jump(connection: Connection, chain_id: int, epoch: int, finalized: Block) ->
 
     The caller has made sure that the old tip is an ancestor of that block.
     """
-    _fenced(
+    fenced(
         connection,
         chain_id,
         epoch,
@@ -169,7 +120,7 @@ def report_head(
     connection: Connection, chain_id: int, epoch: int, head: Block, *, state: str, reason: str | None = None
 ) -> None:
     """Notes what the nodes say the head is, and how following goes."""
-    _fenced(
+    fenced(
         connection,
         chain_id,
         epoch,
@@ -204,7 +155,7 @@ def extend(
     Args:
         connection: in a transaction.
         chain_id: the chain.
-        epoch: what :func:`become_follower` returned.
+        epoch: what :func:`~indexer.store.following.become_follower` returned.
         blocks: consecutive, ascending, the first one's parent is the stored tip.
         sources: all followed sources of the chain.
         rows: what those sources' logs say in these blocks.
@@ -240,7 +191,7 @@ def fill(
     Args:
         connection: in a transaction.
         chain_id: the chain.
-        epoch: what :func:`become_follower` returned.
+        epoch: what :func:`~indexer.store.following.become_follower` returned.
         sources: those that came late.
         ranges: what each of them lacks and gets now; all at or below the tip.
         rows: what those sources' logs say in those ranges.
@@ -251,7 +202,7 @@ def fill(
         FollowerLostError: another process follows now.
     """
     hold_version(connection, catalog_version)
-    _fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
+    fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
     writer.displace_retired(connection, chain_id, ranges, sources)
     writer.insert_rows(connection, chain_id, rows)
     writer.cover(connection, {source.source_id: ranges for source in sources})
@@ -277,7 +228,7 @@ def swap(
     Args:
         connection: in a transaction.
         chain_id: the chain.
-        epoch: what :func:`become_follower` returned.
+        epoch: what :func:`~indexer.store.following.become_follower` returned.
         common: the last block that both branches share; at or above ``chains.finalized_number``.
         old_tip: the stored tip.
         blocks: the new branch, consecutive from ``common`` on; may be shorter than the old one, or empty.
@@ -367,11 +318,8 @@ def _drop_branch(
 
 
 def finalize(connection: Connection, chain_id: int, epoch: int, finalized: Block, safe: int | None) -> None:
-    """Moves the border between the follower and backfill upwards; never downwards.
-
-    The blocks up to it keep only those headers that something refers to.
-    """
-    _fenced(
+    """Moves the border between the follower and backfill upwards; never downwards."""
+    fenced(
         connection,
         chain_id,
         epoch,
@@ -383,25 +331,10 @@ def finalize(connection: Connection, chain_id: int, epoch: int, finalized: Block
 
 
 def _move_tip(connection: Connection, chain_id: int, epoch: int, tip: Block) -> None:
-    _fenced(
+    fenced(
         connection,
         chain_id,
         epoch,
         "tip_number = :number, tip_hash = :hash, tip_time = :time",
         {"number": tip.number, "hash": tip.hash, "time": datetime.fromtimestamp(tip.time, UTC)},
     )
-
-
-def _fenced(connection: Connection, chain_id: int, epoch: int, assignments: str, parameters: dict[str, object]) -> None:
-    changed = connection.execute(
-        sa.text(
-            f"UPDATE gapless.chains SET {assignments}, updated_at = now() "
-            "WHERE chain_id = :chain_id AND follower_epoch = :epoch"
-        ),
-        {"chain_id": chain_id, "epoch": epoch, **parameters},
-    ).rowcount
-    if changed != 1:
-        raise FollowerLostError(
-            f"chain {chain_id} is followed by another process now; this one stands by",
-            hint="nothing needs to be done: it takes over again when the other one ends",
-        )

@@ -8,8 +8,7 @@ where the branches part, fetch the new one whole, and swap. What the node says i
 import enum
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 
 from sqlalchemy.engine import Engine
 
@@ -18,17 +17,17 @@ from indexer.chain.errors import BranchMovedError, RangeError
 from indexer.chain.heads import every_head
 from indexer.chain.wire import Header
 from indexer.errors import GaplessError
-from indexer.intervals import RangeSet
 from indexer.manifest.model import Finality
-from indexer.store import catalog, head
+from indexer.store import head
 from indexer.store.blocks import Block
-from indexer.store.catalog import CatalogChangedError, Source
-from indexer.store.head import FollowerLostError, HeadState
+from indexer.store.catalog import CatalogChangedError
+from indexer.store.following import FollowerLostError
 from indexer.store.writer import Rows
-from indexer.sync import anchor, finality, followed
+from indexer.sync import anchor, finality, held
 from indexer.sync.anchor import ChainHaltedError
 from indexer.sync.followed import View
 from indexer.sync.forks import last_common
+from indexer.sync.held import Held
 from indexer.sync.leading import Leadership
 from indexer.sync.patience import Patience
 
@@ -91,12 +90,10 @@ class Follower:
         self._chain_id = chain_id
         self._name = name
         self._finality = finality
-        self._blooms = blooms
         self._clock = clock
         self._finality_asked_at = -FINALITY_EVERY
         self._right = Leadership(engine, chain_id)
-        self._state = HeadState(None, None, None, None)
-        self._view: View | None = None
+        self._held = Held(engine, client, self._right, chain_id, name=name, blooms=blooms)
         self._reported: tuple[int, str] | None = None
         self._span = MAX_BLOCKS
         self._behind = False
@@ -111,18 +108,19 @@ class Follower:
     @property
     def tip_number(self) -> int | None:
         """The newest block that is indexed, as far as this follower knows."""
-        return self._state.tip.number if self._state.tip is not None else None
+        tip = self._held.state.tip
+        return tip.number if tip is not None else None
 
     def _lead(self) -> bool:
         """Holds, or tries to get, the right to follow; a lock that Postgres lost with its session is taken anew."""
         if self._right.is_held():
             return True
         # Not by what was known before: another may have followed meanwhile.
-        self._view = None
+        self._held.forget()
         if not self._right.take():
             return False
-        self._reload()
-        tip = self._state.tip
+        self._held.reload()
+        tip = self._held.state.tip
         log.info("following %s from block %s", self._name, tip.number if tip else "(none yet)")
         return True
 
@@ -157,7 +155,8 @@ class Follower:
         finally:
             if not done:
                 # Whatever was begun did not happen, or did without our being told: what is known is read anew.
-                self._view = self._reported = None
+                self._held.forget()
+                self._reported = None
         return outcome
 
     def prepare(self) -> bool:
@@ -172,22 +171,22 @@ class Follower:
         if not self._lead():
             return False
         newest = self._client.head()
-        self._current_view()
-        if self._state.tip is None:
+        self._held.view()
+        if self._held.state.tip is None:
             self._start(newest)
-        anchor.check(self._client, self._name, self._state)
-        if newest.number > self._tip.number + FURTHEST_BEHIND:
+        anchor.check(self._client, self._name, self._held.state)
+        if newest.number > self._held.tip.number + FURTHEST_BEHIND:
             self._jump(newest)
         return True
 
     def _step(self, newest: Header) -> Tick:
-        self._current_view()
-        if self._state.tip is None:
+        self._held.view()
+        if self._held.state.tip is None:
             self._start(newest)
-        tip = self._tip
+        tip = self._held.tip
         if newest.number > tip.number + FURTHEST_BEHIND:
             self._jump(newest)
-            tip = self._tip
+            tip = self._held.tip
         outcome = self._approach(newest, tip)
         if outcome is not Tick.LAGGING:
             self._patience.lose()
@@ -201,11 +200,11 @@ class Follower:
         if newest.number <= tip.number:
             return self._compare(newest, tip)
         try:
-            self._join()
+            self._held.join(self._span)
             self._extend(min(newest.number, tip.number + self._span))
         except BranchMovedError:
             # With the view goes what was learnt from another branch than ours: children born there.
-            self._view = None
+            self._held.forget()
             at_tip = self._client.header(tip.number)
             if at_tip is None:
                 return Tick.LAGGING
@@ -216,39 +215,29 @@ class Follower:
 
     def _compare(self, newest: Header, tip: Block) -> Tick:
         """A head that is not above our tip: the same, an older one, or another branch."""
-        stored = self._stored(newest.number, newest.number).get(newest.number)
+        stored = self._held.stored(newest.number, newest.number).get(newest.number)
         if stored is None:
             return self._below_finalized(newest)
         if newest.hash != stored:
             return self._reorganise(newest)
         if newest.number < tip.number:
             return self._shorten(newest, tip)
-        self._join()
+        self._held.join(self._span)
         return Tick.NOTHING_NEW
 
     def _shorten(self, newest: Header, tip: Block) -> Tick:
         """A head that is one of our own blocks, below the tip: a node that is behind, until it has said so for long."""
         now = self._clock()
-        if newest.number < self._floor or not self._patience.half_over(newest.hash, now):
+        if newest.number < self._held.floor or not self._patience.half_over(newest.hash, now):
             return Tick.LAGGING
         heads = every_head(self._client)
         if not self._patience.over(heads is not None and all(one.hash == newest.hash for one in heads), now):
             return Tick.LAGGING
-        self._join(fetch=False)
-        view = self._current_view()
-        _forget_births(view, newest.number)
+        self._held.join(self._span, fetch=False)
+        view = self._held.view()
+        held.forget_births(view, newest.number)
         self._swap(view, _block(newest), tip, [], Rows())
         return Tick.REORGANISED
-
-    @property
-    def _tip(self) -> Block:
-        assert self._state.tip is not None
-        return self._state.tip
-
-    @property
-    def _floor(self) -> int:
-        assert self._state.finalized is not None
-        return self._state.finalized
 
     # -- beginning and finality ----------------------------------------------------------------------------------
 
@@ -263,17 +252,17 @@ class Follower:
         finalized = self._newest_final(newest) or genesis
         with self._engine.begin() as connection:
             head.start(connection, self._chain_id, self._right.epoch, genesis.hash, _block(finalized))
-        self._reload()
+        self._held.reload()
 
     def _jump(self, newest: Header) -> None:
         """After a long pause: what became final meanwhile is history, and backfill's to fetch."""
         finalized = self._newest_final(newest)
-        if finalized is None or finalized.number <= self._tip.number:
+        if finalized is None or finalized.number <= self._held.tip.number:
             return
-        at_tip = finality.ancestor(self._client, self._tip.number, finalized)
+        at_tip = finality.ancestor(self._client, self._held.tip.number, finalized)
         if at_tip is None:
             return
-        if at_tip.hash != self._tip.hash:
+        if at_tip.hash != self._held.tip.hash:
             self._reorganise(newest)  # the next look jumps
             return
         with self._engine.begin() as connection:
@@ -281,35 +270,35 @@ class Follower:
         log.info(
             "%s: %d blocks behind; following goes on at %d, the history up to it is backfilled",
             self._name,
-            newest.number - self._tip.number,
+            newest.number - self._held.tip.number,
             finalized.number,
         )
-        self._reload()
+        self._held.reload()
 
     def _finalize(self, newest: Header) -> None:
         finalized = self._newest_final(newest)
-        if finalized is None or finalized.number <= self._floor:
+        if finalized is None or finalized.number <= self._held.floor:
             return
-        number = min(finalized.number, self._tip.number)
+        number = min(finalized.number, self._held.tip.number)
         there = finality.ancestor(self._client, number, finalized)
-        stored = self._stored(number, number).get(number)
-        if number <= self._floor or there is None or stored != there.hash:
+        stored = self._held.stored(number, number).get(number)
+        if number <= self._held.floor or there is None or stored != there.hash:
             return  # the branch that we hold is not the finalized one: the next look will see the reorganisation
         safe = self._client.tagged("safe") if self._finality.kind == "tag" else None
         with self._engine.begin() as connection:
             head.finalize(
                 connection, self._chain_id, self._right.epoch, _block(there), None if safe is None else safe.number
             )
-        self._reload_state()
+        self._held.reload_state()
 
     def _newest_final(self, newest: Header) -> Header | None:
-        return finality.newest_final(self._client, self._name, self._finality, newest, self._state.finalized or 0)
+        return finality.newest_final(self._client, self._name, self._finality, newest, self._held.state.finalized or 0)
 
     # -- growing -------------------------------------------------------------------------------------------------
 
     def _extend(self, last: int) -> None:
-        view, tip = self._current_view(), self._tip
-        headers, rows = self._read(view, view.followed, tip.number + 1, last, tip.hash)
+        view, tip = self._held.view(), self._held.tip
+        headers, rows = self._held.read(view.followed, (tip.number + 1, last), tip.hash, self._span)
         blocks = [_block(header) for header in headers]
         with self._engine.begin() as connection:
             head.extend(
@@ -321,28 +310,18 @@ class Follower:
                 rows=rows,
                 catalog_version=view.version,
             )
-        self._moved(blocks[-1])
+        self._held.moved(blocks[-1])
         self._behind = False
         self._span = min(MAX_BLOCKS, self._span * 2)
-
-    def _read(
-        self, view: View, sources: Sequence[Source], first: int, last: int, parent_hash: bytes
-    ) -> tuple[list[Header], Rows]:
-        return followed.read(
-            self._client, view, sources, (first, last), parent_hash, span=self._span, blooms=self._blooms
-        )
-
-    def _moved(self, tip: Block) -> None:
-        self._state = replace(self._state, tip=tip)
 
     # -- reorganisation ------------------------------------------------------------------------------------------
 
     def _reorganise(self, newest: Header) -> Tick:
         # Just after a start nothing is followed yet; what is whole must be replaced, not merely dropped.
-        self._join(fetch=False)
-        view, tip, floor = self._current_view(), self._tip, self._floor
+        self._held.join(self._span, fetch=False)
+        view, tip, floor = self._held.view(), self._held.tip, self._held.floor
         top = min(tip.number, newest.number)
-        common = last_common(self._stored, self._heard, floor, top)
+        common = last_common(self._held.stored, self._held.heard, floor, top)
         if common is None:
             return self._below_finalized(newest)
         if common == top:
@@ -350,9 +329,9 @@ class Follower:
         with self._engine.connect() as connection:
             parent = head.load_block(connection, self._chain_id, common)
         last = min(newest.number, max(tip.number, common + self._span))
-        _forget_births(view, common)
-        headers, rows = self._read(view, view.followed, common + 1, last, parent.hash)
-        if headers[0].hash == self._stored(common + 1, common + 1).get(common + 1):
+        held.forget_births(view, common)
+        headers, rows = self._held.read(view.followed, (common + 1, last), parent.hash, self._span)
+        if headers[0].hash == self._held.stored(common + 1, common + 1).get(common + 1):
             raise BranchMovedError(f"{self._name}: two answers differ about block {common + 1}")
         self._swap(view, parent, tip, [_block(header) for header in headers], rows)
         return Tick.REORGANISED
@@ -384,67 +363,17 @@ class Follower:
             new_tip.number,
             new_tip.hash.hex()[:8],
         )
-        self._moved(new_tip)
+        self._held.moved(new_tip)
 
     def _below_finalized(self, newest: Header) -> Tick:
         """The node's chain does not join ours above ``finalized``: a node that is far behind, or another chain."""
-        if not anchor.check(self._client, self._name, self._state) and not self._behind:
+        if not anchor.check(self._client, self._name, self._held.state) and not self._behind:
             self._behind = True
             log.warning(
                 "%s: the node's head %d is below the finalized block %d; waiting for it to catch up",
-                *(self._name, newest.number, self._floor),
+                *(self._name, newest.number, self._held.floor),
             )
         return Tick.LAGGING
-
-    def _stored(self, first: int, last: int) -> dict[int, bytes]:
-        with self._engine.connect() as connection:
-            return head.load_headers(connection, self._chain_id, (first, last))
-
-    def _heard(self, first: int, last: int) -> dict[int, bytes]:
-        headers = self._client.headers(range(first, last + 1))
-        return {number: header.hash for number, header in headers.items()}
-
-    # -- what is followed ----------------------------------------------------------------------------------------
-
-    def _current_view(self) -> View:
-        if self._view is None:
-            self._reload()
-        assert self._view is not None
-        return self._view
-
-    def _reload(self) -> None:
-        self._view, self._state = followed.load(self._engine, self._chain_id)
-
-    def _reload_state(self) -> None:
-        with self._engine.connect() as connection:
-            self._state = head.load_state(connection, self._chain_id)
-
-    def _join(self, *, fetch: bool = True) -> None:
-        """Lets more sources be followed, now that what they need is there; ``fetch``: or can be fetched."""
-        with self._engine.connect() as connection:
-            changed = self._view is None or catalog.load_version(connection) != self._view.version
-        if changed:
-            self._reload()
-        fill = self._fill if fetch else None
-        followed.join(self._engine, self._chain_id, self._current_view(), self._tip.number, self._floor, fill)
-
-    def _fill(self, sources: Sequence[Source], missing: RangeSet) -> None:
-        view, tip, first = self._current_view(), self._tip, missing[0][0]
-        with self._engine.connect() as connection:
-            parent = head.load_block(connection, self._chain_id, first - 1)
-        headers, rows = self._read(view, sources, first, tip.number, parent.hash)
-        if headers[-1].hash != tip.hash:
-            raise BranchMovedError(f"{self._name}: the branch moved while {sources[0].event.label} was joining")
-        with self._engine.begin() as connection:
-            head.fill(
-                connection,
-                self._chain_id,
-                self._right.epoch,
-                sources=sources,
-                ranges=missing,
-                rows=rows.within(missing),
-                catalog_version=view.version,
-            )
 
     # -- telling -------------------------------------------------------------------------------------------------
 
@@ -459,7 +388,3 @@ class Follower:
 
 def _block(header: Header) -> Block:
     return Block(header.number, header.hash, header.time, header.parent_hash)
-
-
-def _forget_births(view: View, common: int) -> None:
-    view.children = {contract: born.until(common) for contract, born in view.children.items()}

@@ -7,7 +7,7 @@ import socket
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.store import head
+from indexer.store import following
 
 
 class Leadership:
@@ -40,10 +40,10 @@ class Leadership:
         """
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
-            if not head.try_lock(connection, self._chain_id):
+            if not following.try_lock(connection, self._chain_id):
                 connection.close()
                 return False
-            self.epoch = head.become_follower(connection, self._chain_id, f"{socket.gethostname()}:{os.getpid()}")
+            self.epoch = following.become_follower(connection, self._chain_id, f"{socket.gethostname()}:{os.getpid()}")
         except BaseException:
             connection.invalidate()
             connection.close()

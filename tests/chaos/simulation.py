@@ -30,7 +30,7 @@ from indexer.chain.config import ClientSettings, EndpointConfig
 from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality, Manifest
-from indexer.store import head
+from indexer.store import following
 from indexer.store.apply import apply
 from indexer.store.blocks import ForeignBlockError
 from indexer.store.cache import Cache
@@ -350,7 +350,7 @@ class Simulation:
             ended = admin.execute(
                 "SELECT pg_terminate_backend(pid, 2000) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s "
                 "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-                (head.FOLLOWER_LOCK,),
+                (following.FOLLOWER_LOCK,),
             ).fetchall()
         if ended:
             self.tale.events["unseated"] += 1

@@ -15,7 +15,7 @@ import pytest
 
 from indexer.block_columns import BlockColumns
 from indexer.intervals import intersect, pieces
-from indexer.store import balances, catalog, head, ledgers, writer
+from indexer.store import balances, catalog, following, head, ledgers, writer
 from indexer.store.apply import apply
 from indexer.store.blocks import Block
 from indexer.store.catalog import CatalogEvent, Source
@@ -78,7 +78,7 @@ class Model:
             self.mine(number)
         self.finalized = self.tip = 39
         with self.engine.begin() as connection:
-            self.epoch = head.become_follower(connection, CHAIN, "test")
+            self.epoch = following.become_follower(connection, CHAIN, "test")
             head.start(connection, CHAIN, self.epoch, self.hashes[0], self.block(39))
 
     # -- the chain

@@ -135,7 +135,9 @@ class Settings(BaseSettings):
     def _check_scheme(cls, value: object, info: ValidationInfo) -> object:
         allowed = _SCHEMES[info.field_name or ""]
         if isinstance(value, str) and not value.startswith(allowed):
-            raise ValueError(f"expected a URL that starts with {' or '.join(allowed)}")
+            # Without its "://", which what hides keys takes for a URL.
+            schemes = " or ".join(scheme.removesuffix("://") for scheme in allowed)
+            raise ValueError(f"expected a URL of the scheme {schemes}")
         return value
 
 

@@ -140,7 +140,9 @@ class Settings(BaseSettings):
     def _check_scheme(cls, value: object, info: ValidationInfo) -> object:
         allowed = _SCHEMES[info.field_name or ""]
         if isinstance(value, str) and not value.startswith(allowed):
-            raise ValueError(f"expected a URL that starts with {' or '.join(allowed)}")
+            # Without its "://", which what hides keys takes for a URL.
+            schemes = " or ".join(scheme.removesuffix("://") for scheme in allowed)
+            raise ValueError(f"expected a URL of the scheme {schemes}")
         # What is taken for host and port is shown: it must not be the end of a password.
         if info.field_name == "database_url" and isinstance(value, str) and not _DATABASE.fullmatch(value):
             raise ValueError(

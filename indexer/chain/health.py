@@ -53,6 +53,8 @@ class Health:
 
     def succeeded(self) -> bool:
         """An answer came. Returns whether this changed the state."""
+        if self._banned:
+            return False  # it may well answer, for another chain
         changed = self.state != "healthy"
         if changed:
             self._outcomes.clear()

@@ -217,8 +217,10 @@ class Pool:
     def ban(self, endpoint: Endpoint, reason: str) -> None:
         """Never asks this endpoint again."""
         with endpoint.lock:
+            known = endpoint.health.is_banned
             endpoint.health.banned(reason)
-        logger.error("%s: %s is not used: %s", self.name, endpoint.host, reason)
+        if not known:
+            logger.error("%s: %s is not used: %s", self.name, endpoint.host, reason)
 
     def _header(self, endpoint: Endpoint, block: int | None, errand: Errand) -> Header | None:
         call = Call("eth_getBlockByNumber", ("latest" if block is None else hex(block), False))

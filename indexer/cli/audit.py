@@ -61,6 +61,8 @@ def audit(
         others = second_endpoints(chains, against)
         for one in chains:
             client = network.connect(one, settings) if deep else None
+            if client is not None:
+                client.check()
             report = auditing.audit(
                 engine, one.chain_id, one.name, request, client=client, other=others.get(one.name), stop=stop
             )

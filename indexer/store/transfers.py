@@ -21,6 +21,21 @@ _NOTHING = """
            NULL::text AS kind, NULL::bytea AS from_address, NULL::bytea AS to_address, NULL::bytea AS operator,
            NULL::numeric AS token_id, NULL::numeric AS amount WHERE false"""
 _COMMENT = "Every ERC-20, ERC-721 and ERC-1155 transfer that is indexed, a row for each item of a batch"
+_COLUMNS = {
+    "chain_id": "EIP-155 chain id",
+    "block_number": "block that bore the log",
+    "block_time": "the block's timestamp",
+    "tx_hash": "hash of the transaction, 32 bytes",
+    "log_index": "place of the log in the block",
+    "item": "place within an ERC-1155 batch, else 0",
+    "token": "the token's contract, 20 bytes",
+    "kind": "erc20, erc721 or erc1155",
+    "from_address": "who gave it; 20 zero bytes: it was minted",
+    "to_address": "who got it; 20 zero bytes: it was burned",
+    "operator": "who moved it, ERC-1155 only",
+    "token_id": "0 for ERC-20",
+    "amount": "in the token's smallest unit; 1 for ERC-721",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +125,9 @@ def renew_view(connection: Connection) -> None:
     parts: list[sql.Composable] = [*branches(connection)] or [sql.SQL(_NOTHING)]
     driver.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(VIEW, sql.SQL(" UNION ALL ").join(parts)))
     driver.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(VIEW, sql.Literal(_COMMENT)))
+    for name, comment in _COLUMNS.items():
+        said = sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(VIEW, sql.Identifier(name), sql.Literal(comment))
+        driver.execute(said)
 
 
 def is_missing(connection: Connection) -> bool:

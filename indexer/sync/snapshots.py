@@ -6,6 +6,7 @@ The ``multicall`` library describes and encodes the calls; our own client sends 
 
 import itertools
 import logging
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from indexer.abi.model import Abi, parse_abi
 from indexer.addresses import Births
 from indexer.chain.client import ChainClient
 from indexer.chain.errors import ProviderError, is_too_old
+from indexer.chain.multicall import MULTICALL3
 from indexer.chain.wire import Header
 from indexer.errors import GaplessError
 from indexer.manifest.model import Call, Schedule, Snapshot
@@ -89,24 +91,40 @@ class Snapshots:
         if last is None and self._snapshot.start_block is not None:
             last = state.finalized  # all up to there is the past
         # A point without all of a factory's children would stay so: until its history is there, none is taken.
-        numbers = due(self._snapshot, last, state.tip.number) if known >= state.tip.number else []
-        taken = 0
-        lost: list[tuple[int, _UnreadableError]] = []
+        wanted = due(self._snapshot, last, state.tip.number) if known >= state.tip.number else []
         # What is gone at every node that we have is asked for once, and the series goes on behind it.
-        for number in (n for n in numbers if n > self._lost_until):
-            if taken >= POINTS_PER_RUN:
-                break
+        numbers = [number for number in wanted if number > self._lost_until]
+        taken = place = 0
+        lost: list[int] = []
+        while place < len(numbers) and taken < POINTS_PER_RUN:
             try:
-                taken += self._take(stored, number)
+                taken += self._take(stored, numbers[place])
+                place += 1
             except _UnreadableError as error:
-                lost.append((number, error))
+                kept = self._kept_from(numbers, place + 1)
+                lost += numbers[place:kept]
+                place, why = kept, error
         if lost:
-            self._lost_until, why = lost[-1]
+            self._lost_until = lost[-1]
             log.warning(
                 "snapshot %s: %d points, blocks %d to %d, are too old to be read (%s)",
-                *(self._snapshot.name, len(lost), lost[0][0], self._lost_until, why),
+                *(self._snapshot.name, len(lost), lost[0], lost[-1], why),
             )
         return taken + self.take_past()
+
+    def _kept_from(self, numbers: Sequence[int], first: int) -> int:
+        """The place, from ``first`` on, of the first block whose state is known to some node, as are all later ones."""
+
+        def is_kept(number: int) -> bool:
+            try:
+                self._client.code(MULTICALL3, number)
+            except ProviderError as error:
+                if is_too_old(error):
+                    return False
+                raise
+            return True
+
+        return bisect_left(numbers, True, lo=first, key=is_kept)
 
     def take_now(self) -> int:
         """Takes one point at the tip: for series by the clock."""

@@ -28,6 +28,14 @@ def test_transfers_make_the_balances(indexed, history):
     assert made == oracle.on_chain(history.world)
 
 
+def test_psql_shows_what_each_column_means(indexed):
+    bare = indexed.query("""
+        SELECT attname FROM pg_attribute
+        WHERE attrelid = 'gapless.transfers'::regclass AND attnum > 0 AND col_description(attrelid, attnum) IS NULL
+    """)
+    assert bare == []
+
+
 def test_every_item_of_a_batch_is_a_row(indexed):
     batches = indexed.query(
         "SELECT block_number, log_index, operator, from_address, to_address, ids, values FROM items.transfer_batch"

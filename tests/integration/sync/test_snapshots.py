@@ -295,17 +295,21 @@ def test_a_series_goes_on_behind_states_that_are_gone(make_world, migrated_url, 
         client = ChainClient("demo", one.chain.chain_id, [config], settings=QUICK)
         if said_by == "node":
             # Which it does not tell beforehand.
-            real = client.multicall
+            asked = []
 
-            def pruned(calls, block):
-                if block <= tip - 128:
-                    client.run(gone, "eth_call", block=block)
-                return real(calls, block)
+            def pruned(real):
+                def ask(what, block):
+                    asked.append(block)
+                    if block <= tip - 128:
+                        client.run(gone, "eth_call", block=block)
+                    return real(what, block)
+
+                return ask
 
             def gone(endpoint):
                 raise FatalError("missing trie node 5b7c (path )", scope="history", host=endpoint.host)
 
-            client.multicall = pruned
+            client.multicall, client.code = pruned(client.multicall), pruned(client.code)
         client.head()
         taker = Snapshots(one.engine, client, one.chain.chain_id, one.manifest.snapshots["supply"])
         while taker.take_due():
@@ -313,6 +317,8 @@ def test_a_series_goes_on_behind_states_that_are_gone(make_world, migrated_url, 
         expected = [before // 5 * 5, *range((tip - 128) // 5 * 5 + 5, tip + 1, 5)]
         found = [row[0] for row in rows(one, "SELECT block_number FROM gapless.series_points ORDER BY 1")]
         assert found == expected
+        if said_by == "node":
+            assert len([block for block in asked if block <= tip - 128]) < 10, "it is searched for, not asked for each"
         # One line tells of all of them.
         lost = [record.getMessage() for record in caplog.records if "too old to be read" in record.getMessage()]
         assert len(lost) == 1

@@ -14,7 +14,7 @@ from indexer.chain.multicall import MULTICALL3, batches
 from indexer.manifest.model import Chain, Manifest, Schedule, Snapshot
 from indexer.store import catalog, series
 from indexer.sync.deployed import DeploymentUnknownError, first_with_code
-from indexer.sync.snapshots import past_times
+from indexer.sync.series_times import past_times
 
 _TIMES_COUNTED = 500
 """Of a cron schedule: from so many times on, the others are taken to follow at the same pace."""

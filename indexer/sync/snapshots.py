@@ -1,37 +1,28 @@
-"""Snapshots: series of multicall reads, each at one block.
-
-The ``multicall`` library describes and encodes the calls; our own client sends them, all at the same block
-(``chain.multicall``); the outputs are decoded like events.
-"""
+"""Snapshots: series of multicall reads, each at one block: which points are due, lost or missing, and taking them."""
 
 import itertools
 import logging
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from apscheduler.triggers.cron import CronTrigger
-from eth_typing import Address
-from multicall import Call as MulticallCall
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.abi.decoder import DataDecoder, UndecodableLog, compile_outputs
-from indexer.abi.model import Abi, parse_abi
+from indexer.abi.model import parse_abi
 from indexer.addresses import Births
 from indexer.chain.client import ChainClient
 from indexer.chain.errors import ProviderError, is_too_old
 from indexer.chain.multicall import MULTICALL3
 from indexer.chain.wire import Header
 from indexer.errors import GaplessError
-from indexer.manifest.model import Call, Schedule, Snapshot
+from indexer.manifest.model import Snapshot
 from indexer.store import catalog, head, series
 from indexer.store.announced import known_until
 from indexer.store.catalog import CatalogChangedError, Series
 from indexer.store.head import HeadState
-from indexer.store.series import Reading
-from indexer.sync.reverts import reason
+from indexer.sync import series_reading
+from indexer.sync.series_reading import Target
+from indexer.sync.series_times import due, past_times, utc
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +39,6 @@ class TooOldError(GaplessError):
 
 class _UnreadableError(GaplessError):
     """No node tells the state of a block that the nodes do know: it is too old for them."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """One contract to ask, with one list of arguments."""
-
-    address: bytes
-    item: int
-    arguments: Mapping[str, Any] | None
 
 
 class Snapshots:
@@ -183,7 +165,7 @@ class Snapshots:
     def _unread_at(self, stored: Series, before: int, moment: int, low: Header, last: int) -> int | None:
         """The newest block of a time, if the series was not read since the time before; None, too, if there is none."""
         with self._engine.connect() as connection:
-            if series.is_read_between(connection, stored, self._chain_id, _utc(before), _utc(moment)):
+            if series.is_read_between(connection, stored, self._chain_id, utc(before), utc(moment)):
                 return None
         newest = self._last_until(moment, low, last)
         if newest.time <= before:
@@ -278,7 +260,7 @@ class Snapshots:
         if targets is None:
             return False
         try:
-            readings = self._read(stored, abi, targets, number)
+            readings = series_reading.read(self._client, self._snapshot.calls, abi, targets, number)
         except ProviderError as error:
             if not is_too_old(error):
                 raise
@@ -300,7 +282,7 @@ class Snapshots:
             log.info("snapshot %s: read %d rows at block %d", stored.name, len(readings), number)
         return kept
 
-    def _targets(self, stored: Series, header: Header) -> list[_Target] | None:
+    def _targets(self, stored: Series, header: Header) -> list[Target] | None:
         """Whom to ask at a block, and for what; None: it is not the block that is indexed."""
         addresses: Sequence[bytes] = stored.deployments.get(self._chain_id, ())
         number = header.number
@@ -313,103 +295,6 @@ class Snapshots:
                 born = catalog.load_children(connection, self._chain_id).get(stored.contract_id, Births())
                 addresses = [bytes.fromhex(child[2:]) for child, birth in sorted(born.items()) if birth <= number]
             if self._snapshot.for_each is None:
-                return [_Target(address, 0, None) for address in addresses]
+                return [Target(address, 0, None) for address in addresses]
             rows = series.query_rows(connection, self._snapshot.for_each)
-        return [_Target(address, item, row) for address in addresses for item, row in enumerate(rows)]
-
-    def _read(self, stored: Series, abi: Abi, targets: Sequence[_Target], number: int) -> list[Reading]:
-        calls = self._snapshot.calls
-        questions = [(target.address, encode(call, target)) for target in targets for call in calls]
-        answers = iter(self._client.multicall(questions, number))
-        decoders = [compile_outputs(call.function) for call in calls]
-        readings = []
-        for target in targets:
-            values: list[Any] = []
-            failures: dict[str, str] = {}
-            for call, decoder in zip(calls, decoders, strict=True):
-                answer = next(answers)
-                outputs: Sequence[Any] = [None] * len(call.function.outputs)
-                if not answer.success:
-                    failures[said_of(call)] = reason(answer.data, abi)
-                else:
-                    outputs = _decoded(decoder, answer.data, call, failures) or outputs
-                values += outputs
-            readings.append(Reading(target.address, target.item, _shown(target.arguments), values, failures))
-        return readings
-
-
-def said_of(call: Call) -> str:
-    """What a call's failures are filed under: its own name, else its signature."""
-    return call.name or call.function.signature
-
-
-def past_times(every: Schedule, first: int, last: int) -> Iterator[tuple[int, int]]:
-    """The times at which a series by the clock is due, each with the one before, in Unix seconds.
-
-    Args:
-        every: in seconds (the multiples of so many since 1970) or by cron (UTC).
-        first: the first time that counts.
-        last: the last one.
-    """
-    if every.kind == "seconds":
-        for moment in range(-(-first // every.amount) * every.amount, last + 1, every.amount):
-            yield moment - every.amount, moment
-        return
-    trigger = CronTrigger.from_crontab(every.cron or "", timezone="UTC")
-    before = first - 1
-    fire = trigger.get_next_fire_time(None, _utc(first))
-    while fire is not None and fire.timestamp() <= last:
-        yield before, int(fire.timestamp())
-        before = int(fire.timestamp())
-        fire = trigger.get_next_fire_time(fire, fire + timedelta(seconds=1))
-
-
-def _utc(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def due(snapshot: Snapshot, last: int | None, tip: int) -> list[int]:
-    """The blocks at which a series "every N blocks" is still to be read, ascending.
-
-    Args:
-        snapshot: with a schedule in blocks: those whose number N divides.
-        last: the newest block at which it was read; None: never.
-        tip: the newest block that is indexed.
-    """
-    step = snapshot.every.amount
-    first = tip // step * step if last is None else (last // step + 1) * step
-    earliest = -(-(snapshot.start_block or 0) // step) * step
-    return list(range(max(first, earliest), tip + 1, step))
-
-
-def encode(call: Call, target: _Target) -> bytes:
-    """The call data: selector and arguments, those of the snapshot's query filled in."""
-    arguments = [
-        (target.arguments or {})[value[1:]] if isinstance(value, str) and value.startswith("$") else value
-        for value in call.args
-    ]
-    function = call.function
-    outputs = ",".join(output.type.canonical for output in function.outputs)
-    described = MulticallCall(Address(target.address), [f"{function.signature}({outputs})", *arguments])
-    return bytes(described.data)
-
-
-def _decoded(decoder: DataDecoder, data: bytes, call: Call, failures: dict[str, str]) -> Sequence[Any] | None:
-    notes: list[str] = []
-    try:
-        values = decoder.decode(data, notes)
-    except UndecodableLog as error:
-        failures[said_of(call)] = "no code at the address" if not data else f"undecodable answer: {error}"
-        return None
-    if notes:
-        failures[said_of(call)] = "; ".join(notes)
-    return values
-
-
-def _shown(arguments: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    if arguments is None:
-        return None
-    return {
-        name: "0x" + bytes(value).hex() if isinstance(value, bytes | memoryview) else str(value)
-        for name, value in arguments.items()
-    }
+        return [Target(address, item, row) for address in addresses for item, row in enumerate(rows)]

@@ -12,7 +12,8 @@ from indexer.chain.errors import FatalError
 from indexer.demo.world import MULTICALL3
 from indexer.store.database import DatabaseError
 from indexer.sync.follow import Tick
-from indexer.sync.snapshots import Snapshots, TooOldError, past_times
+from indexer.sync.series_times import past_times
+from indexer.sync.snapshots import Snapshots, TooOldError
 from tests.integration.sync.rig import QUICK, normal, rig
 from tests.integration.sync.test_changes import apply_again, chain_text, coins, indexed, url_of
 

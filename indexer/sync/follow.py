@@ -55,7 +55,7 @@ class Tick(enum.Enum):
     LAGGING = "lagging"
     """The node is behind what it, or another, said before; it will catch up."""
     MOVED = "moved"
-    """The node changed its mind while it was asked; the next look will tell."""
+    """The node changed its mind while it was asked, or the tables changed; the next look will tell."""
     STANDING_BY = "standing by"
     """Another process follows this chain."""
 
@@ -201,6 +201,8 @@ class Follower:
             return self._compare(newest, tip)
         try:
             self._held.join(self._span)
+            if self._held.tip != tip:
+                return Tick.MOVED  # another process has followed, and what was known was read anew
             self._extend(min(newest.number, tip.number + self._span))
         except BranchMovedError:
             # With the view goes what was learnt from another branch than ours: children born there.

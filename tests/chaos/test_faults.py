@@ -440,6 +440,28 @@ def test_a_follower_that_lost_its_lock_while_it_asked_writes_nothing(scene, foll
     second.close()
 
 
+def test_a_follower_that_lost_its_lock_and_finds_its_blocks_indexed_asks_for_none(scene, following):
+    """Another follows, has indexed the head, and a manifest was applied: what was known is read anew on the way."""
+    second = scene.follower("second")
+    scene.chain.mine(2)
+    outcomes = []
+
+    def lie(node, call, result):
+        if call["params"][:1] == ["latest"] and not outcomes:
+            outcomes.append(None)
+            scene.query(f"SELECT pg_terminate_backend(pid) {FOLLOWERS}")
+            until_nobody_follows(scene)
+            outcomes[0] = scene.tick(second)
+            scene.apply(COIN)
+        return result
+
+    scene.twist.lie = lie
+    assert scene.tick(following) is Tick.STANDING_BY
+    assert outcomes == [Tick.EXTENDED]
+    scene.settle(second)
+    second.close()
+
+
 FOLLOWERS = """
     FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND pid <> pg_backend_pid()
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())

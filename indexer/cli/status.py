@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from indexer.store.overview import Overview
+    from indexer.store.overview import EventOverview, Overview
 
 
 def status(
@@ -79,14 +79,11 @@ def _print(found: Overview) -> None:
         "Events", "contract", "event", "chain", "covered>r", "missing blocks", "rows (about)>r", "undecoded>r"
     )
     for event in found.events:
-        percent = 100.0 if not event.wanted else 100 * event.covered / event.wanted
-        # Never rounded up to "all": what is not complete does not say so.
-        shown = "100 %" if not event.missing else f"{min(percent, 99.99):.2f} %"
         events.add_row(
             event.contract,
             event.event,
             names.get(event.chain_id, str(event.chain_id)),
-            shown,
+            _covered(event),
             format_ranges(event.missing, most=3) if event.missing else "",
             f"{event.rows:,}",
             f"{event.undecoded:,}" if event.undecoded else "",
@@ -163,6 +160,13 @@ def _learned(details: dict[str, Any]) -> Iterator[str]:
         yield f"{details['pace']:.1f} calls a second"
     for method, block in sorted((details.get("refuses") or {}).items()):
         yield f"no {method}" + ("" if block is None else f" up to block {block:,}")
+
+
+def _covered(event: EventOverview) -> str:
+    """Never rounded up to "all", and no "all" of nothing: what is not complete does not say so."""
+    if not event.wanted:
+        return "nothing yet"
+    return f"{min(100 * event.covered / event.wanted, 99.99):.2f} %" if event.missing else "100 %"
 
 
 def _number(value: int | None) -> str:

@@ -69,8 +69,8 @@ class Overview:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every wanted block up to the tips is covered."""
-        return all(not event.missing for event in self.events)
+        """Whether every wanted block up to the tips is covered; of a chain that nobody has looked at, none is known."""
+        return all(chain.tip is not None for chain in self.chains) and not any(event.missing for event in self.events)
 
 
 _CHAINS = sa.text("""

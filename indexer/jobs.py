@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
+from indexer.chain.dissent import outvote
 from indexer.errors import GaplessError
 from indexer.log import bind
 from indexer.manifest.model import Chain, Manifest
@@ -128,8 +129,11 @@ class Job:
                 self.network.client.check()
                 self.network.checked = True
             self.work(self.shop, self.network)
-        except (ChainHaltedError, ForeignBlockError) as error:
+        except ChainHaltedError as error:
             self.shop.halt(self.network, error)
+        except ForeignBlockError as error:
+            if not outvote(self.network.client, {error.number: error.stored}):
+                self.shop.halt(self.network, error)
         except GaplessError as error:
             if not self.network.stop.is_set():
                 self._say(f"{error}" + (f" ({error.hint})" if error.hint else ""))

@@ -15,7 +15,22 @@ from indexer.store.database import psycopg_connection
 
 
 class ForeignBlockError(GaplessError):
-    """A finalized block has another hash than the one that was stored: not the chain that was indexed so far."""
+    """A finalized block has another hash than the one that was stored: not the chain that was indexed so far.
+
+    Attributes:
+        number: of the block.
+        stored: the hash that was stored.
+    """
+
+    def __init__(self, chain_id: int, block: "Block", stored: bytes) -> None:
+        super().__init__(
+            f"block {block.number} of chain {chain_id} is 0x{block.hash.hex()} at the node, but "
+            f"0x{stored.hex()} is stored",
+            hint="either the node serves another chain, or a finalized block was reorganised. Nothing was written. "
+            "Compare with a second provider, then: gapless audit --against URL, and gapless repair",
+        )
+        self.number = block.number
+        self.stored = stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +93,7 @@ def _all_stored(connection: Connection, chain_id: int, blocks: Sequence[Block]) 
     for block in blocks:
         found = stored.get(block.number, block.hash)
         if found != block.hash:
-            raise ForeignBlockError(
-                f"block {block.number} of chain {chain_id} is 0x{block.hash.hex()} at the node, but "
-                f"0x{found.hex()} is stored",
-                hint="either the node serves another chain, or a finalized block was reorganised. Nothing was written. "
-                "Compare with a second provider, then: gapless audit --against URL, and gapless repair",
-            )
+            raise ForeignBlockError(chain_id, block, found)
     return stored.keys() >= {block.number for block in blocks}
 
 

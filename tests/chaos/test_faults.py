@@ -580,6 +580,24 @@ def test_another_chain_halts_loudly_and_nothing_is_deleted(scene, following, wha
     following.close()
 
 
+def test_a_chain_that_another_endpoint_still_serves_goes_on_without_the_stranger(scene, chaos, following):
+    following.close()
+    until_nobody_follows(scene)
+    honest = Node(scene.chain)
+    follower = scene.follower(more=[chaos.server.add("stage/honest", honest)])
+    scene.tick(follower)
+    stranger = Chain(scene.chain.random)
+    stranger.by_hash[stranger.genesis.hash] = stranger.genesis
+    stranger.mine(60)
+    stranger.finalize(50)
+    scene.node.chain = stranger
+    scene.chain.mine(3)
+    outcomes = [scene.tick(follower) for _ in range(4)]
+    assert Tick.EXTENDED in outcomes
+    assert (scene.look().tip, reorgs(scene)) == (43, [])
+    follower.close()
+
+
 def test_words_that_nobody_knows_halt_nothing(scene, following):
     scene.chain.mine(8)
 

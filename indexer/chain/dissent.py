@@ -1,0 +1,49 @@
+"""Endpoints of one chain that contradict each other about blocks that can no longer change."""
+
+from collections.abc import Mapping
+
+from indexer.chain import fetch
+from indexer.chain.asker import Asker
+from indexer.chain.config import Errand
+from indexer.chain.endpoint import Endpoint
+from indexer.chain.errors import ProviderError
+
+
+def outvote(client: Asker, known: Mapping[int, bytes]) -> bool:
+    """Asks every endpoint for some blocks, and stops using those that serve others where some serve these.
+
+    One endpoint's word neither deletes what is final nor stops a chain that others still serve.
+
+    Args:
+        client: the chain.
+        known: block -> the hash that it must have.
+
+    Returns:
+        Whether some endpoint serves all of these blocks.
+    """
+    agrees, strangers = False, []
+    for endpoint in client.pool.endpoints:
+        if endpoint.health.is_out:
+            continue
+        served = _served(client, endpoint, known)
+        wrong = next((number for number, block_hash in served.items() if block_hash != known[number]), None)
+        if wrong is not None:
+            strangers.append((endpoint, wrong, served[wrong]))
+        agrees = agrees or served == known
+    if agrees:
+        for endpoint, number, block_hash in strangers:
+            reason = (
+                f"block {number:,} is 0x{block_hash.hex()} there, 0x{known[number].hex()} at another endpoint and here"
+            )
+            client.pool.ban(endpoint, reason)
+    return agrees
+
+
+def _served(client: Asker, endpoint: Endpoint, known: Mapping[int, bytes]) -> dict[int, bytes]:
+    try:
+        found = client.run(
+            lambda e: fetch.headers(e, sorted(known), Errand()), "eth_getBlockByNumber", only=endpoint, attempts=1
+        )
+    except ProviderError:
+        return {}
+    return {number: header.hash for number, header in found.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import psycopg
@@ -22,15 +22,20 @@ class ForeignBlockError(GaplessError):
         stored: the hash that was stored.
     """
 
-    def __init__(self, chain_id: int, block: "Block", stored: bytes) -> None:
-        super().__init__(
+    number: int
+    stored: bytes
+
+    @classmethod
+    def of(cls, chain_id: int, block: "Block", stored: bytes) -> Self:
+        """The error about a block that is stored with another hash."""
+        error = cls(
             f"block {block.number} of chain {chain_id} is 0x{block.hash.hex()} at the node, but "
             f"0x{stored.hex()} is stored",
             hint="either the node serves another chain, or a finalized block was reorganised. Nothing was written. "
             "Compare with a second provider, then: gapless audit --against URL, and gapless repair",
         )
-        self.number = block.number
-        self.stored = stored
+        error.number, error.stored = block.number, stored
+        return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def _all_stored(connection: Connection, chain_id: int, blocks: Sequence[Block]) 
     for block in blocks:
         found = stored.get(block.number, block.hash)
         if found != block.hash:
-            raise ForeignBlockError(chain_id, block, found)
+            raise ForeignBlockError.of(chain_id, block, found)
     return stored.keys() >= {block.number for block in blocks}
 
 

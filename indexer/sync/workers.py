@@ -8,6 +8,7 @@ import contextlib
 import logging
 import multiprocessing
 import signal
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -178,6 +179,7 @@ def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
     except OSError as error:
         raise GaplessError(f"no Dask scheduler at {address}: {error}", hint="start one: dask scheduler") from None
     with client:
+        _keep_profilers_quiet(client)
         threads = sum(client.nthreads().values())
         if not threads:
             raise GaplessError(
@@ -186,6 +188,31 @@ def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
         # A piece is the same whoever fills it, but must be filled again when it is asked for again.
         with client.get_executor(pure=False) as executor:
             yield executor, threads
+
+
+_PROFILER_IS_SAFE = (3, 11, 9)
+"""The first Python in which looking at all threads' frames cannot lock the interpreter (CPython issue 106883)."""
+
+
+def _keep_profilers_quiet(client: Any) -> None:
+    """Stops the workers' own profiler where Python would sooner or later stand still for it.
+
+    It looks at all threads a hundred times a second, and a piece begins and ends many.
+    """
+    import distributed
+
+    class NoProfiler(distributed.WorkerPlugin):
+        """Also for workers that replace others."""
+
+        name = "gapless-no-profiler"
+
+        def setup(self, worker: Any) -> None:
+            profiler = worker.periodic_callbacks.pop("profile", None)
+            if profiler is not None:
+                profiler.stop()
+
+    if sys.version_info < _PROFILER_IS_SAFE:
+        client.register_plugin(NoProfiler())
 
 
 class _Relay:

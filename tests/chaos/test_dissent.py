@@ -1,5 +1,6 @@
 """An endpoint that serves another history below finalized, beside one that serves ours."""
 
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -71,7 +72,7 @@ def test_history_that_contradicts_halts_a_chain_only_where_nobody_serves_ours(sc
     halted: list[Exception] = []
 
     def work(shop, network):
-        raise ForeignBlockError(CHAIN_ID, Block(number, b"\1" * 32, 0), block_hash)
+        raise ForeignBlockError.of(CHAIN_ID, Block(number, b"\1" * 32, 0), block_hash)
 
     network = SimpleNamespace(
         client=client, checked=True, stop=SimpleNamespace(is_set=lambda: False), chain=SimpleNamespace(name="sim")
@@ -79,3 +80,9 @@ def test_history_that_contradicts_halts_a_chain_only_where_nobody_serves_ours(sc
     shop = SimpleNamespace(halt=lambda _, error: halted.append(error))
     Job(shop, network, work, "history")._run()
     assert bool(halted) is not another_serves_it
+
+
+def test_a_foreign_block_is_told_by_worker_processes_too():
+    error = ForeignBlockError.of(1, Block(5, b"\1" * 32, 0), b"\2" * 32)
+    told = pickle.loads(pickle.dumps(error))
+    assert (str(told), told.hint, told.number, told.stored) == (str(error), error.hint, 5, b"\2" * 32)

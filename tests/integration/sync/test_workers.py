@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import psutil
 import pytest
@@ -82,6 +83,10 @@ def test_dask_workers_fill_it_and_one_that_is_killed_loses_nothing(one, job, alo
         with workers.dask_executor(cluster.scheduler_address) as (executor, threads):
             assert threads == 2
             workers.run_with(executor, work, job, workers=threads, piece=PIECE)
+            if sys.version_info < (3, 11, 9):  # there it would lock the interpreter now and then
+                with distributed.Client(cluster.scheduler_address) as client:
+                    profiled = client.run(lambda dask_worker: "profile" in dask_worker.periodic_callbacks)
+                assert set(profiled.values()) == {False}
     assert killed
     assert remaining(one) == 0
     assert one.rows() == alone

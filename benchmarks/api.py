@@ -45,7 +45,8 @@ _GENESIS = 1_600_000_000
 _PAGES = 100
 # So often each curl asks for all of them: starting one costs as much as many pages.
 _ROUNDS = 5
-_CONNECTIONS = 4
+# So many that neither the API nor pgbench ever waits for somebody who asks.
+_CONNECTIONS = 16
 _PAGE = 100
 # Rows of an export.
 _EXPORTED = 1_000_000
@@ -73,12 +74,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.api", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000, help="in the table (default 10 million)")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each measurement (default 10)")
-    parser.add_argument("--processes", type=int, default=1, help="of the API (default 1)")
+    parser.add_argument("--processes", type=int, default=2, help="of the API (default 2)")
     arguments = parser.parse_args()
     run(arguments.rows, arguments.seconds, arguments.processes)
 
 
-def run(rows: int, seconds: float, processes: int = 1) -> list[Speed]:
+def run(rows: int, seconds: float, processes: int = 2) -> list[Speed]:
     """Makes the table, measures and prints."""
     found = []
     with (

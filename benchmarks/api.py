@@ -43,8 +43,8 @@ _ROWS_EACH = 200
 _BLOCK_SECONDS = 12
 _GENESIS = 1_600_000_000
 _PAGES = 100
-# So often each curl asks for all of them: starting one costs as much as many pages.
-_ROUNDS = 5
+# So often each curl asks for all of them: starting one costs as much as some pages.
+_ROUNDS = 2
 # So many that neither the API nor pgbench ever waits for somebody who asks.
 _CONNECTIONS = 16
 _PAGE = 100

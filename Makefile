@@ -5,6 +5,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV ?= uv
 SEEDS ?= 20
 PYTEST_ARGS ?=
+# Most tests wait for a server more than they compute. Each process has servers of its own; a file's tests stay together.
+PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -34,8 +36,8 @@ demo: $(READY) ## The whole thing on a chain of its own: index, serve, show wher
 run: $(READY) ## Index what indexer.toml says: RPC_URL=https://... make run
 	@exec $(BIN)/gapless run
 
-test: $(READY) ## The whole test suite.
-	@$(BIN)/python -m pytest --ignore=tests/browser $(PYTEST_ARGS)
+test: $(READY) ## The whole test suite; PARALLEL= runs one test after the other.
+	@$(BIN)/python -m pytest --ignore=tests/browser $(PARALLEL) $(PYTEST_ARGS)
 
 lint: $(READY) ## Style.
 	@$(BIN)/ruff check .

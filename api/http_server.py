@@ -9,18 +9,19 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final
 
 from waitress import utilities, wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from waitress.task import ErrorTask, WSGITask
 
 from api.errors import from_http_status
 from api.metrics import Metrics
 from api.settings import ApiSettings
+from api.threads import Threads
 
 MAX_HEADER_BYTES: Final = 32 * 1024
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -47,7 +48,23 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress is untyped
         self.write(body)
 
 
+class _Task(WSGITask):  # type: ignore[misc]
+    """A request that the application answers."""
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the answer; one that is a whole goes out together with its head, not in a packet of its own."""
+        if self.complete and not self.wrote_header and data and self.has_body and self.content_length == len(data):
+            head = self.build_response_header()
+            if not self.chunked_response:
+                self.wrote_header = True
+                self.content_bytes_written += len(data)
+                self.channel.write_soon(head + data)
+                return
+        super().write(data)
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
+    task_class = _Task
     error_task_class = _JsonErrorTask
     is_awaited = False
 
@@ -57,6 +74,23 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             self.requests[0].error = _Overloaded("no thread was free in time: try again in a moment")
         self.server.answering.channel = self
         super().service()
+
+    def write_soon(self, data: Any) -> int:
+        """Send bytes, or keep them to be sent; without the detour through a buffer as far as the client takes them now.
+
+        Raises:
+            ClientDisconnected: nobody takes them.
+        """
+        size = len(data) if data else 0
+        if isinstance(data, bytes):
+            # A failure is met once more below, where it is dealt with.
+            with self.outbuf_lock, suppress(OSError):
+                if self.connected and not self.total_outbufs_len and (sent := self.send(data, do_close=False)):
+                    self.last_activity = time()
+                    data = data[sent:]
+        if data:
+            super().write_soon(data)
+        return size
 
     def readable(self) -> bool:
         """Whether the thread of all connections is to wait for something to read, about which it asks each time."""
@@ -117,8 +151,6 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             ident=None,
             log_socket_errors=False,
         )
-        dispatcher = ThreadedTaskDispatcher()
-        dispatcher.set_thread_count(settings.api_threads)
         self._stopping = False
         #: The channel that a thread answers.
         self.answering = threading.local()
@@ -129,7 +161,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             {},
             True,
             listener,
-            dispatcher=dispatcher,
+            dispatcher=Threads(settings.api_threads),
             adj=adjustments,
             bind_socket=False,
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),

@@ -104,8 +104,6 @@ def serve(
     listeners = _Listeners(listener, streams)
     if on_listening is not None:
         on_listening(url)
-    # waitress warns whenever a request has to wait for a thread, which is what threads are for.
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     if settings.api_processes == 1:
         _serve_here(listeners, database_url, redis_url, settings, admin_port=settings.admin_port)
     else:
@@ -156,7 +154,7 @@ def _counted(context: Context, server: Server, admin_port: int | None, database_
         return
     in_use = {
         "threads": lambda: server.task_dispatcher.active_count,
-        "queue": lambda: len(server.task_dispatcher.queue),
+        "queue": lambda: server.task_dispatcher.waiting,
         "connections": lambda: len(server.active_channels),
         "streams": lambda: context.streams.used,
         "exports": lambda: context.export_slots.used,
@@ -249,7 +247,6 @@ def _serve_child(
 ) -> None:
     if configure_logging is not None:
         configure_logging()
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     for listener in (listeners.api, listeners.streams):
         if listener is not None:
             listener.setblocking(False)

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
-from indexer.redact import redact
+from indexer.redact import is_suspect, redact
 
 Format = Literal["auto", "text", "json"]
 
@@ -102,7 +102,12 @@ class JsonFormatter(logging.Formatter):
         document.update((f"{key}_" if key in document else key, value) for key, value in fields_of(record).items())
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
-        return json.dumps(_redacted(document))
+        try:
+            line = _JSON.encode(document)
+        except (TypeError, ValueError):  # a key that JSON does not know, a thing that holds itself
+            line = ""
+        # One look at the whole line: nearly none holds what must not be shown, and each request writes one.
+        return line if line and not is_suspect(line) else json.dumps(_redacted(document))
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
@@ -149,6 +154,9 @@ def _redacted(value: object) -> object:
         case list() | tuple() | set() | frozenset():
             return [_redacted(item) for item in value]
     return redact(str(value))
+
+
+_JSON = json.JSONEncoder(default=_redacted)
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -52,7 +52,7 @@ class _Task(WSGITask):  # type: ignore[misc]
     """A request that the application answers."""
 
     def write(self, data: bytes) -> None:
-        """Send a part of the answer; one that is a whole goes out together with its head, not in a packet of its own."""
+        """Send a part of the answer. One that is the whole goes out together with its head, in one piece."""
         if self.complete and not self.wrote_header and data and self.has_body and self.content_length == len(data):
             head = self.build_response_header()
             if not self.chunked_response:

@@ -51,6 +51,8 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress is untyped
 class _Task(WSGITask):  # type: ignore[misc]
     """A request that the application answers."""
 
+    wrote_header: bool
+
     def write(self, data: bytes) -> None:
         """Send a part of the answer. One that is the whole goes out together with its head, in one piece."""
         if self.complete and not self.wrote_header and data and self.has_body and self.content_length == len(data):

@@ -142,6 +142,6 @@ def _latest(context: Context, catalog: Catalog, chain: Chain) -> Latest:
     raw, rows, branches, tokens, *_ = context.database.query(statement.text, statement.values(query.values))[0]
     page = collection.Page(rows, query.shape.limit, query.shape.cursor, branches)
     beside = collection.beside(tokens=tokens or b"{}")
-    body = collection.body(page, query.shape.limit, chain.chain_id, State.read(raw or b""), beside=beside)
+    body = collection.body(page, query.shape.limit, State.read(raw or b"").meta(chain.chain_id), beside=beside)
     answer = orjson.loads(body)
     return Latest(chain, answer["data"], answer["tokens"])

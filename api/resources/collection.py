@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -157,25 +158,29 @@ def cursor_values(cursor: Position | None) -> dict[str, Any]:
 def body(
     page: Page,
     limit: int,
-    chain_id: int,
-    state: State,
+    meta: Mapping[str, Any],
     *,
-    count: Mapping[str, Any] | None = None,
-    beside: Mapping[str, bytes] | None = None,
+    count: Mapping[str, Any] = MappingProxyType({}),
+    beside: Mapping[str, bytes] = MappingProxyType({}),
 ) -> bytes:
-    """The answer of a page; ``beside`` is what :func:`beside` made."""
-    described: dict[str, Any] = page.described(limit)
-    if count is not None:
-        described |= count
+    """The answer of a page.
+
+    Args:
+        page: its rows.
+        limit: rows of a page.
+        meta: the member ``meta``.
+        count: what :func:`api.sql.counting.told` made.
+        beside: what :func:`beside` made.
+    """
     parts = [
         b'{"data":[',
         page.data,
         b'],"page":',
-        orjson.dumps(described),
+        orjson.dumps({**page.described(limit), **count}),
         b',"meta":',
-        orjson.dumps(state.meta(chain_id)),
+        orjson.dumps(meta),
     ]
-    parts += [_member(name, text) for name, text in (beside or {}).items()]
+    parts += [_member(name, text) for name, text in beside.items()]
     parts.append(b"}")
     return b"".join(parts)
 

@@ -1,6 +1,6 @@
 """Events by day."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, Final
 
@@ -14,6 +14,7 @@ from api.resources import collection
 from api.resources.base import Resource, send_kept
 from api.resources.events import EventQuery, Events
 from api.resources.exporting import send_export, told_of_state
+from api.resources.waiting import wait_for
 from api.schemas import DIGITS, Schema, an_array, an_object, ref
 from api.sql import daily as sql
 from api.state import State
@@ -31,6 +32,8 @@ _PAGING: Final = (
     collection.ORDER,
 )
 
+_COUNT: Final = Param("count", collection.COUNT.kind, "Count all days of the request; always exact.", default="none")
+
 
 def _params(catalog: Catalog, event: Event) -> Params:
     def make() -> Params:
@@ -42,8 +45,10 @@ def _params(catalog: Catalog, event: Event) -> Params:
                 *_PAGING,
                 *collection.BOUNDS,
                 collection.ADDRESS_LIST,
-                collection.FINALITY,
-                collection.AT_BLOCK,
+                collection.TX_HASH,
+                *collection.FRESHNESS,
+                collection.fields(sql.FIELDS),
+                _COUNT,
                 collection.FORMAT,
                 *((sums,) if summable else ()),
                 *(param for _, param in arguments.filters(event.columns).values()),
@@ -75,7 +80,7 @@ class Daily(Resource):
                 "events": {"type": "integer", "minimum": 0},
                 "sums": an_object(sums, required=(), description="With sum=..."),
             },
-            required=("date", "events"),
+            required=(),
         )
         answer = an_object({"data": an_array(row), "page": ref("Page"), "meta": ref("Meta")})
         return _params(catalog, event).all, answer
@@ -89,14 +94,18 @@ class Daily(Resource):
         collection.check_together(values)
         cursor = collection.cursor_side(values)
         day = values.pop(cursor) if cursor else None
-        query = EventQuery(catalog, event, chain, {**values, "count": "none"}, contract.address)
+        rows = {name: value for name, value in values.items() if name not in ("count", "fields")}
+        query = EventQuery(catalog, event, chain, {**rows, "count": "none"}, contract.address)
         shape = sql.Shape(
             rows=query.shape,
             sums=tuple(sorted(values.get("sum", ()))),
             order=values["order"],
             cursor=cursor,
             limit=values.get("limit", DEFAULT_DAYS if values["format"] == "json" else None),
+            fields=values.get("fields", frozenset()),
         )
+        if "min_block" in values:
+            wait_for(self.context, query.state_statement(), query.values)
         if values["format"] != "json":
             self._export(request, response, query, shape, day)
             return
@@ -111,7 +120,7 @@ class Daily(Resource):
         key = blake2b(repr(asked).encode(), digest_size=16).hexdigest()
         counted, state = self.context.cache.get(f"days:{key}"), before
         if counted is None:
-            counted, state, known = self._counted(query, shape, day)
+            counted, state, known = self._counted(query, shape, day, is_counted=values["count"] != "none")
             if query.etag(state, known) == etag:
                 self.context.cache.put(f"days:{key}", counted, KEPT_SECONDS)
             etag, control = query.etag(state, known), query.cache_control(state)
@@ -130,7 +139,7 @@ class Daily(Resource):
             response,
             first=query.state_statement(),
             values={**query.values, "cursor_day": day},
-            told=told_of_state(lambda state: state.require_block(query.values.get("at_block"), "at_block")),
+            told=told_of_state(lambda state: _check(state, query.values)),
             select=lambda bind: sql.export(query.event, shape, query.filters, bind, as_csv=as_csv),
             names=list(sql.csv_columns(query.event, shape)),
             name=f"{query.name}-daily",
@@ -144,16 +153,18 @@ class Daily(Resource):
         )
         raw, known = self.context.database.query(statement.text, statement.values(query.values))[0]
         state = State.read(raw or b"")
-        state.require_block(query.values.get("at_block"), "at_block")
+        _check(state, query.values)
         return state, known
 
-    def _counted(self, query: EventQuery, shape: sql.Shape, day: str | None) -> tuple[bytes, State, bytes | None]:
+    def _counted(
+        self, query: EventQuery, shape: sql.Shape, day: str | None, *, is_counted: bool
+    ) -> tuple[bytes, State, bytes | None]:
         """The answer up to its member ``meta``; the state of the same snapshot, and which days it can tell of."""
         statement = query.catalog.once(
             ("daily", query.event.event_id, shape), lambda: sql.page(query.event, shape, query.filters)
         )
         values: dict[str, Any] = {**query.values, "cursor_day": day}
-        raw, known, rows, more = self.context.database.query(statement.text, statement.values(values))[0]
+        raw, known, rows, more, days = self.context.database.query(statement.text, statement.values(values))[0]
         state = State.read(raw or b"")
         lines = [line.partition(b"\t") for line in rows.split(b"\n")] if rows else []
         onwards = more == b"t" or shape.cursor == "before"
@@ -164,5 +175,12 @@ class Daily(Resource):
             "last": lines[-1][0].decode() if lines else None,
             "limit": shape.limit,
         }
+        if is_counted:
+            page |= {"count": int(days or 0), "count_is": "exact"}
         data = b",\n".join([row for _, _, row in lines])
         return b"".join([b'{"data":[', data, b'],"page":', orjson.dumps(page)]), state, known
+
+
+def _check(state: State, values: Mapping[str, Any]) -> None:
+    state.require_block(values.get("at_block"), "at_block")
+    state.require_block(values.get("min_block"), "min_block")

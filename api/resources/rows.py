@@ -5,7 +5,6 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, TypeVar
 
 import falcon
-import orjson
 
 from api import caching
 from api.catalog import Catalog, Chain, Event
@@ -16,8 +15,8 @@ from api.resources import collection
 from api.resources.base import send_kept
 from api.resources.exporting import send_export, told_of_state
 from api.resources.waiting import wait_for
+from api.sql import counting, scope
 from api.sql import events as sql
-from api.sql import scope
 from api.sql.statement import Binder, Statement
 from api.state import State
 from api.values import words
@@ -194,9 +193,8 @@ def _page(context: Context, request: falcon.Request, response: falcon.Response, 
         tokens=(tokens or b"{}") if shape.tokens else None,
         transactions=(transactions or b"{}") if shape.transactions else None,
     )
-    body = collection.body(
-        page, shape.limit, query.chain.chain_id, state, count=_count(context, query, counted), beside=beside
-    )
+    count = counting.told(counted, shape.count, lambda: _one(context, query.estimate_statement(), query)[0])
+    body = collection.body(page, shape.limit, state.meta(query.chain.chain_id), count=count, beside=beside)
     collection.link_next(request, response, page.next)
     etag = query.etag(state, *beside.values())
     send_kept(request, response, body, etag, query.cache_control(state, beside))
@@ -204,13 +202,3 @@ def _page(context: Context, request: falcon.Request, response: falcon.Response, 
 
 def _one(context: Context, statement: Statement, query: RowsQuery) -> tuple[bytes | None, ...]:
     return context.database.query(statement.text, statement.values(query.values))[0]
-
-
-def _count(context: Context, query: RowsQuery, counted: bytes | None) -> dict[str, Any] | None:
-    if counted is None:
-        return None
-    count = int(counted)
-    if query.shape.count == "exact" or count <= sql.COUNT_LIMIT:
-        return {"count": count, "count_is": "exact"}
-    plan = orjson.loads(_one(context, query.estimate_statement(), query)[0] or b"")
-    return {"count": max(count, int(plan[0]["Plan"]["Plan Rows"])), "count_is": "estimated"}

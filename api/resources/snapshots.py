@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 import falcon
-import orjson
 
 from api import caching
 from api.catalog import Catalog, Contract, Event, Series
@@ -15,7 +14,10 @@ from api.errors import ApiError
 from api.params import Param, Params
 from api.resources import collection
 from api.resources.base import Resource, send_json, send_kept
+from api.resources.events import BESIDE
 from api.resources.exporting import send_export
+from api.resources.rows import INCLUDE_TOKEN
+from api.resources.waiting import wait_for
 from api.schemas import (
     ADDRESS,
     BLOCK,
@@ -28,8 +30,9 @@ from api.schemas import (
     nullable,
     ref,
 )
-from api.sql import scope
+from api.sql import counting, scope
 from api.sql import series as sql
+from api.sql.statement import Statement
 from api.state import State
 from api.values import MAX_BLOCK, BadValueError, Kind
 
@@ -115,9 +118,10 @@ class SeriesRows(Resource):
             collection.ORDER,
             *collection.BOUNDS,
             collection.ADDRESS_LIST,
-            collection.FINALITY,
-            collection.AT_BLOCK,
+            *collection.FRESHNESS,
+            INCLUDE_TOKEN,
             collection.fields(sql.FIELDS),
+            collection.COUNT,
             collection.FORMAT,
         )
     )
@@ -146,7 +150,8 @@ class SeriesRows(Resource):
             },
             required=(),
         )
-        return cls.params.all, an_object({"data": an_array(row), "page": ref("Page"), "meta": ref("Meta")})
+        members = {"data": an_array(row), "page": ref("Page"), "meta": ref("Meta"), "tokens": BESIDE["tokens"]}
+        return cls.params.all, an_object(members, required=("data", "page", "meta"))
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with a page."""
@@ -169,20 +174,29 @@ class SeriesRows(Resource):
             limit=values.get("limit", collection.DEFAULT_LIMIT),
             fields=values.get("fields", frozenset()),
             latest=self.latest,
+            tokens="token" in values.get("include", ()),
+            count=values["count"],
         )
         values = {**values, **cursor, "format": form}
+        if "min_block" in values:
+            wait_for(self.context, sql.state_only(series, shape), values)
         if form != "json":
             self._export(request, response, series, shape, values)
             return
         statement = catalog.once(("series", series.series_id, shape), lambda: sql.page(series, shape))
-        raw, rows, branches = self.context.database.query(statement.text, statement.values(values))[0]
+        raw, rows, branches, tokens, counted = self._one(statement, values)
         state = State.read(raw or b"")
         _check(state, values)
         page = collection.Page(rows, shape.limit, shape.cursor, branches)
-        body = _body(page, shape.limit, chain.chain_id, state)
+        count = counting.told(counted, shape.count, lambda: self._one(sql.estimate(series, shape), values)[0])
+        beside = collection.beside(tokens=(tokens or b"{}") if shape.tokens else None)
+        body = collection.body(page, shape.limit, _meta(state, chain.chain_id), count=count, beside=beside)
         collection.link_next(request, response, page.next)
         control = caching.cache_control(settled=False, block_seconds=chain.block_seconds)
-        send_kept(request, response, body, state.etag(False, catalog.version), control)
+        send_kept(request, response, body, state.etag(False, catalog.version, *beside.values()), control)
+
+    def _one(self, statement: Statement, values: dict[str, Any]) -> Row:
+        return self.context.database.query(statement.text, statement.values(values))[0]
 
     def _export(
         self,
@@ -225,9 +239,10 @@ class SeriesLatest(SeriesRows):
             BEFORE,
             Param("order", collection.ORDER.kind, "By address.", default="asc"),
             collection.ADDRESS_LIST,
-            collection.FINALITY,
-            collection.AT_BLOCK,
+            *collection.FRESHNESS,
+            INCLUDE_TOKEN,
             collection.fields(sql.FIELDS),
+            collection.COUNT,
             collection.FORMAT,
         )
     )
@@ -249,6 +264,7 @@ def describe(series: Series) -> dict[str, Any]:
 
 def _check(state: State, values: dict[str, Any]) -> None:
     state.require_block(values.get("at_block"), "at_block")
+    state.require_block(values.get("min_block"), "min_block")
     state.require_cursor()
 
 
@@ -259,11 +275,7 @@ def _series(contract: Contract, name: str) -> Series:
     raise ApiError("NOT_FOUND", f"{contract.name} has no snapshot {name!r}; there is {names}")
 
 
-def _body(page: collection.Page, limit: int, chain_id: int, state: State) -> bytes:
+def _meta(state: State, chain_id: int) -> dict[str, Any]:
     # A series has points, not coverage: what is missing between them is by design.
     meta = state.meta(chain_id)
-    del meta["complete"], meta["missing"]
-    described = page.described(limit)
-    return b"".join(
-        [b'{"data":[', page.data, b'],"page":', orjson.dumps(described), b',"meta":', orjson.dumps(meta), b"}"]
-    )
+    return {name: value for name, value in meta.items() if name not in ("complete", "missing", "missing_ranges")}

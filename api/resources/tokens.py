@@ -12,6 +12,7 @@ from api.resources.base import Resource, body_tag, send_kept
 from api.resources.exporting import send_export
 from api.schemas import ADDRESS as ADDRESS_SCHEMA
 from api.schemas import BLOCK, LINKS, an_array, an_object, nullable, ref
+from api.sql import counting
 from api.sql import tokens as sql
 from api.sql.statement import Statement
 from api.values import ADDRESS, choice, list_of, text
@@ -23,17 +24,15 @@ _AFTER: Final = "Tokens that follow this address in the answer's order."
 _BEFORE: Final = "The tokens just before this address in the answer's order."
 
 
-_TOKEN: Final = an_object(
-    {
-        "address": ADDRESS_SCHEMA,
-        "kind": nullable({"type": "string", "enum": ["erc20", "erc721", "erc1155"]}),
-        "name": nullable({"type": "string"}),
-        "symbol": nullable({"type": "string"}),
-        "decimals": nullable({"type": "integer", "description": "Null if unknown, which is neither 0 nor 18."}),
-        "problems": nullable({"type": "object", "description": "What was odd, by field."}),
-        "block_number": {**BLOCK, "description": "Read at this block."},
-    }
-)
+_TOKEN: Final = {
+    "address": ADDRESS_SCHEMA,
+    "kind": nullable({"type": "string", "enum": ["erc20", "erc721", "erc1155"]}),
+    "name": nullable({"type": "string"}),
+    "symbol": nullable({"type": "string"}),
+    "decimals": nullable({"type": "integer", "description": "Null if unknown, which is neither 0 nor 18."}),
+    "problems": nullable({"type": "object", "description": "What was odd, by field."}),
+    "block_number": {**BLOCK, "description": "Read at this block."},
+}
 
 
 class Tokens(Resource):
@@ -43,7 +42,9 @@ class Tokens(Resource):
     tag: ClassVar = "tokens"
     codes: ClassVar = ("INVALID_ADDRESS", "CHAIN_REQUIRED", "CHAIN_NOT_FOUND")
     conditional: ClassVar = True
-    answer: ClassVar = an_object({"data": an_array(_TOKEN), "page": ref("Page"), "meta": ref("Meta")})
+    answer: ClassVar = an_object(
+        {"data": an_array(an_object(_TOKEN, required=())), "page": ref("Page"), "meta": ref("Meta")}
+    )
     formats: ClassVar = ("json", "csv", "ndjson")
 
     params: ClassVar = Params(
@@ -56,6 +57,8 @@ class Tokens(Resource):
             Param("address", list_of(ADDRESS), "Only these (comma list)."),
             Param("kind", choice("erc20", "erc721", "erc1155"), "Only of this standard."),
             Param("symbol", text(200), "Only with exactly this symbol; many may claim it."),
+            collection.fields(sql.FIELDS),
+            collection.COUNT,
             collection.FORMAT,
         )
     )
@@ -74,26 +77,24 @@ class Tokens(Resource):
             cursor=cursor,
             order=values["order"],
             limit=values.get("limit", collection.DEFAULT_LIMIT if values["format"] == "json" else None),
+            fields=values.get("fields", frozenset()),
+            count=values["count"],
         )
         values["cursor"] = values.get(cursor or "")
         if values["format"] != "json":
             self._export(request, response, shape, values)
             return
         statement = catalog.once(("tokens", shape), lambda: sql.page(shape))
-        rows = self.context.database.query(statement.text, statement.values(values))[0][0]
+        rows, counted = self.context.database.query(statement.text, statement.values(values))[0]
+
+        def estimated() -> bytes | None:
+            estimate = sql.estimate(shape)
+            return self.context.database.query(estimate.text, estimate.values(values))[0][0]
+
         limit = shape.limit or collection.DEFAULT_LIMIT
         page = collection.Page(rows, limit, cursor, None)
-        body = b"".join(
-            [
-                b'{"data":[',
-                page.data,
-                b'],"page":',
-                orjson.dumps(page.described(limit)),
-                b',"meta":',
-                orjson.dumps({"chain_id": chain.chain_id}),
-                b"}",
-            ]
-        )
+        count = counting.told(counted, shape.count, estimated)
+        body = collection.body(page, limit, {"chain_id": chain.chain_id}, count=count)
         collection.link_next(request, response, page.next)
         send_kept(request, response, body, body_tag(body), KEPT)
 
@@ -109,7 +110,7 @@ class Tokens(Resource):
             values=values,
             told=lambda _: {},
             select=lambda bind: sql.export(shape, bind, as_csv=values["format"] == "csv"),
-            names=list(sql.CSV_COLUMNS),
+            names=list(sql.csv_columns(shape.fields)),
             name="tokens",
         )
 
@@ -121,7 +122,7 @@ class OneToken(Resource):
     tag: ClassVar = "tokens"
     codes: ClassVar = (*Tokens.codes, "NOT_FOUND")
     conditional: ClassVar = True
-    answer: ClassVar = an_object({"data": _TOKEN, "meta": ref("Meta"), "links": LINKS})
+    answer: ClassVar = an_object({"data": an_object(_TOKEN), "meta": ref("Meta"), "links": LINKS})
 
     params: ClassVar = Params((collection.CHAIN,))
 

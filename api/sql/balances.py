@@ -17,8 +17,8 @@ from typing import Final, Literal
 from psycopg import sql
 
 from api.catalog import Event
+from api.sql import counting, included, json_text, scope
 from api.sql import events as rows
-from api.sql import included, json_text, scope
 from api.sql.statement import Binder, Statement
 from indexer.store import transfer_forms
 
@@ -308,14 +308,12 @@ def page(asked: Asked, shape: rows.Shape, window: int) -> Statement:
     parts.append(f"""page AS MATERIALIZED (
     SELECT t.*, {position} || chr(9) || {_row_text(asked, shape.fields)} AS row
     FROM ({_found(asked, shape, bind, window, limit=shape.limit + 1)}) t)""")
-    tokens = counted = "NULL"
+    tokens = "NULL"
     if shape.tokens:
         sent = f"SELECT t.* FROM page t {_order(asked, 'ASC' if shape.forward else 'DESC')} LIMIT {shape.limit}"
         of = f"SELECT token FROM ({sent}) p" if asked.of == "address" else f"SELECT {bind('token', 'bytea')}"
         tokens = included.tokens(shape.chain_id, of)
-    if shape.count != "none":
-        capped = rows.COUNT_LIMIT + 1 if shape.count == "estimated" else None
-        counted = f"(SELECT count(*) FROM ({_found(asked, rows.uncut(shape), bind, window, limit=capped)}) t)"
+    counted = counting.counted(shape.count, lambda most: [_found(asked, rows.uncut(shape), bind, window, limit=most)])
     text = f"""WITH {", ".join(parts)}
 SELECT {_state(asked, shape, bind)},
     (SELECT string_agg(row, chr(10) {_order(asked, shape.order)}) FROM page t), NULL,
@@ -335,7 +333,7 @@ def estimate(asked: Asked, shape: rows.Shape) -> Statement:
     bind = Binder()
     parts = _parts(asked, shape, bind, 2**62)
     found = _found(asked, rows.uncut(shape), bind, 2**62, limit=None)
-    return Statement.of(f"EXPLAIN (FORMAT JSON) WITH {', '.join(parts)} {found}", bind)
+    return counting.estimate(parts, [found], bind)
 
 
 def export(asked: Asked, shape: rows.Shape, bind: Binder, *, limit: int | None, as_csv: bool) -> str:

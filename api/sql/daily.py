@@ -10,6 +10,8 @@ from api.sql import events, json_text, scope
 from api.sql.statement import Binder, Statement, identifier
 from indexer.abi.columns import Column
 
+FIELDS: Final = ("date", "events", "sums")
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -21,6 +23,7 @@ class Shape:
         order: of the days.
         cursor: the cursor that the request has, if any.
         limit: days of a page; None: all.
+        fields: members of a row; empty for all.
     """
 
     rows: events.Shape
@@ -28,6 +31,7 @@ class Shape:
     order: Literal["asc", "desc"] = "desc"
     cursor: Literal["after", "before"] | None = None
     limit: int | None = 30
+    fields: frozenset[str] = frozenset()
 
     @property
     def forward(self) -> bool:
@@ -109,7 +113,13 @@ def _row_text(event: Event, shape: Shape) -> str:
         [(c.argument, json_text.quoted(f"coalesce(n.sum_{i}, 0)::text")) for i, c in enumerate(sums)]
     )
     members = [("date", json_text.quoted("d.day")), ("events", "coalesce(n.events, 0)::text")]
-    return json_text.object_text([*members, ("sums", totals)] if sums else members)
+    if sums:
+        members.append(("sums", totals))
+    return json_text.object_text([(name, text) for name, text in members if _is_shown(name, shape)])
+
+
+def _is_shown(name: str, shape: Shape) -> bool:
+    return not shape.fields or name in shape.fields
 
 
 def state_only(event: Event, rows: events.Shape) -> Statement:
@@ -121,13 +131,14 @@ def state_only(event: Event, rows: events.Shape) -> Statement:
 
 
 def page(event: Event, shape: Shape, filters: Sequence[Filter]) -> Statement:
-    """One page of days: state, which days it can tell of, rows, and whether there are more."""
+    """One page of days: state, which days it can tell of, rows, whether there are more, and how many there are."""
     bind = Binder()
     text = f"""WITH {", ".join(_parts(event, shape, filters, bind))}
 SELECT {scope.state(scope.event_versions([event.event_id]))}, {_KNOWN_DAYS},
     (SELECT string_agg(d.day || chr(9) || {_row_text(event, shape)}, chr(10) ORDER BY d.day {shape.order}) {_DAYS}),
     (SELECT CASE WHEN {str(shape.forward).lower()} THEN last_day > (SELECT max(day) FROM days)
-                 ELSE first_day < (SELECT min(day) FROM days) END FROM ends)"""
+                 ELSE first_day < (SELECT min(day) FROM days) END FROM ends),
+    (SELECT last_day - first_day + 1 FROM ends)"""
     return Statement.of(text, bind)
 
 
@@ -141,4 +152,5 @@ def export(event: Event, shape: Shape, filters: Sequence[Filter], bind: Binder, 
 def csv_columns(event: Event, shape: Shape) -> dict[str, str]:
     """The columns of a CSV: names, and expressions. Sums are ``sums.<name>``."""
     sums = {f"sums.{c.argument}": f"coalesce(n.sum_{i}, 0)" for i, c in enumerate(_summed(event, shape))}
-    return {"date": "d.day", "events": "coalesce(n.events, 0)", **sums}
+    columns = {"date": "d.day", "events": "coalesce(n.events, 0)", **sums}
+    return {name: text for name, text in columns.items() if _is_shown(name.partition(".")[0], shape)}

@@ -8,7 +8,8 @@ import orjson
 
 from api.arguments import Filter
 from api.catalog import Event
-from api.sql import included, json_text, scope
+from api.sql import counting, included, json_text, scope
+from api.sql.counting import Counting
 from api.sql.statement import Binder, Statement, identifier, literal
 
 FIELDS: Final = ("id", "block_number", "block_time", "tx_hash", "tx_index", "log_index", "address", "finality", "args")
@@ -36,7 +37,7 @@ class Shape:
         fields: top-level fields and ``args.<name>``; empty for the usual ones.
         tokens: whether what tokens say of themselves is asked for.
         transactions: whether the rows' transactions are asked for.
-        count: the rows are to be counted, all or up to :data:`COUNT_LIMIT`.
+        count: the rows are to be counted, all or up to :data:`api.sql.counting.COUNT_LIMIT`.
     """
 
     chain_id: int
@@ -51,16 +52,12 @@ class Shape:
     fields: frozenset[str] = frozenset()
     tokens: bool = False
     transactions: bool = False
-    count: Literal["none", "estimated", "exact"] = "none"
+    count: Counting = "none"
 
     @property
     def forward(self) -> bool:
         """Whether rows are read towards newer blocks."""
         return (self.order == "asc") == (self.cursor != "before")
-
-
-#: Up to here an estimated count is exact: that costs 1 ms.
-COUNT_LIMIT: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +224,9 @@ def page(event: Event, shape: Shape, filters: Sequence[Filter], window: int) -> 
     FROM ({rows}) t)""")
     checks = [("cursor", scope.cursor_check(shape.chain_id, bind))] if shape.branch else []
     order = f"ORDER BY block_number {shape.order}, log_index {shape.order}"
-    counted = "NULL"
-    if shape.count != "none":
-        capped = COUNT_LIMIT + 1 if shape.count == "estimated" else None
-        everything = found(event, uncut(shape), how, bind, window, limit=capped, ordered=False)
-        counted = f"(SELECT count(*) FROM ({everything}) t)"
+    counted = counting.counted(
+        shape.count, lambda most: [found(event, uncut(shape), how, bind, window, limit=most, ordered=False)]
+    )
     text = f"""WITH {", ".join(parts)}
 SELECT {scope.state(scope.event_versions([event.event_id]), checks)},
     (SELECT string_agg(row, {_NEWLINE} {order}) FROM page),
@@ -286,7 +281,7 @@ def estimate(event: Event, shape: Shape, filters: Sequence[Filter]) -> Statement
     how = plan(event, shape, filters, bind)
     parts = scope.ctes(shape.chain_id, [event.event_id], bind, given=shape.given, finality=shape.finality)
     rows = found(event, uncut(shape), how, bind, 2**62, limit=None, ordered=False)
-    return Statement.of(f"EXPLAIN (FORMAT JSON) WITH {', '.join(parts)} {rows}", bind)
+    return counting.estimate(parts, [rows], bind)
 
 
 def one(event: Event, chain_id: int, *, tokens: bool, transactions: bool, address: bool) -> Statement:

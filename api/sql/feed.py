@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from api.catalog import Event
+from api.sql import counting, scope
 from api.sql import events as rows
-from api.sql import scope
 from api.sql.statement import Binder, Statement, identifier
 
 FIELDS: Final = ("id", "contract", "event", *(field for field in rows.FIELDS if field != "id"))
@@ -91,13 +91,9 @@ def _found(branch: Branch, bind: Binder, window: int, *, limit: int | None, orde
 
 
 def _counted(feed: Sequence[Branch], shape: rows.Shape, bind: Binder, window: int) -> str:
-    if shape.count == "none":
-        return "NULL"
-    capped = rows.COUNT_LIMIT + 1 if shape.count == "estimated" else None
-    counts = [
-        f"(SELECT count(*) FROM ({_found(_uncut(b), bind, window, limit=capped, ordered=False)}) t)" for b in feed
-    ]
-    return " + ".join(counts) or "0"
+    return counting.counted(
+        shape.count, lambda most: [_found(_uncut(b), bind, window, limit=most, ordered=False) for b in feed]
+    )
 
 
 def _uncut(branch: Branch) -> Branch:
@@ -116,8 +112,8 @@ def estimate(event_ids: Sequence[int], feed: Sequence[Branch], shape: rows.Shape
     """What the planner believes how many rows a request has."""
     bind = Binder()
     parts = _ctes(event_ids, shape, bind)
-    each = [f"SELECT 1 FROM ({_found(_uncut(b), bind, 2**62, limit=None, ordered=False)}) t" for b in feed]
-    return Statement.of(f"EXPLAIN (FORMAT JSON) WITH {', '.join(parts)} {' UNION ALL '.join(each)}", bind)
+    each = [_found(_uncut(b), bind, 2**62, limit=None, ordered=False) for b in feed]
+    return counting.estimate(parts, each, bind)
 
 
 def is_gated(feed: Sequence[Branch]) -> bool:

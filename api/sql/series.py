@@ -1,11 +1,12 @@
 """Rows of snapshot series."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from api.catalog import Series
-from api.sql import json_text, scope
+from api.sql import counting, included, json_text, scope
+from api.sql.counting import Counting
 from api.sql.exports import csv_value
 from api.sql.statement import Binder, Statement, identifier, literal
 
@@ -36,6 +37,8 @@ class Shape:
         limit: rows of a page.
         fields: members of a row; empty for all.
         latest: only the newest point.
+        tokens: whether what tokens say of themselves is asked for.
+        count: whether the rows are to be counted.
     """
 
     chain_id: int
@@ -47,6 +50,8 @@ class Shape:
     limit: int = 100
     fields: frozenset[str] = frozenset()
     latest: bool = False
+    tokens: bool = False
+    count: Counting = "none"
 
     @property
     def forward(self) -> bool:
@@ -84,6 +89,11 @@ def _points(series: Series, shape: Shape) -> str:
     return f"FROM gapless.series_points p WHERE p.series_id = {series.series_id} AND p.chain_id = {shape.chain_id}"
 
 
+def _all(series: Series, shape: Shape, bind: Binder, most: int | None) -> str:
+    """The query of all rows of a request, wherever a page of it stands."""
+    return _found(series, replace(shape, cursor=None, branch=False), bind, limit=most)
+
+
 def _found(series: Series, shape: Shape, bind: Binder, *, limit: int | None) -> str:
     """The query of the rows, in the order of reading."""
     where = [f"t.chain_id = {shape.chain_id}"]
@@ -113,18 +123,29 @@ def _state(series: Series, shape: Shape, bind: Binder) -> str:
 
 
 def page(series: Series, shape: Shape) -> Statement:
-    """One page: state, rows, branches; as :func:`api.sql.events.page`."""
+    """One page: state, rows, branches, tokens, count; as :func:`api.sql.events.page`."""
     bind = Binder()
     parts = _parts(series, shape, bind)
     parts.append(f"""page AS MATERIALIZED (
     SELECT t.block_number, t.contract_address, t.item,
            {_POSITION} || {literal(chr(9))} || {row_text(series, shape.fields)} AS row
     FROM ({_found(series, shape, bind, limit=shape.limit + 1)}) t)""")
+    direction = "ASC" if shape.forward else "DESC"
+    sent = f"SELECT t.contract_address FROM page t {_order(direction)} LIMIT {shape.limit}"
     text = f"""WITH {", ".join(parts)}
 SELECT {_state(series, shape, bind)},
     (SELECT string_agg(row, {literal(chr(10))} {_order(shape.order)}) FROM page t),
-    {scope.branches(shape.chain_id, "page")}"""
+    {scope.branches(shape.chain_id, "page")},
+    {included.tokens(shape.chain_id, sent) if shape.tokens else "NULL"},
+    {counting.counted(shape.count, lambda most: [_all(series, shape, bind, most)])}"""
     return Statement.of(text, bind)
+
+
+def estimate(series: Series, shape: Shape) -> Statement:
+    """What the planner believes how many rows a request has."""
+    bind = Binder()
+    parts = _parts(series, shape, bind)
+    return counting.estimate(parts, [_all(series, shape, bind, None)], bind)
 
 
 def state_only(series: Series, shape: Shape) -> Statement:

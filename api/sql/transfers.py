@@ -14,8 +14,8 @@ from typing import Final, Literal
 from psycopg import sql
 
 from api.catalog import Event
+from api.sql import counting, json_text, scope
 from api.sql import events as rows
-from api.sql import json_text, scope
 from api.sql.events import Condition
 from api.sql.statement import Binder, Statement, integers
 from indexer.store import transfer_forms
@@ -251,12 +251,11 @@ SELECT {_state(asked, shape, bind)},
 
 
 def _counted(asked: Asked, shape: rows.Shape, bind: Binder, window: int) -> str:
-    if shape.count == "none":
-        return "NULL"
-    capped = rows.COUNT_LIMIT + 1 if shape.count == "estimated" else None
     whole = rows.uncut(shape)
-    each = [_found(leg, whole, bind, window, limit=capped, ordered=False) for leg in legs(asked, whole, bind)]
-    return " + ".join(f"(SELECT count(*) FROM ({one}) t)" for one in each)
+    return counting.counted(
+        shape.count,
+        lambda most: [_found(leg, whole, bind, window, limit=most, ordered=False) for leg in legs(asked, whole, bind)],
+    )
 
 
 def state_only(asked: Asked, shape: rows.Shape) -> Statement:
@@ -271,8 +270,8 @@ def estimate(asked: Asked, shape: rows.Shape) -> Statement:
     bind = Binder()
     whole = rows.uncut(shape)
     parts = _ctes(asked, shape, bind)
-    each = [f"({_found(leg, whole, bind, 2**62, limit=None, ordered=False)})" for leg in legs(asked, whole, bind)]
-    return Statement.of(f"EXPLAIN (FORMAT JSON) WITH {', '.join(parts)} {' UNION ALL '.join(each)}", bind)
+    each = [_found(leg, whole, bind, 2**62, limit=None, ordered=False) for leg in legs(asked, whole, bind)]
+    return counting.estimate(parts, each, bind)
 
 
 def unserved(asked: Asked, shape: rows.Shape) -> Sequence[str]:

@@ -160,7 +160,7 @@ def test_nonsense_about_days_is_refused(own):
         ("after=2023-02-30", "INVALID_PARAMETER"),
         ("after=2023-01-01&before=2023-01-02", "INVALID_PARAMETER"),
         ("sum=from", "INVALID_PARAMETER"),
-        ("tx_hash=0x00", "UNKNOWN_PARAMETER"),
+        ("topic0=0x00", "UNKNOWN_PARAMETER"),
     ):
         own.refused(f"{DAILY}?{query}", 400, code)
 

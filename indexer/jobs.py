@@ -22,7 +22,7 @@ from indexer.errors import GaplessError
 from indexer.log import bind
 from indexer.manifest.model import Chain, Manifest
 from indexer.settings import Settings
-from indexer.store import endpoints, head
+from indexer.store import endpoints, head, thinning
 from indexer.store.blocks import ForeignBlockError
 from indexer.store.cache import Cache
 from indexer.store.endpoints import EndpointRow
@@ -232,6 +232,14 @@ def refresh_tokens(shop: Shop, one: Network) -> None:
 def take_digests(shop: Shop, one: Network) -> None:
     """Sums up what has become final, so that an audit can tell later whether it is still the same."""
     digest.take(shop.engine, one.chain.chain_id)
+
+
+def thin_blocks(shop: Shop, one: Network) -> None:
+    """Makes the old blocks of a fast chain fewer."""
+    while not one.stop.is_set():
+        with shop.engine.begin() as connection:
+            if thinning.thin(connection, one.chain.chain_id) is None:
+                break
 
 
 def report_endpoints(shop: Shop, one: Network) -> None:

@@ -48,6 +48,7 @@ TOKENS_EVERY = 5.0
 INCLUDE_EVERY = 1.0
 ENDPOINTS_EVERY = 5.0
 DIGESTS_EVERY = 30.0
+THIN_EVERY = 60.0
 MANIFEST_EVERY = 1.0
 INDEXES_EVERY = 5.0
 BALANCES_EVERY = 3.0
@@ -163,6 +164,7 @@ class Service:
         yield f"balances {name}", None, IntervalTrigger(seconds=BALANCES_EVERY), jobs.keep_balances
         yield f"endpoints {name}", None, IntervalTrigger(seconds=ENDPOINTS_EVERY), jobs.report_endpoints
         yield f"digests {name}", None, IntervalTrigger(seconds=DIGESTS_EVERY), jobs.take_digests
+        yield f"blocks {name}", None, IntervalTrigger(seconds=THIN_EVERY), jobs.thin_blocks
         if any(chain == name for _, chain in self._manifest.tokens):
             yield f"tokens {name}", None, IntervalTrigger(seconds=TOKENS_EVERY), jobs.refresh_tokens
         if any(contract.include for contract in self._manifest.contracts_on(name)):

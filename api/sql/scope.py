@@ -215,12 +215,16 @@ def cursor_check(chain_id: int, bind: Binder) -> str:
     """An expression that judges a cursor's branch: null if its block is still there, else an object.
 
     Its ``common_block`` is the last block that the cursor's branch shares with today's; null if the branch was never
-    seen. Reads the values ``cursor_block`` and ``cursor_branch``.
+    seen. An old block that bore no log may not be kept any more: all that is known of it is that it was not
+    reorganised away. Reads the values ``cursor_block`` and ``cursor_branch``.
     """
     number, branch = bind("cursor_block", "bigint"), bind("cursor_branch", "bytea")
+    kept = f"FROM gapless.blocks b WHERE b.chain_id = {chain_id} AND b.number = {number}"
+    gone = f"""FROM gapless.orphans o WHERE o.chain_id = {chain_id} AND o.number = {number}
+            AND substr(o.hash, 1, {HASH_BYTES}) = {branch}"""
+    thinned = f"{number} <= (SELECT thinned_number FROM gapless.chains WHERE chain_id = {chain_id})"
     return f"""(SELECT json_build_object('common_block', (
         SELECT min(r.common_number) FROM gapless.reorgs r WHERE r.chain_id = {chain_id} AND r.id >= (
-            SELECT max(o.reorg_id) FROM gapless.orphans o WHERE o.chain_id = {chain_id} AND o.number = {number}
-            AND substr(o.hash, 1, {HASH_BYTES}) = {branch})))
-     WHERE NOT EXISTS (SELECT FROM gapless.blocks b WHERE b.chain_id = {chain_id} AND b.number = {number}
-                       AND substr(b.hash, 1, {HASH_BYTES}) = {branch}))"""
+            SELECT max(o.reorg_id) {gone})))
+     WHERE NOT EXISTS (SELECT {kept} AND substr(b.hash, 1, {HASH_BYTES}) = {branch})
+       AND ({thinned} AND NOT EXISTS (SELECT {kept}) AND NOT EXISTS (SELECT {gone})) IS NOT TRUE)"""

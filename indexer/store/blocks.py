@@ -1,4 +1,7 @@
-"""The ``blocks`` table: every block that bore a log, ends of chunks, and above finalized what reorgs are found by."""
+"""The ``blocks`` table: every block that bore a log, ends of chunks, and above finalized what reorgs are found by.
+
+Those that were followed stay when they become final, until :mod:`indexer.store.thinning` makes them fewer.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ from indexer.chain.config import ClientSettings, EndpointConfig
 from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality, Manifest
-from indexer.store import following
+from indexer.store import following, thinning
 from indexer.store.apply import apply
 from indexer.store.blocks import ForeignBlockError
 from indexer.store.cache import Cache
@@ -151,6 +151,8 @@ class Simulation:
         # Apart from the others, so that it does not change what else happens under a seed.
         self.coups = Random(f"coups of {seed}")
         self.unseats = self.coups.choice((0.0, 0.01, 0.05))
+        self.sweeps = Random(f"sweeps of {seed}")
+        self.thins = self.sweeps.choice((0.0, 0.02, 0.1))
         # Answers as small as these are otherwise read log by log.
         self.columns = self.coups.random() < 0.5
         self.redis = None if redis_url is None else redis.Redis.from_url(redis_url)
@@ -194,6 +196,8 @@ class Simulation:
 
     def _step(self) -> None:
         name = self.random.choices(("one", "two"), (8, 2))[0]
+        if self.sweeps.random() < self.thins:
+            self._try(self.sweeps.choice(("one", "two")), self._thin, "thin")
         action = self.random.choices(
             (
                 "tick",
@@ -446,6 +450,11 @@ class Simulation:
     def _tokens(self, process: Process) -> None:
         cache = Cache(self.redis_url)
         tokens.refresh(process.engine, process.clients[2], CHAIN_ID, frozenset({"coins"}), cache)
+
+    def _thin(self, process: Process) -> None:
+        with process.engine.begin() as connection:
+            found = thinning.thin(connection, CHAIN_ID, batch=self.sweeps.choice((5, 40, 20_000)))
+        self.tale.events["thinned"] += found.removed if found else 0
 
     # -- what everybody stands on
 

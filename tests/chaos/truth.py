@@ -158,6 +158,9 @@ class Judge:
                 raise WrongError(
                     f"block {number} is kept with a hash of another branch than that of the tip {tip.number}"
                 )
+        referring = {number for rows in (*picture.rows.values(), *picture.undecoded.values()) for number, _ in rows}
+        if dangling := referring - picture.blocks.keys():
+            raise WrongError(f"rows of blocks that are not kept: {sorted(dangling)[:5]}")
         for contract, born in picture.children.items():
             known = tip.children.get(contract, {})
             for address, (number, _, _) in born.items():

@@ -41,6 +41,7 @@ chains = Table(
     Column("bloom_checks", Boolean, nullable=False, server_default=text("true")),
     Column("active", Boolean, nullable=False, server_default=text("true"), comment="still in the manifest"),
     timestamp("updated_at", nullable=False, default=True),
+    Column("thinned_number", BigInteger, comment="up to here blocks that bore no log were thinned out"),
     comment="One EVM network each, and how far it is indexed",
 )
 
@@ -68,7 +69,7 @@ blocks = Table(
     timestamp("time", nullable=False),
     PrimaryKeyConstraint("chain_id", "number"),
     Index("blocks_time", "chain_id", "time"),
-    comment="Blocks that bore a log, ends of chunks, and all above finalized that the reorg check needs",
+    comment="Blocks that bore a log, ends of chunks, all above finalized, and some of those followed before",
 )
 
 block_details = Table(

@@ -114,6 +114,19 @@ def test_a_cursor_of_another_chain_or_database(api):
     assert "never indexed" in api.refused(f"{TRANSFERS}?after=1299-3.0102030405ff", 400, "INVALID_CURSOR")["error"]
 
 
+def test_a_cursor_of_an_old_block_that_is_not_kept_any_more(own, seed):
+    """Blocks that bore no log are thinned out once they are old; a stream may stand at one of them."""
+    silent, gone = (f"{number}-3.{block_hash(number).hex()[:12]}" for number in (1250, 1298))
+    seed.reorg(1290, TIP, branch=1)
+    seed.execute("DELETE FROM gapless.blocks WHERE number IN (1250, 1298)")
+    own.refused(f"{TRANSFERS}?after={silent}", 400, "INVALID_CURSOR")
+    seed.execute("UPDATE gapless.chains SET thinned_number = 1298")
+    assert own.get(f"{TRANSFERS}?after={silent}")["data"]
+    assert own.refused(f"{TRANSFERS}?after={gone}", 409, "REORGED")["common_block"] == 1290
+    # One that is kept, with another hash, was never of this chain.
+    own.refused(f"{TRANSFERS}?after=1251-3.0102030405ff", 400, "INVALID_CURSOR")
+
+
 def test_a_cursor_stays_good_when_its_block_becomes_final(own, seed):
     cursor = own.get(f"{TRANSFERS}?limit=1")["page"]["next"]
     seed.head(TIP, finalized=TIP, safe=TIP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
@@ -21,3 +22,13 @@ def test_the_migrations_make_the_tables_of_the_code(migrated_url):
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, tables.metadata) == []
     engine.dispose()
+
+
+def test_every_view_says_what_its_columns_are(migrated_url):
+    with psycopg.connect(migrated_url) as connection:
+        silent = connection.execute("""
+            SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+            WHERE c.relkind = 'v' AND c.relnamespace = 'gapless'::regnamespace
+              AND col_description(c.oid, a.attnum) IS NULL
+        """).fetchall()
+    assert silent == []

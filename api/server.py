@@ -16,6 +16,7 @@ from typing import Final
 
 from api.app import create_app
 from api.context import Context, create_context
+from api.errors import ApiError
 from api.http_server import GRACE, Server
 from api.live import server as live
 from api.metrics import Shared, admin, shared
@@ -134,6 +135,7 @@ def _serve_here(
             delivering.begin_to_stop()
 
     restore = _on_signal(stop)
+    threading.Thread(target=_first_look, args=(context,), name="first-look", daemon=True).start()
     try:
         with _counted(context, server, admin_port, database_url):
             server.run()
@@ -144,6 +146,14 @@ def _serve_here(
         if delivering is not None:
             delivering.stop()
         context.close()
+
+
+def _first_look(context: Context) -> None:
+    """Read the catalog before anybody asks, and tell the operator now, not at the first request, if that cannot be."""
+    try:
+        context.catalog.current()
+    except ApiError as error:
+        log.warning("requests are answered with %d until this is mended: %s", error.status, error.message)
 
 
 @contextmanager

@@ -70,6 +70,19 @@ def server(copy_world: Callable[[], str]) -> Iterator[Running]:
         yield server
 
 
+def test_a_database_that_does_not_answer_is_told_at_the_start():
+    nowhere = "postgresql://somebody:hush@127.0.0.1:1/x"
+    with running(nowhere) as server:
+        assert server.process.stderr is not None
+        for line in server.process.stderr:
+            if "requests are answered with 503 until this is mended" in line:
+                break
+            assert "hush" not in line
+        else:
+            raise AssertionError("it said nothing")
+        assert server.get("/health")[0] == 200
+
+
 def test_it_answers(server):
     status, headers, body = server.get(f"{TRANSFERS}?limit=3")
     assert status == 200

@@ -358,7 +358,7 @@ HARMLESS = frozenset(
 
 
 # What would do harm at once if it were believed.
-GRAVE = ("stale logs", "missing logs", "stale header")
+GRAVE = ("stale logs", "missing logs", "stale header", "logs outside")
 
 
 def choose(random: Random, told: Counter[str] | None = None) -> Lies:

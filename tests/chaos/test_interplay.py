@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import os
+import threading
+from random import Random
 
 import pytest
+from eth_abi import encode
 
+from indexer.chain.client import ChainClient
+from indexer.chain.config import EndpointConfig
+from indexer.store import indexes
 from indexer.store.blocks import hold_block
-from tests.chaos.chain import CHAIN_ID
-from tests.chaos.stage import COIN, stage
+from indexer.sync.audit.run import Request, audit
+from tests.chaos.chain import CHAIN_ID, COINS, NOTE, PEOPLE, Saying, Transaction, topic
+from tests.chaos.node import Node
+from tests.chaos.stage import COIN, QUICK, contract, stage
 
 _numbers = itertools.count()
 
@@ -33,3 +42,53 @@ def test_what_was_read_in_a_block_that_is_gone_is_not_kept_once_its_height_is_fi
     follower.close()
     with scene.engine.begin() as connection:
         assert not hold_block(connection, CHAIN_ID, read.number, read.hash)
+
+
+def note(text: str):
+    data = encode(["string", "bytes", "uint256[]"], [text, b"", []])
+    return Transaction(os.urandom(32), (Saying(COINS[0], (NOTE, topic(PEOPLE[0])), data, None, noted=True),))
+
+
+def test_a_text_that_no_index_takes_is_no_finding(scene, chaos):
+    scene.apply(contract("coins", "coin", f'address = "{COINS[0]}"', start_block="0", indexes='{ Note = ["text"] }'))
+    long = "".join(map(chr, Random(1).sample(range(0x4E00, 0x9000), 6000)))
+    number = scene.chain.append(note(long)).number
+    scene.chain.mine(2)
+    scene.chain.finalize(number + 1)
+    follower = scene.follower()
+    for _ in range(4):
+        scene.clock.sleep(60.0)
+        follower.tick()
+        scene.backfill().run()
+    follower.close()
+    ((reason,),) = scene.query(
+        f"SELECT reason FROM gapless.undecoded_logs WHERE block_number = {number} AND NOT has_row"
+    )
+    assert "refused" in reason
+    endpoint = EndpointConfig(chaos.server.add("interplay/other", Node(scene.chain)))
+    client = ChainClient("sim", CHAIN_ID, [endpoint], settings=QUICK, random=Random(1))
+    assert audit(scene.engine, CHAIN_ID, "sim", Request(), other=client).findings == []
+
+
+def test_an_index_that_cannot_be_built_holds_up_no_other(scene):
+    scene.apply(COIN)
+    long = "".join(map(chr, Random(1).sample(range(0x4E00, 0x9000), 6000)))
+    number = scene.chain.append(note(long)).number
+    scene.chain.mine(2)
+    scene.chain.finalize(number + 1)
+    follower = scene.follower()
+    for _ in range(4):
+        scene.clock.sleep(60.0)
+        follower.tick()
+        scene.backfill().run()
+    follower.close()
+    assert scene.query(f"SELECT count(*) FROM coins.note WHERE block_number = {number}") == [(1,)]
+    scene.apply(
+        contract(
+            "coins", "coin", f'address = "{COINS[0]}"', start_block="0",
+            indexes='{ Note = ["text"], Transfer = ["value"] }',
+        )
+    )  # fmt: skip
+    indexes.build(scene.engine, threading.Event())
+    with scene.engine.connect() as connection:
+        assert {(one.event, one.column) for one in indexes.amiss(connection)} == {("Note", "text")}

@@ -226,3 +226,32 @@ def test_redecoding_moves_rows_in_once(indexed):
     assert digests(indexed) == sums
     assert not redecode(indexed.engine, "coins").rows
     assert not run(indexed, deep=True, within=(taken[0][0], taken[1][0])).findings
+
+
+def test_a_finding_that_reaches_above_finalized_stays_open_for_that_part(indexed):
+    """As when a child was not known: what the follower indexed without it is repaired once it is final."""
+    last = finalized(indexed)
+    execute(indexed, "UPDATE gapless.chains SET finalized_number = %s", last - 20)
+    block, log = indexed.query(
+        "SELECT block_number, log_index FROM coins.transfer WHERE block_number BETWEEN %s AND %s LIMIT 1",
+        last - 19,
+        last,
+    )[0]
+    rows = indexed.rows()
+    execute(indexed, CHANGES["gone"], block, log)
+    execute(
+        indexed,
+        "INSERT INTO gapless.findings (chain_id, event_id, source_id, kind, first_block, last_block, count, detail) "
+        "SELECT s.chain_id, e.id, s.id, 'proof', %s, %s, 1, 'indexed while a child was not known' "
+        "FROM gapless.sources s JOIN gapless.events e ON e.id = s.event_id JOIN gapless.contracts c "
+        "ON c.id = e.contract_id WHERE c.name = 'coins' AND e.name = 'Transfer'",
+        last - 25,
+        last,
+    )
+    assert "not finalized" in repair(indexed).findings().left[0]
+    assert indexed.query("SELECT FROM gapless.findings WHERE repaired_at IS NULL")
+    assert "not finalized" in repair(indexed).range("coins", last - 25, last).left[0]
+    execute(indexed, "UPDATE gapless.chains SET finalized_number = %s", last)
+    assert not repair(indexed).findings().left
+    assert not indexed.query("SELECT FROM gapless.findings WHERE repaired_at IS NULL")
+    assert indexed.rows() == rows

@@ -7,6 +7,7 @@ import pytest
 from indexer.chain.client import ChainClient
 from indexer.chain.config import EndpointConfig
 from indexer.chain.logs import CheckedLogs
+from indexer.demo.manifest import manifest_text
 from indexer.sync.backfill import Backfill
 from indexer.sync.redecode import redecode
 from indexer.sync.repair import Repair
@@ -255,3 +256,34 @@ def test_a_finding_that_reaches_above_finalized_stays_open_for_that_part(indexed
     assert not repair(indexed).findings().left
     assert not indexed.query("SELECT FROM gapless.findings WHERE repaired_at IS NULL")
     assert indexed.rows() == rows
+
+
+def test_redecoding_what_a_retired_source_left_keeps_its_digests_in_step(indexed, shared_history, tmp_path):
+    key = a_row(indexed)
+    (log,) = [
+        log
+        for log in indexed.client.raw("eth_getLogs", [{"fromBlock": hex(key[0]), "toBlock": hex(key[0])}])
+        if int(log["logIndex"], 16) == key[1]
+    ]
+    execute(
+        indexed,
+        "INSERT INTO gapless.undecoded_logs SELECT e.id, t.chain_id, t.block_number, t.log_index, t.block_time, "
+        "t.tx_hash, t.tx_index, t.contract_address, %s, %s, 'an older reason', false "
+        "FROM coins.transfer t, gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id "
+        "WHERE c.name = 'coins' AND e.name = 'Transfer' AND (block_number, log_index) = (%s, %s)",
+        [bytes.fromhex(topic[2:]) for topic in log["topics"]],
+        bytes.fromhex(log["data"][2:]),
+        *key,
+    )
+    execute(indexed, CHANGES["gone"], *key)
+    execute(indexed, "DELETE FROM gapless.digests")
+    from indexer.sync.audit import digest
+
+    digest.take(indexed.engine, indexed.chain.chain_id)
+    text = manifest_text(shared_history.world).replace('contracts = ["coins", ', "contracts = [")
+    place = 'abi = "' + text.partition("[contracts.coins]")[2].partition('abi = "')[2].partition("\n")[0]
+    without = text.replace(place, place + '\nevents = ["Approval"]', 1)
+    indexed.apply(without, tmp_path, node_url(shared_history))
+    assert redecode(indexed.engine).rows == {"coins.Transfer": 1}
+    indexed.apply(text, tmp_path, node_url(shared_history))
+    assert [f for f in run(indexed).findings if f.kind == "digest"] == []

@@ -16,7 +16,7 @@ from indexer.store import indexes
 from indexer.store.blocks import hold_block
 from indexer.sync.audit.run import Request, audit
 from tests.chaos.chain import CHAIN_ID, COINS, NOTE, PEOPLE, Saying, Transaction, topic
-from tests.chaos.node import Node
+from tests.chaos.node import Node, RpcError
 from tests.chaos.stage import COIN, QUICK, contract, stage
 
 _numbers = itertools.count()
@@ -92,3 +92,22 @@ def test_an_index_that_cannot_be_built_holds_up_no_other(scene):
     indexes.build(scene.engine, threading.Event())
     with scene.engine.connect() as connection:
         assert {(one.event, one.column) for one in indexes.amiss(connection)} == {("Note", "text")}
+
+
+@pytest.mark.parametrize("method", ["eth_getBlockByNumber", "eth_getBlockReceipts"])
+def test_blocks_that_no_node_keeps_any_more_are_not_provable_and_end_no_audit(scene, method):
+    scene.apply(COIN)
+    follower = scene.follower()
+    scene.settle(follower)
+    follower.close()
+
+    def lie(node, call, result):
+        if call["method"] == method and call["params"][0].startswith("0x") and int(call["params"][0], 16) < 15:
+            raise RpcError(4444, "pruned history unavailable")
+        return result
+
+    scene.twist.lie = lie
+    report = audit(scene.engine, CHAIN_ID, "sim", Request(deep=True), client=scene.client())
+    reasons = {reason: count for reason, count in report.deep.unproven.items() if "any more" in reason}
+    assert sum(reasons.values()) == 15
+    assert report.deep.proven + report.deep.unproven.total() == 31

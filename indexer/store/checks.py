@@ -18,6 +18,7 @@ from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.database import psycopg_connection
 from indexer.store.declaration import Factory, Place
 from indexer.store.layout import EventTable
+from indexer.store.unannounced import announcements
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,16 +223,8 @@ def renew_children(
 
 
 def _announced(rules: Sequence[tuple[Factory, CatalogEvent]]) -> sql.Composed:
-    parts = []
-    for factory, event in rules:
-        parts.append(
-            sql.SQL(
-                "SELECT {} AS child, block_number, log_index, contract_address AS factory FROM {} "
-                "WHERE chain_id = %(chain_id)s"
-            ).format(event.table.address(factory.argument), event.table.identifier)
-        )
     return sql.SQL("SELECT DISTINCT ON (child) * FROM ({}) every ORDER BY child, block_number, log_index").format(
-        sql.SQL(" UNION ALL ").join(parts)
+        announcements(rules)
     )
 
 

@@ -15,9 +15,11 @@ from indexer.chain.config import EndpointConfig
 from indexer.store import indexes
 from indexer.store.blocks import hold_block
 from indexer.sync.audit.run import Request, audit
-from tests.chaos.chain import CHAIN_ID, COINS, NOTE, PEOPLE, Saying, Transaction, topic
+from tests.chaos import manifests
+from tests.chaos.chain import CHAIN_ID, COINS, HUB, NOTE, PEOPLE, Saying, Transaction, topic
 from tests.chaos.node import Node, RpcError
-from tests.chaos.stage import COIN, QUICK, contract, stage
+from tests.chaos.stage import COIN, FACTORIES, QUICK, contract, stage
+from tests.chaos.test_faults import fill
 
 _numbers = itertools.count()
 
@@ -111,3 +113,30 @@ def test_blocks_that_no_node_keeps_any_more_are_not_provable_and_end_no_audit(sc
     reasons = {reason: count for reason, count in report.deep.unproven.items() if "any more" in reason}
     assert sum(reasons.values()) == 15
     assert report.deep.proven + report.deep.unproven.total() == 31
+
+
+def test_children_that_a_factory_does_not_announce_by_its_new_filter_are_none(scene):
+    scene.apply(COIN, FACTORIES)
+    follower = scene.follower()
+    scene.settle(follower)
+    opened = scene.query("SELECT encode(branch, 'hex') FROM hub.opened ORDER BY block_number, log_index")
+    assert len(opened) > 1
+    wanted = f'{{ Opened = {{ branch = ["0x{opened[1][0]}"] }} }}'
+    hub = contract("hub", "hub", f'address = "{HUB}"', start_block="0", filters=wanted)
+    rules = manifests.ALWAYS[manifests.ALWAYS.index("[contracts.branches]") :]
+    rules += manifests.KIDS.format(events='["Said", "Paid"]')
+    scene.apply(COIN, hub, rules)
+    fill(scene, follower)
+    children = scene.query("""
+        SELECT encode(h.address, 'hex') FROM gapless.children h JOIN gapless.contracts c ON c.id = h.contract_id
+        WHERE c.name = 'branches'
+    """)
+    assert children == [opened[1]]
+    assert set(scene.query("SELECT encode(contract_address, 'hex') FROM branches.born")) <= set(children)
+    assert audit(scene.engine, CHAIN_ID, "sim", Request()).findings == []
+    # And back again: everything is there as before.
+    scene.apply(COIN, FACTORIES)
+    fill(scene, follower)
+    scene.settle(follower)
+    follower.close()
+    assert audit(scene.engine, CHAIN_ID, "sim", Request()).findings == []

@@ -287,3 +287,47 @@ def test_redecoding_what_a_retired_source_left_keeps_its_digests_in_step(indexed
     assert redecode(indexed.engine).rows == {"coins.Transfer": 1}
     indexed.apply(text, tmp_path, node_url(shared_history))
     assert [f for f in run(indexed).findings if f.kind == "digest"] == []
+
+
+def test_gaps_of_a_factory_and_its_children_are_all_filled(indexed):
+    """The children's waits for the factory's, wherever it stands among the findings."""
+    rows = indexed.rows()
+    sources = indexed.query(
+        "SELECT s.id, c.schema_name || '.' || e.table_name FROM gapless.sources s JOIN gapless.events e "
+        "ON e.id = s.event_id JOIN gapless.contracts c ON c.id = e.contract_id WHERE c.name IN ('exchange', 'pair')"
+    )
+    for source_id, table in sources:
+        first = 100 if table.startswith("exchange") else 90
+        execute(indexed, f"DELETE FROM {table} WHERE block_number BETWEEN %s AND 150", first)
+        execute(
+            indexed,
+            "UPDATE gapless.sources SET coverage = coverage - int8multirange(int8range(%s, 151)) WHERE id = %s",
+            first,
+            source_id,
+        )
+    execute(indexed, "DELETE FROM gapless.digests")
+    assert {f.kind for f in run(indexed).findings} >= {"gap"}
+    assert not repair(indexed).findings().left
+    assert not run(indexed).findings
+    assert indexed.rows() == rows
+
+
+def test_a_gap_that_cannot_be_filled_yet_is_not_called_repaired(indexed):
+    last = finalized(indexed)
+    execute(
+        indexed,
+        "UPDATE gapless.sources SET coverage = coverage - int8multirange(int8range(%s, NULL)) WHERE id = 6",
+        last - 3,
+    )
+    (label,) = indexed.query(
+        "SELECT c.schema_name || '.' || e.table_name FROM gapless.sources s JOIN gapless.events e ON e.id = s.event_id "
+        "JOIN gapless.contracts c ON c.id = e.contract_id WHERE s.id = 6"
+    )[0]
+    execute(indexed, f"DELETE FROM {label} WHERE block_number >= %s", last - 3)
+    execute(indexed, "DELETE FROM gapless.digests")
+    (gap,) = run(indexed).findings
+    assert gap.last > last
+    outcome = repair(indexed).findings()
+    assert outcome.filled == 4
+    assert len(outcome.left) == 1
+    assert indexed.query("SELECT FROM gapless.findings WHERE repaired_at IS NULL")

@@ -170,15 +170,13 @@ def dangling(connection: Connection, table: EventTable, chain_id: int, within: B
     )
 
 
-def block_times(connection: Connection, chain_id: int, block_range: BlockRange) -> dict[int, int]:
-    """The stored times of the blocks of a range, in Unix seconds, by number."""
+def blocks(connection: Connection, chain_id: int, numbers: Iterable[int]) -> dict[int, tuple[bytes, int]]:
+    """The stored hashes and times (Unix seconds) of some blocks, by number; a sample may be of all of history."""
     rows = connection.execute(
-        sa.text(
-            "SELECT number, time FROM gapless.blocks WHERE chain_id = :chain_id AND number BETWEEN :first AND :last"
-        ),
-        {"chain_id": chain_id, "first": block_range[0], "last": block_range[1]},
+        sa.text("SELECT number, hash, time FROM gapless.blocks WHERE chain_id = :chain_id AND number = ANY(:numbers)"),
+        {"chain_id": chain_id, "numbers": sorted(numbers)},
     )
-    return {number: int(time.timestamp()) for number, time in rows}
+    return {number: (bytes(block_hash), int(time.timestamp())) for number, block_hash, time in rows}
 
 
 def child_differences(

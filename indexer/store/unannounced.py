@@ -4,7 +4,7 @@ A child is kept with the log that announced it. When a retired source of the fac
 (``store.writer``), that log may be none of those that are wanted now.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 from psycopg import sql
@@ -31,6 +31,17 @@ def announcements(rules: Iterable[Rule]) -> sql.Composed:
         ).format(event.table.address(factory.argument), event.table.identifier)
         for factory, event in rules
     )
+
+
+def kept_raw(rules: Iterable[Rule]) -> sql.Composed:
+    """A condition on a child ``c``: its announcement was decoded, but Postgres refused the row, so it is kept raw.
+
+    The table does not announce it then, and yet it is a child. Its parameter: ``chain_id``.
+    """
+    return sql.SQL(
+        "EXISTS (SELECT FROM gapless.undecoded_logs u WHERE u.chain_id = %(chain_id)s AND u.event_id = ANY({}) "
+        "AND u.block_number = c.block_number AND u.log_index = c.log_index AND NOT u.has_row)"
+    ).format(sql.Literal([event.event_id for _, event in rules]))
 
 
 def settle(connection: Connection, chain_id: int, event_ids: Collection[int], ranges: RangeSet) -> None:
@@ -71,7 +82,7 @@ def _rules(connection: Connection, chain_id: int, event_ids: Collection[int]) ->
 
 
 def _settle(
-    connection: Connection, chain_id: int, contract_id: int, rules: Iterable[Rule], first: int, last: int
+    connection: Connection, chain_id: int, contract_id: int, rules: Sequence[Rule], first: int, last: int
 ) -> int:
     driver = psycopg_connection(connection)
     announced = announcements(rules)
@@ -83,8 +94,9 @@ def _settle(
               AND c.block_number BETWEEN %(first)s AND %(last)s
               AND NOT EXISTS (SELECT FROM ({}) a WHERE a.block_number = c.block_number
                               AND a.log_index = c.log_index AND a.child = c.address)
+              AND NOT {}
             RETURNING c.address
-        """).format(announced),
+        """).format(announced, kept_raw(rules)),
         parameters,
     ).fetchall()
     if not gone:

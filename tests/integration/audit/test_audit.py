@@ -278,3 +278,17 @@ def test_balances_that_are_begun_anew_during_an_audit_are_not_asked_for(indexed,
     monkeypatch.setattr(ledgers, "load", gone)
     report = run(indexed, deep=True, within=(1, 1))
     assert set(report.holders.unasked) == {"coins", "portraits", "items"}
+
+
+def test_blocks_that_are_not_indexed_yet(indexed):
+    """Nothing can be said of them, but for rows that should not be there."""
+    report = run(indexed, within=(10**6, 2 * 10**6), deep=True)
+    assert report.findings == []
+    execute(
+        indexed,
+        "UPDATE coins.transfer SET block_number = 1000001 WHERE (block_number, log_index) = "
+        "(SELECT block_number, log_index FROM coins.transfer ORDER BY block_number DESC LIMIT 1)",
+    )
+    for _ in range(2):
+        assert kinds(run(indexed, within=(10**6, 2 * 10**6))) == {"outside"}
+    assert indexed.query("SELECT count(*) FROM gapless.findings WHERE repaired_at IS NULL") == [(1,)]

@@ -126,7 +126,8 @@ def second_endpoints(chains: list[Chain], url: str | None) -> dict[str, ChainCli
 
 def _print(chain: Chain, report: Report) -> None:
     scope, digest = report.scope, report.digest
-    blocks = f"blocks {scope.within[0]:,} to {scope.within[1]:,}"
+    first, last = scope.within
+    blocks = f"blocks {first:,} to {last:,}" if first <= last else f"no block from {first:,} on is indexed yet"
     typer.echo(f"{chain.name}: {len(scope.events)} events, {len(scope.sources)} sources, {blocks}")
     line = f"  digests: {digest.rows:,} rows unchanged since they were digested"
     if digest.without:

@@ -109,19 +109,20 @@ def hold_block(connection: Connection, chain_id: int, number: int, block_hash: b
     """Makes sure that a block is of the branch that is indexed, and that it stays so until the transaction ends.
 
     Returns:
-        False if it is not; a finalized one always is.
+        False if it is not. A finalized block that is not stored is taken to be: of history only some are kept.
     """
     driver = psycopg_connection(connection)
     # A reorganisation moves the tip first: it waits for us and finds what we wrote, or we see its work.
     row = driver.execute(
         "SELECT finalized_number FROM gapless.chains WHERE chain_id = %s FOR SHARE", (chain_id,)
     ).fetchone()
-    if row is not None and row[0] is not None and number <= row[0]:
-        return True
     stored = driver.execute(
         "SELECT hash FROM gapless.blocks WHERE chain_id = %s AND number = %s", (chain_id, number)
     ).fetchone()
-    return stored is not None and bytes(stored[0]) == block_hash
+    # Also of a final one: it may have been read before, when another block had its place.
+    if stored is not None:
+        return bool(bytes(stored[0]) == block_hash)
+    return row is not None and row[0] is not None and bool(number <= row[0])
 
 
 def copy_blocks(connection: Connection, chain_id: int, blocks: BlockColumns) -> None:

@@ -150,7 +150,7 @@ _EVENTS = sa.text("""
 _SOURCES = sa.text("""
     SELECT s.id, s.chain_id, s.event_id, s.place, s.start_block, s.end_block, s.coverage, s.verified
     FROM gapless.sources s
-    WHERE s.active AND (CAST(:chain_id AS bigint) IS NULL OR s.chain_id = :chain_id)
+    WHERE (s.active OR :retired) AND (CAST(:chain_id AS bigint) IS NULL OR s.chain_id = :chain_id)
     ORDER BY s.id
 """)
 
@@ -189,9 +189,15 @@ def _event(row: sa.Row[Any]) -> CatalogEvent:
     )
 
 
-def load_sources(connection: Connection, chain_id: int | None = None) -> list[Source]:
-    """The active sources of a chain (or of all), with their coverage at this moment, in the order of their ids."""
-    rows = connection.execute(_SOURCES, {"chain_id": chain_id}).all()
+def load_sources(connection: Connection, chain_id: int | None = None, *, retired: bool = False) -> list[Source]:
+    """The active sources of a chain (or of all), with their coverage at this moment, in the order of their ids.
+
+    Args:
+        connection: to read with.
+        chain_id: the chain; None: all.
+        retired: whether those are wanted, too, that are active no longer and whose data stays.
+    """
+    rows = connection.execute(_SOURCES, {"chain_id": chain_id, "retired": retired}).all()
     # After the sources: what a manifest that is applied in between adds is no part of them. What it drops is left out.
     events = load_events(connection)
     return [

@@ -18,6 +18,7 @@ from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.database import psycopg_connection
 from indexer.store.declaration import Factory, Place
 from indexer.store.layout import EventTable
+from indexer.store.unannounced import announcements, kept_raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +170,13 @@ def dangling(connection: Connection, table: EventTable, chain_id: int, within: B
     )
 
 
-def block_times(connection: Connection, chain_id: int, block_range: BlockRange) -> dict[int, int]:
-    """The stored times of the blocks of a range, in Unix seconds, by number."""
+def blocks(connection: Connection, chain_id: int, numbers: Iterable[int]) -> dict[int, tuple[bytes, int]]:
+    """The stored hashes and times (Unix seconds) of some blocks, by number; a sample may be of all of history."""
     rows = connection.execute(
-        sa.text(
-            "SELECT number, time FROM gapless.blocks WHERE chain_id = :chain_id AND number BETWEEN :first AND :last"
-        ),
-        {"chain_id": chain_id, "first": block_range[0], "last": block_range[1]},
+        sa.text("SELECT number, hash, time FROM gapless.blocks WHERE chain_id = :chain_id AND number = ANY(:numbers)"),
+        {"chain_id": chain_id, "numbers": sorted(numbers)},
     )
-    return {number: int(time.timestamp()) for number, time in rows}
+    return {number: (bytes(block_hash), int(time.timestamp())) for number, block_hash, time in rows}
 
 
 def child_differences(
@@ -194,13 +193,15 @@ def child_differences(
     rows = psycopg_connection(connection).execute(
         sql.SQL("""
             WITH announced AS ({announced}), known AS (
-                SELECT address AS child, block_number, log_index FROM gapless.children
+                SELECT address AS child, block_number, log_index, {raw} AS raw FROM gapless.children c
                 WHERE chain_id = %(chain_id)s AND contract_id = %(contract_id)s)
             SELECT coalesce(a.child, k.child), a.block_number, k.block_number
             FROM announced a FULL JOIN known k ON k.child = a.child
             WHERE (a.block_number, a.log_index) IS DISTINCT FROM (k.block_number, k.log_index)
+              AND NOT (coalesce(k.raw, false)
+                       AND (a.child IS NULL OR (k.block_number, k.log_index) < (a.block_number, a.log_index)))
             ORDER BY 1
-        """).format(announced=_announced(rules)),
+        """).format(announced=_announced(rules), raw=kept_raw(rules)),
         {"chain_id": chain_id, "contract_id": contract_id},
     )
     return [ChildDifference(bytes(address), announced, known) for address, announced, known in rows]
@@ -211,27 +212,30 @@ def renew_children(
 ) -> None:
     """Makes a contract's children what its factories' events announce."""
     driver = psycopg_connection(connection)
-    driver.execute("DELETE FROM gapless.children WHERE chain_id = %s AND contract_id = %s", (chain_id, contract_id))
+    parameters = {"chain_id": chain_id, "contract_id": contract_id}
+    driver.execute(
+        sql.SQL(
+            "DELETE FROM gapless.children c WHERE chain_id = %(chain_id)s AND contract_id = %(contract_id)s AND NOT {}"
+        ).format(kept_raw(rules)),
+        parameters,
+    )
     driver.execute(
         sql.SQL("""
-            INSERT INTO gapless.children (chain_id, contract_id, address, block_number, log_index, factory_address)
+            INSERT INTO gapless.children AS known
+                (chain_id, contract_id, address, block_number, log_index, factory_address)
             SELECT %(chain_id)s, %(contract_id)s, child, block_number, log_index, factory FROM ({}) announced
+            ON CONFLICT (chain_id, contract_id, address) DO UPDATE
+            SET block_number = excluded.block_number, log_index = excluded.log_index,
+                factory_address = excluded.factory_address
+            WHERE (excluded.block_number, excluded.log_index) < (known.block_number, known.log_index)
         """).format(_announced(rules)),
-        {"chain_id": chain_id, "contract_id": contract_id},
+        parameters,
     )
 
 
 def _announced(rules: Sequence[tuple[Factory, CatalogEvent]]) -> sql.Composed:
-    parts = []
-    for factory, event in rules:
-        parts.append(
-            sql.SQL(
-                "SELECT {} AS child, block_number, log_index, contract_address AS factory FROM {} "
-                "WHERE chain_id = %(chain_id)s"
-            ).format(event.table.address(factory.argument), event.table.identifier)
-        )
     return sql.SQL("SELECT DISTINCT ON (child) * FROM ({}) every ORDER BY child, block_number, log_index").format(
-        sql.SQL(" UNION ALL ").join(parts)
+        announcements(rules)
     )
 
 

@@ -7,6 +7,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
+from indexer.abi.columns import Column
 from indexer.intervals import RangeSet, intersect
 from indexer.store import digests, refused, writer
 from indexer.store.catalog import Source
@@ -44,9 +45,11 @@ class Expected:
     def _table_like(self, event_id: int, table: EventTable) -> EventTable:
         if event_id not in self._tables:
             copied = EventTable(event_id, "pg_temp", f"expected_{event_id}", table.columns)
+            # What an index of the event's table refuses must be refused here, too; no index refuses a short value.
+            like = sql.SQL("INCLUDING INDEXES" if any(map(_may_be_long, table.columns)) else "")
             self._driver.execute(
-                sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DROP").format(
-                    sql.Identifier(copied.table_name), table.identifier
+                sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {} {}) ON COMMIT DROP").format(
+                    sql.Identifier(copied.table_name), table.identifier, like
                 )
             )
             self._tables[event_id] = copied
@@ -169,6 +172,12 @@ def of_source(rows: Rows, source: Source, blocks: Iterable[int]) -> Rows:
         births=rows.births,
         logs=rows.logs,
     )
+
+
+def _may_be_long(column: Column) -> bool:
+    if column.hashed:
+        return False
+    return column.pg_type in ("text", "jsonb") or column.pg_type.endswith("[]") or column.abi_type == "bytes"
 
 
 def _copy(driver: psycopg.Connection[Any], table: EventTable, rows: list[refused.Row]) -> list[tuple[refused.Row, str]]:

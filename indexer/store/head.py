@@ -12,7 +12,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import BlockRange, RangeSet
-from indexer.store import balances, included, writer
+from indexer.store import balances, included, unannounced, writer
 from indexer.store.blocks import Block, insert_blocks
 from indexer.store.catalog import CatalogEvent, Series, Source, hold_version
 from indexer.store.database import psycopg_connection
@@ -203,8 +203,10 @@ def fill(
     """
     hold_version(connection, catalog_version)
     fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
-    writer.displace_retired(connection, chain_id, ranges, sources)
+    displaced = writer.displace_retired(connection, chain_id, ranges, sources)
     writer.insert_rows(connection, chain_id, rows)
+    if displaced:
+        unannounced.settle(connection, chain_id, {source.event.event_id for source in sources}, ranges)
     writer.cover(connection, {source.source_id: ranges for source in sources})
     writer.bump_versions(connection, {source.event.event_id for source in sources}, rewritten=False)
 

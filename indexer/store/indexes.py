@@ -20,6 +20,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.store.database import psycopg_connection
+from indexer.store.refused import REFUSALS
 
 log = logging.getLogger(__name__)
 
@@ -196,14 +197,14 @@ def build(engine: Engine, stop: threading.Event, *, only: Sequence[str] | None =
                 if stop.is_set():
                     break
                 if index.state not in ("building", "put off") and (only is None or index.contract in only):
-                    _mend(connection, index)
-                    done += 1
+                    done += _mend(connection, index)
         finally:
             connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _BUILDER_LOCK})
     return done
 
 
-def _mend(connection: Connection, index: Index) -> None:
+def _mend(connection: Connection, index: Index) -> bool:
+    """Builds or drops an index; returns whether that could be done."""
     driver = psycopg_connection(connection)
     if index.name is not None:
         driver.execute(
@@ -211,10 +212,16 @@ def _mend(connection: Connection, index: Index) -> None:
         )
     if index.state == "unwanted":
         log.info("dropped index %s", index.label)
-        return
+        return True
     log.info("building index %s", index.label)
-    driver.execute(create(index.schema_name, index.table_name, index.column, concurrently=True))
+    try:
+        driver.execute(create(index.schema_name, index.table_name, index.column, concurrently=True))
+    except REFUSALS as error:
+        # A value that is in the table already, such as a text of many kilobytes: whoever logs it must stop nobody else.
+        log.warning("index %s cannot be built: %s", index.label, error.diag.message_primary or error)
+        return False
     log.info("built index %s", index.label)
+    return True
 
 
 def create(schema_name: str, table_name: str, column: str, *, concurrently: bool = False) -> sql.Composed:

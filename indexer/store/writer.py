@@ -25,7 +25,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.block_columns import BlockColumns
 from indexer.intervals import BlockRange, RangeSet, intersect
-from indexer.store import binary, included, multirange, refused
+from indexer.store import binary, included, multirange, refused, unannounced
 from indexer.store.binary import BinaryRows
 from indexer.store.blocks import copy_blocks
 from indexer.store.catalog import Birth, CatalogEvent, Source, hold_version
@@ -155,6 +155,8 @@ def write_history(
     displaced = displace_retired(connection, chain_id, (block_range,), sources)
     copy_blocks(connection, chain_id, blocks)
     insert_rows(connection, chain_id, rows)
+    if displaced:
+        unannounced.settle(connection, chain_id, {source.event.event_id for source in sources}, (block_range,))
     cover(connection, dict.fromkeys(ids, (block_range,)))
     bump_versions(connection, [source.event.event_id for source in sources], rewritten=displaced)
     return Outcome.WRITTEN

@@ -50,12 +50,14 @@ def redecode(engine: Engine, contract: str | None = None) -> Redecoded:
         version = catalog.load_version(connection)
         events = catalog.load_events(connection)
         sources = catalog.load_sources(connection)
+        # A retired source may come back, and its digests with it.
+        every = catalog.load_sources(connection, retired=True)
         # An event that a manifest has added since is left to the next run.
         places = [
             p for p in undecoded.places(connection) if p[0] in events and contract in (None, events[p[0]].contract)
         ]
     for event_id, chain_id in places:
-        mine = [s for s in sources if s.event.event_id == event_id and s.chain_id == chain_id]
+        mine = [s for s in every if s.event.event_id == event_id and s.chain_id == chain_id]
         with engine.begin() as connection:
             catalog.hold_version(connection, version)
             if _retry(connection, events[event_id], chain_id, mine, done) and any(

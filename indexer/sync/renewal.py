@@ -85,13 +85,19 @@ class Renewal:
             suspect: blocks that are proven in any case: whoever answers for them may have lost logs of them.
         """
         history = union(*(intersect(scope.covered_history(source), ranges) for source in sources))
-        above = [source for source in sources if intersect(source.coverage, ((scope.finalized + 1, ranges[-1][1]),))]
-        if not history:
-            if above:
-                self.outcome.left.append(
-                    f"{format_ranges(ranges)}: not finalized yet; the follower watches over these blocks"
-                )
-            return
+        if history:
+            self._fetch_history(scope, sources, ranges, history, suspect)
+        above = intersect(union(*(source.coverage for source in sources)), ranges)
+        if above and above[-1][1] > scope.finalized:
+            # Also where the rest was repaired: who asked for all of it must come again for this part.
+            above = intersect(above, ((scope.finalized + 1, above[-1][1]),))
+            self.outcome.left.append(
+                f"{format_ranges(above)}: not finalized yet; the follower watches over these blocks"
+            )
+
+    def _fetch_history(
+        self, scope: Scope, sources: Sequence[Source], ranges: RangeSet, history: RangeSet, suspect: Iterable[int]
+    ) -> None:
         filters = log_filters(sources, scope.children)
         suspects = set(suspect)
         for chunk in self.client.scan(history, filters, stop=self.stop) if filters else ():

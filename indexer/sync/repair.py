@@ -5,14 +5,14 @@ the children of factories whose logs were found.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from psycopg import sql
 from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
-from indexer.intervals import RangeSet, intersect
+from indexer.intervals import RangeSet, format_ranges, intersect
 from indexer.store import catalog, checks, findings, ledgers, writer
 from indexer.store.catalog import Source
 from indexer.store.database import psycopg_connection
@@ -61,7 +61,9 @@ class Repair:
         """
         with self.engine.connect() as connection:
             open_ = findings.load_open(connection, self.chain_id, contract)
-        for finding in sorted(open_, key=_rank):
+        every = self._scope().every
+        generations = {source.source_id: _generation(source, every) for source in every}
+        for finding in sorted(open_, key=lambda one: _rank(one, generations)):
             if self.stop.is_set():
                 break
             left = len(self.outcome.left)
@@ -99,9 +101,7 @@ class Repair:
         match finding.kind:
             case "gap":
                 for source in sources:
-                    selection = Selection(source.event.contract, source.event.api_name, block_range[0])
-                    done = Backfill(self.engine, self.client, self.chain_id, selection, stop=self.stop).run()
-                    self.outcome.filled += done.blocks
+                    self._fill(source, block_range)
             case "outside" if finding.source_id is None and finding.event_id is not None:
                 self._remove_unclaimed(scope, finding.event_id, finding.first, finding.last)
             case "outside" if not self._are_strangers(scope, sources, finding):
@@ -116,6 +116,19 @@ class Repair:
             case _:
                 suspect = range(finding.first, finding.last + 1) if finding.kind in ("against", "proof") else ()
                 self._fetch_anew(scope, sources, block_range, suspect)
+
+    def _fill(self, source: Source, block_range: RangeSet) -> None:
+        selection = Selection(source.event.contract, source.event.api_name, block_range[0])
+        done = Backfill(self.engine, self.client, self.chain_id, selection, stop=self.stop).run()
+        self.outcome.filled += done.blocks
+        scope = self._scope()
+        now = next((one for one in scope.every if one.source_id == source.source_id), None)
+        if now is not None and (lacking := intersect(now.gap(scope.tip), block_range)):
+            is_above = lacking[0][0] > scope.finalized
+            self.outcome.left.append(
+                f"{source.event.label}, blocks {format_ranges(lacking)}: "
+                + ("the follower fills them" if is_above else "they wait for a factory's history, or for the nodes")
+            )
 
     def _remove_unclaimed(self, scope: Scope, event_id: int, first: int, last: int) -> None:
         event = next(event for event in scope.events if event.event_id == event_id)
@@ -187,12 +200,25 @@ class Repair:
                     findings.mark_repaired(connection, finding)
 
 
-def _rank(finding: Finding) -> tuple[int, int]:
+def _generation(source: Source, every: Sequence[Source], below: frozenset[int] = frozenset()) -> int:
+    """How many factories stand above a source: their history goes before its own."""
+    above = [
+        other
+        for factory in source.place.factories
+        for other in every
+        if factory.announced_by(other.event) and other.source_id not in below
+    ]
+    return max((1 + _generation(other, every, below | {source.source_id}) for other in above), default=0)
+
+
+def _rank(finding: Finding, generations: Mapping[int, int]) -> tuple[int, int, int]:
     """The order of repairs: what is in the way of others goes first.
 
-    Rows that belong to nobody could stand where others are inserted; digests reach over gaps; children follow from
-    their factory's events, which must be right by then; and a stranger may turn out to be a child.
+    Rows that belong to nobody could stand where others are inserted; digests reach over gaps, and a gap of a factory's
+    children waits for the factory's own; children follow from their factory's events, which must be right by then; and
+    a stranger may turn out to be a child.
     """
     order = ("outside", "gap", "duplicate", "dangling", "digest", "against", "proof", "child", "balance")
     stranger = finding.kind == "outside" and finding.source_id is not None
-    return (len(order) if stranger else order.index(finding.kind)), finding.first
+    waits = generations.get(finding.source_id or 0, 0) if finding.kind == "gap" else 0
+    return (len(order) if stranger else order.index(finding.kind)), waits, finding.first

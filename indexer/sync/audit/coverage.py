@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from sqlalchemy.engine import Connection
 
-from indexer.intervals import intersect
+from indexer.intervals import BlockRange, intersect
 from indexer.store import checks
 from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.checks import ChildDifference, Found
@@ -16,7 +16,16 @@ from indexer.sync.audit.scope import Scope
 
 Check: TypeAlias = Callable[[Connection, Scope], Iterable[Finding]]
 
-FROM_GENESIS_TO_ALWAYS = (0, 2**62)
+ALWAYS = 2**62
+
+
+def looked_at(scope: Scope) -> BlockRange:
+    """The audited blocks, and all above the tip where they reach as far.
+
+    A row above the tip is as wrong as one before the start: only asked-for blocks narrow this.
+    """
+    first, last = scope.within
+    return first, ALWAYS if last == scope.tip else last
 
 
 def gaps(_connection: Connection, scope: Scope) -> Iterator[Finding]:
@@ -28,9 +37,7 @@ def gaps(_connection: Connection, scope: Scope) -> Iterator[Finding]:
 
 def outside(connection: Connection, scope: Scope) -> Iterator[Finding]:
     """Rows that nobody has covered, and rows of a factory's children that are none."""
-    # A row above the tip is as wrong as one before the start: only asked-for blocks narrow this.
-    first, last = scope.within
-    within = (first, FROM_GENESIS_TO_ALWAYS[1] if last == scope.tip else last)
+    within = looked_at(scope)
     for event in scope.events:
         claims = checks.load_claims(connection, event.event_id, scope.chain_id)
         for found in checks.coalesced(checks.unclaimed(connection, event.table, scope.chain_id, claims, within)):

@@ -112,8 +112,9 @@ def _times(engine: Engine, scope: Scope, proven: list[ProvenBlock]) -> Iterator[
     if not proven:
         return
     with engine.connect() as connection:
-        stored = checks.block_times(connection, scope.chain_id, (proven[0].number, proven[-1].number))
+        stored = checks.blocks(connection, scope.chain_id, [block.number for block in proven])
     for block in proven:
-        if stored.get(block.number, block.time) != block.time:
-            told, true = (datetime.fromtimestamp(t, UTC) for t in (stored[block.number], block.time))
+        _, time = stored.get(block.number, (block.hash, block.time))
+        if time != block.time:
+            told, true = (datetime.fromtimestamp(t, UTC) for t in (time, block.time))
             yield truth.about_chain(scope, "proof", block.number, f"its stored time is {told}, its proven one {true}")

@@ -98,7 +98,10 @@ def ask(
         if ledger.through_block < max(ledger.start_block, 0):
             continue
         with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            (now,) = [one for one in ledgers.load(connection, scope.chain_id) if one.ledger_id == ledger.ledger_id]
+            found = {one.ledger_id: one for one in ledgers.load(connection, scope.chain_id)}
+            if (now := found.get(ledger.ledger_id)) is None or now.through_block < max(now.start_block, 0):
+                done.unasked[ledger.contract] = "its balances are being built anew"
+                continue
             sample = balances.sample(connection, now, most or SAMPLE, random.uniform(-1, 1))
             at = now.through_block
             stored = head.load_headers(connection, scope.chain_id, (at, at)).get(at)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from indexer.chain.client import ChainClient
-from indexer.chain.errors import FatalError, LaggingError, NoEndpointError
+from indexer.chain.errors import FatalError, LaggingError, NoEndpointError, ProviderError, is_too_old
 from indexer.chain.proof import NotProvableError, ProvenBlock, prove
 
 IN_FLIGHT = 4
@@ -38,22 +38,28 @@ class Prover:
 
     def read_one(self, number: int) -> ProvenBlock | Unproven:
         """Reads and proves a block. Raises ProviderError."""
-        block = self._client.block(number)
-        if block is None:
-            return Unproven(number, "the node does not have the block")
         try:
+            block = self._client.block(number)
+            if block is None:
+                return Unproven(number, "the node does not have the block")
             proven = prove(block, self._receipts(number, block))
         except NotProvableError as error:
             return Unproven(number, str(error))
         except LaggingError:
             return Unproven(number, "the node does not have the block's receipts")
+        except ProviderError as error:
+            if not is_too_old(error):
+                raise
+            return Unproven(number, "no endpoint keeps the block and its receipts any more")
         return proven if proven.number == number else Unproven(number, "the node answered with another block")
 
     def _receipts(self, number: int, block: Mapping[str, Any]) -> list[dict[str, Any]]:
         if self._block_receipts:
             try:
                 return self._client.receipts(number)
-            except (NoEndpointError, FatalError):
+            except (NoEndpointError, FatalError) as error:
+                if is_too_old(error):
+                    raise
                 self._block_receipts = False  # nobody has the method
         hashes = [one if isinstance(one, str) else one.get("hash") for one in block.get("transactions", ())]
         found = [self._client.raw("eth_getTransactionReceipt", [one], block=number) for one in hashes]

@@ -106,8 +106,7 @@ def audit(
         on_progress("digest", 0, 0)
         report.digest = digest.check(connection, scope)
         found += report.digest.findings
-    everywhere: RangeSet = (coverage.FROM_GENESIS_TO_ALWAYS,) if request.within is None else (scope.within,)
-    examined: dict[Kind, RangeSet] = {kind: everywhere for kind, _ in coverage.CHECKS}
+    examined: dict[Kind, RangeSet] = {kind: (coverage.looked_at(scope),) for kind, _ in coverage.CHECKS}
     examined["digest"] = normalise(report.digest.examined)
     if other is not None or request.deep:
         blocks = _chosen(engine, scope, request)

@@ -6,7 +6,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.chain.logs import RawLog
 from indexer.intervals import RangeSet, intersect, subtract
-from indexer.store import catalog, digests, head, verified
+from indexer.store import catalog, checks, digests, verified
 from indexer.store.catalog import Source
 from indexer.store.compare import Expected
 from indexer.store.findings import Finding, Kind
@@ -60,7 +60,7 @@ def compare_hashes(engine: Engine, scope: Scope, kind: Kind, hashes: Mapping[int
     if not hashes:
         return []
     with engine.connect() as connection:
-        stored = head.load_headers(connection, scope.chain_id, (min(hashes), max(hashes)))
+        stored = {n: block_hash for n, (block_hash, _) in checks.blocks(connection, scope.chain_id, hashes).items()}
     return [
         about_chain(
             scope, kind, number, f"block 0x{stored[number].hex()} is stored, {whose} has 0x{hashes[number].hex()}"

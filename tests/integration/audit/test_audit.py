@@ -8,6 +8,8 @@ import pytest
 
 from indexer.chain.client import ChainClient
 from indexer.chain.config import EndpointConfig
+from indexer.store import checks, ledgers
+from indexer.sync.balances import catch_up
 from tests.integration.audit.conftest import execute, node_url, run
 from tests.integration.sync.rig import QUICK
 
@@ -254,3 +256,39 @@ def test_receipts_one_by_one_where_the_node_has_no_other_way(indexed, shared_his
     assert report.deep.proven == 12
     assert Older.asked <= 4  # those that were under way together
     client.close()
+
+
+def test_of_a_sample_only_its_own_blocks_are_read(indexed):
+    """On a long chain what lies between them would not fit into memory."""
+    with indexed.engine.connect() as connection:
+        stored = checks.blocks(connection, indexed.chain.chain_id, [1, finalized(indexed)])
+    assert stored.keys() == {1, finalized(indexed)}
+    assert stored[1][0] == indexed.client.header(1).hash
+
+
+def test_balances_that_are_begun_anew_during_an_audit_are_not_asked_for(indexed, monkeypatch):
+    load = ledgers.load
+    looks = []
+
+    def gone(connection, chain_id):
+        looks.append(chain_id)
+        return load(connection, chain_id) if len(looks) < 3 else []
+
+    catch_up(indexed.engine, indexed.chain.chain_id)
+    monkeypatch.setattr(ledgers, "load", gone)
+    report = run(indexed, deep=True, within=(1, 1))
+    assert set(report.holders.unasked) == {"coins", "portraits", "items"}
+
+
+def test_blocks_that_are_not_indexed_yet(indexed):
+    """Nothing can be said of them, but for rows that should not be there."""
+    report = run(indexed, within=(10**6, 2 * 10**6), deep=True)
+    assert report.findings == []
+    execute(
+        indexed,
+        "UPDATE coins.transfer SET block_number = 1000001 WHERE (block_number, log_index) = "
+        "(SELECT block_number, log_index FROM coins.transfer ORDER BY block_number DESC LIMIT 1)",
+    )
+    for _ in range(2):
+        assert kinds(run(indexed, within=(10**6, 2 * 10**6))) == {"outside"}
+    assert indexed.query("SELECT count(*) FROM gapless.findings WHERE repaired_at IS NULL") == [(1,)]

@@ -10,6 +10,8 @@ import pytest
 from indexer.store import undecoded
 from indexer.store.failures import describe
 from indexer.store.refused import copy_accepted
+from indexer.sync import rows
+from indexer.sync.repair import Repair
 from tests.integration.audit.conftest import execute, run
 
 
@@ -128,3 +130,42 @@ def test_a_full_disk_ends_with_a_message_and_loses_nothing(indexed):
     indexed.backfill().run()
     assert indexed.rows() == rows
     assert not run(indexed).findings
+
+
+def test_a_child_whose_announcement_postgres_refuses_is_a_child(indexed, monkeypatch):
+    """Its row is not in the table, but the log was decoded: what the child says is indexed."""
+    children = indexed.query("SELECT * FROM gapless.children ORDER BY address")
+    block, log = indexed.query(
+        "SELECT block_number, log_index FROM exchange.pair_created WHERE block_number <= 237 ORDER BY 1 DESC LIMIT 1"
+    )[0]
+    execute(indexed, "DELETE FROM exchange.pair_created WHERE block_number = %s", block)
+    execute(indexed, "DELETE FROM gapless.digests")
+    execute(
+        indexed,
+        "UPDATE gapless.sources SET coverage = coverage - int8multirange(int8range(%s, %s)) WHERE event_id = "
+        "(SELECT e.id FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id "
+        "WHERE c.name = 'exchange' AND e.name = 'PairCreated')",
+        block,
+        block + 1,
+    )
+    execute(
+        indexed,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE EXCEPTION SQLSTATE '54000' USING MESSAGE = 'too much for an index'; END$$",
+    )
+    execute(
+        indexed,
+        f"CREATE TRIGGER refuse BEFORE INSERT ON exchange.pair_created FOR EACH ROW WHEN (NEW.block_number = {block} "
+        f"AND NEW.log_index = {log}) EXECUTE FUNCTION refuse()",
+    )
+    execute(indexed, "DELETE FROM gapless.children WHERE block_number = %s", block)
+    # As if it had a text among its arguments: rows of arguments of one word are never refused.
+    monkeypatch.setattr(rows, "encoder", lambda *_: None)
+    indexed.backfill().run()
+    execute(indexed, "DROP TRIGGER refuse ON exchange.pair_created")
+    assert indexed.query("SELECT * FROM gapless.children ORDER BY address") == children
+    assert run(indexed).findings == []
+    repair = Repair(indexed.engine, indexed.client, indexed.chain.chain_id, indexed.chain.name)
+    repair.range("exchange", block, block)
+    assert run(indexed).findings == []
+    assert indexed.query("SELECT * FROM gapless.children ORDER BY address") == children

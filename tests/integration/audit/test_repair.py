@@ -7,6 +7,7 @@ import pytest
 from indexer.chain.client import ChainClient
 from indexer.chain.config import EndpointConfig
 from indexer.chain.logs import CheckedLogs
+from indexer.demo.manifest import manifest_text
 from indexer.sync.backfill import Backfill
 from indexer.sync.redecode import redecode
 from indexer.sync.repair import Repair
@@ -226,3 +227,107 @@ def test_redecoding_moves_rows_in_once(indexed):
     assert digests(indexed) == sums
     assert not redecode(indexed.engine, "coins").rows
     assert not run(indexed, deep=True, within=(taken[0][0], taken[1][0])).findings
+
+
+def test_a_finding_that_reaches_above_finalized_stays_open_for_that_part(indexed):
+    """As when a child was not known: what the follower indexed without it is repaired once it is final."""
+    last = finalized(indexed)
+    execute(indexed, "UPDATE gapless.chains SET finalized_number = %s", last - 20)
+    block, log = indexed.query(
+        "SELECT block_number, log_index FROM coins.transfer WHERE block_number BETWEEN %s AND %s LIMIT 1",
+        last - 19,
+        last,
+    )[0]
+    rows = indexed.rows()
+    execute(indexed, CHANGES["gone"], block, log)
+    execute(
+        indexed,
+        "INSERT INTO gapless.findings (chain_id, event_id, source_id, kind, first_block, last_block, count, detail) "
+        "SELECT s.chain_id, e.id, s.id, 'proof', %s, %s, 1, 'indexed while a child was not known' "
+        "FROM gapless.sources s JOIN gapless.events e ON e.id = s.event_id JOIN gapless.contracts c "
+        "ON c.id = e.contract_id WHERE c.name = 'coins' AND e.name = 'Transfer'",
+        last - 25,
+        last,
+    )
+    assert "not finalized" in repair(indexed).findings().left[0]
+    assert indexed.query("SELECT FROM gapless.findings WHERE repaired_at IS NULL")
+    assert "not finalized" in repair(indexed).range("coins", last - 25, last).left[0]
+    execute(indexed, "UPDATE gapless.chains SET finalized_number = %s", last)
+    assert not repair(indexed).findings().left
+    assert not indexed.query("SELECT FROM gapless.findings WHERE repaired_at IS NULL")
+    assert indexed.rows() == rows
+
+
+def test_redecoding_what_a_retired_source_left_keeps_its_digests_in_step(indexed, shared_history, tmp_path):
+    key = a_row(indexed)
+    (log,) = [
+        log
+        for log in indexed.client.raw("eth_getLogs", [{"fromBlock": hex(key[0]), "toBlock": hex(key[0])}])
+        if int(log["logIndex"], 16) == key[1]
+    ]
+    execute(
+        indexed,
+        "INSERT INTO gapless.undecoded_logs SELECT e.id, t.chain_id, t.block_number, t.log_index, t.block_time, "
+        "t.tx_hash, t.tx_index, t.contract_address, %s, %s, 'an older reason', false "
+        "FROM coins.transfer t, gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id "
+        "WHERE c.name = 'coins' AND e.name = 'Transfer' AND (block_number, log_index) = (%s, %s)",
+        [bytes.fromhex(topic[2:]) for topic in log["topics"]],
+        bytes.fromhex(log["data"][2:]),
+        *key,
+    )
+    execute(indexed, CHANGES["gone"], *key)
+    execute(indexed, "DELETE FROM gapless.digests")
+    from indexer.sync.audit import digest
+
+    digest.take(indexed.engine, indexed.chain.chain_id)
+    text = manifest_text(shared_history.world).replace('contracts = ["coins", ', "contracts = [")
+    place = 'abi = "' + text.partition("[contracts.coins]")[2].partition('abi = "')[2].partition("\n")[0]
+    without = text.replace(place, place + '\nevents = ["Approval"]', 1)
+    indexed.apply(without, tmp_path, node_url(shared_history))
+    assert redecode(indexed.engine).rows == {"coins.Transfer": 1}
+    indexed.apply(text, tmp_path, node_url(shared_history))
+    assert [f for f in run(indexed).findings if f.kind == "digest"] == []
+
+
+def test_gaps_of_a_factory_and_its_children_are_all_filled(indexed):
+    """The children's waits for the factory's, wherever it stands among the findings."""
+    rows = indexed.rows()
+    sources = indexed.query(
+        "SELECT s.id, c.schema_name || '.' || e.table_name FROM gapless.sources s JOIN gapless.events e "
+        "ON e.id = s.event_id JOIN gapless.contracts c ON c.id = e.contract_id WHERE c.name IN ('exchange', 'pair')"
+    )
+    for source_id, table in sources:
+        first = 100 if table.startswith("exchange") else 90
+        execute(indexed, f"DELETE FROM {table} WHERE block_number BETWEEN %s AND 150", first)
+        execute(
+            indexed,
+            "UPDATE gapless.sources SET coverage = coverage - int8multirange(int8range(%s, 151)) WHERE id = %s",
+            first,
+            source_id,
+        )
+    execute(indexed, "DELETE FROM gapless.digests")
+    assert {f.kind for f in run(indexed).findings} >= {"gap"}
+    assert not repair(indexed).findings().left
+    assert not run(indexed).findings
+    assert indexed.rows() == rows
+
+
+def test_a_gap_that_cannot_be_filled_yet_is_not_called_repaired(indexed):
+    last = finalized(indexed)
+    execute(
+        indexed,
+        "UPDATE gapless.sources SET coverage = coverage - int8multirange(int8range(%s, NULL)) WHERE id = 6",
+        last - 3,
+    )
+    (label,) = indexed.query(
+        "SELECT c.schema_name || '.' || e.table_name FROM gapless.sources s JOIN gapless.events e ON e.id = s.event_id "
+        "JOIN gapless.contracts c ON c.id = e.contract_id WHERE s.id = 6"
+    )[0]
+    execute(indexed, f"DELETE FROM {label} WHERE block_number >= %s", last - 3)
+    execute(indexed, "DELETE FROM gapless.digests")
+    (gap,) = run(indexed).findings
+    assert gap.last > last
+    outcome = repair(indexed).findings()
+    assert outcome.filled == 4
+    assert len(outcome.left) == 1
+    assert indexed.query("SELECT FROM gapless.findings WHERE repaired_at IS NULL")

@@ -64,6 +64,24 @@ class _Task(WSGITask):  # type: ignore[misc]
                 return
         super().write(data)
 
+    def finish(self) -> None:
+        """End the answer. One to HEAD ends with its head, so the mark at the end of chunks would be a stray line."""
+        if not self.wrote_header:
+            self.write(b"")
+        if self.request.command == "HEAD":
+            self.chunked_response = False
+        super().finish()
+
+    def set_close_on_finish(self) -> None:
+        """Close the connection after this answer; not for the mere reason that a 204 or 304 has no length.
+
+        waitress would do that, so that who asks with a tag paid each 304 with a new connection. Such an answer ends
+        with its head.
+        """
+        is_kept = self.version == "1.1" and self.request.headers.get("CONNECTION", "").lower() != "close"
+        if self.has_body or not is_kept:
+            super().set_close_on_finish()
+
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
     task_class = _Task

@@ -85,6 +85,7 @@ class StreamResource(Resource):
         # A proxy that collects answers before it passes them on would hold every event back.
         response.set_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         if request.method == "HEAD":
+            response.stream = ()  # without one, the answer would say that the stream has 0 bytes
             return
         asked = Asked(
             key=(*key, repr(sorted(wanted.items(), key=lambda item: item[0]))),

@@ -108,6 +108,39 @@ def test_a_connection_is_kept(server):
     connection.close()
 
 
+def test_answers_without_a_body_keep_the_connection(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    path = f"{TRANSFERS}?to_block=1150"
+    connection.request("GET", path)
+    response = connection.getresponse()
+    tag = response.headers["ETag"]
+    response.read()
+    for method, headers, status in (
+        ("GET", {"If-None-Match": tag}, 304),
+        ("HEAD", {}, 200),
+        ("HEAD", {"If-None-Match": tag}, 304),
+        ("GET", {}, 200),
+    ):
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        response.read()
+        assert (response.status, response.will_close) == (status, False), (method, headers)
+    connection.request("GET", path, headers={"If-None-Match": tag, "Connection": "close"})
+    response = connection.getresponse()
+    assert (response.status, response.headers["Connection"]) == (304, "close")
+    connection.close()
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_nobody_is_told_that_an_export_is_empty(server, form):
+    answer = server.raw(f"HEAD {TRANSFERS}?format={form} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head, end, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"content-length" not in head.lower()
+    assert end
+    assert body == b""
+
+
 def test_requests_that_are_sent_before_the_answers_came_are_answered_in_order(server):
     request = "GET /health HTTP/1.1\r\nHost: x\r\nX-Request-Id: {}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:

@@ -118,7 +118,7 @@ def test_head_and_body_go_out_together(channel) -> None:
 def test_an_answer_in_parts_goes_out_in_parts(channel) -> None:
     sent: list[bytes] = []
     channel.write_soon = sent.append
-    task = _Task(channel, SimpleNamespace(version="1.1", headers={}))
+    task = _Task(channel, SimpleNamespace(command="GET", version="1.1", headers={}))
     task.complete = True
     task.write(b"some")
     task.write(b"more")

@@ -174,6 +174,29 @@ def test_the_latest_point_as_of_a_block(api):
     api.refused(f"{SUPPLY}/latest?at_block=1300", 409, "BLOCK_NOT_INDEXED")
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_the_pages_of_the_latest_point_stay_with_it(own, seed, order):
+    path = f"{SUPPLY}/latest?order={order}&limit=1&count=exact"
+    whole = own.get(f"{SUPPLY}/latest?order={order}")["data"]
+    first = own.get(path)
+    seed.execute(
+        "INSERT INTO gapless.series_points (series_id, chain_id, block_number, block_hash) "
+        "SELECT series_id, chain_id, 1299, block_hash FROM gapless.series_points WHERE block_number = 1290"
+    )
+    seed.execute(
+        "INSERT INTO coins.supply (chain_id, block_number, block_time, contract_address, item, arguments, "
+        "total_supply) SELECT chain_id, 1299, block_time, contract_address, item, arguments, 1 FROM coins.supply "
+        "WHERE block_number = 1290"
+    )
+    assert own.get(f"{SUPPLY}/latest")["data"] != whole
+    second = own.get(f"{path}&after={first['page']['next']}")
+    assert first["data"] + second["data"] == whole
+    assert second["page"]["next"] is None
+    assert second["page"]["count"] == 2
+    assert own.get(f"{path}&before={second['page']['prev']}")["data"] == first["data"]
+    assert own.ask(f"{SUPPLY}/latest?order={order}&format=ndjson&after={first['page']['next']}").text.count("\n") == 1
+
+
 def test_a_series_has_cursors_that_notice_a_reorganisation(own, seed):
     cursor = own.get(f"{SUPPLY}?limit=1")["page"]["next"]
     assert cursor.endswith("." + block_hash(1290).hex()[:12])

@@ -18,6 +18,8 @@ from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, WSGITask
 
+from api.caching import VARY
+from api.cors import Cors
 from api.errors import from_http_status
 from api.metrics import Metrics
 from api.settings import ApiSettings
@@ -40,7 +42,8 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress is untyped
             self.channel.server.metrics.refused(refusal.code)
         body = from_http_status(refusal.code, f"{refusal.reason}: {refusal.body}").body()
         self.status = f"{refusal.code} {refusal.reason}"
-        self.response_headers += [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        self.response_headers += [("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Vary", VARY)]
+        self.response_headers += self.channel.server.cors.headers(self.request.headers.get("ORIGIN")).items()
         if refusal.code == 503:
             self.response_headers.append(("Retry-After", "1"))
         self.set_close_on_finish()
@@ -176,6 +179,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         self.answering = threading.local()
         self.patience = settings.api_queue_seconds
         self.metrics: Metrics | None = None
+        self.cors = Cors(settings.cors_origins)
         super().__init__(
             application,
             {},

@@ -98,6 +98,13 @@ def test_what_waitress_refuses_is_json_too(server, request_bytes, status, code):
     assert refusal(server.raw(request_bytes)) == (status, code)
 
 
+def test_a_page_may_read_what_waitress_refuses(server):
+    asked = b"POST /health HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example.org\r\nContent-Length: 999999999\r\n\r\n"
+    head = server.raw(asked).partition(b"\r\n\r\n")[0].lower()
+    assert b"\r\naccess-control-allow-origin: *\r\n" in head
+    assert b"retry-after" in head.partition(b"access-control-expose-headers: ")[2]
+
+
 def test_a_connection_is_kept(server):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     for _ in range(3):

@@ -82,8 +82,15 @@ class _Task(WSGITask):  # type: ignore[misc]
         with its head.
         """
         is_kept = self.version == "1.1" and self.request.headers.get("CONNECTION", "").lower() != "close"
-        if self.has_body or not is_kept:
+        if self.has_body or not is_kept or self.channel.server.is_stopping:
             super().set_close_on_finish()
+
+    def build_response_header(self) -> bytes:
+        """The head of the answer. While the server stops, it says that the connection ends with this answer."""
+        if self.channel.server.is_stopping:
+            self.set_close_on_finish()
+        head: bytes = super().build_response_header()
+        return head
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
@@ -174,7 +181,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             ident=None,
             log_socket_errors=False,
         )
-        self._stopping = False
+        #: Whether it answers what is under way and nothing else.
+        self.is_stopping = False
         #: The channel that a thread answers.
         self.answering = threading.local()
         self.patience = settings.api_queue_seconds
@@ -216,20 +224,31 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until :meth:`stop`, then finish what is being answered."""
-        while not self._stopping:
+        while not self.is_stopping:
             wasyncore.loop(timeout=1.0, use_poll=True, map=self._map, count=1)
-        self.accepting = False
+        self._close_door()
         end = monotonic() + GRACE
         while monotonic() < end and self._busy():
             wasyncore.loop(timeout=0.05, use_poll=True, map=self._map, count=1)
         self.task_dispatcher.shutdown(timeout=0.2)
         wasyncore.close_all(self._map)
 
+    def _close_door(self) -> None:
+        """Let in who stands at the door, whose connection would be reset otherwise; who comes later is refused."""
+        for _ in range(self.adj.backlog):
+            connections = len(self.active_channels)
+            self.handle_accept()
+            if len(self.active_channels) == connections:
+                break
+        self.accepting = False
+        wasyncore.dispatcher.close(self)  # the socket alone: the trigger is still needed
+        wasyncore.loop(timeout=0, use_poll=True, map=self._map, count=1)  # hears what they want
+
     def _busy(self) -> bool:
         return any(channel.requests or channel.total_outbufs_len for channel in list(self.active_channels.values()))
 
     def stop(self) -> None:
         """Make :meth:`run` come to its end."""
-        self._stopping = True
+        self.is_stopping = True
         with suppress(OSError):
             self.pull_trigger()

@@ -185,6 +185,40 @@ def test_an_answer_that_is_being_made_is_finished(world_url):
         assert server.process.wait(20) == 0
 
 
+def is_let_in(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=20).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_while_it_stops_nobody_new_is_let_in_and_answers_end_their_connections(world_url, processes):
+    with running(world_url, API_PROCESSES=processes) as server:
+        server.get("/ready")
+        address = ("127.0.0.1", server.port)
+        kept = http.client.HTTPConnection(*address, timeout=20)
+        kept.request("GET", f"{TRANSFERS}?to_block=1150")
+        first = kept.getresponse()
+        tag = first.headers["ETag"]
+        first.read()
+        with socket.create_connection(address, timeout=20) as slow:
+            slow.sendall(f"GET {TRANSFERS}?min_block=1300&wait=2 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            time.sleep(0.5)
+            server.process.terminate()
+            deadline = time.monotonic() + 1
+            while is_let_in(address):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            if processes == "1":  # else it may be one of a process that has nothing left to do
+                kept.request("GET", f"{TRANSFERS}?to_block=1150", headers={"If-None-Match": tag})
+                answer = kept.getresponse()
+                assert (answer.status, answer.headers["Connection"]) == (304, "close")
+            assert b"\r\nConnection: close\r\n" in slow.recv(65536)
+        assert server.process.wait(20) == 0
+
+
 def test_several_processes_share_the_port(world_url):
     with running(world_url, API_PROCESSES="2") as server:
         assert server.get(f"{TRANSFERS}?limit=1")[0] == 200

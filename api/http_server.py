@@ -122,6 +122,13 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             super().write_soon(data)
         return size
 
+    def send_continue(self) -> None:
+        """Say that the body may come; not where none will: waitress would wait for it without an end."""
+        if self.request.completed:
+            self.request.expect_continue = False
+        else:
+            super().send_continue()
+
     def readable(self) -> bool:
         """Whether the thread of all connections is to wait for something to read, about which it asks each time."""
         self.is_awaited = False  # first: whoever finds it true knows that what he did before will be seen

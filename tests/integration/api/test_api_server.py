@@ -98,6 +98,27 @@ def test_what_waitress_refuses_is_json_too(server, request_bytes, status, code):
     assert refusal(server.raw(request_bytes)) == (status, code)
 
 
+@pytest.mark.parametrize(
+    ("request_bytes", "statuses"),
+    [
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n", [200]),
+        (
+            b"POST /health HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n"
+            b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            [405, 200],
+        ),
+        (
+            b"POST /health HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n"
+            b"Connection: close\r\n\r\n{}",
+            [100, 405],
+        ),
+    ],
+)
+def test_who_expects_to_be_told_to_go_on_is_answered(server, request_bytes, statuses):
+    answer = server.raw(request_bytes)
+    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", answer)] == statuses
+
+
 def test_a_page_may_read_what_waitress_refuses(server):
     asked = b"POST /health HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example.org\r\nContent-Length: 999999999\r\n\r\n"
     head = server.raw(asked).partition(b"\r\n\r\n")[0].lower()

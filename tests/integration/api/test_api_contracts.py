@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer.store import database, gauges, overview
 from tests.integration.api import world
 from tests.integration.api.seed import block_hash, hex_of
 from tests.integration.api.world import BRIDGE, GOLD, PAIR_A, SILVER, USDC
@@ -221,6 +222,21 @@ def test_lag_grows_when_nobody_follows(own, seed):
     lag = own.get("/v1/contracts/usdc/events/Transfer")["meta"]["lag_seconds"]
     assert 3612 <= lag < 3700
     assert 3612 <= own.get("/status")["data"]["chains"][0]["lag_seconds"] < 3700
+
+
+@pytest.mark.parametrize("unknown", ["head_number = NULL, head_time = NULL, head_seen_at = NULL", "tip_time = NULL"])
+def test_a_lag_that_nobody_knows_is_not_none(own, seed, unknown):
+    seed.execute(f"UPDATE gapless.chains SET {unknown} WHERE chain_id = 1")
+    assert own.get("/v1/contracts/usdc/events/Transfer")["meta"]["lag_seconds"] is None
+    assert own.get("/status")["data"]["chains"][0]["lag_seconds"] is None
+    assert "unknown" in own.ask("/").text
+    engine = database.create_engine(seed.url)
+    with engine.begin() as connection:
+        assert gauges.load(connection).chains[0]["lag"] is None
+    with engine.begin() as connection:
+        known = overview.load(connection).chains[0].lag_seconds
+    assert (known is None) == (unknown == "tip_time = NULL")
+    engine.dispose()
 
 
 def test_the_root_links_to_what_there_is(api):

@@ -24,13 +24,25 @@ class Cors:
         self._any = "*" in origins
         self._origins = frozenset(origins)
 
+    def headers(self, origin: str | None) -> dict[str, str]:
+        """What lets a page read an answer; nothing if it may not. Refusals too: else it is told of a broken network.
+
+        Args:
+            origin: of the page, the request's ``Origin``.
+        """
+        if not origin or not (self._any or origin in self._origins):
+            return {}
+        return {
+            "Access-Control-Allow-Origin": "*" if self._any else origin,
+            "Access-Control-Expose-Headers": EXPOSED,
+        }
+
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: Any, req_succeeded: bool) -> None:
         """Name the origin that may read this answer, and answer preflight requests."""
-        origin = req.get_header("Origin")
-        if not origin or not (self._any or origin in self._origins):
+        named = self.headers(req.get_header("Origin"))
+        if not named:
             return
-        resp.set_header("Access-Control-Allow-Origin", "*" if self._any else origin)
-        resp.set_header("Access-Control-Expose-Headers", EXPOSED)
+        resp.set_headers(named)
         if req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
             allowed = resp.get_header("Allow") or "GET, HEAD, OPTIONS"
             resp.set_header("Access-Control-Allow-Methods", allowed)

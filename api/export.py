@@ -9,7 +9,7 @@ import csv
 import io
 import logging
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -56,6 +56,7 @@ class Export:
             slots.give_back()
             raise
         self._open = True
+        self._on_close: Callable[[], None] = lambda: None
         self.state: Row = rows[0]
 
     def literal(self, value: object) -> str:
@@ -77,6 +78,10 @@ class Export:
     def __iter__(self) -> Iterator[bytes]:
         return self._pieces
 
+    def when_closed(self, act: Callable[[], None]) -> None:
+        """Call something when everything has been given back."""
+        self._on_close = act
+
     def close(self) -> None:
         """Give everything back; an export that is not at its end is cancelled in the database too."""
         if not self._open:
@@ -92,6 +97,7 @@ class Export:
             self._database.release(self._connection)
         finally:
             self._slots.give_back()
+            self._on_close()
 
     def _read(self, statement: str, head: bytes) -> Iterator[bytes]:
         waiting: list[bytes] = [head]

@@ -18,6 +18,8 @@ from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, WSGITask
 
+from api.caching import VARY
+from api.cors import Cors
 from api.errors import from_http_status
 from api.metrics import Metrics
 from api.settings import ApiSettings
@@ -40,7 +42,8 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress is untyped
             self.channel.server.metrics.refused(refusal.code)
         body = from_http_status(refusal.code, f"{refusal.reason}: {refusal.body}").body()
         self.status = f"{refusal.code} {refusal.reason}"
-        self.response_headers += [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        self.response_headers += [("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Vary", VARY)]
+        self.response_headers += self.channel.server.cors.headers(self.request.headers.get("ORIGIN")).items()
         if refusal.code == 503:
             self.response_headers.append(("Retry-After", "1"))
         self.set_close_on_finish()
@@ -63,6 +66,31 @@ class _Task(WSGITask):  # type: ignore[misc]
                 self.channel.write_soon(head + data)
                 return
         super().write(data)
+
+    def finish(self) -> None:
+        """End the answer. One to HEAD ends with its head, so the mark at the end of chunks would be a stray line."""
+        if not self.wrote_header:
+            self.write(b"")
+        if self.request.command == "HEAD":
+            self.chunked_response = False
+        super().finish()
+
+    def set_close_on_finish(self) -> None:
+        """Close the connection after this answer; not for the mere reason that a 204 or 304 has no length.
+
+        waitress would do that, so that who asks with a tag paid each 304 with a new connection. Such an answer ends
+        with its head.
+        """
+        is_kept = self.version == "1.1" and self.request.headers.get("CONNECTION", "").lower() != "close"
+        if self.has_body or not is_kept or self.channel.server.is_stopping:
+            super().set_close_on_finish()
+
+    def build_response_header(self) -> bytes:
+        """The head of the answer. While the server stops, it says that the connection ends with this answer."""
+        if self.channel.server.is_stopping:
+            self.set_close_on_finish()
+        head: bytes = super().build_response_header()
+        return head
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
@@ -93,6 +121,13 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         if data:
             super().write_soon(data)
         return size
+
+    def send_continue(self) -> None:
+        """Say that the body may come; not where none will: waitress would wait for it without an end."""
+        if self.request.completed:
+            self.request.expect_continue = False
+        else:
+            super().send_continue()
 
     def readable(self) -> bool:
         """Whether the thread of all connections is to wait for something to read, about which it asks each time."""
@@ -153,11 +188,13 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             ident=None,
             log_socket_errors=False,
         )
-        self._stopping = False
+        #: Whether it answers what is under way and nothing else.
+        self.is_stopping = False
         #: The channel that a thread answers.
         self.answering = threading.local()
         self.patience = settings.api_queue_seconds
         self.metrics: Metrics | None = None
+        self.cors = Cors(settings.cors_origins)
         super().__init__(
             application,
             {},
@@ -194,20 +231,31 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until :meth:`stop`, then finish what is being answered."""
-        while not self._stopping:
+        while not self.is_stopping:
             wasyncore.loop(timeout=1.0, use_poll=True, map=self._map, count=1)
-        self.accepting = False
+        self._close_door()
         end = monotonic() + GRACE
         while monotonic() < end and self._busy():
             wasyncore.loop(timeout=0.05, use_poll=True, map=self._map, count=1)
         self.task_dispatcher.shutdown(timeout=0.2)
         wasyncore.close_all(self._map)
 
+    def _close_door(self) -> None:
+        """Let in who stands at the door, whose connection would be reset otherwise; who comes later is refused."""
+        for _ in range(self.adj.backlog):
+            connections = len(self.active_channels)
+            self.handle_accept()
+            if len(self.active_channels) == connections:
+                break
+        self.accepting = False
+        wasyncore.dispatcher.close(self)  # the socket alone: the trigger is still needed
+        wasyncore.loop(timeout=0, use_poll=True, map=self._map, count=1)  # hears what they want
+
     def _busy(self) -> bool:
         return any(channel.requests or channel.total_outbufs_len for channel in list(self.active_channels.values()))
 
     def stop(self) -> None:
         """Make :meth:`run` come to its end."""
-        self._stopping = True
+        self.is_stopping = True
         with suppress(OSError):
             self.pull_trigger()

@@ -238,6 +238,10 @@ def _supervise_counted(
                     break
                 processes[place] = start()
     finally:
+        # Else who comes now would wait for the last process to end, at a door that nobody opens.
+        for listener in (listeners.api, listeners.streams):
+            if listener is not None:
+                listener.close()
         for process in processes:
             process.terminate()
         end = monotonic() + GRACE + 1

@@ -79,7 +79,8 @@ class State:
         indexed: newest block that is indexed, by the follower or, without one, by backfill.
         safe, finalized: newest block that is so.
         lag: seconds between the indexed block and the chain's newest, as far as known.
-        first, last: the blocks that are asked for; ``last`` is None while nothing is indexed.
+        first, last: the blocks that are asked for; ``last`` is None while nothing is indexed, and -1 where only blocks
+            are asked for that are final while none is known to be.
         ends: the block at which the request itself says that it ends, wherever that is; None: it says nothing, or a
             time that the chain has not reached.
         span: how many blocks a query without an index looks through.
@@ -132,8 +133,8 @@ class State:
 
     @property
     def complete(self) -> bool:
-        """Whether every wanted block of the request is indexed."""
-        return self.missing == () and self.last is not None
+        """Whether every wanted block of the request is indexed; none is where nobody knows yet what is final."""
+        return self.missing == () and self.last is not None and self.last >= 0
 
     def settled(self, explicit_end: bool) -> bool:
         """Whether the answer can only change by a rewrite: all its blocks are finalized and indexed.

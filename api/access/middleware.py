@@ -6,6 +6,7 @@ a wrong one is told so.
 
 import base64
 from collections.abc import Callable
+from functools import partial
 from time import monotonic, time
 from typing import Any
 
@@ -18,6 +19,7 @@ from api.access.principal import ANY_KEY, Principal
 from api.access.tokens import Secrets, Tokens
 from api.context import Context
 from api.errors import ApiError
+from api.export import Export
 from api.limits import ClientAddress, Concurrency, RateLimits
 from api.settings import ApiSettings
 from indexer.store.key_format import PATTERN
@@ -124,7 +126,11 @@ class Access:
         control = resp.get_header("Cache-Control")
         if control and getattr(req.context, "private", False):
             resp.set_header("Cache-Control", control.replace("public", "private"))
-        if (client := req.context.get("entered")) is not None:
+        if (client := req.context.get("entered")) is None:
+            return
+        if isinstance(resp.stream, Export):  # its rows are still to be sent
+            resp.stream.when_closed(partial(self._concurrency.leave, client))
+        else:
             self._concurrency.leave(client)
 
 

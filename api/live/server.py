@@ -224,11 +224,11 @@ class StreamServer:
                 await self._carry(answer.body, answer, reader, writer)
                 return
             body = b"".join(answer.body)
-            length = (
-                ()
-                if any(name.lower() == "content-length" for name, _ in answer.headers)
-                else (("Content-Length", str(len(body))),)
+            # Of a stream, HEAD says no length: it has none.
+            is_told = getattr(request, "command", "") == "HEAD" or any(
+                name.lower() == "content-length" for name, _ in answer.headers
             )
+            length = () if is_told else (("Content-Length", str(len(body))),)
             writer.write(answer.head(*length, ("Connection", "close")) + body)
             async with asyncio.timeout(self._stalled):
                 await _flushed(writer)

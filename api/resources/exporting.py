@@ -57,6 +57,7 @@ def send_export(
             response.set_header("Content-Encoding", "gzip")
         if request.method == "HEAD":
             export.close()
+            response.stream = ()  # without one, the answer would say that the export has 0 bytes
             return
         query = select(Inline(values, export.literal))
         as_csv = ending == "csv"

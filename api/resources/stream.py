@@ -1,5 +1,6 @@
 """Streams: rows as they are indexed, as server-sent events."""
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -27,7 +28,9 @@ from api.values import CURSOR
 
 EVENT_STREAM: Final = "text/event-stream"
 
+_OWN_CODES: Final = ("BAD_REQUEST", "STREAMS_FULL")
 _LAST_EVENT_ID: Final = "Last-Event-ID"
+_HOST: Final = re.compile(r"([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ANSWER: Final[Schema] = {
     "type": "string",
     "description": "Server-sent events: `row` (the JSON of a row), `revert` (`common_block`: what was sent of later "
@@ -85,6 +88,7 @@ class StreamResource(Resource):
         # A proxy that collects answers before it passes them on would hold every event back.
         response.set_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         if request.method == "HEAD":
+            response.stream = ()  # without one, the answer would say that the stream has 0 bytes
             return
         asked = Asked(
             key=(*key, repr(sorted(wanted.items(), key=lambda item: item[0]))),
@@ -97,7 +101,7 @@ class StreamResource(Resource):
 
     def _redirect(self, request: falcon.Request, response: falcon.Response) -> None:
         settings = self.context.settings
-        base = settings.streams_url or f"{request.scheme}://{_bracketed(request.host)}:{settings.streams_port_number}"
+        base = settings.streams_url or f"{request.scheme}://{_host(request)}:{settings.streams_port_number}"
         # As it came: an access_token is the client's own, and is needed there again.
         query = request.env.get("QUERY_STRING") or ""
         location = base.rstrip("/") + quote(request.path) + (f"?{query}" if query else "")
@@ -110,7 +114,7 @@ class EventStream(StreamResource):
     """``/v1/contracts/{c}/events/{e}/stream``."""
 
     summary: ClassVar = "Rows of an event as they are indexed"
-    codes: ClassVar = (*(code for code in Events.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), "STREAMS_FULL")
+    codes: ClassVar = (*(code for code in Events.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), *_OWN_CODES)
 
     @classmethod
     def described(
@@ -143,7 +147,7 @@ class FeedStream(StreamResource):
     """``/v1/events/stream``."""
 
     summary: ClassVar = "All events of a chain as they are indexed"
-    codes: ClassVar = (*(code for code in Feed.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), "STREAMS_FULL")
+    codes: ClassVar = (*(code for code in Feed.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), *_OWN_CODES)
     params: ClassVar = Params(
         (
             collection.CHAIN,
@@ -205,5 +209,13 @@ def _last_event_id(request: falcon.Request) -> Position | None:
         raise ApiError.invalid([Problem(_LAST_EVENT_ID, str(error), "INVALID_CURSOR")]) from None
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+def _host(request: falcon.Request) -> str:
+    """The name under which the client has found this server, without the port.
+
+    Raises:
+        ApiError: BAD_REQUEST if it says none, or something else.
+    """
+    match = _HOST.fullmatch(request.get_header("Host") or "")
+    if not match:
+        raise ApiError("BAD_REQUEST", "the header Host names no host, so nobody can say where the streams are")
+    return str(match[1])

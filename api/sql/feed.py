@@ -79,7 +79,7 @@ _NO_KEYS: Final = (
 
 
 def _ctes(event_ids: Sequence[int], shape: rows.Shape, bind: Binder) -> list[str]:
-    return scope.ctes(shape.chain_id, event_ids, bind, given=shape.given, finality=shape.finality)
+    return scope.ctes(shape.chain_id, event_ids, bind, given=shape.given, finality=shape.finality, together=True)
 
 
 def _found(branch: Branch, bind: Binder, window: int, *, limit: int | None, ordered: bool = True) -> str:

@@ -176,7 +176,7 @@ def state(versions: tuple[str, str], extra: Sequence[tuple[str, str]] = ()) -> s
         ("tip_hash", f"encode(substr(tip_hash, 1, {HASH_BYTES}), 'hex')"),
         ("safe", "safe_number"),
         ("finalized", "finalized_number"),
-        ("lag", "greatest(0, extract(epoch FROM head_time - tip_time + (now() - head_seen_at)))::bigint"),
+        ("lag", f"({lag('head_time', 'tip_time', 'head_seen_at')})::bigint"),
         ("indexed", "indexed"),
         ("first", "first"),
         ("last", "last"),
@@ -190,6 +190,18 @@ def state(versions: tuple[str, str], extra: Sequence[tuple[str, str]] = ()) -> s
     ]
     pairs = ", ".join(f"'{key}', {expression}" for key, expression in members)
     return f"(SELECT json_build_object({pairs}) FROM chain, scope)"
+
+
+def lag(head: str, tip: str, seen: str) -> str:
+    """SQL of the seconds that a chain is behind; null while that is unknown, which ``greatest()`` alone passes over.
+
+    Args:
+        head: SQL of the time of the nodes' newest block.
+        tip: SQL of the time of the newest indexed one.
+        seen: SQL of when the nodes were last heard of.
+    """
+    behind = f"{head} - {tip}"
+    return f"CASE WHEN {behind} IS NOT NULL THEN greatest(0, extract(epoch FROM {behind} + (now() - {seen}))) END"
 
 
 _MISSING: Final = """(

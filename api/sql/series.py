@@ -1,7 +1,7 @@
 """Rows of snapshot series."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from api.catalog import Series
@@ -89,22 +89,34 @@ def _points(series: Series, shape: Shape) -> str:
     return f"FROM gapless.series_points p WHERE p.series_id = {series.series_id} AND p.chain_id = {shape.chain_id}"
 
 
+def _newest(series: Series, shape: Shape, bind: Binder) -> str:
+    """The block of the newest point. A page that follows another stays with the point of that one.
+
+    Else a point that came between two pages would be sent from its beginning, or where the order is turned round not
+    at all, as if nothing were left.
+    """
+    last = "(SELECT last FROM scope)"
+    if shape.cursor:
+        last = f"least({last}, {bind('cursor_block', 'bigint')})"
+    return f"(SELECT max(p.block_number) {_points(series, shape)} AND p.block_number <= {last})"
+
+
 def _all(series: Series, shape: Shape, bind: Binder, most: int | None) -> str:
     """The query of all rows of a request, wherever a page of it stands."""
-    return _found(series, replace(shape, cursor=None, branch=False), bind, limit=most)
+    return _found(series, shape, bind, limit=most, whole=True)
 
 
-def _found(series: Series, shape: Shape, bind: Binder, *, limit: int | None) -> str:
-    """The query of the rows, in the order of reading."""
+def _found(series: Series, shape: Shape, bind: Binder, *, limit: int | None, whole: bool = False) -> str:
+    """The query of the rows, in the order of reading; with ``whole`` those before the cursor too."""
     where = [f"t.chain_id = {shape.chain_id}"]
+    cursor = shape.cursor is not None and not whole
     if shape.latest:
-        points = f"{_points(series, shape)} AND p.block_number <= (SELECT last FROM scope)"
-        where.append(f"t.block_number = (SELECT max(p.block_number) {points})")
+        where.append(f"t.block_number = {_newest(series, shape, bind)}")
     else:
-        where.append(scope.between(bind, cursor=shape.cursor is not None, forward=shape.forward))
+        where.append(scope.between(bind, cursor=cursor, forward=shape.forward))
     if "address" in shape.given:
         where.append(f"t.contract_address = ANY ({bind('address', 'bytea[]')})")
-    if shape.cursor:
+    if cursor:
         sign = ">" if shape.forward else "<"
         after = f"{bind('cursor_block', 'bigint')}, {bind('cursor_address', 'bytea')}, {bind('cursor_item', 'integer')}"
         where.append(f"(t.block_number, t.contract_address, t.item) {sign} ({after})")

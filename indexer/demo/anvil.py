@@ -175,7 +175,9 @@ def _ensure(server: SharedServer, command: Sequence[str], block_time: float | No
             port = server.port(renew=True)
     if genesis_age is not None:
         latest = rpc(url, "eth_getBlockByNumber", "latest", False)
-        rpc(url, "evm_setTime", max(int(time.time()), int(latest["timestamp"], 16) + 1))
+        # The first block of a new chain comes right after its genesis: time never goes back from block to block.
+        behind = 0 if int(latest["number"], 16) else genesis_age
+        rpc(url, "evm_setTime", max(int(time.time()) - behind, int(latest["timestamp"], 16) + 1))
     if block_time is not None:
         rpc(url, "evm_setIntervalMining", block_time)
     return url

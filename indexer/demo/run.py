@@ -211,7 +211,7 @@ def _bring_to_life(world: World, say: Say) -> None:
     w3 = world.w3
     if w3.eth.block_number <= world.start_block:
         say(f"Making a history of {HISTORY_TRANSACTIONS} transactions in {HISTORY_BLOCKS} blocks")
-        request(w3, "evm_setTime", w3.eth.get_block(0)["timestamp"] + 1)
+        request(w3, "evm_setTime", w3.eth.get_block("latest")["timestamp"] + 1)
         burst(world, Random(HISTORY_SEED), HISTORY_TRANSACTIONS, HISTORY_BLOCKS)
         request(w3, "evm_setTime", int(time.time()))
     request(w3, "evm_setIntervalMining", BLOCK_TIME)

@@ -75,7 +75,8 @@ class Overview:
 
 _CHAINS = sa.text("""
     SELECT c.chain_id, c.name, c.state, c.state_reason, c.head_number, c.tip_number, c.finalized_number,
-           greatest(extract(epoch FROM now() - c.tip_time), 0)::float8 AS lag, c.bloom_checks, c.follower,
+           CASE WHEN c.tip_time IS NOT NULL THEN greatest(extract(epoch FROM now() - c.tip_time), 0) END::float8 AS lag,
+           c.bloom_checks, c.follower,
            (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id) AS reorgs,
            (SELECT max(depth) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id) AS deepest
     FROM gapless.chains c WHERE c.active ORDER BY c.chain_id

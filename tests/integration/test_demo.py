@@ -154,6 +154,10 @@ def test_it_stops_whole_and_goes_on_from_its_chain(start):
     third.wait_until_ready()
     genesis, tip = third.rpc("eth_getBlockByNumber", "0x0", False), third.rpc("eth_blockNumber")
     assert int(tip, 16) > 300
+    blocks = [third.rpc("eth_getBlockByNumber", hex(number), False) for number in range(int(tip, 16) + 1)]
+    times = [int(block["timestamp"], 16) for block in blocks]
+    assert times == sorted(times), "the clock never goes back"
+    assert times[-1] - times[1] > 300, "the history lies in the past"
     old = third.rpc("eth_getBlockByNumber", hex(int(tip, 16) - 20), False)
     third.kill()
     assert third.leftovers(patience=20) == []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer.store import database, gauges, overview
 from tests.integration.api import world
 from tests.integration.api.seed import block_hash, hex_of
 from tests.integration.api.world import BRIDGE, GOLD, PAIR_A, SILVER, USDC
@@ -174,6 +175,29 @@ def test_the_latest_point_as_of_a_block(api):
     api.refused(f"{SUPPLY}/latest?at_block=1300", 409, "BLOCK_NOT_INDEXED")
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_the_pages_of_the_latest_point_stay_with_it(own, seed, order):
+    path = f"{SUPPLY}/latest?order={order}&limit=1&count=exact"
+    whole = own.get(f"{SUPPLY}/latest?order={order}")["data"]
+    first = own.get(path)
+    seed.execute(
+        "INSERT INTO gapless.series_points (series_id, chain_id, block_number, block_hash) "
+        "SELECT series_id, chain_id, 1299, block_hash FROM gapless.series_points WHERE block_number = 1290"
+    )
+    seed.execute(
+        "INSERT INTO coins.supply (chain_id, block_number, block_time, contract_address, item, arguments, "
+        "total_supply) SELECT chain_id, 1299, block_time, contract_address, item, arguments, 1 FROM coins.supply "
+        "WHERE block_number = 1290"
+    )
+    assert own.get(f"{SUPPLY}/latest")["data"] != whole
+    second = own.get(f"{path}&after={first['page']['next']}")
+    assert first["data"] + second["data"] == whole
+    assert second["page"]["next"] is None
+    assert second["page"]["count"] == 2
+    assert own.get(f"{path}&before={second['page']['prev']}")["data"] == first["data"]
+    assert own.ask(f"{SUPPLY}/latest?order={order}&format=ndjson&after={first['page']['next']}").text.count("\n") == 1
+
+
 def test_a_series_has_cursors_that_notice_a_reorganisation(own, seed):
     cursor = own.get(f"{SUPPLY}?limit=1")["page"]["next"]
     assert cursor.endswith("." + block_hash(1290).hex()[:12])
@@ -198,6 +222,21 @@ def test_lag_grows_when_nobody_follows(own, seed):
     lag = own.get("/v1/contracts/usdc/events/Transfer")["meta"]["lag_seconds"]
     assert 3612 <= lag < 3700
     assert 3612 <= own.get("/status")["data"]["chains"][0]["lag_seconds"] < 3700
+
+
+@pytest.mark.parametrize("unknown", ["head_number = NULL, head_time = NULL, head_seen_at = NULL", "tip_time = NULL"])
+def test_a_lag_that_nobody_knows_is_not_none(own, seed, unknown):
+    seed.execute(f"UPDATE gapless.chains SET {unknown} WHERE chain_id = 1")
+    assert own.get("/v1/contracts/usdc/events/Transfer")["meta"]["lag_seconds"] is None
+    assert own.get("/status")["data"]["chains"][0]["lag_seconds"] is None
+    assert "unknown" in own.ask("/").text
+    engine = database.create_engine(seed.url)
+    with engine.begin() as connection:
+        assert gauges.load(connection).chains[0]["lag"] is None
+    with engine.begin() as connection:
+        known = overview.load(connection).chains[0].lag_seconds
+    assert (known is None) == (unknown == "tip_time = NULL")
+    engine.dispose()
 
 
 def test_the_root_links_to_what_there_is(api):

@@ -140,6 +140,18 @@ def test_slots_are_given_back(make_client):
         client.refused(f"{TRANSFERS}?format=csv&at_block=1300", 409, "BLOCK_NOT_INDEXED")
 
 
+def test_an_export_is_under_way_until_it_is_sent(make_client):
+    client = make_client(api_client_concurrency=1)
+    environ = falcon.testing.create_environ(TRANSFERS, query_string="format=csv")
+    body = client.http.app(environ, lambda status, headers, error=None: None)
+    client.refused(TRANSFERS, 503, "OVERLOADED")
+    body.close()
+    for _ in range(2):
+        assert client.get(TRANSFERS)["data"]
+        assert client.ask(f"{TRANSFERS}?format=csv").text
+        assert client.ask(f"{TRANSFERS}?format=csv", "HEAD").status_code == 200
+
+
 def test_too_many_exports_at_once_are_refused(make_client):
     client = make_client(api_export_slots=1)
     # The stream is not read, so its export is not at its end.

@@ -149,3 +149,18 @@ def test_the_feed_is_conditional(api, own, seed):
 def test_chains_have_feeds_of_their_own(api):
     api.refused("/v1/events", 400, "CHAIN_REQUIRED")
     assert places(api.get("/v1/events?chain=base")) == [("bridge", "Transfer", "1005-9")]
+
+
+def test_an_event_that_left_the_manifest_makes_the_others_incomplete_no_more(own, seed):
+    path = f"{FEED}&from_block=1050"
+    assert own.get(path)["meta"]["complete"] is True
+    seed.execute(
+        "UPDATE gapless.sources s SET active = false, coverage = '{[1000,1101)}' FROM gapless.events e "
+        "JOIN gapless.contracts c ON c.id = e.contract_id WHERE e.id = s.event_id AND c.name = 'zoo'"
+    )
+    answer = own.get(path)
+    assert (answer["meta"]["complete"], answer["meta"]["missing"]) == (True, [])
+    assert own.ask(f"{path}&format=ndjson&limit=1").headers["x-complete"] == "true"
+    # Alone it has gone no further, and says so.
+    assert own.get(f"{path}&contract=zoo")["meta"]["missing"] == [[1101, TIP]]
+    assert own.get("/v1/contracts/zoo/events/Everything?from_block=1050")["meta"]["missing"] == [[1101, TIP]]

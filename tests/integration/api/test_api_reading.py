@@ -263,3 +263,14 @@ def test_a_walk_while_the_head_moves_finds_every_finalized_row_once(world_url, m
     final = [r for r in rows if int(r.partition("-")[0]) <= 1200]
     everything = [f"{b}-{log}" for b in range(1000, 1201) if not 1040 <= b <= 1049 for log in (3, 7)]
     assert final == (everything if order == "asc" else everything[::-1])
+
+
+@pytest.mark.parametrize("finality", ["safe", "finalized"])
+@pytest.mark.parametrize("path", [TRANSFERS, f"{TRANSFERS}/daily", "/v1/events?chain=1"])
+def test_nothing_is_complete_while_nobody_knows_what_is_final(own, seed, path, finality):
+    asked = f"{path}{'&' if '?' in path else '?'}finality={finality}&from_block=1100&to_block=1150"
+    assert own.get(asked)["meta"]["complete"] is True
+    seed.execute("UPDATE gapless.chains SET safe_number = NULL, finalized_number = NULL")
+    answer = own.get(asked)
+    assert (answer["data"], answer["meta"]["complete"]) == ([], False)
+    assert own.ask(f"{asked}&format=ndjson").headers["x-complete"] == "false"

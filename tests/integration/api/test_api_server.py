@@ -111,6 +111,34 @@ def test_what_waitress_refuses_is_json_too(server, request_bytes, status, code):
     assert refusal(server.raw(request_bytes)) == (status, code)
 
 
+@pytest.mark.parametrize(
+    ("request_bytes", "statuses"),
+    [
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n", [200]),
+        (
+            b"POST /health HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n"
+            b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            [405, 200],
+        ),
+        (
+            b"POST /health HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n"
+            b"Connection: close\r\n\r\n{}",
+            [100, 405],
+        ),
+    ],
+)
+def test_who_expects_to_be_told_to_go_on_is_answered(server, request_bytes, statuses):
+    answer = server.raw(request_bytes)
+    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", answer)] == statuses
+
+
+def test_a_page_may_read_what_waitress_refuses(server):
+    asked = b"POST /health HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example.org\r\nContent-Length: 999999999\r\n\r\n"
+    head = server.raw(asked).partition(b"\r\n\r\n")[0].lower()
+    assert b"\r\naccess-control-allow-origin: *\r\n" in head
+    assert b"retry-after" in head.partition(b"access-control-expose-headers: ")[2]
+
+
 def test_a_connection_is_kept(server):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     for _ in range(3):
@@ -119,6 +147,39 @@ def test_a_connection_is_kept(server):
         assert response.read() == b'{"status":"ok"}'
         assert not response.will_close
     connection.close()
+
+
+def test_answers_without_a_body_keep_the_connection(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    path = f"{TRANSFERS}?to_block=1150"
+    connection.request("GET", path)
+    response = connection.getresponse()
+    tag = response.headers["ETag"]
+    response.read()
+    for method, headers, status in (
+        ("GET", {"If-None-Match": tag}, 304),
+        ("HEAD", {}, 200),
+        ("HEAD", {"If-None-Match": tag}, 304),
+        ("GET", {}, 200),
+    ):
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        response.read()
+        assert (response.status, response.will_close) == (status, False), (method, headers)
+    connection.request("GET", path, headers={"If-None-Match": tag, "Connection": "close"})
+    response = connection.getresponse()
+    assert (response.status, response.headers["Connection"]) == (304, "close")
+    connection.close()
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_nobody_is_told_that_an_export_is_empty(server, form):
+    answer = server.raw(f"HEAD {TRANSFERS}?format={form} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head, end, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"content-length" not in head.lower()
+    assert end
+    assert body == b""
 
 
 def test_requests_that_are_sent_before_the_answers_came_are_answered_in_order(server):
@@ -155,6 +216,40 @@ def test_an_answer_that_is_being_made_is_finished(world_url):
         while piece := connection.recv(65536):  # headers and body may come apart
             answer += piece
         assert b"BLOCK_NOT_INDEXED" in answer
+        assert server.process.wait(20) == 0
+
+
+def is_let_in(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=20).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_while_it_stops_nobody_new_is_let_in_and_answers_end_their_connections(world_url, processes):
+    with running(world_url, API_PROCESSES=processes) as server:
+        server.get("/ready")
+        address = ("127.0.0.1", server.port)
+        kept = http.client.HTTPConnection(*address, timeout=20)
+        kept.request("GET", f"{TRANSFERS}?to_block=1150")
+        first = kept.getresponse()
+        tag = first.headers["ETag"]
+        first.read()
+        with socket.create_connection(address, timeout=20) as slow:
+            slow.sendall(f"GET {TRANSFERS}?min_block=1300&wait=2 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            time.sleep(0.5)
+            server.process.terminate()
+            deadline = time.monotonic() + 1
+            while is_let_in(address):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            if processes == "1":  # else it may be one of a process that has nothing left to do
+                kept.request("GET", f"{TRANSFERS}?to_block=1150", headers={"If-None-Match": tag})
+                answer = kept.getresponse()
+                assert (answer.status, answer.headers["Connection"]) == (304, "close")
+            assert b"\r\nConnection: close\r\n" in slow.recv(65536)
         assert server.process.wait(20) == 0
 
 

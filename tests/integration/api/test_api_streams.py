@@ -468,6 +468,26 @@ def test_refusals(serving, path, sent, refusal):
     assert serving.refused(path, **sent) == refusal
 
 
+def test_nobody_is_told_that_a_stream_is_empty(serving):
+    connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=20)
+    connection.request("HEAD", TRANSFERS)
+    response = connection.getresponse()
+    assert (response.status, response.headers["Content-Length"]) == (200, None)
+    connection.close()
+
+
+@pytest.mark.parametrize("host", ["x:abc", "a b", "[::1", "", "x:80:90"])
+def test_a_host_that_is_none_is_refused(make_client, host):
+    make_client().refused(TRANSFERS, 400, "BAD_REQUEST", host=host)
+
+
+@pytest.mark.parametrize("host", ["api.example.org", "127.0.0.1", "[::1]", "my_host-1"])
+def test_streams_are_where_the_client_finds_the_api(make_client, host):
+    client = make_client(streams_port=8123)
+    for given in (host, f"{host}:8000"):
+        assert client.ask(TRANSFERS, host=given).headers["location"] == f"http://{host}:8123{TRANSFERS}"
+
+
 def test_keys_and_tokens(serve, seed, make_client):
     serving = serve(require_api_key=True)
     assert serving.refused(TRANSFERS) == (401, "AUTHENTICATION_REQUIRED")

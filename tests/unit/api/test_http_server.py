@@ -17,7 +17,7 @@ from api.http_server import _Channel, _Task
 def channel() -> Iterator[Any]:
     """A connection that a thread answers: its request is under way."""
     ours, theirs = socket.socketpair()
-    server = SimpleNamespace(active_channels={}, woken=[], adj=SimpleNamespace(ident=None))
+    server = SimpleNamespace(active_channels={}, woken=[], is_stopping=False, adj=SimpleNamespace(ident=None))
     server.pull_trigger = lambda: server.woken.append(True)
     channel = _Channel(server, ours, ("127.0.0.1", 1), Adjustments(sockets=[], channel_request_lookahead=1), map={})
     channel.requests = [object()]
@@ -118,7 +118,7 @@ def test_head_and_body_go_out_together(channel) -> None:
 def test_an_answer_in_parts_goes_out_in_parts(channel) -> None:
     sent: list[bytes] = []
     channel.write_soon = sent.append
-    task = _Task(channel, SimpleNamespace(version="1.1", headers={}))
+    task = _Task(channel, SimpleNamespace(command="GET", version="1.1", headers={}))
     task.complete = True
     task.write(b"some")
     task.write(b"more")

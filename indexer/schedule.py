@@ -106,6 +106,7 @@ class Service:
         self._reload_wanted = reload or threading.Event()
         self._restart_halted = False
         self._stop = threading.Event()
+        self._builder = indexes.Builder(engine)
         self._networks = {name: self._network(chain) for name, chain in manifest.chains.items()}
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
@@ -230,7 +231,7 @@ class Service:
         one.jobs.clear()
 
     def _build_indexes(self) -> None:
-        indexes.build(self._engine, self._stop)
+        self._builder.run(self._stop)
 
     # -- until the end -------------------------------------------------------------------------------------------
 

@@ -11,9 +11,10 @@ keeping them up to date with every row.
 
 import logging
 import threading
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import sqlalchemy as sa
 from psycopg import sql
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _BUILDER_LOCK = 0x67610003_00000000
 _FEW_ROWS = 50_000
+#: Seconds until an index that the rows did not allow is tried again.
+AGAIN: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,56 +175,80 @@ def call_for(connection: Connection, event_ids: Collection[int]) -> list[str]:
     return sorted(set(rows.scalars()))
 
 
-def build(engine: Engine, stop: threading.Event, *, only: Sequence[str] | None = None) -> int:
-    """Builds what is missing and drops what is no longer wanted, one after the other, while all else goes on.
+class Builder:
+    """Builds what is missing and drops what is no longer wanted, again and again, while all else goes on.
 
-    Does nothing where another process is at it. An index that cannot be built is said and left for the next time.
+    Does nothing where another process is at it. An index that the rows do not allow is said and left; each try reads
+    the whole table, so the next one comes after :data:`AGAIN` only.
 
     Args:
         engine: the database.
-        stop: when set, ends before the next index. One that is being built goes on in Postgres.
-        only: labels of contracts (their names) to which it is limited; None: all.
-
-    Returns:
-        How many indexes were built or dropped.
-
-    Raises:
-        sqlalchemy.exc.DBAPIError: Postgres could not be used.
+        clock: seconds.
     """
-    done = 0
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if not connection.execute(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _BUILDER_LOCK}).scalar_one():
-            return 0
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._left: dict[str, float] = {}
+
+    def run(self, stop: threading.Event, *, only: Sequence[str] | None = None) -> int:
+        """Mends what is amiss now, one index after the other.
+
+        Args:
+            stop: when set, ends before the next index. One that is being built goes on in Postgres.
+            only: labels of contracts (their names) to which it is limited; None: all.
+
+        Returns:
+            How many indexes were built or dropped.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: Postgres could not be used.
+        """
+        done = 0
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if not connection.execute(
+                sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _BUILDER_LOCK}
+            ).scalar_one():
+                return 0
+            try:
+                for index in amiss(connection):
+                    if stop.is_set():
+                        break
+                    if index.state not in ("building", "put off") and (only is None or index.contract in only):
+                        done += self._mend(connection, index)
+            finally:
+                connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _BUILDER_LOCK})
+        return done
+
+    def _mend(self, connection: Connection, index: Index) -> bool:
+        """Builds or drops an index; returns whether that could be done."""
+        if self._clock() < self._left.get(index.label, float("-inf")):
+            return False
+        driver = psycopg_connection(connection)
+        if index.name is not None:
+            driver.execute(
+                sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(index.schema_name, index.name))
+            )
+        if index.state == "unwanted":
+            log.info("dropped index %s", index.label)
+            return True
+        log.info("building index %s", index.label)
         try:
-            for index in amiss(connection):
-                if stop.is_set():
-                    break
-                if index.state not in ("building", "put off") and (only is None or index.contract in only):
-                    done += _mend(connection, index)
-        finally:
-            connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _BUILDER_LOCK})
-    return done
-
-
-def _mend(connection: Connection, index: Index) -> bool:
-    """Builds or drops an index; returns whether that could be done."""
-    driver = psycopg_connection(connection)
-    if index.name is not None:
-        driver.execute(
-            sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(index.schema_name, index.name))
-        )
-    if index.state == "unwanted":
-        log.info("dropped index %s", index.label)
+            driver.execute(create(index.schema_name, index.table_name, index.column, concurrently=True))
+        except REFUSALS as error:
+            # A value that is in the table already, such as a text of many kilobytes: whoever logs it must stop nobody
+            # else.
+            reason = error.diag.message_primary or error
+            log.warning("index %s cannot be built: %s; it is tried again in an hour", index.label, reason)
+            self._left[index.label] = self._clock() + AGAIN
+            return False
+        log.info("built index %s", index.label)
         return True
-    log.info("building index %s", index.label)
-    try:
-        driver.execute(create(index.schema_name, index.table_name, index.column, concurrently=True))
-    except REFUSALS as error:
-        # A value that is in the table already, such as a text of many kilobytes: whoever logs it must stop nobody else.
-        log.warning("index %s cannot be built: %s", index.label, error.diag.message_primary or error)
-        return False
-    log.info("built index %s", index.label)
-    return True
+
+
+def build(engine: Engine, stop: threading.Event, *, only: Sequence[str] | None = None) -> int:
+    """Builds once what is missing, as :meth:`Builder.run`."""
+    return Builder(engine).run(stop, only=only)
 
 
 def create(schema_name: str, table_name: str, column: str, *, concurrently: bool = False) -> sql.Composed:

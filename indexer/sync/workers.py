@@ -90,6 +90,7 @@ def run_with(executor: Executor, work: Backfill, job: Job, *, workers: int, piec
         BrokenProcessPool: a process was killed; run again with another executor.
         GaplessError: a piece failed; the others are finished first.
     """
+    fruitless = 0
     while not work.stop.is_set():
         plan = work.plan()
         if not plan.gaps:
@@ -101,7 +102,12 @@ def run_with(executor: Executor, work: Backfill, job: Job, *, workers: int, piec
         work.progress.total = max(work.progress.total, work.progress.blocks + gap.blocks)
         selected = [replace(job.selection, within=part) for part in pieces(gap.ranges, width)]
         futures = {executor.submit(fill, replace(job, selection=part)): part.within for part in selected}
+        before = work.progress.blocks
         _gather(futures, work)
+        # As in Backfill.run: nodes may be behind what is final, or other workers be at all of it.
+        fruitless = 0 if work.progress.blocks > before else fruitless + 1
+        if fruitless:
+            work.stop.wait(min(5.0, 0.2 * fruitless))
     return work.progress
 
 

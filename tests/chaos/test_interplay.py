@@ -12,6 +12,7 @@ from eth_abi import encode
 
 from indexer.chain.client import ChainClient
 from indexer.chain.config import EndpointConfig
+from indexer.chain.errors import ProviderError
 from indexer.store import indexes
 from indexer.store.blocks import hold_block
 from indexer.sync.audit.run import Request, audit
@@ -149,3 +150,19 @@ def test_children_that_a_factory_does_not_announce_by_its_new_filter_are_none(sc
     scene.settle(follower)
     follower.close()
     assert audit(scene.engine, CHAIN_ID, "sim", Request()).findings == []
+
+
+def test_what_the_tables_tell_is_kept_though_the_node_fails(scene):
+    scene.apply(COIN)
+    follower = scene.follower()
+    scene.settle(follower)
+    follower.close()
+    scene.query("UPDATE gapless.blocks SET time = time + interval '1 hour' WHERE number < 20 RETURNING 1")
+
+    def lie(node, call, result):
+        raise RpcError(-32000, "out of order")
+
+    scene.twist.lie = lie
+    with pytest.raises(ProviderError):
+        audit(scene.engine, CHAIN_ID, "sim", Request(deep=True), client=scene.client())
+    assert {kind for (kind,) in scene.query("SELECT kind FROM gapless.findings")} == {"dangling"}

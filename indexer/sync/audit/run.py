@@ -1,7 +1,7 @@
 """One audit: which checks, of what, and what they found."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -79,7 +79,7 @@ def audit(
     stop: threading.Event | None = None,
     on_progress: Progress = lambda *_: None,
 ) -> Report:
-    """Audits a chain, and keeps the findings for ``gapless repair``.
+    """Audits a chain, and keeps the findings for ``gapless repair``: each kind as soon as it has been looked for.
 
     Args:
         engine: the database.
@@ -96,6 +96,13 @@ def audit(
         CatalogChangedError: the manifest was applied meanwhile; run it again.
     """
     stop = stop or threading.Event()
+
+    def note(found: Sequence[Finding], examined: Mapping[Kind, RangeSet]) -> None:
+        with engine.begin() as connection:
+            event_ids = [event.event_id for event in scope.events]
+            noted = findings.replace_open(connection, chain_id, examined, event_ids, found)
+            report.findings = [*report.findings, *noted]
+
     found: list[Finding] = []
     with _snapshot(engine) as connection:
         scope = load_scope(connection, chain_id, chain, request.contract, request.within)
@@ -108,6 +115,8 @@ def audit(
         found += report.digest.findings
     examined: dict[Kind, RangeSet] = {kind: (coverage.looked_at(scope),) for kind, _ in coverage.CHECKS}
     examined["digest"] = normalise(report.digest.examined)
+    # Before anybody is asked: a node that fails must not take along what the tables alone have told.
+    note(found, examined)
     if other is not None or request.deep:
         blocks = _chosen(engine, scope, request)
     if other is not None:
@@ -115,8 +124,7 @@ def audit(
         report.against = against.check(
             engine, scope, other, blocks, stop=stop, on_progress=lambda n: on_progress("against", n, total)
         )
-        found += report.against.findings
-        examined["against"] = report.against.examined
+        note(report.against.findings, {"against": report.against.examined})
     if request.deep:
         assert client is not None, "proofs need a client"
         todo = blocks if request.again else subtract(blocks, _proven(scope))
@@ -124,14 +132,10 @@ def audit(
         report.deep = deep.check(
             engine, scope, client, todo, stop=stop, on_progress=lambda n: on_progress("proof", n, size(todo))
         )
-        found += report.deep.findings
-        examined["proof"] = report.deep.examined
+        note(report.deep.findings, {"proof": report.deep.examined})
         if not stop.is_set():
             on_progress("balances", 0, 0)
             report.holders = holdings.ask(engine, scope, client, most=request.sample, random=request.random)
-    with engine.begin() as connection:
-        event_ids = [event.event_id for event in scope.events]
-        report.findings = findings.replace_open(connection, chain_id, examined, event_ids, found)
     return report
 
 

@@ -126,6 +126,11 @@ def _gather(futures: dict[Future[Progress], BlockRange | None], work: Backfill) 
         if work.stop.is_set():
             for other in futures:
                 other.cancel()
+    if failure is not None and type(failure).__module__.startswith("distributed."):
+        raise GaplessError(
+            f"the Dask cluster lost the work: {failure}",
+            hint="its scheduler's and workers' logs say why (too little memory?); what is committed stays, run it again",
+        ) from failure
     if failure is not None:
         raise failure
 

@@ -129,7 +129,8 @@ def _gather(futures: dict[Future[Progress], BlockRange | None], work: Backfill) 
     if failure is not None and type(failure).__module__.startswith("distributed."):
         raise GaplessError(
             f"the Dask cluster lost the work: {failure}",
-            hint="its scheduler's and workers' logs say why (too little memory?); what is committed stays, run it again",
+            hint="the logs of its scheduler and workers say why (too little memory?); what is committed stays, "
+            "run it again",
         ) from failure
     if failure is not None:
         raise failure

@@ -27,8 +27,7 @@ class Leadership:
         try:
             self._lock.exec_driver_sql("SELECT 1")
         except sa.exc.DBAPIError:
-            self._lock.close()
-            self._lock = None
+            self._let_go()
             return False
         return True
 
@@ -57,7 +56,11 @@ class Leadership:
             # Postgres notices some time after the session's end that it has ended: whoever waits need not.
             with contextlib.suppress(sa.exc.DBAPIError):
                 self._lock.exec_driver_sql("SELECT pg_advisory_unlock_all()")
-            # Given back to the pool, the session would keep the lock if that failed.
-            self._lock.invalidate()
-            self._lock.close()
-            self._lock = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """End the session: given back to the pool, one that lives after all would keep the lock from everybody."""
+        assert self._lock is not None
+        self._lock.invalidate()
+        self._lock.close()
+        self._lock = None

@@ -163,6 +163,7 @@ class Simulation:
         self.processes: dict[str, Process] = {}
         self.manifest: Manifest
         self._visiting = threading.Lock()
+        self._reading = threading.Lock()
         self._settled = False
         self._at_work: dict[str, str] = {}
         self._engines: list[Engine] = []
@@ -250,7 +251,8 @@ class Simulation:
 
     def _settle(self) -> None:
         """From now on everything is honest and quick; what is left must come right by itself."""
-        self._settled = True
+        with self._visiting:  # whoever is at it comes to an end first
+            self._settled = True
         for liar in self.liars:
             liar.active = False
         for nodes in self.nodes.values():
@@ -500,6 +502,11 @@ class Simulation:
     # -- readers
 
     def _read(self) -> Picture:
+        # A thread of a scan may still be at its last question, and let a reader look meanwhile.
+        with self._reading:
+            return self._look()
+
+    def _look(self) -> Picture:
         picture = look(self._reader)
         self.judge.check(picture)
         if picture.tip_hash is not None:

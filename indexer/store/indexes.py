@@ -217,7 +217,11 @@ class Builder:
                     if index.state not in ("building", "put off") and (only is None or index.contract in only):
                         done += self._mend(connection, index)
             finally:
-                connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _BUILDER_LOCK})
+                try:
+                    connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _BUILDER_LOCK})
+                except BaseException:
+                    connection.invalidate()  # pooled, the session would keep the lock from everybody
+                    raise
         return done
 
     def _mend(self, connection: Connection, index: Index) -> bool:

@@ -191,30 +191,34 @@ def test_blocks_above_finalized_are_the_followers(indexed):
     assert "not finalized" in outcome.left[0]
 
 
+def leave_raw(indexed, key) -> None:
+    """Keeps a log raw in place of its row, as an older decoder had left it that could not read it."""
+    (log,) = [
+        log
+        for log in indexed.client.raw("eth_getLogs", [{"fromBlock": hex(key[0]), "toBlock": hex(key[0])}])
+        if int(log["logIndex"], 16) == key[1]
+    ]
+    execute(
+        indexed,
+        "INSERT INTO gapless.undecoded_logs SELECT e.id, t.chain_id, t.block_number, t.log_index, t.block_time, "
+        "t.tx_hash, t.tx_index, t.contract_address, %s, %s, 'an older reason', false "
+        "FROM coins.transfer t, gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id "
+        "WHERE c.name = 'coins' AND e.name = 'Transfer' AND (block_number, log_index) = (%s, %s)",
+        [bytes.fromhex(topic[2:]) for topic in log["topics"]],
+        bytes.fromhex(log["data"][2:]),
+        *key,
+    )
+    execute(indexed, CHANGES["gone"], *key)
+
+
 def test_redecoding_moves_rows_in_once(indexed):
     rows, sums = indexed.rows(), digests(indexed)
     # As an older decoder had left them: two logs that only today's can read.
     taken = indexed.query(
         "SELECT block_number, log_index FROM coins.transfer WHERE block_number BETWEEN 2 AND 200 ORDER BY 1, 2 LIMIT 2"
     )
-    logs = {
-        (int(log["blockNumber"], 16), int(log["logIndex"], 16)): log
-        for number, _ in taken
-        for log in indexed.client.raw("eth_getLogs", [{"fromBlock": hex(number), "toBlock": hex(number)}])
-    }
     for key in taken:
-        log = logs[key]
-        execute(
-            indexed,
-            "INSERT INTO gapless.undecoded_logs SELECT e.id, t.chain_id, t.block_number, t.log_index, t.block_time, "
-            "t.tx_hash, t.tx_index, t.contract_address, %s, %s, 'an older reason', false "
-            "FROM coins.transfer t, gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id "
-            "WHERE c.name = 'coins' AND e.name = 'Transfer' AND (block_number, log_index) = (%s, %s)",
-            [bytes.fromhex(topic[2:]) for topic in log["topics"]],
-            bytes.fromhex(log["data"][2:]),
-            *key,
-        )
-        execute(indexed, CHANGES["gone"], *key)
+        leave_raw(indexed, key)
     execute(indexed, "DELETE FROM gapless.digests")
     assert not Backfill(indexed.engine, indexed.client, indexed.chain.chain_id).run().blocks
     from indexer.sync.audit import digest
@@ -260,22 +264,7 @@ def test_a_finding_that_reaches_above_finalized_stays_open_for_that_part(indexed
 
 def test_redecoding_what_a_retired_source_left_keeps_its_digests_in_step(indexed, shared_history, tmp_path):
     key = a_row(indexed)
-    (log,) = [
-        log
-        for log in indexed.client.raw("eth_getLogs", [{"fromBlock": hex(key[0]), "toBlock": hex(key[0])}])
-        if int(log["logIndex"], 16) == key[1]
-    ]
-    execute(
-        indexed,
-        "INSERT INTO gapless.undecoded_logs SELECT e.id, t.chain_id, t.block_number, t.log_index, t.block_time, "
-        "t.tx_hash, t.tx_index, t.contract_address, %s, %s, 'an older reason', false "
-        "FROM coins.transfer t, gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id "
-        "WHERE c.name = 'coins' AND e.name = 'Transfer' AND (block_number, log_index) = (%s, %s)",
-        [bytes.fromhex(topic[2:]) for topic in log["topics"]],
-        bytes.fromhex(log["data"][2:]),
-        *key,
-    )
-    execute(indexed, CHANGES["gone"], *key)
+    leave_raw(indexed, key)
     execute(indexed, "DELETE FROM gapless.digests")
     from indexer.sync.audit import digest
 

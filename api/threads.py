@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final
@@ -42,23 +43,19 @@ class Threads:
         """Queue a task: an object with ``service`` and ``cancel``."""
         self._queue.put(task)
 
-    def shutdown(self, cancel_pending: bool = True, timeout: float = 5.0) -> bool:
+    def shutdown(self, timeout: float = 5.0) -> bool:
         """End all threads once they have done what they are doing; what no thread has taken is cancelled.
 
         Args:
-            cancel_pending: cancel what waits; otherwise it is left.
             timeout: seconds to wait for the threads.
 
         Returns:
             Whether something was cancelled.
         """
         pending = []
-        if cancel_pending:
+        with suppress(Empty):
             while True:
-                try:
-                    pending.append(self._queue.get_nowait())
-                except Empty:
-                    break
+                pending.append(self._queue.get_nowait())
         for _ in self._threads:
             self._queue.put(_END)
         end = monotonic() + timeout

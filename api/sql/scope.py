@@ -17,6 +17,7 @@ from typing import Final
 
 from api.cursors import HASH_BYTES
 from api.sql.statement import Binder, integers
+from indexer.store.lag import lag
 
 #: How many blocks a query without an index would look through.
 SPAN: Final = "last - greatest(first, start) + 1"
@@ -190,18 +191,6 @@ def state(versions: tuple[str, str], extra: Sequence[tuple[str, str]] = ()) -> s
     ]
     pairs = ", ".join(f"'{key}', {expression}" for key, expression in members)
     return f"(SELECT json_build_object({pairs}) FROM chain, scope)"
-
-
-def lag(head: str, tip: str, seen: str) -> str:
-    """SQL of the seconds that a chain is behind; null while that is unknown, which ``greatest()`` alone passes over.
-
-    Args:
-        head: SQL of the time of the nodes' newest block.
-        tip: SQL of the time of the newest indexed one.
-        seen: SQL of when the nodes were last heard of.
-    """
-    behind = f"{head} - {tip}"
-    return f"CASE WHEN {behind} IS NOT NULL THEN greatest(0, extract(epoch FROM {behind} + (now() - {seen}))) END"
 
 
 _MISSING: Final = """(

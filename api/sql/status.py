@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from api.sql import scope
 from api.sql.json_text import hexadecimal, time
+from indexer.store.lag import lag
 
 #: Undecoded logs are counted no further: more than this is many.
 MOST_COUNTED: Final = 10_000
@@ -16,7 +16,7 @@ SELECT coalesce(json_agg(json_build_object(
     'head_seen_at', {time("c.head_seen_at")},
     'indexed_block', i.number, 'indexed_time', {time("c.tip_time")},
     'safe_block', c.safe_number, 'finalized_block', c.finalized_number,
-    'lag_seconds', ({scope.lag("c.head_time", "c.tip_time", "c.head_seen_at")})::bigint,
+    'lag_seconds', ({lag("c.head_time", "c.tip_time", "c.head_seen_at")})::bigint,
     'reorgs', (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id),
     'undecoded_logs', (SELECT count(*) FROM (SELECT FROM gapless.undecoded_logs u WHERE u.chain_id = c.chain_id
                                              LIMIT {MOST_COUNTED}) u),

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.intervals import intersect, size
 from indexer.store import catalog
+from indexer.store.lag import lag
 
 #: Undecoded logs are counted no further, for each chain.
 MOST_COUNTED: Final = 10_000
@@ -35,9 +36,7 @@ class Gauges:
 _CHAINS = sa.text(f"""
     SELECT c.chain_id, c.name, c.state, c.head_number AS head, c.tip_number AS tip, c.safe_number AS safe,
            c.finalized_number AS finalized,
-           CASE WHEN c.head_time - c.tip_time IS NOT NULL  -- unknown is not 0, as greatest() would have it
-                THEN greatest(0, extract(epoch FROM c.head_time - c.tip_time + (now() - c.head_seen_at))) END::float8
-           AS lag,
+           ({lag("c.head_time", "c.tip_time", "c.head_seen_at")})::float8 AS lag,
            (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id) AS reorgs,
            (SELECT count(*) FROM (SELECT FROM gapless.undecoded_logs u WHERE u.chain_id = c.chain_id
                                   LIMIT {MOST_COUNTED}) u) AS undecoded

@@ -12,6 +12,7 @@ import pytest
 
 from indexer.demo.anvil import _saved, anvil, install, rpc
 from indexer.errors import GaplessError
+from tests.processes import living
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -40,11 +41,7 @@ def pay(url: str, times: int) -> None:
 
 
 def running(state: Path) -> list[psutil.Process]:
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if str(state / "cache") in (process.info["cmdline"] or ()) and process.status() != psutil.STATUS_ZOMBIE
-    ]
+    return [process for process, arguments in living() if str(state / "cache") in arguments]
 
 
 def test_the_chain_goes_on_over_many_starts(anvil_home: Path, tmp_path: Path) -> None:

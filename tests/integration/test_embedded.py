@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +23,7 @@ import redis
 
 from indexer.errors import GaplessError
 from indexer.store import embedded
+from tests.processes import living, wait_until_gone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -93,22 +93,15 @@ def own(tmp_path: Path) -> Iterator[Callable[..., Owner]]:
             process.kill()
 
 
-def servers(data_dir: Path) -> list[psutil.Process]:
-    """Supervisors and servers of a data directory, the owners left out."""
+def servers(data_dir: Path, *words: str) -> list[psutil.Process]:
+    """Supervisors and servers of a data directory, the owners left out; with `words`, only those started with them."""
     found = []
-    for process in psutil.process_iter():
+    for process, arguments in living():
         with contextlib.suppress(psutil.Error):
-            arguments = process.cmdline()  # that of a Redis does not name its directory, so it works there
-            if OWNER not in arguments and any(str(data_dir) in text for text in (*arguments, process.cwd())):
+            where = (*arguments, process.cwd())  # the arguments of a Redis do not name its directory, so it works there
+            if OWNER not in arguments and any(str(data_dir) in text for text in where) and {*words} <= {*arguments}:
                 found.append(process)
     return found
-
-
-def wait_until_gone(processes: list[psutil.Process]) -> None:
-    deadline = time.monotonic() + 60
-    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
-        assert time.monotonic() < deadline, processes
-        time.sleep(0.02)
 
 
 def supervisor(data_dir: Path, kind: str = "postgres") -> psutil.Process:
@@ -162,8 +155,8 @@ def test_secrets_are_asked_for_and_readable_by_their_owner_only(tmp_path: Path) 
         with pytest.raises(redis.AuthenticationError):
             redis.Redis.from_url("redis://" + cache.partition("@")[2]).ping()
         password = (tmp_path / "postgres/password").read_text().strip()
-        for process in servers(tmp_path):
-            assert password not in " ".join(process.cmdline())
+        for _, arguments in living(servers(tmp_path)):
+            assert password not in " ".join(arguments)
         psql = subprocess.run(
             [embedded.binaries() / "psql", "-w", "-XAtc", "SELECT 1 + 1", url.replace(f":{password}@", "@")],
             env={"PGPASSFILE": str(tmp_path / "postgres/pgpass")},
@@ -208,8 +201,7 @@ def test_owners_that_start_at_once_start_one_server(tmp_path: Path, own: Callabl
     with ThreadPoolExecutor(4) as pool:
         owners = list(pool.map(lambda _: own(), range(4)))
     assert len({owner.url for owner in owners}) == 1
-    roots = [process for process in servers(tmp_path) if "--owners" in process.cmdline()]
-    assert len(roots) == 1
+    assert len(servers(tmp_path, "--owners")) == 1
     for owner in owners:
         owner.leave()
     assert servers(tmp_path) == []
@@ -284,7 +276,8 @@ def test_a_postmaster_file_of_another_life_is_no_obstacle(tmp_path: Path) -> Non
 
 def test_a_redis_without_a_supervisor_is_replaced(tmp_path: Path, own: Callable[..., Owner]) -> None:
     owner = own("redis")
-    program = next(process.exe() for process in servers(tmp_path) if process.name().startswith("redis"))
+    started = [(process, Path(words[0]).name) for process, words in living(servers(tmp_path))]
+    program = next(process.exe() for process, name in started if name.startswith("redis"))
     owner.leave()
     stray = subprocess.Popen([program, str(tmp_path / "redis/redis.conf")], stdout=subprocess.PIPE, text=True)
     _read_until(stray.stdout, "Ready to accept connections")
@@ -384,7 +377,10 @@ def test_works_for_root_below_a_closed_directory_and_for_others(tmp_path: Path) 
     with embedded.postgres(home / "data", settings={"fsync": "off"}) as url, embedded.redis(home / "data"):
         assert ask(url, "SELECT 1") == 1
         assert home.stat().st_mode & 0o777 == 0o701, "searchable, not readable"
-        assert all(process.uids().real != 0 for process in servers(home) if "--owners" not in process.cmdline())
+        supervisors = servers(home, "--owners")
+        for process in servers(home):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                assert process in supervisors or process.uids().real != 0
 
     nobody = pwd.getpwnam("nobody")
     elsewhere = tmp_path / "theirs"

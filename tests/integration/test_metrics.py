@@ -9,7 +9,6 @@ import signal
 import time
 from typing import Any
 
-import psutil
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -24,6 +23,7 @@ from tests.integration.test_run import (  # noqa: F401 - fixtures
     node_url,
     start,
 )
+from tests.processes import spawned_by
 
 TRANSFERS = "/v1/contracts/usdc/events/Transfer"
 ROUTE = "/v1/contracts/{contract}/events/{event}"
@@ -85,7 +85,7 @@ def test_several_processes_are_added_up(copy_world):  # noqa: F811
         _ask_often(server, 40)
         _until(lambda: requests(Seen(port), "200") == 40, lambda: Seen(port).text[:3000])
         assert Seen(port)("gapless_api_request_seconds_count", route=ROUTE) == 40
-        children = [p for p in psutil.Process(server.process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+        children = spawned_by(server.process.pid)
         assert len(children) == 2
         os.kill(children[0].pid, signal.SIGKILL)
         time.sleep(0.5)

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import psutil
 import pytest
+
+from tests.processes import living, spawned_by
 
 TRANSFERS = "/v1/contracts/usdc/events/Transfer"
 
@@ -256,34 +258,25 @@ def test_while_it_stops_nobody_new_is_let_in_and_answers_end_their_connections(w
 def test_several_processes_share_the_port(world_url):
     with running(world_url, API_PROCESSES="2") as server:
         assert server.get(f"{TRANSFERS}?limit=1")[0] == 200
-        children = _workers(server)
+        children = spawned_by(server.process.pid)
         assert len(children) == 2
         children[0].kill()
         deadline = time.monotonic() + 20
-        while len(alive := _workers(server)) < 2 or children[0] in alive:
+        while len(alive := spawned_by(server.process.pid)) < 2 or children[0] in alive:
             assert time.monotonic() < deadline
             assert server.get("/health")[0] == 200
         server.process.terminate()
         assert server.process.wait(20) == 0
-        assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in alive)
+        assert not list(living(alive))
 
 
 def test_processes_end_with_the_one_that_started_them(world_url):
     with running(world_url, API_PROCESSES="2") as server:
         assert server.get("/health")[0] == 200
-        children = _workers(server)
+        children = spawned_by(server.process.pid)
         server.process.kill()
         _, alive = psutil.wait_procs(children, timeout=10)
         assert not alive
-
-
-def _workers(server: Running) -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process(server.process.pid).children():
-        with suppress(psutil.NoSuchProcess):  # so are zombies
-            if "spawn_main" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
 
 
 def test_a_port_that_is_taken_is_said(world_url):

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 
-import psutil
 import pytest
 
 from indexer.demo.manifest import manifest_text
@@ -15,6 +14,7 @@ from indexer.settings import Settings
 from indexer.sync import workers
 from indexer.sync.backfill import Selection
 from tests.integration.sync.rig import rig
+from tests.processes import spawned_by
 
 PIECE = 17
 
@@ -56,9 +56,9 @@ def test_processes_fill_it_and_one_that_is_killed_loses_nothing(one, job, alone)
 
     def kill_one(_progress):
         if not killed:
-            children = [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
-            killed.append(children[0].pid)
-            os.kill(children[0].pid, signal.SIGKILL)
+            child = spawned_by()[0]
+            killed.append(child.pid)
+            child.kill()
 
     work = one.backfill(on_progress=kill_one)
     workers.run_in_processes(work, job, 2, piece=PIECE)

@@ -19,9 +19,14 @@ from api.errors import ApiError
 from indexer.abi.columns import Column
 from indexer.store import transfer_forms
 
+# Another database may have come to the same numbers, above all one that was made anew: what Redis, proxies and browsers
+# keep under them must not be taken for its answer. So which one it is belongs to the version.
 # Indexes come and go without the indexer's catalog changing: they may be built long after their table.
 _VERSION: Final = """
 SELECT md5(concat_ws('/',
+    (SELECT system_identifier FROM pg_catalog.pg_control_system()),
+    (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()),
+    to_regnamespace('gapless')::oid,
     (SELECT version FROM gapless.catalog),
     (SELECT string_agg(i.indexrelid::text, ',' ORDER BY i.indexrelid)
      FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class t ON t.oid = i.indrelid

@@ -1,5 +1,6 @@
 """Blocks and days."""
 
+import psycopg
 import pytest
 
 from tests.integration.api.seed import block_hash, block_time, hex_of
@@ -176,6 +177,19 @@ def test_days_are_kept_in_redis_as_long_as_nothing_changes(days, make_client, re
     assert client.get(f"{DAILY}?sum=value")["data"][0]["events"] == 0
     days.execute("UPDATE gapless.events SET version = version + 1")
     assert found(client.get(path))[0] == ("2023-01-01", 0, 0)
+
+
+def test_databases_with_the_same_versions_share_no_kept_days_and_no_tags(make_client, copy_world, redis_url):
+    """One that is made anew comes to the versions of the one before, which Redis, proxies and browsers may know."""
+    path = f"{DAILY}?chain=1&count=exact"
+    first = make_client(redis_url=redis_url, url=copy_world()).ask(path)
+    assert sum(row["events"] for row in first.json["data"]) > 0
+    url = copy_world()
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM usdc.transfer")
+    other = make_client(redis_url=redis_url, url=url)
+    assert other.ask(path, if_none_match=first.headers["etag"]).status_code == 200
+    assert sum(row["events"] for row in other.get(path)["data"]) == 0
 
 
 def test_days_that_are_kept_say_how_it_stands_now(days, make_client, redis_url):

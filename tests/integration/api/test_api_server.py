@@ -210,7 +210,7 @@ def test_it_stops_within_five_seconds(world_url, number):
 def test_an_answer_that_is_being_made_is_finished(world_url):
     with running(world_url) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         assert server.get("/ready")[0] == 200
-        connection.sendall(f"GET {TRANSFERS}?min_block=1300&wait=2 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(f"GET {TRANSFERS}?min_block=1300&wait=3 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         deadline = time.monotonic() + 10
         while server.get("/health")[0] != 200:
             assert time.monotonic() < deadline
@@ -241,7 +241,7 @@ def test_while_it_stops_nobody_new_is_let_in_and_answers_end_their_connections(w
         tag = first.headers["ETag"]
         first.read()
         with socket.create_connection(address, timeout=20) as slow:
-            slow.sendall(f"GET {TRANSFERS}?min_block=1300&wait=2 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            slow.sendall(f"GET {TRANSFERS}?min_block=1300&wait=3 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             time.sleep(0.5)
             server.process.terminate()
             while is_let_in(address):

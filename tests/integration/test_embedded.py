@@ -37,8 +37,8 @@ from indexer.store import embedded
 kind, data_dir = sys.argv[1], Path(sys.argv[2])
 arguments = {"settings": {"fsync": "off"}} if kind == "postgres" else {}
 with getattr(embedded, kind)(data_dir, **arguments) as url:
-    print(url, flush=True)
     try:
+        print(url, flush=True)
         sys.stdin.read()
     except KeyboardInterrupt:
         with psycopg.connect(url) as connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,9 +12,14 @@ import psutil
 def living(among: Iterable[psutil.Process] | None = None) -> Iterator[tuple[psutil.Process, list[str]]]:
     """Processes, all of the machine if not told which, with their arguments; those that ended meanwhile left out."""
     for process in psutil.process_iter() if among is None else among:
-        with contextlib.suppress(psutil.Error):  # it has ended, is a zombie, or is not ours to look at
-            if process.status() != psutil.STATUS_ZOMBIE:
-                yield process, process.cmdline()
+        try:
+            # Its number may be another one's by now.
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            arguments = process.cmdline()
+        except psutil.Error:  # it has just ended, or is not ours to look at
+            continue
+        yield process, arguments
 
 
 def spawned_by(pid: int | None = None) -> list[psutil.Process]:

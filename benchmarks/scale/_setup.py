@@ -1,0 +1,46 @@
+"""A database with a manifest applied, for the rows of this package."""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import Engine
+
+from benchmarks.measure import database
+from indexer.manifest import load_manifest
+from indexer.store import migrate
+from indexer.store.apply import apply
+from indexer.store.database import create_engine
+from indexer.sync.declare import declaration
+
+
+@contextlib.contextmanager
+def applied(server_url: str, manifest: str, abis: Mapping[str, Any]) -> Iterator[Engine]:
+    """A database of its own in which a manifest was applied.
+
+    Args:
+        server_url: a Postgres where databases may be made.
+        manifest: its text; the URL of a node is ``RPC_URL``.
+        abis: by file name, beside the manifest.
+    """
+    with database(server_url) as url, tempfile.TemporaryDirectory(prefix="gapless-scale-") as folder:
+        engine = create_engine(url)
+        try:
+            migrate.upgrade(engine)
+            apply_again(engine, Path(folder), manifest, abis)
+            yield engine
+        finally:
+            engine.dispose()
+
+
+def apply_again(engine: Engine, folder: Path, manifest: str, abis: Mapping[str, Any]) -> None:
+    """Applies a manifest, written to a folder with its ABIs."""
+    path = folder / "indexer.toml"
+    path.write_text(manifest)
+    for name, document in abis.items():
+        (folder / name).write_text(json.dumps(document))
+    with engine.begin() as connection:
+        apply(connection, declaration(load_manifest(path, {"RPC_URL": "http://127.0.0.1:9"})))

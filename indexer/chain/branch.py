@@ -136,6 +136,7 @@ def _check_links(headers: list[Header], parent_hash: bytes | None, host: str) ->
 
 def _check_hashes(headers: list[Header], checked: CheckedLogs, host: str) -> None:
     by_number = {header.number: header.hash for header in headers}
+    checked.require_not_removed(by_number, host)
     for number, block_hash in checked.hashes.items():
         if by_number.get(number) != block_hash:
             raise BranchMovedError(f"the logs of block {number:,} are of another block than its header", host=host)

@@ -10,6 +10,9 @@ from indexer.chain.wire import Header
 Blocks = dict[int, tuple[bytes, int]]
 """Block -> (hash, Unix seconds)."""
 
+ToldTime = tuple[int, bytes, int]
+"""A block, its hash, and its time in Unix seconds as only its logs tell it."""
+
 
 @dataclass(slots=True)
 class LogChunk:
@@ -26,6 +29,8 @@ class LogChunk:
         bytes: bytes of all answers.
         log_bytes: bytes of the logs' own answer, by which the next range is sized.
         seconds: the time that this answer took.
+        told_time: to be compared with the block's header before the other times that logs tell are believed; None:
+            there is nothing to compare.
     """
 
     first: int
@@ -38,6 +43,7 @@ class LogChunk:
     bytes: int
     log_bytes: int = 0
     seconds: float = 0.0
+    told_time: ToldTime | None = None
 
     @property
     def count(self) -> int:

@@ -10,12 +10,12 @@ import numpy as np
 
 from indexer.block_columns import BlockColumns
 from indexer.chain import columnar
-from indexer.chain.chunk import Blocks, LogChunk
+from indexer.chain.chunk import Blocks, LogChunk, ToldTime
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Answer, Endpoint
 from indexer.chain.errors import AnswerError, FatalError, LaggingError, ProviderError, RangeError
 from indexer.chain.filters import LogFilter
-from indexer.chain.log_columns import LogColumns
+from indexer.chain.log_columns import Integers, LogColumns
 from indexer.chain.logs import CheckedLogs, RawLog, check_logs, select
 from indexer.chain.wire import (
     Call,
@@ -194,6 +194,7 @@ def logs_by_hash(endpoint: Endpoint, hashes: Sequence[bytes], filters: LogFilter
         checked = check_logs(wire, 0, 2**63, filters)
         if any(found_hash != block_hash for found_hash in checked.hashes.values()):
             raise wrong(f"asked for the logs of block 0x{block_hash.hex()}, it answered with another's", endpoint)
+        checked.require_not_removed({number: block_hash for number, _ in checked.removed}, endpoint.host)
         found.append(checked.logs)
     return found
 
@@ -227,6 +228,7 @@ def _merged(parts: Sequence[CheckedLogs]) -> CheckedLogs:
             if merged.hashes.setdefault(number, block_hash) != block_hash:
                 raise AnswerError(f"two hashes for block {number} in one answer")
         merged.times.update(part.times)
+        merged.removed |= part.removed
         merged.logs += part.logs
     # Overlapping questions bring a log more than once; which copy stays does not matter.
     unique = {(log.block_number, log.log_index): log for log in merged.logs}
@@ -237,7 +239,9 @@ def _merged(parts: Sequence[CheckedLogs]) -> CheckedLogs:
 def _only(checked: CheckedLogs, wanted: LogFilter) -> CheckedLogs:
     logs = select(checked.logs, wanted)
     bearing = {log.block_number for log in logs}
-    return CheckedLogs(logs, {n: h for n, h in checked.hashes.items() if n in bearing}, checked.times)
+    hashes = {number: block_hash for number, block_hash in checked.hashes.items() if number in bearing}
+    times = {number: time for number, time in checked.times.items() if number in bearing}
+    return CheckedLogs(logs, hashes, times, checked.removed)
 
 
 def _finished(
@@ -249,22 +253,78 @@ def _finished(
     before: tuple[int, int],
 ) -> LogChunk:
     log_bytes = errand.bytes - before[1]
+    if isinstance(read, CheckedLogs) and read.removed:
+        _require_not_removed(endpoint, read, errand)
     if isinstance(read, LogColumns) and _tells_times(endpoint, read, end):
-        blocks = _with_end(read, end)
+        blocks, told = _with_end(read, end), read.block_numbers
     else:
         hashes, times = (read.hashes(), read.times()) if isinstance(read, LogColumns) else (read.hashes, read.times)
-        blocks = BlockColumns.of(_timed(endpoint, end, hashes, times, errand))
+        found, told = _timed(endpoint, end, hashes, times, errand)
+        blocks = BlockColumns.of(found)
     requests, received = errand.requests - before[0], errand.bytes - before[1]
-    return LogChunk(first, end.number, read, blocks, end, endpoint.host, requests, received, log_bytes)
+    chunk = LogChunk(first, end.number, read, blocks, end, endpoint.host, requests, received, log_bytes)
+    chunk.told_time = _told_time(blocks, told, end)
+    return chunk
+
+
+def _require_not_removed(endpoint: Endpoint, checked: CheckedLogs, errand: Errand) -> None:
+    """Disbelieve logs that are marked as removed in the history of the chain; those of other branches are left out."""
+    checked.require_not_removed(checked.hashes, endpoint.host)
+    numbers = sorted({number for number, _ in checked.removed})
+    found = headers(endpoint, numbers, errand)
+    if missing := [number for number in numbers if number not in found]:
+        raise LaggingError(f"it marks logs of block {missing[0]:,} as removed and lacks the block", host=endpoint.host)
+    checked.require_not_removed({number: header.hash for number, header in found.items()}, endpoint.host)
 
 
 def _tells_times(endpoint: Endpoint, read: LogColumns, end: Header) -> bool:
     """Whether the logs tell the times of all their blocks, and the header of the end contradicts nothing of it."""
-    if not endpoint.log_times_hold or not bool(((read.block_times >= 0) & (read.block_times <= end.time)).all()):
+    if not endpoint.log_times_hold or not bool((read.block_times >= 0).all()):
         return False
-    if not len(read) or read.block_numbers[-1] != end.number:
+    if len(read) and read.block_numbers[-1] == end.number and read.block_hashes[-1].tobytes() != end.hash:
+        return False
+    return _agree(read.block_numbers, read.block_times, end)
+
+
+def _agree(numbers: Integers, times: Integers, end: Header) -> bool:
+    """Whether the times that logs tell never go back, and agree with the end of the range."""
+    if not len(numbers):
         return True
-    return read.block_hashes[-1].tobytes() == end.hash and bool(read.block_times[-1] == end.time)
+    last = bool(times[-1] == end.time) if numbers[-1] == end.number else bool(times[-1] <= end.time)
+    return last and bool((np.diff(times) >= 0).all())
+
+
+def _told_time(blocks: BlockColumns, told: Integers, end: Header) -> ToldTime | None:
+    """One time that only logs tell, to be compared with a header: the one farthest from where its number would put it.
+
+    Args:
+        blocks: of the chunk.
+        told: numbers of the blocks whose time is the logs' word, ascending.
+        end: the header of the range's end; where the logs agree with it, no other is needed.
+    """
+    if not len(told) or told[-1] == end.number:
+        return None
+    rows = np.searchsorted(blocks.numbers, told)
+    times = blocks.times[rows]
+    pace = (end.time - times[0]) / (end.number - told[0])
+    row = int(rows[np.abs(times - times[0] - pace * (told - told[0])).argmax()])
+    return int(blocks.numbers[row]), blocks.hashes[row].tobytes(), int(blocks.times[row])
+
+
+def bearing_header(endpoint: Endpoint, number: int, block_hash: bytes, errand: Errand) -> Header:
+    """The header of a block that bears logs.
+
+    Raises:
+        AnswerError: it is of another block than the logs.
+        LaggingError: the endpoint lacks the block.
+        ProviderError: the question failed.
+    """
+    header = headers(endpoint, [number], errand).get(number)
+    if header is None:
+        raise LaggingError(f"it does not have block {number:,}, which bears logs", host=endpoint.host)
+    if header.hash != block_hash:
+        raise wrong(f"block {number}: the logs and the header do not belong together", endpoint)
+    return header
 
 
 def _with_end(read: LogColumns, end: Header) -> BlockColumns:
@@ -277,14 +337,23 @@ def _with_end(read: LogColumns, end: Header) -> BlockColumns:
     )
 
 
-def _timed(endpoint: Endpoint, end: Header, hashes: dict[int, bytes], told: dict[int, int], errand: Errand) -> Blocks:
-    """The blocks that bear logs, and the end: headers are asked for where the logs do not tell the time."""
+def _timed(
+    endpoint: Endpoint, end: Header, hashes: dict[int, bytes], told: dict[int, int], errand: Errand
+) -> tuple[Blocks, Integers]:
+    """The blocks that bear logs, and the end: headers are asked for where the logs do not tell the time.
+
+    Returns:
+        The blocks, and the numbers of those whose time is the logs' word.
+    """
     last = end.number
     if hashes.get(last, end.hash) != end.hash:
         raise wrong(f"block {last}: the logs and the header do not belong together", endpoint)
-    if told.get(last, end.time) != end.time or any(time > end.time for time in told.values()):
-        endpoint.log_times_hold = False
-    times = {**told, last: end.time} if endpoint.log_times_hold else {last: end.time}
+    times = {last: end.time}
+    numbers = np.zeros(0, dtype=np.int64)
+    if endpoint.log_times_hold:
+        numbers = np.array(sorted(told), dtype=np.int64)
+        endpoint.log_times_hold = _agree(numbers, np.array([told[n] for n in numbers.tolist()], dtype=np.int64), end)
+        times |= told if endpoint.log_times_hold else {}
     if untimed := [number for number in hashes if number not in times]:
         for number, header in headers(endpoint, untimed, errand).items():
             if header.hash != hashes[number]:
@@ -294,7 +363,7 @@ def _timed(endpoint: Endpoint, end: Header, hashes: dict[int, bytes], told: dict
             raise LaggingError(f"it has logs of block {missing[0]:,} but not the block", host=endpoint.host)
     blocks = {number: (block_hash, times[number]) for number, block_hash in hashes.items()}
     blocks[last] = (end.hash, end.time)
-    return blocks
+    return blocks, numbers if endpoint.log_times_hold else numbers[:0]
 
 
 def _logs_from_receipts(endpoint: Endpoint, number: int, errand: Errand) -> CheckedLogs:

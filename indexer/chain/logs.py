@@ -1,13 +1,15 @@
 """Logs as they come, checked: nothing that contradicts the question is passed on.
 
 A log outside the asked range, addresses or topics makes the whole answer unbelievable (:class:`AnswerError`: the
-endpoint is at fault, and the question is asked again elsewhere). Duplicates, disorder, any case of hex, ``removed`` and
-pending logs are ordinary and are normalised here.
+endpoint is at fault, and the question is asked again elsewhere). So does a log without a block: blocks were asked for
+by number. A log that is marked ``removed`` is set aside with its block: it contradicts the answer if that block is
+still part of the chain, which only a header can tell. Duplicates, disorder and any case of hex are ordinary and are
+normalised here.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 
 import msgspec
@@ -53,11 +55,31 @@ class CheckedLogs:
         logs: sorted by block and log index, each once.
         hashes: block -> its hash, for every block that bears one of the logs.
         times: block -> Unix seconds, for those of them whose logs told it.
+        removed: (number, hash) of the blocks whose logs were marked ``removed``: no block of the chain may be among
+            them (see :meth:`require_not_removed`).
     """
 
     logs: list[RawLog]
     hashes: dict[int, bytes]
     times: dict[int, int]
+    removed: set[tuple[int, bytes]] = field(default_factory=set)
+
+    def require_not_removed(self, hashes: Mapping[int, bytes], host: str) -> None:
+        """Disbelieve the answer where it marks the logs of a block of the chain as removed.
+
+        Args:
+            hashes: block number -> its hash in the chain, for as many blocks as are known.
+            host: whose answer it is.
+
+        Raises:
+            AnswerError: a log is marked as removed, and its block is part of the chain.
+        """
+        for number, block_hash in self.removed:
+            if hashes.get(number) == block_hash:
+                raise AnswerError(
+                    f"eth_getLogs marks a log of block {number} as removed, and the block is part of the chain",
+                    host=host,
+                )
 
 
 def check_logs(wire: Sequence[WireLog], first: int, last: int, asked: LogFilter) -> CheckedLogs:
@@ -111,13 +133,18 @@ def _check(  # noqa: PLR0912 - one pass: calls would cost more than the work
     logs: list[RawLog] = []
     hashes: dict[int, bytes] = {}
     times: dict[int, int] = {}
+    removed: set[tuple[int, bytes]] = set()
     sorted_so_far = True
     # Consecutive logs share block and transaction: what is read once is not read again.
     number_text, hash_text, number = "", "", -1
     position_text, tx_index = "", -1
     previous_number = previous_index = -1
     for log in wire:
-        if log.removed or log.block_number is None or log.block_hash is None:
+        if log.block_number is None or log.block_hash is None:
+            raise ValueError("it has no blockNumber or no blockHash")
+        if log.removed:
+            if first <= (number_of_removed := int(log.block_number, 16)) <= last:
+                removed.add((number_of_removed, hex_bytes(log.block_hash)))
             continue
         if log.block_number != number_text or log.block_hash != hash_text:
             number, number_text, hash_text = int(log.block_number, 16), log.block_number, log.block_hash
@@ -155,7 +182,7 @@ def _check(  # noqa: PLR0912 - one pass: calls would cost more than the work
     if not sorted_so_far:
         logs = _sorted_once(logs)
     _check_hex(logs)
-    return CheckedLogs(logs, hashes, times)
+    return CheckedLogs(logs, hashes, times, removed)
 
 
 def _index(text: str) -> int:

@@ -180,14 +180,15 @@ class Scan:
         errand = Errand(stopped=self._stopped)
         while True:
             try:
-                chunk = self._client.run(
-                    lambda endpoint: self._ask(endpoint, piece, errand),
+                endpoint, chunk = self._client.run(
+                    lambda endpoint: (endpoint, self._ask(endpoint, piece, errand)),
                     "eth_getLogs",
                     block=piece.last,
                     errand=errand,
                     sticky=False,
                 )
-                break
+                if self._tells_true_times(endpoint, chunk, errand):
+                    break
             except RangeError as error:
                 piece.wording = None if error.wording is None else (error.host, error.wording)
                 if piece.end == piece.first:
@@ -209,6 +210,30 @@ class Scan:
             self._control.succeeded(chunk.first, chunk.last, chunk.count, chunk.log_bytes, chunk.seconds)
         chunk.requests, chunk.bytes = errand.requests, errand.bytes
         return chunk
+
+    def _tells_true_times(self, endpoint: Endpoint, chunk: LogChunk, errand: Errand) -> bool:
+        """Compare a time that only logs tell with the header of its block, from any endpoint.
+
+        Returns:
+            False where it is wrong: that endpoint's logs are not asked for times any more.
+        """
+        if chunk.told_time is None:
+            return True
+        number, block_hash, told = chunk.told_time
+        header = self._client.run(
+            lambda other: fetch.bearing_header(other, number, block_hash, errand),
+            "eth_getBlockByNumber",
+            block=number,
+            errand=errand,
+        )
+        if header.time == told:
+            return True
+        endpoint.log_times_hold = False
+        logger.warning(
+            "%s: %s: its logs tell a wrong time (block %d: %d, the header says %d); times come from headers now",
+            *(self._client.name, endpoint.host, number, told, header.time),
+        )
+        return False
 
     def _shrink(self, piece: _Piece, end: int) -> None:
         self._give_back(end + 1, piece.last)

@@ -277,9 +277,17 @@ def _removed(random: Random, node: Node, call: Call, result: Any) -> Any:
     return [*({**log, "removed": True} for log in gone), *result]
 
 
+def _marked(random: Random, node: Node, call: Call, result: Any) -> Any:
+    """Some logs of the chain itself, marked as removed."""
+    return [{**log, "removed": random.random() < 0.3} for log in result]
+
+
 def _pending(random: Random, node: Node, call: Call, result: Any) -> Any:
-    some = random.sample(result, min(2, len(result)))
-    return [*result, *({**log, "blockNumber": None, "blockHash": None, "logIndex": None} for log in some)]
+    """Logs without a block, beside themselves or in their own place."""
+    some = random.sample(range(len(result)), min(2, len(result)))
+    without = [{**result[at], "blockNumber": None, "blockHash": None, "logIndex": None} for at in some]
+    kept = result if random.random() < 0.5 else [log for at, log in enumerate(result) if at not in some]
+    return [*kept, *without]
 
 
 def _upper(random: Random, node: Node, call: Call, result: Any) -> Any:
@@ -300,6 +308,22 @@ def _timed(random: Random, node: Node, call: Call, result: Any) -> Any:
     factor = random.choice((1, 1000))
     blocks = node.chain.by_hash
     return [{**log, "blockTimestamp": hex(blocks[bytes.fromhex(log["blockHash"][2:])].time * factor)} for log in result]
+
+
+def _mistimed(random: Random, node: Node, call: Call, result: Any) -> Any:
+    """Times that are a day off, in the logs of all blocks or of one."""
+    blocks = node.chain.by_hash
+    some = {log["blockHash"] for log in result}
+    off = some if random.random() < 0.5 else set(random.sample(sorted(some), min(1, len(some))))
+    return [
+        {
+            **log,
+            "blockTimestamp": hex(
+                blocks[bytes.fromhex(log["blockHash"][2:])].time - 86_400 * (log["blockHash"] in off)
+            ),
+        }
+        for log in result
+    ]
 
 
 def _others(random: Random, node: Node, call: Call, result: Any) -> Any:
@@ -343,6 +367,8 @@ LOGS: Mapping[str, Tell] = {
     "upper case": _upper,
     "timestamps": _timed,
     "removed logs": _removed,
+    "marked removed": _marked,
+    "wrong times": _mistimed,
     "pending logs": _pending,
     "foreign logs": _others,
     "logs outside": _outside,
@@ -352,9 +378,7 @@ LOGS: Mapping[str, Tell] = {
 NAMES: tuple[str, ...] = (
     *BEFORE, *ANSWERS, *HEADER, *LOGS, "item error", "item rate", "lag worded", "body cut", "body broken",
 )  # fmt: skip
-HARMLESS = frozenset(
-    {"shuffled batch", "doubled logs", "unsorted logs", "removed logs", "pending logs", "upper case", "timestamps"}
-)
+HARMLESS = frozenset({"shuffled batch", "doubled logs", "unsorted logs", "removed logs", "upper case", "timestamps"})
 
 
 # What would do harm at once if it were believed.

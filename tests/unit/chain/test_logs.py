@@ -84,11 +84,14 @@ def test_a_place_in_a_block_is_one_that_can_be_kept(place: str, written: str) ->
         check(log(**{place: written}))
 
 
-def test_removed_and_pending_logs_are_left_out() -> None:
-    checked = check(log(10, 0), log(10, 1, removed=True), log(10, 2, blockNumber=None), log(10, 3, blockHash=None))
+def test_a_removed_log_is_set_aside_with_its_block() -> None:
+    checked = check(log(10, 0), log(11, 1, removed=True, blockHash="0x" + "ff" * 32), log(30, removed=True))
     assert [each.log_index for each in checked.logs] == [0]
-    # A removed log's block is another branch's: it says nothing about this one.
-    assert check(log(11, removed=True, blockHash="0x" + "ff" * 32), log(11)).hashes == {11: (11).to_bytes(32, "big")}
+    assert checked.hashes == {10: (10).to_bytes(32, "big")}
+    assert checked.removed == {(11, b"\xff" * 32)}
+    checked.require_not_removed({10: (10).to_bytes(32, "big"), 11: (11).to_bytes(32, "big")}, "")
+    with pytest.raises(AnswerError, match="marks a log of block 11 as removed"):
+        checked.require_not_removed({11: b"\xff" * 32}, "")
 
 
 @pytest.mark.parametrize(
@@ -113,6 +116,9 @@ def test_removed_and_pending_logs_are_left_out() -> None:
         pytest.param(log(transactionHash="0x11"), id="a short transaction hash"),
         pytest.param(log(transactionIndex=None), id="no transaction index"),
         pytest.param(log(logIndex=None), id="no log index"),
+        pytest.param(log(blockNumber=None), id="pending: no block number"),
+        pytest.param(log(blockHash=None), id="pending: no block hash"),
+        pytest.param(log(blockNumber=None, removed=True), id="removed from no block"),
         pytest.param(log(blockTimestamp="soon"), id="a time in words"),
     ],
 )

@@ -50,10 +50,17 @@ def check_whole(chunks: Sequence[LogChunk], history: History, *ranges: tuple[int
 
 def test_one_small_range_is_one_request(serve: Serve, connect: Connect) -> None:
     node = serve()
-    chunks = list(connect(node).scan([(100, 1_999)], FILTER))
-    check_whole(chunks, node.history, (100, 1_999))
+    last = node.history.positions[-1]
+    chunks = list(connect(node).scan([(100, last)], FILTER))
+    check_whole(chunks, node.history, (100, last))
     assert (len(chunks), node.http_requests) == (1, 1)
     assert node.counts == {"eth_getLogs": 1, "eth_getBlockByNumber": 1}
+
+
+def test_one_header_more_is_asked_for_where_the_end_bears_no_log(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    check_whole(list(connect(node).scan([(100, 1_999)], FILTER)), node.history, (100, 1_999))
+    assert node.counts == {"eth_getLogs": 1, "eth_getBlockByNumber": 2}
 
 
 @pytest.mark.parametrize("in_flight", [1, 3, 8])
@@ -122,6 +129,25 @@ def test_a_log_time_that_contradicts_the_header_is_not_believed(serve: Serve, co
 
     node.answers["eth_getLogs"] = wrong
     check_whole(list(connect(node).scan([(0, last)], FILTER)), node.history, (0, last))
+
+
+@pytest.mark.parametrize("which", [lambda _: True, lambda block: block > 900, lambda block: block == 1_001])
+@pytest.mark.parametrize("batches", [1000, 0])
+def test_a_log_time_is_compared_with_a_header_where_the_end_bears_no_log(
+    serve: Serve, connect: Connect, which: Callable[[int], bool], batches: int
+) -> None:
+    """A day off: all of them, those behind some block, or those of one block."""
+    history = History(2_000, tuple(range(1, 1_998, 20)))
+    node = serve(fragments=Fragments(history), batches=batches)
+    lie(
+        lambda logs: [
+            {**log, "blockTimestamp": hex(int(log["blockTimestamp"], 16) - 86_400 * which(int(log["blockNumber"], 16)))}
+            for log in logs
+        ]
+    )(node)
+    client = connect(node)
+    check_whole(list(client.scan([(0, 1_999)], FILTER)), history, (0, 1_999))
+    assert not client.pool.endpoints[0].log_times_hold
 
 
 def full_block(node: Node, first: int, last: int) -> None:
@@ -224,8 +250,28 @@ def test_a_lie_is_never_believed_and_the_other_endpoint_asked(
 
 def test_disorder_duplicates_and_removed_logs_do_no_harm(serve: Serve, connect: Connect) -> None:
     node = serve()
-    lie(lambda logs: [*reversed(logs), *logs[:7], *({**log, "removed": True} for log in logs[:3])])(node)
+    other = "0x" + "11" * 32  # a block of another branch
+    lie(lambda logs: [*reversed(logs), *logs[:7], *({**log, "removed": True, "blockHash": other} for log in logs[:3])])(
+        node
+    )
     check_whole(list(connect(node).scan([(0, 1_999)], FILTER)), node.history, (0, 1_999))
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["in its place", "beside itself"])
+def test_a_removed_log_of_a_block_of_the_chain_is_a_contradiction(
+    serve: Serve, connect: Connect, *, beside: bool
+) -> None:
+    """It is no row less: the answer is not believed, and the other endpoint is asked."""
+    liar, honest = serve(), serve()
+
+    def mark(logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        marked = [{**log, "removed": True} for log in logs[1:4]]
+        return [*(logs[:4] if beside else logs[:1]), *marked, *logs[4:]]
+
+    lie(mark)(liar)
+    check_whole(list(connect(liar, honest).scan([(0, 1_999)], FILTER)), honest.history, (0, 1_999))
+    with pytest.raises(AnswerError, match="as removed, and the block is part of the chain"):
+        list(connect(liar, attempts=2).scan([(0, 1_999)], FILTER))
 
 
 def test_closing_the_iterator_stops_asking(serve: Serve, connect: Connect) -> None:

@@ -1,0 +1,61 @@
+"""Faults of the answers from which history is filled: each alone, and the rows that there must be all the same."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from indexer.errors import GaplessError
+from tests.chaos import lies
+from tests.chaos.stage import COIN, FACTORIES, stage
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def scene(chaos):
+    with stage(chaos, f"history/{next(_numbers)}") as one:
+        yield one
+
+
+@pytest.fixture
+def following(scene):
+    """A follower that has come to the head, while history is still empty."""
+    scene.apply(COIN, FACTORIES)
+    follower = scene.follower()
+    scene.tick(follower)
+    yield follower
+    follower.close()
+
+
+def about_history(call):
+    asked = call["params"][0]
+    return call["method"] == "eth_getLogs" and "fromBlock" in asked and int(asked["toBlock"], 16) <= 30
+
+
+def fill(scene, follower):
+    """History is asked for until it is whole; an answer that is not believed is an error, and nothing worse."""
+    for _ in range(20):
+        try:
+            scene.tick(follower)
+            scene.backfill().run()
+        except GaplessError:
+            continue
+        finally:
+            scene.look()
+
+
+@pytest.mark.parametrize("name", ["marked removed", "removed logs", "pending logs", "wrong times"])
+def test_history_is_whole_and_true_whatever_logs_say(scene, following, name):
+    """Said in the first ten answers; what is true must be there afterwards, and nothing else."""
+    left = itertools.count(10, -1)
+
+    def lie(node, call, result):
+        if not about_history(call) or next(left) <= 0:
+            return result
+        return lies.LOGS[name](scene.chain.random, node, call, result)
+
+    scene.twist.lie = lie
+    fill(scene, following)
+    scene.judge.check_complete(scene.look())

@@ -124,8 +124,8 @@ def fill(url: str, folder: Path, rows: int) -> None:
     )
     engine = create_engine(url)
     migrate.upgrade(engine)
+    apply(engine, declaration(load_manifest(path, {})))
     with engine.begin() as connection:
-        apply(connection, declaration(load_manifest(path, {})))
         indexes.put_off(connection, [1])
     with psycopg.connect(url, autocommit=True) as driver:
         driver.execute(

@@ -140,8 +140,7 @@ def index(database_url: str, manifest_path: str, node_url: str) -> dict[str, Any
     manifest = load_manifest(Path(manifest_path), {"RPC_URL": node_url})
     engine = create_engine(database_url)
     migrate.upgrade(engine)
-    with engine.begin() as connection:
-        apply(connection, declaration(manifest))
+    apply(engine, declaration(manifest))
     (chain,) = manifest.chains.values()
     client = network.connect(chain, Settings(_env_file=None))
     follower = Follower(engine, client, chain.chain_id, name=chain.name, finality=chain.finality, blooms=False)

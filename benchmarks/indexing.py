@@ -41,8 +41,7 @@ def index(database_url: str, manifest_path: Path, node_url: str) -> dict[str, An
     manifest = load_manifest(manifest_path, {"RPC_URL": node_url})
     engine = create_engine(database_url)
     migrate.upgrade(engine)
-    with engine.begin() as connection:
-        apply(connection, declaration(manifest))
+    apply(engine, declaration(manifest))
     (chain,) = manifest.chains.values()
     client = network.connect(chain, Settings())
     used, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()

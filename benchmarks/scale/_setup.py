@@ -42,5 +42,4 @@ def apply_again(engine: Engine, folder: Path, manifest: str, abis: Mapping[str, 
     path.write_text(manifest)
     for name, document in abis.items():
         (folder / name).write_text(json.dumps(document))
-    with engine.begin() as connection:
-        apply(connection, declaration(load_manifest(path, {"RPC_URL": "http://127.0.0.1:9"})))
+    apply(engine, declaration(load_manifest(path, {"RPC_URL": "http://127.0.0.1:9"})))

@@ -21,6 +21,7 @@ from indexer.memory import share_arenas
 from indexer.settings import Settings, environment, load_settings
 from indexer.store import catalog, migrate
 from indexer.store.apply import apply
+from indexer.store.apply import as_if_applied as as_if
 from indexer.store.changes import Change
 from indexer.store.database import create_engine, describe_failure
 from indexer.sync.declare import declaration
@@ -119,8 +120,7 @@ def prepare(engine: Engine, manifest: Manifest, settings: Settings | None = None
     """
     migrate.upgrade(engine)
     found = _start_blocks(engine, manifest, settings)
-    with engine.begin() as connection:
-        return apply(connection, declaration(manifest, found))
+    return apply(engine, declaration(manifest, found))
 
 
 def reachable(engine: Engine, manifest: Manifest, settings: Settings) -> tuple[Manifest, dict[str, str]]:
@@ -161,7 +161,7 @@ def difference(engine: Engine, manifest: Manifest, settings: Settings | None = N
 def as_if_applied(engine: Engine, manifest: Manifest, settings: Settings) -> Iterator[sa.Connection]:
     """A transaction that sees the catalog as it would be if the manifest were applied; taken back at the end.
 
-    Chains need not answer. It keeps everybody else from the catalog: ask the database in it, and no node.
+    Chains need not answer. Others may wait for rows that it changes: ask the database in it, and no node.
 
     Raises:
         DatabaseError, GaplessError: as :func:`prepare`.
@@ -183,7 +183,7 @@ def _as_if_applied(
         found = _start_blocks(None if is_new else engine, manifest, settings, silent)
         if silent:
             found = ({} if is_new else catalog.load_starts(connection)) | found
-        yield connection, apply(connection, declaration(settled(manifest, found)))
+        yield connection, as_if(connection, declaration(settled(manifest, found)))
         connection.rollback()
 
 

@@ -41,8 +41,7 @@ def drop(
                 typer.echo("Nothing was done: there is nobody to ask. Run it with --yes.", err=True)
                 raise typer.Exit(1)
             typer.confirm("Delete it for good?", abort=True)
-        with engine.begin() as connection:
-            drop_it(connection, chosen)
+        drop_it(engine, chosen)
     typer.echo("Dropped.")
 
 

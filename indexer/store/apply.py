@@ -1,8 +1,8 @@
 """Making the catalog what the manifest asks for.
 
-One transaction, so that a kill leaves the old state or the new one. Run it and roll back to see the difference without
-making it. Nothing that holds data is ever dropped here: what is no longer wanted is marked inactive and keeps its rows
-and its coverage, so that wanting it again costs only what is missing.
+One transaction, so that a kill leaves the old state or the new one. Nothing that holds data is ever dropped here: what
+is no longer wanted is marked inactive and keeps its rows and its coverage, so that wanting it again costs only what is
+missing.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
-from indexer.store import announced, indexes, layout, ledgers, tables, transfers
+from indexer.store import announced, indexes, layout, ledgers, lock_waits, tables, transfers
 from indexer.store import apply_sources as sources
-from indexer.store.catalog import CATALOG_LOCK
+from indexer.store.catalog import end_change, hold_for_change
 from indexer.store.changes import Change, abi_difference
 from indexer.store.database import DatabaseError, psycopg_connection
 from indexer.store.declaration import (
@@ -28,16 +28,47 @@ from indexer.store.declaration import (
 from indexer.store.layout import EventTable
 
 
-def apply(connection: Connection, declaration: Declaration) -> list[Change]:
-    """Makes the difference between the catalog and a declaration, in the connection's transaction.
+def apply(engine: Engine, declaration: Declaration, *, patience: float = lock_waits.PATIENCE) -> list[Change]:
+    """Makes the difference between the catalog and a declaration.
+
+    Writers wait for its one transaction only when they commit, and for no more than a moment: it waits for no lock for
+    long itself, and is tried again instead.
+
+    Args:
+        engine: the database, with the current schema.
+        declaration: what is wanted.
+        patience: seconds for which it is tried while others hold what it changes.
 
     Returns:
         What was changed, in the order in which it was done; empty if nothing.
 
     Raises:
-        DatabaseError: the declaration contradicts data that is already there; nothing may be committed then.
+        DatabaseError: the declaration contradicts data that is already there, or others hold what it needs for too
+            long; nothing was changed then.
     """
-    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": CATALOG_LOCK})
+
+    def change(connection: Connection) -> list[Change]:
+        hold_for_change(connection, wait=lock_waits.WAIT)
+        changes = _apply(connection, declaration)
+        if changes:
+            end_change(connection)
+        return changes
+
+    changes = lock_waits.attempt(engine, "the manifest cannot be applied", change, patience=patience)
+    transfers.keep_view(engine)
+    return changes
+
+
+def as_if_applied(connection: Connection, declaration: Declaration) -> list[Change]:
+    """Makes the difference for the rest of a transaction, which must be rolled back: no other one waits for it.
+
+    Raises:
+        DatabaseError: as :func:`apply`.
+    """
+    return _apply(connection, declaration)
+
+
+def _apply(connection: Connection, declaration: Declaration) -> list[Change]:
     changes: list[Change] = []
     _apply_chains(connection, declaration.chains, changes)
     for contract in declaration.contracts:
@@ -49,10 +80,6 @@ def apply(connection: Connection, declaration: Declaration) -> list[Change]:
     sources.retire(connection)
     changes += announced.take_back_unknown(connection, sources.adopt_children(connection))
     changes += ledgers.declare(connection, declaration.balances)
-    if changes or transfers.is_missing(connection):
-        transfers.renew_view(connection)
-    if changes:
-        connection.execute(sa.update(tables.catalog).values(version=tables.catalog.c.version + 1))
     return changes
 
 

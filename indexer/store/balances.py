@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.intervals import BlockRange, RangeSet, frontier, intersect
 from indexer.store import ledgers, transfers
-from indexer.store.catalog import CATALOG_LOCK, CatalogEvent, Source
+from indexer.store.catalog import CatalogEvent, Source, load_version, writing_by
 from indexer.store.database import psycopg_connection
 from indexer.store.ledgers import Ledger
 from indexer.store.transfers import TransferEvent
@@ -224,25 +224,25 @@ def advance(connection: Connection, chain_id: int, ledger_id: int, *, rows: int 
     Returns:
         What was done; None if somebody else is at it, or if the ledger is gone.
     """
-    connection.execute(sa.text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": CATALOG_LOCK})
-    ledger = ledgers.try_lock_one(connection, chain_id, ledger_id)
-    if ledger is None or not ledger.source_ids:
-        return None
-    covered_until = frontier(ledgers.coverage(connection, ledger), ledger.start_block)
-    if covered_until < ledger.through_block:
-        # Whoever took coverage away may bring other rows.
-        ledgers.restart(connection, ledger, "blocks that were counted are not covered any more: it is built anew")
-        return Step(ledger.contract, ledger.start_block - 1, counted=False, is_last=False, restarted=True)
-    through = covered_until
-    if ledger.through_block < covered_until:
-        events = ledgers.events_of(connection, ledger)
-        through = _reach(connection, ledger, events, covered_until, rows)
-        add(connection, ledger, events.values(), ((ledger.through_block + 1, through),))
-        ledgers.move(connection, [ledger_id], through)
-    if not ledger.served:
-        (now,) = [one for one in ledgers.load(connection, chain_id) if one.ledger_id == ledger_id]
-        ledgers.serve(connection, now)
-    return Step(ledger.contract, through, counted=through > ledger.through_block, is_last=through == covered_until)
+    with writing_by(connection, load_version(connection)):
+        ledger = ledgers.try_lock_one(connection, chain_id, ledger_id)
+        if ledger is None or not ledger.source_ids:
+            return None
+        covered_until = frontier(ledgers.coverage(connection, ledger), ledger.start_block)
+        if covered_until < ledger.through_block:
+            # Whoever took coverage away may bring other rows.
+            ledgers.restart(connection, ledger, "blocks that were counted are not covered any more: it is built anew")
+            return Step(ledger.contract, ledger.start_block - 1, counted=False, is_last=False, restarted=True)
+        through = covered_until
+        if ledger.through_block < covered_until:
+            events = ledgers.events_of(connection, ledger)
+            through = _reach(connection, ledger, events, covered_until, rows)
+            add(connection, ledger, events.values(), ((ledger.through_block + 1, through),))
+            ledgers.move(connection, [ledger_id], through)
+        if not ledger.served:
+            (now,) = [one for one in ledgers.load(connection, chain_id) if one.ledger_id == ledger_id]
+            ledgers.serve(connection, now)
+        return Step(ledger.contract, through, counted=through > ledger.through_block, is_last=through == covered_until)
 
 
 def lags(connection: Connection, ledger: Ledger) -> bool:

@@ -1,6 +1,6 @@
 """``gapless drop``: what is no longer in the manifest, deleted with its data.
 
-The only place that drops tables. Everything happens in one transaction, under the catalog's lock.
+The only place that drops tables. Everything happens in one transaction, which changes the catalog last.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from typing import Any, Literal
 import psycopg
 import sqlalchemy as sa
 from psycopg import sql
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
-from indexer.store import following, ledgers, tables, transfers
-from indexer.store.catalog import CATALOG_LOCK
+from indexer.store import following, ledgers, lock_waits, tables, transfers
+from indexer.store.catalog import end_change, hold_for_change
 from indexer.store.database import DatabaseError, psycopg_connection
 
 Kind = Literal["contract", "event", "snapshot", "chain"]
@@ -91,18 +91,23 @@ def _found(connection: Connection, name: str | None) -> list[Droppable]:
     ]
 
 
-def drop(connection: Connection, given: Droppable) -> None:
+def drop(engine: Engine, given: Droppable, *, patience: float = lock_waits.PATIENCE) -> None:
     """Deletes it: tables, coverage, and all that is kept about it.
 
     Args:
-        connection: in a transaction of its own; the caller commits.
+        engine: the database.
         given: what :func:`find` found.
+        patience: seconds for which it is tried while others use what goes.
 
     Raises:
-        DatabaseError: it is active, an indexer still works on it, or somebody else's objects depend on its tables;
-            nothing may be committed then.
+        DatabaseError: it is active, an indexer still works on it, others read its tables all the time, or somebody
+            else's objects depend on them; nothing was changed then.
     """
-    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": CATALOG_LOCK})
+    what = f"{given.kind} {given.name} cannot be dropped"
+    lock_waits.attempt(engine, what, lambda connection: _drop(connection, given), patience=patience)
+
+
+def _drop(connection: Connection, given: Droppable) -> None:
     current = next(
         (one for one in find(connection, given.name) if (one.kind, one.key) == (given.kind, given.key)), None
     )
@@ -133,7 +138,8 @@ def drop(connection: Connection, given: Droppable) -> None:
             hint="drop those first; they are not Gapless' own",
         ) from None
     transfers.renew_view(connection)
-    connection.execute(sa.update(tables.catalog).values(version=tables.catalog.c.version + 1))
+    hold_for_change(connection, wait=lock_waits.WAIT)
+    end_change(connection)
 
 
 def _drop_tables(connection: Connection, names: Sequence[tuple[str, str]]) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from indexer.intervals import BlockRange, RangeSet
 from indexer.store import balances, included, unannounced, writer
 from indexer.store.blocks import Block, insert_blocks
-from indexer.store.catalog import CatalogEvent, Series, Source, hold_version
+from indexer.store.catalog import CatalogEvent, Series, Source, writing_by
 from indexer.store.database import psycopg_connection
 from indexer.store.following import fenced
 from indexer.store.tables import SCHEMA
@@ -165,15 +165,15 @@ def extend(
         CatalogChangedError: the catalog is another one now.
         FollowerLostError: another process follows now.
     """
-    hold_version(connection, catalog_version)
-    block_range = (blocks[0].number, blocks[-1].number)
-    sources = list(sources)
-    _move_tip(connection, chain_id, epoch, blocks[-1])
-    insert_blocks(connection, chain_id, blocks)
-    writer.insert_rows(connection, chain_id, rows)
-    writer.cover(connection, {source.source_id: source.within(block_range) for source in sources})
-    balances.extend(connection, chain_id, block_range, sources, rows)
-    writer.bump_versions(connection, {source.event.event_id for source in sources}, rewritten=False)
+    with writing_by(connection, catalog_version):
+        block_range = (blocks[0].number, blocks[-1].number)
+        sources = list(sources)
+        _move_tip(connection, chain_id, epoch, blocks[-1])
+        insert_blocks(connection, chain_id, blocks)
+        writer.insert_rows(connection, chain_id, rows)
+        writer.cover(connection, {source.source_id: source.within(block_range) for source in sources})
+        balances.extend(connection, chain_id, block_range, sources, rows)
+        writer.bump_versions(connection, {source.event.event_id for source in sources}, rewritten=False)
 
 
 def fill(
@@ -201,14 +201,15 @@ def fill(
         CatalogChangedError: the catalog is another one now.
         FollowerLostError: another process follows now.
     """
-    hold_version(connection, catalog_version)
-    fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
-    displaced = writer.displace_retired(connection, chain_id, ranges, sources)
-    writer.insert_rows(connection, chain_id, rows)
-    if displaced:
-        unannounced.settle(connection, chain_id, {source.event.event_id for source in sources}, ranges)
-    writer.cover(connection, {source.source_id: ranges for source in sources})
-    writer.bump_versions(connection, {source.event.event_id for source in sources}, rewritten=False)
+    with writing_by(connection, catalog_version) as writing:
+        fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
+        displaced = writer.displace_retired(connection, chain_id, ranges, sources)
+        writer.insert_rows(connection, chain_id, rows)
+        if displaced:
+            late = {source.event.event_id for source in sources}
+            writing.forgets = unannounced.settle(connection, chain_id, late, ranges)
+        writer.cover(connection, {source.source_id: ranges for source in sources})
+        writer.bump_versions(connection, {source.event.event_id for source in sources}, rewritten=False)
 
 
 def swap(
@@ -247,52 +248,52 @@ def swap(
         CatalogChangedError: the catalog is another one now.
         FollowerLostError: another process follows now.
     """
-    hold_version(connection, catalog_version)
-    new_tip = blocks[-1] if blocks else common
-    _move_tip(connection, chain_id, epoch, new_tip)
-    events = list(events)
-    balances.take_back(connection, chain_id, common.number, events)
-    removed = _drop_branch(connection, chain_id, common.number, events, series)
-    reorg_id: int = connection.execute(
-        sa.text("""
-            INSERT INTO gapless.reorgs (chain_id, common_number, common_hash, old_tip_number, old_tip_hash,
-                                        new_tip_number, new_tip_hash, depth, rows_removed, rows_added)
-            VALUES (:chain_id, :common, :common_hash, :old, :old_hash, :new, :new_hash, :depth, :removed, :added)
-            RETURNING id
-        """),
-        {
-            "chain_id": chain_id,
-            "common": common.number,
-            "common_hash": common.hash,
-            "old": old_tip.number,
-            "old_hash": old_tip.hash,
-            "new": new_tip.number,
-            "new_hash": new_tip.hash,
-            "depth": old_tip.number - common.number,
-            "removed": removed,
-            "added": rows.count,
-        },
-    ).scalar_one()
-    connection.execute(
-        sa.text("""
-            WITH gone AS (DELETE FROM gapless.blocks WHERE chain_id = :chain_id AND number > :common
-                          RETURNING number, hash)
-            INSERT INTO gapless.orphans (chain_id, number, hash, reorg_id)
-            SELECT :chain_id, number, hash, :reorg_id FROM gone
-        """),
-        {"chain_id": chain_id, "common": common.number, "reorg_id": reorg_id},
-    )
-    if blocks:
-        insert_blocks(connection, chain_id, blocks)
-    writer.insert_rows(connection, chain_id, rows)
-    writer.uncover_above(connection, chain_id, common.number)
-    included.forget_above(connection, chain_id, common.number)
-    if blocks:
-        added = (common.number + 1, new_tip.number)
-        writer.cover(connection, {source.source_id: source.within(added) for source in sources})
-        balances.extend(connection, chain_id, added, sources, rows)
-    writer.bump_versions(connection, {event.event_id for event in events}, rewritten=False)
-    return reorg_id
+    with writing_by(connection, catalog_version):
+        new_tip = blocks[-1] if blocks else common
+        _move_tip(connection, chain_id, epoch, new_tip)
+        events = list(events)
+        balances.take_back(connection, chain_id, common.number, events)
+        removed = _drop_branch(connection, chain_id, common.number, events, series)
+        reorg_id: int = connection.execute(
+            sa.text("""
+                INSERT INTO gapless.reorgs (chain_id, common_number, common_hash, old_tip_number, old_tip_hash,
+                                            new_tip_number, new_tip_hash, depth, rows_removed, rows_added)
+                VALUES (:chain_id, :common, :common_hash, :old, :old_hash, :new, :new_hash, :depth, :removed, :added)
+                RETURNING id
+            """),
+            {
+                "chain_id": chain_id,
+                "common": common.number,
+                "common_hash": common.hash,
+                "old": old_tip.number,
+                "old_hash": old_tip.hash,
+                "new": new_tip.number,
+                "new_hash": new_tip.hash,
+                "depth": old_tip.number - common.number,
+                "removed": removed,
+                "added": rows.count,
+            },
+        ).scalar_one()
+        connection.execute(
+            sa.text("""
+                WITH gone AS (DELETE FROM gapless.blocks WHERE chain_id = :chain_id AND number > :common
+                              RETURNING number, hash)
+                INSERT INTO gapless.orphans (chain_id, number, hash, reorg_id)
+                SELECT :chain_id, number, hash, :reorg_id FROM gone
+            """),
+            {"chain_id": chain_id, "common": common.number, "reorg_id": reorg_id},
+        )
+        if blocks:
+            insert_blocks(connection, chain_id, blocks)
+        writer.insert_rows(connection, chain_id, rows)
+        writer.uncover_above(connection, chain_id, common.number)
+        included.forget_above(connection, chain_id, common.number)
+        if blocks:
+            added = (common.number + 1, new_tip.number)
+            writer.cover(connection, {source.source_id: source.within(added) for source in sources})
+            balances.extend(connection, chain_id, added, sources, rows)
+        writer.bump_versions(connection, {event.event_id for event in events}, rewritten=False)
+        return reorg_id
 
 
 def _drop_branch(

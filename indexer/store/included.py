@@ -255,72 +255,74 @@ def store(
     Raises:
         CatalogChangedError: the catalog is another one now.
     """
-    catalog.hold_version(connection, catalog_version)
-    # A reorganisation moves the tip first: it waits for us, or we see what it left.
-    connection.execute(
-        sa.text("SELECT FROM gapless.chains WHERE chain_id = :chain_id FOR SHARE"), {"chain_id": chain_id}
-    )
-    # Whoever changes rows takes their range back (forget): he waits for us, or we see his work.
-    connection.execute(
-        sa.text("SELECT FROM gapless.deployments WHERE contract_id = :contract_id AND chain_id = :chain_id FOR UPDATE"),
-        {"contract_id": task.contract_id, "chain_id": chain_id},
-    )
-    if not _is_still_so(connection, chain_id, task):
-        return False
-    times = {bearer.number: datetime.fromtimestamp(bearer.time, UTC) for bearer in task.bearers}
-    with psycopg_connection(connection).cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO gapless.block_details (chain_id, block_number, block_hash, block_time, miner, gas_limit, "
-            "gas_used, base_fee, transaction_count, size) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
-            "ON CONFLICT DO NOTHING",
-            [
-                (
-                    chain_id, b.number, b.hash, datetime.fromtimestamp(b.time, UTC), b.miner, b.gas_limit, b.gas_used,
-                    b.base_fee, b.transaction_count, b.size,
-                )
-                for b in blocks
-            ],
-        )  # fmt: skip
-        cursor.executemany(
-            "INSERT INTO gapless.transactions (chain_id, block_number, tx_index, tx_hash, block_time, sender, "
-            "recipient, type, value, nonce, gas_limit) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
-            "ON CONFLICT (chain_id, block_number, tx_index) DO UPDATE "
-            "SET value = excluded.value, nonce = excluded.nonce, gas_limit = excluded.gas_limit",
-            [
-                (
-                    chain_id, t.number, t.index, t.hash, times[t.number], t.sender, t.recipient, t.type, t.value,
-                    t.nonce, t.gas_limit,
-                )
-                for t in transactions
-            ],
-        )  # fmt: skip
-        cursor.executemany(
-            "INSERT INTO gapless.transactions (chain_id, block_number, tx_index, tx_hash, block_time, sender, "
-            "recipient, type, status, gas_used, effective_gas_price, created_contract) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
-            "ON CONFLICT (chain_id, block_number, tx_index) DO UPDATE SET status = excluded.status, "
-            "gas_used = excluded.gas_used, effective_gas_price = excluded.effective_gas_price, "
-            "created_contract = excluded.created_contract",
-            [
-                (
-                    chain_id, t.number, t.index, t.hash, times[t.number], t.sender, t.recipient, t.type, t.status,
-                    t.gas_used, t.effective_gas_price, t.created_contract,
-                )
-                for t in receipts
-            ],
-        )  # fmt: skip
-    connection.execute(
-        sa.text("""
-            UPDATE gapless.deployments SET included = included + CAST(:range AS int8multirange)
-            WHERE contract_id = :contract_id AND chain_id = :chain_id
-        """),
-        {
-            "range": multirange.to_sql((task.block_range,)),
-            "contract_id": task.contract_id,
-            "chain_id": chain_id,
-        },
-    )
-    return True
+    with catalog.writing_by(connection, catalog_version):
+        # A reorganisation moves the tip first: it waits for us, or we see what it left.
+        connection.execute(
+            sa.text("SELECT FROM gapless.chains WHERE chain_id = :chain_id FOR SHARE"), {"chain_id": chain_id}
+        )
+        # Whoever changes rows takes their range back (forget): he waits for us, or we see his work.
+        connection.execute(
+            sa.text(
+                "SELECT FROM gapless.deployments WHERE contract_id = :contract_id AND chain_id = :chain_id FOR UPDATE"
+            ),
+            {"contract_id": task.contract_id, "chain_id": chain_id},
+        )
+        if not _is_still_so(connection, chain_id, task):
+            return False
+        times = {bearer.number: datetime.fromtimestamp(bearer.time, UTC) for bearer in task.bearers}
+        with psycopg_connection(connection).cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO gapless.block_details (chain_id, block_number, block_hash, block_time, miner, gas_limit, "
+                "gas_used, base_fee, transaction_count, size) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+                "ON CONFLICT DO NOTHING",
+                [
+                    (
+                        chain_id, b.number, b.hash, datetime.fromtimestamp(b.time, UTC), b.miner, b.gas_limit,
+                        b.gas_used, b.base_fee, b.transaction_count, b.size,
+                    )
+                    for b in blocks
+                ],
+            )  # fmt: skip
+            cursor.executemany(
+                "INSERT INTO gapless.transactions (chain_id, block_number, tx_index, tx_hash, block_time, sender, "
+                "recipient, type, value, nonce, gas_limit) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+                "ON CONFLICT (chain_id, block_number, tx_index) DO UPDATE "
+                "SET value = excluded.value, nonce = excluded.nonce, gas_limit = excluded.gas_limit",
+                [
+                    (
+                        chain_id, t.number, t.index, t.hash, times[t.number], t.sender, t.recipient, t.type, t.value,
+                        t.nonce, t.gas_limit,
+                    )
+                    for t in transactions
+                ],
+            )  # fmt: skip
+            cursor.executemany(
+                "INSERT INTO gapless.transactions (chain_id, block_number, tx_index, tx_hash, block_time, sender, "
+                "recipient, type, status, gas_used, effective_gas_price, created_contract) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+                "ON CONFLICT (chain_id, block_number, tx_index) DO UPDATE SET status = excluded.status, "
+                "gas_used = excluded.gas_used, effective_gas_price = excluded.effective_gas_price, "
+                "created_contract = excluded.created_contract",
+                [
+                    (
+                        chain_id, t.number, t.index, t.hash, times[t.number], t.sender, t.recipient, t.type, t.status,
+                        t.gas_used, t.effective_gas_price, t.created_contract,
+                    )
+                    for t in receipts
+                ],
+            )  # fmt: skip
+        connection.execute(
+            sa.text("""
+                UPDATE gapless.deployments SET included = included + CAST(:range AS int8multirange)
+                WHERE contract_id = :contract_id AND chain_id = :chain_id
+            """),
+            {
+                "range": multirange.to_sql((task.block_range,)),
+                "contract_id": task.contract_id,
+                "chain_id": chain_id,
+            },
+        )
+        return True
 
 
 def _is_still_so(connection: Connection, chain_id: int, task: Task) -> bool:

@@ -12,7 +12,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import BlockRange
-from indexer.store.catalog import hold_version, load_events, load_version
+from indexer.store.catalog import load_events, load_version, writing_by
 from indexer.store.database import psycopg_connection
 
 #: Seconds between the blocks that stay.
@@ -54,19 +54,19 @@ def thin(connection: Connection, chain_id: int, *, age: float = AGE, batch: int 
     Raises:
         CatalogChangedError: the manifest is being applied; nothing was done.
     """
-    hold_version(connection, load_version(connection))
-    within = _next(connection, chain_id, age, batch)
-    if within is None:
-        return None
-    removed = 0
-    if (step := _step(connection, chain_id, within)) > 1:
-        numbers = _locked(connection, chain_id, within, step)
-        removed = _removed(connection, chain_id, within, numbers) if numbers else 0
-    psycopg_connection(connection).execute(
-        "UPDATE gapless.chains SET thinned_number = greatest(thinned_number, %s) WHERE chain_id = %s",
-        (within[1], chain_id),
-    )
-    return Thinned(within[1], removed)
+    with writing_by(connection, load_version(connection)):
+        within = _next(connection, chain_id, age, batch)
+        if within is None:
+            return None
+        removed = 0
+        if (step := _step(connection, chain_id, within)) > 1:
+            numbers = _locked(connection, chain_id, within, step)
+            removed = _removed(connection, chain_id, within, numbers) if numbers else 0
+        psycopg_connection(connection).execute(
+            "UPDATE gapless.chains SET thinned_number = greatest(thinned_number, %s) WHERE chain_id = %s",
+            (within[1], chain_id),
+        )
+        return Thinned(within[1], removed)
 
 
 def _next(connection: Connection, chain_id: int, age: float, batch: int) -> BlockRange | None:

@@ -1,18 +1,25 @@
 """Transfers of tokens: which events of the catalog tell of them, and the view over all."""
 
+import hashlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from psycopg import sql
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
-from indexer.store import catalog, transfer_forms
+from indexer.store import catalog, lock_waits, transfer_forms
 from indexer.store.catalog import CatalogEvent
-from indexer.store.database import psycopg_connection
+from indexer.store.database import DatabaseError, psycopg_connection
 from indexer.store.declaration import Place
 from indexer.store.transfer_forms import Standard
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which a view that is being read is tried to be renewed before it is left to the next time.
+VIEW_PATIENCE: Final = 5.0
 
 VIEW = sql.Identifier("gapless", "transfers")
 _NOTHING = """
@@ -119,20 +126,42 @@ def page(parts: Sequence[sql.Composable], condition: sql.Composable, *, newest_f
     return sql.SQL("SELECT * FROM ({}) every {}").format(sql.SQL(" UNION ALL ").join(pages), order)
 
 
+def keep_view(engine: Engine, *, patience: float = VIEW_PATIENCE) -> bool:
+    """Makes the view ``gapless.transfers`` of all that :func:`branches` has, where it is not so already.
+
+    It cannot be changed while it is being read. Its readers are not kept waiting: it is tried again for a while, and
+    then left as it is.
+
+    Args:
+        engine: the database.
+        patience: seconds for which it is tried.
+
+    Returns:
+        Whether it is as the catalog wants it.
+    """
+    try:
+        lock_waits.attempt(engine, "the view gapless.transfers cannot be renewed", renew_view, patience=patience)
+    except DatabaseError as error:
+        log.warning("%s; it lacks what was added last until the indexer has renewed it", error)
+        return False
+    return True
+
+
 def renew_view(connection: Connection) -> None:
-    """Makes the view ``gapless.transfers`` of all that :func:`branches` has."""
+    """Does what :func:`keep_view` does; if anything is different, the view is locked until the transaction ends."""
     driver = psycopg_connection(connection)
     parts: list[sql.Composable] = [*branches(connection)] or [sql.SQL(_NOTHING)]
-    driver.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(VIEW, sql.SQL(" UNION ALL ").join(parts)))
-    driver.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(VIEW, sql.Literal(_COMMENT)))
+    body = sql.SQL(" UNION ALL ").join(parts)
+    mark = hashlib.sha256(body.as_string(driver).encode()).hexdigest()[:16]
+    said = f"{_COMMENT} (made of {mark})"
+    there = driver.execute("SELECT obj_description(to_regclass('gapless.transfers'), 'pg_class')").fetchone()
+    if there == (said,):
+        return
+    driver.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(VIEW, body))
+    driver.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(VIEW, sql.Literal(said)))
     for name, comment in _COLUMNS.items():
-        said = sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(VIEW, sql.Identifier(name), sql.Literal(comment))
-        driver.execute(said)
-
-
-def is_missing(connection: Connection) -> bool:
-    """Whether the view is not there."""
-    return bool(connection.execute(sa.text("SELECT to_regclass('gapless.transfers') IS NULL")).scalar_one())
+        described = sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(VIEW, sql.Identifier(name), sql.Literal(comment))
+        driver.execute(described)
 
 
 def _places(connection: Connection) -> dict[int, list[tuple[int, Place]]]:

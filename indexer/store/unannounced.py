@@ -44,24 +44,24 @@ def kept_raw(rules: Iterable[Rule]) -> sql.Composed:
     ).format(sql.Literal([event.event_id for _, event in rules]))
 
 
-def settle(connection: Connection, chain_id: int, event_ids: Collection[int], ranges: RangeSet) -> None:
+def settle(connection: Connection, chain_id: int, event_ids: Collection[int], ranges: RangeSet) -> bool:
     """Makes the children born in some blocks those that are announced there, after other rows took these blocks.
-
-    Where one was forgotten, whoever works by the catalog reads it anew: in memory it is still known as a child, and a
-    later announcement would be passed over.
 
     Args:
         connection: in the transaction that displaced rows, after the others are in.
         chain_id: the chain.
         event_ids: the events whose rows were displaced.
         ranges: the blocks.
+
+    Returns:
+        Whether one was forgotten. Whoever works by the catalog must read it anew then (``catalog.Writing.forgets``): in
+        memory it is still known as a child, and a later announcement would be passed over.
     """
     forgotten = 0
     for contract_id, rules in _rules(connection, chain_id, set(event_ids)):
         for first, last in ranges:
             forgotten += _settle(connection, chain_id, contract_id, rules, first, last)
-    if forgotten:
-        connection.execute(sa.text("UPDATE gapless.catalog SET version = version + 1"))
+    return forgotten > 0
 
 
 def _rules(connection: Connection, chain_id: int, event_ids: Collection[int]) -> Iterable[tuple[int, list[Rule]]]:

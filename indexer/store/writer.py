@@ -28,7 +28,7 @@ from indexer.intervals import BlockRange, RangeSet, intersect
 from indexer.store import binary, included, multirange, refused, unannounced
 from indexer.store.binary import BinaryRows
 from indexer.store.blocks import copy_blocks
-from indexer.store.catalog import Birth, CatalogEvent, Source, hold_version
+from indexer.store.catalog import Birth, CatalogEvent, Source, writing_by
 from indexer.store.database import psycopg_connection
 from indexer.store.declaration import Place
 from indexer.store.layout import FIXED_COLUMNS, EventTable
@@ -132,7 +132,7 @@ def write_history(
     """Writes a finalized chunk and covers its range for its sources.
 
     Args:
-        connection: in a transaction that has done nothing yet.
+        connection: in a transaction that has done nothing yet; nothing but its commit may follow.
         chain_id: the chain.
         block_range: all of it finalized.
         sources: all that the chunk serves; each wants the whole range.
@@ -148,18 +148,19 @@ def write_history(
     """
     if not durable:
         connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
-    hold_version(connection, catalog_version)
-    ids = sorted(source.source_id for source in sources)
-    if not _lock_uncovered(connection, chain_id, block_range, ids):
-        return Outcome.OVERTAKEN
-    displaced = displace_retired(connection, chain_id, (block_range,), sources)
-    copy_blocks(connection, chain_id, blocks)
-    insert_rows(connection, chain_id, rows)
-    if displaced:
-        unannounced.settle(connection, chain_id, {source.event.event_id for source in sources}, (block_range,))
-    cover(connection, dict.fromkeys(ids, (block_range,)))
-    bump_versions(connection, [source.event.event_id for source in sources], rewritten=displaced)
-    return Outcome.WRITTEN
+    with writing_by(connection, catalog_version) as writing:
+        ids = sorted(source.source_id for source in sources)
+        if not _lock_uncovered(connection, chain_id, block_range, ids):
+            return Outcome.OVERTAKEN
+        displaced = displace_retired(connection, chain_id, (block_range,), sources)
+        copy_blocks(connection, chain_id, blocks)
+        insert_rows(connection, chain_id, rows)
+        if displaced:
+            events = {source.event.event_id for source in sources}
+            writing.forgets = unannounced.settle(connection, chain_id, events, (block_range,))
+        cover(connection, dict.fromkeys(ids, (block_range,)))
+        bump_versions(connection, [source.event.event_id for source in sources], rewritten=displaced)
+        return Outcome.WRITTEN
 
 
 def _lock_uncovered(connection: Connection, chain_id: int, block_range: BlockRange, ids: list[int]) -> bool:

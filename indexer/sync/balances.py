@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 
 from indexer.store import balances, ledgers
 from indexer.store.balances import STEP_ROWS
+from indexer.store.catalog import CatalogChangedError
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,11 @@ def catch_up(engine: Engine, chain_id: int, *, stop: threading.Event | None = No
         waiting = [ledger for ledger in ledgers.load(connection, chain_id) if balances.lags(connection, ledger)]
     while waiting and not stop.is_set():
         ledger = waiting.pop(0)
-        with engine.begin() as connection:
-            step = balances.advance(connection, chain_id, ledger.ledger_id, rows=step_rows)
+        try:
+            with engine.begin() as connection:
+                step = balances.advance(connection, chain_id, ledger.ledger_id, rows=step_rows)
+        except CatalogChangedError:
+            break  # the next beat looks at all ledgers anew
         if step is None:
             continue
         if step.restarted:

@@ -58,8 +58,7 @@ def redecode(engine: Engine, contract: str | None = None) -> Redecoded:
         ]
     for event_id, chain_id in places:
         mine = [s for s in every if s.event.event_id == event_id and s.chain_id == chain_id]
-        with engine.begin() as connection:
-            catalog.hold_version(connection, version)
+        with engine.begin() as connection, catalog.writing_by(connection, version):
             if _retry(connection, events[event_id], chain_id, mine, done) and any(
                 factory.announced_by(events[event_id]) for s in sources for factory in s.place.factories
             ):

@@ -162,8 +162,7 @@ class Renewal:
             logs += answer.logs
         rows = scope.rows(logs, times, sources)
         doubtful = [number for number in numbers if number not in proven]
-        with self.engine.begin() as connection:
-            catalog.hold_version(connection, scope.version)
+        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version):
             digests.lock_rewrites(connection, [source.source_id for source in sources])
             expected = Expected(connection, rows)
             changes: dict[int, list[int]] = {}
@@ -241,8 +240,7 @@ class Renewal:
         """A digest all of whose blocks were fetched anew, and that still does not match, was wrong itself."""
         if self.outcome.left or self.stop.is_set():
             return
-        with self.engine.begin() as connection:
-            catalog.hold_version(connection, scope.version)
+        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version):
             digests.lock_rewrites(connection, [source.source_id])
             for digest in digests.load(connection, source.source_id):
                 block_range = (digest.first, digest.last)

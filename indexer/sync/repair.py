@@ -132,8 +132,7 @@ class Repair:
 
     def _remove_unclaimed(self, scope: Scope, event_id: int, first: int, last: int) -> None:
         event = next(event for event in scope.events if event.event_id == event_id)
-        with self.engine.begin() as connection:
-            catalog.hold_version(connection, scope.version)
+        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version):
             # Whoever is writing finishes first: rows and coverage are seen together.
             psycopg_connection(connection).execute(
                 sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(event.table.identifier)
@@ -148,9 +147,9 @@ class Repair:
         """Makes the children what the factory's events say, and fetches what they said anew from that birth on."""
         contract_id = source.event.contract_id
         with self.engine.begin() as connection:
+            checks.renew_children(connection, contract_id, self.chain_id, factory_rules(scope.every, source))
             # The follower, and whoever fills history, must know them from now on.
             catalog.advance_version(connection, scope.version)
-            checks.renew_children(connection, contract_id, self.chain_id, factory_rules(scope.every, source))
         scope = self._scope()
         siblings = [s for s in scope.every if s.event.contract_id == contract_id]
         if born <= scope.finalized:
@@ -169,8 +168,7 @@ class Repair:
 
     def _count_anew(self, scope: Scope, finding: Finding) -> None:
         """Has the balances of the finding's contract counted from the first transfer on, by whoever keeps them."""
-        with self.engine.begin() as connection:
-            catalog.hold_version(connection, scope.version)
+        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version):
             for ledger in ledgers.lock(connection, self.chain_id):
                 if ledger.live and finding.event_id in ledger.event_ids:
                     ledgers.restart(connection, ledger, "an audit found it wrong: it is built anew")

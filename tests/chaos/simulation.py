@@ -483,8 +483,7 @@ class Simulation:
         self.manifest = load_manifest(path, {f"NODE_{i}": f"{self.server.url}/{i}" for i in range(self.endpoints)})
         engine = create_engine(self.database_url)
         try:
-            with engine.begin() as connection:
-                self.tale.events["apply"] += bool(apply(connection, declaration(self.manifest)))
+            self.tale.events["apply"] += bool(apply(engine, declaration(self.manifest)))
         finally:
             engine.dispose()
 

@@ -82,8 +82,7 @@ class Stage:
         path = self.folder / "indexer.toml"
         chain = f'[chains.sim]\nid = {CHAIN_ID}\nrpc = ["${{NODE}}"]'
         path.write_text("\n".join([chain, *contracts]))
-        with self.engine.begin() as connection:
-            apply(connection, declaration(load_manifest(path, {"NODE": self.url})))
+        apply(self.engine, declaration(load_manifest(path, {"NODE": self.url})))
 
     def tick(self, follower: Follower) -> Tick:
         """A look at the head that asks for finality too; a reader looks afterwards."""

@@ -72,8 +72,7 @@ def take(engine: Engine, chain_id: int) -> int:
         finalized = head.load_state(connection, chain_id).finalized
         sources = catalog.load_sources(connection, chain_id)
     for source in sources if finalized is not None else ():
-        with engine.begin() as connection:
-            catalog.hold_version(connection, version)
+        with engine.begin() as connection, catalog.writing_by(connection, version):
             assert finalized is not None
             taken[source.source_id] = size(digests.take(connection, source, finalized))
     return taken.total()

@@ -41,8 +41,7 @@ def compare(
     """
     rows = scope.rows(logs, times, scope.sources)
     found: list[Finding] = []
-    with engine.begin() as connection:
-        catalog.hold_version(connection, scope.version)
+    with engine.begin() as connection, catalog.writing_by(connection, scope.version):
         digests.lock_rewrites(connection, [source.source_id for source in scope.sources])
         expected = Expected(connection, rows)
         for source in scope.sources:

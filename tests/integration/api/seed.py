@@ -62,8 +62,7 @@ class Seed:
         path = self.directory / "indexer.toml"
         path.write_text(manifest)
         engine = database.create_engine(self.url)
-        with engine.begin() as connection:
-            apply(connection, declaration(load_manifest(path, {})))
+        apply(engine, declaration(load_manifest(path, {})))
         engine.dispose()
 
     def event(self, contract: str, event: str) -> tuple[int, str, str, list[dict[str, Any]]]:

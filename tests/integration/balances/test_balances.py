@@ -122,9 +122,9 @@ def test_no_longer_wanted_they_stay_as_they_were_and_can_be_dropped(indexed, his
     assert oracle.kept(indexed, "portraits") == before
 
     indexed.apply(without.replace("[contracts.portraits]", "[contracts.other]"), tmp_path, _url(history))
-    with indexed.engine.begin() as connection:
+    with indexed.engine.connect() as connection:
         (contract,) = drop.find(connection, "portraits")
-        drop.drop(connection, contract)
+    drop.drop(indexed.engine, contract)
     balances.catch_up(indexed.engine, indexed.chain.chain_id)
     assert indexed.query("SELECT count(DISTINCT ledger_id) FROM gapless.holdings") == [(3,)]
     assert {kind for (kind,) in indexed.query("SELECT DISTINCT kind FROM gapless.transfers")} == {"erc20", "erc1155"}

@@ -142,8 +142,7 @@ class Model:
             kept=", ".join(f'"{name}"' for name in self.kept),
         )  # fmt: skip
         manifest = write_manifest(text, self.folder, "")
-        with self.engine.begin() as connection:
-            apply(connection, declaration(manifest))
+        apply(self.engine, declaration(manifest))
 
     def other_manifest(self) -> None:
         match self.random.choice(("coins", "coins", "start", "kept")):

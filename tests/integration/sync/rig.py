@@ -81,8 +81,7 @@ class Rig:
 
     def apply(self, text: str, tmp_path: Path, url: str) -> None:
         self.manifest = write_manifest(text, tmp_path, url)
-        with self.engine.begin() as connection:
-            apply(connection, declaration(self.manifest))
+        apply(self.engine, declaration(self.manifest))
 
 
 _moments = iter(range(0, 10**12, 1000))
@@ -111,8 +110,7 @@ def rig(text: str, tmp_path: Path, node_url: str, database_url: str, settings: C
     manifest = write_manifest(text, tmp_path, node_url)
     engine = create_engine(database_url)
     migrate.upgrade(engine)
-    with engine.begin() as connection:
-        apply(connection, declaration(manifest))
+    apply(engine, declaration(manifest))
     (chain,) = manifest.chains.values()
     client = ChainClient(chain.name, chain.chain_id, [EndpointConfig(node_url)], settings=settings)
     try:

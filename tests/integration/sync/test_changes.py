@@ -132,9 +132,9 @@ def test_what_is_removed_keeps_its_data_until_it_is_dropped(shared_history, migr
         assert one.rows() == before
 
         def drop_it(name: str) -> None:
-            with one.engine.begin() as connection:
+            with one.engine.connect() as connection:
                 (found,) = drop.find(connection, name)
-                drop.drop(connection, found)
+            drop.drop(one.engine, found)
 
         with pytest.raises(DatabaseError, match="is in the manifest that was applied last"):
             drop_it("coins.Transfer")
@@ -158,11 +158,12 @@ def test_a_chain_is_dropped_with_all_that_is_known_of_it(shared_history, migrate
         lines = apply_again(one, shared_history, tmp_path, elsewhere)
         assert "- chain demo: its data stays" in lines
         assert any("+ chain other" in line for line in lines)
-        with one.engine.begin() as connection, pytest.raises(DatabaseError, match="still being followed"):
-            drop.drop(connection, drop.find(connection, "demo")[0])
+        with one.engine.connect() as connection:
+            (found,) = drop.find(connection, "demo")
+        with pytest.raises(DatabaseError, match="still being followed"):
+            drop.drop(one.engine, found)
         follower.close()
-        with one.engine.begin() as connection:
-            drop.drop(connection, drop.find(connection, "demo")[0])
+        drop.drop(one.engine, found)
         assert one.rows() == {"coins.Transfer": []}
         assert one.query("SELECT count(*) FROM gapless.blocks") == [(0,)]
         assert one.query("SELECT name FROM gapless.chains") == [("other",)]

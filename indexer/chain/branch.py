@@ -1,16 +1,18 @@
 """Blocks that may still be reorganised: headers and logs that provably belong to one branch.
 
 The logs of a range are named by number, and the chain may move between two answers. So every header is read too, the
-parent links must be unbroken, each log must bear the hash of its height, and a bloom that says "maybe" where no log was
-found leads to a second question by block hash: nodes serve ``eth_getLogs`` from an index that can be incomplete.
+parent links must be unbroken, each log must bear the hash of its height, and what a block may hold besides
+(:mod:`indexer.chain.blooms`) is asked for once more, by the block's hash.
 """
 
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from indexer.chain import fetch
+from indexer.chain.blooms import unaccounted
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Answer, Endpoint
 from indexer.chain.errors import BranchMovedError, LaggingError, ProviderError, RangeError
@@ -31,8 +33,8 @@ class Branch:
         host: the endpoint that answered, ``https://host/***``.
         requests: HTTP requests that it took.
         bytes: bytes of the answers.
-        asked_again: blocks whose bloom said "maybe" and that were asked for a second time.
-        found_again: logs that only the second question brought.
+        asked_again: second questions, each for what one block may hold besides.
+        found_again: logs that only second questions brought.
     """
 
     headers: list[Header]
@@ -62,6 +64,8 @@ def read(
     parent_hash: bytes | None,
     blooms: bool,
     errand: Errand,
+    *,
+    mixed: Collection[LogFilter] = (),
 ) -> Branch:
     """Reads a branch from one endpoint, in one batch where it takes batches.
 
@@ -71,8 +75,9 @@ def read(
         last: the last block.
         filters: what to ask for; none for the headers alone.
         parent_hash: the hash that block ``first - 1`` must have, or None.
-        blooms: whether blooms are checked.
+        blooms: whether the chain's blooms can be trusted; else each block without logs is asked for by its hash, too.
         errand: on whose account.
+        mixed: those of the filters that ask for any address in place of a long list.
 
     Raises:
         BranchMovedError: the parts do not belong to one branch, or not to one that joins ``parent_hash``.
@@ -97,9 +102,10 @@ def read(
         _check_hashes(headers, part, endpoint.host)
         parts.append(part.logs)
     branch = Branch(headers, [], endpoint.host, 0, 0)
-    if blooms:
-        for one, logs in zip(filters, parts, strict=True):
-            _ask_again(branch, endpoint, one, logs, errand)
+    _learn_blooms(endpoint, headers, parts)
+    _ask_again(
+        branch, endpoint, [(one, logs, one in mixed) for one, logs in zip(filters, parts, strict=True)], blooms, errand
+    )
     unique = {(log.block_number, log.log_index): log for logs in parts for log in logs}
     branch.logs = [unique[position] for position in sorted(unique)]
     branch.requests, branch.bytes = errand.requests - before[0], errand.bytes - before[1]
@@ -142,20 +148,51 @@ def _check_hashes(headers: list[Header], checked: CheckedLogs, host: str) -> Non
             raise BranchMovedError(f"the logs of block {number:,} are of another block than its header", host=host)
 
 
-def _ask_again(branch: Branch, endpoint: Endpoint, filters: LogFilter, logs: list[RawLog], errand: Errand) -> None:
-    bearing = {log.block_number for log in logs}
-    silent = [h for h in branch.headers if h.number not in bearing and filters.maybe_in(h.logs_bloom)]
-    if not silent:
-        return
-    branch.asked_again += len(silent)
-    answers = fetch.logs_by_hash(endpoint, [header.hash for header in silent], filters, errand)
-    for header, found in zip(silent, answers, strict=True):
-        if any(log.block_number != header.number for log in found):
-            raise fetch.wrong(f"logs of block {header.number:,} bear another number", endpoint)
-        if found:
+def _learn_blooms(endpoint: Endpoint, headers: list[Header], parts: Sequence[list[RawLog]]) -> None:
+    logs: dict[int, list[RawLog]] = defaultdict(list)
+    for log in chain.from_iterable(parts):
+        logs[log.block_number].append(log)
+    for header in headers:
+        with endpoint.lock:
+            senseless = endpoint.blooms.learn(header, logs[header.number])
+        if senseless:
             logger.warning(
-                "%s: eth_getLogs left out %d logs of block %d, which its bloom and a second question showed",
-                *(endpoint.host, len(found), header.number),
+                "%s: the bloom of block %d does not hold the block's own logs: blocks without logs are asked for by "
+                "their hash from now on",
+                *(endpoint.host, header.number),
             )
-        branch.found_again += len(found)
-        logs += found
+
+
+def _ask_again(
+    branch: Branch,
+    endpoint: Endpoint,
+    parts: Sequence[tuple[LogFilter, list[RawLog], bool]],
+    blooms: bool,
+    errand: Errand,
+) -> None:
+    """Asks for what blocks may hold besides, and adds what is found to the parts."""
+    questions: list[tuple[Header, LogFilter]] = []
+    targets: list[list[RawLog]] = []
+    trust = endpoint.blooms if blooms else None
+    for filters, logs, mixed in parts:
+        by_block: dict[int, list[RawLog]] = defaultdict(list)
+        for log in logs:
+            by_block[log.block_number].append(log)
+        for header in branch.headers:
+            lacking = unaccounted(filters, header, by_block[header.number], trust, mixed=mixed)
+            if lacking is not None:
+                questions.append((header, lacking))
+                targets.append(logs)
+    branch.asked_again = len(questions)
+    for (header, _), target, found in zip(
+        questions, targets, fetch.logs_of_blocks(endpoint, questions, errand), strict=True
+    ):
+        known = {log.log_index for log in target if log.block_number == header.number}
+        fresh = [log for log in found if log.log_index not in known]
+        if fresh:
+            logger.warning(
+                "%s: eth_getLogs left out %d logs of block %d, which a second question showed",
+                *(endpoint.host, len(fresh), header.number),
+            )
+        branch.found_again += len(fresh)
+        target.extend(fresh)

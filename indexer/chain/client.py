@@ -277,17 +277,20 @@ class ChainClient(Asker):
             last: the last block.
             filters: what to ask for: one filter, several that travel together, or none for the headers alone.
             parent_hash: the hash that block ``first - 1`` must have, or None.
-            blooms: whether a bloom that says "maybe" where a filter found no log leads to a second question by block
-                hash.
+            blooms: whether the chain's blooms can be trusted: what a bloom holds and no log shows is asked for once
+                more, by the block's hash; else each block without logs is.
 
         Raises:
             BranchMovedError: the chain moved meanwhile, or does not join ``parent_hash``: look again.
             ProviderError: nobody answers.
         """
         errand = Errand()
-        wanted = self._head_questions.ask(several(filters), self.settings.addresses_per_request, last - first + 1)
+        named = several(filters)
+        wanted = self._head_questions.ask(named, self.settings.addresses_per_request, last - first + 1)
         found = self.run(
-            lambda endpoint: branches.read(endpoint, first, last, wanted, parent_hash, blooms, errand),
+            lambda endpoint: branches.read(
+                endpoint, first, last, wanted, parent_hash, blooms, errand, mixed=set(wanted).difference(named)
+            ),
             "eth_getLogs",
             block=last,
             errand=errand,
@@ -304,7 +307,7 @@ class ChainClient(Asker):
         """
         errand = Errand()
         return self.run(
-            lambda endpoint: fetch.logs_by_hash(endpoint, [block_hash], filters, errand)[0],
+            lambda endpoint: fetch.logs_by_hash(endpoint, [(block_hash, filters)], errand)[0],
             "eth_getLogs",
             errand=errand,
         )

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from indexer.chain.blooms import BloomTrust
 from indexer.chain.columnar import Layouts
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
 from indexer.chain.error_table import Failure, classify
@@ -29,6 +30,7 @@ from indexer.chain.errors import (
     RevertedError,
     TransientError,
 )
+from indexer.chain.hash_filter import HashFilter
 from indexer.chain.health import Health, State
 from indexer.chain.provider import HttpAnswer, RawProvider
 from indexer.chain.range_control import BlockLimit
@@ -131,6 +133,9 @@ class Endpoint:
         self.latency: float | None = None
         # Cleared when a log's blockTimestamp contradicts its block's header: from then on headers are asked for.
         self.log_times_hold = True
+        # What its blooms are worth, and whether it filters logs by a block's hash.
+        self.blooms = BloomTrust()
+        self.hash_filter = HashFilter()
         # How it writes logs.
         self.layouts = Layouts()
         # Wordings that no table knows and that a smaller range cured: from then on they mean "too much".

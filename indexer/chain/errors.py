@@ -141,9 +141,7 @@ class TransientError(ProviderError):
     @property
     def wording(self) -> str:
         """The words without their numbers: what two answers of one kind have in common."""
-        return re.sub(
-            r"(0x)?[0-9a-f]*\d[0-9a-f]*", "#", f"{self.code or ''} {self.args[0]}".strip(), flags=re.IGNORECASE
-        )
+        return without_numbers(f"{self.code or ''} {self.args[0]}".strip())
 
 
 class AnswerError(TransientError):
@@ -151,6 +149,10 @@ class AnswerError(TransientError):
 
     It is thrown away whole, counted against the endpoint, and the question asked again, elsewhere if there is another.
     """
+
+
+class OtherBlockError(AnswerError):
+    """A block was asked for by its hash, and the answer is about another one."""
 
 
 class BatchError(ProviderError):
@@ -210,6 +212,11 @@ class CallReverted(GaplessError):  # noqa: N818 - an answer, not an error
 
 class Stopped(GaplessError):  # noqa: N818 - an order, not an error
     """The caller's stop event was set while a question was waiting to be asked."""
+
+
+def without_numbers(text: str) -> str:
+    """A text with its numbers left out: the same for all messages of one kind."""
+    return re.sub(r"(0x)?[0-9a-f]*\d[0-9a-f]*", "#", text, flags=re.IGNORECASE)
 
 
 BranchMoved = BranchMovedError

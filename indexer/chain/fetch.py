@@ -3,6 +3,7 @@
 Nothing here retries or chooses; the client does that around it.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,17 @@ from indexer.chain import columnar
 from indexer.chain.chunk import Blocks, LogChunk, ToldTime
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Answer, Endpoint
-from indexer.chain.errors import AnswerError, FatalError, LaggingError, ProviderError, RangeError
+from indexer.chain.errors import (
+    AnswerError,
+    BranchMovedError,
+    FatalError,
+    LaggingError,
+    OtherBlockError,
+    ProviderError,
+    RangeError,
+    TransientError,
+    without_numbers,
+)
 from indexer.chain.filters import LogFilter
 from indexer.chain.log_columns import Integers, LogColumns
 from indexer.chain.logs import CheckedLogs, RawLog, check_logs, select
@@ -29,7 +40,11 @@ from indexer.chain.wire import (
     receipts_decoder,
 )
 
+logger = logging.getLogger(__name__)
+
 _GET_BLOCK = "eth_getBlockByNumber"
+# JSON-RPC codes that are about the question: invalid request, no such method, invalid parameters.
+_REFUSED_CODES = frozenset({-32600, -32601, -32602})
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +181,11 @@ def logs_in_parts(endpoint: Endpoint, first: int, last: int, filters: LogFilter,
     except RangeError as error:
         if error.timed_out and first == last and filters.halves() is None:
             raise
+    return _in_smaller_parts(endpoint, first, last, filters, errand)
+
+
+def _in_smaller_parts(endpoint: Endpoint, first: int, last: int, filters: LogFilter, errand: Errand) -> CheckedLogs:
+    """The logs of a range that was refused as a whole."""
     if first < last:
         middle = (first + last) // 2
         parts = [
@@ -179,7 +199,9 @@ def logs_in_parts(endpoint: Endpoint, first: int, last: int, filters: LogFilter,
     return _merged(parts)
 
 
-def logs_by_hash(endpoint: Endpoint, hashes: Sequence[bytes], filters: LogFilter, errand: Errand) -> list[list[RawLog]]:
+def logs_by_hash(
+    endpoint: Endpoint, questions: Sequence[tuple[bytes, LogFilter]], errand: Errand
+) -> list[list[RawLog]]:
     """The matching logs of blocks named by their hashes (EIP-234), in batches.
 
     Raises:
@@ -188,15 +210,85 @@ def logs_by_hash(endpoint: Endpoint, hashes: Sequence[bytes], filters: LogFilter
         ProviderError: a question failed.
     """
     found: list[list[RawLog]] = []
-    calls = [Call("eth_getLogs", (filters.at(block_hash),), (0, 0)) for block_hash in hashes]
-    for block_hash, raw in zip(hashes, endpoint.ask_all(calls, errand), strict=True):
+    calls = [Call("eth_getLogs", (filters.at(block_hash),), (0, 0)) for block_hash, filters in questions]
+    for (block_hash, filters), raw in zip(questions, endpoint.ask_all(calls, errand), strict=True):
         wire = parse(raw, logs_decoder.decode, "list of logs")
         checked = check_logs(wire, 0, 2**63, filters)
         if any(found_hash != block_hash for found_hash in checked.hashes.values()):
-            raise wrong(f"asked for the logs of block 0x{block_hash.hex()}, it answered with another's", endpoint)
+            problem = f"asked for the logs of block 0x{block_hash.hex()}, it answered with another's"
+            raise OtherBlockError(problem, host=endpoint.host)
         checked.require_not_removed({number: block_hash for number, _ in checked.removed}, endpoint.host)
         found.append(checked.logs)
     return found
+
+
+def logs_of_blocks(
+    endpoint: Endpoint, questions: Sequence[tuple[Header, LogFilter]], errand: Errand
+) -> list[list[RawLog]]:
+    """The matching logs of blocks whose headers are known: by hash, or by number where the endpoint cannot do that.
+
+    Raises:
+        LaggingError: the endpoint does not know a block.
+        BranchMovedError: a number names another block now.
+        AnswerError: an answer contradicts its question, or the endpoint may not know the filter by hash.
+        ProviderError: a question failed.
+    """
+    if not questions:
+        return []
+    if not endpoint.hash_filter.is_missing(endpoint.clock()):
+        try:
+            found = logs_by_hash(endpoint, [(header.hash, filters) for header, filters in questions], errand)
+        except RangeError:
+            pass  # too many logs for one answer: in parts, by number
+        except (FatalError, TransientError) as error:
+            _learn_hash_filter(endpoint, error)
+        else:
+            with endpoint.lock:
+                endpoint.hash_filter.answered()
+            for (header, _), logs in zip(questions, found, strict=True):
+                if any(log.block_number != header.number for log in logs):
+                    raise wrong(f"logs of block {header.number:,}, by its hash, bear another number", endpoint)
+            return found
+    return [_logs_by_number(endpoint, header, filters, errand) for header, filters in questions]
+
+
+def _learn_hash_filter(endpoint: Endpoint, error: FatalError | TransientError) -> None:
+    """Takes note of a question by block hash that failed.
+
+    Raises:
+        AnswerError: it is worth another try.
+        ProviderError: the error says nothing about such questions.
+    """
+    about_it = isinstance(error, OtherBlockError) or error.code in _REFUSED_CODES
+    if (isinstance(error, FatalError) and error.scope == "endpoint") or (
+        error.code is None and not isinstance(error, AnswerError)
+    ):
+        raise error
+    text = str(error.args[0])
+    with endpoint.lock:
+        missing = endpoint.hash_filter.failed(without_numbers(text), about_it, endpoint.clock())
+    if not missing:
+        # Not as it is: a refusal would be taken for one of every eth_getLogs.
+        raise wrong(f"asked for logs by a block's hash: {text}", endpoint)
+    logger.warning(
+        "%s: it does not answer eth_getLogs by a block's hash (%s): blocks are asked for by number, which proves less",
+        *(endpoint.host, text),
+    )
+
+
+def _logs_by_number(endpoint: Endpoint, header: Header, filters: LogFilter, errand: Errand) -> list[RawLog]:
+    """The matching logs of a block, with its header in the same batch: both must be of the block that is known."""
+    number = header.number
+    answers = endpoint.ask([logs_call(number, number, filters), header_call(number)], errand)
+    there = _end(endpoint, answers[1], number)
+    if isinstance(answers[0], RangeError):
+        checked = _in_smaller_parts(endpoint, number, number, filters, errand)
+    else:
+        checked = checked_logs(endpoint, answers[0], number, number, filters)
+    if {there.hash, *checked.hashes.values()} != {header.hash}:
+        raise BranchMovedError(f"block {number:,} is another one now", host=endpoint.host)
+    checked.require_not_removed({number: header.hash}, endpoint.host)
+    return checked.logs
 
 
 def checked_logs(endpoint: Endpoint, answer: Answer, first: int, last: int, asked: LogFilter) -> CheckedLogs:

@@ -85,27 +85,19 @@ class LogFilter:
         """The addresses, to look one up among them; None: any is."""
         return frozenset(self.addresses) if isinstance(self.addresses, tuple) else self.addresses
 
-    def maybe_in(self, bloom: bytes) -> bool:
-        """Whether a block with this ``logsBloom`` may hold a matching log (yellow paper, 4.3.1).
-
-        Args:
-            bloom: 256 bytes.
-        """
-        bits = int.from_bytes(bloom, "big")
-        if bits == 0:
-            return False
-        for values in self.topics:
-            if values is not None and not any(_holds(bits, value) for value in values):
-                return False
-        return self.addresses is None or any(_holds(bits, address) for address in self.addresses)
-
 
 def several(filters: LogFilter | Iterable[LogFilter]) -> tuple[LogFilter, ...]:
     """One filter or some, as some."""
     return (filters,) if isinstance(filters, LogFilter) else tuple(filters)
 
 
-def _holds(bits: int, value: str) -> bool:
+def in_bloom(bits: int, value: str) -> bool:
+    """Whether a ``logsBloom`` (yellow paper, 4.3.1) holds an address or a topic, really or by chance.
+
+    Args:
+        bits: the bloom as an integer.
+        value: lower-case hex with ``0x``.
+    """
     mask = _mask(value)
     return bits & mask == mask
 

@@ -79,7 +79,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         hash: 32 bytes.
         parent_hash: 32 bytes.
         time: Unix time in whole seconds.
-        logs_bloom: 256 bytes; zeros on chains that keep none.
+        logs_bloom: 256 bytes; zeros where the node gives none.
     """
 
     number: int
@@ -189,6 +189,12 @@ def seconds(value: str | int) -> int:
     return number
 
 
+def _bloom(text: str | None) -> bytes:
+    """A bloom; what is left out or written short (``0x``, ``0x0``) is as good as none."""
+    digits = (text or "").removeprefix("0x")
+    return bytes.fromhex(digits) if len(digits) == 2 * 256 else bytes(256)
+
+
 def _read_header(raw: msgspec.Raw) -> Header | None:
     wire = _header.decode(raw)
     if wire is None:
@@ -198,7 +204,7 @@ def _read_header(raw: msgspec.Raw) -> Header | None:
         hash=hex_bytes(wire.hash),
         parent_hash=hex_bytes(wire.parent_hash),
         time=seconds(wire.timestamp),
-        logs_bloom=hex_bytes(wire.logs_bloom) if wire.logs_bloom else bytes(256),
+        logs_bloom=_bloom(wire.logs_bloom),
     )
     if len(header.hash) != 32 or len(header.parent_hash) != 32:
         raise ValueError("a hash that is not 32 bytes")

@@ -1,7 +1,7 @@
 """The ways in which nodes and what stands before them are wrong, each as one small function.
 
-Only what a client can find out is here. That a node leaves out part of one block's logs above ``finalized``, or any
-below it, no answer betrays: that is what the audit is for.
+Only what a client can find out is here. That a node leaves out one of several logs of an address with one topic above
+``finalized``, or any below it, no answer betrays: that is what the audit is for.
 """
 
 from __future__ import annotations
@@ -359,9 +359,18 @@ def _missing(random: Random, node: Node, call: Call, result: Any) -> Any:
     return [log for log in result if int(log["blockNumber"], 16) not in gone]
 
 
+def _lost(random: Random, node: Node, call: Call, result: Any) -> Any:
+    """Of some blocks the logs of one address with one topic are missing, others are there; the bloom betrays it."""
+    places = {(log["blockNumber"], log["address"], *log["topics"][:1]) for log in result}
+    open_places = sorted(place for place in places if int(place[0], 16) > node.chain.finalized)
+    gone = set(random.sample(open_places, random.randint(0, len(open_places))))
+    return [log for log in result if (log["blockNumber"], log["address"], *log["topics"][:1]) not in gone]
+
+
 LOGS: Mapping[str, Tell] = {
     "stale logs": _stale,
     "missing logs": _missing,
+    "lost logs": _lost,
     "doubled logs": _doubled,
     "unsorted logs": _unsorted,
     "upper case": _upper,
@@ -382,7 +391,7 @@ HARMLESS = frozenset({"shuffled batch", "doubled logs", "unsorted logs", "remove
 
 
 # What would do harm at once if it were believed.
-GRAVE = ("stale logs", "missing logs", "stale header", "logs outside")
+GRAVE = ("stale logs", "missing logs", "lost logs", "stale header", "logs outside")
 
 
 def choose(random: Random, told: Counter[str] | None = None) -> Lies:

@@ -70,6 +70,44 @@ def test_logs_that_the_bloom_betrays_are_asked_for_again(scene, following):
     assert scene.look().tip == 60
 
 
+def test_a_block_that_lost_some_of_its_logs_is_asked_for_again(scene, following):
+    """Others of its logs came: what no log shows and the bloom holds is asked for by the block's hash."""
+    scene.chain.mine(20)
+    lost = []
+
+    def lie(node, call, result):
+        if call["method"] != "eth_getLogs" or "fromBlock" not in call["params"][0]:
+            return result
+        places = {(log["blockNumber"], log["address"], *log["topics"][:1]) for log in result}
+        for number in {place[0] for place in places}:
+            here = sorted(place for place in places if place[0] == number)
+            lost.extend(here[1:])
+        return [log for log in result if (log["blockNumber"], log["address"], *log["topics"][:1]) not in lost]
+
+    scene.twist.lie = lie
+    assert scene.tick(following) is Tick.EXTENDED
+    assert lost
+    assert scene.look().tip == 60  # where the judge finds every row
+
+
+def test_a_chain_without_blooms_whose_logs_another_machine_answers(scene, following):
+    """Behind one URL: the headers from one machine, the logs by number from one that has not come as far."""
+    following.close()
+    until_nobody_follows(scene)
+    follower = scene.follower()
+
+    def lie(node, call, result):
+        if call["method"] == "eth_getLogs" and "fromBlock" in call["params"][0]:
+            return [log for log in result if int(log["blockNumber"], 16) <= 40]
+        return {**result, "logsBloom": "0x0"} if call["method"] == "eth_getBlockByNumber" and result else result
+
+    scene.twist.lie = lie
+    scene.chain.mine(20)
+    scene.tick(follower)
+    assert scene.look().tip == 60
+    follower.close()
+
+
 def test_logs_of_another_branch_are_not_believed(scene, following):
     scene.chain.append(transfer())
     stale = scene.chain.head

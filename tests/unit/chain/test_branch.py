@@ -11,6 +11,7 @@ from indexer.chain.errors import BranchMovedError, LaggingError, ProviderError
 from indexer.chain.filters import LogFilter
 from tests.providers.history import TOKEN, TRANSFER, block_hash
 from tests.providers.node import Node, Refusal
+from tests.unit.chain.test_blooms import bloom_of
 
 Serve = Callable[..., Node]
 Connect = Callable[..., ChainClient]
@@ -23,8 +24,15 @@ def parent() -> bytes:
     return bytes.fromhex(block_hash(FIRST - 1)[2:])
 
 
-def zero_blooms(node: Node) -> None:
-    node.answers["eth_getBlockByNumber"] = lambda params: node.header(params[0]).replace(b"ff" * 256, b"00" * 256)
+def true_blooms(node: Node) -> None:
+    """Blooms that hold what their block's logs bear, and in each other block something else."""
+    bearing = set(node.history.positions)
+
+    def header(params: list[Any]) -> bytes:
+        holds = bloom_of(TOKEN, TRANSFER) if int(params[0], 16) in bearing else bloom_of(TOKEN)
+        return node.header(params[0]).replace(b"ff" * 256, holds.hex().encode())
+
+    node.answers["eth_getBlockByNumber"] = header
 
 
 def numbers(node: Node, first: int = FIRST, last: int = LAST) -> list[int]:
@@ -34,7 +42,7 @@ def numbers(node: Node, first: int = FIRST, last: int = LAST) -> list[int]:
 
 def test_headers_and_logs_come_in_one_batch(serve: Serve, connect: Connect) -> None:
     node = serve()
-    zero_blooms(node)
+    true_blooms(node)
     branch = connect(node).branch(FIRST, LAST, FILTER, parent_hash=parent())
     assert [header.number for header in branch.headers] == list(range(FIRST, LAST + 1))
     assert (branch.first, branch.last) == (FIRST, LAST)
@@ -60,18 +68,111 @@ def test_a_bloom_that_says_maybe_leads_to_a_second_question(serve: Serve, connec
     assert [log.block_number for log in branch.logs] == numbers(node)
     assert branch.asked_again == LAST - FIRST + 1 - (len(bearing) - 1)
     assert branch.found_again == numbers(node).count(forgotten)
-    without = client.branch(FIRST, LAST, FILTER, blooms=False)
-    assert forgotten not in [log.block_number for log in without.logs], "switched off, nobody notices"
+    assert client.branch(FIRST, LAST, FILTER, blooms=False).found_again == numbers(node).count(forgotten)
+
+
+BLOOM = b"0x" + b"ff" * 256
+
+
+@pytest.mark.parametrize("bloom", [b'"0x' + b"00" * 256 + b'"', b'"0x0"', b'"0x"', b"null"])
+def test_a_bloom_of_zeros_or_none_is_not_taken_for_silence(serve: Serve, connect: Connect, bloom: bytes) -> None:
+    """Behind one URL one machine answers the headers, and one that has not come as far the logs."""
+    node = serve()
+    get_logs = node.get_logs
+    node.answers["eth_getBlockByNumber"] = lambda params: node.header(params[0]).replace(b'"' + BLOOM + b'"', bloom)
+    node.answers["eth_getLogs"] = lambda params: get_logs(params[0]) if "blockHash" in params[0] else b"[]"
+    branch = connect(node).branch(FIRST, LAST, FILTER)
+    assert [log.block_number for log in branch.logs] == numbers(node)
+    assert branch.asked_again == LAST - FIRST + 1
+
+
+def test_blooms_that_contradict_their_logs_are_told_once(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = serve()
+    node.answers["eth_getBlockByNumber"] = lambda params: node.header(params[0]).replace(b"ff" * 256, b"01" * 256)
+    client = connect(node)
+    for _ in range(2):
+        branch = client.branch(FIRST, LAST, FILTER)
+        assert branch.asked_again == LAST - FIRST + 1 - len(set(numbers(node)))
+    assert caplog.text.count("does not hold the block's own logs") == 1
+
+
+def without_a_filter_by_hash(answer: bytes | Refusal) -> Callable[[Node], None]:
+    def twist(node: Node) -> None:
+        get_logs = node.get_logs
+
+        def logs(params: list[Any]) -> bytes:
+            if "blockHash" not in params[0]:
+                return get_logs(params[0])
+            if isinstance(answer, Refusal):
+                raise answer
+            return answer or get_logs({"fromBlock": hex(FIRST + 900), "toBlock": hex(FIRST + 990)})
+
+        node.answers["eth_getLogs"] = logs
+
+    return twist
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Refusal(-32602, "invalid argument 0: unknown field blockHash"),
+        Refusal(-32601, "filter by block hash is not supported"),
+        Refusal(-32000, "a filter needs fromBlock"),
+        Refusal(-32603, "internal error"),
+        b"null",
+        b"",  # the hash is ignored, and the newest blocks' logs are answered
+    ],
+)
+def test_a_node_that_has_no_filter_by_hash_is_asked_by_number(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture, answer: bytes | Refusal
+) -> None:
+    node = serve()  # its blooms say "maybe" to everything
+    without_a_filter_by_hash(answer)(node)
+    client = connect(node)
+    for _ in range(3):
+        assert [log.block_number for log in client.branch(FIRST, LAST, FILTER).logs] == numbers(node)
+    assert caplog.text.count("does not answer eth_getLogs by a block's hash") == 1
+
+
+def test_one_bad_answer_by_hash_proves_nothing(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    get_logs, bad = node.get_logs, [1]
+
+    def logs(params: list[Any]) -> bytes:
+        if "blockHash" in params[0] and bad:
+            bad.pop()
+            raise Refusal(-32602, "invalid params")
+        return get_logs(params[0]) if "blockHash" in params[0] else b"[]"
+
+    node.answers["eth_getLogs"] = logs
+    assert [log.block_number for log in connect(node).branch(FIRST, LAST, FILTER).logs] == numbers(node)
+
+
+def test_the_block_asked_for_by_number_must_be_the_one_that_was_named(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    without_a_filter_by_hash(Refusal(-32602, "invalid argument 0: unknown field blockHash"))(node)
+    client = connect(node)
+    client.branch(FIRST, LAST, FILTER)
+    asked = [0]
+
+    def moved(params: list[Any]) -> bytes:
+        asked[0] += 1
+        header = node.header(params[0])
+        named = block_hash(int(params[0], 16))[2:].encode()
+        return header if asked[0] <= LAST - FIRST + 1 else header.replace(named, b"22" * 32, 1)
+
+    node.answers["eth_getBlockByNumber"] = moved
+    with pytest.raises(BranchMovedError, match="is another one now"):
+        client.branch(FIRST, LAST, FILTER)
 
 
 def test_an_answer_by_hash_about_another_block_is_not_believed(serve: Serve, connect: Connect) -> None:
     node = serve()
-    get_logs = node.get_logs
-    node.answers["eth_getLogs"] = lambda params: (
-        get_logs({"fromBlock": hex(FIRST), "toBlock": hex(LAST)}) if "blockHash" in params[0] else b"[]"
-    )
+    without_a_filter_by_hash(b"")(node)
     with pytest.raises(ProviderError):
-        connect(node, attempts=2).branch(FIRST, LAST, FILTER)
+        connect(node, attempts=1).branch(FIRST, LAST, FILTER)
     with pytest.raises(ProviderError):
         connect(node, attempts=2).logs_of_block(bytes.fromhex(block_hash(5)[2:]), FILTER)
 
@@ -117,7 +218,7 @@ def test_a_range_that_is_too_wide_is_read_in_parts(serve: Serve, connect: Connec
             raise Refusal(-32602, "query exceeds max block range 4")
 
     node = serve(limit=narrow)
-    zero_blooms(node)
+    true_blooms(node)
     branch = connect(node).branch(FIRST, LAST, FILTER)
     assert [log.block_number for log in branch.logs] == numbers(node)
 

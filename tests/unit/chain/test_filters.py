@@ -1,7 +1,6 @@
 """Filters: as parameters, cut in parts, against blooms, and the price of long address lists."""
 
 import pytest
-from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,27 +47,6 @@ def test_slices_keep_topics_and_miss_no_address() -> None:
     assert [address for part in parts for address in part.addresses or ()] == list(addresses)
     assert {part.topics for part in parts} == {((T,),)}
     assert list(LogFilter(None).slices(10)) == [LogFilter(None)]
-
-
-def bloom_of(*values: str) -> bytes:
-    """Byte by byte, as the yellow paper numbers the bits: from the end."""
-    bloom = bytearray(256)
-    for value in values:
-        digest = keccak(hexstr=value)
-        for start in (0, 2, 4):
-            bit = (digest[start] << 8 | digest[start + 1]) % 2048
-            bloom[255 - bit // 8] |= 1 << bit % 8
-    return bytes(bloom)
-
-
-def test_a_bloom_holds_what_was_put_in() -> None:
-    bloom = bloom_of(A, T, U)
-    assert LogFilter((A,), ((T,), (U,))).maybe_in(bloom)
-    assert LogFilter((B, A), ((V, T),)).maybe_in(bloom)
-    assert LogFilter().maybe_in(bloom)
-    assert not LogFilter((B,), ((T,),)).maybe_in(bloom)
-    assert not LogFilter((A,), ((V,),)).maybe_in(bloom)
-    assert not LogFilter().maybe_in(bytes(256)), "an empty bloom holds nothing"
 
 
 @pytest.mark.parametrize(

@@ -114,12 +114,13 @@ class Job:
     network: Network
     work: Work
     name: str
+    leader_only: bool = True
     trouble: str = ""
 
     def run(self) -> None:
-        """One beat."""
+        """One beat; of what is the leader's alone, none while another process leads."""
         with self.network.at_work():
-            if not self.network.stop.is_set():
+            if not self.network.stop.is_set() and (not self.leader_only or self.network.follower.leads()):
                 self._run()
 
     def _run(self) -> None:
@@ -137,7 +138,7 @@ class Job:
         except GaplessError as error:
             if not self.network.stop.is_set():
                 self._say(f"{error}" + (f" ({error.hint})" if error.hint else ""))
-        except (sa.exc.DBAPIError, psycopg.Error) as error:
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error) as error:
             if not self.network.stop.is_set():
                 self._say(f"Postgres: {_cause(error)}; nothing was written by this step")
         else:
@@ -163,7 +164,7 @@ class OwnJob:
         """One beat."""
         try:
             self.work()
-        except (GaplessError, sa.exc.DBAPIError, psycopg.Error) as error:
+        except (GaplessError, sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error) as error:
             trouble = str(error) if isinstance(error, GaplessError) else f"Postgres: {_cause(error)}"
             if trouble != self.trouble:
                 log.warning("%s: %s; trying again", self.name, trouble)

@@ -34,6 +34,7 @@ from indexer.store import head, indexes
 from indexer.store.cache import Cache
 from indexer.store.changes import Change, summary
 from indexer.store.database import DatabaseError
+from indexer.store.leases import Lease, Renewer
 from indexer.sync import network
 from indexer.sync.follow import Follower
 from indexer.sync.pace import Pace
@@ -58,6 +59,8 @@ REQUESTED_EVERY = 1.0
 MOST_JOBS = 1000
 # How long the jobs of a chain that is no longer wanted, or wanted otherwise, have to finish what they are at.
 RETIRE_WITHIN = 60.0
+# A look at the head that takes longer than this is taken for one that never ends. A slow node's takes minutes.
+HANGS_AFTER = 600.0
 
 
 class AtPace(BaseTrigger):  # type: ignore[misc]
@@ -84,6 +87,7 @@ class Service:
         watch: ManifestWatch | PatientWatch | None = None,
         prepare: Callable[[Manifest], list[Change]] | None = None,
         reload: threading.Event | None = None,
+        lease_engine: Engine | None = None,
     ) -> None:
         """Prepares the jobs; runs none.
 
@@ -95,6 +99,7 @@ class Service:
             watch: tells of a new manifest; None: it stays as it is.
             prepare: makes the catalog what a new manifest asks for; needed with ``watch``.
             reload: set by somebody else to have the manifest read again, changed or not, and halted chains tried again.
+            lease_engine: the same database by connections that jobs cannot use up, to renew leases; None: ``engine``.
         """
         self._engine = engine
         self._cache = cache
@@ -108,6 +113,7 @@ class Service:
         self._stop = threading.Event()
         self._builder = indexes.Builder(engine)
         self._networks = {name: self._network(chain) for name, chain in manifest.chains.items()}
+        self._renewer = Renewer(lease_engine or engine, self._leases)
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(MOST_JOBS)},
@@ -141,7 +147,13 @@ class Service:
         if self._watch is not None:
             job = OwnJob("manifest", self._look_at_manifest)
             self._scheduler.add_job(job.run, IntervalTrigger(seconds=MANIFEST_EVERY))
+        self._renewer.start()
         self._scheduler.start()
+
+    def _leases(self) -> list[Lease]:
+        """Those of the chains whose followers do look: one that hangs must not keep others from its chain."""
+        now = time.monotonic()
+        return [one.follower.lease for one in self.networks().values() if now - one.follower.looked_at < HANGS_AFTER]
 
     def _schedule(self, one: Network) -> None:
         """Gives a chain the jobs that the manifest asks for now; those that it has already stay as they are."""
@@ -153,7 +165,8 @@ class Service:
         for job_id, (key, trigger, work) in wanted.items():
             if job_id not in one.jobs:
                 one.jobs[job_id] = key
-                self._scheduler.add_job(Job(self, one, work, job_id).run, trigger, id=job_id, name=job_id)
+                job = Job(self, one, work, job_id, leader_only=work is not jobs.follow)
+                self._scheduler.add_job(job.run, trigger, id=job_id, name=job_id)
 
     def _wanted_jobs(self, one: Network) -> Iterator[tuple[str, object, BaseTrigger, Work]]:
         """The jobs of a chain: id, what it depends on besides the chain itself, when it runs, and what it does."""
@@ -255,6 +268,7 @@ class Service:
         for one in self._networks.values():
             one.stop.set()
         self._scheduler.shutdown(wait=True)
+        self._renewer.stop()
         for one in self._networks.values():
             one.follower.close()
             one.client.close()

@@ -23,7 +23,7 @@ from indexer.store import catalog, migrate
 from indexer.store.apply import apply
 from indexer.store.apply import as_if_applied as as_if
 from indexer.store.changes import Change
-from indexer.store.database import create_engine, describe_failure
+from indexer.store.database import create_engine, describe_failure, process_name
 from indexer.sync.declare import declaration
 
 log = logging.getLogger(__name__)
@@ -64,10 +64,16 @@ def servers(settings: Settings, *, with_redis: bool = True) -> Iterator[Servers]
 def database(servers: Servers, *, application_name: str, pool_size: int = 5) -> Iterator[Engine]:
     """An engine that was tried once.
 
+    Args:
+        servers: where Postgres is.
+        application_name: how Postgres shows its connections, before what tells this process from all others.
+        pool_size: connections that are kept; as many more are opened when they are needed.
+
     Raises:
         DatabaseError: Postgres cannot be reached.
     """
-    engine = create_engine(servers.database_url, application_name=application_name, pool_size=pool_size)
+    name = process_name(application_name)
+    engine = create_engine(servers.database_url, application_name=name, pool_size=pool_size)
     try:
         with engine.connect():
             pass

@@ -45,6 +45,8 @@ def run() -> None:
         until_signal(hangup.set) as stop,
         servers(settings) as given,
         database(given, application_name="gapless run", pool_size=20) as engine,
+        # Leases are renewed whatever the jobs do with their connections.
+        database(given, application_name="gapless leases", pool_size=1) as lease_engine,
         ExitStack() as stack,
     ):
         migrate.upgrade(engine)
@@ -58,6 +60,7 @@ def run() -> None:
             watch=watch,
             prepare=lambda given: prepare(engine, given, settings),
             reload=hangup,
+            lease_engine=lease_engine,
         )
         stack.enter_context(_watched(settings, service, engine))
         service.start()

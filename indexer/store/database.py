@@ -4,6 +4,10 @@ SQLAlchemy Core speaks to the static tables; ``COPY`` and DDL of event tables go
 underneath, in the same transaction (:func:`psycopg_connection`).
 """
 
+import itertools
+import os
+import secrets
+import socket
 from typing import Any
 
 import psycopg
@@ -14,15 +18,47 @@ from indexer.errors import GaplessError
 
 CONNECT_TIMEOUT_SECONDS = 10
 
+_MARK = secrets.token_hex(3)  # two containers may share a host's name and a process's number
+
 
 class DatabaseError(GaplessError):
     """Postgres cannot be used as it is."""
 
 
+# What each connection is told when it is opened, by statements: a pooler in between knows few startup parameters.
+# A session whose process is frozen, or whose machine is gone, must not keep its locks for hours.
+_SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "default_transaction_isolation": "read committed",
+    "idle_in_transaction_session_timeout": "5min",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "4",
+    "tcp_user_timeout": "30s",
+}
+# The same of our end, so that a request to a machine that is gone does not wait for hours either.
+_KEEPALIVES = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+
+
+def process_name(command: str) -> str:
+    """A name for the connections of this process that no other process has, within Postgres' 63 bytes."""
+    host = socket.gethostname().encode("ascii", "replace").decode()[:24]
+    return f"{command[:20]} {os.getpid()}@{host} {_MARK}"
+
+
 def create_engine(url: str, *, application_name: str = "gapless", pool_size: int = 5) -> Engine:
     """Makes an engine for a ``postgresql://`` URL; connects to nothing yet.
 
-    Connections are checked before use, so that one which Postgres closed (a restart) is replaced silently.
+    Connections are checked before use, so that one which Postgres closed (a restart) is replaced silently. What the
+    URL's own parameters say (``options``, ``sslmode``, keepalives) stays; an ``application_name`` there stands before
+    ours.
     """
     parsed = sa.engine.make_url(url)
     if not parsed.drivername.startswith(("postgresql", "postgres")):
@@ -30,18 +66,28 @@ def create_engine(url: str, *, application_name: str = "gapless", pool_size: int
             f"DATABASE_URL has the scheme {parsed.drivername!r}; Gapless stores in PostgreSQL",
             hint="use postgresql://user:password@host:5432/database",
         )
-    return sa.create_engine(
+    given = parsed.query
+    defaults: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "client_encoding": "utf8", **_KEEPALIVES}
+    name = f"{given['application_name']} {application_name}" if "application_name" in given else application_name
+    engine = sa.create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
-        connect_args={
-            "application_name": application_name,
-            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            "keepalives_idle": 30,
-            "options": "-c timezone=UTC",
-        },
+        connect_args={key: value for key, value in defaults.items() if key not in given} | {"application_name": name},
     )
+    sa.event.listen(engine, "connect", _set_up)
+    return engine
+
+
+def _set_up(driver: psycopg.Connection[Any], _record: object) -> None:
+    was = driver.autocommit
+    driver.autocommit = True
+    driver.execute(_SET_ALL, list(itertools.chain.from_iterable(_SETTINGS.items())))
+    driver.autocommit = was
+
+
+_SET_ALL = "SELECT " + ", ".join(["set_config(%s, %s, false)"] * len(_SETTINGS))
 
 
 def psycopg_connection(connection: Connection) -> psycopg.Connection[Any]:

@@ -160,7 +160,7 @@ def _drop_contract(connection: Connection, contract_id: int) -> None:
 
 
 def _drop_chain(connection: Connection, chain_id: int, name: str) -> None:
-    if not following.try_transaction_lock(connection, chain_id):
+    if not following.keep_away(connection, chain_id):
         raise DatabaseError(
             f"chain {name} is still being followed by an indexer",
             hint="it stops when the manifest without the chain is in force there; then run this again",

@@ -1,45 +1,43 @@
-"""Who follows a chain: one process, the one whose session holds the chain's advisory lock.
+"""Who follows a chain: one process, the one that holds the chain's lease (:mod:`indexer.store.leases`).
 
 Each of its commits checks by the *epoch* that no other has taken over meanwhile (:func:`fenced`).
 """
+
+import uuid
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from indexer.errors import GaplessError
-
-FOLLOWER_LOCK = 0x67610002
-"""First key of the advisory locks of followers; the second is made of the chain's id."""
+from indexer.store import leases
 
 
 class FollowerLostError(GaplessError):
     """Another process follows the chain now; what this one wanted to write was not written."""
 
 
-def try_lock(connection: Connection, chain_id: int) -> bool:
-    """Tries to take a chain's follower lock for this session; it is held until the session ends."""
-    # The lock's second key has 32 bits, chain ids have more: a rare collision only means that two chains take turns.
-    got = connection.execute(
-        sa.text("SELECT pg_try_advisory_lock(:lock, hashint8(:chain_id))"),
-        {"lock": FOLLOWER_LOCK, "chain_id": chain_id},
-    ).scalar_one()
-    return bool(got)
+def lease_name(chain_id: int) -> str:
+    """The name of the lease whose holder follows a chain."""
+    return f"follow {chain_id}"
 
 
-def try_transaction_lock(connection: Connection, chain_id: int) -> bool:
-    """Tries to keep every follower of a chain away until the transaction ends."""
-    got = connection.execute(
-        sa.text("SELECT pg_try_advisory_xact_lock(:lock, hashint8(:chain_id))"),
-        {"lock": FOLLOWER_LOCK, "chain_id": chain_id},
-    ).scalar_one()
-    return bool(got)
+def keep_away(connection: Connection, chain_id: int) -> bool:
+    """Keeps every follower away from a chain until the transaction ends.
+
+    Returns:
+        False if the chain is followed; nothing was done then.
+    """
+    if not leases.acquire(connection, lease_name(chain_id), token := uuid.uuid4()):
+        return False
+    leases.give_back(connection, lease_name(chain_id), token)
+    return True
 
 
 def become_follower(connection: Connection, chain_id: int, name: str) -> int:
-    """Announces the holder of the lock as the follower, which fences off any former one.
+    """Announces the holder of the lease as the follower, which fences off any former one.
 
     Args:
-        connection: of the session that holds the lock.
+        connection: in the transaction that takes the lease.
         chain_id: the chain.
         name: host and process, for people.
 

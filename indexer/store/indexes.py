@@ -21,11 +21,12 @@ from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.store.database import psycopg_connection
+from indexer.store.leases import Lease, Renewer
 from indexer.store.refused import REFUSALS
 
 log = logging.getLogger(__name__)
 
-_BUILDER_LOCK = 0x67610003_00000000
+_BUILDER_LEASE = "indexes"
 _FEW_ROWS = 50_000
 #: Seconds until an index that the rows did not allow is tried again.
 AGAIN: Final = 3600.0
@@ -204,25 +205,29 @@ class Builder:
         Raises:
             sqlalchemy.exc.DBAPIError: Postgres could not be used.
         """
-        done = 0
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            if not connection.execute(
-                sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _BUILDER_LOCK}
-            ).scalar_one():
+        with self._engine.connect() as connection:
+            if not any(self._is_ours(index, only) for index in amiss(connection)):
                 return 0
-            try:
+        lease = Lease(self._engine, _BUILDER_LEASE)
+        if not lease.take():
+            return 0
+        done = 0
+        try:
+            with (
+                Renewer(self._engine, lambda: [lease]),
+                self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+            ):
                 for index in amiss(connection):
-                    if stop.is_set():
+                    if stop.is_set() or not lease.is_trusted():
                         break
-                    if index.state not in ("building", "put off") and (only is None or index.contract in only):
+                    if self._is_ours(index, only):
                         done += self._mend(connection, index)
-            finally:
-                try:
-                    connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _BUILDER_LOCK})
-                except BaseException:
-                    connection.invalidate()  # pooled, the session would keep the lock from everybody
-                    raise
+        finally:
+            lease.release()
         return done
+
+    def _is_ours(self, index: Index, only: Sequence[str] | None) -> bool:
+        return index.state not in ("building", "put off") and (only is None or index.contract in only)
 
     def _mend(self, connection: Connection, index: Index) -> bool:
         """Builds or drops an index; returns whether that could be done."""

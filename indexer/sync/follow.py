@@ -22,6 +22,7 @@ from indexer.store import head
 from indexer.store.blocks import Block
 from indexer.store.catalog import CatalogChangedError
 from indexer.store.following import FollowerLostError
+from indexer.store.leases import Lease
 from indexer.store.writer import Rows
 from indexer.sync import anchor, finality, held
 from indexer.sync.anchor import ChainHaltedError
@@ -98,6 +99,8 @@ class Follower:
         self._span = MAX_BLOCKS
         self._behind = False
         self._patience = Patience()
+        self.looked_at = time.monotonic()
+        """When the last look began, for whoever asks whether this one is alive."""
 
     # -- leading -------------------------------------------------------------------------------------------------
 
@@ -106,13 +109,22 @@ class Follower:
         self._right.release()
 
     @property
+    def lease(self) -> Lease:
+        """The right to follow, for whoever renews it."""
+        return self._right.lease
+
+    def leads(self) -> bool:
+        """Whether this process follows the chain, as far as it knows; may be asked by any thread."""
+        return self._right.lease.is_trusted()
+
+    @property
     def tip_number(self) -> int | None:
         """The newest block that is indexed, as far as this follower knows."""
         tip = self._held.state.tip
         return tip.number if tip is not None else None
 
     def _lead(self) -> bool:
-        """Holds, or tries to get, the right to follow; a lock that Postgres lost with its session is taken anew."""
+        """Holds, or tries to get, the right to follow; a lease that expired and that nobody took goes on."""
         if self._right.is_held():
             return True
         # Not by what was known before: another may have followed meanwhile.
@@ -134,6 +146,7 @@ class Follower:
             ProviderError: no node could be asked.
             sqlalchemy.exc.DBAPIError: Postgres could not be used; nothing was written.
         """
+        self.looked_at = time.monotonic()
         if not self._lead():
             return Tick.STANDING_BY
         done = False

@@ -27,6 +27,7 @@ _SHOWN = 4000
 
 _QUESTIONS = {
     "chains": "SELECT head_number, tip_number, finalized_number, follower, state, state_reason FROM gapless.chains",
+    "leases": "SELECT name, holder, expires_at - clock_timestamp() AS left FROM gapless.leases",
     "endpoints": "SELECT host, state, head_number, updated_at, details FROM gapless.endpoints",
     "catalog": "SELECT version FROM gapless.catalog",
     "sources": "SELECT id, active, start_block, end_block, coverage FROM gapless.sources ORDER BY id",

@@ -30,7 +30,7 @@ from indexer.chain.config import ClientSettings, EndpointConfig
 from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality, Manifest
-from indexer.store import following, thinning
+from indexer.store import thinning
 from indexer.store.apply import apply
 from indexer.store.blocks import ForeignBlockError
 from indexer.store.cache import Cache
@@ -351,18 +351,20 @@ class Simulation:
         self._try(name, work, what)
 
     def _unseat(self, name: str) -> None:
-        """Postgres ends the session by which a process follows while that waits for a node; the other takes over."""
-        with psycopg.connect(self.database_url, autocommit=True) as admin:
-            ended = admin.execute(
-                "SELECT pg_terminate_backend(pid, 2000) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s "
-                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-                (following.FOLLOWER_LOCK,),
-            ).fetchall()
-        if ended:
+        """The lease by which a process follows expires while that waits for a node; the other takes over."""
+        if self._expire_leases():
             self.tale.events["unseated"] += 1
             self.chain.mine(self.coups.randint(0, 3))
             self._keep_depth()
             self._visit("two" if name == "one" else "one", "tick")
+
+    def _expire_leases(self, holder: str = "%") -> bool:
+        """Time passes in which a process, or any, renews none of its leases; whether one has expired by that."""
+        return bool(
+            self._admin.execute(
+                "UPDATE gapless.leases SET expires_at = '-infinity' WHERE holder LIKE %s RETURNING 1", (holder,)
+            ).fetchall()
+        )
 
     # -- processes
 
@@ -436,6 +438,7 @@ class Simulation:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND datname = %s",
             (f"chaos {name}", self._admin.info.dbname),
         )
+        self._expire_leases(f"chaos {name}")
 
     def _terminate(self, pid: int) -> None:
         self.tale.events["cut"] += 1

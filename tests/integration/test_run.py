@@ -17,6 +17,8 @@ import psycopg
 import pytest
 
 from indexer.demo.manifest import manifest_text
+from indexer.store import leases
+from indexer.sync import pace
 
 GAPLESS = [sys.executable, "-c", "from indexer.cli import main; main()"]
 PATIENCE = 60.0
@@ -141,6 +143,42 @@ def test_a_second_one_stands_by_and_takes_over(start, migrated_url):
     first.popen.kill()
     second.until("following demo from")
     _until_complete(migrated_url, second)
+
+
+def test_a_takeover_takes_less_than_fifteen_seconds():
+    """The lease ends; the next look comes; one lock is waited for; the look after that succeeds."""
+    assert leases.LASTS + 2 * pace.LONGEST + 2 * 1.0 < 15
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_leader_that_is_killed_or_frozen_is_replaced_in_time(start, migrated_url, how):
+    first, second = start("run"), None
+    first.until("following demo from")
+    second = start("run")
+    second.until("standing by")
+    first.popen.send_signal(how)
+    second.until("following demo from")
+    _until_complete(migrated_url, second)
+    if how == signal.SIGSTOP:
+        # Woken up, it finds that another leads, writes nothing and waits for its turn.
+        first.popen.send_signal(signal.SIGCONT)
+        first.until("standing by")
+        second.popen.send_signal(signal.SIGTERM)
+        assert second.ended() == 0
+        _until(lambda: first.said.count("following demo from") == 2, lambda: first.said[-3000:])
+        assert "Traceback" not in first.said, first.said
+
+
+def test_a_leader_that_stops_in_order_is_replaced_at_once(start, migrated_url):
+    first = start("run")
+    first.until("following demo from")
+    second = start("run")
+    second.until("standing by")
+    first.popen.send_signal(signal.SIGTERM)
+    assert first.ended() == 0
+    left = "SELECT count(*) FROM gapless.leases WHERE holder NOT IN (SELECT application_name FROM pg_stat_activity)"
+    assert _one(migrated_url, left) == 0
+    second.until("following demo from")
 
 
 def test_without_redis_it_only_does_without_the_cache(start, migrated_url):

@@ -10,7 +10,16 @@ Multiranges of blocks are ``int8multirange``: Postgres keeps them normalised, ha
 from indexer.store.tables.asked import api_keys, jobs, token_secrets, webhook_deliveries, webhooks
 from indexer.store.tables.assets import balance_problems, holdings, ledgers, tokens
 from indexer.store.tables.base import SCHEMA, metadata
-from indexer.store.tables.chain import block_details, blocks, chains, endpoints, orphans, reorgs, transactions
+from indexer.store.tables.chain import (
+    block_details,
+    blocks,
+    chains,
+    endpoints,
+    leases,
+    orphans,
+    reorgs,
+    transactions,
+)
 from indexer.store.tables.checked import digests, findings, undecoded_logs
 from indexer.store.tables.declared import (
     catalog,
@@ -42,6 +51,7 @@ __all__ = [
     "findings",
     "holdings",
     "jobs",
+    "leases",
     "ledgers",
     "metadata",
     "orphans",

@@ -15,7 +15,7 @@ from sqlalchemy import (
     Table,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from indexer.store.tables.base import metadata, timestamp
 
@@ -43,6 +43,16 @@ chains = Table(
     timestamp("updated_at", nullable=False, default=True),
     Column("thinned_number", BigInteger, comment="up to here blocks that bore no log were thinned out"),
     comment="One EVM network each, and how far it is indexed",
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String, primary_key=True, comment="follow <chain id>, or what else one process at a time may do"),
+    Column("holder", String, nullable=False, comment="application_name of the sessions of the process that has it"),
+    Column("token", UUID, nullable=False, comment="proves a renewal to be the holder's"),
+    timestamp("expires_at", nullable=False),
+    comment="What one process at a time may do; a right ends by itself where it is not renewed",
 )
 
 endpoints = Table(

@@ -93,7 +93,6 @@ def test_a_block_that_lost_some_of_its_logs_is_asked_for_again(scene, following)
 def test_a_chain_without_blooms_whose_logs_another_machine_answers(scene, following):
     """Behind one URL: the headers from one machine, the logs by number from one that has not come as far."""
     following.close()
-    until_nobody_follows(scene)
     follower = scene.follower()
 
     def lie(node, call, result):

@@ -356,20 +356,26 @@ class ChainClient(Asker):
             errand=errand,
         )
 
-    def multicall(self, calls: Sequence[tuple[bytes, bytes]], block: int) -> list[multicall.CallResult]:
+    def multicall(
+        self, calls: Sequence[tuple[bytes, bytes]], block: int, *, light: bool = False
+    ) -> list[multicall.CallResult]:
         """Many contract reads at one block, through Multicall3 where it stands, else call by call.
 
         Args:
             calls: pairs of address (20 bytes) and call data.
             block: the block number.
+            light: whether no call needs more than 100,000 gas (a token's name, not a whole portfolio): one that fails
+                without a word is then believed to revert, and not asked again alone.
 
         Returns:
-            One result for each call, in order; a call that reverted has ``success`` False and the revert data.
+            One result for each call, in order; a call that reverted has ``success`` False and the revert data, one that
+            no node would run what the node said.
 
         Raises:
+            WrongBlockError: the nodes ran the calls in another block.
             ProviderError: nobody answers.
         """
-        return multicall.read(self, self._multicall, calls, block)
+        return multicall.read(self, self._multicall, calls, block, light=light)
 
     def raw(self, method: str, params: Sequence[Any], *, block: int | None = None) -> Any:
         """Any other question, retried and failed over like the rest. Returns the result as decoded JSON.

@@ -16,6 +16,7 @@ from typing import Literal
 
 from indexer.chain.errors import (
     BatchError,
+    CallLimitError,
     FatalError,
     LaggingError,
     Limit,
@@ -27,7 +28,7 @@ from indexer.chain.errors import (
     TransientError,
 )
 
-Kind = Literal["range", "rate", "lagging", "fatal", "transient", "batch", "reverted"]
+Kind = Literal["range", "rate", "lagging", "fatal", "transient", "batch", "reverted", "call_limit"]
 
 _NUMBER = r"(\d+(?:[,._]\d{3})*k?)\b"
 _BLOCK = r"(0x[0-9a-f]+|\d+)"
@@ -75,16 +76,24 @@ _too_much = partial(Row, "range", limit="results")
 _rate = partial(Row, "rate")
 _lagging = partial(Row, "lagging")
 _pruned = partial(Row, "fatal", scope="history")
+_gave_up = partial(Row, "call_limit")
 
 ROWS: tuple[Row, ...] = (
     # -- an eth_call that ran and failed: first, as a contract's own words may hold anything that follows
-    Row("reverted", r"\brevert|out of gas|gas required exceeds|intrinsic gas", "geth and all others"),
+    Row("reverted", r"\brevert", "geth and all others"),
+    # -- an eth_call that the node gave up for its gas: before the contract's other failures, as some nodes say both
+    _gave_up(r"out[ _-]?of[ _-]?gas|insufficient[ _]gas", "geth, Erigon, Nethermind, Besu, reth: the cap is theirs"),
+    _gave_up(r"gas required exceeds|gas exhausted|gas uint64 overflow", "geth, reth"),
+    _gave_up(r"intrinsic gas", "geth, reth, Nethermind: the cap is below what the call data costs"),
+    _gave_up(r"\bgas[ _](?:limit|cap|allowance)\b.{0,60}(?:exceed|too (?:high|large|low)|reached)", "several"),
+    _gave_up(r"exceeds? .{0,40}\bgas[ _](?:limit|cap|allowance)", "Erigon and others"),
+    # -- and the contract's other ways to fail
     Row(
         "reverted",
-        r"invalid opcode|invalid jump|bad instruction|stack (?:under|over)flow|vm execution error",
+        r"invalid[ _]?(?:fe)?[ _]?(?:opcode|operation|jump)|bad (?:instruction|jump)|stack[ _]?(?:under|over)flow"
+        r"|vm execution error|opcode 0xfe|undefined instruction",
         "several",
     ),
-    Row("reverted", r"execution aborted \(timeout", "geth and its forks: a call that does not end"),
     # -- the provider names a range that would work
     _suggests(r"this block range should work: \[{block}, ?{block}\]", "Alchemy"),
     _suggests(r"try with this block range \[{block}, ?{block}\]", "Infura, zkSync, thirdweb, Tenderly"),
@@ -149,6 +158,12 @@ ROWS: tuple[Row, ...] = (
     _rate(r"throttle", "many"),
     _rate(r"exceeded its compute units per second capacity", "Alchemy"),
     _rate(r"daily request count exceeded", "Infura"),
+    # -- an eth_call that the node gave up for anything else
+    _gave_up(r"execution (?:aborted|timed? ?out|cancel+ed)|evm timeout", "geth and its forks, Infura"),
+    _gave_up(r"\btimed?[ -]?out\b|\btime limit|deadline exceeded|took too long|context cancel+ed", "all, and gateways"),
+    _gave_up(r"memory[ _]limit|too much memory|out of memory", "reth, Tron and others"),
+    _gave_up(r"(?:response|result)(?: size)? (?:is )?(?:too (?:big|large)|exceed)", "Alchemy, proxyd, reth"),
+    _gave_up(r"(?:request|payload|entity|call ?data|input)(?: size| body)? (?:is )?too (?:big|large|long)", "several"),
     # -- the batch as such
     Row("batch", r"(?:maximum|max|limit(?:ed)?)\D{0,40}batch\D{0,40}{n}", "several", reads="number"),
     Row(
@@ -256,6 +271,9 @@ def _concerns(row: Row, failure: Failure) -> bool:
             return failure.method == "batch"
         case "reverted":
             return failure.method == "eth_call"
+        case "call_limit":
+            # A gateway's page says nothing of the call.
+            return failure.method == "eth_call" and failure.code is not None
         case _:
             return True
 
@@ -286,6 +304,8 @@ def _from_row(failure: Failure, row: Row, match: re.Match[str]) -> ProviderError
             build = partial(BatchError, maximum=_number(match[1]) if row.reads == "number" else assumed)
         case "reverted":
             build = RevertedError
+        case "call_limit":
+            build = CallLimitError
         case "transient":
             build = TransientError
     return build(describe(failure), code=failure.code)

@@ -177,6 +177,21 @@ class RevertedError(ProviderError):
     data = b""
 
 
+class CallLimitError(ProviderError):
+    """A node gave up on an ``eth_call``: its own limit of time, gas or size, or its own fault, not the contract's word.
+
+    Another endpoint may have other limits and is asked; the same one is not. The node's health is not in question.
+    """
+
+
+class WrongBlockError(ProviderError):
+    """An ``eth_call`` was answered with the state of another block than the one asked for.
+
+    The answer is thrown away and the call asked again, elsewhere if there is another endpoint. What the endpoint says
+    otherwise is not in question.
+    """
+
+
 class NoEndpointError(ProviderError):
     """No endpoint of the chain can answer the question. Not retried; the message lists each endpoint's own reason."""
 
@@ -186,8 +201,10 @@ class NoHistoryError(NoEndpointError):
 
 
 def is_too_old(error: ProviderError) -> bool:
-    """Whether an error means that what was asked for is older than what the chain's endpoints keep."""
-    return isinstance(error, NoHistoryError) or (isinstance(error, FatalError) and error.scope == "history")
+    """Whether an error means that what was asked for is older than what the chain's endpoints keep, or tell."""
+    if isinstance(error, FatalError):
+        return error.scope == "history"
+    return isinstance(error, NoHistoryError | WrongBlockError)
 
 
 class ChainMismatchError(ProviderError):

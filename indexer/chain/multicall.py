@@ -1,57 +1,83 @@
 """Many contract reads at one block: Multicall3 through our own client, with its retries, limits and failover.
 
-``aggregate3`` with failures allowed, in batches bounded by count, call data and gas. A batch that fails whole is
-halved. A call that burns all gas starves those behind it, which then look as if they had reverted with no data: those
-are asked again one by one. Before Multicall3 stood on the chain, and where it is missing, calls go one by one in
-JSON-RPC batches.
+Calls go in batches through ``aggregate3`` (:mod:`indexer.chain.aggregate`). What a batch does not prove is asked again:
+one that fails whole, or whose calls used the gas up, in halves; a call that failed without a word alone, so that the
+node's words for it are known. Before Multicall3 stood on the chain, where it is missing, and where something else
+stands at its address, calls go one by one in JSON-RPC batches.
+
+Each call has its own result. What came is kept, only the rest is asked again; a call that no node will run, while the
+nodes run others at that block, is told as such (:attr:`CallResult.refusal`). Only what concerns all calls is an error:
+no endpoint, too many requests, a block whose state is gone, answers from another block (:mod:`indexer.chain.witness`).
 """
 
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from eth_abi.abi import decode, encode
-from eth_abi.exceptions import DecodingError
-
+from indexer.chain import witness
+from indexer.chain.aggregate import (
+    MAX_CALLS,
+    MULTICALL3,
+    WITNESS_CODE,
+    Aggregate,
+    CallResult,
+    Seen,
+    batches,
+    decode_aggregate3,
+    encode_aggregate3,
+)
 from indexer.chain.config import Errand
-from indexer.chain.endpoint import Endpoint
-from indexer.chain.errors import AnswerError, CallReverted, ProviderError, RangeError, RevertedError, TransientError
+from indexer.chain.endpoint import Answer, Endpoint
+from indexer.chain.errors import (
+    AnswerError,
+    CallLimitError,
+    CallReverted,
+    FatalError,
+    LaggingError,
+    ProviderError,
+    RangeError,
+    RateError,
+    RevertedError,
+    TransientError,
+)
 from indexer.chain.wire import Call, parse_hex_bytes
+from indexer.chain.witness import Witnesses
 
 if TYPE_CHECKING:
     from indexer.chain.client import ChainClient
 
-# https://github.com/mds1/multicall3: the same address on every chain.
-MULTICALL3 = bytes.fromhex("cA11bde05977b3631167028862bE2a173976CA11")
-_AGGREGATE3 = bytes.fromhex("82ad56cb")
+log = logging.getLogger(__name__)
 
-MAX_CALLS = 500
-MAX_CALLDATA = 100_000
-MAX_GAS = 40_000_000
-GAS_PER_CALL = 80_000
+Pair = tuple[bytes, bytes]
+"""An address, 20 bytes, and call data."""
 
-
-@dataclass(frozen=True, slots=True)
-class CallResult:
-    """What one call answered.
-
-    Attributes:
-        success: False when it reverted.
-        data: the returned bytes, or the revert data.
-    """
-
-    success: bool
-    data: bytes
+_USELESS_AFTER = 3
+_TRIED_AGAIN_AFTER = 20
+_MOST_REFUSED = 20
 
 
 @dataclass(slots=True)
 class Deployment:
-    """From which block on Multicall3 is known to stand, and up to which it is known to be missing."""
+    """What is known of Multicall3 on a chain, and of how its nodes run calls. Thread-safe.
+
+    Attributes:
+        present_from: the lowest block at which it is known to stand.
+        absent_up_to: the highest block at which it is known to be missing.
+        size: how many calls to put in a batch: fewer after batches that failed whole.
+        witnesses: what is known of ``block.number``.
+        witnessless: hosts that do not run the code of the witness.
+    """
 
     present_from: int | None = None
     absent_up_to: int | None = None
+    size: int = MAX_CALLS
+    witnesses: Witnesses = field(default_factory=Witnesses)
+    witnessless: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    _garbage: int = 0
+    _passed_over: int = 0
 
     def known(self, block: int) -> bool | None:
         """Whether it stands at a block, or None where that is not known yet."""
@@ -69,6 +95,31 @@ class Deployment:
                 self.present_from = block if self.present_from is None else min(self.present_from, block)
             else:
                 self.absent_up_to = block if self.absent_up_to is None else max(self.absent_up_to, block)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the last answer was not Multicall3's."""
+        return self._garbage > 0
+
+    def is_worth_asking(self) -> bool:
+        """Whether to ask it now: seldom, after some answers in a row that were not Multicall3's."""
+        with self.lock:
+            if self._garbage < _USELESS_AFTER:
+                return True
+            self._passed_over += 1
+            return self._passed_over % _TRIED_AGAIN_AFTER == 0
+
+    def answered(self, calls: int, *, as_multicall3: bool) -> None:
+        """Remembers how an answer to so many calls looked."""
+        with self.lock:
+            self._garbage = 0 if as_multicall3 else self._garbage + 1
+            if as_multicall3 and calls >= self.size:
+                self.size = min(MAX_CALLS, self.size * 2)
+
+    def failed(self, calls: int) -> None:
+        """Remembers that a batch of so many calls failed whole."""
+        with self.lock:
+            self.size = max(1, min(self.size, calls // 2))
 
 
 def hex_address(address: bytes | str) -> str:
@@ -88,98 +139,208 @@ def eth_call(to: bytes | str, data: bytes, block: int | str, gas: int | None = N
 
 
 def read(
-    client: "ChainClient", deployment: Deployment, calls: Sequence[tuple[bytes, bytes]], block: int
+    client: "ChainClient", deployment: Deployment, calls: Sequence[Pair], block: int, *, light: bool = False
 ) -> list[CallResult]:
     """Reads many calls at one block. See :meth:`ChainClient.multicall`."""
     if not calls:
         return []
     present = deployment.known(block)
     if present is None:
-        present = bool(client.code(MULTICALL3, block))
+        present = _stands(client, block)
         deployment.learned(block, present)
+    reading = _Reading(client, deployment, block, light, present)
     results: list[CallResult] = []
-    for part in batches(calls):
-        results += _aggregated(client, part, block) if present else _one_by_one(client, part, block)
+    while len(results) < len(calls):
+        part = batches(calls[len(results) : len(results) + deployment.size])[0]
+        results += reading.part(part)
     return results
 
 
-def batches(calls: Sequence[tuple[bytes, bytes]]) -> list[list[tuple[bytes, bytes]]]:
-    """Calls in batches bounded by count, call data (bytes) and gas."""
-    most = max(1, min(MAX_CALLS, MAX_GAS // GAS_PER_CALL))
-    parts: list[list[tuple[bytes, bytes]]] = [[]]
-    size = 0
-    for call in calls:
-        # Address, flag, offset, length and padding of one element of aggregate3's array.
-        cost = 192 + len(call[1])
-        if parts[-1] and (len(parts[-1]) >= most or size + cost > MAX_CALLDATA):
-            parts.append([])
-            size = 0
-        parts[-1].append(call)
-        size += cost
-    return parts
-
-
-def encode_aggregate3(calls: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """The call data of ``aggregate3`` with every failure allowed."""
-    return _AGGREGATE3 + encode(["(address,bool,bytes)[]"], [[(to, True, data) for to, data in calls]])
-
-
-def decode_aggregate3(data: bytes, count: int) -> list[CallResult]:
-    """The results of ``aggregate3``.
-
-    Raises:
-        AnswerError: it is not so many results.
-    """
+def _stands(client: "ChainClient", block: int) -> bool:
     try:
-        (results,) = decode(["(bool,bytes)[]"], data)
-    except (DecodingError, OverflowError, ValueError) as error:
-        problem = f"Multicall3 answered something else than results: {error}"
-    else:
-        if len(results) == count:
-            return [CallResult(bool(success), bytes(returned)) for success, returned in results]
-        problem = f"Multicall3 answered {len(results)} results to {count} calls"
-    raise AnswerError(problem)
+        return bool(client.code(MULTICALL3, block))
+    except FatalError as error:
+        if error.scope != "method":
+            raise
+        return True  # its answers will tell
 
 
-def _aggregated(client: "ChainClient", calls: Sequence[tuple[bytes, bytes]], block: int) -> list[CallResult]:
-    if len(calls) == 1:
-        return _one_by_one(client, calls, block)
-    errand = Errand()
-    question = eth_call(MULTICALL3, encode_aggregate3(calls), block)
-
-    def ask(endpoint: Endpoint) -> list[CallResult]:
-        return decode_aggregate3(parse_hex_bytes(endpoint.ask_one(question, errand)), len(calls))
-
-    try:
-        results = client.run(ask, "eth_call", block=block, errand=errand, attempts=3)
-    except (RevertedError, RangeError, TransientError):
-        middle = len(calls) // 2
-        return _aggregated(client, calls[:middle], block) + _aggregated(client, calls[middle:], block)
-    # The first that failed without a word may be one that burnt the gas of those behind it.
-    mute = [index for index, result in enumerate(results) if not result.success and not result.data]
-    for index, result in zip(mute[1:], _one_by_one(client, [calls[i] for i in mute[1:]], block), strict=True):
-        results[index] = result
-    return results
+_MULTICALL3_WITNESS = witness.Question(hex_address(MULTICALL3), encode_aggregate3([]))
+_CODE_WITNESS = witness.Question(None, WITNESS_CODE)
 
 
-def _one_by_one(client: "ChainClient", calls: Sequence[tuple[bytes, bytes]], block: int) -> list[CallResult]:
-    if not calls:
-        return []
-    errand = Errand()
-    questions = [eth_call(to, data, block) for to, data in calls]
+@dataclass(slots=True)
+class _Reading:
+    """One read of many calls at one block."""
 
-    def ask(endpoint: Endpoint) -> list[CallResult]:
-        results = []
-        for answer in endpoint.ask(questions, errand):
-            if isinstance(answer, RevertedError):
-                results.append(CallResult(False, answer.data))
-            elif isinstance(answer, ProviderError):
-                raise answer
-            else:
-                results.append(CallResult(True, parse_hex_bytes(answer)))
+    client: "ChainClient"
+    deployment: Deployment
+    block: int
+    light: bool
+    present: bool
+    answered: int = 0
+    refused: int = 0
+
+    def part(self, calls: Sequence[Pair]) -> list[CallResult]:
+        """Reads a batch, through Multicall3 where that can be."""
+        if not self.present or not self.deployment.is_worth_asking():
+            return self.singly(calls)
+        try:
+            found = self._aggregate(calls)
+        except (RevertedError, RangeError, CallLimitError):
+            return self._in_halves(calls)
+        except (TransientError, LaggingError) as error:
+            self._see_that_others_run(error)
+            return self._in_halves(calls)
+        self.deployment.answered(len(calls), as_multicall3=found is not None)
+        if found is None:
+            return self.singly(calls)
+        if found.is_starved:
+            return self._in_halves(calls)
+        self.answered += len(calls)
+        results = list(found.results)
+        if not (self.light and found.is_proven):
+            # Without a word: it may have wanted more gas than was left, or the node's whole gas.
+            mute = [i for i, result in enumerate(results) if not result.success and not result.data]
+            for i, result in zip(mute, self.singly([calls[i] for i in mute]), strict=True):
+                results[i] = result
         return results
 
-    return client.run(ask, "eth_call", block=block, errand=errand)
+    def singly(self, calls: Sequence[Pair]) -> list[CallResult]:
+        """Reads calls one by one, in JSON-RPC batches; each answer that comes is kept."""
+        results: dict[int, CallResult] = {}
+        words: dict[int, ProviderError] = {}
+        while len(results) < len(calls):
+            before = len(results)
+            try:
+                self._ask_singly(calls, results, words)
+            except (CallLimitError, TransientError, LaggingError, RangeError) as error:
+                if len(results) > before:
+                    continue
+                if not isinstance(error, CallLimitError):
+                    self._see_that_others_run(error)
+                missing = [i for i in range(len(calls)) if i not in results]
+                if len(missing) > 1 and not words.keys() >= set(missing):
+                    # Nothing was said of single calls: one of them may keep the others from being answered.
+                    middle = len(missing) // 2
+                    for half in (missing[:middle], missing[middle:]):
+                        results |= dict(zip(half, self.singly([calls[i] for i in half]), strict=True))
+                else:
+                    results |= {i: self._refused(words.get(i, error)) for i in missing}
+        self.answered += sum(not result.refusal for result in results.values())
+        return [results[i] for i in range(len(calls))]
+
+    def _refused(self, error: ProviderError) -> CallResult:
+        self.refused += 1
+        if self.answered == 0 and self.refused >= _MOST_REFUSED:
+            raise error
+        return CallResult(False, b"", str(error))
+
+    def _in_halves(self, calls: Sequence[Pair]) -> list[CallResult]:
+        self.deployment.failed(len(calls))
+        if len(calls) == 1:
+            return self.singly(calls)
+        middle = len(calls) // 2
+        return self.part(calls[:middle]) + self.part(calls[middle:])
+
+    def _aggregate(self, calls: Sequence[Pair]) -> Aggregate | None:
+        """One question for all calls; None where what answers is no Multicall3, which is not the endpoint's fault."""
+        errand = Errand()
+        question = eth_call(MULTICALL3, encode_aggregate3(calls), self.block)
+
+        def ask(endpoint: Endpoint) -> Aggregate | None:
+            raw = endpoint.ask_one(question, errand)
+            try:
+                found = decode_aggregate3(parse_hex_bytes(raw), len(calls))
+            except (AnswerError, ValueError):
+                return None
+            self._check(endpoint, found.seen, errand)
+            return found
+
+        return self.client.run(ask, "eth_call", block=self.block, errand=errand, attempts=3)
+
+    def _ask_singly(
+        self, calls: Sequence[Pair], results: dict[int, CallResult], words: dict[int, ProviderError]
+    ) -> None:
+        errand = Errand()
+
+        def ask(endpoint: Endpoint) -> None:
+            missing = [i for i in range(len(calls)) if i not in results]
+            questions = [eth_call(*calls[i], self.block) for i in missing]
+            is_watched = endpoint.host not in self.deployment.witnessless
+            if is_watched:
+                questions.insert(0, self._witness().at(self.block))
+            answers = endpoint.ask(questions, errand)
+            if is_watched:
+                seen = witness.read(answers.pop(0))
+                if seen is None and not self._has_multicall3:
+                    self.deployment.witnessless.add(endpoint.host)
+                self._check(endpoint, seen, errand)
+            errors = []
+            for i, answer in zip(missing, answers, strict=True):
+                outcome = _outcome(answer, endpoint)
+                if isinstance(outcome, CallResult):
+                    results[i] = outcome
+                else:
+                    words[i] = outcome
+                    errors.append(outcome)
+            _raise_worst(errors, nothing_came=len(errors) == len(missing))
+
+        self.client.run(ask, "eth_call", block=self.block, errand=errand)
+
+    def _see_that_others_run(self, error: ProviderError) -> None:
+        """Raises an error unless the nodes do run calls at this block: then it was about the calls it came for.
+
+        Any address may be asked for that: one without code answers nothing, which is an answer.
+        """
+        errand = Errand()
+
+        def ask(endpoint: Endpoint) -> None:
+            parse_hex_bytes(endpoint.ask_one(_MULTICALL3_WITNESS.at(self.block), errand))
+
+        try:
+            self.client.run(ask, "eth_call", block=self.block, errand=errand, attempts=3)
+        except (RevertedError, CallLimitError):
+            return
+        except ProviderError:
+            raise error from None
+
+    @property
+    def _has_multicall3(self) -> bool:
+        return self.present and not self.deployment.is_doubtful
+
+    def _witness(self) -> witness.Question:
+        return _MULTICALL3_WITNESS if self._has_multicall3 else _CODE_WITNESS
+
+    def _check(self, endpoint: Endpoint, seen: Seen | None, errand: Errand) -> None:
+        self.deployment.witnesses.check(endpoint, self.block, seen, self.client.pool.best_head, self._witness(), errand)
 
 
-__all__ = ["MULTICALL3", "CallResult", "CallReverted", "Deployment", "batches", "eth_call", "hex_address", "read"]
+def _outcome(answer: Answer, endpoint: Endpoint) -> CallResult | ProviderError:
+    if isinstance(answer, RevertedError):
+        return CallResult(False, answer.data)
+    if isinstance(answer, ProviderError):
+        return answer
+    try:
+        return CallResult(True, parse_hex_bytes(answer))
+    except AnswerError as error:
+        error.host = endpoint.host
+        return error
+
+
+def _raise_worst(errors: Sequence[ProviderError], *, nothing_came: bool) -> None:
+    """Raises the error that decides how calls without an answer are asked again; not where simply asking them will do.
+
+    Too many requests: the endpoint wants to be left alone. Only limits: another endpoint may have others.
+    """
+    rest = [error for error in errors if not isinstance(error, CallLimitError)]
+    for error in rest:
+        if isinstance(error, RateError):
+            raise error
+    if errors and not rest:
+        raise errors[0]
+    if rest and nothing_came:
+        raise rest[0]
+
+
+__all__ = ["MULTICALL3", "CallResult", "CallReverted", "Deployment", "eth_call", "hex_address", "read"]

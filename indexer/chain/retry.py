@@ -10,9 +10,11 @@ from collections.abc import Callable
 import tenacity
 
 from indexer.chain.config import ClientSettings
-from indexer.chain.errors import FatalError, LaggingError, RateError, TransientError
+from indexer.chain.errors import CallLimitError, FatalError, LaggingError, RateError, TransientError, WrongBlockError
 
-RETRIED = (TransientError, RateError, LaggingError, FatalError)
+RETRIED = (TransientError, RateError, LaggingError, FatalError, WrongBlockError)
+# A node's own limit is the same at every attempt: another node's may be wider.
+RETRIED_ELSEWHERE = (CallLimitError,)
 # A node that is told to wait is not failing: these do not count as attempts, only as time.
 _MOST_WAITS = 200
 
@@ -63,7 +65,9 @@ def retrying(
         sleep=sleep,
         wait=wait,
         stop=stop,
-        retry=tenacity.retry_if_exception_type(RETRIED),
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, RETRIED) or (isinstance(error, RETRIED_ELSEWHERE) and elsewhere())
+        ),
         before_sleep=before_sleep,
         reraise=True,
     )

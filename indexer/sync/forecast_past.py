@@ -8,9 +8,9 @@ import psycopg
 from sqlalchemy.engine import Connection
 
 from indexer.addresses import Births, Children
+from indexer.chain.aggregate import MULTICALL3, batches
 from indexer.chain.client import ChainClient
 from indexer.chain.errors import ProviderError
-from indexer.chain.multicall import MULTICALL3, batches
 from indexer.manifest.model import Chain, Manifest, Schedule, Snapshot
 from indexer.store import catalog, series
 from indexer.sync.deployed import DeploymentUnknownError, first_with_code

@@ -18,6 +18,9 @@ from indexer.manifest.model import Call
 from indexer.store.series import Reading
 from indexer.sync.reverts import reason
 
+UNANSWERED = "not answered: "
+"""So begins what stands in place of a reason where no node would run a call: it says nothing of the contract."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -54,7 +57,9 @@ def read(client: ChainClient, calls: Sequence[Call], abi: Abi, targets: Sequence
         for call, decoder in zip(calls, decoders, strict=True):
             answer = next(answers)
             outputs: Sequence[Any] = [None] * len(call.function.outputs)
-            if not answer.success:
+            if answer.refusal:
+                failures[said_of(call)] = UNANSWERED + answer.refusal
+            elif not answer.success:
                 failures[said_of(call)] = reason(answer.data, abi)
             else:
                 outputs = _decoded(decoder, answer.data, call, failures) or outputs

@@ -122,10 +122,13 @@ def read(client: ChainClient, addresses: Sequence[bytes], block: int) -> list[To
     Raises:
         ProviderError: the nodes could not be asked.
     """
-    results = client.multicall([call for address in addresses for call in token_metadata.calls(address)], block)
+    questions = [call for address in addresses for call in token_metadata.calls(address)]
+    results = client.multicall(questions, block, light=True)
     found = []
     for i, address in enumerate(addresses):
         answers = results[i * _CALLS_PER_TOKEN : (i + 1) * _CALLS_PER_TOKEN]
+        if any(answer.refusal for answer in answers):
+            continue
         metadata = token_metadata.interpret([Answer(answer.success, answer.data) for answer in answers])
         found.append(
             Token(address, metadata.kind, metadata.name, metadata.symbol, metadata.decimals, metadata.problems)

@@ -12,9 +12,9 @@ from random import Random
 
 from sqlalchemy.engine import Connection, Engine
 
+from indexer.chain.aggregate import CallResult
 from indexer.chain.client import ChainClient
-from indexer.chain.errors import FatalError, LaggingError, NoEndpointError
-from indexer.chain.multicall import CallResult
+from indexer.chain.errors import FatalError, LaggingError, NoEndpointError, WrongBlockError
 from indexer.store import balances, head, ledgers
 from indexer.store.balances import Holding
 from indexer.store.findings import Finding
@@ -109,29 +109,32 @@ def ask(
         try:
             answers = client.multicall([_question(now, holding) for holding in sample], at)
             header = client.header(at)
-        except (LaggingError, FatalError, NoEndpointError) as error:
+        except (LaggingError, FatalError, NoEndpointError, WrongBlockError) as error:
             done.unasked[ledger.contract] = f"no node has the state of block {at}: {error}"
             continue
         if header is None or (stored is not None and header.hash != stored):
             done.unasked[ledger.contract] = f"block {at} was reorganised away meanwhile"
             continue
-        done.compared += len(sample)
-        done.marked += _compare(engine, now, sample, answers)
+        # What no node would run says nothing of the token.
+        answered = [pair for pair in zip(sample, answers, strict=True) if not pair[1].refusal]
+        if sample and not answered:
+            done.unasked[ledger.contract] = f"no node would run the calls at block {at}: {answers[0].refusal}"
+            continue
+        done.compared += len(answered)
+        done.marked += _compare(engine, now, answered)
     return done
 
 
-def _compare(
-    engine: Engine, ledger: Ledger, sample: Sequence[Holding], answers: Sequence[CallResult]
-) -> Iterator[Mark]:
+def _compare(engine: Engine, ledger: Ledger, answered: Sequence[tuple[Holding, CallResult]]) -> Iterator[Mark]:
     wrong = [
         (holding, said)
-        for holding, answer in zip(sample, answers, strict=True)
+        for holding, answer in answered
         if not _agrees(ledger, holding, said := answer.data if answer.success else None)
     ]
     for token, group in groupby(sorted(wrong, key=lambda pair: pair[0].token), key=lambda pair: pair[0].token):
         differing = list(group)
         holding, said = differing[0]
-        asked = sum(one.token == token for one in sample)
+        asked = sum(one.token == token for one, _ in answered)
         detail = (
             f"{len(differing)} of {asked} holders differ at block {ledger.through_block}: 0x{holding.holder.hex()} has "
             f"{holding.amount} of {_token(token, holding.token_id, ledger)} by its transfers, the token says "

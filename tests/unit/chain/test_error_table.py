@@ -10,6 +10,7 @@ from indexer.chain import error_table
 from indexer.chain.error_table import Failure, classify
 from indexer.chain.errors import (
     BatchError,
+    CallLimitError,
     FatalError,
     LaggingError,
     ProviderError,
@@ -52,6 +53,14 @@ def too_long(text: str, maximum: int | None = None) -> Case:
 
 def rate(text: str, **more: Any) -> Case:
     return Case(text, RateError, {}, **more)
+
+
+def reverted(text: str, code: int = -32000) -> Case:
+    return Case(text, RevertedError, {}, code=code, method="eth_call", blocks=None)
+
+
+def gave_up(text: str, code: int = -32000) -> Case:
+    return Case(text, CallLimitError, {}, code=code, method="eth_call", blocks=None)
 
 
 def lagging(text: str, **more: Any) -> Case:
@@ -189,9 +198,48 @@ CASES = [
     # an eth_call that ran
     Case("execution reverted: quota exceeded", RevertedError, {}, code=3, method="eth_call", blocks=None),
     Case("VM execution error.", RevertedError, {}, code=-32015, method="eth_call", blocks=None),
-    Case("out of gas: gas required exceeds allowance (50000000)", RevertedError, {}, method="eth_call", blocks=None),
-    Case("execution aborted (timeout = 5s)", RevertedError, {}, code=-32000, method="eth_call", blocks=None),
-    Case("", RevertedError, {}, code=3, method="eth_call", blocks=None),
+    reverted("", code=3),
+    reverted("execution reverted: request timed out"),
+    reverted("execution reverted: out of gas", code=3),
+    reverted("VM execution error. Reverted 0x08c379a0", code=-32015),
+    reverted("VM execution error. Bad instruction fe", code=-32015),
+    reverted("invalid opcode: INVALID"),
+    reverted("invalid jump destination"),
+    reverted("EVM error: InvalidFEOpcode"),
+    reverted("EVM error InvalidJump"),
+    reverted("INVALID_OPERATION"),
+    reverted("stack underflow (0 <=> 1)"),
+    reverted("opcode 0xfe not defined"),
+    # an eth_call that the node gave up: its own limits of gas, time and size, whatever software it is
+    gave_up("out of gas"),
+    gave_up("out of gas (supplied gas 50000000)"),
+    gave_up("VM execution error. OutOfGas", code=-32015),
+    gave_up("EVM error: OutOfGas(Basic)"),
+    gave_up("Out of gas: gas exhausted during memory expansion: 1000000", code=-32003),
+    gave_up("gas exhausted: 50000000", code=-32003),
+    gave_up("execution halted: INSUFFICIENT_GAS"),
+    gave_up("gas required exceeds allowance (50000000)"),
+    gave_up("intrinsic gas too low: have 21000, want 53000 (supplied gas 21000)"),
+    gave_up("err: intrinsic gas too low"),
+    gave_up("Block gas limit exceeded"),
+    gave_up("gas limit is too high", code=-32602),
+    gave_up("the call exceeds the node's gas cap"),
+    gave_up("execution aborted (timeout = 5s)"),
+    gave_up("execution aborted (timeout = 1m0s)", code=-32603),
+    gave_up("execution timeout"),
+    gave_up("evm timeout", code=-32603),
+    gave_up("execution aborted"),
+    gave_up("request timed out", code=-32002),
+    gave_up("upstream request time-out", code=-32603),
+    gave_up("context deadline exceeded", code=-32603),
+    gave_up("Call exceeded the time limit of 10 seconds", code=-32603),
+    gave_up("the query took too long"),
+    gave_up("MemoryLimitOOG memory limit"),
+    gave_up("response size exceeded 10485760 bytes", code=-32008),
+    gave_up("response is too big", code=-32008),
+    gave_up("Request body too large", code=-32600),
+    rate("rate limit exceeded, request timed out", method="eth_call", blocks=None),
+    Case("<html>504 Gateway Time-out</html>", TransientError, {"shrinkable": True}, code=None, status=504, method="eth_call", blocks=None),
     # faults of a moment, and words that nobody knows
     Case("Internal server error. Forwarder error: 1000", TransientError, {"shrinkable": False}, code=-32603),
     Case("internal error", TransientError, {"shrinkable": True}, code=-32603),
@@ -199,7 +247,7 @@ CASES = [
     Case("overloaded", TransientError, {}, code=None, status=503),
     Case("trop de journaux", TransientError, {"shrinkable": True}, code=-1),
     # range words are about ranges only
-    Case("response is too big", TransientError, {}, method="eth_call", blocks=None),
+    Case("response is too big", TransientError, {}, method="eth_getCode", blocks=None),
     Case("batch too large", TransientError, {}, method="eth_chainId", blocks=None),
 ]  # fmt: skip
 

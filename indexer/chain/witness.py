@@ -1,0 +1,101 @@
+"""Was a call run in the block that it was asked for? What ``block.number`` and ``block.timestamp`` were in it tells.
+
+A node may ignore the block that an ``eth_call`` names, and run it in its newest: then every point of a snapshot has the
+newest value. But the number in a call is not the block's on every chain (Arbitrum's is that of its parent chain, and
+zkSync's was that of a batch), so a number that differs accuses nobody. The block's time clears the node; failing that,
+the node is asked in which block it runs a call at another block: one that honours what it is asked for says something
+else there.
+"""
+
+from indexer.chain import fetch
+from indexer.chain.aggregate import Seen, decode_aggregate3, decode_witness
+from indexer.chain.config import Errand
+from indexer.chain.endpoint import Answer, Endpoint
+from indexer.chain.errors import AnswerError, ProviderError, WrongBlockError
+from indexer.chain.wire import Call, parse_hex_bytes
+
+# Blocks that every node keeps the state of: geth's default is 128.
+_STATE_KEPT = 100
+_NEAR = 50
+
+
+class Witnesses:
+    """What is known of a chain's ``block.number``."""
+
+    def __init__(self) -> None:
+        self.number_is_blocks = False
+        """Whether it was seen to be the block's own."""
+
+    def check(
+        self, endpoint: Endpoint, block: int, seen: Seen | None, head: int | None, question: "Question", errand: Errand
+    ) -> None:
+        """Sees that a call was run in its block.
+
+        Args:
+            endpoint: who ran it.
+            block: the block that was asked for.
+            seen: the block that it was run in; None: that is not known, and the answer is taken as it is.
+            head: the chain's newest block, as far as known.
+            question: asks for the witness alone.
+            errand: on whose account.
+
+        Raises:
+            WrongBlockError: it was run in another block.
+            ProviderError: the endpoint did not answer what had to be asked besides.
+        """
+        if seen is None:
+            return
+        if seen.number == block:
+            self.number_is_blocks = True
+            return
+        if not self.number_is_blocks:
+            header = fetch.headers(endpoint, [block], errand).get(block)
+            if header is not None and header.time == seen.time:
+                return
+        if not _is_honest(endpoint, block, seen, head, question, errand):
+            raise WrongBlockError(f"eth_call at block {block:,} was run in block {seen.number:,}", host=endpoint.host)
+
+
+class Question:
+    """The witness alone, as a question of its own; ``to`` None: code that no contract has to hold."""
+
+    def __init__(self, to: str | None, data: bytes) -> None:
+        self._transaction = {"data": "0x" + data.hex()} | ({} if to is None else {"to": to})
+
+    def at(self, block: int | str) -> Call:
+        """It, at a block."""
+        return Call("eth_call", (self._transaction, hex(block) if isinstance(block, int) else block))
+
+
+def read(answer: Answer) -> Seen | None:
+    """What an answer to the witness says; None: nothing."""
+    if isinstance(answer, ProviderError):
+        return None
+    try:
+        data = parse_hex_bytes(answer)
+    except AnswerError:
+        return None
+    if (seen := decode_witness(data)) is not None:
+        return seen
+    try:
+        return decode_aggregate3(data, 0).seen
+    except ValueError:
+        return None
+
+
+def _is_honest(
+    endpoint: Endpoint, block: int, seen: Seen, head: int | None, question: Question, errand: Errand
+) -> bool:
+    """Whether a node whose number and time differ honours the block that it is asked for all the same."""
+    is_recent = head is None or block > head - _STATE_KEPT
+    other = (block - _NEAR if block >= _NEAR else block + _NEAR) if is_recent else block // 2
+    again, elsewhere, newest = map(
+        read, endpoint.ask([question.at(block), question.at(other), question.at("latest")], errand)
+    )
+    if again != seen:
+        return False  # it runs calls now here, now there
+    if again == newest and head is not None and block < head - 1:
+        return False
+    if elsewhere is None:
+        return newest is not None and again != newest
+    return elsewhere != again

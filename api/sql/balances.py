@@ -32,7 +32,8 @@ def _problem(of_ledger: str, of_token: str) -> str:
         (SELECT p.detail FROM gapless.balance_problems p WHERE p.ledger_id = {of_ledger} AND p.token = {of_token}),
         CASE WHEN EXISTS (SELECT FROM gapless.holdings n
                           WHERE n.ledger_id = {of_ledger} AND n.token = {of_token} AND n.amount < 0)
-             THEN 'somebody has less than nothing: the token gives without Transfer events' END)"""
+             THEN 'somebody has less than nothing: the token gives without Transfer events' END,
+        (SELECT d.doubt FROM gapless.ledgers d WHERE d.id = {of_ledger}))"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from api.sql import events as rows
 from api.sql.events import Condition
 from api.sql.statement import Binder, Statement, integers
 from indexer.store import transfer_forms
-from indexer.store.transfer_forms import TRANSFER, TRANSFER_BATCH, TRANSFER_SINGLE
+from indexer.store.transfer_forms import CONSECUTIVE_TRANSFER, TRANSFER, TRANSFER_BATCH, TRANSFER_SINGLE
 
 FIELDS: Final = (
     "id",
@@ -154,7 +154,7 @@ def _found(leg: Leg, shape: rows.Shape, bind: Binder, window: int, *, limit: int
     end = _order(shape.forward) if ordered else ""
     if limit:
         end += f" LIMIT {limit}"
-    batch = "true" if event.signature == TRANSFER_BATCH else "false"
+    batch = "true" if event.signature in (TRANSFER_BATCH, CONSECUTIVE_TRANSFER) else "false"
     return f"SELECT t.*, {batch} AS batch FROM ({select.as_string()}) t WHERE {' AND '.join(where)} {end}"
 
 

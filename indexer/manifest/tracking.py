@@ -22,6 +22,9 @@ _STANDARDS = (
     ),
 )
 
+# ERC-2309, for ERC-721s that are minted by ranges.
+_BESIDE = frozenset({"ConsecutiveTransfer(uint256,uint256,address,address)"})
+
 
 def read_tokens(
     raw: object,
@@ -68,7 +71,7 @@ def _balance_problem(contract: Contract, deployment: Deployment) -> str | None:
         present = standard & events.keys()
         if missing := sorted(standard - present) if present else []:
             return f"must index {listed(missing)} as well: balances need every transfer"
-        for signature in sorted(present):
+        for signature in sorted(present | (_BESIDE & events.keys() if present else set())):
             if contract.abi.api_name(events[signature]) in deployment.filters:
                 return f"filters {events[signature].name}: balances need every transfer"
     if deployment.end_block is not None:

@@ -19,15 +19,19 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import BlockRange, RangeSet, frontier, intersect
-from indexer.store import ledgers, transfers
+from indexer.store import ledgers, transfer_forms, transfers
 from indexer.store.catalog import CatalogEvent, Source, load_version, writing_by
 from indexer.store.database import psycopg_connection
 from indexer.store.ledgers import Ledger
+from indexer.store.transfer_forms import CONSECUTIVE_TRANSFER
 from indexer.store.transfers import TransferEvent
 from indexer.store.writer import Rows
 
 STEP_ROWS = 20_000
 """About how many transfer logs one step of a ledger counts. A reorganisation may have to wait for a step to end."""
+
+_CONSECUTIVE_WEIGHS = 100
+"""As how many other logs a ``ConsecutiveTransfer`` counts in a step: it is as many rows as it moves tokens."""
 
 ZERO_ADDRESS = bytes(20)
 
@@ -67,25 +71,43 @@ def add(
         sign: 1 to count, -1 to take back.
     """
     driver = psycopg_connection(connection)
+    events = list(events)
     statement = sql.SQL("""
         INSERT INTO gapless.holdings AS held (ledger_id, token, token_id, holder, amount)
         SELECT %(ledger)s, token, token_id, holder, delta FROM ({deltas}) moved ORDER BY token, token_id, holder
         ON CONFLICT (ledger_id, token, token_id, holder) DO UPDATE SET amount = held.amount + excluded.amount
     """).format(deltas=deltas(ledger, events))
     for first, last in ranges:
-        driver.execute(
-            statement,
-            {
-                "ledger": ledger.ledger_id,
-                "chain_id": ledger.chain_id,
-                "addresses": ledger.addresses,
-                "first": first,
-                "last": last,
-                "sign": sign,
-            },
-        )
+        values = {
+            "ledger": ledger.ledger_id,
+            "chain_id": ledger.chain_id,
+            "addresses": ledger.addresses,
+            "first": first,
+            "last": last,
+            "sign": sign,
+        }
+        driver.execute(statement, values)
+        for event in events:
+            if event.signature == CONSECUTIVE_TRANSFER:
+                driver.execute(_NOTE_TOO_LONG.format(_too_long(event)), values)
     # An index of the empty ones alone finds them; kept, they would soon be most of the table.
     driver.execute("DELETE FROM gapless.holdings WHERE ledger_id = %s AND amount = 0", (ledger.ledger_id,))
+
+
+_COUNTED = sql.SQL(
+    "r.chain_id = %(chain_id)s AND r.block_number BETWEEN %(first)s AND %(last)s "
+    "AND (%(addresses)s::bytea[] IS NULL OR r.contract_address = ANY(%(addresses)s::bytea[]))"
+)
+_NOTE_TOO_LONG = sql.SQL("""
+    INSERT INTO gapless.balance_problems (ledger_id, token, detail, block_number)
+    SELECT %(ledger)s, f.token,
+           'one ConsecutiveTransfer moves ' || f.tokens || ' tokens, more than are counted', f.block_number
+    FROM ({}) f ON CONFLICT (ledger_id, token) DO NOTHING
+""")
+
+
+def _too_long(event: CatalogEvent) -> sql.Composed:
+    return transfer_forms.too_long(event.table.identifier, event.table.columns, _COUNTED)
 
 
 def deltas(ledger: Ledger, events: Iterable[CatalogEvent]) -> sql.Composed:
@@ -93,11 +115,7 @@ def deltas(ledger: Ledger, events: Iterable[CatalogEvent]) -> sql.Composed:
 
     Its parameters: ``chain_id``, ``addresses``, ``first``, ``last``, ``sign``.
     """
-    condition = sql.SQL(
-        "r.chain_id = %(chain_id)s AND r.block_number BETWEEN %(first)s AND %(last)s "
-        "AND (%(addresses)s::bytea[] IS NULL OR r.contract_address = ANY(%(addresses)s::bytea[]))"
-    )
-    selects = [transfers.select(TransferEvent(event, ledger.kind), condition) for event in events]
+    selects = [transfers.select(TransferEvent(event, ledger.kind), _COUNTED) for event in events]
     return sql.SQL("""
         SELECT m.token, m.token_id, side.holder, sum(side.delta) AS delta
         FROM ({transfers}) m
@@ -258,6 +276,7 @@ def _reach(connection: Connection, ledger: Ledger, events: Mapping[int, CatalogE
     """The last block of a step: the one before which as many rows as wanted have come together."""
     first = ledger.through_block + 1
     for event in events.values():
+        weight = _CONSECUTIVE_WEIGHS if event.signature == CONSECUTIVE_TRANSFER else 1
         full = (
             psycopg_connection(connection)
             .execute(
@@ -265,7 +284,7 @@ def _reach(connection: Connection, ledger: Ledger, events: Mapping[int, CatalogE
                     "SELECT block_number FROM {} WHERE chain_id = %s AND block_number BETWEEN %s AND %s "
                     "ORDER BY block_number OFFSET %s LIMIT 1"
                 ).format(event.table.identifier),
-                (ledger.chain_id, first, last, rows),
+                (ledger.chain_id, first, last, max(1, rows // weight)),
             )
             .fetchone()
         )

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import RangeSet
-from indexer.store import catalog, multirange, tables, transfers
+from indexer.store import catalog, multirange, tables, transfer_forms, transfers
 from indexer.store.catalog import CatalogEvent
 from indexer.store.changes import Change
 from indexer.store.database import psycopg_connection
@@ -43,6 +43,8 @@ class Ledger:
     live: bool
     served: bool
     remark: str | None
+    doubt: str | None
+    """Why what its events tell may not be all; shown with every balance."""
     source_ids: frozenset[int]
     """The active sources of its events."""
 
@@ -54,7 +56,7 @@ class Ledger:
 
 _LOAD = """
     SELECT l.id, l.chain_id, l.contract_id, c.name AS contract, l.kind, l.event_ids, l.place, l.start_block,
-           l.through_block, l.live, l.served, l.remark,
+           l.through_block, l.live, l.served, l.remark, l.doubt,
            ARRAY(SELECT s.id FROM gapless.sources s
                  WHERE s.active AND s.chain_id = l.chain_id AND s.event_id = ANY(l.event_ids)) AS source_ids
     FROM gapless.ledgers l JOIN gapless.contracts c ON c.id = l.contract_id
@@ -113,6 +115,7 @@ def _load(connection: Connection, condition: str, locking: str, chain_id: int, *
             live=row.live,
             served=row.served,
             remark=row.remark,
+            doubt=row.doubt,
             source_ids=frozenset(row.source_ids),
         )
         for row in rows
@@ -133,6 +136,7 @@ class _Wanted:
     event_ids: tuple[int, ...]
     place: Place
     start_block: int
+    doubt: str | None
 
     def is_kept_by(self, ledger: Ledger) -> bool:
         return (self.kind, self.event_ids, self.place, self.start_block) == (
@@ -160,6 +164,12 @@ def declare(connection: Connection, balances: Iterable[tuple[str, int]]) -> list
         one = wanted.get((ledger.contract_id, ledger.chain_id))
         if one is not None and one.is_kept_by(ledger):
             del wanted[ledger.contract_id, ledger.chain_id]
+            if one.doubt != ledger.doubt:
+                connection.execute(
+                    sa.update(tables.ledgers)
+                    .where(tables.ledgers.c.id == ledger.ledger_id)
+                    .values(doubt=one.doubt, version=tables.ledgers.c.version + 1)
+                )
         elif one is not None:
             del wanted[ledger.contract_id, ledger.chain_id]
             _freeze(connection, ledger, "the manifest wants other addresses, events or blocks: it is built anew")
@@ -183,7 +193,7 @@ def _wanted(connection: Connection, balances: set[tuple[str, int]]) -> list[_Wan
     found = []
     deployments = connection.execute(
         sa.text("""
-            SELECT d.contract_id, c.name AS contract, d.chain_id, d.kind, d.addresses, d.factories, d.start_block
+            SELECT d.contract_id, c.name AS contract, c.abi, d.chain_id, d.kind, d.addresses, d.factories, d.start_block
             FROM gapless.deployments d JOIN gapless.contracts c ON c.id = d.contract_id
             WHERE d.active AND c.active ORDER BY d.contract_id, d.chain_id
         """)
@@ -205,6 +215,7 @@ def _wanted(connection: Connection, balances: set[tuple[str, int]]) -> list[_Wan
                     tuple(sorted(one.event.event_id for one in own)),
                     place,
                     row.start_block,
+                    transfer_forms.doubt([(one.event.signature, one.event.table.columns) for one in own], row.abi),
                 )
             )
     return found
@@ -221,6 +232,7 @@ def _begin(connection: Connection, one: _Wanted) -> None:
             start_block=one.start_block,
             through_block=one.start_block - 1,
             live=True,
+            doubt=one.doubt,
             served=sa.text(
                 "NOT EXISTS (SELECT FROM gapless.ledgers WHERE contract_id = :contract AND chain_id = :chain "
                 "AND served)"
@@ -258,6 +270,7 @@ def restart(connection: Connection, ledger: Ledger, reason: str) -> None:
             ledger.event_ids,
             ledger.place,
             ledger.start_block,
+            ledger.doubt,
         ),
     )
 

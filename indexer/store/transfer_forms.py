@@ -16,7 +16,27 @@ Standard: TypeAlias = Literal["erc20", "erc721", "erc1155"]
 TRANSFER = "Transfer(address,address,uint256)"  # ERC-20 and ERC-721
 TRANSFER_SINGLE = "TransferSingle(address,address,address,uint256,uint256)"  # ERC-1155
 TRANSFER_BATCH = "TransferBatch(address,address,address,uint256[],uint256[])"  # ERC-1155
-SIGNATURES = (TRANSFER, TRANSFER_SINGLE, TRANSFER_BATCH)
+CONSECUTIVE_TRANSFER = "ConsecutiveTransfer(uint256,uint256,address,address)"  # ERC-2309, for ERC-721
+SIGNATURES = (TRANSFER, TRANSFER_SINGLE, TRANSFER_BATCH, CONSECUTIVE_TRANSFER)
+
+MOST_CONSECUTIVE = 10_000
+"""Of how many tokens of one ``ConsecutiveTransfer`` transfers are made; contracts in use mint up to 5,000 with one."""
+
+# What tells the two standards of a Transfer apart, where an ABI has it: functions and events of one of them alone.
+_ONLY_ERC721 = frozenset(
+    {
+        "ownerOf(uint256)",
+        "getApproved(uint256)",
+        "tokenURI(uint256)",
+        "safeTransferFrom(address,address,uint256)",
+        "safeTransferFrom(address,address,uint256,bytes)",
+        "setApprovalForAll(address,bool)",
+        "isApprovedForAll(address,address)",
+        "ApprovalForAll(address,address,bool)",
+        CONSECUTIVE_TRANSFER,
+    }
+)
+_ONLY_ERC20 = frozenset({"allowance(address,address)", "decimals()"})
 
 _ALWAYS = sql.SQL("true")
 
@@ -26,7 +46,7 @@ def standard_of(
 ) -> Standard | None:
     """The token standard that an event belongs to; None: it tells of no transfer.
 
-    ERC-20 and ERC-721 share a signature. The functions of the contract tell them apart; where the ABI has none,
+    ERC-20 and ERC-721 share a signature. What else is in the ABI tells them apart; where it has nothing of either,
     whether the last argument is indexed does, as the standards have it (early ERC-721s index nothing).
 
     Args:
@@ -39,23 +59,47 @@ def standard_of(
         return None
     if signature in (TRANSFER_SINGLE, TRANSFER_BATCH):
         return "erc1155"
+    if signature == CONSECUTIVE_TRANSFER:
+        return "erc721"
     if signature != TRANSFER:
         return None
-    functions = {_signature(item) for item in abi if item.get("type", "function") == "function"}
-    if "ownerOf(uint256)" in functions:
-        return "erc721"
-    if "allowance(address,address)" in functions:
-        return "erc20"
-    return "erc721" if columns[2].indexed else "erc20"
+    return _by_abi(abi) or ("erc721" if columns[2].indexed else "erc20")
+
+
+def doubt(events: Sequence[tuple[str, Sequence[Column]]], abi: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why transfers may be missing or misread where only some events are indexed; None: nothing speaks for it.
+
+    Args:
+        events: signatures and arguments of the events that are counted.
+        abi: their contract's ABI.
+    """
+    counted = dict(events)
+    if TRANSFER in counted and CONSECUTIVE_TRANSFER not in counted and CONSECUTIVE_TRANSFER in _signatures(abi):
+        return "the token may give without Transfer: ConsecutiveTransfer, which its ABI has, is not indexed"
+    if TRANSFER in counted and _by_abi(abi) is None:
+        indexed = [column.indexed for column in counted[TRANSFER]]
+        if indexed not in ([True, True, False], [True, True, True]):
+            return "its ABI does not tell whether it is ERC-20 or ERC-721: add a function such as ownerOf or allowance"
+    return None
+
+
+def _by_abi(abi: Sequence[Mapping[str, Any]]) -> Standard | None:
+    has = _signatures(abi)
+    return "erc721" if has & _ONLY_ERC721 else "erc20" if has & _ONLY_ERC20 else None
+
+
+def _signatures(abi: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {_signature(item) for item in abi if item.get("type", "function") in ("function", "event")}
 
 
 def _signature(item: Mapping[str, Any]) -> str:
-    return f"{item.get('name', '')}({','.join(str(argument.get('type')) for argument in item.get('inputs', ()))})"
+    return f"{item.get('name', '')}({','.join(str(argument.get('type')) for argument in item.get('inputs') or ())})"
 
 
 def parties(signature: str, columns: Sequence[Column]) -> tuple[Column, Column]:
     """The arguments that name the giver and the receiver."""
-    giver, receiver, *_ = columns if signature == TRANSFER else columns[1:]
+    first = {TRANSFER: 0, CONSECUTIVE_TRANSFER: 2}.get(signature, 1)
+    giver, receiver = columns[first : first + 2]
     return giver, receiver
 
 
@@ -68,7 +112,8 @@ def select(
 ) -> sql.Composed:
     """A SELECT of an event's transfers in the form that all have in common: the columns of ``gapless.transfers``.
 
-    A batch with arrays of different lengths is none of the standard's: what has no counterpart is left out.
+    A batch with arrays of different lengths is none of the standard's: what has no counterpart is left out. Of a
+    ``ConsecutiveTransfer`` the first :data:`MOST_CONSECUTIVE` tokens are told.
 
     Args:
         table: the event's.
@@ -84,6 +129,14 @@ def select(
         giver, receiver, last = arguments
         moved = (last, sql.SQL("1")) if standard == "erc721" else (sql.SQL("0"), last)
         return _select(source, standard, item, (giver, receiver, nobody, *moved), condition)
+    if signature == CONSECUTIVE_TRANSFER:
+        start, end, giver, receiver = arguments
+        source = sql.SQL(
+            "{} CROSS JOIN LATERAL generate_series(0, least({} - {}, {})::integer) AS moved (place)"
+        ).format(source, *(sql.SQL("{}::numeric").format(one) for one in (end, start)), MOST_CONSECUTIVE - 1)
+        token_id = sql.SQL("{}::numeric + moved.place").format(start)
+        values = (giver, receiver, nobody, token_id, sql.SQL("1"))
+        return _select(source, standard, sql.SQL("moved.place"), values, condition)
     operator, giver, receiver, numbers, amounts = arguments
     if signature == TRANSFER_SINGLE:
         return _select(source, standard, item, (giver, receiver, operator, numbers, amounts), condition)
@@ -93,6 +146,21 @@ def select(
     item, number, amount = map(sql.SQL, ("(moved.place - 1)::integer", "moved.token_id", "moved.amount"))
     condition = sql.SQL("moved.token_id IS NOT NULL AND moved.amount IS NOT NULL AND {}").format(condition)
     return _select(source, standard, item, (giver, receiver, operator, number, amount), condition)
+
+
+def too_long(table: sql.Composable, columns: Sequence[Column], condition: sql.Composable) -> sql.Composed:
+    """A SELECT of the contracts of ``ConsecutiveTransfer`` events that name more tokens than are told, each once.
+
+    Args:
+        table: the event's.
+        columns: its arguments.
+        condition: on the event's table, which is called ``r``.
+    """
+    start, end = (sql.SQL("r.{}::numeric").format(sql.Identifier(column.name)) for column in columns[:2])
+    return sql.SQL(
+        "SELECT r.contract_address AS token, max(r.block_number) AS block_number, max({end} - {start} + 1) AS tokens "
+        "FROM {table} r WHERE {end} - {start} >= {most} AND {condition} GROUP BY 1"
+    ).format(start=start, end=end, table=table, most=MOST_CONSECUTIVE, condition=condition)
 
 
 def _select(

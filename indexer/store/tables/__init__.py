@@ -8,7 +8,7 @@ Multiranges of blocks are ``int8multirange``: Postgres keeps them normalised, ha
 """
 
 from indexer.store.tables.asked import api_keys, jobs, token_secrets, webhook_deliveries, webhooks
-from indexer.store.tables.assets import balance_problems, holdings, ledgers, tokens
+from indexer.store.tables.assets import balance_problems, cache_secret, holdings, ledgers, tokens
 from indexer.store.tables.base import SCHEMA, metadata
 from indexer.store.tables.chain import (
     block_details,
@@ -39,6 +39,7 @@ __all__ = [
     "balance_problems",
     "block_details",
     "blocks",
+    "cache_secret",
     "catalog",
     "chains",
     "children",

@@ -33,6 +33,8 @@ tokens = Table(
     Column("problems", JSONB, comment='what was odd, by field: {"symbol": "bytes32"}'),
     Column("block_number", BigInteger, nullable=False, comment="read at this block"),
     timestamp("read_at", nullable=False, default=True),
+    timestamp("asked_again_at", comment="null: never; it may not have been deployed, or no node would run its calls"),
+    Column("attempts", SmallInteger, nullable=False, server_default="1", comment="times that it was asked in vain"),
     PrimaryKeyConstraint("chain_id", "address"),
     comment="What tokens say of themselves",
 )
@@ -51,6 +53,7 @@ ledgers = Table(
     Column("live", Boolean, nullable=False, comment="false: it goes no further; stale, or no longer wanted"),
     Column("served", Boolean, nullable=False, comment="the one that answers; another one may be under way"),
     Column("remark", String, comment="why it is not live"),
+    Column("doubt", String, comment="why what its events tell may not be all; null: nothing speaks for that"),
     Column("version", BigInteger, nullable=False, server_default="0", comment="+1 with every change of its holdings"),
     timestamp("updated_at", nullable=False, default=True),
     Index("ledgers_live", "contract_id", "chain_id", unique=True, postgresql_where=text("live")),
@@ -85,4 +88,12 @@ balance_problems = Table(
     timestamp("found_at", nullable=False, default=True),
     PrimaryKeyConstraint("ledger_id", "token"),
     comment="Tokens whose balances do not follow from their transfers, as audits found",
+)
+
+cache_secret = Table(
+    "cache_secret",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False, comment="always 1"),
+    Column("secret", LargeBinary, nullable=False, comment="32 random bytes; values in Redis are signed with them"),
+    comment="What values in Redis are signed with, where the environment names no secret",
 )

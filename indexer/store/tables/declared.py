@@ -183,6 +183,9 @@ series_points = Table(
     Column("block_number", BigInteger, nullable=False),
     Column("block_hash", LargeBinary, nullable=False),
     timestamp("taken_at", nullable=False, default=True),
+    timestamp("asked_again_at", comment="when calls that no node would run are asked again; null: there are none"),
+    Column("attempts", SmallInteger, nullable=False, server_default="1"),
     PrimaryKeyConstraint("series_id", "chain_id", "block_number"),
+    Index("series_points_asked_again", "series_id", "chain_id", postgresql_where=text("asked_again_at IS NOT NULL")),
     comment="The blocks at which a series was read",
 )

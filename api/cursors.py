@@ -16,8 +16,10 @@ HASH_BYTES: Final = 6
 #: The largest item that a position can have.
 MAX_ITEM: Final = 2**31 - 1
 
+#: The log of a position behind all logs of its block: none has this index.
+END_OF_BLOCK: Final = 2**63 - 1
+
 _MAX_BIGINT: Final = 2**63 - 1
-_MAX_INTEGER: Final = 2**31 - 1
 _NUMBER: Final = r"(0|[1-9][0-9]{0,18})"
 _ID: Final = re.compile(rf"{_NUMBER}-{_NUMBER}(?:-{_NUMBER})?")
 _CURSOR: Final = re.compile(rf"{_NUMBER}-{_NUMBER}(?:-{_NUMBER})?(?:\.([0-9a-f]{{{2 * HASH_BYTES}}}))?")
@@ -68,7 +70,7 @@ class Position:
             raise CursorError(f"must be {allowed}")
         block, log = int(match[1]), int(match[2])
         item = int(match[3]) if match[3] else None
-        if block > _MAX_BIGINT or log > _MAX_INTEGER or (item or 0) > _MAX_INTEGER:
+        if block > _MAX_BIGINT or log > _MAX_BIGINT or (item or 0) > MAX_ITEM:
             raise CursorError("is beyond every block or log that there can be")
         branch = match[4] if pattern is _CURSOR else None
         return cls(block, log, item, bytes.fromhex(branch) if branch else None)

@@ -128,7 +128,7 @@ COMPONENTS: Final[Mapping[str, Schema]] = {
             "value": nullable({**DIGITS, "description": "Wei."}),
             "nonce": nullable(DIGITS),
             "gas_limit": nullable(DIGITS),
-            "status": nullable({"type": "integer", "enum": [0, 1], "description": "1: success."}),
+            "status": nullable({"type": "integer", "minimum": 0, "description": "1: success."}),
             "gas_used": nullable(DIGITS),
             "effective_gas_price": nullable({**DIGITS, "description": "Wei per gas."}),
             "created_contract": nullable(ADDRESS),

@@ -20,14 +20,14 @@ from typing import Any, Final
 import orjson
 
 from api.catalog import Event
-from api.cursors import MAX_ITEM, Position
+from api.cursors import END_OF_BLOCK, MAX_ITEM, Position
 from api.database import Database
 from api.sql.live import BEYOND
 from api.sql.statement import Statement
 from api.state import State
 
-#: The log index of the end of a block.
-END: Final = 2**31 - 1
+#: Ends of blocks as earlier versions wrote them, and as clients keep them.
+_EARLIER_END: Final = 2**31 - 1
 
 #: Most blocks of one answer where an index serves the request: as good as all.
 ALL_BLOCKS: Final = 2**40
@@ -38,7 +38,7 @@ def end_of(block: int, branch: bytes | None = None) -> Position:
 
     Block 0 bears no logs, so ``end_of(0)`` is before everything.
     """
-    return Position(block, END, None, branch)
+    return Position(block, END_OF_BLOCK, None, branch)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _cursor(scope: Scope, position: Position | None) -> dict[str, Any]:
     if position is None:
         return {
             "cursor_block": BEYOND,
-            "cursor_log": END,
+            "cursor_log": END_OF_BLOCK,
             "cursor_item": MAX_ITEM,
             "cursor_branch": None,
             "covered_from": BEYOND,
@@ -177,7 +177,7 @@ def _cursor(scope: Scope, position: Position | None) -> dict[str, Any]:
         # A row's id is a place behind all rows of its log.
         "cursor_item": MAX_ITEM if position.item is None else position.item,
         "cursor_branch": position.branch,
-        "covered_from": min(position.block + (position.log == END), BEYOND),
+        "covered_from": min(position.block + (position.log in (END_OF_BLOCK, _EARLIER_END)), BEYOND),
     }
 
 

@@ -158,7 +158,7 @@ def found(
         sign = ">" if shape.forward else "<"
         row, cursor = (
             "t.block_number, t.log_index",
-            f"{bind('cursor_block', 'bigint')}, {bind('cursor_log', 'integer')}",
+            f"{bind('cursor_block', 'bigint')}, {bind('cursor_log', 'bigint')}",
         )
         if item is not None:
             row, cursor = f"{row}, {item}", f"{cursor}, {bind('cursor_item', 'integer')}"
@@ -302,7 +302,7 @@ def one(event: Event, chain_id: int, *, tokens: bool, transactions: bool, addres
     where = [
         f"t.chain_id = {chain_id}",
         f"t.block_number = {bind('from_block', 'bigint')}",
-        f"t.log_index = {bind('log', 'integer')}",
+        f"t.log_index = {bind('log', 'bigint')}",
     ]
     if address:
         where.append(f"t.contract_address = {bind('only', 'bytea')}")

@@ -73,7 +73,7 @@ SELECT {scope.state(scope.event_versions(event_ids), checks)},
 
 
 _NO_KEYS: Final = (
-    "SELECT NULL::bigint AS block_number, NULL::integer AS log_index, NULL::integer AS item, "
+    "SELECT NULL::bigint AS block_number, NULL::bigint AS log_index, NULL::integer AS item, "
     "NULL::bytea AS contract_address, NULL::bytea AS tx_hash WHERE false"
 )
 

@@ -163,7 +163,7 @@ def _page(parts: Sequence[Part], shape: rows.Shape, bind: Binder, *, merged: boo
         )
     text = f"CASE k.item {' '.join(texts)} END" if texts else "NULL"
     places = " UNION ALL ".join(each) or (
-        "SELECT NULL::bigint AS block_number, NULL::integer AS log_index, NULL::integer AS item WHERE false"
+        "SELECT NULL::bigint AS block_number, NULL::bigint AS log_index, NULL::integer AS item WHERE false"
     )
     position = "k.block_number || '-' || k.log_index || '-' || k.item"
     return f"""page AS MATERIALIZED (

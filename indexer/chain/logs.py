@@ -19,8 +19,9 @@ from indexer.chain.filters import LogFilter
 from indexer.chain.wire import WireLog, hex_bytes, seconds
 
 _HEX = re.compile(r"0x[0-9a-fA-F]*")
-# Places in a block are kept as Postgres' integer; a larger one is none.
-LATEST_INDEX = 2**31 - 1
+# Places in a block are kept as Postgres' bigint. Real ones can be as large as 0xffffffe2; the largest bigint means the
+# end of a block in cursors.
+LATEST_INDEX = 2**63 - 2
 
 
 class RawLog(msgspec.Struct, gc=False):

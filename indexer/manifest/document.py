@@ -64,7 +64,7 @@ class Part(BaseModel):
             known = tuple(cls.model_fields)
             report.add((*path, key), f"unknown key{did_you_mean(key, known)} (allowed: {listed(known)})")
             return
-        message = _EXPECTED.get(kind) or text[:1].lower() + text[1:].removeprefix("nput ")
+        message = _EXPECTED.get(kind) or _without_subject(text)
         report.add((*path, *where), message, ABSENT if key in cls.secret else found)
 
     def required(self, key: str, path: KeyPath, report: Report, meaning: str) -> bool:
@@ -80,12 +80,18 @@ class Part(BaseModel):
         return not self._refused.isdisjoint(keys)
 
 
+def _without_subject(text: str) -> str:
+    """What pydantic says of a value ("Input should be ..."), to stand behind the key."""
+    text = text.removeprefix("Input ")
+    return text[:1].lower() + text[1:]
+
+
 class ChainPart(Part):
     """``[chains.NAME]``."""
 
     secret = frozenset({"rpc"})
 
-    id: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    id: int | None = Field(default=None, ge=1, le=2**53)
     rpc: list[Any] | None = None
     poll_interval: float | None = Field(default=None, gt=0, le=3600)
     finality: Any = None

@@ -12,7 +12,8 @@ from psycopg import sql
 
 from indexer.abi.columns import Column
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
+"""Of event tables: 1 had ``tx_index`` and ``log_index`` as ``integer`` (:mod:`indexer.store.layout_upgrade`)."""
 
 # Name, type, comment. chain_id is bigint: ids above 2^31 are in use (Palm is 11297108109).
 FIXED_COLUMNS: tuple[tuple[str, str, str], ...] = (
@@ -20,8 +21,8 @@ FIXED_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("block_number", "bigint", "block that bore the log"),
     ("block_time", "timestamptz", "the block's timestamp"),
     ("tx_hash", "bytea", "hash of the transaction, 32 bytes"),
-    ("tx_index", "integer", "place of the transaction in the block"),
-    ("log_index", "integer", "place of the log in the block"),
+    ("tx_index", "bigint", "place of the transaction in the block"),
+    ("log_index", "bigint", "place of the log in the block"),
     ("contract_address", "bytea", "who emitted the log, 20 bytes"),
 )
 

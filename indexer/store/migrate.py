@@ -10,6 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
 import migrations
+from indexer.store import layout_upgrade
 from indexer.store.database import DatabaseError
 from indexer.store.tables import SCHEMA
 
@@ -37,13 +38,19 @@ def current_revision(engine: Engine) -> str | None:
 
 
 def upgrade(engine: Engine) -> bool:
-    """Migrates to the latest revision, in one transaction; several processes at once take turns.
+    """Migrates to the latest revision in one transaction, then the tables of events one by one.
+
+    Several processes at once take turns.
 
     Returns:
         Whether anything had to be done.
+
+    Raises:
+        DatabaseError: a table of an event could not be upgraded now.
     """
     with engine.begin() as connection:
-        return upgrade_within(connection)
+        migrated = upgrade_within(connection)
+    return bool(layout_upgrade.upgrade(engine)) or migrated
 
 
 def upgrade_within(connection: Connection) -> bool:
@@ -67,5 +74,12 @@ def require_current(engine: Engine) -> None:
         found = "no Gapless schema" if revision is None else f"schema revision {revision}"
         raise DatabaseError(
             f"the database has {found}; this version needs revision {latest_revision()}",
+            hint="run: gapless migrate",
+        )
+    with engine.connect() as connection:
+        tables = layout_upgrade.outdated(connection)
+    if tables:
+        raise DatabaseError(
+            f"{len(tables):,} tables of events have an earlier layout than this version needs",
             hint="run: gapless migrate",
         )

@@ -24,7 +24,7 @@ VIEW_PATIENCE: Final = 5.0
 VIEW = sql.Identifier("gapless", "transfers")
 _NOTHING = """
     SELECT NULL::bigint AS chain_id, NULL::bigint AS block_number, NULL::timestamptz AS block_time,
-           NULL::bytea AS tx_hash, NULL::integer AS log_index, NULL::integer AS item, NULL::bytea AS token,
+           NULL::bytea AS tx_hash, NULL::bigint AS log_index, NULL::integer AS item, NULL::bytea AS token,
            NULL::text AS kind, NULL::bytea AS from_address, NULL::bytea AS to_address, NULL::bytea AS operator,
            NULL::numeric AS token_id, NULL::numeric AS amount WHERE false"""
 _COMMENT = "Every ERC-20, ERC-721 and ERC-1155 transfer that is indexed, a row for each item of a batch"

@@ -18,7 +18,7 @@ import rlp
 from eth_abi import encode
 from eth_utils.crypto import keccak
 
-CHAIN_ID = 777_001
+CHAIN_ID = 2**53
 GENESIS_TIME = 1_700_000_000
 SECONDS_A_BLOCK = 2
 _EMPTY_LIST_HASH = keccak(rlp.encode([]))
@@ -93,22 +93,25 @@ class Birth:
 
 @dataclass(eq=False)
 class Block:
-    """A block, and what is known of children after it, on its branch."""
+    """A block, and what is known of children after it, on its branch; ``first_log``: the index of its first log."""
 
     number: int
     parent: Block | None
     transactions: tuple[Transaction, ...]
     salt: bytes
+    first_log: int = 0
     children: Mapping[str, Mapping[str, Birth]] = field(init=False)
     logs: tuple[Log, ...] = field(init=False)
     hash: bytes = field(init=False)
     bloom: bytes = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.parent is not None:
+            self.first_log = self.parent.first_log
         logs: list[Log] = []
         for position, transaction in enumerate(self.transactions):
             for saying in transaction.sayings:
-                logs.append(Log(saying, self.number, transaction.hash, position, len(logs)))
+                logs.append(Log(saying, self.number, transaction.hash, position, self.first_log + len(logs)))
         self.logs = tuple(logs)
         self.children = self._children()
         self.bloom = _bloom(self.logs)
@@ -372,13 +375,14 @@ class Chain:
     Args:
         random: decides everything.
         depth: a reorganisation drops at most so many blocks.
+        first_log: the index of every block's first log: some nodes count from 0xffffffe2.
     """
 
-    def __init__(self, random: Random, *, depth: int = 12, hostile: float = 0.1) -> None:
+    def __init__(self, random: Random, *, depth: int = 12, hostile: float = 0.1, first_log: int = 0) -> None:
         self.random = random
         self.depth = depth
         self.author = Author(random, hostile)
-        self.genesis = Block(0, None, (), b"genesis")
+        self.genesis = Block(0, None, (), b"genesis", first_log)
         self.canonical: list[Block] = [self.genesis]
         self.by_hash: dict[bytes, Block] = {self.genesis.hash: self.genesis}
         self.finalized = 0

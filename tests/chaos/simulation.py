@@ -131,6 +131,7 @@ class Simulation:
             Random(self.random.random()),
             depth=self.random.choice((3, 8, 20)),
             hostile=self.random.choice((0.0, 0.1, 0.3)),
+            first_log=0xFFFFFFE2 if seed % 4 == 0 else 0,
         )
         self.chain.mine(self.random.randint(30, 140))
         self.chain.finalize()

@@ -113,9 +113,9 @@ class Stage:
 
 
 @contextmanager
-def stage(arena: Arena, path: str) -> Iterator[Stage]:
+def stage(arena: Arena, path: str, *, first_log: int = 0) -> Iterator[Stage]:
     """A chain of 40 blocks of which 30 are final, and an empty database."""
-    chain = Chain(Random(7), depth=30, hostile=0.1)
+    chain = Chain(Random(7), depth=30, hostile=0.1, first_log=first_log)
     chain.mine(40)
     chain.finalize(30)
     twist = Twist()

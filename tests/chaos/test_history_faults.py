@@ -29,6 +29,19 @@ def following(scene):
     follower.close()
 
 
+@pytest.mark.parametrize("first_log", [0xFFFFFFE2, 2**31 - 2, 2**53])
+def test_logs_may_be_numbered_beyond_31_bits(chaos, first_log):
+    with stage(chaos, f"history/{next(_numbers)}", first_log=first_log) as scene:
+        scene.apply(COIN, FACTORIES)
+        follower = scene.follower()
+        scene.settle(follower)
+        scene.chain.mine(10)
+        scene.chain.reorganise(3)
+        assert len(scene.settle(follower).rows) > 3
+        assert scene.query("SELECT min(log_index) FROM gapless.children") >= [(first_log,)]
+        follower.close()
+
+
 def about_history(call):
     asked = call["params"][0]
     return call["method"] == "eth_getLogs" and "fromBlock" in asked and int(asked["toBlock"], 16) <= 30

@@ -151,7 +151,7 @@ children = Table(
     Column("contract_id", Integer, ForeignKey(contracts.c.id, ondelete="CASCADE"), nullable=False),
     Column("address", LargeBinary, nullable=False),
     Column("block_number", BigInteger, nullable=False, comment="block of birth"),
-    Column("log_index", Integer, nullable=False),
+    Column("log_index", BigInteger, nullable=False),
     Column("factory_address", LargeBinary, nullable=False, comment="the contract that announced it"),
     PrimaryKeyConstraint("chain_id", "contract_id", "address"),
     Index("children_birth", "chain_id", "contract_id", "block_number"),

@@ -84,7 +84,7 @@ def test_rows_in_order_up_to_the_tip(context, limit):
     last = reader.catch_up()
     assert reader.rows == ids(1200, TIP)
     assert (last.through, last.waiting_for) == (TIP, None)
-    assert str(reader.position) == f"{TIP}-2147483647.{block_hash(TIP).hex()[:12]}"
+    assert str(reader.position) == f"{TIP}-9223372036854775807.{block_hash(TIP).hex()[:12]}"
     assert not reader.catch_up().rows
 
 
@@ -112,7 +112,7 @@ def test_a_gap_holds_up_what_is_behind_it(context, seed):
     last = reader.catch_up()
     assert reader.rows == ids(GAP[0] - 10, GAP[0] - 1)
     assert (last.through, last.waiting_for) == (GAP[0] - 1, GAP[0])
-    assert str(reader.position) == f"{GAP[0] - 1}-2147483647"
+    assert str(reader.position) == f"{GAP[0] - 1}-9223372036854775807"
     # A part of it is filled, then all of it.
     seed.rows("usdc", "Transfer", [transfer(1040, 1), transfer(1049, 1)])
     seed.cover("usdc", (START, 1044), (1050, TIP))
@@ -248,7 +248,7 @@ def test_only_what_is_final(context, seed):
     reader = Reader(context, scope_of(context, "usdc", "Transfer", finality="finalized"), after(1190))
     reader.catch_up()
     assert reader.rows == ids(1191, FINALIZED)
-    assert str(reader.position) == f"{FINALIZED}-2147483647"
+    assert str(reader.position) == f"{FINALIZED}-9223372036854775807"
     swap(seed, FINALIZED, TIP, TIP, branch=1)
     seed.head(TIP, branch=1, finalized=1210)
     reader.catch_up()
@@ -286,8 +286,8 @@ def test_filters(context):
 
 @pytest.mark.parametrize("block", [TIP + 1000, 2**63 - 1])
 def test_a_position_in_the_future_waits(context, block):
-    changes = read(context.database, scope_of(context, "usdc", "Transfer"), Position(block, 2**31 - 1))
-    assert (changes.position, list(changes.rows), changes.more) == (Position(block, 2**31 - 1), [], False)
+    changes = read(context.database, scope_of(context, "usdc", "Transfer"), Position(block, 2**63 - 1))
+    assert (changes.position, list(changes.rows), changes.more) == (Position(block, 2**63 - 1), [], False)
 
 
 def test_a_position_of_another_database_is_refused(context):

@@ -235,6 +235,16 @@ def test_a_contract_that_was_removed_says_what_it_has(own, seed):
     assert answer["meta"]["missing"] == [[1000, TIP]]
 
 
+def test_a_log_index_beyond_31_bits_is_a_place_like_any_other(own, seed):
+    first = 0xFFFFFFE2
+    logs = [{"block": 1299, "log": first + i, "address": USDC, "from": BOB, "to": CAROL, "value": i} for i in range(5)]
+    seed.rows("usdc", "Transfer", logs)
+    pages = walk(own, f"{TRANSFERS}?order=asc&from_block=1299&limit=2")
+    assert [one for page in pages for one in page][-5:] == [f"1299-{first + i}" for i in range(5)]
+    row = own.get(f"{TRANSFERS}/1299-{first + 2}")["data"]
+    assert (row["log_index"], row["tx_index"]) == (first + 2, first + 2)
+
+
 def test_nothing_indexed_yet_is_no_error(own, seed):
     seed.execute(
         "UPDATE gapless.chains SET tip_number = NULL, tip_time = NULL, head_number = NULL, finalized_number = NULL"

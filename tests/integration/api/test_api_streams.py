@@ -94,7 +94,7 @@ def test_from_now(serving, seed):
         assert listener.answer["content-type"] == "text/event-stream"
         assert listener.answer["cache-control"] == "no-store"
         status = listener.next()
-        assert (status.name, status.id) == ("status", f"{TIP}-2147483647.{block_hash(TIP).hex()[:12]}")
+        assert (status.name, status.id) == ("status", f"{TIP}-9223372036854775807.{block_hash(TIP).hex()[:12]}")
         assert status.data["position"] == status.id
         assert (status.data["through_block"], status.data["waiting_for_block"]) == (TIP, None)
         assert status.data["meta"]["indexed_block"] == TIP
@@ -353,7 +353,7 @@ def test_heartbeats_move_the_position(serve, seed):
         listener.until_status()
         grow(seed, TIP + 1, branch=7)
         deadline = time.monotonic() + 15
-        while listener.last_id != f"{TIP + 1}-2147483647.{block_hash(TIP + 1, 7).hex()[:12]}":
+        while listener.last_id != f"{TIP + 1}-9223372036854775807.{block_hash(TIP + 1, 7).hex()[:12]}":
             assert time.monotonic() < deadline
             with pytest.raises(TimeoutError):
                 listener.next(0.3)

@@ -33,9 +33,9 @@ def changes(position: Position | None, *rows: Position, common: int | None = Non
 def test_the_wire():
     assert sse.retry(1500) == b"retry: 1500\n\n"
     assert sse.heartbeat(None) == b": heartbeat\n\n"
-    assert sse.heartbeat(end_of(7)) == b": heartbeat\nid: 7-2147483647\n\n"
-    assert sse.revert(7, Position(7, 2**31 - 1, None, BRANCH)) == (
-        b'id: 7-2147483647.9f2c41d07be3\nevent: revert\ndata: {"common_block":7}\n\n'
+    assert sse.heartbeat(end_of(7)) == b": heartbeat\nid: 7-9223372036854775807\n\n"
+    assert sse.revert(7, Position(7, 2**63 - 1, None, BRANCH)) == (
+        b'id: 7-9223372036854775807.9f2c41d07be3\nevent: revert\ndata: {"common_block":7}\n\n'
     )
     lines = sse.status(changes(None).changes, None, 1).decode().splitlines()
     assert lines[0] == "event: status"
@@ -89,22 +89,22 @@ def events(sent: list[bytes]) -> list[tuple[str, str]]:
 def test_what_was_told_to_others_meanwhile_is_not_missed():
     """Who joins a topic looked before, and the topic may have been stirred since: nobody stirs it again for that."""
     sent = told_to(None, changes(end_of(7)), changes(end_of(8), Position(8, 1)))
-    assert events(sent) == [("status", "7-2147483647"), ("row", "8-1")]
+    assert events(sent) == [("status", "7-9223372036854775807"), ("row", "8-1")]
 
 
 def test_a_reorganisation_is_told_to_whom_it_concerns():
     reverted = changes(end_of(6), common=6)
-    assert ("revert", "6-2147483647") in events(told_to(Position(7, 1), changes(end_of(8)), reverted))
-    assert ("revert", "6-2147483647") not in events(told_to(None, changes(end_of(8)), reverted))
-    assert ("revert", "6-2147483647") not in events(told_to(Position(6, 1), changes(end_of(8)), reverted))
+    assert ("revert", "6-9223372036854775807") in events(told_to(Position(7, 1), changes(end_of(8)), reverted))
+    assert ("revert", "6-9223372036854775807") not in events(told_to(None, changes(end_of(8)), reverted))
+    assert ("revert", "6-9223372036854775807") not in events(told_to(Position(6, 1), changes(end_of(8)), reverted))
     with_row = changes(end_of(8), Position(7, 1))
-    assert ("revert", "6-2147483647") in events(told_to(Position(6, 1), with_row, reverted))
+    assert ("revert", "6-9223372036854775807") in events(told_to(Position(6, 1), with_row, reverted))
 
 
 def test_a_heartbeat_moves_the_position_once():
     sent = told_to(Position(3, 1), changes(end_of(7)), heartbeat=0.05)
     beats = [piece for piece in sent if piece.startswith(b":")]
-    assert beats[0] == b": heartbeat\nid: 7-2147483647\n\n"
+    assert beats[0] == b": heartbeat\nid: 7-9223372036854775807\n\n"
     assert set(beats[1:]) == {b": heartbeat\n\n"}
 
 

@@ -89,7 +89,7 @@ def answers(draw: st.DrawFn) -> list[dict[str, Any]]:
     for block in sorted(draw(st.sets(st.integers(FIRST, LAST), min_size=1, max_size=6))):
         position = 0
         for _ in range(draw(st.integers(1, 4))):
-            position += draw(st.sampled_from([1, 1, 2, 15, 255]))
+            position += draw(st.sampled_from([1, 1, 2, 15, 255, 0xFFFFFFE2]))
             one = log(
                 block,
                 position,
@@ -219,8 +219,8 @@ ODD = {
     "newline": written(some()) + b"\n",
     "quote in what nobody reads": written(some(other="0xabc")).replace(b"0xabc", b'0xa"c', 1),
     "time in milliseconds everywhere": written(some(blockTimestamp=hex(1_600_000_000_000))),
-    "huge index of the last": changed(39, logIndex="0x80000000"),
-    "huge transaction index": changed(transactionIndex="0x80000000"),
+    "huge index of the last": changed(39, logIndex=hex(2**63 - 1)),
+    "huge transaction index": changed(transactionIndex=hex(2**63 - 1)),
     "not hex, next to letters": changed(data="0x" + "WW" * 32),
     "removed as hex": changed(removed="0x1"),
     "removed as hex everywhere": written(some(removed="0x1")),

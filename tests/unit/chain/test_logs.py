@@ -78,7 +78,14 @@ def test_disorder_and_duplicates_are_normalised() -> None:
 
 
 @pytest.mark.parametrize("place", ["transactionIndex", "logIndex"])
-@pytest.mark.parametrize("written", ["0x80000000", "-0x1", "0x" + "f" * 40])
+@pytest.mark.parametrize("kept", [0, 2**31 - 1, 2**31, 0xFFFFFFE2, 2**53, 2**63 - 2])
+def test_a_place_in_a_block_may_need_64_bits(place: str, kept: int) -> None:
+    (only,) = check(log(**{place: hex(kept)})).logs
+    assert kept in (only.tx_index, only.log_index)
+
+
+@pytest.mark.parametrize("place", ["transactionIndex", "logIndex"])
+@pytest.mark.parametrize("written", ["0x7fffffffffffffff", "-0x1", "0x" + "f" * 40])
 def test_a_place_in_a_block_is_one_that_can_be_kept(place: str, written: str) -> None:
     with pytest.raises(AnswerError, match="no place in a block"):
         check(log(**{place: written}))

@@ -21,11 +21,15 @@ ONE_PROBLEM: dict[str, tuple[str, str, str]] = {
     "chain name": ('[chains."1x"]\nid = 1\nrpc = ["${RPC_URL}"]\n' + ERC20, "chains.1x", "starts with a letter"),
     "chain without id": ('[chains.e]\nrpc = ["${RPC_URL}"]\n' + ERC20, "chains.e", "id is missing"),
     "chain id as text": ('[chains.e]\nid = "1"\nrpc = ["${RPC_URL}"]\n' + ERC20, "chains.e.id", "whole number"),
-    "chain id zero": ('[chains.e]\nid = 0\nrpc = ["${RPC_URL}"]\n' + ERC20, "chains.e.id", "than or equal to 1"),
-    "chain id too large": (
-        '[chains.e]\nid = 2147483648\nrpc = ["${RPC_URL}"]\n' + ERC20,
+    "chain id zero": (
+        '[chains.e]\nid = 0\nrpc = ["${RPC_URL}"]\n' + ERC20,
         "chains.e.id",
-        "less than or equal to 2147483647",
+        "should be greater than or equal to 1",
+    ),
+    "chain id too large": (
+        '[chains.e]\nid = 9007199254740993\nrpc = ["${RPC_URL}"]\n' + ERC20,
+        "chains.e.id",
+        "should be less than or equal to 9007199254740992",
     ),
     "one id for two chains": (
         ETHEREUM + BASE.replace("8453", "1") + ERC20 + 'chain = "base"\n',

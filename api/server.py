@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from time import monotonic, sleep
-from types import FrameType
 from typing import Final
 
 from api.app import create_app
@@ -22,6 +21,7 @@ from api.live import server as live
 from api.metrics import Shared, admin, shared
 from api.settings import ApiSettings, load_settings
 from api.webhooks import worker as webhooks
+from indexer import signals
 from indexer.errors import GaplessError
 
 log = logging.getLogger(__name__)
@@ -134,13 +134,24 @@ def _serve_here(
         if delivering is not None:
             delivering.begin_to_stop()
 
-    restore = _on_signal(stop)
     threading.Thread(target=_first_look, args=(context,), name="first-look", daemon=True).start()
+    orders = {signal.SIGTERM: stop, signal.SIGINT: stop}
+    with signals.acting_on(orders, insistent=multiprocessing.parent_process() is None):
+        _run(server, context, admin_port, database_url, streaming, delivering)
+
+
+def _run(
+    server: Server,
+    context: Context,
+    admin_port: int | None,
+    database_url: str,
+    streaming: live.StreamServer | None,
+    delivering: webhooks.Webhooks | None,
+) -> None:
     try:
         with _counted(context, server, admin_port, database_url):
             server.run()
     finally:
-        restore()
         if streaming is not None:
             streaming.stop()
         if delivering is not None:
@@ -173,22 +184,6 @@ def _counted(context: Context, server: Server, admin_port: int | None, database_
     host = context.settings.admin_host
     with context.metrics.watching(in_use), admin(host, admin_port, context.metrics.registry, database_url):
         yield
-
-
-def _on_signal(act: Callable[[], None]) -> Callable[[], None]:
-    """Act on SIGTERM and SIGINT; returns what restores the handlers of before."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        act()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    return restore
 
 
 def _supervise(
@@ -224,7 +219,17 @@ def _supervise_counted(
         process.start()
         return process
 
-    restore = _on_signal(stopping.set)
+    with signals.acting_on({signal.SIGTERM: stopping.set, signal.SIGINT: stopping.set}):
+        _keep_running(start, listeners, settings, counted, stopping)
+
+
+def _keep_running(
+    start: Callable[[], BaseProcess],
+    listeners: _Listeners,
+    settings: ApiSettings,
+    counted: Shared | None,
+    stopping: threading.Event,
+) -> None:
     processes = [start() for _ in range(settings.api_processes)]
     try:
         while not stopping.wait(0.2):
@@ -249,7 +254,6 @@ def _supervise_counted(
             process.join(max(0.0, end - monotonic()))
             if process.is_alive():
                 process.kill()
-        restore()
 
 
 def _serve_child(

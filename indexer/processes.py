@@ -164,8 +164,9 @@ def _wait_until_unwanted(owners: Path | None) -> None:
 
 
 def _supervise(arguments: argparse.Namespace) -> NoReturn:
-    told = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    # A handler must take no lock: the code that it interrupts may hold it.
+    told, tell = os.pipe()
+    signal.signal(signal.SIGTERM, lambda *_: os.write(tell, b"."))
     held = None if arguments.supervisor is None else arguments.supervisor.open("r+b")
     if held is not None:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -194,7 +195,7 @@ def _supervise(arguments: argparse.Namespace) -> NoReturn:
             child.kill()
 
     def stop_when_told() -> None:
-        told.wait()
+        os.read(told, 1)
         stop()
 
     def stop_when_unwanted() -> None:

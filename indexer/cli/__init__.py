@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from indexer import __version__
+from indexer import __version__, signals
 from indexer.cli.abi import app as abi_app
 from indexer.cli.apply import apply
 from indexer.cli.audit import audit
@@ -86,6 +86,17 @@ def main() -> None:
     Any other exception is a defect: its traceback is printed, redacted, and the status is 70 (EX_SOFTWARE of
     sysexits.h).
     """
+    status = 1
+    try:
+        _run()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+    finally:
+        signals.end_soon_if_ordered(status)
+
+
+def _run() -> None:
     try:
         app()
     except GaplessError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from indexer import signals
 from indexer.chain.errors import ProviderError
 from indexer.errors import GaplessError
 from indexer.log import configure
@@ -221,21 +222,18 @@ def begin(path: Path | None = None) -> tuple[Settings, Manifest]:
 
 
 @contextmanager
-def until_signal(on_hangup: Callable[[], None] | None = None) -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, in place of what they do otherwise.
+def until_signal(
+    on_hangup: Callable[[], None] | None = None, *, status: int | None = None
+) -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set, in place of what they do otherwise; a second one ends the process.
+
+    So does the time that the first one leaves (:data:`indexer.signals.WITHIN`).
 
     Args:
         on_hangup: what SIGHUP does; None: the same.
+        status: of a process that had to be ended; None: as of one that was killed by the signal.
     """
     stop = threading.Event()
-    handlers: dict[signal.Signals, Callable[[], None]] = {
-        signal.SIGTERM: stop.set,
-        signal.SIGINT: stop.set,
-        signal.SIGHUP: on_hangup or stop.set,
-    }
-    before = {signum: signal.signal(signum, lambda n, _: handlers[signal.Signals(n)]()) for signum in handlers}
-    try:
+    acts = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: on_hangup or stop.set}
+    with signals.acting_on(acts, status=status):
         yield stop
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

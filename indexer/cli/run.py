@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from indexer.schedule import Service
     from indexer.settings import Settings
 
-EXIT_WITHIN_SECONDS = 4.0
+EXIT_WITHIN_SECONDS = 3.0
 """After SIGTERM: open transactions are finished by then, or abandoned (Postgres rolls them back)."""
 
 
@@ -42,7 +40,7 @@ def run() -> None:
     files = ManifestWatch(manifest, lambda: load_manifest(path, environment()))
     hangup = threading.Event()
     with (
-        until_signal(hangup.set) as stop,
+        until_signal(hangup.set, status=0) as stop,
         servers(settings) as given,
         database(given, application_name="gapless run", pool_size=20) as engine,
         # Leases are renewed whatever the jobs do with their connections.
@@ -74,10 +72,8 @@ def run() -> None:
             cache.close()
     if stopper.is_alive():
         log.warning("some requests to nodes did not end in time and were abandoned; nothing is lost by that")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    log.info("stopped")
+    else:
+        log.info("stopped")
 
 
 @contextmanager

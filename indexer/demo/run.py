@@ -166,11 +166,11 @@ def _stopped_by_signals() -> Iterator[None]:
 
     Further ones change nothing: stopping is under way then, and each part of it takes a bounded time.
     """
-    told = threading.Event()
+    told: list[object] = []  # a handler must take no lock: the code that it interrupts may hold it
 
     def stop(*_: object) -> None:
-        if not told.is_set():
-            told.set()
+        if not told:
+            told.append(None)
             raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -171,6 +172,37 @@ class OwnJob:
             self.trouble = trouble
         else:
             self.trouble = ""
+
+
+class Defects:
+    """Defects of jobs, each told once with its traceback, and from then on by how often it came again. Thread-safe."""
+
+    AGAIN_AFTER = 60.0
+    """Seconds between two lines about the same defect."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: dict[tuple[str, str], tuple[int, int, float]] = {}
+
+    def saw(self, job: str, error: BaseException, now: float) -> None:
+        """Counts a defect, and says it where that is due.
+
+        Args:
+            job: in which it came.
+            error: what came.
+            now: seconds of a clock that only grows.
+        """
+        place = traceback.extract_tb(error.__traceback__)[-1:]
+        key = job, f"{type(error).__name__} at {place}"
+        with self._lock:
+            count, said, said_at = self._seen.get(key, (0, 0, now))
+            count += 1
+            is_due = said == 0 or now - said_at >= self.AGAIN_AFTER
+            self._seen[key] = (count, count, now) if is_due else (count, said, said_at)
+        if said == 0:
+            log.error("job %s failed: %s", job, error, exc_info=error)
+        elif is_due:
+            log.error("job %s failed %d times more in the same way, %d in all: %s", job, count - said, count, error)
 
 
 def _cause(error: Exception) -> str:

@@ -25,7 +25,7 @@ from sqlalchemy.engine import Engine
 
 from indexer import jobs, requested
 from indexer.errors import GaplessError
-from indexer.jobs import Job, Network, OwnJob, Work
+from indexer.jobs import Defects, Job, Network, OwnJob, Work
 from indexer.manifest.model import Chain, Manifest, Snapshot
 from indexer.problems import ProblemsError
 from indexer.requested import Desk
@@ -61,6 +61,12 @@ MOST_JOBS = 1000
 RETIRE_WITHIN = 60.0
 # A look at the head that takes longer than this is taken for one that never ends. A slow node's takes minutes.
 HANGS_AFTER = 600.0
+
+
+class SchedulerDiedError(GaplessError):
+    """A thread without which nothing happens has died."""
+
+    exit_status = 70
 
 
 class AtPace(BaseTrigger):  # type: ignore[misc]
@@ -120,6 +126,7 @@ class Service:
             # A job that comes late (by default: a second) would be skipped; late is better than never.
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
+        self._defects = Defects()
         self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
 
     def _network(self, chain: Chain) -> Network:
@@ -160,8 +167,9 @@ class Service:
         wanted = {job_id: (key, trigger, work) for job_id, key, trigger, work in self._wanted_jobs(one)}
         for job_id, key in list(one.jobs.items()):
             if job_id not in wanted or wanted[job_id][0] != key:
-                del one.jobs[job_id]
-                self._scheduler.remove_job(job_id)
+                one.jobs.pop(job_id, None)
+                with contextlib.suppress(JobLookupError):
+                    self._scheduler.remove_job(job_id)
         for job_id, (key, trigger, work) in wanted.items():
             if job_id not in one.jobs:
                 one.jobs[job_id] = key
@@ -238,7 +246,7 @@ class Service:
                 self._schedule(self._networks[name])
 
     def _remove_jobs(self, one: Network) -> None:
-        for job_id in one.jobs:
+        for job_id in list(one.jobs):  # a copy: another thread may be at it
             with contextlib.suppress(JobLookupError):
                 self._scheduler.remove_job(job_id)
         one.jobs.clear()
@@ -249,33 +257,34 @@ class Service:
     # -- until the end -------------------------------------------------------------------------------------------
 
     def run_until(self, stop: threading.Event) -> None:
-        """Waits for the order to stop, and watches that the scheduler lives.
+        """Waits for the order to stop, and watches that all lives on which everything depends.
 
         Raises:
-            GaplessError: the scheduler's thread died; the process must be restarted.
+            SchedulerDiedError: a thread died; the process must be restarted.
         """
         while not stop.wait(1.0):
-            thread = getattr(self._scheduler, "_thread", None)
-            if thread is not None and not thread.is_alive():
-                raise GaplessError(
-                    "the scheduler has died: nothing is indexed any more",
-                    hint="restart gapless run; please report this",
-                )
+            for what, thread in (("scheduler", self._scheduler._thread), ("renewal of leases", self._renewer)):
+                if not thread.is_alive():
+                    raise SchedulerDiedError(
+                        f"the {what} has died: nothing is indexed any more; this process ends",
+                        hint="whatever supervises it starts it anew, else do: gapless run; please report this",
+                    )
 
     def stop(self) -> None:
         """Tells all jobs to come to an end; open transactions are finished or abandoned by whoever holds them."""
         self._stop.set()
-        for one in self._networks.values():
+        networks = self.networks().values()
+        for one in networks:
             one.stop.set()
         self._scheduler.shutdown(wait=True)
         self._renewer.stop()
-        for one in self._networks.values():
+        for one in networks:
             one.follower.close()
             one.client.close()
 
     def _failed(self, event: JobExecutionEvent) -> None:
         # Every foreseen error is handled in the job: what arrives here is a defect. It runs again at its next beat.
-        log.error("job %s failed: %s", event.job_id, event.exception, exc_info=event.exception)
+        self._defects.saw(event.job_id, event.exception, time.monotonic())
 
     # -- what jobs need ------------------------------------------------------------------------------------------
 

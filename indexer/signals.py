@@ -24,6 +24,9 @@ WITHIN = 4.5
 # A terminal's Ctrl-C comes from the terminal and from what runs us, such as make or a container's init: one order.
 _SAME = 0.05
 
+# Seconds that threads have to end once the work is done: of a process that was told to stop, and of any other.
+_THREADS_END_WITHIN = {True: 0.5, False: 5.0}
+
 
 @contextmanager
 def acting_on(
@@ -61,18 +64,19 @@ def acting_on(
         thread.join()
 
 
-def end_soon_if_ordered(status: int, seconds: float = 0.5) -> None:
-    """Makes sure that a process which was told to stop ends, though threads of it may hang, such as at a node's answer.
+def end_soon(status: int) -> None:
+    """Makes sure that the interpreter comes to its end once it leaves, though threads of it hang, such as at a node.
 
     Args:
-        status: with which it ends where it does not end by itself.
-        seconds: that it may take.
+        status: with which the process ends where it does not end by itself.
     """
-    if not _Watch.was_ordered:
-        return
+    leaving = threading.Event()
+    # The one hook that is called before the threads of executors are waited for, which may be for ever.
+    threading._register_atexit(leaving.set)  # type: ignore[attr-defined]
 
     def end() -> None:
-        time.sleep(seconds)
+        leaving.wait()
+        time.sleep(_THREADS_END_WITHIN[_Watch.was_ordered])
         os._exit(status)
 
     threading.Thread(target=end, name="end", daemon=True).start()

@@ -7,7 +7,6 @@
 What an endpoint refuses to do (a method, history below a block) is kept apart: it may be healthy for all else.
 """
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,7 +24,10 @@ _REFUSED_FOR = 1800.0
 
 @dataclass(slots=True)
 class Health:
-    """One endpoint's health, head and refusals. Not thread-safe: the endpoint locks.
+    """One endpoint's health, head and refusals.
+
+    Whoever changes it holds the endpoint's lock. Whoever only asks need not: each answer is made of one look at values
+    that are replaced and never changed.
 
     Attributes:
         head: the newest block that this endpoint has said to have, or None where it was never asked.
@@ -42,14 +44,15 @@ class Health:
     _until: float = 0.0
     _banned: bool = False
     _fatal: bool = False
-    _outcomes: deque[bool] = field(default_factory=lambda: deque(maxlen=_LAST))
+    _outcomes: tuple[bool, ...] = ()
     _lacks: tuple[int, float] | None = None
     _refusals: dict[str, tuple[int | None, float]] = field(default_factory=dict)
 
     @property
     def error_rate(self) -> float:
         """The share of failures among the last answers, 0 to 1."""
-        return self._outcomes.count(False) / len(self._outcomes) if self._outcomes else 0.0
+        outcomes = self._outcomes
+        return outcomes.count(False) / len(outcomes) if outcomes else 0.0
 
     def succeeded(self) -> bool:
         """An answer came. Returns whether this changed the state."""
@@ -57,15 +60,15 @@ class Health:
             return False  # it may well answer, for another chain
         changed = self.state != "healthy"
         if changed:
-            self._outcomes.clear()
-        self._outcomes.append(True)
+            self._outcomes = ()
+        self._note(succeeded=True)
         self._row, self._pause = 0, _FIRST_PAUSE
         self.state, self.reason, self._fatal = "healthy", "", False
         return changed
 
     def failed(self, now: float, reason: str) -> bool:
         """No answer came, or one that cannot be believed. Returns whether this made the endpoint unhealthy."""
-        self._outcomes.append(False)
+        self._note(succeeded=False)
         self._row += 1
         bad_share = len(self._outcomes) >= _LAST // 2 and self.error_rate >= _TOO_MANY
         # After a pause the first failure is enough: the endpoint has not recovered.
@@ -75,7 +78,7 @@ class Health:
 
     def ended(self, now: float, reason: str) -> bool:
         """The endpoint will not answer anything (a wrong key). Returns whether this made it unhealthy."""
-        self._outcomes.append(False)
+        self._note(succeeded=False)
         self._fatal = True
         return self._suspend(now, reason, _FATAL_PAUSE)
 
@@ -125,14 +128,15 @@ class Health:
 
     def behind(self, number: int, now: float) -> bool:
         """Whether the endpoint was lately seen without this block."""
-        return self._lacks is not None and number >= self._lacks[0] and now < self._lacks[1]
+        lacks = self._lacks
+        return lacks is not None and number >= lacks[0] and now < lacks[1]
 
     def refuses(self, method: str, block: int | None, now: float) -> None:
         """The endpoint does not do this method (at or below this block, where it is a matter of history)."""
         known = self._refusals.get(method)
         if block is not None and known is not None and known[0] is not None and now < known[1]:
             block = max(block, known[0])
-        self._refusals[method] = (block, now + _REFUSED_FOR)
+        self._refusals = {**self._refusals, method: (block, now + _REFUSED_FOR)}
 
     def allows(self, method: str, block: int | None, now: float) -> bool:
         """Whether the endpoint may be asked this, as far as is known."""
@@ -144,6 +148,9 @@ class Health:
     def refusals(self, now: float) -> dict[str, int | None]:
         """Method -> the block at or below which it is refused (None: at every block)."""
         return {method: block for method, (block, until) in self._refusals.items() if now < until}
+
+    def _note(self, *, succeeded: bool) -> None:
+        self._outcomes = (*self._outcomes, succeeded)[-_LAST:]
 
     def _suspend(self, now: float, reason: str, pause: float) -> bool:
         changed, self.state, self.reason = self.state != "unhealthy", "unhealthy", reason

@@ -93,7 +93,7 @@ def main() -> None:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
     finally:
-        signals.end_soon_if_ordered(status)
+        signals.end_soon(status)
 
 
 def _run() -> None:

@@ -5,7 +5,6 @@ block there is nothing to see, and the looks come close together only when the n
 passes the time, in seconds of a clock that only grows.
 """
 
-from collections import deque
 from itertools import pairwise
 from statistics import median
 
@@ -27,10 +26,14 @@ _CAUGHT_UP = 32
 
 
 class Pace:
-    """The pace of one chain, as its head was seen to move."""
+    """The pace of one chain, as its head was seen to move.
+
+    One thread, which follows the chain, tells what it saw; any other asks, such as the one that decides what runs when.
+    What was seen is a tuple that is replaced and never changed, so that none sees half of it.
+    """
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)
+        self._seen: tuple[tuple[float, int], ...] = ()
 
     def saw(self, number: int, now: float) -> None:
         """The head was this block; the same one again says nothing.
@@ -39,19 +42,21 @@ class Pace:
             number: of the block.
             now: the time.
         """
-        if self._seen and number <= self._seen[-1][1]:
+        seen = self._seen
+        if seen and number <= seen[-1][1]:
             return
-        if self._seen and number > self._seen[-1][1] + _CAUGHT_UP:
-            self._seen.clear()
-        self._seen.append((now, number))
+        if seen and number > seen[-1][1] + _CAUGHT_UP:
+            seen = ()
+        self._seen = (*seen, (now, number))[-_REMEMBERED:]
 
     def wait(self, now: float) -> float:
         """Seconds until the next look."""
-        if len(self._seen) <= _ENOUGH:
+        seen = self._seen
+        if len(seen) <= _ENOUGH:
             return ORDINARY
-        times = [(later - sooner) / (last - first) for (sooner, first), (later, last) in pairwise(self._seen)]
+        times = [(later - sooner) / (last - first) for (sooner, first), (later, last) in pairwise(seen)]
         usual = median(times)
-        since = now - self._seen[-1][0]
+        since = now - seen[-1][0]
         if since > _SILENT * max(usual, 1.0):
             return ORDINARY
         step = min(max(usual / _LOOKS, CLOSEST), ORDINARY)

@@ -181,6 +181,27 @@ def test_a_leader_that_stops_in_order_is_replaced_at_once(start, migrated_url):
     second.until("following demo from")
 
 
+@pytest.mark.parametrize("broken", ["indexer.schedule.AtPace.get_next_fire_time", "indexer.store.leases.Renewer._run"])
+def test_a_process_in_which_nothing_happens_any_more_ends(start, migrated_url, monkeypatch, broken):
+    """Whatever kills the thread: a living process that does nothing would never be started anew."""
+    module, cls, name = broken.rsplit(".", 2)
+    code = f"""
+import {module} as module, threading
+from indexer.cli import main
+before, indexing = module.{cls}.{name}, threading.Event()
+def broken(self, *arguments):
+    if any(thread.name.startswith("ThreadPool") for thread in threading.enumerate()) or {cls == "Renewer"}:
+        raise SystemError("broken for the test")
+    return before(self, *arguments)
+module.{cls}.{name} = broken
+main()
+"""
+    monkeypatch.setitem(globals(), "GAPLESS", [sys.executable, "-c", code])
+    process = start("run")
+    assert process.ended() == 70
+    assert "nothing is indexed any more; this process ends" in process.said, process.said
+
+
 def test_without_redis_it_only_does_without_the_cache(start, migrated_url):
     process = start("run", REDIS_URL=f"redis://:secret@127.0.0.1:{_closed_port()}/0")
     _until_complete(migrated_url, process)

@@ -99,6 +99,23 @@ def test_orders_that_another_process_passes_on_do_not_add_up():
     assert (process.returncode, said) == (0, "stopped in order\n")
 
 
+def test_threads_that_hang_do_not_hold_up_the_end():
+    """An executor's threads are waited for by the interpreter, whatever they are at."""
+    code = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from indexer import signals
+signals._THREADS_END_WITHIN[False] = 0.1
+executor = ThreadPoolExecutor(1)
+executor.submit(threading.Event().wait)
+print("ready", flush=True)
+signals.end_soon(7)
+"""
+    process = started(code)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 7
+
+
 def test_what_was_there_before_is_there_again():
     from indexer import signals
 

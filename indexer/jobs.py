@@ -46,6 +46,7 @@ class Network:
     follower: Follower
     pace: Pace = field(default_factory=Pace)
     stop: threading.Event = field(default_factory=threading.Event)
+    closed: bool = False
     checked: bool = False
     jobs: dict[str, object] = field(default_factory=dict)
     """By its jobs' ids: what each depends on; another value means another job."""
@@ -64,14 +65,22 @@ class Network:
                 self.busy -= 1
                 self.idle.notify_all()
 
+    def go_on(self) -> bool:
+        """Lets it be worked at again after it was halted; False if it was closed meanwhile."""
+        with self.idle:
+            if not self.closed:
+                self.stop = threading.Event()  # what was under way keeps the one that is set
+            return not self.closed
+
     def close(self, within: float) -> None:
         """Ends its work, and lets another process, or another one of these, follow the chain.
 
         Args:
             within: seconds that its jobs have to end; those that do not are cut off from the nodes.
         """
-        self.stop.set()
         with self.idle:
+            self.closed = True
+            self.stop.set()
             is_idle = self.idle.wait_for(lambda: self.busy == 0, within)
         self.client.close()
         if not is_idle:
@@ -276,7 +285,8 @@ def thin_blocks(shop: Shop, one: Network) -> None:
 
 
 def report_endpoints(shop: Shop, one: Network) -> None:
-    """Notes how the endpoints do."""
+    """Notes how the endpoints do, and takes back those that serve the chain again."""
+    one.client.pool.reconsider()
     rows = [
         EndpointRow(status.host, status.state, status.head, dataclasses.asdict(status))
         for status in one.client.describe()

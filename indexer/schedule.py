@@ -25,6 +25,7 @@ from sqlalchemy.engine import Engine
 
 from indexer import jobs, requested
 from indexer.errors import GaplessError
+from indexer.halted import AfterPause, LookAgain, contradicted
 from indexer.jobs import Defects, Job, Network, OwnJob, Work
 from indexer.manifest.model import Chain, Manifest, Snapshot
 from indexer.problems import ProblemsError
@@ -324,12 +325,26 @@ class Service:
         return None
 
     def halt(self, one: Network, error: GaplessError) -> None:
-        """Stops a chain, loudly: its data is left as it is, other chains go on."""
+        """Stops a chain, loudly: its data is left as it is, other chains go on, and it is looked at again."""
         log.error("%s is halted: %s. %s", one.chain.name, error, error.hint or "")
         one.stop.set()
         self._remove_jobs(one)
         with self._engine.begin() as connection:
             head.report_state(connection, one.chain.chain_id, "halted", f"{error}. {error.hint or ''}")
+        look = LookAgain(one, contradicted(error), lambda: self._go_on(one))
+        job_id = f"look again {one.chain.name}"
+        one.jobs[job_id] = None
+        self._scheduler.add_job(look.run, AfterPause(look), id=job_id, name=job_id, replace_existing=True)
+
+    def _go_on(self, one: Network) -> None:
+        """Lets a chain that was halted be worked at again."""
+        with self._engine.begin() as connection:
+            head.lift(connection, one.chain.chain_id)
+        if self._stop.is_set() or not one.go_on():
+            return
+        self._remove_jobs(one)
+        log.warning("%s goes on: its nodes serve again what was indexed", one.chain.name)
+        self._schedule(one)
 
 
 def _trigger(snapshot: Snapshot) -> BaseTrigger:

@@ -60,7 +60,7 @@ class Asker:
         )
 
     def check(self) -> None:
-        """Asks every endpoint for its chain id. One with another id is never asked again.
+        """Asks every endpoint for its chain id. One with another id is not used until it has the right one.
 
         Raises:
             ChainMismatchError: every endpoint that answers serves another chain.
@@ -69,14 +69,14 @@ class Asker:
         reasons = []
         wrong = 0
         right = 0
+        self.pool.reconsider(at_once=True)
         for endpoint in self.pool.endpoints:
+            if endpoint.health.is_banned:
+                reasons.append(endpoint.health.reason)
+                wrong += 1
+                continue
             try:
-                found = self.run(
-                    lambda e: parse_quantity(e.ask_one(Call("eth_chainId", ()), Errand())),
-                    "eth_chainId",
-                    only=endpoint,
-                    attempts=3,
-                )
+                found = self._chain_id_of(endpoint)
             except ProviderError as error:
                 reasons.append(str(error) + (f" ({error.hint})" if error.hint else ""))
                 continue
@@ -86,13 +86,21 @@ class Asker:
                 wrong += 1
                 reason = f"{endpoint.host}: it serves chain id {found}, the manifest says {self.chain_id}"
                 reasons.append(reason)
-                self.pool.ban(endpoint, reason)
+                self.pool.ban(endpoint, reason, lambda one: self._chain_id_of(one) == self.chain_id)
         if right:
             return
         text = f"chain {self.name}: no endpoint can be used. " + "; ".join(reasons)
         if wrong:
             raise ChainMismatchError(text, hint="correct the chain's id or its rpc URLs in the manifest")
         raise NoEndpointError(text, hint="check the chain's rpc URLs, and that a node answers there")
+
+    def _chain_id_of(self, endpoint: Endpoint) -> int:
+        return self.run(
+            lambda e: parse_quantity(e.ask_one(Call("eth_chainId", ()), Errand())),
+            "eth_chainId",
+            only=endpoint,
+            attempts=3,
+        )
 
     def describe(self) -> list[EndpointStatus]:
         """Every endpoint: state, head, errors, latency, cost by method, limits learned."""

@@ -35,6 +35,8 @@ from indexer.chain.wire import Call, Header, parse, parse_header, parse_hex_byte
 _GET_BLOCK = "eth_getBlockByNumber"
 # How often a null block at or below the known head is asked for again before it is believed.
 _NULL_ATTEMPTS = 4
+# How often a block tag is asked for: there are other ways to what it tells.
+_TAG_ATTEMPTS = 3
 # JSON-RPC codes with which nodes say that they do not know a block tag.
 _UNKNOWN_TAG_CODES = frozenset({-32602, -32600, -32601, -32000, -32001, -32004, -39001})
 
@@ -88,7 +90,7 @@ class ChainClient(Asker):
                     return None
                 raise
 
-        return self.run(question, _GET_BLOCK, errand=errand)
+        return self.run(question, _GET_BLOCK, errand=errand, attempts=_TAG_ATTEMPTS)
 
     def header(self, number: int) -> Header | None:
         """The header of a block by number, or None where the chain is not that long.

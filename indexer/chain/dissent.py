@@ -10,7 +10,7 @@ from indexer.chain.errors import ProviderError
 
 
 def outvote(client: Asker, known: Mapping[int, bytes]) -> bool:
-    """Asks every endpoint for some blocks, and stops using those that serve others where some serve these.
+    """Asks every endpoint for some blocks, and stops using those that serve others while some serve these.
 
     One endpoint's word neither deletes what is final nor stops a chain that others still serve.
 
@@ -21,6 +21,7 @@ def outvote(client: Asker, known: Mapping[int, bytes]) -> bool:
     Returns:
         Whether some endpoint serves all of these blocks.
     """
+    known = dict(known)
     agrees, strangers = False, []
     for endpoint in client.pool.endpoints:
         if endpoint.health.is_out:
@@ -35,8 +36,19 @@ def outvote(client: Asker, known: Mapping[int, bytes]) -> bool:
             reason = (
                 f"block {number:,} is 0x{block_hash.hex()} there, 0x{known[number].hex()} at another endpoint and here"
             )
-            client.pool.ban(endpoint, reason)
+            client.pool.ban(endpoint, reason, lambda one: _served(client, one, known) == known)
     return agrees
+
+
+def serve_again(client: Asker, known: Mapping[int, bytes]) -> bool:
+    """Whether some endpoint serves some blocks, those included that are not used because they did not.
+
+    Args:
+        client: the chain.
+        known: block -> the hash that it must have.
+    """
+    client.pool.reconsider(at_once=True)
+    return outvote(client, known)
 
 
 def _served(client: Asker, endpoint: Endpoint, known: Mapping[int, bytes]) -> dict[int, bytes]:

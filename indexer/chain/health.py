@@ -83,8 +83,13 @@ class Health:
         return self._suspend(now, reason, _FATAL_PAUSE)
 
     def banned(self, reason: str) -> None:
-        """The endpoint serves another chain: never ask it again."""
+        """The endpoint serves another chain or history: nothing is asked of it but whether it still does."""
         self._banned, self.state, self.reason = True, "unhealthy", reason
+
+    def restored(self) -> None:
+        """The endpoint serves the chain again."""
+        self._banned, self.state, self.reason = False, "unknown", ""
+        self.head, self.seen, self._lacks = None, -1, None
 
     @property
     def is_out(self) -> bool:
@@ -93,7 +98,7 @@ class Health:
 
     @property
     def is_banned(self) -> bool:
-        """Whether the endpoint is out for good."""
+        """Whether the endpoint serves something else than the chain, as far as is known."""
         return self._banned
 
     def due(self, now: float) -> bool:

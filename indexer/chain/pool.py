@@ -10,6 +10,7 @@ import random as random_module
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -32,10 +33,21 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _SAY_AGAIN_AFTER = 60.0
+_FIRST_BAN = 30.0
+_LONGEST_BAN = 1800.0
 _LONG_WAIT = 1.0
 # What needs the state at a block, and for how many blocks a node that is no archive keeps it (geth's default).
 _STATE_METHODS = frozenset({"eth_call", "eth_getCode", "eth_getBalance", "eth_getStorageAt"})
 _STATE_KEPT = 128
+
+
+@dataclass(slots=True)
+class _Ban:
+    """How an endpoint that is not used may come back, and when it is asked next."""
+
+    agrees: Callable[[Endpoint], bool]
+    due: float
+    pause: float = _FIRST_BAN
 
 
 def in_a_thread(job: Callable[[], None]) -> None:
@@ -79,6 +91,7 @@ class Pool:
         self._lock = threading.Lock()
         self._current = self.endpoints[0]
         self._said: dict[tuple[str, str], float] = {}
+        self._bans: dict[Endpoint, _Ban] = {}
         self._spawn = spawn
         self._surveyed_at = float("-inf")
 
@@ -214,13 +227,49 @@ class Pool:
         except ProviderError as error:
             logger.debug("%s: a glance: %s", self.name, error)
 
-    def ban(self, endpoint: Endpoint, reason: str) -> None:
-        """Never asks this endpoint again."""
+    def ban(self, endpoint: Endpoint, reason: str, agrees: Callable[[Endpoint], bool]) -> None:
+        """Asks nothing of an endpoint any more, until it serves the chain again.
+
+        Args:
+            endpoint: the endpoint.
+            reason: what it serves instead, for people.
+            agrees: asks it whether it serves the chain again; may raise ProviderError.
+        """
+        with self._lock:
+            known = endpoint in self._bans
+            if not known:
+                self._bans[endpoint] = _Ban(agrees, self._clock() + _FIRST_BAN)
         with endpoint.lock:
-            known = endpoint.health.is_banned
             endpoint.health.banned(reason)
         if not known:
-            logger.error("%s: %s is not used: %s", self.name, endpoint.host, reason)
+            logger.error(
+                "%s: %s is not used: %s. It is asked again with growing pauses", self.name, endpoint.host, reason
+            )
+
+    def reconsider(self, *, at_once: bool = False) -> None:
+        """Asks endpoints that are not used whether they serve the chain again, when it is time to.
+
+        Args:
+            at_once: it is time for all of them.
+        """
+        now = self._clock()
+        with self._lock:
+            due = [(endpoint, ban) for endpoint, ban in self._bans.items() if at_once or now >= ban.due]
+            for _, ban in due:
+                ban.pause = min(2 * ban.pause, _LONGEST_BAN)
+                ban.due = now + ban.pause
+        for endpoint, ban in due:
+            try:
+                agrees = ban.agrees(endpoint)
+            except ProviderError as error:
+                logger.debug("%s: %s", self.name, error)
+                continue
+            if agrees:
+                with endpoint.lock:
+                    endpoint.health.restored()
+                with self._lock:
+                    self._bans.pop(endpoint, None)
+                logger.info("%s: %s serves the chain again, and is used again", self.name, endpoint.host)
 
     def _header(self, endpoint: Endpoint, block: int | None, errand: Errand) -> Header | None:
         call = Call("eth_getBlockByNumber", ("latest" if block is None else hex(block), False))

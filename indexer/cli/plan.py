@@ -32,7 +32,7 @@ def plan(
     from indexer.cli import print_error
     from indexer.cli.context import as_if_applied, begin, database, servers
     from indexer.sync import network
-    from indexer.sync.finality import newest_final
+    from indexer.sync.finality import FinalBlocks
     from indexer.sync.forecast import forecast, load
 
     settings, manifest = begin()
@@ -47,7 +47,7 @@ def plan(
             try:
                 with closing(network.connect(one, settings)) as client:
                     client.check()
-                    final = newest_final(client, name, one.finality, client.head(), 0)
+                    final = FinalBlocks(client, name, one.finality).first(client.head())
                     finalized = 0 if final is None else final.number
                     with as_if_applied(engine, manifest, settings) as connection:
                         known = load(connection, manifest, one, finalized)

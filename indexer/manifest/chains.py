@@ -108,13 +108,25 @@ def _read_finality(value: object, path: KeyPath, report: Report) -> Finality:
             return Finality("blocks", value)
         case dict():
             part = FinalityPart.read(value, path, report)
-            if part.blocks is not None and part.seconds is None:
-                return Finality("blocks", part.blocks)
-            if part.seconds is not None and part.blocks is None:
-                return Finality("seconds", part.seconds)
-            if part.refused("blocks", "seconds"):
+            if (found := _finality_of(part)) is not None:
+                return found
+            if part.refused("blocks", "seconds", "tag", "at_least"):
                 return Finality()
     report.add(
-        path, 'expected "finalized" (the node\'s tag), a depth in blocks, { blocks = N } or { seconds = N }', value
+        path,
+        'expected "finalized" (the node\'s tag), { tag = "finalized", at_least = N }, a depth in blocks, '
+        "{ blocks = N } or { seconds = N }",
+        value,
     )
     return Finality()
+
+
+def _finality_of(part: FinalityPart) -> Finality | None:
+    match (part.blocks, part.seconds, part.tag, part.at_least):
+        case (int() as blocks, None, None, None):
+            return Finality("blocks", blocks)
+        case (None, int() as seconds, None, None):
+            return Finality("seconds", seconds)
+        case (None, None, "finalized", at_least):
+            return Finality(at_least=at_least)
+    return None

@@ -110,10 +110,12 @@ class EndpointPart(Part):
 
 
 class FinalityPart(Part):
-    """``finality = { blocks = N }`` or ``{ seconds = N }``."""
+    """``finality = { blocks = N }``, ``{ seconds = N }`` or ``{ tag = "finalized", at_least = N }``."""
 
     blocks: int | None = Field(default=None, ge=0)
     seconds: int | None = Field(default=None, ge=0)
+    tag: str | None = None
+    at_least: int | None = Field(default=None, ge=0)
 
 
 class ContractPart(Part):

@@ -44,10 +44,12 @@ class Finality:
         kind: ``tag``: the node's block tag ``finalized``; ``blocks``: so many below the head; ``seconds``: so much
             older than the head.
         amount: blocks or seconds; 0 for a tag.
+        at_least: with a tag, blocks below the head that are never final; None: found out (``sync.finality``).
     """
 
     kind: Literal["tag", "blocks", "seconds"] = "tag"
     amount: int = 0
+    at_least: int | None = None
 
 
 @dataclass(frozen=True)

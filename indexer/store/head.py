@@ -26,7 +26,7 @@ class HeadState:
     """How far a chain is followed, as the database says.
 
     Attributes:
-        genesis_hash: of block 0; None before the first look.
+        genesis_hash: of block 0; None before the first look, and where no node serves it.
         tip: the newest block whose logs are in the tables; None before the first.
         finalized: nothing at or below it is ever changed by the follower; None before the first look.
         finalized_hash: the hash of that block.
@@ -83,7 +83,7 @@ def load_block(connection: Connection, chain_id: int, number: int) -> Block:
     return Block(number, bytes(row.hash), int(row.time.timestamp()), parent_hash)
 
 
-def start(connection: Connection, chain_id: int, epoch: int, genesis_hash: bytes, finalized: Block) -> None:
+def start(connection: Connection, chain_id: int, epoch: int, genesis_hash: bytes | None, finalized: Block) -> None:
     """Begins to follow at a finalized block: what is at or below it is history, and backfill's."""
     fenced(
         connection,
@@ -119,24 +119,40 @@ def jump(connection: Connection, chain_id: int, epoch: int, finalized: Block) ->
 def report_head(
     connection: Connection, chain_id: int, epoch: int, head: Block, *, state: str, reason: str | None = None
 ) -> None:
-    """Notes what the nodes say the head is, and how following goes."""
+    """Notes what the nodes say the head is, and how following goes; a chain that is halted stays so."""
     fenced(
         connection,
         chain_id,
         epoch,
-        "head_number = :number, head_time = :time, head_seen_at = now(), state = :state, state_reason = :reason",
+        "head_number = :number, head_time = :time, head_seen_at = now(), "
+        "state = CASE state WHEN 'halted' THEN state ELSE :state END, "
+        "state_reason = CASE state WHEN 'halted' THEN state_reason ELSE :reason END",
         {"number": head.number, "time": datetime.fromtimestamp(head.time, UTC), "state": state, "reason": reason},
     )
 
 
 def report_state(connection: Connection, chain_id: int, state: str, reason: str | None) -> None:
-    """Notes how a chain goes, for ``status``; not fenced, since one that stands by may say so too."""
+    """Notes how a chain goes, for ``status``; not fenced, since one that stands by may say so too.
+
+    A chain that is halted stays so, whatever was under way meanwhile says, until :func:`lift`.
+    """
     connection.execute(
         sa.text(
             "UPDATE gapless.chains SET state = :state, state_reason = :reason, updated_at = now() "
-            "WHERE chain_id = :chain_id"
+            "WHERE chain_id = :chain_id AND (state <> 'halted' OR :state = 'halted')"
         ),
         {"chain_id": chain_id, "state": state, "reason": reason},
+    )
+
+
+def lift(connection: Connection, chain_id: int) -> None:
+    """Ends the halt of a chain: what halted it is over, or is to be looked at by a process that has just begun."""
+    connection.execute(
+        sa.text(
+            "UPDATE gapless.chains SET state = 'waiting', state_reason = NULL, updated_at = now() "
+            "WHERE chain_id = :chain_id AND state = 'halted'"
+        ),
+        {"chain_id": chain_id},
     )
 
 

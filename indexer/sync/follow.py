@@ -16,7 +16,6 @@ from indexer.chain.client import ChainClient
 from indexer.chain.errors import BranchMovedError, RangeError
 from indexer.chain.heads import every_head
 from indexer.chain.wire import Header
-from indexer.errors import GaplessError
 from indexer.manifest.model import Finality
 from indexer.store import head
 from indexer.store.blocks import Block
@@ -24,8 +23,9 @@ from indexer.store.catalog import CatalogChangedError
 from indexer.store.following import FollowerLostError
 from indexer.store.leases import Lease
 from indexer.store.writer import Rows
-from indexer.sync import anchor, finality, held
+from indexer.sync import anchor, held
 from indexer.sync.anchor import ChainHaltedError
+from indexer.sync.finality import FinalBlocks, ancestor
 from indexer.sync.followed import View
 from indexer.sync.forks import last_common
 from indexer.sync.held import Held
@@ -45,6 +45,10 @@ FURTHEST_BEHIND = 1024
 
 FINALITY_EVERY = 4.0
 """Seconds between two questions for the finalized block: it moves by whole epochs, the head by blocks."""
+
+
+MOVED_TOO_OFTEN = 8
+"""So many looks in a row that find the same two answers at odds are no chain that moves."""
 
 
 class Tick(enum.Enum):
@@ -90,15 +94,17 @@ class Follower:
         self._client = client
         self._chain_id = chain_id
         self._name = name
-        self._finality = finality
+        self._final = FinalBlocks(client, name, finality)
         self._clock = clock
         self._finality_asked_at = -FINALITY_EVERY
         self._right = Leadership(engine, chain_id)
         self._held = Held(engine, client, self._right, chain_id, name=name, blooms=blooms)
-        self._reported: tuple[int, str] | None = None
+        self._reported: tuple[int, str, str | None] | None = None
         self._span = MAX_BLOCKS
         self._behind = False
         self._patience = Patience()
+        self._moved_why = ""
+        self._moved_looks = 0
         self.looked_at = time.monotonic()
         """When the last look began, for whoever asks whether this one is alive."""
 
@@ -131,6 +137,8 @@ class Follower:
         self._held.forget()
         if not self._right.take():
             return False
+        with self._engine.begin() as connection:
+            head.lift(connection, self._chain_id)  # of the process before; what halted it will be seen again
         self._held.reload()
         tip = self._held.state.tip
         log.info("following %s from block %s", self._name, tip.number if tip else "(none yet)")
@@ -154,7 +162,7 @@ class Follower:
             outcome = self._step(self._client.head())
             done = True
         except BranchMovedError as error:
-            log.info("%s: %s", self._name, error)
+            self._tell_moved(str(error))
             return Tick.MOVED
         except CatalogChangedError:
             return Tick.MOVED
@@ -201,6 +209,7 @@ class Follower:
             self._jump(newest)
             tip = self._held.tip
         outcome = self._approach(newest, tip)
+        self._moved_looks = 0
         if outcome is not Tick.LAGGING:
             self._patience.lose()
         if self._clock() >= self._finality_asked_at + FINALITY_EVERY:
@@ -258,15 +267,11 @@ class Follower:
 
     def _start(self, newest: Header) -> None:
         """The first look ever at this chain: what is finalized now is history."""
-        genesis = self._client.header(0)
-        if genesis is None:
-            raise GaplessError(
-                f"{self._name}: the node does not know block 0",
-                hint="it may still be syncing; this is asked again at the next look",
-            )
-        finalized = self._newest_final(newest) or genesis
+        genesis, start = anchor.first_blocks(self._client, self._name, self._final.first(newest))
         with self._engine.begin() as connection:
-            head.start(connection, self._chain_id, self._right.epoch, genesis.hash, _block(finalized))
+            head.start(
+                connection, self._chain_id, self._right.epoch, None if genesis is None else genesis.hash, _block(start)
+            )
         self._held.reload()
 
     def _jump(self, newest: Header) -> None:
@@ -274,7 +279,7 @@ class Follower:
         finalized = self._newest_final(newest)
         if finalized is None or finalized.number <= self._held.tip.number:
             return
-        at_tip = finality.ancestor(self._client, self._held.tip.number, finalized)
+        at_tip = ancestor(self._client, self._held.tip.number, finalized)
         if at_tip is None:
             return
         if at_tip.hash != self._held.tip.hash:
@@ -295,19 +300,17 @@ class Follower:
         if finalized is None or finalized.number <= self._held.floor:
             return
         number = min(finalized.number, self._held.tip.number)
-        there = finality.ancestor(self._client, number, finalized)
+        there = ancestor(self._client, number, finalized)
         stored = self._held.stored(number, number).get(number)
         if number <= self._held.floor or there is None or stored != there.hash:
             return  # the branch that we hold is not the finalized one: the next look will see the reorganisation
-        safe = self._client.tagged("safe") if self._finality.kind == "tag" else None
+        safe = self._final.safe()
         with self._engine.begin() as connection:
-            head.finalize(
-                connection, self._chain_id, self._right.epoch, _block(there), None if safe is None else safe.number
-            )
+            head.finalize(connection, self._chain_id, self._right.epoch, _block(there), safe)
         self._held.reload_state()
 
     def _newest_final(self, newest: Header) -> Header | None:
-        return finality.newest_final(self._client, self._name, self._finality, newest, self._held.state.finalized or 0)
+        return self._final.newest(newest, self._held.state.finalized or 0)
 
     # -- growing -------------------------------------------------------------------------------------------------
 
@@ -390,15 +393,28 @@ class Follower:
             )
         return Tick.LAGGING
 
+    def _tell_moved(self, why: str) -> None:
+        """One look that led nowhere since the chain moved is ordinary; many of the same are told as what they are."""
+        log.info("%s: %s", self._name, why)
+        self._moved_looks = self._moved_looks + 1 if why == self._moved_why else 1
+        self._moved_why = why
+        if self._moved_looks >= MOVED_TOO_OFTEN:
+            reason = f"the answers of the nodes do not fit together, again and again: {why}. They are asked again"
+            if self._moved_looks == MOVED_TOO_OFTEN:
+                log.warning("%s: %s", self._name, reason)
+            with self._engine.begin() as connection:
+                head.report_state(connection, self._chain_id, "waiting", reason)
+
     # -- telling -------------------------------------------------------------------------------------------------
 
     def _report(self, newest: Header, outcome: Tick) -> None:
         state = "waiting" if outcome is Tick.LAGGING else "following"
-        if self._reported == (newest.number, state):
+        note = self._final.note
+        if self._reported == (newest.number, state, note):
             return
         with self._engine.begin() as connection:
-            head.report_head(connection, self._chain_id, self._right.epoch, _block(newest), state=state)
-        self._reported = (newest.number, state)
+            head.report_head(connection, self._chain_id, self._right.epoch, _block(newest), state=state, reason=note)
+        self._reported = (newest.number, state, note)
 
 
 def _block(header: Header) -> Block:

@@ -13,6 +13,7 @@ from eth_abi import encode
 from indexer.chain.client import ChainClient
 from indexer.chain.config import EndpointConfig
 from indexer.chain.errors import ProviderError
+from indexer.manifest.model import Finality
 from indexer.store import indexes
 from indexer.store.blocks import hold_block
 from indexer.sync.audit.run import Request, audit
@@ -33,6 +34,7 @@ def scene(chaos):
 
 def test_what_was_read_in_a_block_that_is_gone_is_not_kept_once_its_height_is_final(scene):
     scene.apply(COIN)
+    scene.finality = Finality(at_least=0)
     follower = scene.follower()
     scene.settle(follower)
     read = scene.chain.head
@@ -58,6 +60,7 @@ def index_a_long_text(scene) -> int:
     number = int(scene.chain.append(note(long)).number)
     scene.chain.mine(2)
     scene.chain.finalize(number + 1)
+    scene.finality = Finality(at_least=0)
     follower = scene.follower()
     for _ in range(4):
         scene.clock.sleep(60.0)

@@ -25,6 +25,7 @@ class Reading:
         arguments: by the names of the snapshot's query; None: the calls have fixed ones.
         values: of the series' columns, in their order; None where the call failed.
         failures: reasons by call.
+        unanswered: whether one of them is that no node would run the call: it is asked again later.
     """
 
     contract_address: bytes
@@ -32,6 +33,7 @@ class Reading:
     arguments: Mapping[str, Any] | None
     values: Sequence[Any]
     failures: Mapping[str, str]
+    unanswered: bool = False
 
 
 def last_point(connection: Connection, series: Series, chain_id: int) -> int | None:
@@ -159,10 +161,17 @@ def store(
         return False
     added = connection.execute(
         sa.text("""
-            INSERT INTO gapless.series_points (series_id, chain_id, block_number, block_hash)
-            VALUES (:id, :chain_id, :number, :hash) ON CONFLICT DO NOTHING
+            INSERT INTO gapless.series_points (series_id, chain_id, block_number, block_hash, asked_again_at)
+            VALUES (:id, :chain_id, :number, :hash, CASE WHEN :unanswered THEN now() + interval '1 minute' END)
+            ON CONFLICT DO NOTHING
         """),
-        {"id": series.series_id, "chain_id": chain_id, "number": number, "hash": block_hash},
+        {
+            "id": series.series_id,
+            "chain_id": chain_id,
+            "number": number,
+            "hash": block_hash,
+            "unanswered": any(one.unanswered for one in readings),
+        },
     ).rowcount
     if not added:
         return False
@@ -174,14 +183,13 @@ def store(
         sql.SQL(", ").join(map(sql.Identifier, columns)),
         sql.SQL(", ").join(sql.Placeholder() * len(columns)),
     )
-    is_json = [column.pg_type == "jsonb" for column in series.columns]
     with psycopg_connection(connection).cursor() as cursor:
         cursor.executemany(
             statement,
             [
                 (
                     chain_id, number, time, r.contract_address, r.item, jsonb(r.arguments),
-                    *(jsonb(v) if j else v for v, j in zip(r.values, is_json, strict=True)),
+                    *_values(series, r),
                     jsonb(dict(r.failures) or None),
                 )
                 for r in readings
@@ -191,6 +199,119 @@ def store(
         sa.text("UPDATE gapless.series SET version = version + 1 WHERE id = :id"), {"id": series.series_id}
     )
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A point some of whose calls no node would run.
+
+    Attributes:
+        number: its block.
+        block_hash: the block's.
+        rows: address, item and arguments of the rows with such calls.
+    """
+
+    number: int
+    block_hash: bytes
+    rows: Sequence[tuple[bytes, int, Mapping[str, Any] | None]]
+
+
+def unanswered(connection: Connection, series: Series, chain_id: int, beginning: str, most: int) -> list[Unanswered]:
+    """The points of a series whose unanswered calls are to be asked again now, the one that waits longest first.
+
+    Args:
+        connection: the database.
+        series: the series.
+        chain_id: the chain.
+        beginning: how the reason of such a call begins.
+        most: how many points.
+    """
+    driver = psycopg_connection(connection)
+    points = driver.execute(
+        "SELECT block_number, block_hash FROM gapless.series_points "
+        "WHERE series_id = %s AND chain_id = %s AND asked_again_at <= now() ORDER BY asked_again_at LIMIT %s",
+        (series.series_id, chain_id, most),
+    ).fetchall()
+    statement = sql.SQL("""
+        SELECT contract_address, item, arguments FROM {}
+        WHERE chain_id = %s AND block_number = %s
+          AND EXISTS (SELECT FROM jsonb_each_text(failures) f WHERE starts_with(f.value, %s))
+        ORDER BY contract_address, item
+    """).format(series.identifier)
+    return [
+        Unanswered(
+            number,
+            bytes(block_hash),
+            [
+                (bytes(address), item, arguments)
+                for address, item, arguments in driver.execute(statement, (chain_id, number, beginning))
+            ],
+        )
+        for number, block_hash in points
+    ]
+
+
+def answer(
+    connection: Connection,
+    series: Series,
+    chain_id: int,
+    point: Unanswered,
+    readings: Sequence[Reading],
+    *,
+    is_over: bool,
+) -> bool:
+    """Puts new readings in the place of a point's unanswered ones, and says when the rest is asked again.
+
+    The pause grows with each attempt, up to a week.
+
+    Args:
+        connection: in a transaction.
+        series: the series.
+        chain_id: the chain.
+        point: the point.
+        readings: the new ones.
+        is_over: whether what is unanswered still is never asked again.
+
+    Returns:
+        False if its block was reorganised away meanwhile, and nothing was written.
+    """
+    if not hold_block(connection, chain_id, point.number, point.block_hash):
+        return False
+    columns = [*(column.name for column in series.columns), "failures"]
+    statement = sql.SQL(
+        "UPDATE {} SET {} WHERE chain_id = %s AND block_number = %s AND contract_address = %s AND item = %s"
+    ).format(
+        series.identifier, sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(column)) for column in columns)
+    )
+    with psycopg_connection(connection).cursor() as cursor:
+        for one in readings:
+            key = (chain_id, point.number, one.contract_address, one.item)
+            cursor.execute(statement, (*_values(series, one), jsonb(dict(one.failures) or None), *key))
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.series_points SET attempts = least(attempts + 1, 1000),
+                asked_again_at = CASE WHEN :again THEN
+                    now() + least(interval '1 minute' * power(4, least(attempts, 10)), interval '7 days') END
+            WHERE series_id = :id AND chain_id = :chain_id AND block_number = :number
+        """),
+        {
+            "id": series.series_id,
+            "chain_id": chain_id,
+            "number": point.number,
+            "again": not is_over and any(one.unanswered for one in readings),
+        },
+    )
+    connection.execute(
+        sa.text("UPDATE gapless.series SET version = version + 1 WHERE id = :id"), {"id": series.series_id}
+    )
+    return True
+
+
+def _values(series: Series, reading: Reading) -> list[Any]:
+    return [
+        jsonb(value) if column.pg_type == "jsonb" else value
+        for value, column in zip(reading.values, series.columns, strict=True)
+    ]
 
 
 def query_rows(connection: Connection, query: str) -> list[dict[str, Any]]:

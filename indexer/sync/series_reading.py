@@ -54,17 +54,19 @@ def read(client: ChainClient, calls: Sequence[Call], abi: Abi, targets: Sequence
     for target in targets:
         values: list[Any] = []
         failures: dict[str, str] = {}
+        unanswered = False
         for call, decoder in zip(calls, decoders, strict=True):
             answer = next(answers)
             outputs: Sequence[Any] = [None] * len(call.function.outputs)
             if answer.refusal:
+                unanswered = True
                 failures[said_of(call)] = UNANSWERED + answer.refusal
             elif not answer.success:
                 failures[said_of(call)] = reason(answer.data, abi)
             else:
                 outputs = _decoded(decoder, answer.data, call, failures) or outputs
             values += outputs
-        readings.append(Reading(target.address, target.item, _shown(target.arguments), values, failures))
+        readings.append(Reading(target.address, target.item, shown(target.arguments), values, failures, unanswered))
     return readings
 
 
@@ -97,7 +99,8 @@ def _decoded(decoder: DataDecoder, data: bytes, call: Call, failures: dict[str, 
     return values
 
 
-def _shown(arguments: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def shown(arguments: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A target's arguments as they are kept."""
     if arguments is None:
         return None
     return {

@@ -1,17 +1,19 @@
 """Snapshots: series of multicall reads, each at one block: which points are due, lost or missing, and taking them."""
 
 import itertools
+import json
 import logging
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.abi.model import parse_abi
 from indexer.addresses import Births
 from indexer.chain.client import ChainClient
-from indexer.chain.errors import ProviderError, is_too_old
+from indexer.chain.errors import ProviderError, WrongBlockError, is_too_old
 from indexer.chain.multicall import MULTICALL3
 from indexer.chain.wire import Header
 from indexer.errors import GaplessError
@@ -20,6 +22,7 @@ from indexer.store import catalog, head, series
 from indexer.store.announced import known_until
 from indexer.store.catalog import CatalogChangedError, Series
 from indexer.store.head import HeadState
+from indexer.store.series import Reading, Unanswered
 from indexer.sync import series_reading
 from indexer.sync.series_reading import Target
 from indexer.sync.series_times import due, past_times, utc
@@ -83,7 +86,11 @@ class Snapshots:
                 taken += self._take(stored, numbers[place])
                 place += 1
             except _UnreadableError as error:
-                kept = self._kept_from(numbers, place + 1)
+                if isinstance(error.__cause__, WrongBlockError):
+                    # Nodes that ignore the block tell nothing but their newest.
+                    kept = max(place + 1, len(numbers) - 1)
+                else:
+                    kept = self._kept_from(numbers, place + 1)
                 lost += numbers[place:kept]
                 place, why = kept, error
         if lost:
@@ -92,7 +99,7 @@ class Snapshots:
                 "snapshot %s: %d points, blocks %d to %d, are too old to be read (%s)",
                 *(self._snapshot.name, len(lost), lost[0], lost[-1], why),
             )
-        return taken + self.take_past()
+        return taken + self.take_past() + self.take_unanswered()
 
     def _kept_from(self, numbers: Sequence[int], first: int) -> int:
         """The place, from ``first`` on, of the first block whose state is known to some node, as are all later ones."""
@@ -124,7 +131,7 @@ class Snapshots:
         Raises:
             TooOldError, ProviderError: as :meth:`take_past`.
         """
-        return self.take_lost() + self.take_past()
+        return self.take_lost() + self.take_past() + self.take_unanswered()
 
     def take_lost(self) -> int:
         """Takes the points that were read in blocks which a reorganisation dropped, on the branch that replaced them.
@@ -226,6 +233,48 @@ class Snapshots:
             if (number := self._unread_at(stored, before, moment, ends[start], finalized)) is not None:
                 yield number
 
+    def take_unanswered(self) -> int:
+        """Asks the calls again that no node would run when their points were taken, as far as it is time to.
+
+        Returns:
+            How many points had such calls and have none any more.
+
+        Raises:
+            ProviderError: the nodes could not be asked; what was read before stays.
+        """
+        with self._engine.connect() as connection:
+            stored = self._series(catalog.load_series(connection))
+            points = series.unanswered(connection, stored, self._chain_id, series_reading.UNANSWERED, POINTS_PER_RUN)
+        return sum(self._answer(stored, point) for point in points)
+
+    def _answer(self, stored: Series, point: Unanswered) -> bool:
+        by_arguments: dict[str, Mapping[str, Any] | None] = {_key(None): None}
+        if self._snapshot.for_each is not None:
+            with self._engine.connect() as connection:
+                rows = series.query_rows(connection, self._snapshot.for_each)
+            by_arguments = {_key(series_reading.shown(row)): row for row in rows}
+        targets = [
+            Target(address, item, by_arguments[_key(arguments)])
+            for address, item, arguments in point.rows
+            if _key(arguments) in by_arguments
+        ]
+        readings: list[Reading] = []
+        is_too_late = False
+        try:
+            readings = series_reading.read(
+                self._client, self._snapshot.calls, parse_abi(list(stored.abi)), targets, point.number
+            )
+        except ProviderError as error:
+            if not is_too_old(error):
+                raise
+            is_too_late = True
+        header = self._client.header(point.number)
+        if header is None or header.hash != point.block_hash:
+            return False
+        with self._engine.begin() as connection:
+            series.answer(connection, stored, self._chain_id, point, readings, is_over=is_too_late)
+        return bool(readings) and not any(one.unanswered for one in readings)
+
     def _last_until(self, moment: int, low: Header, last: int) -> Header:
         """The newest block that is not younger than a time, by bisection from one that is known not to be."""
         high = last + 1
@@ -298,3 +347,7 @@ class Snapshots:
                 return [Target(address, 0, None) for address in addresses]
             rows = series.query_rows(connection, self._snapshot.for_each)
         return [Target(address, item, row) for address in addresses for item, row in enumerate(rows)]
+
+
+def _key(arguments: Mapping[str, Any] | None) -> str:
+    return json.dumps(arguments, sort_keys=True)

@@ -16,6 +16,7 @@ from indexer import __version__
 from indexer.chain.endpoint import EndpointStatus
 from indexer.jobs import Network
 from indexer.store import gauges
+from indexer.store.cache import Cache
 from indexer.store.gauges import Gauges
 
 log = logging.getLogger(__name__)
@@ -33,16 +34,21 @@ _STATES: Final = ("starting", "following", "waiting", "halted")
 _HEALTH: Final = ("healthy", "unhealthy", "unknown")
 
 
-def registry(engine: Engine, networks: Callable[[], Mapping[str, Network]]) -> CollectorRegistry:
+def registry(
+    engine: Engine, networks: Callable[[], Mapping[str, Network]], cache: Cache | None = None
+) -> CollectorRegistry:
     """The metrics of a service.
 
     Args:
         engine: the database.
         networks: the chains at work, by name, as they are at the moment.
+        cache: Redis, or nothing.
     """
     made = CollectorRegistry(auto_describe=False)
     made.register(_OfDatabase(engine))
     made.register(_OfEndpoints(networks))
+    if cache is not None:
+        made.register(_OfCache(cache))
     ProcessCollector(registry=made)
     return made
 
@@ -103,6 +109,22 @@ def _of_work(found: Gauges) -> Iterable[Metric]:
     for labels, count in found.jobs.items():
         jobs.add_metric(labels, count)
     yield jobs
+
+
+class _OfCache(Collector):
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def collect(self) -> Iterable[Metric]:
+        """Say how often Redis knew what was asked for."""
+        looked = CounterMetricFamily(
+            "gapless_cache_lookups",
+            "Values asked of Redis: there (hit), not there (miss), not ours or too old (refused)",
+            labels=["outcome"],
+        )
+        for outcome in ("hit", "miss", "refused"):
+            looked.add_metric([outcome], self._cache.counts[outcome])
+        yield looked
 
 
 class _OfEndpoints(Collector):

@@ -54,6 +54,13 @@ class Settings(BaseSettings):
         alias="REDIS_URL",
         description="Redis: redis://host:port/0. Unset: an embedded one in GAPLESS_DATA_DIR.",
     )
+    redis_secret: SecretStr | None = Field(
+        default=None,
+        alias="REDIS_SECRET",
+        min_length=32,
+        description="Signs what is kept in Redis: 32 characters or more. Deployments that share a Redis and are given "
+        "the same read no token twice. Unset: a secret that the database keeps.",
+    )
     data_dir: Path = Field(
         default=Path(".gapless"),
         alias="GAPLESS_DATA_DIR",
@@ -171,6 +178,8 @@ def _problem(detail: Any) -> Problem:
     message = _EXPECTED.get(kind) or str(detail["msg"]).removeprefix("Value error, ")
     found = detail["input"]
     shown = redact_url(found) if name.endswith("_URL") and isinstance(found, str) else show(found)
+    if name.endswith(("_SECRET", "_KEY")):
+        shown = "***"
     return Problem(name, message[:1].lower() + message[1:], shown)
 
 

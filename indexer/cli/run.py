@@ -32,6 +32,7 @@ def run() -> None:
     from indexer.store import migrate
     from indexer.store.cache import Cache
     from indexer.store.changes import summary
+    from indexer.store.tokens import CacheSecret
     from indexer.watch import ManifestWatch, PatientWatch
 
     settings, manifest = begin()
@@ -52,7 +53,8 @@ def run() -> None:
         manifest = watch.manifest
         for line in summary(prepare(engine, manifest, settings)):
             log.info("manifest: %s", line)
-        cache = Cache(given.redis_url)
+        secret = settings.redis_secret.get_secret_value() if settings.redis_secret else None
+        cache = Cache(given.redis_url, secret=CacheSecret(engine, secret))
         service = Service(
             *(engine, cache, manifest, settings),
             watch=watch,
@@ -85,6 +87,6 @@ def _watched(settings: Settings, service: Service, engine: Engine) -> Iterator[N
     from indexer import metrics
     from indexer.admin import AdminServer
 
-    found = metrics.registry(engine, service.networks)
+    found = metrics.registry(engine, service.networks, service.cache)
     with closing(AdminServer(settings.admin_host, settings.admin_port, found, service.trouble)):
         yield

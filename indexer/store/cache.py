@@ -1,82 +1,162 @@
-"""Redis as what it is here: a cache. Gone, slow or flushed, everything still works, only slower."""
+"""Redis as what it is here: a cache. Gone, slow, flushed or full of garbage, everything still works, only slower.
 
+What is kept is signed (HMAC-SHA-256) together with its key and the time at which it ends, so a value that somebody else
+put there, that stands under another key, or that is too old, is as good as none.
+"""
+
+import hashlib
+import hmac
 import logging
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-import msgspec
 import redis
 
 log = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 0.25
 _PAUSE_SECONDS = 5.0
+_TAG = hashlib.sha256().digest_size
+_UNTIL = 8
+
+
+def signing_key(secret: bytes) -> bytes:
+    """The key that values are signed with; the same for all that share a secret."""
+    return hmac.digest(secret, b"gapless: values in Redis", "sha256")
+
+
+def seal(key: bytes, name: str, value: bytes, until: float) -> bytes:
+    """A value as it is kept.
+
+    Args:
+        key: :func:`signing_key`.
+        name: its key in Redis.
+        value: any bytes.
+        until: Unix time at which it ends.
+    """
+    ends = int(until).to_bytes(_UNTIL)
+    return _tag(key, name, ends + value) + ends + value
+
+
+def unseal(key: bytes, name: str, kept: bytes, now: float) -> bytes | None:
+    """The value that was kept; None where it is not ours, or has ended.
+
+    Args:
+        key: :func:`signing_key`.
+        name: its key in Redis.
+        kept: what stands there.
+        now: Unix time.
+    """
+    tag, rest = kept[:_TAG], kept[_TAG:]
+    if len(rest) < _UNTIL or not hmac.compare_digest(tag, _tag(key, name, rest)):
+        return None
+    return rest[_UNTIL:] if int.from_bytes(rest[:_UNTIL]) > now else None
+
+
+def _tag(key: bytes, name: str, rest: bytes) -> bytes:
+    named = name.encode()
+    return hmac.digest(key, len(named).to_bytes(4) + named + rest, "sha256")
 
 
 class Cache:
-    """Values by key, JSON inside, each with an age at which it ends.
+    """Values by key, each with an age at which it ends. Thread-safe.
 
     After a failure Redis is left alone for a few seconds, so that an absent one costs a time-out now and then and not
     one at every look.
+
+    Attributes:
+        counts: how many values that were asked for were there (``hit``), were not (``miss``), and were not ours or
+            too old (``refused``).
     """
 
-    def __init__(self, url: str | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        secret: Callable[[], bytes | None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         """Connects to nothing yet.
 
         Args:
             url: ``redis://…``; None: a cache that holds nothing.
+            secret: tells what values are signed with; while it tells None, nothing is kept and nothing believed.
             clock: seconds that only grow.
+            wall: Unix time.
         """
         self._client = None if url is None else redis.Redis.from_url(
-            url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS
+            url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS, retry=None
         )  # fmt: skip
+        self._secret = secret or (lambda: None)
         self._clock = clock
-        self._away_until = 0.0
+        self._wall = wall
+        self._away_until = float("-inf")
+        self._lock = threading.Lock()
+        self.counts: Counter[str] = Counter()
 
     @property
     def is_away(self) -> bool:
         """Whether Redis is not asked at the moment."""
         return self._client is None or self._clock() < self._away_until
 
-    def get_many(self, keys: Sequence[str]) -> dict[str, Any]:
-        """The values of those keys that are there."""
-        if self._client is None or self.is_away or not keys:
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """The values of those keys that are there, ours, and not too old."""
+        if self._client is None or not keys:
             return {}
-        try:
-            values = self._client.mget(list(keys))
-        except redis.RedisError as error:
-            self._failed(error)
-            return {}
-        assert isinstance(values, list)
-        return {key: msgspec.json.decode(value) for key, value in zip(keys, values, strict=True) if value is not None}
+        key = None if self.is_away else self._key()
+        kept: list[object] = [None] * len(keys)
+        if key is not None:
+            try:
+                answer = self._client.mget(list(keys))
+            except (redis.RedisError, OSError, ValueError) as error:
+                self._failed(error)
+            else:
+                kept = list(answer) if isinstance(answer, list) and len(answer) == len(keys) else kept
+        found: dict[str, bytes] = {}
+        now = self._wall()
+        refused = 0
+        for name, value in zip(keys, kept, strict=True):
+            if not isinstance(value, bytes) or key is None:
+                continue
+            opened = unseal(key, name, value, now)
+            if opened is None:
+                refused += 1
+            else:
+                found[name] = opened
+        self._count(hit=len(found), refused=refused, miss=len(keys) - len(found) - refused)
+        return found
 
-    def set_many(self, values: Mapping[str, Any], seconds: int) -> None:
-        """Keeps values for so many seconds."""
-        if self._client is None or self.is_away or not values:
-            return
+    def set_many(self, values: Mapping[str, bytes], seconds: int) -> bool:
+        """Keeps values for so many seconds; returns whether they are kept."""
+        if self._client is None or self.is_away or not values or (key := self._key()) is None:
+            return False
+        until = self._wall() + seconds
         try:
             with self._client.pipeline(transaction=False) as pipeline:
-                for key, value in values.items():
-                    pipeline.set(key, msgspec.json.encode(value), ex=seconds)
+                for name, value in values.items():
+                    pipeline.set(name, seal(key, name, value, until), ex=seconds)
                 pipeline.execute()
-        except redis.RedisError as error:
+        except (redis.RedisError, OSError, ValueError) as error:
             self._failed(error)
-
-    def delete(self, keys: Sequence[str]) -> None:
-        """Forgets keys."""
-        if self._client is None or self.is_away or not keys:
-            return
-        try:
-            self._client.delete(*keys)
-        except redis.RedisError as error:
-            self._failed(error)
+            return False
+        return True
 
     def close(self) -> None:
         """Closes the connections."""
         if self._client is not None:
             self._client.close()
 
-    def _failed(self, error: redis.RedisError) -> None:
+    def _key(self) -> bytes | None:
+        secret = self._secret()
+        return None if secret is None else signing_key(secret)
+
+    def _count(self, **counts: int) -> None:
+        with self._lock:
+            self.counts.update(counts)
+
+    def _failed(self, error: Exception) -> None:
         self._away_until = self._clock() + _PAUSE_SECONDS
         log.warning("Redis does not answer (%s): going on without the cache", type(error).__name__)

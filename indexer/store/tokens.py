@@ -1,20 +1,21 @@
-"""The ``tokens`` table and its cache."""
+"""The ``tokens`` table."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
 import sqlalchemy as sa
 from psycopg import sql
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
-from indexer.store.cache import Cache
 from indexer.store.catalog import CatalogEvent
 from indexer.store.database import psycopg_connection
 from indexer.store.writer import jsonb
 
-CACHE_SECONDS = 24 * 3600
-NEGATIVE_CACHE_SECONDS = 3600
+# What was asked in vain is asked again, later and later: an address may become a token, and a node may come to run its
+# calls. 'attempts' counts the vain ones before.
+_PAUSE = "least(interval '1 hour' * power(2, least({attempts}, 20)), interval '28 days')"
+_IS_SETTLED = "(t.asked_again_at IS NULL OR t.asked_again_at > now())"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +28,13 @@ class Token:
     symbol: str | None
     decimals: int | None
     problems: Mapping[str, str]
+    is_whole: bool = True
+    """Whether every call has an answer; what has none is unknown, and asked again."""
 
-    def to_json(self) -> dict[str, Any]:
-        """What the cache holds and the API shows."""
-        return {"kind": self.kind, "name": self.name, "symbol": self.symbol, "decimals": self.decimals}
-
-
-def cache_key(chain_id: int, address: bytes) -> str:
-    """The key of a token in Redis."""
-    return f"gapless:token:{chain_id}:0x{address.hex()}"
+    @property
+    def is_settled(self) -> bool:
+        """Whether it need not be asked again."""
+        return self.is_whole and self.kind is not None
 
 
 def known(connection: Connection, chain_id: int) -> list[bytes]:
@@ -53,7 +52,7 @@ def unread(connection: Connection, chain_id: int, contract_ids: Iterable[int], l
     One that said nothing of itself is asked again after a while: it may not have been deployed then.
     """
     rows = connection.execute(
-        sa.text("""
+        sa.text(f"""
             SELECT address FROM (
                 SELECT unnest(addresses) AS address FROM gapless.deployments
                 WHERE chain_id = :chain_id AND contract_id = ANY(:contracts)
@@ -62,10 +61,10 @@ def unread(connection: Connection, chain_id: int, contract_ids: Iterable[int], l
             ) seen
             WHERE NOT EXISTS (SELECT 1 FROM gapless.tokens t
                               WHERE t.chain_id = :chain_id AND t.address = seen.address
-                                AND (t.kind IS NOT NULL OR t.read_at > now() - make_interval(secs => :negative)))
+                                AND {_IS_SETTLED})
             ORDER BY address LIMIT :limit
         """),
-        {"chain_id": chain_id, "contracts": list(contract_ids), "limit": limit, "negative": NEGATIVE_CACHE_SECONDS},
+        {"chain_id": chain_id, "contracts": list(contract_ids), "limit": limit},
     )
     return [bytes(address) for (address,) in rows]
 
@@ -90,46 +89,88 @@ def unread_emitters(connection: Connection, chain_id: int, event: CatalogEvent, 
             WHERE contract_address IS NOT NULL
               AND NOT EXISTS (SELECT 1 FROM gapless.tokens t
                               WHERE t.chain_id = %(chain)s AND t.address = e.contract_address
-                                AND (t.kind IS NOT NULL OR t.read_at > now() - make_interval(secs => %(negative)s)))
+                                AND {settled})
             LIMIT %(limit)s
-        """).format(table=event.table.identifier),
-        {"chain": chain_id, "limit": limit, "negative": NEGATIVE_CACHE_SECONDS},
+        """).format(table=event.table.identifier, settled=sql.SQL(_IS_SETTLED)),
+        {"chain": chain_id, "limit": limit},
     )
     return [bytes(address) for (address,) in rows]
 
 
-def store(connection: Connection, chain_id: int, block_number: int, tokens: Iterable[Token]) -> None:
-    """Keeps tokens as they were read at a block; a newer reading replaces an older one."""
+def store(
+    connection: Connection,
+    chain_id: int,
+    block_number: int,
+    tokens: Iterable[Token],
+    *,
+    read_at: datetime | None = None,
+) -> None:
+    """Keeps tokens as they were read at a block; a newer reading replaces an older one, where it is an answer.
+
+    Args:
+        connection: in a transaction.
+        chain_id: the chain.
+        block_number: the block.
+        tokens: what they said.
+        read_at: when; None: now.
+    """
+    statement = f"""
+        INSERT INTO gapless.tokens AS t
+            (chain_id, address, kind, name, symbol, decimals, problems, block_number, read_at, asked_again_at)
+        VALUES (%(chain)s, %(address)s, %(kind)s, %(name)s, %(symbol)s, %(decimals)s, %(problems)s, %(block)s,
+                coalesce(%(read_at)s, now()),
+                CASE WHEN NOT %(settled)s THEN coalesce(%(read_at)s, now()) + {_PAUSE.format(attempts="0")} END)
+        ON CONFLICT (chain_id, address) DO UPDATE
+        SET kind = CASE WHEN %(whole)s THEN excluded.kind ELSE coalesce(excluded.kind, t.kind) END,
+            name = CASE WHEN %(whole)s THEN excluded.name ELSE coalesce(excluded.name, t.name) END,
+            symbol = CASE WHEN %(whole)s THEN excluded.symbol ELSE coalesce(excluded.symbol, t.symbol) END,
+            decimals = CASE WHEN %(whole)s THEN excluded.decimals ELSE coalesce(excluded.decimals, t.decimals) END,
+            problems = excluded.problems, block_number = excluded.block_number, read_at = excluded.read_at,
+            attempts = CASE WHEN %(settled)s THEN 1 ELSE least(t.attempts + 1, 1000) END,
+            asked_again_at = CASE WHEN NOT %(settled)s THEN now() + {_PAUSE.format(attempts="t.attempts")} END
+    """
     with psycopg_connection(connection).cursor() as cursor:
         cursor.executemany(
-            """
-            INSERT INTO gapless.tokens (chain_id, address, kind, name, symbol, decimals, problems, block_number)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-            ON CONFLICT (chain_id, address) DO UPDATE
-            SET kind = excluded.kind, name = excluded.name, symbol = excluded.symbol, decimals = excluded.decimals,
-                problems = excluded.problems, block_number = excluded.block_number, read_at = now()
-            """,
+            statement,
             [
-                (
-                    chain_id,
-                    t.address,
-                    t.kind,
-                    t.name,
-                    t.symbol,
-                    t.decimals,
-                    jsonb(dict(t.problems) or None),
-                    block_number,
-                )
+                {
+                    "chain": chain_id,
+                    "address": t.address,
+                    "kind": t.kind,
+                    "name": t.name,
+                    "symbol": t.symbol,
+                    "decimals": t.decimals,
+                    "problems": jsonb(dict(t.problems) or None),
+                    "block": block_number,
+                    "read_at": read_at,
+                    "settled": t.is_settled,
+                    "whole": t.is_whole,
+                }
                 for t in sorted(tokens, key=lambda token: token.address)
             ],
         )
 
 
-def remember(cache: Cache, chain_id: int, tokens: Iterable[Token]) -> None:
-    """Puts tokens into the cache; one that says nothing of itself is remembered for a shorter while."""
-    tokens = list(tokens)
-    for known, seconds in ((True, CACHE_SECONDS), (False, NEGATIVE_CACHE_SECONDS)):
-        values = {
-            cache_key(chain_id, token.address): token.to_json() for token in tokens if (token.kind is not None) is known
-        }
-        cache.set_many(values, seconds)
+class CacheSecret:
+    """What values in Redis are signed with: what the environment says, else what the database keeps."""
+
+    def __init__(self, engine: Engine, given: str | None = None) -> None:
+        """Asks nothing yet.
+
+        Args:
+            engine: the database.
+            given: of the environment, where it names one.
+        """
+        self._engine = engine
+        self._secret = None if given is None else given.encode()
+
+    def __call__(self) -> bytes | None:
+        """The secret; None while the database does not tell it."""
+        if self._secret is None:
+            try:
+                with self._engine.connect() as connection:
+                    kept = connection.execute(sa.text("SELECT secret FROM gapless.cache_secret")).scalar_one_or_none()
+            except sa.exc.SQLAlchemyError:
+                return None
+            self._secret = None if kept is None else bytes(kept)
+        return self._secret

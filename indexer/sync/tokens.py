@@ -1,8 +1,10 @@
-"""Token metadata: read once by multicall, kept in ``tokens``, cached in Redis."""
+"""Token metadata: looked up in Redis, else read by multicall, kept in ``tokens`` and in Redis."""
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from sqlalchemy.engine import Engine
 
@@ -10,6 +12,7 @@ from indexer.chain.client import ChainClient
 from indexer.store import catalog, head, tokens
 from indexer.store.blocks import Block, hold_block
 from indexer.store.cache import Cache
+from indexer.store.token_cache import Kept, TokenCache
 from indexer.store.tokens import Token
 from indexer.sync import token_metadata
 from indexer.sync.token_metadata import Answer
@@ -17,6 +20,8 @@ from indexer.sync.token_metadata import Answer
 log = logging.getLogger(__name__)
 
 TOKENS_PER_RUN = 500
+TOKENS_AT_ONCE = 90
+"""Tokens that are read and stored together: their calls fit into one multicall."""
 _CALLS_PER_TOKEN = 5
 # Events that only a token emits: ERC-20 and ERC-721 Transfer, ERC-1155 TransferSingle and TransferBatch.
 TOKEN_EVENTS = (
@@ -27,23 +32,25 @@ TOKEN_EVENTS = (
 
 
 def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: frozenset[str], cache: Cache) -> int:
-    """Reads the tokens that were seen and not read yet, some hundred at a time.
+    """Reads the tokens that were seen and not read yet, some hundred at a time: from Redis, else from the nodes.
 
     Args:
         engine: the database.
         client: the chain's nodes.
         chain_id: the chain.
         contracts: names of the contracts whose addresses are tokens.
-        cache: receives what was read.
+        cache: asked first; receives what was read.
 
     Returns:
         How many were read; 0 when there is nothing left to do, or when the block at which they were read is gone.
 
     Raises:
-        ProviderError: the nodes could not be asked; nothing was stored. A failed read is never stored as an answer.
+        ProviderError: the nodes could not be asked; what was read before is stored. A failed read is never stored as an
+            answer: a token some of whose calls no node would run is marked so, and asked again.
     """
     with engine.connect() as connection:
-        tip = head.load_state(connection, chain_id).tip
+        state = head.load_state(connection, chain_id)
+        tip = state.tip
         if tip is None:
             return 0
         events = [e for e in catalog.load_events(connection).values() if e.contract in contracts]
@@ -53,11 +60,31 @@ def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: froze
         for event in events:
             if event.event_id in anywhere and event.signature in TOKEN_EVENTS and len(addresses) < TOKENS_PER_RUN:
                 addresses += tokens.unread_emitters(connection, chain_id, event, TOKENS_PER_RUN - len(addresses))
-    found = read(client, sorted(set(addresses)), tip.number)
-    if not found or not _keep(engine, client, chain_id, cache, tip, found):
-        return 0
-    log.info("read %d tokens of chain %d at block %d", len(found), chain_id, tip.number)
-    return len(found)
+    wanted = sorted(set(addresses))
+    kept = TokenCache(cache, chain_id, state.genesis_hash)
+    recalled = kept.recall(wanted)
+    _take_over(engine, chain_id, tip, recalled)
+    done = len(recalled)
+    wanted = [address for address in wanted if address not in recalled]
+    for start in range(0, len(wanted), TOKENS_AT_ONCE):
+        found = read(client, wanted[start : start + TOKENS_AT_ONCE], tip.number)
+        if not _keep(engine, client, chain_id, kept, tip, found):
+            break
+        done += len(found)
+    if done:
+        log.info(
+            "%d tokens of chain %d at block %d, %d of them known from Redis", done, chain_id, tip.number, len(recalled)
+        )
+    return done
+
+
+def _take_over(engine: Engine, chain_id: int, tip: Block, recalled: Mapping[bytes, Kept]) -> None:
+    """Stores what Redis knows, with its age."""
+    with engine.begin() as connection:
+        for address, one in recalled.items():
+            token = Token(address, one.kind, one.name, one.symbol, one.decimals, one.problems)
+            read_at = datetime.fromtimestamp(one.read_at, UTC)
+            tokens.store(connection, chain_id, min(one.block_number, tip.number), [token], read_at=read_at)
 
 
 def reread(
@@ -88,22 +115,26 @@ def reread(
         ProviderError: the nodes could not be asked; what was read before is stored.
     """
     with engine.connect() as connection:
-        tip = head.load_state(connection, chain_id).tip
+        state = head.load_state(connection, chain_id)
         known = tokens.known(connection, chain_id)
+    tip = state.tip
     if tip is None:
         return 0
+    kept = TokenCache(cache, chain_id, state.genesis_hash)
     wanted = known if addresses is None else sorted(set(addresses))
     done = 0
     while done < len(wanted) and not stop.is_set():
-        found = read(client, wanted[done : done + TOKENS_PER_RUN], tip.number)
-        if not _keep(engine, client, chain_id, cache, tip, found):
+        found = read(client, wanted[done : done + TOKENS_AT_ONCE], tip.number)
+        if not _keep(engine, client, chain_id, kept, tip, found):
             break
         done += len(found)
         on_progress(done, len(wanted))
     return done
 
 
-def _keep(engine: Engine, client: ChainClient, chain_id: int, cache: Cache, tip: Block, found: Sequence[Token]) -> bool:
+def _keep(
+    engine: Engine, client: ChainClient, chain_id: int, kept: TokenCache, tip: Block, found: Sequence[Token]
+) -> bool:
     """Keeps what was read at the tip; False if that is another block by now, at the node or here: nothing is kept."""
     header = client.header(tip.number)
     if header is None or header.hash != tip.hash:
@@ -112,7 +143,16 @@ def _keep(engine: Engine, client: ChainClient, chain_id: int, cache: Cache, tip:
         if not hold_block(connection, chain_id, tip.number, tip.hash):
             return False
         tokens.store(connection, chain_id, tip.number, found)
-    tokens.remember(cache, chain_id, found)
+    now = time.time()
+    kept.remember(
+        {
+            one.address: Kept(
+                one.kind, one.name, one.symbol, one.decimals, dict(one.problems), tip.number, read_at=now, kept_at=now
+            )
+            for one in found
+            if one.is_whole
+        }
+    )
     return True
 
 
@@ -127,10 +167,6 @@ def read(client: ChainClient, addresses: Sequence[bytes], block: int) -> list[To
     found = []
     for i, address in enumerate(addresses):
         answers = results[i * _CALLS_PER_TOKEN : (i + 1) * _CALLS_PER_TOKEN]
-        if any(answer.refusal for answer in answers):
-            continue
-        metadata = token_metadata.interpret([Answer(answer.success, answer.data) for answer in answers])
-        found.append(
-            Token(address, metadata.kind, metadata.name, metadata.symbol, metadata.decimals, metadata.problems)
-        )
+        said = token_metadata.interpret([Answer(one.success, one.data, one.refusal) for one in answers])
+        found.append(Token(address, said.kind, said.name, said.symbol, said.decimals, said.problems, said.is_whole))
     return found

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from tests.chaos.node import Answer, Call, HttpAnswer, Node, RpcError, matches
+from tests.multicall3 import ADDRESS as MULTICALL3
 
 # What providers say of a range of more than {n} blocks (``to - from <= n``; one less where a row is "inclusive").
 RANGE_LIMITS: tuple[tuple[str, int, bool], ...] = (
@@ -116,7 +117,8 @@ class Lies:
             raise RpcError(429, self.random.choice(RATE_TEXTS))
         if is_logs and self.wants("lag worded"):
             raise RpcError(*reversed(self.random.choice(LAG_TEXTS)))
-        for name, tell in (LOGS if is_logs else HEADER if call["method"] == "eth_getBlockByNumber" else {}).items():
+        by_method = {"eth_getBlockByNumber": HEADER, "eth_call": CALLS}
+        for name, tell in (LOGS if is_logs else by_method.get(call["method"], {})).items():
             if self.wants(name):
                 result = tell(self.random, node, call, result)
         return result
@@ -383,9 +385,33 @@ LOGS: Mapping[str, Tell] = {
     "logs outside": _outside,
 }
 
+# -- about calls
+
+
+def _newest(random: Random, node: Node, call: Call, result: Any) -> Any:
+    """The block that a call names is ignored."""
+    return node._call(call["params"][0], "latest")
+
+
+def _gave_up(random: Random, node: Node, call: Call, result: Any) -> Any:
+    raise RpcError(-32000, random.choice(CALL_LIMITS))
+
+
+def _no_multicall3(random: Random, node: Node, call: Call, result: Any) -> Any:
+    """Something else stands at Multicall3's address."""
+    return random.choice(("0x", "0x1234", "0x" + "ff" * 96)) if call["params"][0].get("to") == MULTICALL3 else result
+
+
+CALL_LIMITS = ("execution aborted (timeout = 5s)", "out of gas", "gas required exceeds allowance (50000000)")
+CALLS: Mapping[str, Tell] = {
+    "newest block": _newest,
+    "call given up": _gave_up,
+    "no multicall3": _no_multicall3,
+}
+
 # How often each is told when it is told at all. Those at the end are harmless, and may be told always.
 NAMES: tuple[str, ...] = (
-    *BEFORE, *ANSWERS, *HEADER, *LOGS, "item error", "item rate", "lag worded", "body cut", "body broken",
+    *BEFORE, *ANSWERS, *HEADER, *LOGS, *CALLS, "item error", "item rate", "lag worded", "body cut", "body broken",
 )  # fmt: skip
 HARMLESS = frozenset({"shuffled batch", "doubled logs", "unsorted logs", "removed logs", "upper case", "timestamps"})
 

@@ -3,7 +3,7 @@
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,14 @@ from indexer.manifest.model import Manifest
 from indexer.manifest.settle import settled
 from indexer.memory import share_arenas
 from indexer.settings import Settings, environment, load_settings
-from indexer.store import catalog, migrate
-from indexer.store.apply import apply
-from indexer.store.apply import as_if_applied as as_if
+from indexer.store import catalog, catalog_rows, migrate, planned
+from indexer.store.apply import apply, compare
+from indexer.store.catalog_rows import CatalogRows
 from indexer.store.changes import Change
 from indexer.store.database import create_engine, describe_failure, process_name
+from indexer.store.declaration import Declaration
+from indexer.store.difference import difference as compared
+from indexer.store.planned import Planned
 from indexer.sync.declare import declaration
 
 log = logging.getLogger(__name__)
@@ -155,43 +158,57 @@ def reachable(engine: Engine, manifest: Manifest, settings: Settings) -> tuple[M
 
 
 def difference(engine: Engine, manifest: Manifest, settings: Settings | None = None) -> list[Change]:
-    """What :func:`prepare` would change in the catalog: done, and taken back.
+    """What :func:`prepare` would change in the catalog: found out, and nothing is written or locked.
 
     Raises:
         DatabaseError, GaplessError: as :func:`prepare`.
     """
-    with _as_if_applied(engine, manifest, settings) as (_, changes):
-        return changes
+    is_new = migrate.current_revision(engine) is None
+    if is_new:
+        return compared(CatalogRows(), _declared(None, manifest, settings)).changes
+    migrate.require_current(engine)
+    return compare(engine, _declared(engine, manifest, settings)).changes
 
 
 @contextmanager
-def as_if_applied(engine: Engine, manifest: Manifest, settings: Settings) -> Iterator[sa.Connection]:
-    """A transaction that sees the catalog as it would be if the manifest were applied; taken back at the end.
+def as_if_applied(
+    engine: Engine, manifest: Manifest, settings: Settings
+) -> Iterator[tuple[sa.Connection, Callable[[int], Planned]]]:
+    """A connection to read with, and of each chain (by id) what the catalog would be if the manifest were applied.
 
-    Chains need not answer. Others may wait for rows that it changes: ask the database in it, and no node.
+    Chains need not answer. Nothing is written: a database that has no tables yet has them in this transaction only.
 
     Raises:
         DatabaseError, GaplessError: as :func:`prepare`.
     """
-    with _as_if_applied(engine, manifest, settings, silent={}) as (connection, _):
-        yield connection
-
-
-@contextmanager
-def _as_if_applied(
-    engine: Engine, manifest: Manifest, settings: Settings | None, silent: dict[str, ProviderError] | None = None
-) -> Iterator[tuple[sa.Connection, list[Change]]]:
-    with engine.connect() as connection:
-        is_new = migrate.current_revision(engine) is None
+    is_new = migrate.current_revision(engine) is None
+    wanted = _declared(None if is_new else engine, manifest, settings, silent={})
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         if is_new:
             migrate.upgrade_within(connection)
         else:
             migrate.require_current(engine)
-        found = _start_blocks(None if is_new else engine, manifest, settings, silent)
-        if silent:
-            found = ({} if is_new else catalog.load_starts(connection)) | found
-        yield connection, as_if(connection, declaration(settled(manifest, found)))
+        rows = catalog_rows.load(connection, wanted)
+        found = compared(rows, wanted)
+        yield connection, lambda chain_id: planned.load(connection, rows, found, wanted, chain_id)
         connection.rollback()
+
+
+def _declared(
+    engine: Engine | None,
+    manifest: Manifest,
+    settings: Settings | None,
+    silent: dict[str, ProviderError] | None = None,
+) -> Declaration:
+    """The manifest as the store wants it; ``engine`` is None where nothing is in the database yet."""
+    found = _start_blocks(engine, manifest, settings, silent)
+    if silent:
+        known: Mapping[tuple[str, str], int] = {}
+        if engine is not None:
+            with engine.connect() as connection:
+                known = catalog.load_starts(connection)
+        found = {**known, **found}
+    return declaration(settled(manifest, found))
 
 
 def _start_blocks(

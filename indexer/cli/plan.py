@@ -49,8 +49,8 @@ def plan(
                     client.check()
                     final = FinalBlocks(client, name, one.finality).first(client.head())
                     finalized = 0 if final is None else final.number
-                    with as_if_applied(engine, manifest, settings) as connection:
-                        known = load(connection, manifest, one, finalized)
+                    with as_if_applied(engine, manifest, settings) as (connection, planned):
+                        known = load(connection, manifest, one, finalized, planned(one.chain_id))
                     found.append(forecast(client, name, known, finalized, in_flight=settings.backfill_in_flight))
             except ProviderError as error:
                 # One chain's trouble hides no other's plan.

@@ -5,12 +5,14 @@ catalog and makes the difference. Plain data: this module knows neither files no
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
 from indexer.abi.columns import Column
 
 PlaceKind: TypeAlias = Literal["addresses", "factory", "any"]
+Renamed: TypeAlias = Mapping[tuple[str, str], Mapping[str, str]]
+"""By contract and event signature: the arguments that the ABI names otherwise now, from the old name to the new one."""
 
 
 class Announcing(Protocol):
@@ -43,6 +45,12 @@ class Factory:
         """Whether it is this event that announces the children."""
         return event.contract == self.contract and event.signature == self.event
 
+    def renamed(self, renamed: Renamed) -> "Factory":
+        """The same rule, by the names that arguments have now."""
+        first, dot, path = self.argument.partition(".")
+        names = renamed.get((self.contract, self.event), {})
+        return replace(self, argument=names.get(first, first) + dot + path)
+
     def to_json(self) -> dict[str, str]:
         """The form kept in ``sources.place`` and ``deployments.factories``."""
         return {"contract": self.contract, "event": self.event, "argument": self.argument}
@@ -50,12 +58,12 @@ class Factory:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a source's logs come from.
+    """Where a source's logs come from. In which order things are given says nothing, and is not kept.
 
     Attributes:
         kind: an address list, factory rules, or any address.
         addresses: ``0x`` + 40 lower-case hex digits, ascending; empty unless ``kind`` is ``addresses``.
-        factories: the rules; empty unless ``kind`` is ``factory``.
+        factories: the rules, ascending; empty unless ``kind`` is ``factory``.
         filters: alternatives, each from a topic's position (1 to 3) to the allowed topics (``0x`` + 64 hex digits);
             empty: no filter.
     """
@@ -64,6 +72,20 @@ class Place:
     addresses: tuple[str, ...] = ()
     factories: tuple[Factory, ...] = ()
     filters: tuple[Mapping[int, tuple[str, ...]], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "addresses", tuple(sorted(set(self.addresses))))
+        rules = sorted(set(self.factories), key=lambda rule: (rule.contract, rule.event, rule.argument))
+        object.__setattr__(self, "factories", tuple(rules))
+        alternatives = {
+            tuple((position, tuple(sorted(set(topics)))) for position, topics in sorted(one.items()))
+            for one in self.filters
+        }
+        object.__setattr__(self, "filters", tuple(dict(one) for one in sorted(alternatives)))
+
+    def renamed(self, renamed: Renamed) -> "Place":
+        """The same place, by the names that arguments have now."""
+        return replace(self, factories=tuple(rule.renamed(renamed) for rule in self.factories))
 
     def overlaps(self, other: "Place") -> bool:
         """Whether a log may belong to both; only lists of addresses are known not to."""

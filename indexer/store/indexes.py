@@ -176,6 +176,30 @@ def call_for(connection: Connection, event_ids: Collection[int]) -> list[str]:
     return sorted(set(rows.scalars()))
 
 
+def create_if_empty(connection: Connection, event_id: int) -> None:
+    """Builds the indexes that an event's table is to have and lacks, where it has no rows: that takes no time.
+
+    Args:
+        connection: in a transaction. Writers of the table wait until it ends.
+        event_id: the event.
+    """
+    row = connection.execute(
+        sa.text("""
+            SELECT c.schema_name, e.table_name, e.indexes
+            FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id WHERE e.id = :id
+        """),
+        {"id": event_id},
+    ).one_or_none()
+    if row is None:
+        return
+    driver = psycopg_connection(connection)
+    table = sql.Identifier(row.schema_name, row.table_name)
+    if driver.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(table)).fetchone() != (False,):
+        return
+    for name in sorted(set(row.indexes) - columns_with_index(connection, row.schema_name, row.table_name)):
+        driver.execute(create(row.schema_name, row.table_name, name))
+
+
 class Builder:
     """Builds what is missing and drops what is no longer wanted, again and again, while all else goes on.
 

@@ -78,9 +78,9 @@ class EventTable:
 
 
 def create_schema(schema_name: str, comment: str) -> list[sql.Composed]:
-    """Statements that make a contract's schema, if it is not there."""
+    """Statements that make a contract's schema."""
     return [
-        sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema_name)),
+        sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema_name)),
         sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema_name), sql.Literal(comment)),
     ]
 

@@ -10,17 +10,17 @@ A ledger's row is its lock: whoever changes its holdings holds it for update unt
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import RangeSet
-from indexer.store import catalog, multirange, tables, transfer_forms, transfers
+from indexer.store import catalog, multirange, tables
 from indexer.store.catalog import CatalogEvent
 from indexer.store.changes import Change
 from indexer.store.database import psycopg_connection
-from indexer.store.declaration import Factory, Place
+from indexer.store.declaration import Place
 from indexer.store.transfer_forms import Standard
 
 SWEEP_ROWS = 20_000
@@ -126,7 +126,7 @@ def _load(connection: Connection, condition: str, locking: str, chain_id: int, *
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class Wanted:
     """What a ledger is to count."""
 
     contract: str
@@ -139,6 +139,7 @@ class _Wanted:
     doubt: str | None
 
     def is_kept_by(self, ledger: Ledger) -> bool:
+        """Whether that is what a ledger counts."""
         return (self.kind, self.event_ids, self.place, self.start_block) == (
             ledger.kind,
             ledger.event_ids,
@@ -147,81 +148,95 @@ class _Wanted:
         )
 
 
-def declare(connection: Connection, balances: Iterable[tuple[str, int]]) -> list[Change]:
-    """Begins and ends ledgers as the manifest wants them; part of ``store.apply``, after contracts and events.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What becomes of one contract's balances on one chain.
+
+    Attributes:
+        action: ``end`` a ledger, ``begin`` one, ``resume`` one that was ended, or note another ``doubt``.
+        ledger: the one that is ended or goes on.
+        wanted: what the one that begins or goes on is to count.
+        remark: why the one that is ended ends.
+    """
+
+    action: Literal["end", "begin", "resume", "doubt"]
+    ledger: Ledger | None = None
+    wanted: Wanted | None = None
+    remark: str = ""
+
+
+def difference(known: Iterable[Ledger], wanted: Iterable[Wanted]) -> tuple[list[Step], list[Change]]:
+    """Compares the ledgers that there are with those that the manifest wants.
+
+    One that was ended, and has kept all that it had counted since then, goes on where it was.
+    """
+    steps: list[Step] = []
+    changes: list[Change] = []
+    left = {(one.contract_id, one.chain_id): one for one in wanted}
+    ended = {(one.contract_id, one.chain_id): one for one in known if not one.live and one.remark == _NOT_KEPT}
+    for ledger in (one for one in known if one.live):
+        one = left.get((ledger.contract_id, ledger.chain_id))
+        if one is not None and one.is_kept_by(ledger):
+            del left[ledger.contract_id, ledger.chain_id]
+            if one.doubt != ledger.doubt:
+                steps.append(Step("doubt", ledger, one))
+        elif one is not None:
+            del left[ledger.contract_id, ledger.chain_id]
+            steps += [Step("end", ledger, remark=_OTHER), Step("begin", wanted=one)]
+            changes.append(Change("change", "balances", ledger.contract, f"anew from block {one.start_block}"))
+        else:
+            steps.append(Step("end", ledger, remark=_NOT_KEPT))
+            changes.append(Change("remove", "balances", ledger.contract, "its data stays"))
+    for key, one in left.items():
+        if (before := ended.get(key)) is not None and one.is_kept_by(before):
+            steps.append(Step("resume", before, one))
+            changes.append(Change("add", "balances", one.contract, f"on from block {before.through_block + 1}"))
+        else:
+            steps.append(Step("begin", wanted=one))
+            changes.append(Change("add", "balances", one.contract, f"from block {one.start_block}"))
+    return steps, changes
+
+
+_NOT_KEPT = "no longer kept"
+_OTHER = "the manifest wants other addresses, events or blocks: it is built anew"
+_REPLACED = "no longer kept, and rows that it counted were replaced"
+
+
+def take(connection: Connection, steps: Iterable[Step]) -> None:
+    """Begins and ends ledgers; part of ``store.apply``.
 
     Args:
         connection: in a transaction that holds the catalog.
-        balances: contract and chain id of all whose balances are to be kept.
-
-    Returns:
-        What was changed.
+        steps: what :func:`difference` returned for the catalog as it is.
     """
-    changes: list[Change] = []
-    wanted = {(one.contract_id, one.chain_id): one for one in _wanted(connection, set(balances))}
-    chain_ids = connection.execute(sa.text("SELECT chain_id FROM gapless.chains ORDER BY chain_id")).scalars().all()
-    for ledger in [ledger for chain_id in chain_ids for ledger in lock(connection, chain_id) if ledger.live]:
-        one = wanted.get((ledger.contract_id, ledger.chain_id))
-        if one is not None and one.is_kept_by(ledger):
-            del wanted[ledger.contract_id, ledger.chain_id]
-            if one.doubt != ledger.doubt:
-                connection.execute(
-                    sa.update(tables.ledgers)
-                    .where(tables.ledgers.c.id == ledger.ledger_id)
-                    .values(doubt=one.doubt, version=tables.ledgers.c.version + 1)
-                )
-        elif one is not None:
-            del wanted[ledger.contract_id, ledger.chain_id]
-            _freeze(connection, ledger, "the manifest wants other addresses, events or blocks: it is built anew")
-            _begin(connection, one)
-            changes.append(Change("change", "balances", ledger.contract, f"anew from block {one.start_block}"))
-        else:
-            _freeze(connection, ledger, "no longer kept")
-            changes.append(Change("remove", "balances", ledger.contract, "its data stays"))
-    for one in wanted.values():
-        _begin(connection, one)
-        changes.append(Change("add", "balances", one.contract, f"from block {one.start_block}"))
-    return changes
+    for step in steps:
+        if step.action == "begin" and step.wanted is not None:
+            _begin(connection, step.wanted)
+        elif step.action == "end" and step.ledger is not None:
+            _freeze(connection, step.ledger, step.remark)
+        elif step.ledger is not None and step.wanted is not None:
+            connection.execute(
+                sa.text("""
+                    UPDATE gapless.ledgers SET live = true, remark = NULL, doubt = :doubt, version = version + 1,
+                                               updated_at = now()
+                    WHERE id = :id
+                """),
+                {"id": step.ledger.ledger_id, "doubt": step.wanted.doubt},
+            )
 
 
-def _wanted(connection: Connection, balances: set[tuple[str, int]]) -> list[_Wanted]:
-    active = set(connection.execute(sa.select(tables.events.c.id).where(tables.events.c.active)).scalars())
-    events: dict[int, list[transfers.TransferEvent]] = {}
-    for one in transfers.load(connection):
-        if one.event.event_id in active:
-            events.setdefault(one.event.contract_id, []).append(one)
-    found = []
-    deployments = connection.execute(
+def cannot_resume(connection: Connection, chain_id: int, event_ids: Iterable[int]) -> None:
+    """Notes that rows were replaced which a ledger that is not kept any more may have counted."""
+    connection.execute(
         sa.text("""
-            SELECT d.contract_id, c.name AS contract, c.abi, d.chain_id, d.kind, d.addresses, d.factories, d.start_block
-            FROM gapless.deployments d JOIN gapless.contracts c ON c.id = d.contract_id
-            WHERE d.active AND c.active ORDER BY d.contract_id, d.chain_id
-        """)
+            UPDATE gapless.ledgers SET remark = :replaced
+            WHERE chain_id = :chain_id AND NOT live AND remark = :not_kept AND event_ids && CAST(:ids AS integer[])
+        """),
+        {"replaced": _REPLACED, "not_kept": _NOT_KEPT, "chain_id": chain_id, "ids": list(event_ids)},
     )
-    for row in deployments:
-        if (row.contract, row.chain_id) in balances and row.contract_id in events:
-            own = events[row.contract_id]
-            place = Place(
-                row.kind,
-                tuple(sorted("0x" + bytes(address).hex() for address in row.addresses)),
-                tuple(Factory(**factory) for factory in row.factories or ()),
-            )
-            found.append(
-                _Wanted(
-                    row.contract,
-                    row.contract_id,
-                    row.chain_id,
-                    own[0].standard,
-                    tuple(sorted(one.event.event_id for one in own)),
-                    place,
-                    row.start_block,
-                    transfer_forms.doubt([(one.event.signature, one.event.table.columns) for one in own], row.abi),
-                )
-            )
-    return found
 
 
-def _begin(connection: Connection, one: _Wanted) -> None:
+def _begin(connection: Connection, one: Wanted) -> None:
     connection.execute(
         sa.insert(tables.ledgers).values(
             chain_id=one.chain_id,
@@ -262,7 +277,7 @@ def restart(connection: Connection, ledger: Ledger, reason: str) -> None:
     _freeze(connection, ledger, reason)
     _begin(
         connection,
-        _Wanted(
+        Wanted(
             ledger.contract,
             ledger.contract_id,
             ledger.chain_id,

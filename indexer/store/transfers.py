@@ -126,6 +126,12 @@ def page(parts: Sequence[sql.Composable], condition: sql.Composable, *, newest_f
     return sql.SQL("SELECT * FROM ({}) every {}").format(sql.SQL(" UNION ALL ").join(pages), order)
 
 
+def is_missing(engine: Engine) -> bool:
+    """Whether the view is not there."""
+    with engine.connect() as connection:
+        return bool(connection.execute(sa.text("SELECT to_regclass('gapless.transfers') IS NULL")).scalar_one())
+
+
 def keep_view(engine: Engine, *, patience: float = VIEW_PATIENCE) -> bool:
     """Makes the view ``gapless.transfers`` of all that :func:`branches` has, where it is not so already.
 

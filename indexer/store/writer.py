@@ -25,7 +25,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.block_columns import BlockColumns
 from indexer.intervals import BlockRange, RangeSet, intersect
-from indexer.store import binary, included, multirange, refused, unannounced
+from indexer.store import binary, included, ledgers, multirange, refused, unannounced
 from indexer.store.binary import BinaryRows
 from indexer.store.blocks import copy_blocks
 from indexer.store.catalog import Birth, CatalogEvent, Source, writing_by
@@ -218,6 +218,7 @@ def displace_retired(connection: Connection, chain_id: int, ranges: RangeSet, so
             {"ranges": literal, "ids": displaced},
         )
         connection.execute(sa.text("DELETE FROM gapless.digests WHERE source_id = ANY(:ids)"), {"ids": displaced})
+        ledgers.cannot_resume(connection, chain_id, {source.event.event_id for source in sources})
     return bool(displaced)
 
 

@@ -13,9 +13,10 @@ from indexer.chain.client import ChainClient
 from indexer.chain.estimate import Estimate
 from indexer.intervals import RangeSet, size
 from indexer.manifest.model import Chain, Manifest
-from indexer.store import catalog, included
+from indexer.store import catalog
 from indexer.store.catalog import Source
 from indexer.store.included import Including
+from indexer.store.planned import Planned
 from indexer.sync import forecast_include, forecast_past
 from indexer.sync.filters import log_filters
 from indexer.sync.forecast_include import IncludeForecast
@@ -83,21 +84,22 @@ class Forecast:
     pasts: tuple[PastForecast, ...]
 
 
-def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: int) -> Known:
+def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: int, planned: Planned) -> Known:
     """Reads what the forecast of a chain begins with.
 
     Args:
-        connection: of a database whose catalog is that of the manifest.
+        connection: to read with.
         manifest: says which snapshots have a past.
         chain: one of its chains.
         finalized: history ends here.
+        planned: the chain's part of the catalog, as the manifest would have it.
     """
     children = catalog.load_children(connection, chain.chain_id)
     return Known(
-        sources=catalog.load_sources(connection, chain.chain_id),
+        sources=planned.sources,
         children=children,
-        including=included.load(connection, chain.chain_id),
-        pasts=forecast_past.load(connection, manifest, chain, children, finalized),
+        including=planned.including,
+        pasts=forecast_past.load(connection, manifest, chain, children, finalized, planned.series),
     )
 
 

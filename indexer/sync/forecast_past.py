@@ -1,7 +1,7 @@
 """What the past of snapshots will take (``start_block``): how many points, of how many calls."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -12,7 +12,8 @@ from indexer.chain.aggregate import MULTICALL3, batches
 from indexer.chain.client import ChainClient
 from indexer.chain.errors import ProviderError
 from indexer.manifest.model import Chain, Manifest, Schedule, Snapshot
-from indexer.store import catalog, series
+from indexer.store import series
+from indexer.store.catalog import Series
 from indexer.sync.deployed import DeploymentUnknownError, first_with_code
 from indexer.sync.series_times import past_times
 
@@ -66,18 +67,24 @@ class PastForecast:
 
 
 def load(
-    connection: Connection, manifest: Manifest, chain: Chain, children: Children, finalized: int
+    connection: Connection,
+    manifest: Manifest,
+    chain: Chain,
+    children: Children,
+    finalized: int,
+    known: Iterable[Series],
 ) -> tuple[Past, ...]:
     """The series of a chain with a past, and what of it is there.
 
     Args:
-        connection: of a database whose catalog is that of the manifest.
+        connection: to read with.
         manifest: what is wanted.
         chain: one of its chains.
         children: known so far.
         finalized: the past ends here.
+        known: the series of the manifest.
     """
-    stored = {one.name: one for one in catalog.load_series(connection)}
+    stored = {one.name: one for one in known}
     found = []
     for snapshot in manifest.snapshots.values():
         start = snapshot.start_block

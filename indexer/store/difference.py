@@ -1,0 +1,498 @@
+"""What must be done to the catalog so that it is what a manifest asks for: compared, and nothing done.
+
+Pure: :mod:`indexer.store.apply` does it. What is new is created first, inactive, and compared again: then it has ids.
+Nothing that holds data is ever dropped here: what is no longer wanted is marked inactive and keeps its rows and its
+coverage, so that wanting it again costs only what is missing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from indexer.abi.columns import Column
+from indexer.store import ledgers, tables, transfer_forms
+from indexer.store.catalog_rows import CatalogRows, Row
+from indexer.store.changes import Change, abi_difference
+from indexer.store.database import DatabaseError
+from indexer.store.declaration import (
+    ChainDeclaration,
+    ContractDeclaration,
+    Declaration,
+    Deployment,
+    EventDeclaration,
+    Factory,
+    Renamed,
+    SeriesDeclaration,
+)
+from indexer.store.difference_sources import Split, Write, sources_of
+from indexer.store.ledgers import Step as LedgerStep
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event that needs a table."""
+
+    contract: str
+    schema_name: str
+    event: EventDeclaration
+    table_name: str
+    indexes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewSeries:
+    """A series that needs a table."""
+
+    series: SeriesDeclaration
+    schema_name: str
+    table_name: str
+
+
+@dataclass(slots=True)
+class Difference:
+    """What lies between a catalog and a declaration.
+
+    Attributes:
+        version: of the catalog that was looked at.
+        changes: for people, in the order in which the manifest names things.
+        contracts, events, series: what is to be created first; with any of them the rest is provisional: new things
+            have negative ids there.
+        writes: of rows, in order.
+        splits: sources of which some addresses are no longer wanted.
+        other_rules: contract and chain ids whose children are found by other rules.
+        ledgers: what becomes of balances.
+        contract_ids: by the names of all contracts that are wanted.
+        event_ids: by contract name and topic of all events that are wanted.
+        indexed: ids of events whose indexes are to be others.
+    """
+
+    version: int
+    changes: list[Change] = field(default_factory=list)
+    contracts: list[ContractDeclaration] = field(default_factory=list)
+    events: list[NewEvent] = field(default_factory=list)
+    series: list[NewSeries] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
+    splits: list[Split] = field(default_factory=list)
+    other_rules: list[tuple[int, int]] = field(default_factory=list)
+    ledgers: list[LedgerStep] = field(default_factory=list)
+    indexed: list[int] = field(default_factory=list)
+    contract_ids: dict[str, int] = field(default_factory=dict)
+    event_ids: dict[tuple[str, bytes], int] = field(default_factory=dict)
+
+    @property
+    def creates(self) -> bool:
+        """Whether something is to be created first."""
+        return bool(self.contracts or self.events or self.series)
+
+    def __bool__(self) -> bool:
+        return self.creates or bool(self.writes or self.splits or self.ledgers)
+
+
+def difference(rows: CatalogRows, declaration: Declaration) -> Difference:
+    """Compares a catalog with what is wanted.
+
+    Raises:
+        DatabaseError: the declaration contradicts what is there.
+    """
+    return _Comparison(rows, declaration, Difference(rows.version)).run()
+
+
+@dataclass(slots=True)
+class _Comparison:
+    rows: CatalogRows
+    declaration: Declaration
+    found: Difference
+    renamed: dict[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+    covered: frozenset[int] = frozenset()
+    _placeholder: int = 0
+
+    def run(self) -> Difference:
+        self.covered = frozenset(
+            event_id for (event_id, _), sources in self.rows.sources.items() for one in sources if one.covered
+        )
+        self._chains()
+        for contract in self.declaration.contracts:
+            self._refuse_names(contract)
+        self._find_renamed()
+        for contract in self.declaration.contracts:
+            self._contract(contract)
+        names = {contract.name for contract in self.declaration.contracts}
+        self._deactivate_missing(tables.contracts, "contract", self.rows.contracts, names)
+        for series in self.declaration.series:
+            self._series(series)
+        names = {series.name for series in self.declaration.series}
+        self._deactivate_missing(tables.series, "snapshot", self.rows.series, names)
+        self._retire()
+        steps, changes = ledgers.difference(self.rows.ledgers, self._ledgers())
+        self.found.ledgers = steps
+        self.found.changes += changes
+        return self.found
+
+    def _new_id(self) -> int:
+        self._placeholder -= 1
+        return self._placeholder
+
+    def _update(self, table: sa.Table, key: Mapping[str, Any], row: Row, wanted: Mapping[str, Any]) -> bool:
+        """Notes what of a row is to be different; returns whether anything is."""
+        values = {name: value for name, value in wanted.items() if getattr(row, name) != value}
+        if values:
+            self.found.writes.append(Write(table, values, key))
+        return bool(values)
+
+    # -- chains ----------------------------------------------------------------------------------------------------
+
+    def _chains(self) -> None:
+        known = self.rows.chains
+        wanted = {chain.chain_id: chain for chain in self.declaration.chains}
+        names = {chain.name for chain in self.declaration.chains}
+        # Names are unique at every moment: those that change are put aside first.
+        for chain_id, row in known.items():
+            if chain_id in wanted and wanted[chain_id].name != row.name and row.name in names:
+                self.found.writes.append(Write(tables.chains, {"name": f"{row.name}~{chain_id}"}, _chain(chain_id)))
+        for chain_id, row in known.items():
+            if chain_id not in wanted:
+                self._retired_chain(row, names)
+        for chain in self.declaration.chains:
+            self._chain(chain, known.get(chain.chain_id))
+
+    def _retired_chain(self, row: Row, taken: set[str]) -> None:
+        if row.active:
+            self.found.changes.append(Change("remove", "chain", row.name, "its data stays"))
+        values: dict[str, Any] = {"active": False} if row.active else {}
+        if row.name in taken:
+            values["name"] = f"{row.name}-{row.chain_id}"
+            detail = f"its name is another chain's now; its data is kept under the name {values['name']}"
+            self.found.changes.append(Change("change", "chain", row.name, detail))
+        if values:
+            self.found.writes.append(Write(tables.chains, values, _chain(row.chain_id)))
+
+    def _chain(self, chain: ChainDeclaration, row: Row | None) -> None:
+        wanted = {"name": chain.name, "bloom_checks": chain.bloom_checks, "active": True}
+        if row is None:
+            self.found.writes.append(Write(tables.chains, {"chain_id": chain.chain_id, **wanted}))
+            self.found.changes.append(Change("add", "chain", chain.name, f"id {chain.chain_id}"))
+        elif self._update(tables.chains, _chain(chain.chain_id), row, wanted):
+            detail = f"was called {row.name}" if row.name != chain.name else ""
+            self.found.changes.append(Change("change" if row.active else "add", "chain", chain.name, detail))
+
+    # -- contracts -------------------------------------------------------------------------------------------------
+
+    def _refuse_names(self, contract: ContractDeclaration) -> None:
+        if contract.name in self.rows.contracts:
+            return
+        schema = contract.schema_name
+        owner = next((name for name, row in self.rows.contracts.items() if row.schema_name == schema), None)
+        if owner is not None:
+            raise DatabaseError(
+                f"contract {contract.name} would have the schema {schema}, which holds the data of contract {owner}",
+                hint=f"names that differ in their letters' case only are one schema: call it {owner}, or choose "
+                f"another name; or take it out of the manifest, run: gapless apply, then: gapless drop {owner}",
+            )
+        if schema in self.rows.schemas:
+            raise DatabaseError(
+                f"contract {contract.name} needs a schema {schema}, and the database has one that Gapless did not make",
+                hint="give the contract another name; or rename or drop that schema, if nothing needs it",
+            )
+
+    def _find_renamed(self) -> None:
+        """Arguments that an ABI names otherwise now: rules that name them mean the same ones."""
+        for contract in self.declaration.contracts:
+            row = self.rows.contracts.get(contract.name)
+            known = {bytes(event.topic0): event for event in self.rows.events.get(row.id, ())} if row else {}
+            for event in contract.events:
+                if (stored := known.get(event.topic0)) is not None:
+                    before = [column["argument"] for column in stored.columns]
+                    pairs = zip(before, [column.argument for column in event.columns], strict=False)
+                    if changed := {old: new for old, new in pairs if old != new}:
+                        self.renamed[contract.name, event.signature] = changed
+
+    def _contract(self, contract: ContractDeclaration) -> None:
+        row = self.rows.contracts.get(contract.name)
+        if row is None:
+            contract_id = self._new_id()
+            self.found.contracts.append(contract)
+            self.found.changes.append(Change("add", "contract", contract.name))
+        else:
+            contract_id = row.id
+            wanted = {"abi": contract.abi, "active": True}
+            if self._update(tables.contracts, {"id": contract_id}, row, wanted):
+                detail = abi_difference(row.abi, contract.abi)
+                action: Any = "change" if row.active else "add"
+                self.found.changes.append(Change(action, "contract", contract.name, detail))
+        self.found.contract_ids[contract.name] = contract_id
+        looked_again: set[int] = set()
+        at, told = len(self.found.writes), len(self.found.changes)
+        self._events(contract_id, contract)
+        chain_ids = {deployment.chain_id for deployment in contract.deployments}
+        for event in contract.events:
+            label, event_id = f"{contract.name}.{event.api_name}", self.found.event_ids[contract.name, event.topic0]
+            for deployment in contract.deployments:
+                rows = self.rows.sources.get((event_id, deployment.chain_id), [])
+                done = sources_of(label, event_id, event, deployment, rows, self.renamed)
+                self.found.writes += done.writes
+                self.found.splits += done.splits
+                self.found.changes += done.changes
+                if done.begins:
+                    looked_again.add(deployment.chain_id)
+            self._stop_chains(label, event_id, chain_ids)
+        deployed, changes = self._deployments(contract_id, contract, looked_again)
+        self.found.writes[at:at] = deployed
+        self.found.changes[told:told] = changes
+
+    def _stop_chains(self, label: str, event_id: int, wanted: set[int]) -> None:
+        """An event's sources on chains where its contract no longer lives stop; their rows and coverage stay."""
+        for chain_id in sorted(self.rows.chains):
+            rows = self.rows.sources.get((event_id, chain_id), []) if chain_id not in wanted else []
+            stopped = [row for row in rows if row.active]
+            self.found.writes += [Write(tables.sources, {"active": False}, {"id": row.id}) for row in stopped]
+            if stopped:
+                detail = f"on chain {chain_id}, its data stays"
+                self.found.changes.append(Change("remove", "source", label, detail))
+
+    def _deployments(
+        self, contract_id: int, contract: ContractDeclaration, looked_again: set[int]
+    ) -> tuple[list[Write], list[Change]]:
+        """Where the contract lives; ``looked_again``: the chains where more events come in blocks that are included."""
+        kept = self.rows.deployments.get(contract_id, {})
+        include = list(contract.include)
+        writes: list[Write] = []
+        for deployment in contract.deployments:
+            key = {"contract_id": contract_id, "chain_id": deployment.chain_id}
+            row = kept.get(deployment.chain_id)
+            values = _deployment(deployment, include)
+            if row is None:
+                writes.append(Write(tables.deployments, {**key, **values}))
+                continue
+            rules = _rules(row.factories, self.renamed)
+            # With something else to include, everything is looked at again; what is there already is not fetched twice.
+            if list(row.include) != include or (deployment.chain_id in looked_again and row.include):
+                values["included"] = []
+            if rules != set(deployment.place.factories):
+                # By other rules others are children.
+                self.found.other_rules.append((contract_id, deployment.chain_id))
+            changed = {
+                name: value
+                for name, value in values.items()
+                if name == "included" or _plain(getattr(row, name)) != value
+            }
+            if changed:
+                writes.append(Write(tables.deployments, changed, key))
+        chain_ids = {deployment.chain_id for deployment in contract.deployments}
+        writes += [
+            Write(tables.deployments, {"active": False}, {"contract_id": contract_id, "chain_id": chain_id})
+            for chain_id, row in kept.items()
+            if chain_id not in chain_ids and row.active
+        ]
+        # Those of chains that the contract has left stay as they were.
+        if any(list(row.include) != include for chain_id, row in kept.items() if chain_id in chain_ids):
+            detail = f"include: {', '.join(include) or 'only the logs'}"
+            return writes, [Change("change", "contract", contract.name, detail)]
+        return writes, []
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def _events(self, contract_id: int, contract: ContractDeclaration) -> None:
+        rows = self.rows.events.get(contract_id, [])
+        known = {bytes(row.topic0): row for row in rows}
+        taken = set(self.rows.names.get(contract.schema_name, ())) | {row.table_name for row in rows}
+        ours = {row.table_name for row in rows} | {
+            one.table_name for one in self.rows.series.values() if one.contract_id == contract_id
+        }
+        for event in contract.events:
+            label = f"{contract.name}.{event.api_name}"
+            row = known.get(event.topic0)
+            if row is None:
+                table_name = event.table_name
+                if table_name in ours:
+                    table_name = f"{table_name[:54]}_{event.topic0[:4].hex()}"
+                _refuse_taken(label, contract.schema_name, table_name, taken)
+                taken.add(table_name)
+                ours.add(table_name)
+                self.found.event_ids[contract.name, event.topic0] = self._new_id()
+                indexes = _indexes(contract, event, event.columns)
+                self.found.events.append(NewEvent(contract.name, contract.schema_name, event, table_name, indexes))
+                detail = "" if table_name == event.table_name else f"its table is {contract.schema_name}.{table_name}"
+                self.found.changes.append(Change("add", "event", label, detail))
+                continue
+            self.found.event_ids[contract.name, event.topic0] = row.id
+            self._event(label, contract, event, row)
+        wanted = {event.topic0 for event in contract.events}
+        for topic0, row in known.items():
+            if row.active and topic0 not in wanted:
+                self.found.writes.append(Write(tables.events, {"active": False}, {"id": row.id}))
+                self.found.changes.append(
+                    Change("remove", "event", f"{contract.name}.{row.api_name}", "its data stays")
+                )
+
+    def _event(self, label: str, contract: ContractDeclaration, event: EventDeclaration, row: Row) -> None:
+        _refuse_other_layout(contract.name, event, row)
+        stored = tuple(Column.from_json(column) for column in row.columns)
+        # Names of tables and columns never change; the ABI's own (of arguments) may.
+        columns = [
+            {**column.to_json(), "argument": now.argument} for column, now in zip(stored, event.columns, strict=True)
+        ]
+        indexes = _indexes(contract, event, stored)
+        wanted = {
+            "name": event.name,
+            "api_name": event.api_name,
+            "abi": dict(event.item),
+            "columns": columns if columns != [column.to_json() for column in stored] else row.columns,
+            "active": True,
+        }
+        if set(indexes) != set(row.indexes):
+            wanted["indexes"] = list(indexes)
+            self.found.indexed.append(row.id)
+        told = any(getattr(row, name) != value for name, value in wanted.items() if name != "indexes")
+        self._update(tables.events, {"id": row.id}, row, wanted)
+        if told:
+            renamed = dict(row.abi) != dict(event.item)
+            detail = "arguments are named otherwise, columns keep their names" if renamed else ""
+            self.found.changes.append(Change("change" if row.active else "add", "event", label, detail))
+        if row.id in self.covered:
+            self.found.changes += [
+                Change("add", "index", f"{label}({name})", "built by the running indexer, beside all other work")
+                for name in indexes
+                if name not in row.indexes
+            ]
+        self.found.changes += [
+            Change("remove", "index", f"{label}({name})", "dropped by the running indexer")
+            for name in row.indexes
+            if name not in indexes
+        ]
+
+    # -- snapshots, and what goes with others ------------------------------------------------------------------------
+
+    def _series(self, series: SeriesDeclaration) -> None:
+        row = self.rows.series.get(series.name)
+        contract = self.rows.contracts.get(series.contract)
+        if row is None:
+            declared = next(one for one in self.declaration.contracts if one.name == series.contract)
+            taken = self.rows.names.get(declared.schema_name, ())
+            _refuse_taken(f"snapshot {series.name}", declared.schema_name, series.table_name, taken)
+            self.found.series.append(NewSeries(series, declared.schema_name, series.table_name))
+            self.found.changes.append(Change("add", "snapshot", series.name, f"every {series.every}"))
+            return
+        columns = [column.to_json() for column in series.columns]
+        is_other = row.definition is not None and row.definition != dict(series.definition)
+        has_moved = contract is None or row.contract_id != contract.id
+        if row.calls != list(series.calls) or has_moved or is_other or row.columns != columns:
+            raise DatabaseError(
+                f"snapshot {series.name}: its calls, their arguments, its query or its contract have changed; its "
+                "table holds the old ones",
+                hint="give the new series a name of its own; or take it out of the manifest, run: gapless apply, then: "
+                f"gapless drop {series.name}, and put it back",
+            )
+        wanted = {"every": series.every, "active": True, "definition": dict(series.definition)}
+        told = row.every != series.every or not row.active
+        self._update(tables.series, {"id": row.id}, row, wanted)
+        if told:
+            action: Any = "change" if row.active else "add"
+            self.found.changes.append(Change(action, "snapshot", series.name, f"every {series.every}"))
+
+    def _deactivate_missing(self, table: sa.Table, kind: Any, rows: Mapping[str, Row], names: set[str]) -> None:
+        for name, row in rows.items():
+            if row.active and name not in names:
+                self.found.writes.append(Write(table, {"active": False}, {"id": row.id}))
+                self.found.changes.append(Change("remove", kind, name, "its data stays"))
+
+    def _retire(self) -> None:
+        """Sources of contracts, events and chains that are no longer wanted stop; their rows and coverage stay."""
+        wanted = {
+            (self.found.event_ids[contract.name, event.topic0], deployment.chain_id)
+            for contract in self.declaration.contracts
+            for event in contract.events
+            for deployment in contract.deployments
+        }
+        judged = {event_id for event_id, _ in wanted}
+        for (event_id, chain_id), rows in self.rows.sources.items():
+            # Those of events that are wanted, on other chains, were stopped and told before.
+            if event_id not in judged and (event_id, chain_id) not in wanted:
+                self.found.writes += [
+                    Write(tables.sources, {"active": False}, {"id": row.id}) for row in rows if row.active
+                ]
+
+    def _ledgers(self) -> list[ledgers.Wanted]:
+        wanted = []
+        for contract in self.declaration.contracts:
+            chains = [d for d in contract.deployments if (contract.name, d.chain_id) in self.declaration.balances]
+            if not chains:
+                continue
+            contract_id = self.found.contract_ids[contract.name]
+            told = [
+                (self.found.event_ids[contract.name, event.topic0], standard, event)
+                for event in contract.events
+                if (standard := _standard(contract, event)) is not None
+            ]
+            if not told:
+                continue
+            doubt = transfer_forms.doubt([(event.signature, event.columns) for _, _, event in told], contract.abi)
+            ids = tuple(sorted(event_id for event_id, _, _ in told))
+            standard = min(told, key=lambda one: one[0])[1]
+            wanted += [
+                ledgers.Wanted(contract.name, contract_id, d.chain_id, standard, ids, d.place, d.start_block, doubt)
+                for d in chains
+            ]
+        return wanted
+
+
+def _standard(contract: ContractDeclaration, event: EventDeclaration) -> transfer_forms.Standard | None:
+    return transfer_forms.standard_of(event.signature, event.columns, contract.abi, anonymous=event.anonymous)
+
+
+def _chain(chain_id: int) -> Mapping[str, Any]:
+    return {"chain_id": chain_id}
+
+
+def _plain(value: Any) -> Any:
+    return (
+        [bytes(item) if isinstance(item, memoryview) else item for item in value] if isinstance(value, list) else value
+    )
+
+
+def _deployment(deployment: Deployment, include: list[str]) -> dict[str, Any]:
+    place = deployment.place
+    return {
+        "kind": place.kind,
+        "addresses": [bytes.fromhex(address[2:]) for address in place.addresses],
+        "factories": [factory.to_json() for factory in place.factories] or None,
+        "start_block": deployment.start_block,
+        "end_block": deployment.end_block,
+        "active": True,
+        "include": include,
+    }
+
+
+def _rules(stored: Sequence[Mapping[str, str]] | None, renamed: Renamed) -> set[Factory]:
+    return {Factory(**rule).renamed(renamed) for rule in stored or ()}
+
+
+def _refuse_taken(label: str, schema_name: str, table_name: str, taken: Any) -> None:
+    if table_name in taken:
+        raise DatabaseError(
+            f"{label} needs a table {schema_name}.{table_name}, and there is one already that Gapless did not make",
+            hint="rename it, or move it to another schema: the schemas of contracts are Gapless' own",
+        )
+
+
+def _refuse_other_layout(contract: str, event: EventDeclaration, row: Row) -> None:
+    stored = [(column["pg_type"], column["indexed"]) for column in row.columns]
+    if stored != [(column.pg_type, column.indexed) for column in event.columns] or row.anonymous != event.anonymous:
+        raise DatabaseError(
+            f"{contract}.{event.api_name}: the ABI now declares {event.signature} with other indexed arguments than "
+            f"the table {row.table_name}, which holds its rows",
+            hint="rows of the two would not mean the same. Give the contract with the new ABI a name of its own; or "
+            f"take the event out of the manifest, run: gapless apply, then: gapless drop {contract}.{row.api_name}, "
+            "and put it back: its history is fetched anew",
+        )
+
+
+def _indexes(contract: ContractDeclaration, event: EventDeclaration, columns: Sequence[Column]) -> tuple[str, ...]:
+    """The columns that are to have an index, by the names that they have in the table."""
+    pairs = list(zip([column.name for column in columns], event.columns, strict=True))
+    wanted = [name for name, column in pairs if column.indexed]
+    wanted += [name for name, column in pairs if column.argument in event.indexes and name not in wanted]
+    if any(d.place.kind != "addresses" or len(d.place.addresses) > 1 for d in contract.deployments):
+        wanted.append("contract_address")
+    return tuple(wanted)

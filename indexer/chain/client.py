@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from indexer.chain import branch as branches
-from indexer.chain import fetch, multicall, surroundings
+from indexer.chain import earliest_log, fetch, multicall, surroundings
 from indexer.chain.asker import Asker
 from indexer.chain.chunk import LogChunk
 from indexer.chain.config import Errand
+from indexer.chain.earliest_log import EarliestLog
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import (
     CallReverted,
@@ -313,6 +314,10 @@ class ChainClient(Asker):
             "eth_getLogs",
             errand=errand,
         )
+
+    def earliest_log(self, address: bytes, last: int) -> EarliestLog:
+        """The first log of an address at or before a block, by one wide question, or narrower ones."""
+        return earliest_log.find(self, address, last)
 
     # -- calls
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from indexer.sync.audit import Report
 
 FINDINGS_SHOWN = 50
+CONTRACTS_SHOWN = 20
 
 
 def audit(
@@ -129,6 +130,7 @@ def _print(chain: Chain, report: Report) -> None:
     first, last = scope.within
     blocks = f"blocks {first:,} to {last:,}" if first <= last else f"no block from {first:,} on is indexed yet"
     typer.echo(f"{chain.name}: {len(scope.events)} events, {len(scope.sources)} sources, {blocks}")
+    _print_where(report)
     line = f"  digests: {digest.rows:,} rows unchanged since they were digested"
     if digest.without:
         line += f"; {digest.without:,} blocks had no digest yet"
@@ -159,6 +161,24 @@ def _print(chain: Chain, report: Report) -> None:
         typer.echo(f"  {len(report.findings)} findings. To repair them: gapless repair")
     else:
         typer.echo("  nothing is wrong")
+
+
+def _print_where(report: Report) -> None:
+    """Which blocks the report is about, and what it does not show of them."""
+    from indexer.intervals import format_ranges
+
+    looked_at = report.scope.looked_at()
+    for contract in list(looked_at)[:CONTRACTS_SHOWN]:
+        typer.echo(f"  {contract}: looked at blocks {format_ranges(looked_at[contract])}")
+    if len(looked_at) > CONTRACTS_SHOWN:
+        typer.echo(f"  and at {len(looked_at) - CONTRACTS_SHOWN} more contracts (--json names all)")
+    for sentence in report.unsure:
+        typer.echo(f"  not sure: {sentence}")
+    if report.unproven:
+        typer.echo(
+            f"  not proven: {report.unproven:,} blocks are as endpoints told them; that no log of them was left out, "
+            "only --deep shows"
+        )
 
 
 def _blocks(finding: Finding) -> str:

@@ -2,6 +2,10 @@
 
 An archive node is asked once for each address, in some 25 questions; what it said is kept in the catalog for good. Only
 finalized blocks are kept: a deployment above them is asked for again.
+
+A node without old states may answer that there was no code, rather than that it does not know. So logs of the address
+are looked for below the block that was found: the contract is as old as its first log, and if the nodes refuse to look
+that far, the catalog keeps how far they looked (``checked_from``).
 """
 
 import contextlib
@@ -14,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Engine
 
+from indexer.chain.earliest_log import EarliestLog
 from indexer.chain.errors import FatalError, NoEndpointError, ProviderError
 from indexer.chain.wire import Header
 from indexer.errors import GaplessError
@@ -34,6 +39,9 @@ class Node(Protocol):
 
     def code(self, address: bytes, block: int | str = "latest") -> bytes:
         """The code at an address."""
+
+    def earliest_log(self, address: bytes, last: int) -> EarliestLog:
+        """The first log of an address at or before a block."""
 
 
 class DeploymentUnknownError(GaplessError):
@@ -66,7 +74,11 @@ def start_blocks(
             if (deployment := contract.deployment(chain.name)) is not None and deployment.start_block == "auto"
         }
         addresses = {address: name for name, one in wanted.items() for address in one.addresses}
-        known = _known(engine, chain.chain_id) if engine else {}
+        kept = load(engine, chain.chain_id) if engine else {}
+        known = {address: number for address, (number, _) in kept.items()}
+        doubtful = {a: n for a, n in addresses.items() if a in kept and kept[a][1] is None}
+        if engine and doubtful:
+            known |= _compared(engine, chain, known, doubtful, connect)
         if missing := {address: name for address, name in addresses.items() if address not in known}:
             try:
                 with connect(chain) as node:
@@ -112,13 +124,19 @@ def _first(
     return min(starts)
 
 
-def _known(engine: Engine, chain_id: int) -> dict[bytes, int]:
+def load(engine: Engine, chain_id: int) -> dict[bytes, tuple[int, int | None]]:
+    """By address: the block of the deployment, and from which block on logs before it were looked for.
+
+    None: they were not looked for; 0: it is sure.
+    """
     blocks = tables.deployment_blocks
     with engine.connect() as connection:
         rows = connection.execute(
-            sa.select(blocks.c.address, blocks.c.block_number).where(blocks.c.chain_id == chain_id)
+            sa.select(blocks.c.address, blocks.c.block_number, blocks.c.checked_from).where(
+                blocks.c.chain_id == chain_id
+            )
         )
-        return {bytes(address): number for address, number in rows}
+        return {bytes(address): (number, since) for address, number, since in rows}
 
 
 def _find_all(engine: Engine | None, node: Node, chain: Chain, missing: dict[bytes, str]) -> dict[bytes, int]:
@@ -128,16 +146,86 @@ def _find_all(engine: Engine | None, node: Node, chain: Chain, missing: dict[byt
     found: dict[bytes, int] = {}
     for address, name in missing.items():
         where = f"{name} on {chain.name}"
-        found[address] = number = first_with_code(node, address, finalized, where)
+        by_code = first_with_code(node, address, finalized, where)
+        number, since = as_old_as_its_logs(node, address, by_code, where)
+        found[address] = number
         log.info("%s: 0x%s was deployed in block %d", where, address.hex(), number)
         if engine and number <= finalized:
-            with engine.begin() as connection:
-                connection.execute(
-                    insert(tables.deployment_blocks)
-                    .values(chain_id=chain.chain_id, address=address, block_number=number)
-                    .on_conflict_do_nothing()
-                )
+            _keep(engine, chain.chain_id, address, number, since)
     return found
+
+
+def _keep(engine: Engine, chain_id: int, address: bytes, number: int, since: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            insert(tables.deployment_blocks)
+            .values(chain_id=chain_id, address=address, block_number=number, checked_from=since)
+            .on_conflict_do_update(
+                index_elements=["chain_id", "address"], set_={"block_number": number, "checked_from": since}
+            )
+        )
+
+
+def _compared(
+    engine: Engine,
+    chain: Chain,
+    known: dict[bytes, int],
+    doubtful: dict[bytes, str],
+    connect: Callable[[Chain], AbstractContextManager[Node]],
+) -> dict[bytes, int]:
+    """Compare what an earlier version found with the logs before it; where no node answers, it stays as it is."""
+    found: dict[bytes, int] = {}
+    try:
+        with connect(chain) as node:
+            for address, name in doubtful.items():
+                number, since = as_old_as_its_logs(node, address, known[address], f"{name} on {chain.name}")
+                _keep(engine, chain.chain_id, address, number, since)
+                found[address] = number
+    except (ProviderError, DeploymentUnknownError) as error:
+        log.warning("%s: where contracts were deployed could not be compared with their logs: %s", chain.name, error)
+    return found
+
+
+def as_old_as_its_logs(node: Node, address: bytes, by_code: int, where: str) -> tuple[int, int]:
+    """Compare a deployment with the logs before it: a contract that spoke was there.
+
+    Args:
+        node: the chain.
+        address: 20 bytes.
+        by_code: the first block with code, as nodes said.
+        where: contract and chain, for messages.
+
+    Returns:
+        The first block that matters, and the first from which on logs were looked for (0: all were).
+
+    Raises:
+        DeploymentUnknownError: there are logs where there was no code, and older ones cannot be looked for.
+        ProviderError: no node answers.
+    """
+    if by_code == 0:
+        return 0, 0
+    earliest = node.earliest_log(address, by_code - 1)
+    if earliest.block is None:
+        if earliest.since > 0:
+            log.warning(
+                "%s: 0x%s has code since block %d, as the nodes say, and they do not tell whether it spoke before "
+                "block %d; if it is older, write its start_block as a number",
+                *(where, address.hex(), by_code, earliest.since),
+            )
+        return by_code, earliest.since
+    if earliest.since == 0:
+        log.warning(
+            "%s: a node says that 0x%s has no code before block %d, and it spoke in block %d: it does not know old "
+            "states, and begins where it first spoke",
+            *(where, address.hex(), by_code, earliest.block),
+        )
+        return earliest.block, 0
+    raise DeploymentUnknownError(
+        f'{where}: start_block = "auto" cannot be found out: a node says that 0x{address.hex()} has no code before '
+        f"block {by_code:,}, and it spoke in block {earliest.block:,}",
+        hint="add an archive endpoint to the chain, or write the block of the deployment as a number "
+        "(a block explorer shows it)",
+    )
 
 
 def first_with_code(node: Node, address: bytes, finalized: int, where: str) -> int:

@@ -16,11 +16,12 @@ from indexer.store.tables.chain import (
     chains,
     endpoints,
     leases,
+    missing_details,
     orphans,
     reorgs,
     transactions,
 )
-from indexer.store.tables.checked import digests, findings, undecoded_logs
+from indexer.store.tables.checked import digests, failed_ranges, findings, undecoded_logs
 from indexer.store.tables.declared import (
     catalog,
     children,
@@ -49,12 +50,14 @@ __all__ = [
     "digests",
     "endpoints",
     "events",
+    "failed_ranges",
     "findings",
     "holdings",
     "jobs",
     "leases",
     "ledgers",
     "metadata",
+    "missing_details",
     "orphans",
     "reorgs",
     "series",

@@ -122,6 +122,23 @@ transactions = Table(
     comment="Transactions that bore events of contracts with include = transaction or receipt",
 )
 
+missing_details = Table(
+    "missing_details",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("kind", String, nullable=False, comment="block, transaction or receipt"),
+    Column("tx_index", BigInteger, nullable=False, comment="place of the transaction; -1: the block itself"),
+    Column("tx_hash", LargeBinary, nullable=False, comment="of the transaction, or of the block"),
+    Column("reason", String, nullable=False, comment="what the nodes said, for people"),
+    Column("failures", BigInteger, nullable=False, server_default="1", comment="how often in a row"),
+    timestamp("failed_at", nullable=False, default=True),
+    timestamp("retry_at", nullable=False, comment="not asked for again before"),
+    PrimaryKeyConstraint("chain_id", "block_number", "kind", "tx_index"),
+    Index("missing_details_retry", "chain_id", "retry_at"),
+    comment="What include names and no node gave; asked for again and again, at growing intervals",
+)
+
 reorgs = Table(
     "reorgs",
     metadata,

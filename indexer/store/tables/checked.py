@@ -71,6 +71,20 @@ findings = Table(
     comment="What audits found wrong, until it is repaired",
 )
 
+failed_ranges = Table(
+    "failed_ranges",
+    metadata,
+    Column("source_id", Integer, ForeignKey(sources.c.id, ondelete="CASCADE"), nullable=False),
+    Column("first_block", BigInteger, nullable=False),
+    Column("last_block", BigInteger, nullable=False),
+    Column("reason", String, nullable=False, comment="what the nodes said, for people"),
+    Column("failures", BigInteger, nullable=False, server_default="1", comment="how often in a row"),
+    timestamp("failed_at", nullable=False, default=True),
+    timestamp("retry_at", nullable=False, comment="not asked for again before"),
+    PrimaryKeyConstraint("source_id", "first_block"),
+    comment="Blocks of history that could not be fetched lately, and when they are asked for again",
+)
+
 undecoded_logs = Table(
     "undecoded_logs",
     metadata,

@@ -138,7 +138,12 @@ deployment_blocks = Table(
     metadata,
     Column("chain_id", BigInteger, nullable=False),
     Column("address", LargeBinary, nullable=False),
-    Column("block_number", BigInteger, nullable=False, comment="first block with code at the address"),
+    Column("block_number", BigInteger, nullable=False, comment="first block with code at the address, or with its log"),
+    Column(
+        "checked_from",
+        BigInteger,
+        comment="from here to block_number no log of the address was found; null: nobody looked",
+    ),
     timestamp("found_at", nullable=False, default=True),
     PrimaryKeyConstraint("chain_id", "address"),
     comment='Where contracts with start_block = "auto" were deployed, as an archive node told once',

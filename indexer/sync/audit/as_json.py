@@ -19,6 +19,9 @@ def report_as_json(chain: str, report: Report, most_findings: int | None = None)
     return {
         "chain": chain,
         "blocks": report.scope.within,
+        "looked_at": {contract: list(ranges) for contract, ranges in report.scope.looked_at().items()},
+        "blocks_not_proven": report.unproven,
+        "unsure": list(report.unsure),
         "findings": _findings(report.findings[:most_findings]),
         "digest": {"rows": digest.rows, "blocks_without": digest.without, "incomparable": digest.incomparable},
         "against": None if other is None else {"blocks": other.blocks, "logs": other.logs},

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.chain.client import ChainClient
-from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, normalise, size, subtract
+from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, normalise, size, subtract, union
 from indexer.store import findings
 from indexer.store.findings import Finding, Kind
 from indexer.sync.audit import against, coverage, deep, digest, holdings
@@ -57,6 +57,8 @@ class Report:
         deep: the proofs, if they were asked for.
         proven_before: blocks that were not proven anew.
         holders: balances that were compared with what tokens say, with the proofs.
+        unproven: blocks of which only an endpoint's word is known: nothing here shows that it left no log out.
+        unsure: contracts that may be older than they are indexed from, each in a sentence.
     """
 
     scope: Scope
@@ -66,6 +68,8 @@ class Report:
     deep: DeepCheck | None = None
     proven_before: int = 0
     holders: HoldersCheck | None = None
+    unproven: int = 0
+    unsure: Sequence[str] = ()
 
 
 def audit(
@@ -107,6 +111,7 @@ def audit(
     with _snapshot(engine) as connection:
         scope = load_scope(connection, chain_id, chain, request.contract, request.within)
         report = Report(scope)
+        report.unsure = list(_unsure(connection, scope))
         for kind, check in coverage.CHECKS:
             on_progress(kind, 0, 0)
             found += check(connection, scope)
@@ -127,7 +132,7 @@ def audit(
         note(report.against.findings, {"against": report.against.examined})
     if request.deep:
         assert client is not None, "proofs need a client"
-        todo = blocks if request.again else subtract(blocks, _proven(scope))
+        todo = blocks if request.again else subtract(blocks, scope.proven())
         report.proven_before = size(blocks) - size(todo)
         report.deep = deep.check(
             engine, scope, client, todo, stop=stop, on_progress=lambda n: on_progress("proof", n, size(todo))
@@ -136,6 +141,8 @@ def audit(
         if not stop.is_set():
             on_progress("balances", 0, 0)
             report.holders = holdings.ask(engine, scope, client, most=request.sample, random=request.random)
+    covered = union(*scope.looked_at().values())
+    report.unproven = size(subtract(covered, union(scope.proven(), report.deep.examined if report.deep else EMPTY)))
     return report
 
 
@@ -147,13 +154,22 @@ def _snapshot(engine: Engine) -> Iterator[Connection]:
         connection.rollback()
 
 
-def _proven(scope: Scope) -> RangeSet:
-    """The blocks that are verified for every audited source that has them."""
-    lacking = [subtract(scope.covered_history(source), source.verified) for source in scope.sources]
-    rest = scope.history_of_all()
-    for ranges in lacking:
-        rest = subtract(rest, ranges)
-    return rest
+def _unsure(connection: Connection, scope: Scope) -> Iterator[str]:
+    """Contracts with ``start_block = "auto"`` of which nobody knows whether they spoke before that block."""
+    rows = connection.execute(
+        sa.text("SELECT address, block_number, checked_from FROM gapless.deployment_blocks WHERE chain_id = :chain_id"),
+        {"chain_id": scope.chain_id},
+    )
+    told = {bytes(row.address): row for row in rows if row.checked_from != 0}
+    starts = {(s.event.contract, address): s.start_block for s in scope.sources for address in s.place.addresses}
+    for (contract, address), start in starts.items():
+        row = told.get(bytes.fromhex(address[2:]))
+        if row is not None and row.block_number == start:
+            since = row.block_number if row.checked_from is None else row.checked_from
+            yield (
+                f"{contract}: {address} is indexed from block {row.block_number:,}, where nodes first have code of it; "
+                f"whether it spoke before block {since:,} was not asked"
+            )
 
 
 def _chosen(engine: Engine, scope: Scope, request: Request) -> RangeSet:

@@ -7,7 +7,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.addresses import Children
 from indexer.chain.logs import RawLog
-from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, union
+from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, subtract, union
 from indexer.store import catalog, head
 from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.findings import Finding, Kind
@@ -56,6 +56,21 @@ class Scope:
     def history_of_all(self) -> RangeSet:
         """The audited, finalized blocks that any audited source has covered."""
         return union(*(self.covered_history(source) for source in self.sources))
+
+    def looked_at(self) -> dict[str, RangeSet]:
+        """By contract: the audited blocks that are covered. Of others the tables hold nothing, and nothing is said."""
+        found: dict[str, RangeSet] = {}
+        for source in self.sources:
+            contract = source.event.contract
+            found[contract] = union(found.get(contract, EMPTY), intersect(source.coverage, (self.within,)))
+        return found
+
+    def proven(self) -> RangeSet:
+        """The finalized blocks that are proven for every audited source that has them."""
+        rest = self.history_of_all()
+        for source in self.sources:
+            rest = subtract(rest, subtract(self.covered_history(source), source.verified))
+        return rest
 
     def rows(self, logs: Sequence[RawLog], times: Mapping[int, int], sources: Iterable[Source]) -> Rows:
         """Decodes logs into the rows of some sources.

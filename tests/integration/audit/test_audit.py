@@ -42,6 +42,25 @@ def test_nothing_is_wrong(indexed):
     assert report.against.logs > 500
 
 
+def test_it_says_what_it_looked_at_and_what_it_has_not_proven(indexed):
+    report = run(indexed)
+    assert not report.findings
+    assert report.unproven == report.scope.tip, "nothing is proven by tables that agree with themselves"
+    assert report.scope.looked_at()["coins"] == ((1, report.scope.tip),)
+    assert report.unsure == []
+    proven = run(indexed, deep=True)
+    assert proven.unproven == proven.scope.tip - finalized(indexed)
+    assert run(indexed).unproven == proven.unproven
+    execute(
+        indexed,
+        "INSERT INTO gapless.deployment_blocks (chain_id, address, block_number, checked_from) "
+        "SELECT chain_id, decode(substr(place->'addresses'->>0, 3), 'hex'), start_block, 40 FROM gapless.sources "
+        "WHERE place->>'kind' = 'addresses' ON CONFLICT DO NOTHING",
+    )
+    (sentence, *_) = run(indexed, contract="coins").unsure
+    assert "whether it spoke before block 40 was not asked" in sentence
+
+
 def test_what_was_proven_is_kept_and_not_proven_again(indexed):
     run(indexed, deep=True, sample=20, random=Random(1))
     rows = indexed.query("SELECT verified = '{}', verified <@ coverage FROM gapless.sources")

@@ -113,8 +113,9 @@ def _chains(facts: Facts) -> Html:
 
 def _coverage(facts: Facts) -> Html:
     sql = (
-        "SELECT c.name, e.api_name, s.chain_id, s.start_block, s.end_block, s.coverage, s.verified\n"
-        "FROM gapless.sources s JOIN gapless.events e ON e.id = s.event_id\n"
+        "SELECT c.name, e.api_name, s.chain_id, s.start_block, s.end_block, s.verified,\n"
+        "       gapless.covered(s.coverage, s.end_block, n.tip_number)\n"
+        "FROM gapless.sources s JOIN gapless.chains n USING (chain_id) JOIN gapless.events e ON e.id = s.event_id\n"
         "JOIN gapless.contracts c ON c.id = e.contract_id WHERE s.active ORDER BY 1, 2, 3;"
     )
     by_contract: dict[tuple[str, str], list[Coverage]] = {}

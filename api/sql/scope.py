@@ -74,7 +74,7 @@ def wanted(
     retired: bool = True,
     together: bool = False,
 ) -> str:
-    """The common table expression ``wanted``.
+    """The common table expression ``wanted``, which stands after ``chain``.
 
     Args:
         chain_id: the chain.
@@ -90,7 +90,9 @@ def wanted(
            OR NOT EXISTS (SELECT FROM gapless.sources o WHERE o.chain_id = s.chain_id
                           AND o.event_id {same} AND o.active)"""
     return f"""wanted AS MATERIALIZED (
-    SELECT s.start_block, s.end_block, s.coverage FROM gapless.sources s
+    SELECT s.start_block, s.end_block,
+           gapless.covered(s.coverage, s.end_block, (SELECT tip_number FROM chain)) AS coverage
+    FROM gapless.sources s
     WHERE s.chain_id = {chain_id} AND s.event_id IN {integers(event_ids)}
       AND (s.active{others if retired else ""}){_elsewhere(bind, given)})"""
 

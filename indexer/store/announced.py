@@ -130,9 +130,11 @@ def _take_back(connection: Connection, children: _Children, above: int) -> bool:
     taken = connection.execute(
         sa.text("""
             INSERT INTO gapless.sources (chain_id, event_id, place, start_block, end_block, coverage, active)
-            SELECT chain_id, event_id, CAST(:place AS jsonb), start_block, end_block,
-                   coverage * int8multirange(int8range(:above, NULL)), false
-            FROM gapless.sources WHERE id = :id AND coverage && int8multirange(int8range(:above, NULL))
+            SELECT s.chain_id, s.event_id, CAST(:place AS jsonb), s.start_block, s.end_block,
+                   c.covered * int8multirange(int8range(:above, NULL)), false
+            FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id,
+            LATERAL gapless.covered(s.coverage, s.end_block, n.tip_number) c (covered)
+            WHERE s.id = :id AND c.covered && int8multirange(int8range(:above, NULL))
         """),
         # By no rule that can be declared: what it covers is never believed again.
         {"id": children.source_id, "above": above, "place": json.dumps(Place("factory").to_json())},

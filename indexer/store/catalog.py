@@ -249,8 +249,9 @@ _EVENTS = sa.text("""
 """)
 
 _SOURCES = sa.text("""
-    SELECT s.id, s.chain_id, s.event_id, s.place, s.start_block, s.end_block, s.coverage, s.verified
-    FROM gapless.sources s
+    SELECT s.id, s.chain_id, s.event_id, s.place, s.start_block, s.end_block, s.verified,
+           gapless.covered(s.coverage, s.end_block, n.tip_number) AS coverage
+    FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id
     WHERE (s.active OR :retired) AND (CAST(:chain_id AS bigint) IS NULL OR s.chain_id = :chain_id)
     ORDER BY s.id
 """)

@@ -69,7 +69,11 @@ def load_claims(connection: Connection, event_id: int, chain_id: int) -> Claims:
     anywhere: RangeSet = EMPTY
     listed: dict[bytes, RangeSet] = {}
     rows = connection.execute(
-        sa.text("SELECT place, coverage FROM gapless.sources WHERE event_id = :event AND chain_id = :chain"),
+        sa.text("""
+            SELECT s.place, gapless.covered(s.coverage, s.end_block, n.tip_number) AS coverage
+            FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id
+            WHERE s.event_id = :event AND s.chain_id = :chain
+        """),
         {"event": event_id, "chain": chain_id},
     )
     for row in rows:

@@ -329,7 +329,11 @@ def _is_still_so(connection: Connection, chain_id: int, task: Task) -> bool:
     coverages: Mapping[int, RangeSet] = {
         row.id: multirange.from_sql(row.coverage)
         for row in connection.execute(
-            sa.text("SELECT id, coverage FROM gapless.sources WHERE id = ANY(:ids) FOR SHARE"),
+            sa.text("""
+                SELECT s.id, gapless.covered(s.coverage, s.end_block, n.tip_number) AS coverage
+                FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id
+                WHERE s.id = ANY(:ids) FOR SHARE OF s
+            """),
             {"ids": list(task.source_ids)},
         )
     }

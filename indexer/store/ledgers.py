@@ -369,7 +369,10 @@ def sweep(connection: Connection) -> int:
 def coverage(connection: Connection, ledger: Ledger) -> RangeSet:
     """The blocks that all sources of a ledger have covered; empty if it has none."""
     value: Any = connection.execute(
-        sa.text("SELECT range_intersect_agg(coverage) FROM gapless.sources WHERE id = ANY(:ids)"),
+        sa.text("""
+            SELECT range_intersect_agg(gapless.covered(s.coverage, s.end_block, n.tip_number))
+            FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id WHERE s.id = ANY(:ids)
+        """),
         {"ids": list(ledger.source_ids)},
     ).scalar_one()
     return () if value is None else multirange.from_sql(value)

@@ -30,7 +30,7 @@ _QUESTIONS = {
     "leases": "SELECT name, holder, expires_at - clock_timestamp() AS left FROM gapless.leases",
     "endpoints": "SELECT host, state, head_number, updated_at, details FROM gapless.endpoints",
     "catalog": "SELECT version FROM gapless.catalog",
-    "sources": "SELECT id, active, start_block, end_block, coverage FROM gapless.sources ORDER BY id",
+    "sources": "SELECT id, active, start_block, end_block, coverage, followed FROM gapless.sources ORDER BY id",
     "sessions": (
         "SELECT pid, state, wait_event_type, wait_event, now() - xact_start AS transaction, pg_blocking_pids(pid) AS "
         "waits_for, left(query, 200) AS query FROM pg_stat_activity "

@@ -119,9 +119,10 @@ def check_included_complete(reader: psycopg.Connection[Any]) -> None:
         SELECT d.contract_id, d.included FROM gapless.deployments d
         JOIN gapless.events e ON e.contract_id = d.contract_id
         JOIN gapless.sources s ON s.event_id = e.id AND s.active
+        JOIN gapless.chains n ON n.chain_id = s.chain_id
         WHERE d.active AND d.include <> '{}'
         GROUP BY d.contract_id, d.included
-        HAVING range_intersect_agg(s.coverage) - d.included <> '{}'
+        HAVING range_intersect_agg(gapless.covered(s.coverage, s.end_block, n.tip_number)) - d.included <> '{}'
     """).fetchall()
     if left:
         raise WrongError(f"not all is included: {left}")

@@ -88,8 +88,9 @@ def look(connection: psycopg.Connection[Any]) -> Picture:
         sources = [
             Source(*row[:6], tuple((r.lower, r.upper - 1) for r in row[6]))
             for row in connection.execute(
-                "SELECT id, event_id, place, start_block, end_block, active, coverage FROM gapless.sources "
-                "WHERE chain_id = %s ORDER BY id",
+                "SELECT s.id, s.event_id, s.place, s.start_block, s.end_block, s.active, "
+                "gapless.covered(s.coverage, s.end_block, n.tip_number) "
+                "FROM gapless.sources s JOIN gapless.chains n USING (chain_id) WHERE chain_id = %s ORDER BY s.id",
                 (CHAIN_ID,),
             )
         ]

@@ -32,6 +32,7 @@ from indexer.store.tables.declared import (
     series,
     series_points,
     sources,
+    unfinalized_rows,
 )
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "tokens",
     "transactions",
     "undecoded_logs",
+    "unfinalized_rows",
     "webhook_deliveries",
     "webhooks",
 ]

@@ -36,6 +36,7 @@ tokens = Table(
     timestamp("asked_again_at", comment="null: never; it may not have been deployed, or no node would run its calls"),
     Column("attempts", SmallInteger, nullable=False, server_default="1", comment="times that it was asked in vain"),
     PrimaryKeyConstraint("chain_id", "address"),
+    Index("tokens_block", "chain_id", "block_number"),
     comment="What tokens say of themselves",
 )
 

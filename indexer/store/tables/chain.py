@@ -41,6 +41,9 @@ chains = Table(
     Column("active", Boolean, nullable=False, server_default=text("true"), comment="still in the manifest"),
     timestamp("updated_at", nullable=False, default=True),
     Column("thinned_number", BigInteger, comment="up to here blocks that bore no log were thinned out"),
+    Column("followed_mark", BigInteger, comment="another one each time that other sources are followed"),
+    Column("noted_above", BigInteger, comment="all rows above this block are in unfinalized_rows"),
+    Column("noted_epoch", BigInteger, comment="the follower_epoch whose follower said so last"),
     comment="One EVM network each, and how far it is indexed",
 )
 

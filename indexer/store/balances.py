@@ -144,6 +144,9 @@ def extend(
         rows: what they bore.
     """
     first, last = block_range
+    every = ledgers.try_lock(connection, chain_id, at=first - 1)
+    if not every:
+        return
     covered = {source.source_id for source in sources}
     events = {
         event_id: event
@@ -151,7 +154,7 @@ def extend(
         if rows.by_table.get(event_id, (None, ()))[1]
     }
     moved = []
-    for ledger in ledgers.try_lock(connection, chain_id, at=first - 1):
+    for ledger in every:
         if not ledger.source_ids or not ledger.source_ids <= covered:
             continue
         if bearing := [events[event_id] for event_id in ledger.event_ids if event_id in events]:

@@ -1,9 +1,14 @@
 """The follower's side of the store: the part of a chain that can still be reorganised.
 
 One process follows a chain (:mod:`indexer.store.following`). It alone writes above ``chains.finalized_number``.
+
+A source is *followed* while its coverage is open at its end (:func:`follow`): it covers the blocks up to the chain's
+tip, wherever that goes, so that a new block costs one row of ``chains`` however many sources there are. Each block is
+read for all followed sources. Every transaction that moves the tip makes sure that these are the ones whose coverage is
+open: ``chains.followed_mark`` changes whenever any transaction opens or closes a source.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,9 +17,9 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import BlockRange, RangeSet
-from indexer.store import balances, included, unannounced, writer
+from indexer.store import balances, included, unannounced, unfinalized, writer
 from indexer.store.blocks import Block, insert_blocks
-from indexer.store.catalog import CatalogEvent, Series, Source, writing_by
+from indexer.store.catalog import CatalogChangedError, CatalogEvent, Series, Source, writing_by
 from indexer.store.database import psycopg_connection
 from indexer.store.following import fenced
 from indexer.store.tables import SCHEMA
@@ -104,8 +109,16 @@ def start(connection: Connection, chain_id: int, epoch: int, genesis_hash: bytes
 def jump(connection: Connection, chain_id: int, epoch: int, finalized: Block) -> None:
     """Goes on following at a newer finalized block; what lies between the old tip and it is left to backfill.
 
-    The caller has made sure that the old tip is an ancestor of that block.
+    The caller has made sure that the old tip is an ancestor of that block. No source is followed any more: what lies
+    between was not read for any.
+
+    Raises:
+        CatalogChangedError: sources are being changed.
+        FollowerLostError: another process follows now.
     """
+    fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
+    _close(connection, chain_id, ())
+    _require_followed(connection, chain_id, ())
     fenced(
         connection,
         chain_id,
@@ -156,17 +169,97 @@ def lift(connection: Connection, chain_id: int) -> None:
     )
 
 
+def follow(connection: Connection, chain_id: int, epoch: int, source_ids: Collection[int], version: int) -> int:
+    """Makes some sources of a chain those that are followed, and no others.
+
+    Those whose last block is at or below the tip have nothing to come: their coverage stays closed. After a
+    reorganisation that may be otherwise, so this is called again.
+
+    Args:
+        connection: in a transaction.
+        chain_id: the chain.
+        epoch: what :func:`~indexer.store.following.become_follower` returned.
+        source_ids: active sources that cover all that they want of the blocks between finalized and tip.
+        version: of the catalog by which that was found.
+
+    Returns:
+        The mark to present with every block that is read for them.
+
+    Raises:
+        CatalogChangedError: the catalog is another one now, or sources are being changed.
+        FollowerLostError: another process follows now.
+    """
+    with writing_by(connection, version):
+        fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
+        ids = connection.execute(
+            sa.text("""
+                SELECT s.id FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id
+                WHERE s.id = ANY(:ids) AND s.active AND (s.end_block IS NULL OR s.end_block > n.tip_number)
+                ORDER BY s.id
+            """),
+            {"ids": sorted(source_ids)},
+        )
+        opened = list(ids.scalars())
+        _close(connection, chain_id, opened)
+        connection.execute(
+            sa.text("""
+                WITH opened AS (SELECT id FROM gapless.sources
+                                WHERE id = ANY(:ids) AND chain_id = :chain_id AND NOT followed
+                                ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
+                UPDATE gapless.sources s
+                SET coverage = s.coverage + int8multirange(int8range(greatest(n.tip_number + 1, s.start_block), NULL))
+                FROM opened, gapless.chains n WHERE s.id = opened.id AND n.chain_id = s.chain_id
+            """),
+            {"chain_id": chain_id, "ids": opened},
+        )
+        _require_followed(connection, chain_id, opened)
+        return _mark(connection, chain_id)
+
+
+def _close(connection: Connection, chain_id: int, kept: Sequence[int]) -> None:
+    """Ends the coverage of followed sources, but for some, at the tip."""
+    # Rows that another transaction has locked are passed over (and found by _require_followed): it may itself be
+    # waiting for the chain's row, which is locked here.
+    connection.execute(
+        sa.text("""
+            WITH closed AS (SELECT id FROM gapless.sources
+                            WHERE chain_id = :chain_id AND followed AND NOT id = ANY(:kept)
+                            ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
+            UPDATE gapless.sources s SET coverage = gapless.covered(s.coverage, s.end_block, n.tip_number)
+            FROM closed, gapless.chains n WHERE s.id = closed.id AND n.chain_id = s.chain_id
+        """),
+        {"chain_id": chain_id, "kept": list(kept)},
+    )
+
+
+def _require_followed(connection: Connection, chain_id: int, ids: Sequence[int]) -> None:
+    followed = connection.execute(
+        sa.text("SELECT id FROM gapless.sources WHERE chain_id = :chain_id AND followed ORDER BY id"),
+        {"chain_id": chain_id},
+    ).scalars()
+    if list(followed) != list(ids):
+        raise CatalogChangedError("sources are being changed at this moment; planning again")
+
+
+def _mark(connection: Connection, chain_id: int) -> int:
+    mark: int | None = connection.execute(
+        sa.text("SELECT followed_mark FROM gapless.chains WHERE chain_id = :chain_id"), {"chain_id": chain_id}
+    ).scalar_one()
+    return mark or 0
+
+
 def extend(
     connection: Connection,
     chain_id: int,
     epoch: int,
     *,
     blocks: Sequence[Block],
-    sources: Iterable[Source],
+    sources: Sequence[Source],
+    mark: int,
     rows: Rows,
     catalog_version: int,
 ) -> None:
-    """Appends new blocks to the tip: their headers, rows, coverage and the new tip, in one transaction.
+    """Appends new blocks to the tip: their headers, rows and the new tip, in one transaction.
 
     Args:
         connection: in a transaction.
@@ -174,22 +267,20 @@ def extend(
         epoch: what :func:`~indexer.store.following.become_follower` returned.
         blocks: consecutive, ascending, the first one's parent is the stored tip.
         sources: all followed sources of the chain.
+        mark: what :func:`follow` returned for them.
         rows: what those sources' logs say in these blocks.
         catalog_version: of the catalog by which they were decoded.
 
     Raises:
-        CatalogChangedError: the catalog is another one now.
+        CatalogChangedError: the catalog is another one now, or other sources are followed.
         FollowerLostError: another process follows now.
     """
     with writing_by(connection, catalog_version):
-        block_range = (blocks[0].number, blocks[-1].number)
-        sources = list(sources)
-        _move_tip(connection, chain_id, epoch, blocks[-1])
+        _move_tip(connection, chain_id, epoch, blocks[-1], mark)
         insert_blocks(connection, chain_id, blocks)
         writer.insert_rows(connection, chain_id, rows)
-        writer.cover(connection, {source.source_id: source.within(block_range) for source in sources})
-        balances.extend(connection, chain_id, block_range, sources, rows)
-        writer.bump_versions(connection, {source.event.event_id for source in sources}, rewritten=False)
+        unfinalized.note(connection, chain_id, rows)
+        balances.extend(connection, chain_id, (blocks[0].number, blocks[-1].number), sources, rows)
 
 
 def fill(
@@ -221,6 +312,7 @@ def fill(
         fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
         displaced = writer.displace_retired(connection, chain_id, ranges, sources)
         writer.insert_rows(connection, chain_id, rows)
+        unfinalized.note(connection, chain_id, rows)
         if displaced:
             late = {source.event.event_id for source in sources}
             writing.forgets = unannounced.settle(connection, chain_id, late, ranges)
@@ -237,6 +329,7 @@ def swap(
     old_tip: Block,
     blocks: Sequence[Block],
     sources: Sequence[Source],
+    mark: int,
     events: Iterable[CatalogEvent],
     series: Iterable[Series],
     rows: Rows,
@@ -252,6 +345,7 @@ def swap(
         old_tip: the stored tip.
         blocks: the new branch, consecutive from ``common`` on; may be shorter than the old one, or empty.
         sources: all followed sources of the chain.
+        mark: what :func:`follow` returned for them.
         events: all events that have a table, the retired ones too.
         series: all snapshot series, the retired ones too; their points above ``common`` go, and are taken again later.
         rows: what the followed sources' logs say in the new branch.
@@ -261,15 +355,15 @@ def swap(
         The id of the record in ``reorgs``.
 
     Raises:
-        CatalogChangedError: the catalog is another one now.
+        CatalogChangedError: the catalog is another one now, or other sources are followed.
         FollowerLostError: another process follows now.
     """
     with writing_by(connection, catalog_version):
         new_tip = blocks[-1] if blocks else common
-        _move_tip(connection, chain_id, epoch, new_tip)
-        events = list(events)
-        balances.take_back(connection, chain_id, common.number, events)
-        removed = _drop_branch(connection, chain_id, common.number, events, series)
+        _move_tip(connection, chain_id, epoch, new_tip, mark)
+        known = {event.event_id: event for event in events}
+        balances.take_back(connection, chain_id, common.number, known.values())
+        removed = _drop_branch(connection, chain_id, common.number, known, {one.series_id: one for one in series})
         reorg_id: int = connection.execute(
             sa.text("""
                 INSERT INTO gapless.reorgs (chain_id, common_number, common_hash, old_tip_number, old_tip_hash,
@@ -302,37 +396,59 @@ def swap(
         if blocks:
             insert_blocks(connection, chain_id, blocks)
         writer.insert_rows(connection, chain_id, rows)
+        unfinalized.note(connection, chain_id, rows)
         writer.uncover_above(connection, chain_id, common.number)
         included.forget_above(connection, chain_id, common.number)
         if blocks:
             added = (common.number + 1, new_tip.number)
-            writer.cover(connection, {source.source_id: source.within(added) for source in sources})
+            _cover_ended(connection, sources, added)
             balances.extend(connection, chain_id, added, sources, rows)
-        writer.bump_versions(connection, {event.event_id for event in events}, rewritten=False)
         return reorg_id
 
 
+def _cover_ended(connection: Connection, sources: Sequence[Source], added: BlockRange) -> None:
+    """Covers a new branch for sources that had their last block when they were followed: they are closed."""
+    ending = {s.source_id: s.within(added) for s in sources if s.end_block is not None}
+    if ending:
+        closed = connection.execute(
+            sa.text("SELECT id FROM gapless.sources WHERE id = ANY(:ids) AND NOT followed"), {"ids": list(ending)}
+        ).scalars()
+        writer.cover(connection, {source_id: ending[source_id] for source_id in closed})
+
+
 def _drop_branch(
-    connection: Connection, chain_id: int, common: int, events: Sequence[CatalogEvent], series: Iterable[Series]
+    connection: Connection,
+    chain_id: int,
+    common: int,
+    events: Mapping[int, CatalogEvent],
+    series: Mapping[int, Series],
 ) -> int:
     """Deletes all that was said above a block, and all that was derived from it; counts the event rows."""
     driver = psycopg_connection(connection)
+    where = sql.SQL("DELETE FROM {} WHERE chain_id = %s AND block_number > %s")
+    bearing = unfinalized.bearing(connection, chain_id, common)
     removed = 0
-    for event in events:
-        removed += driver.execute(
-            sql.SQL("DELETE FROM {} WHERE chain_id = %s AND block_number > %s").format(event.table.identifier),
-            (chain_id, common),
-        ).rowcount
-    for one in series:
-        driver.execute(
-            sql.SQL("DELETE FROM {} WHERE chain_id = %s AND block_number > %s").format(one.identifier),
-            (chain_id, common),
-        )
-    for table in ("undecoded_logs", "children", "series_points", "tokens", "block_details", "transactions"):
-        driver.execute(
-            sql.SQL("DELETE FROM {} WHERE chain_id = %s AND block_number > %s").format(sql.Identifier(SCHEMA, table)),
-            (chain_id, common),
-        )
+    for event_id in sorted(events if bearing is None else bearing):
+        if event_id not in events:
+            raise CatalogChangedError("the manifest was applied anew meanwhile; planning again")
+        removed += driver.execute(where.format(events[event_id].table.identifier), (chain_id, common)).rowcount
+    if bearing is None:
+        unfinalized.noted(connection, chain_id, common)
+    points = driver.execute(
+        "SELECT DISTINCT series_id FROM gapless.series_points WHERE chain_id = %s AND block_number > %s",
+        (chain_id, common),
+    )
+    for (series_id,) in points.fetchall():
+        if series_id not in series:
+            raise CatalogChangedError("the manifest was applied anew meanwhile; planning again")
+        driver.execute(where.format(series[series_id].identifier), (chain_id, common))
+    driver.execute(
+        "DELETE FROM gapless.undecoded_logs "
+        "WHERE chain_id = %s AND block_number > %s AND (%s::integer[] IS NULL OR event_id = ANY(%s::integer[]))",
+        (chain_id, common, bearing, bearing),
+    )
+    for table in ("unfinalized_rows", "children", "series_points", "tokens", "block_details", "transactions"):
+        driver.execute(where.format(sql.Identifier(SCHEMA, table)), (chain_id, common))
     return removed
 
 
@@ -347,13 +463,17 @@ def finalize(connection: Connection, chain_id: int, epoch: int, finalized: Block
         "finalized_number = greatest(finalized_number, :number)",
         {"number": finalized.number, "hash": finalized.hash, "safe": safe},
     )
+    unfinalized.forget_through(connection, chain_id, finalized.number)
 
 
-def _move_tip(connection: Connection, chain_id: int, epoch: int, tip: Block) -> None:
+def _move_tip(connection: Connection, chain_id: int, epoch: int, tip: Block, mark: int) -> None:
+    """Moves the tip, and says that the rows above the old one are noted (:mod:`indexer.store.unfinalized`)."""
     fenced(
         connection,
         chain_id,
         epoch,
-        "tip_number = :number, tip_hash = :hash, tip_time = :time",
+        f"tip_number = :number, tip_hash = :hash, tip_time = :time, {unfinalized.NOTED}",
         {"number": tip.number, "hash": tip.hash, "time": datetime.fromtimestamp(tip.time, UTC)},
     )
+    if _mark(connection, chain_id) != mark:
+        raise CatalogChangedError("other sources are followed now; planning again")

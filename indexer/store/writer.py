@@ -359,14 +359,19 @@ def cover(connection: Connection, added: Mapping[int, RangeSet]) -> None:
 
 
 def uncover_above(connection: Connection, chain_id: int, common: int) -> None:
-    """Takes all blocks above one from the coverage of every source of a chain, the retired ones too."""
+    """Takes all blocks above one from what the sources of a chain cover, the retired ones too.
+
+    Not those that are followed: they cover the new branch up to its tip.
+    """
     connection.execute(
         sa.text("""
             UPDATE gapless.sources s
-            SET coverage = coverage - int8multirange(int8range(:above, NULL)),
+            SET coverage = CASE WHEN followed THEN coverage ELSE coverage - int8multirange(int8range(:above, NULL)) END,
                 verified = verified - int8multirange(int8range(:above, NULL))
             FROM (SELECT id FROM gapless.sources
-                  WHERE chain_id = :chain_id AND coverage && int8multirange(int8range(:above, NULL))
+                  WHERE chain_id = :chain_id
+                    AND (verified && int8multirange(int8range(:above, NULL))
+                         OR NOT followed AND coverage && int8multirange(int8range(:above, NULL)))
                   ORDER BY id FOR NO KEY UPDATE) locked
             WHERE s.id = locked.id
         """),
@@ -376,6 +381,8 @@ def uncover_above(connection: Connection, chain_id: int, common: int) -> None:
 
 def bump_versions(connection: Connection, event_ids: Iterable[int], *, rewritten: bool) -> None:
     """Makes cached answers about events stale: all of them, or only those that the head can change.
+
+    The head's own transactions need not: every such answer depends on the chain's tip, which they move.
 
     Args:
         connection: the writing transaction.

@@ -325,6 +325,7 @@ class Follower:
                 self._right.epoch,
                 blocks=blocks,
                 sources=view.followed,
+                mark=self._held.mark,
                 rows=rows,
                 catalog_version=view.version,
             )
@@ -366,6 +367,7 @@ class Follower:
                 old_tip=tip,
                 blocks=blocks,
                 sources=view.followed,
+                mark=self._held.mark,
                 events=view.events,
                 series=view.series,
                 rows=rows,
@@ -381,7 +383,7 @@ class Follower:
             new_tip.number,
             new_tip.hash.hex()[:8],
         )
-        self._held.moved(new_tip)
+        self._held.swapped(new_tip)
 
     def _below_finalized(self, newest: Header) -> Tick:
         """The node's chain does not join ours above ``finalized``: a node that is far behind, or another chain."""

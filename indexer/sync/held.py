@@ -44,6 +44,7 @@ class Held:
         self._name = name
         self._blooms = blooms
         self._view: View | None = None
+        self._open: tuple[list[Source], int] | None = None
         self.state = HeadState(None, None, None, None)
 
     @property
@@ -71,7 +72,14 @@ class Held:
 
     def reload(self) -> None:
         """Reads all of it anew."""
+        self._open = None
         self._view, self.state = followed.load(self._engine, self._chain_id)
+
+    @property
+    def mark(self) -> int:
+        """What :func:`indexer.store.head.follow` returned for the sources that are followed; :meth:`join` sets it."""
+        assert self._open is not None
+        return self._open[1]
 
     def reload_state(self) -> None:
         """Reads anew how far the chain is followed."""
@@ -81,6 +89,11 @@ class Held:
     def moved(self, tip: Block) -> None:
         """Notes the tip that was just committed."""
         self.state = replace(self.state, tip=tip)
+
+    def swapped(self, tip: Block) -> None:
+        """Notes the tip of another branch that was just committed."""
+        self.moved(tip)
+        self._open = None
 
     def stored(self, first: int, last: int) -> dict[int, bytes]:
         """The hashes of our own blocks of a range, by number."""
@@ -118,7 +131,13 @@ class Held:
         def fill(sources: Sequence[Source], missing: RangeSet) -> None:
             self._fill(sources, missing, span)
 
-        followed.join(self._engine, self._chain_id, self.view(), self.tip.number, self.floor, fill if fetch else None)
+        view = self.view()
+        followed.join(self._engine, self._chain_id, view, self.tip.number, self.floor, fill if fetch else None)
+        if self._open is None or not _same(self._open[0], view.followed):
+            ids = [source.source_id for source in view.followed]
+            with self._engine.begin() as connection:
+                mark = head.follow(connection, self._chain_id, self._right.epoch, ids, view.version)
+            self._open = view.followed, mark
 
     def _fill(self, sources: Sequence[Source], missing: RangeSet, span: int) -> None:
         view, tip, first = self.view(), self.tip, missing[0][0]
@@ -137,6 +156,10 @@ class Held:
                 rows=rows.within(missing),
                 catalog_version=view.version,
             )
+
+
+def _same(left: Sequence[Source], right: Sequence[Source]) -> bool:
+    return left is right or [source.source_id for source in left] == [source.source_id for source in right]
 
 
 def forget_births(view: View, common: int) -> None:

@@ -64,7 +64,7 @@ _TRIGGERS = (
 )
 
 _COVERAGE = "indexed blocks; open at its end: followed, up to the chain's tip_number (gapless.covered says it)"
-_VERSION = "+1 in every transaction that adds rows or coverage to history; the head's rows show in the chain's tip"
+_VERSION = "+1 with rows or coverage that history gets; new rows of the head show in the chain's tip"
 
 
 def upgrade() -> None:
@@ -135,7 +135,11 @@ def downgrade() -> None:
     op.drop_index("series_points_block", "series_points", schema="gapless")
     op.drop_table("unfinalized_rows", schema="gapless")
     op.alter_column(
-        "events", "version", comment="+1 in every transaction that adds rows", existing_comment=_VERSION, schema="gapless"
+        "events",
+        "version",
+        comment="+1 in every transaction that adds rows",
+        existing_comment=_VERSION,
+        schema="gapless",
     )
     op.alter_column("sources", "coverage", comment=None, existing_comment=_COVERAGE, schema="gapless")
     op.drop_column("sources", "followed", schema="gapless")

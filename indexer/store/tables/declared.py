@@ -93,7 +93,7 @@ events = Table(
         BigInteger,
         nullable=False,
         server_default="0",
-        comment="+1 in every transaction that adds rows or coverage to history; the head's rows show in the chain's tip",
+        comment="+1 with rows or coverage that history gets; new rows of the head show in the chain's tip",
     ),
     Column(
         "rewrite_version",

@@ -178,12 +178,17 @@ class Model:
         mine = self.followed(sources)
         if mine and self.random.random() < 0.2:
             mine.remove(self.random.choice(mine))  # one that has not joined yet, after a start
+        mark = self.follow(mine, version)
         with self.engine.begin() as connection:
             head.extend(
                 connection, CHAIN, self.epoch, blocks=[self.block(n) for n in range(first, last + 1)], sources=mine,
-                rows=self.rows(mine, ((first, last),)), catalog_version=version,
+                mark=mark, rows=self.rows(mine, ((first, last),)), catalog_version=version,
             )  # fmt: skip
         self.tip = last
+
+    def follow(self, sources: list[Source], version: int) -> int:
+        with self.engine.begin() as connection:
+            return head.follow(connection, CHAIN, self.epoch, [s.source_id for s in sources], version)
 
     def join(self) -> None:
         version, sources, _ = self.look()
@@ -208,11 +213,12 @@ class Model:
         for number in range(common + 1, last + 1) if last > common else ():
             self.mine(number)
         blocks = [self.block(n) for n in range(common + 1, last + 1)]
+        mark = self.follow(mine, version)
         with self.engine.begin() as connection:
             head.swap(
                 connection, CHAIN, self.epoch, common=self.block(common), old_tip=old, blocks=blocks, sources=mine,
-                events=events.values(), series=(), rows=self.rows(mine, ((common + 1, last),) if blocks else ()),
-                catalog_version=version,
+                mark=mark, events=events.values(), series=(), catalog_version=version,
+                rows=self.rows(mine, ((common + 1, last),) if blocks else ()),
             )  # fmt: skip
         self.tip = last
 

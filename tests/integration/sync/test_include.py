@@ -64,9 +64,9 @@ def test_what_is_included_is_what_web3_says(shared_history, migrated_url, tmp_pa
             for b in blocks
         ]  # fmt: skip
         # All of the coverage is done, and nothing is asked twice.
-        assert one.query("SELECT included = (SELECT coverage FROM gapless.sources) FROM gapless.deployments") == [
-            (True,)
-        ]
+        covered = "SELECT gapless.covered(coverage, end_block, tip_number) FROM gapless.sources JOIN gapless.chains "
+        covered += "USING (chain_id)"
+        assert one.query(f"SELECT included = ({covered}) FROM gapless.deployments") == [(True,)]
         assert includer(one).run() == 0
 
 

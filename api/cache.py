@@ -1,89 +1,70 @@
-"""Redis as a cache: answers that are costly to count, kept under the versions they were made from.
+"""Redis as a cache: answers that are costly to count, kept under the versions they were made from, and tokens.
 
-It is only ever a cache. When Redis is away every read finds nothing and every write does nothing, quickly: after a
-failure it is left alone for some seconds, so that a dead Redis costs one short time-out, not one a request.
+It is only ever a cache (:mod:`indexer.store.cache`). When Redis is away every read finds nothing and every write does
+nothing, quickly; what somebody else wrote there is as good as nothing.
 """
 
-import logging
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 import redis
 
-log = logging.getLogger(__name__)
-
-TIMEOUT: Final = 0.2
-PAUSE: Final = 5.0
+from indexer.store import cache
+from indexer.store.cache import Lookups
 
 
-class Cache:
-    """Small values by key, each for a time.
+class Cache(cache.Cache):
+    """Small values by key, each for a time; keys of the API's own begin with a prefix.
 
     Args:
         url: ``redis://...``, or None for a cache that keeps nothing.
+        prefix: what the API's own keys begin with.
+        secret: tells what values are signed with; None: nothing is kept but what :meth:`evaluate` counts.
+        clock: seconds that only grow.
     """
 
     def __init__(
-        self, url: str | None, *, prefix: str = "gapless:api:", clock: Callable[[], float] = monotonic
+        self,
+        url: str | None,
+        *,
+        prefix: str = "gapless:api:",
+        secret: Callable[[], bytes | None] | None = None,
+        clock: Callable[[], float] = monotonic,
+        lookups: Lookups | None = None,
     ) -> None:
+        super().__init__(url, secret=secret, clock=clock, lookups=lookups)
         self._prefix = prefix
-        self._clock = clock
-        self._away_until = float("-inf")
-        self._redis = (
-            redis.Redis.from_url(
-                url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=None, health_check_interval=30
-            )
-            if url
-            else None
-        )
 
     def get(self, key: str) -> bytes | None:
-        """The value, or None if there is none or Redis is away."""
-        if self._redis is None or self._clock() < self._away_until:
-            return None
-        try:
-            value = self._redis.get(self._prefix + key)
-        except (redis.RedisError, OSError) as error:
-            self._failed(error)
-            return None
-        return value if isinstance(value, bytes) else None
+        """The value, or None if there is none that can be believed, or Redis is away."""
+        name = self._prefix + key
+        return self.get_many([name]).get(name)
 
     def put(self, key: str, value: bytes, seconds: int) -> None:
         """Keep a value for so long, if Redis is there."""
-        if self._redis is None or self._clock() < self._away_until:
-            return
-        try:
-            self._redis.set(self._prefix + key, value, ex=seconds)
-        except (redis.RedisError, OSError) as error:
-            self._failed(error)
+        self.set_many({self._prefix + key: value}, seconds)
 
     def evaluate(self, script: str, key: str, *arguments: int) -> list[int] | None:
-        """Run a script on a key, at once for all who share it; None if Redis is away or there is none."""
-        if self._redis is None or self._clock() < self._away_until:
+        """Run a script on a key, at once for all who share it; None if Redis is away or has garbage there."""
+        if self._client is None or self.is_away:
             return None
         try:
-            answer: Any = self._redis.eval(script, 1, self._prefix + key, *arguments)
+            answer: Any = self._client.eval(script, 1, self._prefix + key, *arguments)
+            return [int(part) for part in answer]
+        except redis.ResponseError:
+            return None  # another kind of value stands there
         except (redis.RedisError, OSError) as error:
             self._failed(error)
             return None
-        return [int(part) for part in answer]
+        except (TypeError, ValueError):
+            return None
 
     def ping(self) -> bool | None:
         """Whether Redis answers; None if there is none."""
-        if self._redis is None:
+        if self._client is None:
             return None
         try:
-            return bool(self._redis.ping())
+            return bool(self._client.ping())
         except (redis.RedisError, OSError):
             return False
-
-    def close(self) -> None:
-        """Close the connections."""
-        if self._redis is not None:
-            self._redis.close()
-
-    def _failed(self, error: Exception) -> None:
-        if self._clock() >= self._away_until:
-            log.warning("Redis does not answer, going on without it for %d s: %s", PAUSE, type(error).__name__)
-        self._away_until = self._clock() + PAUSE

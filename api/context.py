@@ -11,6 +11,7 @@ from api.database import Database
 from api.errors import ApiError
 from api.metrics import Metrics, own_registry
 from api.settings import ApiSettings
+from api.token_lookup import CacheSecret, TokenLookup
 
 
 class Slots:
@@ -75,6 +76,7 @@ class Context:
         exports: for those that take long; a pool of its own, so that they cannot starve the others.
         catalog: what is indexed.
         cache: Redis, or nothing.
+        tokens: what tokens say of themselves.
         export_slots, waits, streams: limits on long requests.
         metrics: what is counted, if anybody will look.
     """
@@ -85,6 +87,7 @@ class Context:
     exports: Database
     catalog: CatalogWatch
     cache: Cache
+    tokens: TokenLookup
     export_slots: Slots
     waits: Slots
     streams: Slots
@@ -116,15 +119,21 @@ def create_context(settings: ApiSettings, database_url: str, redis_url: str | No
     )
     for pool in (database, writes, exports):
         pool.open()
+    metrics = None if settings.admin_port is None else Metrics(own_registry())
+    secret = settings.redis_secret.get_secret_value() if settings.redis_secret else None
+    cache = Cache(
+        redis_url, secret=CacheSecret(database, secret), lookups=None if metrics is None else metrics.looked_up
+    )
     return Context(
         settings=settings,
         database=database,
         writes=writes,
         exports=exports,
         catalog=CatalogWatch(database),
-        cache=Cache(redis_url),
+        cache=cache,
+        tokens=TokenLookup(database, cache),
         export_slots=Slots(settings.api_export_slots, "exports"),
         waits=Slots(settings.api_wait_slots, "waiting requests"),
         streams=Slots(settings.streams_max, "streams", "STREAMS_FULL"),
-        metrics=None if settings.admin_port is None else Metrics(own_registry()),
+        metrics=metrics,
     )

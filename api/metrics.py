@@ -61,6 +61,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._lookups = Counter(
+            "gapless_api_cache_lookups",
+            "Values asked of Redis: there (hit), not there (miss), not ours or too old (refused)",
+            ["outcome"],
+            registry=registry,
+        )
         self._stop = threading.Event()
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: Any, req_succeeded: bool) -> None:
@@ -72,6 +78,10 @@ class Metrics:
         started = getattr(req.context, "started", None)
         if started is not None:
             self._seconds.labels(route).observe(perf_counter() - started)
+
+    def looked_up(self, outcome: str, count: int) -> None:
+        """Count values that were asked of Redis."""
+        self._lookups.labels(outcome).inc(count)
 
     def refused(self, status: int) -> None:
         """Count a request that was refused before it came to a route."""

@@ -87,6 +87,8 @@ class ApiSettings(BaseSettings):
         default=None, description="What stands before our scopes there, such as gapless: in gapless:read."
     )
 
+    redis_secret: SecretStr | None = Field(default=None, min_length=32, description=_SHARED["REDIS_SECRET"])
+
     webhooks_secret_key: SecretStr | None = Field(
         default=None,
         description="Encrypts the secrets of webhooks: 32 characters or more, such as: openssl rand -hex 32. "

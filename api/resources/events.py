@@ -214,7 +214,7 @@ class EventRow(Resource):
             is_known = state.complete and state.has_come_to(position.block)
             raise ApiError("NOT_FOUND", where if is_known else f"{where}: its block is not indexed yet")
         beside = collection.beside(
-            tokens=(told or b"{}") if "token" in include else None,
+            tokens=self.context.tokens.beside(chain.chain_id, told) if "token" in include else None,
             transactions=transactions if "tx" in include else None,
         )
         body = collection.row_body(row, chain.chain_id, state, beside)

@@ -190,7 +190,7 @@ def _page(context: Context, request: falcon.Request, response: falcon.Response, 
     shape = query.shape
     page = collection.Page(rows, shape.limit, shape.cursor, branches)
     beside = collection.beside(
-        tokens=(tokens or b"{}") if shape.tokens else None,
+        tokens=context.tokens.beside(query.chain.chain_id, tokens) if shape.tokens else None,
         transactions=(transactions or b"{}") if shape.transactions else None,
     )
     count = counting.told(counted, shape.count, lambda: _one(context, query.estimate_statement(), query)[0])

@@ -189,7 +189,7 @@ class SeriesRows(Resource):
         _check(state, values)
         page = collection.Page(rows, shape.limit, shape.cursor, branches)
         count = counting.told(counted, shape.count, lambda: self._one(sql.estimate(series, shape), values)[0])
-        beside = collection.beside(tokens=(tokens or b"{}") if shape.tokens else None)
+        beside = collection.beside(tokens=self.context.tokens.beside(chain.chain_id, tokens) if shape.tokens else None)
         body = collection.body(page, shape.limit, _meta(state, chain.chain_id), count=count, beside=beside)
         collection.link_next(request, response, page.next)
         control = caching.cache_control(settled=False, block_seconds=chain.block_seconds)

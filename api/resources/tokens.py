@@ -133,11 +133,11 @@ class OneToken(Resource):
         catalog = self.context.catalog.current()
         chain = catalog.chain(values.get("chain"))
         address = self.address(path["address"])
-        found = self.context.database.query(sql.one(chain.chain_id), [address])
-        if not found:
+        found = self.context.tokens.one(chain.chain_id, address)
+        if found is None:
             raise ApiError("NOT_FOUND", f"0x{address.hex()} is not known as a token on {chain.name}")
         link = f"/v1/tokens/0x{address.hex()}"
         links = {name: f"{link}/{name}?chain={chain.chain_id}" for name in ("transfers", "holders")}
-        parts = [b'{"data":', found[0][0] or b"", b',"meta":', orjson.dumps({"chain_id": chain.chain_id})]
+        parts = [b'{"data":', orjson.dumps(found), b',"meta":', orjson.dumps({"chain_id": chain.chain_id})]
         body = b"".join([*parts, b',"links":', orjson.dumps(links), b"}"])
         send_kept(request, response, body, body_tag(body), KEPT)

@@ -313,7 +313,7 @@ def page(asked: Asked, shape: rows.Shape, window: int) -> Statement:
     if shape.tokens:
         sent = f"SELECT t.* FROM page t {_order(asked, 'ASC' if shape.forward else 'DESC')} LIMIT {shape.limit}"
         of = f"SELECT token FROM ({sent}) p" if asked.of == "address" else f"SELECT {bind('token', 'bytea')}"
-        tokens = included.tokens(shape.chain_id, of)
+        tokens = included.tokens(of)
     counted = counting.counted(shape.count, lambda most: [_found(asked, rows.uncut(shape), bind, window, limit=most)])
     text = f"""WITH {", ".join(parts)}
 SELECT {_state(asked, shape, bind)},

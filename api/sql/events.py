@@ -246,7 +246,7 @@ def tokens_of_page(shape: Shape) -> str:
     """An expression for what the tokens of a page's rows say of themselves, by address, if that is asked for."""
     if not shape.tokens:
         return "NULL"
-    return included.tokens(shape.chain_id, f"SELECT contract_address FROM ({_sent(shape)}) p")
+    return included.tokens(f"SELECT contract_address FROM ({_sent(shape)}) p")
 
 
 def transactions_of_page(shape: Shape) -> str:

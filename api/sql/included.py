@@ -2,14 +2,6 @@
 
 from api.sql import json_text
 
-_TOKEN = json_text.object_text(
-    [
-        ("symbol", "coalesce(to_json(k.symbol)::text, 'null')"),
-        ("name", "coalesce(to_json(k.name)::text, 'null')"),
-        ("decimals", "coalesce(k.decimals::text, 'null')"),
-    ]
-)
-
 
 def _or_null(text: str) -> str:
     return f"coalesce({text}, 'null')"
@@ -31,15 +23,15 @@ _TRANSACTION = json_text.object_text(
 )
 
 
-def tokens(chain_id: int, addresses: str) -> str:
-    """An expression for what tokens say of themselves, by address; null where none of them is known.
+def tokens(addresses: str) -> str:
+    """An expression for the addresses of a request's tokens, a JSON list; null where there are none.
+
+    What they say of themselves is looked up apart (:mod:`api.token_lookup`).
 
     Args:
-        chain_id: the chain.
         addresses: a query of addresses.
     """
-    return f"""(SELECT json_object_agg('0x' || encode(k.address, 'hex'), ({_TOKEN})::json)
-     FROM gapless.tokens k WHERE k.chain_id = {chain_id} AND k.address IN ({addresses}))"""
+    return f"(SELECT json_agg(DISTINCT {json_text.hexadecimal('k.token')}) FROM ({addresses}) k(token))"
 
 
 def transactions(chain_id: int, rows: str) -> str:

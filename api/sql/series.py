@@ -148,7 +148,7 @@ def page(series: Series, shape: Shape) -> Statement:
 SELECT {_state(series, shape, bind)},
     (SELECT string_agg(row, {literal(chr(10))} {_order(shape.order)}) FROM page t),
     {scope.branches(shape.chain_id, "page")},
-    {included.tokens(shape.chain_id, sent) if shape.tokens else "NULL"},
+    {included.tokens(sent) if shape.tokens else "NULL"},
     {counting.counted(shape.count, lambda most: [_all(series, shape, bind, most)])}"""
     return Statement.of(text, bind)
 

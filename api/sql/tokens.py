@@ -107,8 +107,3 @@ def estimate(shape: Shape) -> Statement:
 def export(shape: Shape, bind: Binder, *, as_csv: bool) -> str:
     """All rows of a request: CSV's columns, or one of JSON."""
     return _found(shape, bind, ", ".join(csv_columns(shape.fields).values()) if as_csv else _row_text(shape.fields))
-
-
-def one(chain_id: int) -> str:
-    """The row of the token $1."""
-    return f"SELECT {_row_text()} FROM gapless.tokens t WHERE t.chain_id = {chain_id} AND t.address = $1"

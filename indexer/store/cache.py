@@ -16,6 +16,9 @@ import redis
 
 log = logging.getLogger(__name__)
 
+Lookups = Callable[[str, int], None]
+"""Is told how many lookups had an outcome: ``hit``, ``miss`` or ``refused``."""
+
 _TIMEOUT_SECONDS = 0.25
 _PAUSE_SECONDS = 5.0
 _TAG = hashlib.sha256().digest_size
@@ -78,6 +81,7 @@ class Cache:
         secret: Callable[[], bytes | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        lookups: Lookups | None = None,
     ) -> None:
         """Connects to nothing yet.
 
@@ -86,7 +90,9 @@ class Cache:
             secret: tells what values are signed with; while it tells None, nothing is kept and nothing believed.
             clock: seconds that only grow.
             wall: Unix time.
+            lookups: told of each outcome, and how often.
         """
+        self._lookups = lookups
         self._client = None if url is None else redis.Redis.from_url(
             url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS, retry=None
         )  # fmt: skip
@@ -156,6 +162,9 @@ class Cache:
     def _count(self, **counts: int) -> None:
         with self._lock:
             self.counts.update(counts)
+        if self._lookups is not None:
+            for outcome, count in counts.items():
+                self._lookups(outcome, count)
 
     def _failed(self, error: Exception) -> None:
         self._away_until = self._clock() + _PAUSE_SECONDS

@@ -141,7 +141,7 @@ def _latest(context: Context, catalog: Catalog, chain: Chain) -> Latest:
     statement = query.page_statement(context.settings.api_unindexed_window)
     raw, rows, branches, tokens, *_ = context.database.query(statement.text, statement.values(query.values))[0]
     page = collection.Page(rows, query.shape.limit, query.shape.cursor, branches)
-    beside = collection.beside(tokens=tokens or b"{}")
+    beside = collection.beside(tokens=context.tokens.beside(chain.chain_id, tokens))
     body = collection.body(page, query.shape.limit, State.read(raw or b"").meta(chain.chain_id), beside=beside)
     answer = orjson.loads(body)
     return Latest(chain, answer["data"], answer["tokens"])

@@ -3,7 +3,7 @@
 import logging
 import random as random_module
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import TypeVar
 
@@ -121,6 +121,7 @@ class Asker:
         sticky: bool = True,
         only: Endpoint | None = None,
         attempts: int | None = None,
+        avoid: Collection[Endpoint] = (),
     ) -> T:
         """Has a question answered: chooses the endpoint, retries, fails over.
 
@@ -132,6 +133,7 @@ class Asker:
             sticky: stay with the endpoint in use.
             only: ask no other endpoint.
             attempts: fewer attempts than the settings'.
+            avoid: endpoints that are asked already: others come first.
 
         Raises:
             RangeError: the question asks for too much; not retried.
@@ -140,7 +142,7 @@ class Asker:
             Stopped: the errand was called off.
         """
         errand = errand or Errand()
-        failed: set[Endpoint] = set()
+        failed: set[Endpoint] = set(avoid)
         shrinkable = 0
 
         def elsewhere() -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from indexer.chain import branch as branches
-from indexer.chain import earliest_log, fetch, multicall, surroundings
+from indexer.chain import earliest_log, fetch, hedge, multicall, surroundings
 from indexer.chain.asker import Asker
 from indexer.chain.chunk import LogChunk
 from indexer.chain.config import Errand
@@ -27,6 +27,7 @@ from indexer.chain.errors import (
 )
 from indexer.chain.estimate import Bearers, Estimate, bearers, estimate
 from indexer.chain.filters import LogFilter, several
+from indexer.chain.hedge import Promptness
 from indexer.chain.logs import RawLog
 from indexer.chain.multicall import Deployment
 from indexer.chain.scan import Scan
@@ -48,6 +49,7 @@ class ChainClient(Asker):
 
     _multicall: Deployment = field(init=False, default_factory=Deployment)
     _no_receipts: set[str] = field(init=False, default_factory=set)  # hosts without eth_getBlockReceipts
+    _promptness: Promptness = field(init=False, default_factory=Promptness)
     _head_questions: HeadQuestions = field(init=False, default_factory=HeadQuestions)
 
     # -- blocks
@@ -58,9 +60,8 @@ class ChainClient(Asker):
         Raises:
             ProviderError: nobody answers.
         """
-        errand = Errand()
 
-        def question(endpoint: Endpoint) -> tuple[Endpoint, Header]:
+        def question(endpoint: Endpoint, errand: Errand) -> tuple[Endpoint, Header]:
             header = parse_header(endpoint.ask_one(Call(_GET_BLOCK, ("latest", False)), errand))
             if header is None:
                 raise LaggingError("it has no newest block", host=endpoint.host)
@@ -68,11 +69,12 @@ class ChainClient(Asker):
                 endpoint.health.said_head(header.number)
             return endpoint, header
 
-        endpoint, header = self.run(question, _GET_BLOCK, errand=errand)
+        endpoint, header = hedge.ask(self, self._promptness, question, _GET_BLOCK)
         self.pool.survey_due(endpoint)
         if self.pool.lags(endpoint):
-            _, other = self.run(question, _GET_BLOCK, errand=errand)
-            return max(header, other, key=lambda each: each.number)
+            _, other = hedge.ask(self, self._promptness, question, _GET_BLOCK)
+            header = max(header, other, key=lambda each: each.number)
+        self._promptness.saw(header.number, header.time)
         return header
 
     def tagged(self, tag: str) -> Header | None:
@@ -81,9 +83,8 @@ class ChainClient(Asker):
         Raises:
             ProviderError: nobody answers.
         """
-        errand = Errand()
 
-        def question(endpoint: Endpoint) -> Header | None:
+        def question(endpoint: Endpoint, errand: Errand) -> Header | None:
             try:
                 return parse_header(endpoint.ask_one(Call(_GET_BLOCK, (tag, False)), errand))
             except (TransientError, LaggingError, FatalError) as error:
@@ -91,7 +92,7 @@ class ChainClient(Asker):
                     return None
                 raise
 
-        return self.run(question, _GET_BLOCK, errand=errand, attempts=_TAG_ATTEMPTS)
+        return hedge.ask(self, self._promptness, question, _GET_BLOCK, attempts=_TAG_ATTEMPTS)
 
     def header(self, number: int) -> Header | None:
         """The header of a block by number, or None where the chain is not that long.
@@ -112,23 +113,22 @@ class ChainClient(Asker):
         wanted = sorted(set(numbers))
         if not wanted:
             return {}
-        errand = Errand()
-        found: dict[int, Header] = {}
+        last: list[dict[int, Header]] = [{}]
         head = self.pool.best_head
 
-        def question(endpoint: Endpoint) -> dict[int, Header]:
-            nonlocal found
+        def question(endpoint: Endpoint, errand: Errand) -> dict[int, Header]:
             found = fetch.headers(endpoint, wanted, errand)
+            last[0] = found
             for number in wanted:
                 if number not in found and head is not None and number <= head:
                     raise LaggingError(f"it lacks block {number:,}, and the head is {head:,}", host=endpoint.host)
             return found
 
         try:
-            return self.run(question, _GET_BLOCK, block=wanted[-1], errand=errand, attempts=_NULL_ATTEMPTS)
+            return hedge.ask(self, self._promptness, question, _GET_BLOCK, block=wanted[-1], attempts=_NULL_ATTEMPTS)
         except LaggingError:
             # Asked often enough: the chain has become shorter.
-            return found
+            return last[0]
 
     def header_by_hash(self, block_hash: bytes) -> Header | None:
         """The header of a block by hash, or None where the endpoint in use does not know it.
@@ -287,17 +287,14 @@ class ChainClient(Asker):
             BranchMovedError: the chain moved meanwhile, or does not join ``parent_hash``: look again.
             ProviderError: nobody answers.
         """
-        errand = Errand()
         named = several(filters)
         wanted = self._head_questions.ask(named, self.settings.addresses_per_request, last - first + 1)
-        found = self.run(
-            lambda endpoint: branches.read(
-                endpoint, first, last, wanted, parent_hash, blooms, errand, mixed=set(wanted).difference(named)
-            ),
-            "eth_getLogs",
-            block=last,
-            errand=errand,
-        )
+        mixed = set(wanted).difference(named)
+
+        def question(endpoint: Endpoint, errand: Errand) -> branches.Branch:
+            return branches.read(endpoint, first, last, wanted, parent_hash, blooms, errand, mixed=mixed)
+
+        found = hedge.ask(self, self._promptness, question, "eth_getLogs", block=last)
         self._head_questions.learn(wanted, found.logs, last - first + 1)
         return found
 

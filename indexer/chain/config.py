@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from indexer.chain.errors import Stopped
 from indexer.redact import redact_url
+
+if TYPE_CHECKING:
+    from indexer.chain.endpoint import UnderWay
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,11 +91,17 @@ class Errand:
         requests: HTTP requests so far, failed ones included.
         bytes: bytes of the answers' bodies, decompressed.
         stopped: tells whether the caller no longer waits for the answer.
+        urgent: it is for the head, and does not wait long for a place among the requests under way.
+        timeout: seconds to wait for a byte, where the settings' are too long.
+        under_way: the request that is being answered now.
     """
 
     requests: int = 0
     bytes: int = 0
     stopped: Callable[[], bool] | None = None
+    urgent: bool = False
+    timeout: float | None = None
+    under_way: "UnderWay | None" = None
 
     def check(self) -> None:
         """Raises Stopped when the caller wants it no more."""

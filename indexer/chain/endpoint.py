@@ -42,6 +42,8 @@ _BATCH_STATUSES = frozenset({400, 404, 405, 413, 415, 422, 501})
 _TRY_LARGER_AFTER = 50
 _TRY_LARGER_LATER = 3600.0
 _ERROR_TEXT = 4000
+# Seconds that the head waits for a place among the requests under way.
+_URGENT_AFTER = 1.0
 
 # A batch's ids count up from a multiple of this, so that no two requests of an endpoint share an id.
 _IDS_PER_REQUEST = 4096
@@ -104,6 +106,33 @@ class EndpointStatus:
     refuses: dict[str, int | None]
 
 
+class UnderWay:
+    """A request that is being answered. It holds one of the places that the endpoint's concurrency allows."""
+
+    def __init__(self, endpoint: "Endpoint") -> None:
+        self.endpoint = endpoint
+        self.since = time.monotonic()
+        self._superseded = False
+
+    def supersede(self) -> None:
+        """Another request asks the same: this one gives its place away, and is counted as hanging."""
+        with self.endpoint.lock:
+            if not self._superseded:
+                self._superseded = True
+                self.endpoint.hanging += 1
+                self.endpoint.rate.finished()
+                self.endpoint.lock.notify_all()
+
+    def ended(self) -> None:
+        """It was answered, or given up."""
+        with self.endpoint.lock:
+            if self._superseded:
+                self.endpoint.hanging -= 1
+            else:
+                self.endpoint.rate.finished()
+                self.endpoint.lock.notify_all()
+
+
 class Endpoint:
     """One endpoint of a chain. Thread-safe.
 
@@ -131,6 +160,8 @@ class Endpoint:
         self.rate = RateControl(ceiling=config.requests_per_second, most=config.max_concurrency)
         self.block_limit = BlockLimit()
         self.latency: float | None = None
+        # Requests that were not answered in time, and have not ended yet.
+        self.hanging = 0
         # Cleared when a log's blockTimestamp contradicts its block's header: from then on headers are asked for.
         self.log_times_hold = True
         # What its blooms are worth, and whether it filters logs by a block's hash.
@@ -353,15 +384,16 @@ class Endpoint:
             for call in calls:
                 self._counts[call.method].requests += 1
         errand.requests += 1
+        timeout = errand.timeout if timeout is None else timeout
+        errand.under_way = UnderWay(self)
         try:
             answer = self.provider.exchange(body, ranged=any(call.blocks for call in calls), timeout=timeout)
         except ProviderError as error:
             self._count_error(calls, error)
             raise
         finally:
-            with self.lock:
-                self.rate.finished()
-                self.lock.notify_all()
+            errand.under_way.ended()
+            errand.under_way = None
         errand.bytes += len(answer.body)
         took = self.clock() - started
         with self.lock:
@@ -371,6 +403,7 @@ class Endpoint:
     def _admit(self, calls: int, errand: Errand) -> None:
         """Waits for the endpoint's pace, in the order of arrival: where all raced, one could wait for ever."""
         place = object()
+        since = time.monotonic()
         with self.lock:
             self._line.append(place)
         try:
@@ -379,7 +412,9 @@ class Endpoint:
                 with self.lock:
                     now = self.clock()
                     delay = self.rate.delay(now)
-                    if self._line[0] is not place or (delay <= 0 and self.rate.full()):
+                    # Requests that are never answered may hold all places: the head does not wait for them.
+                    hurried = errand.urgent and delay <= 0 and time.monotonic() - since > _URGENT_AFTER
+                    if not hurried and (self._line[0] is not place or (delay <= 0 and self.rate.full())):
                         self.lock.wait(0.1)
                         continue
                     if delay <= 0:

@@ -101,6 +101,11 @@ class Pool:
         newest = max((e.health.seen for e in self.endpoints if not e.health.is_banned), default=-1)
         return newest if newest >= 0 else None
 
+    @property
+    def latency(self) -> float | None:
+        """Seconds that a request to the endpoint in use usually takes, or None before the first."""
+        return self._current.latency
+
     def status(self) -> list[EndpointStatus]:
         """All endpoints, in the manifest's order."""
         return [endpoint.status() for endpoint in self.endpoints]
@@ -129,10 +134,11 @@ class Pool:
         if not able:
             raise self._nobody(method, block, now)
 
-        def merit(endpoint: Endpoint) -> tuple[bool, bool, bool, bool, int]:
+        def merit(endpoint: Endpoint) -> tuple[bool, bool, bool, bool, bool, int]:
             ill = endpoint.health.state == "unhealthy"
             waits = endpoint.rate.delay(now) > _LONG_WAIT
-            return (ill, self._lags(endpoint, block, now), endpoint in failed, waits, endpoint.config.priority)
+            behind = self._lags(endpoint, block, now)
+            return (ill, behind, endpoint in failed, endpoint.hanging > 0, waits, endpoint.config.priority)
 
         best = min(map(merit, able))
         equal = [endpoint for endpoint in able if merit(endpoint) == best]

@@ -4,6 +4,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV ?= uv
 SEEDS ?= 20
+ROUNDS ?= 3
+ONLY ?=
 PYTEST_ARGS ?=
 # Most tests wait for a server more than they compute. Each process has servers of its own; a file's tests stay together.
 PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile
@@ -13,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test lint types bench bench-providers chaos profile test-browser lock clean
+.PHONY: help install demo run test lint types bench bench-providers chaos reliability profile test-browser lock clean
 
 help: ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' $(MAKEFILE_LIST) | while IFS=: read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -60,6 +62,9 @@ profile: $(READY) ## Where the time goes.
 
 chaos: $(READY) ## The simulation with many faults and reorgs: make chaos SEEDS=300; KILLS=1: processes that are killed.
 	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) $(if $(KILLS),--kills)
+
+reliability: $(READY) ## The public suite's checks against processes, three rounds: make reliability ROUNDS=1 ONLY=reorg-storm
+	@$(BIN)/python -m tests.reliability --rounds $(ROUNDS) --only "$(ONLY)"
 
 test-browser: $(READY) ## The pages in a real browser; needs chromium.
 	@$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)

@@ -51,6 +51,8 @@ def equal_runs(rig: Rig, report: Report) -> None:
     until(rig.count, rig.patience, lambda: f"nothing was indexed\n{process.said[-1500:]}")
     process.kill()
     process = rig.gapless("run")
+    pause_for(10 * rig.scale)
+    faults.rate = 0.0
     rig.settle(chain, process)
     report.holds("two runs of one range are equal to the byte", lambda: dump() == first)
 

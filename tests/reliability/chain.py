@@ -17,7 +17,7 @@ from eth_utils.crypto import keccak
 
 from tests.chaos import chain as made_up
 from tests.chaos.chain import APPROVAL, TRANSFER, Block, Saying, Transaction, address_of, topic
-from tests.chaos.node import Honest, Node, RpcError
+from tests.chaos.node import Honest, Node
 
 CHAIN_ID = 31_339
 TOKEN = address_of("token of the reliability suite")
@@ -172,17 +172,15 @@ class TokenNode(Node):
         shift = self.tokens.first_log_index
         return [{**log, "logIndex": hex(int(log["logIndex"], 16) + shift)} for log in logs] if shift else logs
 
-    def _call(self, transaction: dict[str, Any], at: str) -> str:
-        selector = transaction["data"][:10]
-        said = {"0x06fdde03": self.words.name, "0x95d89b41": self.words.symbol}
-        if transaction["to"] == TOKEN and selector in said:
-            word = said[selector]
-            if word is None:
-                raise RpcError(3, "execution reverted", "0x")
-            return "0x" + encode(["string"], [word]).hex()
-        if transaction["to"] == TOKEN and selector == "0x313ce567":
-            return f"0x{18:064x}"
-        return super()._call(transaction, at)
+    def _said(self, block: Block, to: str, data: bytes) -> bytes | None:  # type: ignore[override]
+        words = {"06fdde03": self.words.name, "95d89b41": self.words.symbol}
+        selector = data[:4].hex()
+        if to == TOKEN and selector in words:
+            word = words[selector]
+            return None if word is None else encode(["string"], [word])
+        if to == TOKEN and selector == "313ce567":
+            return (18).to_bytes(32)
+        return super()._said(block, to, data)
 
 
 class Miner:

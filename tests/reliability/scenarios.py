@@ -397,7 +397,10 @@ def awkward_values(rig: Rig, report: Report) -> None:
     )
     tokens = "SELECT name, symbol, decimals FROM gapless.tokens"
     until(lambda: rig.postgres.query(tokens), rig.patience, lambda: f"no token was read\n{process.said[-1500:]}")
-    report.holds("a token without symbol", lambda: rig.postgres.query(tokens)[0][1:] == (None, 18))
+    report.holds(
+        "a token without symbol",
+        lambda: rig.postgres.query(tokens)[0][1:] == (None, 18) or fail(str(rig.postgres.query(tokens))),
+    )
     report.holds("NUL in its name", lambda: rig.postgres.query(tokens)[0][0] == "nulin it")
 
 

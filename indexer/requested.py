@@ -121,7 +121,7 @@ def _redecode(task: Task) -> dict[str, Any]:
         "rows": dict(done.rows),
         "still_undecoded": dict(done.still),
         "not_finalized": done.waiting,
-        "announcing_children": sorted(done.announcing),
+        "children_fetched_anew": sorted(done.taken),
     }
 
 

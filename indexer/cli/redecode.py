@@ -56,7 +56,7 @@ def redecode(
         typer.echo(f"{label}: {done.rows[label]:,} rows now, {done.still[label]:,} still undecoded")
     if done.waiting:
         typer.echo(f"{done.waiting:,} logs are not finalized yet; try again later")
-    for label in sorted(done.announcing):
-        typer.echo(f"{label} announces a factory's children: run gapless audit and gapless repair to find theirs")
+    for label in sorted(done.taken):
+        typer.echo(f"{label}: its factory announces more now; its history is filled in anew by gapless run or backfill")
     if not (done.rows or done.still or done.waiting):
         typer.echo("there is nothing to decode")

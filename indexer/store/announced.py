@@ -1,13 +1,14 @@
 """Up to which block the addresses of a factory's children are known, and what follows when that becomes less.
 
 A factory may come to announce more in blocks that are indexed: it gets another address, or an earlier first block, or a
-log of it can be decoded at last. Then the children's coverage promises what nobody has looked for.
+log of it can be decoded at last. Then the children's coverage promises what nobody has looked for. The children
+themselves are kept by ``store.children``.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -18,9 +19,16 @@ from indexer.store.catalog import Source, load_sources
 from indexer.store.changes import Change
 from indexer.store.declaration import Place
 
+NOTHING: Final[Mapping[tuple[int, int], int]] = {}
+NO_EVENTS: Final[Mapping[tuple[str, str], int]] = {}
+
 
 class Placed(Protocol):
     """A source, as far as this is concerned."""
+
+    @property
+    def adopted(self) -> bool:
+        """Whether its children were looked for among the announcements that are in the tables."""
 
     @property
     def place(self) -> Place:
@@ -38,6 +46,7 @@ class _Children:
     label: str
     place: Place
     active: bool
+    adopted: bool = True
 
 
 def known_until(source: Placed, sources: Iterable[Source], limit: int = 2**62) -> int:
@@ -48,6 +57,8 @@ def known_until(source: Placed, sources: Iterable[Source], limit: int = 2**62) -
         sources: all active sources of its chain.
         limit: what "no limit" is.
     """
+    if not source.adopted:
+        return -1
     until = limit
     for factory in source.place.factories:
         announcing = [s for s in sources if factory.announced_by(s.event)]
@@ -63,24 +74,33 @@ def _announced_until(source: Source, limit: int) -> int:
     return limit if source.end_block is not None and covered >= source.end_block else covered
 
 
-def take_back_unknown(connection: Connection, found: Mapping[tuple[int, int], int]) -> list[Change]:
+def take_back_unknown(
+    connection: Connection,
+    found: Mapping[tuple[int, int], int] = NOTHING,
+    *,
+    chain_id: int | None = None,
+    suspect: Mapping[tuple[str, str], int] = NO_EVENTS,
+) -> list[Change]:
     """Takes from the coverage of factories' children the blocks in which not all of them are known (any more).
 
-    Part of ``store.apply``, after all sources are as they are wanted. What is taken goes to an inactive source, which
-    keeps the rows until those that are fetched anew displace them. Children that are not wanted at present are looked
-    at, too: else they would come back with blocks in which others of them were never looked for.
+    What is taken goes to an inactive source, which keeps the rows until those that are fetched anew displace them.
+    Children that are not wanted at present are looked at, too: else they would come back with blocks in which others of
+    them were never looked for.
 
     Args:
-        connection: in a transaction that holds the catalog.
-        found: by chain and contract some of whose children have only now been found: the first block in which one of
-            them was born.
+        connection: in a transaction that has changed sources (``store.apply``) or children (``store.children``).
+        found: by chain and contract some of whose children are others than before: the first block where that makes a
+            difference.
+        chain_id: only of this chain; None: of all.
+        suspect: by contract and signature of an announcing event whose rows were changed: the first block of that. It
+            counts for sources that are inactive, by whose rules no children are kept.
 
     Returns:
         What was changed of active sources.
     """
     changes: list[Change] = []
     # Children may be factories themselves: again, until nothing follows from what was taken.
-    while taken := _take_all_back(connection, found):
+    while taken := _take_all_back(connection, found, chain_id, suspect):
         for one in taken:
             if one.active:
                 changes.append(Change("change", "source", one.label, "its factory announces more: filled in anew"))
@@ -88,13 +108,21 @@ def take_back_unknown(connection: Connection, found: Mapping[tuple[int, int], in
     return list(dict.fromkeys(changes))
 
 
-def _take_all_back(connection: Connection, found: Mapping[tuple[int, int], int]) -> list[_Children]:
-    sources = load_sources(connection)
+def _take_all_back(
+    connection: Connection,
+    found: Mapping[tuple[int, int], int],
+    chain_id: int | None,
+    suspect: Mapping[tuple[str, str], int],
+) -> list[_Children]:
+    sources = load_sources(connection, chain_id)
     taken = []
-    for one in _all_children(connection):
+    for one in _all_children(connection, chain_id):
         above = _known_until(one, sources) + 1
         if one.active:
             above = min(above, found.get((one.chain_id, one.contract_id), above))
+        else:
+            blocks = [suspect.get((rule.contract, rule.event), above) for rule in one.place.factories]
+            above = min([above, *blocks])
         if _take_back(connection, one, above):
             taken.append(one)
     return taken
@@ -107,15 +135,18 @@ def _known_until(children: _Children, sources: Sequence[Source]) -> int:
     return known_until(replace(children, place=Place("factory", factories=rules)), here)
 
 
-def _all_children(connection: Connection) -> list[_Children]:
+def _all_children(connection: Connection, chain_id: int | None) -> list[_Children]:
     rows = connection.execute(
         sa.text("""
             SELECT s.id, s.chain_id, s.event_id, c.id AS contract_id, c.name || '.' || e.api_name AS label, s.place,
                    s.active
             FROM gapless.sources s JOIN gapless.events e ON e.id = s.event_id
             JOIN gapless.contracts c ON c.id = e.contract_id
-            WHERE s.place ->> 'kind' = 'factory' AND s.coverage <> '{}' ORDER BY s.id
-        """)
+            WHERE s.place ->> 'kind' = 'factory' AND s.coverage <> '{}'
+              AND (CAST(:chain_id AS bigint) IS NULL OR s.chain_id = :chain_id)
+            ORDER BY s.id
+        """),
+        {"chain_id": chain_id},
     )
     return [
         _Children(

@@ -20,7 +20,6 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.store import (
     announced,
-    apply_sources,
     catalog_rows,
     indexes,
     layout,
@@ -85,7 +84,7 @@ def apply(engine: Engine, declaration: Declaration, *, patience: float = lock_wa
         for _ in range(_MOST_ROUNDS):
             found = compare(engine, declaration)
             changes = changes or found.changes
-            if not found and not _has_rules(declaration):
+            if not found:
                 break
             if found.creates:
                 _create(engine, found, patience)
@@ -228,18 +227,11 @@ def _follow(connection: Connection, found: Difference) -> list[Change]:
     """What depends on coverage and on digests, which are as they are from here on, and the new version."""
     for split in found.splits:
         _split(connection, split)
-    for contract_id, chain_id in found.other_rules:
-        apply_sources.forget_children(connection, contract_id, chain_id)
-    taken = announced.take_back_unknown(connection, apply_sources.adopt_children(connection))
+    taken = announced.take_back_unknown(connection)
     ledgers.take(connection, found.ledgers)
     if found or taken:
         end_change(connection)
     return taken
-
-
-def _has_rules(declaration: Declaration) -> bool:
-    """Whether there are factories: logs that were decoded late may have announced more children."""
-    return any(one.place.factories for contract in declaration.contracts for one in contract.deployments)
 
 
 def _write_rows(connection: Connection, writes: Sequence[Write]) -> None:

@@ -1,6 +1,6 @@
 """The catalog: what is indexed, as the database knows it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,6 +26,7 @@ class CatalogEvent:
 
     Attributes:
         contract_abi: the whole ABI, for an anonymous event only: what is none of its named events may be this one.
+        announces: whether a factory rule names it, one that is in force or one that was.
     """
 
     event_id: int
@@ -39,6 +40,7 @@ class CatalogEvent:
     item: Mapping[str, Any]
     table: EventTable
     contract_abi: Sequence[Any] | None = None
+    announces: bool = False
 
     @property
     def label(self) -> str:
@@ -48,7 +50,11 @@ class CatalogEvent:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """chain x contract x event x where: the unit whose coverage is tracked."""
+    """chain x contract x event x where: the unit whose coverage is tracked.
+
+    Attributes:
+        adopted: for a factory's children: whether they were looked for among the announcements that are in the tables.
+    """
 
     source_id: int
     chain_id: int
@@ -58,6 +64,7 @@ class Source:
     end_block: int | None
     coverage: RangeSet
     verified: RangeSet
+    adopted: bool = True
 
     def wanted(self, last: int) -> RangeSet:
         """The blocks that the manifest wants of this source, up to a block."""
@@ -93,17 +100,6 @@ class Series:
     def identifier(self) -> sql.Identifier:
         """The qualified name of its table, quoted for SQL."""
         return sql.Identifier(self.schema_name, self.table_name)
-
-
-@dataclass(frozen=True, slots=True)
-class Birth:
-    """A child of a factory: a contract that one of its events announced."""
-
-    contract_id: int
-    address: str
-    block_number: int
-    log_index: int
-    factory_address: str
 
 
 class CatalogChangedError(GaplessError):
@@ -243,15 +239,27 @@ def _bump(connection: Connection) -> None:
 
 _EVENTS = sa.text("""
     SELECT e.id, e.contract_id, c.name AS contract, c.schema_name, e.name, e.api_name, e.signature, e.topic0,
-           e.anonymous, e.abi, e.table_name, e.columns, CASE WHEN e.anonymous THEN c.abi END AS contract_abi
+           e.anonymous, e.abi, e.table_name, e.columns, CASE WHEN e.anonymous THEN c.abi END AS contract_abi,
+           r.event IS NOT NULL AS announces
     FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
+    LEFT JOIN (
+        SELECT f ->> 'contract' AS contract, f ->> 'event' AS event
+        FROM gapless.sources s, jsonb_array_elements(s.place -> 'factories') f
+        UNION
+        SELECT f ->> 'contract', f ->> 'event'
+        FROM gapless.deployments d, jsonb_array_elements(d.factories) f
+    ) r ON r.contract = c.name AND r.event = e.signature
+    WHERE CAST(:contracts AS text[]) IS NULL
+       OR (c.name, e.signature) IN (SELECT * FROM unnest(CAST(:contracts AS text[]), CAST(:signatures AS text[])))
     ORDER BY e.id
 """)
 
 _SOURCES = sa.text("""
     SELECT s.id, s.chain_id, s.event_id, s.place, s.start_block, s.end_block, s.verified,
-           gapless.covered(s.coverage, s.end_block, n.tip_number) AS coverage
-    FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id
+           gapless.covered(s.coverage, s.end_block, n.tip_number) AS coverage,
+           NOT s.place @> '{"kind": "factory"}' OR coalesce(d.adopted, true) AS adopted
+    FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id JOIN gapless.events e ON e.id = s.event_id
+    LEFT JOIN gapless.deployments d ON d.contract_id = e.contract_id AND d.chain_id = s.chain_id
     WHERE (s.active OR :retired) AND (CAST(:chain_id AS bigint) IS NULL OR s.chain_id = :chain_id)
     ORDER BY s.id
 """)
@@ -269,9 +277,19 @@ _SERIES = sa.text("""
 """)
 
 
-def load_events(connection: Connection) -> dict[int, CatalogEvent]:
-    """All events ever declared, by id: the active ones and those whose data stays."""
-    return {row.id: _event(row) for row in connection.execute(_EVENTS)}
+def load_events(connection: Connection, *, named: Collection[tuple[str, str]] | None = None) -> dict[int, CatalogEvent]:
+    """Events ever declared, by id: the active ones and those whose data stays.
+
+    Args:
+        connection: to read with.
+        named: only those of such contracts with such signatures; None: all.
+    """
+    wanted = None if named is None else sorted(named)
+    parameters = {
+        "contracts": None if wanted is None else [contract for contract, _ in wanted],
+        "signatures": None if wanted is None else [signature for _, signature in wanted],
+    }
+    return {row.id: _event(row) for row in connection.execute(_EVENTS, parameters)}
 
 
 def _event(row: sa.Row[Any]) -> CatalogEvent:
@@ -288,6 +306,7 @@ def _event(row: sa.Row[Any]) -> CatalogEvent:
         item=row.abi,
         table=EventTable(row.id, row.schema_name, row.table_name, columns),
         contract_abi=row.contract_abi,
+        announces=row.announces,
     )
 
 
@@ -312,6 +331,7 @@ def load_sources(connection: Connection, chain_id: int | None = None, *, retired
             end_block=row.end_block,
             coverage=multirange.from_sql(row.coverage),
             verified=multirange.from_sql(row.verified),
+            adopted=row.adopted,
         )
         for row in rows
         if row.event_id in events
@@ -353,16 +373,26 @@ def load_starts(connection: Connection) -> dict[tuple[str, str], int]:
     return {(row.contract, row.chain): row.start_block for row in rows}
 
 
-def load_children(connection: Connection, chain_id: int) -> Children:
-    """By contract id: the addresses that factories announced, each with the block of its birth."""
+def load_children(connection: Connection, chain_id: int, contract_ids: Collection[int] | None = None) -> Children:
+    """By contract id: the addresses that factories announced, each with the block of its discovery.
+
+    Args:
+        connection: to read with.
+        chain_id: the chain.
+        contract_ids: only theirs; None: all.
+    """
+    if contract_ids is not None and not contract_ids:
+        return {}
+    wanted = None if contract_ids is None else list(contract_ids)
     # One row for each contract, in binary: a factory may have 300,000 children.
     cursor = psycopg_connection(connection).cursor(binary=True)
     cursor.execute(
         """
         SELECT contract_id, string_agg(address, ''::bytea ORDER BY address),
                string_agg(int8send(block_number), ''::bytea ORDER BY address)
-        FROM gapless.children WHERE chain_id = %s GROUP BY contract_id
+        FROM gapless.children WHERE chain_id = %s AND (%s::integer[] IS NULL OR contract_id = ANY(%s))
+        GROUP BY contract_id
         """,
-        (chain_id,),
+        (chain_id, wanted, wanted),
     )
     return {contract_id: Births(addresses, births) for contract_id, addresses, births in cursor}

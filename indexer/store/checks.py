@@ -15,10 +15,10 @@ from sqlalchemy.engine import Connection
 from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, subtract, union
 from indexer.store import multirange
 from indexer.store.catalog import CatalogEvent, Source
+from indexer.store.children import announcements
 from indexer.store.database import psycopg_connection
 from indexer.store.declaration import Factory, Place
 from indexer.store.layout import EventTable
-from indexer.store.unannounced import announcements, kept_raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,50 +197,22 @@ def child_differences(
     rows = psycopg_connection(connection).execute(
         sql.SQL("""
             WITH announced AS ({announced}), known AS (
-                SELECT address AS child, block_number, log_index, {raw} AS raw FROM gapless.children c
+                SELECT address AS child, block_number, log_index FROM gapless.children
                 WHERE chain_id = %(chain_id)s AND contract_id = %(contract_id)s)
             SELECT coalesce(a.child, k.child), a.block_number, k.block_number
             FROM announced a FULL JOIN known k ON k.child = a.child
             WHERE (a.block_number, a.log_index) IS DISTINCT FROM (k.block_number, k.log_index)
-              AND NOT (coalesce(k.raw, false)
-                       AND (a.child IS NULL OR (k.block_number, k.log_index) < (a.block_number, a.log_index)))
             ORDER BY 1
-        """).format(announced=_announced(rules), raw=kept_raw(rules)),
+        """).format(announced=_announced(rules)),
         {"chain_id": chain_id, "contract_id": contract_id},
     )
     return [ChildDifference(bytes(address), announced, known) for address, announced, known in rows]
 
 
-def renew_children(
-    connection: Connection, contract_id: int, chain_id: int, rules: Sequence[tuple[Factory, CatalogEvent]]
-) -> None:
-    """Makes a contract's children what its factories' events announce."""
-    driver = psycopg_connection(connection)
-    parameters = {"chain_id": chain_id, "contract_id": contract_id}
-    driver.execute(
-        sql.SQL(
-            "DELETE FROM gapless.children c WHERE chain_id = %(chain_id)s AND contract_id = %(contract_id)s AND NOT {}"
-        ).format(kept_raw(rules)),
-        parameters,
-    )
-    driver.execute(
-        sql.SQL("""
-            INSERT INTO gapless.children AS known
-                (chain_id, contract_id, address, block_number, log_index, factory_address)
-            SELECT %(chain_id)s, %(contract_id)s, child, block_number, log_index, factory FROM ({}) announced
-            ON CONFLICT (chain_id, contract_id, address) DO UPDATE
-            SET block_number = excluded.block_number, log_index = excluded.log_index,
-                factory_address = excluded.factory_address
-            WHERE (excluded.block_number, excluded.log_index) < (known.block_number, known.log_index)
-        """).format(_announced(rules)),
-        parameters,
-    )
-
-
 def _announced(rules: Sequence[tuple[Factory, CatalogEvent]]) -> sql.Composed:
-    return sql.SQL("SELECT DISTINCT ON (child) * FROM ({}) every ORDER BY child, block_number, log_index").format(
-        announcements(rules)
-    )
+    return sql.SQL(
+        "SELECT DISTINCT ON (child) * FROM ({}) every WHERE child IS NOT NULL ORDER BY child, block_number, log_index"
+    ).format(announcements(rules))
 
 
 def coalesced(found: Iterable[Found], most: int = 100) -> list[Found]:

@@ -152,7 +152,7 @@ class Expected:
 
 
 def of_source(rows: Rows, source: Source, blocks: Iterable[int]) -> Rows:
-    """The part of decoded rows that one source claims in some blocks; births stay."""
+    """The part of decoded rows that one source claims in some blocks."""
     wanted, places, event_id = set(blocks), set(_addresses(source) or ()), source.event.event_id
     table, table_rows = rows.by_table.get(event_id, (source.event.table, []))
     return Rows(
@@ -169,7 +169,6 @@ def of_source(rows: Rows, source: Source, blocks: Iterable[int]) -> Rows:
             and log.block_number in wanted
             and (not places or log.contract_address in places)
         ],
-        births=rows.births,
         logs=rows.logs,
     )
 

@@ -61,7 +61,6 @@ class Difference:
             have negative ids there.
         writes: of rows, in order.
         splits: sources of which some addresses are no longer wanted.
-        other_rules: contract and chain ids whose children are found by other rules.
         ledgers: what becomes of balances.
         contract_ids: by the names of all contracts that are wanted.
         event_ids: by contract name and topic of all events that are wanted.
@@ -75,7 +74,6 @@ class Difference:
     series: list[NewSeries] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     splits: list[Split] = field(default_factory=list)
-    other_rules: list[tuple[int, int]] = field(default_factory=list)
     ledgers: list[LedgerStep] = field(default_factory=list)
     indexed: list[int] = field(default_factory=list)
     contract_ids: dict[str, int] = field(default_factory=dict)
@@ -263,15 +261,15 @@ class _Comparison:
             row = kept.get(deployment.chain_id)
             values = _deployment(deployment, include)
             if row is None:
-                writes.append(Write(tables.deployments, {**key, **values}))
+                writes.append(Write(tables.deployments, {**key, **values, "adopted": not deployment.place.factories}))
                 continue
             rules = _rules(row.factories, self.renamed)
             # With something else to include, everything is looked at again; what is there already is not fetched twice.
             if list(row.include) != include or (deployment.chain_id in looked_again and row.include):
                 values["included"] = []
             if rules != set(deployment.place.factories):
-                # By other rules others are children.
-                self.found.other_rules.append((contract_id, deployment.chain_id))
+                # By other rules others are children: history looks for them before it fetches anything of them.
+                values["adopted"] = False
             changed = {
                 name: value
                 for name, value in values.items()

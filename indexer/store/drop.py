@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.store import following, ledgers, lock_waits, tables, transfers
+from indexer.store import children, following, ledgers, lock_waits, tables, transfers
 from indexer.store.catalog import end_change, hold_for_change
 from indexer.store.database import DatabaseError, psycopg_connection
 
@@ -118,6 +118,8 @@ def _drop(connection: Connection, given: Droppable) -> None:
             f"{given.kind} {given.name} is in the manifest that was applied last",
             hint="take it out of the manifest and run: gapless apply",
         )
+    if current.kind in ("contract", "event"):
+        children.forget_announcements(connection, current.name.partition(".")[0])
     try:
         match current.kind:
             case "contract":

@@ -17,7 +17,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import BlockRange, RangeSet
-from indexer.store import balances, included, unannounced, unfinalized, writer
+from indexer.store import balances, children, included, unfinalized, writer
 from indexer.store.blocks import Block, insert_blocks
 from indexer.store.catalog import CatalogChangedError, CatalogEvent, Series, Source, writing_by
 from indexer.store.database import psycopg_connection
@@ -280,7 +280,10 @@ def extend(
         insert_blocks(connection, chain_id, blocks)
         writer.insert_rows(connection, chain_id, rows)
         unfinalized.note(connection, chain_id, rows)
-        balances.extend(connection, chain_id, (blocks[0].number, blocks[-1].number), sources, rows)
+        announcing = children.announcing([source.event for source in sources], rows.event_ids)
+        added = (blocks[0].number, blocks[-1].number)
+        children.reconcile(connection, chain_id, announcing, (added,), appended=True)
+        balances.extend(connection, chain_id, added, sources, rows)
 
 
 def fill(
@@ -313,9 +316,9 @@ def fill(
         displaced = writer.displace_retired(connection, chain_id, ranges, sources)
         writer.insert_rows(connection, chain_id, rows)
         unfinalized.note(connection, chain_id, rows)
-        if displaced:
-            late = {source.event.event_id for source in sources}
-            writing.forgets = unannounced.settle(connection, chain_id, late, ranges)
+        announcing = children.announcing([source.event for source in sources], None if displaced else rows.event_ids)
+        changed = children.reconcile(connection, chain_id, announcing, ranges, rewritten=displaced)
+        writing.forgets = changed.outdated
         writer.cover(connection, {source.source_id: ranges for source in sources})
         writer.bump_versions(connection, {source.event.event_id for source in sources}, rewritten=False)
 
@@ -399,6 +402,8 @@ def swap(
         unfinalized.note(connection, chain_id, rows)
         writer.uncover_above(connection, chain_id, common.number)
         included.forget_above(connection, chain_id, common.number)
+        above = ((common.number + 1, children.ALWAYS),)
+        children.reconcile(connection, chain_id, children.announcing(known.values()), above, appended=True)
         if blocks:
             added = (common.number + 1, new_tip.number)
             _cover_ended(connection, sources, added)
@@ -447,7 +452,7 @@ def _drop_branch(
         "WHERE chain_id = %s AND block_number > %s AND (%s::integer[] IS NULL OR event_id = ANY(%s::integer[]))",
         (chain_id, common, bearing, bearing),
     )
-    for table in ("unfinalized_rows", "children", "series_points", "tokens", "block_details", "transactions"):
+    for table in ("unfinalized_rows", "series_points", "tokens", "block_details", "transactions"):
         driver.execute(where.format(sql.Identifier(SCHEMA, table)), (chain_id, common))
     return removed
 

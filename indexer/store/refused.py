@@ -4,11 +4,13 @@ A value that the decoder took and Postgres does not (an indexed text too long fo
 The rows are halved until those that break it stand alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import sql
+
+from indexer.abi.columns import Column, Component
 
 Row: TypeAlias = tuple[Any, ...]
 Copy: TypeAlias = Callable[[Sequence[Row]], None]
@@ -45,6 +47,34 @@ def copy_accepted(driver: psycopg.Connection[Any], rows: Sequence[Row], copy: Co
         return []
     middle = len(rows) // 2
     return [*copy_accepted(driver, rows[:middle], copy), *copy_accepted(driver, rows[middle:], copy)]
+
+
+def addresses(columns: Sequence[Column], values: Sequence[Any]) -> dict[str, str]:
+    """The addresses among the arguments of a row: what it announces, though it is in no table.
+
+    Args:
+        columns: of the arguments.
+        values: of the arguments, in the same order.
+
+    Returns:
+        ``0x`` and 40 digits by argument; ``key.pool`` for a component of a tuple.
+    """
+    found: dict[str, str] = {}
+    for column, value in zip(columns, values, strict=True):
+        if column.abi_type == "address" and not column.hashed and isinstance(value, bytes):
+            found[column.argument] = "0x" + value.hex()
+        elif isinstance(value, Mapping):
+            found |= dict(_within(column.argument, column.components, value))
+    return found
+
+
+def _within(path: str, components: Sequence[Component], value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for component in components:
+        part, name = value.get(component.name), f"{path}.{component.name}"
+        if component.abi_type == "address" and isinstance(part, str):
+            yield name, part
+        elif isinstance(part, Mapping):
+            yield from _within(name, component.components, part)
 
 
 def _reason(error: psycopg.Error) -> str:

@@ -1,6 +1,6 @@
 """The logs that bear an event's topic but not its shape: listing them, and moving them into their tables."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.store import refused, writer
 from indexer.store.database import psycopg_connection
-from indexer.store.layout import EventTable
+from indexer.store.layout import FIXED_COLUMNS, EventTable
 from indexer.store.writer import UndecodedLog
 
 
@@ -17,7 +17,7 @@ from indexer.store.writer import UndecodedLog
 class StoredLog(UndecodedLog):
     """A raw log as it is kept."""
 
-    chain_id: int
+    chain_id: int = 0
 
 
 class Decoded(NamedTuple):
@@ -72,7 +72,7 @@ def load(connection: Connection, event_id: int, chain_id: int) -> Iterator[Store
     rows = psycopg_connection(connection).execute(
         """
         SELECT event_id, block_number, log_index, block_time, tx_hash, tx_index, contract_address, topics, data, reason,
-               has_row, chain_id
+               has_row, announced, chain_id
         FROM gapless.undecoded_logs WHERE event_id = %s AND chain_id = %s AND NOT has_row
         ORDER BY block_number, log_index FOR UPDATE
         """,
@@ -82,12 +82,19 @@ def load(connection: Connection, event_id: int, chain_id: int) -> Iterator[Store
         yield StoredLog(*row)
 
 
-def note(connection: Connection, log: StoredLog, reason: str, *, has_row: bool) -> None:
-    """Changes what is said of a log."""
+def note(
+    connection: Connection,
+    log: StoredLog,
+    reason: str,
+    *,
+    has_row: bool,
+    announced: Mapping[str, str] | None = None,
+) -> None:
+    """Changes what is said of a log; ``announced``: the addresses in a row of it that Postgres refused."""
     psycopg_connection(connection).execute(
-        "UPDATE gapless.undecoded_logs SET reason = %s, has_row = %s WHERE (event_id, chain_id, block_number, "
-        "log_index) = (%s, %s, %s, %s)",
-        (reason, has_row, log.event_id, log.chain_id, log.block_number, log.log_index),
+        "UPDATE gapless.undecoded_logs SET reason = %s, has_row = %s, announced = %s "
+        "WHERE (event_id, chain_id, block_number, log_index) = (%s, %s, %s, %s)",
+        (reason, has_row, writer.jsonb(announced or None), log.event_id, log.chain_id, log.block_number, log.log_index),
     )
 
 
@@ -106,7 +113,9 @@ def move(connection: Connection, table: EventTable, decoded: Sequence[Decoded]) 
     }
     for one in decoded:
         if (reason := rejected.get(id(one.row))) is not None:
-            note(connection, one.log, reason, has_row=False)
+            values = one.row[len(FIXED_COLUMNS) :]
+            announced = refused.addresses(table.columns, values)
+            note(connection, one.log, reason, has_row=False, announced=announced)
         elif one.notes:
             note(connection, one.log, one.notes, has_row=True)
         else:

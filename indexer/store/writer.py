@@ -25,10 +25,10 @@ from sqlalchemy.engine import Connection
 
 from indexer.block_columns import BlockColumns
 from indexer.intervals import BlockRange, RangeSet, intersect
-from indexer.store import binary, included, ledgers, multirange, refused, unannounced
+from indexer.store import binary, children, included, ledgers, multirange, refused
 from indexer.store.binary import BinaryRows
 from indexer.store.blocks import copy_blocks
-from indexer.store.catalog import Birth, CatalogEvent, Source, writing_by
+from indexer.store.catalog import CatalogEvent, Source, writing_by
 from indexer.store.database import psycopg_connection
 from indexer.store.declaration import Place
 from indexer.store.layout import FIXED_COLUMNS, EventTable
@@ -62,6 +62,8 @@ class UndecodedLog:
     data: bytes
     reason: str
     has_row: bool
+    announced: Mapping[str, str] | None = None
+    """The addresses in a row that Postgres refused, by argument."""
 
 
 class RawLog(Protocol):
@@ -79,7 +81,6 @@ class Rows:
 
     by_table: dict[int, tuple[EventTable, list[tuple[Any, ...]]]] = field(default_factory=dict)
     undecoded: list[UndecodedLog] = field(default_factory=list)
-    births: list[Birth] = field(default_factory=list)
     logs: Sequence[RawLog] = ()
     binary: dict[int, tuple[EventTable, list[BinaryRows]]] = field(default_factory=dict)
     """More rows, of history only, in the form in which they are copied."""
@@ -91,6 +92,11 @@ class Rows:
             batch.count for _, batches in self.binary.values() for batch in batches
         )
 
+    @property
+    def event_ids(self) -> set[int]:
+        """The events that have rows or logs among these."""
+        return {*self.by_table, *self.binary, *(log.event_id for log in self.undecoded)}
+
     def add(self, other: "Rows") -> None:
         """Takes in what the blocks behind these add."""
         for event_id, (table, rows) in other.by_table.items():
@@ -98,11 +104,10 @@ class Rows:
         for event_id, (table, batches) in other.binary.items():
             self.binary.setdefault(event_id, (table, []))[1].extend(batches)
         self.undecoded += other.undecoded
-        self.births += other.births
         self.logs = [*self.logs, *other.logs]
 
     def within(self, ranges: RangeSet) -> "Rows":
-        """The part of it that lies in some blocks; births stay, to know one twice does no harm."""
+        """The part of it that lies in some blocks."""
 
         def inside(number: int) -> bool:
             return any(first <= number <= last for first, last in ranges)
@@ -113,7 +118,6 @@ class Rows:
                 for event_id, (table, rows) in self.by_table.items()
             },
             undecoded=[log for log in self.undecoded if inside(log.block_number)],
-            births=self.births,
             logs=self.logs,
         )
 
@@ -155,9 +159,9 @@ def write_history(
         displaced = displace_retired(connection, chain_id, (block_range,), sources)
         copy_blocks(connection, chain_id, blocks)
         insert_rows(connection, chain_id, rows)
-        if displaced:
-            events = {source.event.event_id for source in sources}
-            writing.forgets = unannounced.settle(connection, chain_id, events, (block_range,))
+        announcing = children.announcing([s.event for s in sources], None if displaced else rows.event_ids)
+        changed = children.reconcile(connection, chain_id, announcing, (block_range,), rewritten=displaced)
+        writing.forgets = changed.outdated
         cover(connection, dict.fromkeys(ids, (block_range,)))
         bump_versions(connection, [source.event.event_id for source in sources], rewritten=displaced)
         return Outcome.WRITTEN
@@ -249,7 +253,7 @@ def delete_rows(connection: Connection, chain_id: int, event: CatalogEvent, plac
 
 
 def insert_rows(connection: Connection, chain_id: int, rows: Rows) -> None:
-    """Copies decoded rows into their tables, and keeps what could not be decoded or stored, and births."""
+    """Copies decoded rows into their tables, and keeps what could not be decoded or stored."""
     driver = psycopg_connection(connection)
     for table, batches in rows.binary.values():
         copy_binary(driver, table, batches)
@@ -258,22 +262,21 @@ def insert_rows(connection: Connection, chain_id: int, rows: Rows) -> None:
         if table_rows:
             copy = functools.partial(copy_rows, driver, table)
             for row, reason in refused.copy_accepted(driver, table_rows, copy):
-                log = _refused_log(event_id, row, reason, rows.logs)
+                log = _refused_log(table, row, reason, rows.logs)
                 undecoded[event_id, log.block_number, log.log_index] = log
     if undecoded:
         _insert_undecoded(driver, chain_id, list(undecoded.values()))
-    if rows.births:
-        _insert_births(driver, chain_id, rows.births)
 
 
-def _refused_log(event_id: int, row: refused.Row, reason: str, logs: Iterable[RawLog]) -> UndecodedLog:
-    _, number, time, tx_hash, tx_index, log_index, address, *_ = row
+def _refused_log(table: EventTable, row: refused.Row, reason: str, logs: Iterable[RawLog]) -> UndecodedLog:
+    _, number, time, tx_hash, tx_index, log_index, address, *values = row
     raw = next((log for log in logs if (log.block_number, log.log_index) == (number, log_index)), None)
     topics = [bytes.fromhex(topic[2:]) for topic in raw.topics] if raw else []
     data = bytes.fromhex(raw.data[2:]) if raw else b""
     return UndecodedLog(
-        event_id, number, log_index, time, tx_hash, tx_index, address, topics, data, reason, has_row=False
-    )
+        table.event_id, number, log_index, time, tx_hash, tx_index, address, topics, data, reason, has_row=False,
+        announced=refused.addresses(table.columns, values),
+    )  # fmt: skip
 
 
 def copy_binary(driver: psycopg.Connection[Any], table: EventTable, batches: Iterable[BinaryRows]) -> None:
@@ -307,37 +310,17 @@ def _insert_undecoded(driver: psycopg.Connection[Any], chain_id: int, logs: Sequ
         cursor.executemany(
             """
             INSERT INTO gapless.undecoded_logs (event_id, chain_id, block_number, log_index, block_time, tx_hash,
-                tx_index, contract_address, topics, data, reason, has_row)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                tx_index, contract_address, topics, data, reason, has_row, announced)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             ON CONFLICT (event_id, chain_id, block_number, log_index)
-            DO UPDATE SET reason = excluded.reason, has_row = excluded.has_row
+            DO UPDATE SET reason = excluded.reason, has_row = excluded.has_row, announced = excluded.announced
             """,
             [
                 (
                     log.event_id, chain_id, log.block_number, log.log_index, log.block_time, log.tx_hash, log.tx_index,
-                    log.contract_address, log.topics, log.data, log.reason, log.has_row,
+                    log.contract_address, log.topics, log.data, log.reason, log.has_row, jsonb(log.announced or None),
                 )
                 for log in logs
-            ],
-        )  # fmt: skip
-
-
-def _insert_births(driver: psycopg.Connection[Any], chain_id: int, births: Sequence[Birth]) -> None:
-    with driver.cursor() as cursor:
-        cursor.executemany(
-            """
-            INSERT INTO gapless.children AS known
-                (chain_id, contract_id, address, block_number, log_index, factory_address)
-            VALUES (%s, %s, %s, %s, %s, %s)
-            ON CONFLICT (chain_id, contract_id, address) DO UPDATE
-            SET block_number = excluded.block_number, log_index = excluded.log_index,
-                factory_address = excluded.factory_address
-            WHERE (excluded.block_number, excluded.log_index) < (known.block_number, known.log_index)
-            """,
-            [
-                (chain_id, b.contract_id, bytes.fromhex(b.address[2:]), b.block_number, b.log_index,
-                 bytes.fromhex(b.factory_address[2:]))
-                for b in sorted(births, key=lambda b: (b.contract_id, b.address))
             ],
         )  # fmt: skip
 

@@ -22,7 +22,7 @@ from indexer.block_columns import BlockColumns
 from indexer.chain.chunk import LogChunk
 from indexer.chain.client import ChainClient
 from indexer.intervals import BlockRange, RangeSet, format_ranges
-from indexer.store import catalog, head, indexes, writer
+from indexer.store import catalog, children, head, indexes, writer
 from indexer.store.catalog import CatalogChangedError, Source
 from indexer.store.head import HeadState
 from indexer.store.writer import Outcome, Rows
@@ -79,7 +79,15 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done, by one look at the catalog."""
+    """What is to be done, by one look at the catalog.
+
+    Attributes:
+        version: of the catalog.
+        sources: all active ones of the chain.
+        children: of the contracts whose children the first gap is about.
+        gaps: what can be fetched now.
+        state: how far the chain is followed.
+    """
 
     version: int
     sources: list[Source]
@@ -161,20 +169,25 @@ class Backfill:
         return self.progress
 
     def plan(self) -> Plan:
-        """Reads what is covered, and says what is missing and can be fetched now."""
+        """Reads what is covered, and says what is missing and can be fetched now.
+
+        The children of new factory rules are looked for in the tables first: what they said is planned only then.
+        """
+        children.adopt(self.engine, self.chain_id, self.stop)
         with self.engine.connect() as connection:
             version = catalog.load_version(connection)
             state = head.load_state(connection, self.chain_id)
             sources = catalog.load_sources(connection, self.chain_id)
-            # After the sources: no child of what they cover can be missing.
-            children = catalog.load_children(connection, self.chain_id)
-        found = () if state.finalized is None else gaps(sources, state.finalized, self.selection.within)
-        selected = [
-            Gap(gap.ranges, chosen)
-            for gap in found
-            if (chosen := tuple(source for source in gap.sources if self.selection.selects(source)))
-        ]
-        return Plan(version, sources, children, selected, state)
+            found = () if state.finalized is None else gaps(sources, state.finalized, self.selection.within)
+            selected = [
+                Gap(gap.ranges, chosen)
+                for gap in found
+                if (chosen := tuple(source for source in gap.sources if self.selection.selects(source)))
+            ]
+            # Of the gap that is filled first, and after the sources: no child of what they cover can be missing.
+            wanted = {s.event.contract_id for gap in selected[:1] for s in gap.sources if s.place.kind == "factory"}
+            known = catalog.load_children(connection, self.chain_id, wanted)
+        return Plan(version, sources, known, selected, state)
 
     def remaining(self) -> int:
         """How many blocks there are to do, as far as can be said now."""

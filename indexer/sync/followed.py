@@ -12,7 +12,7 @@ from indexer.chain.wire import Header
 from indexer.intervals import RangeSet, intersect
 from indexer.store import catalog, head
 from indexer.store.announced import known_until
-from indexer.store.catalog import Birth, CatalogEvent, Series, Source
+from indexer.store.catalog import CatalogEvent, Series, Source
 from indexer.store.head import HeadState
 from indexer.store.writer import Rows
 from indexer.sync.filters import NOTHING, log_filters
@@ -54,7 +54,7 @@ def load(engine: Engine, chain_id: int) -> tuple[View, HeadState]:
             sources=sources,
             events=list(catalog.load_events(connection).values()),
             series=catalog.load_series(connection, retired=True),
-            children=catalog.load_children(connection, chain_id),
+            children={},
         )
     return view, state
 
@@ -75,8 +75,9 @@ def join(engine: Engine, chain_id: int, view: View, tip: int, floor: int, fill: 
     """
     if len(view.followed) == len(view.sources):
         return
-    _refresh(engine, chain_id, view, floor)
+    _refresh(engine, chain_id, view)
     while newcomers := _newcomers(view, floor):
+        _load_children(engine, chain_id, view, newcomers)
         lacking: dict[RangeSet, list[Source]] = {}
         for source in newcomers:
             lacking.setdefault(intersect(source.gap(tip), ((floor + 1, tip),)), []).append(source)
@@ -109,16 +110,25 @@ def _newcomers(view: View, floor: int) -> list[Source]:
     ]
 
 
-def _refresh(engine: Engine, chain_id: int, view: View, floor: int) -> None:
+def _refresh(engine: Engine, chain_id: int, view: View) -> None:
     with engine.connect() as connection:
         view.sources = catalog.load_sources(connection, chain_id)
-        followed = {source.source_id for source in view.followed}
-        view.followed = [source for source in view.sources if source.source_id in followed]
-        if not _newcomers(view, floor):
-            return
-        # After the sources: no child of what they cover can be missing.
-        for contract_id, born in catalog.load_children(connection, chain_id).items():
-            view.children.setdefault(contract_id, Births()).update(born)
+    followed = {source.source_id for source in view.followed}
+    view.followed = [source for source in view.sources if source.source_id in followed]
+
+
+def _load_children(engine: Engine, chain_id: int, view: View, newcomers: Sequence[Source]) -> None:
+    """Reads the children of sources that are about to join, now that all of them are known.
+
+    After the sources, so that no child of what they cover is missing; and in place of what was known: others may have
+    been forgotten. Nothing is read of contracts that do not join: an idle chain costs no look at a million children.
+    """
+    contracts = {s.event.contract_id for s in newcomers if s.place.kind == "factory"}
+    if contracts:
+        with engine.connect() as connection:
+            found = catalog.load_children(connection, chain_id, contracts)
+        for contract_id in contracts:
+            view.children[contract_id] = found.get(contract_id, Births())
 
 
 def read(
@@ -131,11 +141,11 @@ def read(
     span: int,
     blooms: bool,
 ) -> tuple[list[Header], Rows]:
-    """Reads a branch for some sources; again, with their addresses, when children were born in it.
+    """Reads a branch for some sources; again, with their addresses, when it announces children.
 
     Args:
         client: the chain's nodes.
-        view: what is followed; learns the children born in the branch.
+        view: what is followed; learns the children that the branch announces.
         sources: whose logs are wanted.
         block_range: the branch, both ends included.
         parent_hash: of the block before it.
@@ -149,7 +159,6 @@ def read(
         BranchMovedError: the chain moved meanwhile.
         ProviderError: nobody answers.
     """
-    births: list[Birth] = []
     last_hash: bytes | None = None
     while True:
         router = Router(client.chain_id, sources, view.children, among=view.sources)
@@ -171,7 +180,5 @@ def read(
             raise BranchMovedError(f"{client.name}: the branch moved while its newborn children were asked for")
         last_hash = headers[-1].hash
         rows = router.rows(logs, {header.number: header.time for header in headers})
-        births += rows.births
-        if not rows.births or log_filters(sources, view.children) == filters:
-            rows.births = births
+        if not router.learned or log_filters(sources, view.children) == filters:
             return headers, rows

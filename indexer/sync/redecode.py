@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.abi.decoder import UndecodableLog
 from indexer.intervals import normalise
-from indexer.store import balances, catalog, digests, head, included, ledgers, undecoded, writer
+from indexer.store import balances, catalog, children, digests, head, included, ledgers, undecoded, writer
 from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.undecoded import Decoded
 from indexer.sync.rows import decoder_of
@@ -22,13 +22,13 @@ class Redecoded:
     Attributes:
         rows: by ``contract.Event``: how many are rows now.
         still: by ``contract.Event``: how many still cannot be decoded, or stored.
-        announcing: events that announce a factory's children and have new rows: an audit finds the children.
+        taken: events of a factory's children that the new rows announce: what they have said since is fetched anew.
         waiting: logs that are not finalized yet, and were left alone.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
     still: Counter[str] = field(default_factory=Counter)
-    announcing: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
     waiting: int = 0
 
 
@@ -49,7 +49,6 @@ def redecode(engine: Engine, contract: str | None = None) -> Redecoded:
     with engine.connect() as connection:
         version = catalog.load_version(connection)
         events = catalog.load_events(connection)
-        sources = catalog.load_sources(connection)
         # A retired source may come back, and its digests with it.
         every = catalog.load_sources(connection, retired=True)
         # An event that a manifest has added since is left to the next run.
@@ -58,17 +57,17 @@ def redecode(engine: Engine, contract: str | None = None) -> Redecoded:
         ]
     for event_id, chain_id in places:
         mine = [s for s in every if s.event.event_id == event_id and s.chain_id == chain_id]
-        with engine.begin() as connection, catalog.writing_by(connection, version):
-            if _retry(connection, events[event_id], chain_id, mine, done) and any(
-                factory.announced_by(events[event_id]) for s in sources for factory in s.place.factories
-            ):
-                done.announcing.add(events[event_id].label)
+        with engine.begin() as connection, catalog.writing_by(connection, version) as writing:
+            writing.forgets = _retry(connection, events[event_id], chain_id, mine, done)
+        # What this has made outdated is what others hold in memory: the events are the same.
+        version += writing.forgets
     return done
 
 
 def _retry(
     connection: Connection, event: CatalogEvent, chain_id: int, sources: Sequence[Source], done: Redecoded
-) -> int:
+) -> bool:
+    """Returns whether what others hold in memory is outdated now."""
     digests.lock_rewrites(connection, [source.source_id for source in sources])
     ledgers.lock(connection, chain_id)  # before the logs, as a reorganisation does
     finalized = head.load_state(connection, chain_id).finalized
@@ -92,7 +91,7 @@ def _retry(
         )  # fmt: skip
         decoded.append(Decoded(log, row, "; ".join(notes)))
     if not decoded:
-        return 0
+        return False
     ranges = normalise((log.block_number, log.block_number) for log, *_ in decoded)
     with ExitStack() as stack:
         stack.enter_context(balances.rewriting(connection, chain_id, [event.event_id], ranges))
@@ -101,6 +100,8 @@ def _retry(
         refused = undecoded.move(connection, event.table, decoded)
     included.forget(connection, chain_id, event.contract_id, ranges)
     writer.bump_versions(connection, [event.event_id], rewritten=True)
+    changed = children.reconcile(connection, chain_id, children.announcing([event]), ranges, rewritten=True)
+    done.taken |= set(changed.taken)
     done.still[event.label] += refused
     done.rows[event.label] += len(decoded) - refused
-    return len(decoded) - refused
+    return changed.outdated

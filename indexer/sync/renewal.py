@@ -18,14 +18,14 @@ from indexer.chain.chunk import LogChunk
 from indexer.chain.client import ChainClient
 from indexer.chain.logs import RawLog
 from indexer.intervals import RangeSet, format_ranges, intersect, size, union
-from indexer.store import balances, catalog, compare, digests, findings, verified, writer
+from indexer.store import balances, catalog, children, compare, digests, verified, writer
 from indexer.store.blocks import Block, insert_blocks
-from indexer.store.catalog import Birth, Source
+from indexer.store.catalog import Source
 from indexer.store.compare import Expected
 from indexer.store.findings import Finding
 from indexer.store.writer import Rows
 from indexer.sync.audit.proving import Prover, Unproven
-from indexer.sync.audit.scope import Scope, ranges_of
+from indexer.sync.audit.scope import Scope, load_scope, ranges_of
 from indexer.sync.audit.truth import compare_hashes
 from indexer.sync.filters import log_filters
 
@@ -64,7 +64,8 @@ class Renewal:
         other: a second endpoint, whose agreement allows to take logs away where nothing can be proven.
         stop: ends after the chunk at hand when set.
         outcome: what was done, and what was left.
-        announced: what follows from the factories' logs that were found: their children are to be looked for.
+        taken: events (``contract.Event``) of factories' children whose coverage was taken back, since the logs that
+            were found announce others: what they said is to be fetched.
     """
 
     engine: Engine
@@ -73,7 +74,7 @@ class Renewal:
     other: ChainClient | None
     stop: threading.Event
     outcome: Outcome = field(default_factory=Outcome)
-    announced: list[Finding] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
 
     def fetch(self, scope: Scope, sources: Sequence[Source], ranges: RangeSet, suspect: Iterable[int]) -> None:
         """Fetches ranges of sources and replaces the blocks that are different.
@@ -103,9 +104,17 @@ class Renewal:
         for chunk in self.client.scan(history, filters, stop=self.stop) if filters else ():
             if not self.check_blocks(scope, chunk.blocks):
                 continue
-            self._repair_chunk(scope, sources, chunk, suspects)
+            if self._repair_chunk(scope, sources, chunk, suspects):
+                scope, sources = self._anew(scope, sources)
         for source in sources:
             self._renew_digests(scope, source, ranges)
+
+    def _anew(self, scope: Scope, sources: Sequence[Source]) -> tuple[Scope, Sequence[Source]]:
+        """One more look, after children were found: less of them is covered than before."""
+        with self.engine.connect() as connection:
+            fresh = load_scope(connection, scope.chain_id, scope.chain, within=scope.within)
+        wanted = {source.source_id for source in sources}
+        return fresh, [source for source in fresh.every if source.source_id in wanted]
 
     def check_blocks(self, scope: Scope, blocks: Mapping[int, tuple[bytes, int]]) -> bool:
         """Compares fetched blocks with the stored ones: a time is corrected, another hash is left to a person."""
@@ -135,7 +144,8 @@ class Renewal:
             )
         return True
 
-    def _repair_chunk(self, scope: Scope, sources: Sequence[Source], chunk: LogChunk, suspects: set[int]) -> None:
+    def _repair_chunk(self, scope: Scope, sources: Sequence[Source], chunk: LogChunk, suspects: set[int]) -> bool:
+        """Returns whether the scope is outdated now."""
         block_range: RangeSet = ((chunk.first, chunk.last),)
         times = {number: time for number, (_, time) in chunk.blocks.items()}
         wanted = {s.source_id: intersect(scope.covered_history(s), block_range) for s in sources}
@@ -145,11 +155,14 @@ class Renewal:
             connection.rollback()
         self.outcome.checked += size(block_range)
         differing |= {n for n in suspects if chunk.first <= n <= chunk.last}
-        if differing:
-            self._replace(scope, sources, chunk, sorted(differing))
+        return bool(differing) and self._replace(scope, sources, chunk, sorted(differing))
 
-    def _replace(self, scope: Scope, sources: Sequence[Source], chunk: LogChunk, numbers: Sequence[int]) -> None:
-        """Replaces the rows of blocks by what is proven of them, or else by what was fetched."""
+    def _replace(self, scope: Scope, sources: Sequence[Source], chunk: LogChunk, numbers: Sequence[int]) -> bool:
+        """Replaces the rows of blocks by what is proven of them, or else by what was fetched.
+
+        Returns:
+            Whether children were found or forgotten: the scope is outdated then.
+        """
         logs: list[RawLog] = []
         times: dict[int, int] = {number: time for number, (_, time) in chunk.blocks.items()}
         proven: set[int] = set()
@@ -162,7 +175,7 @@ class Renewal:
             logs += answer.logs
         rows = scope.rows(logs, times, sources)
         doubtful = [number for number in numbers if number not in proven]
-        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version):
+        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version) as writing:
             digests.lock_rewrites(connection, [source.source_id for source in sources])
             expected = Expected(connection, rows)
             changes: dict[int, list[int]] = {}
@@ -179,23 +192,13 @@ class Renewal:
                 if kept := [n for n in blocks if n not in refused]:
                     changes[source.source_id] = kept
             self._swap(connection, [s for s in sources if s.source_id in changes], changes, rows, proven)
-            changed = {number for blocks in changes.values() for number in blocks}
-            announced = self._remember_announced(
-                connection, scope, [b for b in rows.births if b.block_number in changed]
-            )
-        self.announced += announced
-
-    def _remember_announced(self, connection: Connection, scope: Scope, births: Sequence[Birth]) -> list[Finding]:
-        """Keeps in mind that children were announced of whom nothing was known in the blocks that are covered."""
-        first: dict[int, int] = {}
-        for birth in births:
-            first[birth.contract_id] = min(birth.block_number, first.get(birth.contract_id, birth.block_number))
-        remembered = []
-        for contract_id, block in first.items():
-            source = next(s for s in scope.every if s.event.contract_id == contract_id)
-            detail = "announced by a log that a repair has found"
-            remembered.append(findings.add(connection, scope.finding("child", source, block, block, 1, detail)))
-        return remembered
+            # Whoever is stopped from here on leaves gaps, which history fills.
+            announcing = children.announcing([s.event for s in sources if s.source_id in changes])
+            blocks_changed = ranges_of(number for numbers in changes.values() for number in numbers)
+            reconciled = children.reconcile(connection, self.chain_id, announcing, blocks_changed, rewritten=True)
+            writing.forgets = reconciled.outdated
+        self.taken |= set(reconciled.taken)
+        return reconciled.outdated
 
     def _confirmed(self, scope: Scope, source: Source, numbers: Sequence[int], rows: Rows) -> set[int]:
         """Those of the blocks of which a second endpoint says the same."""

@@ -1,7 +1,7 @@
 """Repair: what an audit found wrong is fetched anew, and replaced where it is different.
 
-Ranges are fetched anew in :mod:`indexer.sync.renewal`; here is what each kind of finding asks for, and what follows for
-the children of factories whose logs were found.
+Ranges are fetched anew in :mod:`indexer.sync.renewal`; here is what each kind of finding asks for. Where a factory's
+logs were found, the coverage of its children was taken back with them (``store.children``), and is filled in again.
 """
 
 import threading
@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
 from indexer.intervals import RangeSet, format_ranges, intersect
-from indexer.store import catalog, checks, findings, ledgers, writer
+from indexer.store import catalog, checks, children, findings, ledgers, writer
 from indexer.store.catalog import Source
 from indexer.store.database import psycopg_connection
 from indexer.store.findings import Finding
@@ -82,7 +82,9 @@ class Repair:
         """
         scope = self._scope(contract)
         for event in scope.events:
-            self._remove_unclaimed(scope, event.event_id, first, last)
+            # Each may make the look before it outdated.
+            self._remove_unclaimed(self._scope(contract), event.event_id, first, last)
+        scope = self._scope(contract)
         self._fetch_anew(scope, scope.sources, ((first, last),), suspect=())
         return self.outcome
 
@@ -109,8 +111,9 @@ class Repair:
             case "balance":
                 self._count_anew(scope, finding)
             case "child":
-                for source in sources:
-                    self._renew_children(scope, source, finding.first)
+                for source in sources[:1]:
+                    self._reconcile(scope, source)
+                self._fill_taken()
             case _ if finding.event_id is None:
                 self._mend_blocks(scope, block_range)
             case _:
@@ -132,7 +135,7 @@ class Repair:
 
     def _remove_unclaimed(self, scope: Scope, event_id: int, first: int, last: int) -> None:
         event = next(event for event in scope.events if event.event_id == event_id)
-        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version):
+        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version) as writing:
             # Whoever is writing finishes first: rows and coverage are seen together.
             psycopg_connection(connection).execute(
                 sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(event.table.identifier)
@@ -141,30 +144,39 @@ class Repair:
             removed = checks.delete_unclaimed(connection, event.table, self.chain_id, claims, (first, last))
             if removed:
                 writer.bump_versions(connection, [event_id], rewritten=True)
+                changed = children.reconcile(
+                    connection, self.chain_id, children.announcing([event]), ((first, last),), rewritten=True
+                )
+                writing.forgets = changed.outdated
+                self._renewal.taken |= set(changed.taken)
         self.outcome.removed += removed
+        self._fill_taken()
 
-    def _renew_children(self, scope: Scope, source: Source, born: int) -> None:
-        """Makes the children what the factory's events say, and fetches what they said anew from that birth on."""
-        contract_id = source.event.contract_id
-        with self.engine.begin() as connection:
-            checks.renew_children(connection, contract_id, self.chain_id, factory_rules(scope.every, source))
-            # The follower, and whoever fills history, must know them from now on.
-            catalog.advance_version(connection, scope.version)
-        scope = self._scope()
-        siblings = [s for s in scope.every if s.event.contract_id == contract_id]
-        if born <= scope.finalized:
-            self._fetch_anew(scope, siblings, ((born, scope.finalized),), suspect=())
-        self._remember_above(scope, siblings, born)
+    def _reconcile(self, scope: Scope, source: Source) -> None:
+        """Makes the children of a contract what its factories' events say; what was fetched by others is a gap then."""
+        announcing = {event.event_id for _, event in factory_rules(scope.every, source)}
+        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version) as writing:
+            changed = children.reconcile(connection, self.chain_id, announcing, ((0, children.ALWAYS),), rewritten=True)
+            writing.forgets = changed.outdated
+        self._renewal.taken |= set(changed.taken)
 
-    def _remember_above(self, scope: Scope, sources: Iterable[Source], born: int) -> None:
-        """Keeps in mind the blocks that the follower indexed without a child: once finalized, a repair proves them."""
-        first = max(born, scope.finalized + 1)
-        with self.engine.begin() as connection:
-            for source in sources:
-                for above in intersect(source.coverage, ((first, scope.tip),)) if first <= scope.tip else ():
-                    detail = "indexed while a child was not known; repaired once finalized"
-                    finding = scope.finding("proof", source, *above, above[1] - above[0] + 1, detail)
-                    findings.add(connection, finding)
+    def _fill_taken(self) -> None:
+        """Fetches what factories' children said whose coverage was taken back; above finalized the follower does."""
+        while self._renewal.taken and not self.stop.is_set():
+            every = self._scope().every
+            # A factory's own children may announce the next ones: theirs go first.
+            source = min(
+                (one for one in every if one.event.label in self._renewal.taken),
+                key=lambda one: _generation(one, every),
+                default=None,
+            )
+            if source is None:
+                self._renewal.taken.clear()
+                return
+            self._renewal.taken.discard(source.event.label)
+            selection = Selection(source.event.contract, source.event.api_name)
+            done = Backfill(self.engine, self.client, self.chain_id, selection, stop=self.stop).run()
+            self.outcome.filled += done.blocks
 
     def _count_anew(self, scope: Scope, finding: Finding) -> None:
         """Has the balances of the finding's contract counted from the first transfer on, by whoever keeps them."""
@@ -186,16 +198,7 @@ class Repair:
 
     def _fetch_anew(self, scope: Scope, sources: Sequence[Source], ranges: RangeSet, suspect: Iterable[int]) -> None:
         self._renewal.fetch(scope, sources, ranges, suspect)
-        self._look_for_children()
-
-    def _look_for_children(self) -> None:
-        """Sees to the children of factories whose logs were found; what is not done now is among the findings."""
-        while self._renewal.announced and not self.stop.is_set():
-            finding, left = self._renewal.announced.pop(), len(self.outcome.left)
-            self._repair(finding)
-            if len(self.outcome.left) == left and not self.stop.is_set():
-                with self.engine.begin() as connection:
-                    findings.mark_repaired(connection, finding)
+        self._fill_taken()
 
 
 def _generation(source: Source, every: Sequence[Source], below: frozenset[int] = frozenset()) -> int:

@@ -20,7 +20,7 @@ from indexer.abi.decoder import Decoder, UndecodableLog, compile_decoder
 from indexer.abi.model import parse_abi
 from indexer.addresses import Births, Children
 from indexer.chain.log_columns import LogColumns
-from indexer.store.catalog import Birth, CatalogEvent, Source
+from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.declaration import Factory
 from indexer.store.writer import Rows, UndecodedLog
 from indexer.sync.batch import BatchEncoder, Log, encoder
@@ -76,7 +76,10 @@ class _FactoryRule:
 class Router:
     """Sorts logs into tables.
 
-    It lives as long as its set of sources; children are added to it as they are born.
+    It lives as long as its set of sources; :meth:`rows` adds the children that the logs announce.
+
+    Attributes:
+        learned: how many children it has added.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Router:
         """
         self._chain_id = chain_id
         self._children = children
+        self.learned = 0
         self._placed: dict[tuple[str, str], list[_Target]] = {}
         self._anywhere: dict[str, list[_Target]] = {}
         self._anonymous: dict[str, list[_Target]] = {}
@@ -144,12 +148,12 @@ class Router:
             times: Unix seconds of every block that bore one of them.
 
         Returns:
-            Rows, undecoded logs and births, each in the order of the logs.
+            Rows and undecoded logs, each in the order of the logs.
         """
         clock = {number: datetime.fromtimestamp(time, UTC) for number, time in times.items()}
         rows = Rows(logs=logs)
         for log in logs if self._rules else ():
-            rows.births.extend(self._births(log))
+            self._learn(log)
         for log in logs:
             for target in self._targets(log.address, log.topics[0] if log.topics else None):
                 if target.claims(log):
@@ -159,11 +163,10 @@ class Router:
     def batches(self, logs: Sequence[Log], times: Mapping[int, int]) -> Rows:
         """Does what :meth:`rows` does, many logs at a time; what it makes of them are rows in ``Rows.binary``.
 
-        Logs of events without a batch encoder, and odd ones, are decoded one by one.
+        Logs of events without a batch encoder, and odd ones, are decoded one by one. History is not asked for blocks
+        in which a child is still unknown: nothing is learned from these logs.
         """
         rows = Rows(logs=logs)
-        for log in logs if self._rules else ():
-            rows.births.extend(self._births(log))
         claimed: dict[int, tuple[_Target, list[Log]]] = {}
         routes: dict[tuple[str, str | None], list[_Route]] = {}
         bounds = (min(times), max(times)) if times else (0, 0)
@@ -198,10 +201,6 @@ class Router:
         """
         rows = Rows()
         targets = [list(self._targets(*name)) for name in logs.names]
-        if self._rules:
-            announce = [any(target.source.event.event_id in self._rules for target in some) for some in targets]
-            for log in logs.logs(np.flatnonzero(np.array(announce, dtype=np.bool_)[logs.kinds])):
-                rows.births.extend(self._births(log))
         for target, claimed in self._claimed(logs, targets).values():
             event, odd = target.source.event, np.flatnonzero(claimed)
             encode = self._encoders[event.event_id]
@@ -306,7 +305,8 @@ class Router:
                 )
             )
 
-    def _births(self, log: Log) -> Iterator[Birth]:
+    def _learn(self, log: Log) -> None:
+        """Takes in the children that a log announces."""
         for target in self._targets(log.address, log.topics[0] if log.topics else None):
             rules = self._rules.get(target.source.event.event_id)
             if not rules or not target.claims(log):
@@ -323,13 +323,7 @@ class Router:
                     known = self._children[rule.contract_id] = Births()
                 if log.block_number < known.get(address, log.block_number + 1):
                     known[address] = log.block_number
-                    yield Birth(rule.contract_id, address, log.block_number, log.log_index, log.address)
-
-    def forget_births(self, above: int) -> None:
-        """Forgets the children born above a block: their branch is gone."""
-        for known in self._children.values():
-            for address in [address for address, birth in known.items() if birth > above]:
-                del known[address]
+                    self.learned += 1
 
 
 def _named_topics(event: CatalogEvent) -> frozenset[str]:

@@ -341,7 +341,9 @@ class Snapshots:
             if kept.get(number, header.hash) != header.hash:
                 return None
             if not addresses:
-                born = catalog.load_children(connection, self._chain_id).get(stored.contract_id, Births())
+                born = catalog.load_children(connection, self._chain_id, [stored.contract_id]).get(
+                    stored.contract_id, Births()
+                )
                 addresses = [bytes.fromhex(child[2:]) for child, birth in sorted(born.items()) if birth <= number]
             if self._snapshot.for_each is None:
                 return [Target(address, 0, None) for address in addresses]

@@ -70,6 +70,13 @@ deployments = Table(
         server_default=NO_BLOCKS,
         comment="blocks for whose events all of include is there",
     ),
+    Column(
+        "adopted",
+        Boolean,
+        nullable=False,
+        server_default=text("true"),
+        comment="false: the factory rules are new, and their children not looked for in the tables yet",
+    ),
     PrimaryKeyConstraint("contract_id", "chain_id"),
     comment="Where a contract lives on one chain, as the manifest says",
 )

@@ -67,7 +67,7 @@ def children(connection: Connection, scope: Scope) -> Iterator[Finding]:
     done: set[int] = set()
     for source in scope.sources:
         contract_id = source.event.contract_id
-        if source.place.kind != "factory" or contract_id in done:
+        if source.place.kind != "factory" or contract_id in done or not source.adopted:
             continue
         done.add(contract_id)
         rules = factory_rules(scope.every, source)

@@ -83,10 +83,12 @@ def test_children(indexed, change):
     assert {f.kind for f in run(indexed).findings} >= {"child"}
     outcome = repair(indexed).findings()
     assert not outcome.left
-    # What the follower indexed without knowing the child is repaired when it can no longer change.
-    waiting = indexed.query("SELECT DISTINCT kind, first_block FROM gapless.findings WHERE repaired_at IS NULL")
-    assert waiting == [("proof", finalized(indexed) + 1)]
     assert indexed.query("SELECT * FROM gapless.children ORDER BY address") == children
+    # What the follower indexed without knowing the child is covered no more, and the follower's to fetch.
+    assert {(f.kind, f.first) for f in run(indexed).findings} == {("gap", finalized(indexed) + 1)}
+    follower = indexed.follower()
+    indexed.catch_up(follower)
+    follower.close()
     assert indexed.rows() == rows
     assert not run(indexed).findings
 

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -31,7 +31,7 @@ from indexer.manifest.model import Chain, Manifest, Snapshot
 from indexer.problems import ProblemsError
 from indexer.requested import Desk
 from indexer.settings import Settings
-from indexer.store import head, indexes
+from indexer.store import catalog, head, indexes, transfers
 from indexer.store.cache import Cache
 from indexer.store.changes import Change, summary
 from indexer.store.database import DatabaseError
@@ -40,7 +40,7 @@ from indexer.sync import network
 from indexer.sync.follow import Follower
 from indexer.sync.pace import Pace
 from indexer.sync.snapshots import Snapshots
-from indexer.watch import ManifestWatch, PatientWatch
+from indexer.watch import CatalogWatch, ManifestWatch, PatientWatch
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ MANIFEST_EVERY = 1.0
 INDEXES_EVERY = 5.0
 BALANCES_EVERY = 3.0
 REQUESTED_EVERY = 1.0
+CATALOG_EVERY = 3.0
+VIEW_PATIENCE = 1.0
 
 # Threads are made as they are needed: one for each job, so that one that waits for a node keeps no other from running.
 MOST_JOBS = 1000
@@ -93,6 +95,7 @@ class Service:
         *,
         watch: ManifestWatch | PatientWatch | None = None,
         prepare: Callable[[Manifest], list[Change]] | None = None,
+        differs: Callable[[Manifest], Sequence[Change]] | None = None,
         reload: threading.Event | None = None,
         lease_engine: Engine | None = None,
     ) -> None:
@@ -105,6 +108,7 @@ class Service:
             settings: the environment.
             watch: tells of a new manifest; None: it stays as it is.
             prepare: makes the catalog what a new manifest asks for; needed with ``watch``.
+            differs: what that would change; None: it is not looked at whether others change the catalog.
             reload: set by somebody else to have the manifest read again, changed or not, and halted chains tried again.
             lease_engine: the same database by connections that jobs cannot use up, to renew leases; None: ``engine``.
         """
@@ -114,6 +118,8 @@ class Service:
         self._settings = settings
         self._watch = watch
         self._prepare = prepare
+        self._catalog = None if differs is None else CatalogWatch(self._version, differs)
+        self._viewed = -1
         self._pending: Manifest | None = None
         self._reload_wanted = reload or threading.Event()
         self._restart_halted = False
@@ -149,6 +155,10 @@ class Service:
         for one in self._networks.values():
             self._schedule(one)
         self._scheduler.add_job(OwnJob("indexes", self._build_indexes).run, IntervalTrigger(seconds=INDEXES_EVERY))
+        self._scheduler.add_job(OwnJob("view", self._keep_view).run, IntervalTrigger(seconds=CATALOG_EVERY))
+        if self._catalog is not None:
+            job = OwnJob("catalog", self._look_at_catalog)
+            self._scheduler.add_job(job.run, IntervalTrigger(seconds=CATALOG_EVERY))
         for kind in requested.KINDS:
             desk = Desk(self, self.networks, kind, self._stop)
             self._scheduler.add_job(OwnJob(f"{kind} jobs", desk.run).run, IntervalTrigger(seconds=REQUESTED_EVERY))
@@ -251,6 +261,22 @@ class Service:
             with contextlib.suppress(JobLookupError):
                 self._scheduler.remove_job(job_id)
         one.jobs.clear()
+
+    def _version(self) -> int:
+        with self._engine.connect() as connection:
+            return catalog.load_version(connection)
+
+    def _look_at_catalog(self) -> None:
+        assert self._catalog is not None
+        if self._pending is None:
+            self._catalog.look(self._manifest)
+
+    def _keep_view(self) -> None:
+        """Renews ``gapless.transfers`` where it could not be when a manifest was applied, since it was being read."""
+        version = self._version()
+        if version != self._viewed:
+            transfers.keep_view(self._engine, patience=VIEW_PATIENCE)
+            self._viewed = version
 
     def _build_indexes(self) -> None:
         self._builder.run(self._stop)

@@ -1,13 +1,14 @@
-"""Noticing that the manifest, or an ABI file that it names, has changed."""
+"""Noticing that the manifest, an ABI file that it names, or what was applied, has changed."""
 
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from indexer.manifest.model import Manifest
 from indexer.problems import ProblemsError
+from indexer.store.changes import Change, summary
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +129,42 @@ class PatientWatch:
                 log.warning('%s: contracts with start_block = "auto" wait for a node that answers: %s', chain, reason)
         self._waiting, self._is_due = waiting, False
         return manifest
+
+
+class CatalogWatch:
+    """Notices that the catalog is not that of the manifest in force: another process has applied another one."""
+
+    def __init__(self, version: Callable[[], int], differs: Callable[[Manifest], Sequence[Change]]) -> None:
+        """Begins with nothing known.
+
+        Args:
+            version: reads the catalog's.
+            differs: what applying a manifest would change.
+        """
+        self._version, self._differs = version, differs
+        self._seen: tuple[int, Manifest] | None = None
+        self.changes: Sequence[Change] = ()
+
+    def look(self, manifest: Manifest) -> None:
+        """Looks again where the catalog, or the manifest, is another one than at the last look, and says what is new.
+
+        Args:
+            manifest: the one in force.
+        """
+        version = self._version()
+        if self._seen is not None and self._seen[0] == version and self._seen[1] is manifest:
+            return
+        before, self.changes = self.changes, self._differs(manifest)
+        self._seen = version, manifest
+        if self.changes and self.changes != before:
+            log.warning(
+                "another process has applied another manifest than %s: this indexer works by that one from now on. "
+                "To have this one in force again, run gapless apply with it, or send SIGHUP; it would do: %s",
+                manifest.path,
+                "; ".join(summary(self.changes)),
+            )
+        elif before and not self.changes:
+            log.info("the catalog is that of %s again", manifest.path)
 
 
 def _files(manifest: Manifest) -> tuple[Path, ...]:

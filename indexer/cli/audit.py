@@ -39,8 +39,7 @@ def audit(
 
     Findings are listed and kept for gapless repair; the exit status is 1 where there are any, else 0.
     """
-    from indexer.cli.context import begin, database, servers, until_signal
-    from indexer.store import migrate
+    from indexer.cli.context import begin, database, require_applied, servers, until_signal
     from indexer.sync import audit as auditing
     from indexer.sync import network
     from indexer.sync.audit import digest
@@ -58,7 +57,7 @@ def audit(
         servers(settings, with_redis=False) as given,
         database(given, application_name="gapless audit") as engine,
     ):
-        migrate.require_current(engine)
+        require_applied(engine, manifest, settings)
         others = second_endpoints(chains, against)
         for one in chains:
             client = network.connect(one, settings) if deep else None

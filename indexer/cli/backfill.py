@@ -45,7 +45,7 @@ def backfill(
     Resumes where it was stopped or killed, and does nothing where there is nothing to do. Workers share the range; one
     that is killed loses nothing.
     """
-    from indexer.cli.context import begin, database, prepare, servers, until_signal
+    from indexer.cli.context import begin, database, require_applied, servers, until_signal
     from indexer.sync.backfill import Selection
 
     settings, manifest = begin()
@@ -58,7 +58,7 @@ def backfill(
         servers(settings, with_redis=False) as given,
         database(given, application_name="gapless backfill") as engine,
     ):
-        prepare(engine, manifest, settings)
+        require_applied(engine, manifest, settings, first=True)
         hands = _Hands(given.database_url, workers or settings.backfill_workers, dask)
         for one in chains:
             _fill(engine, one, settings, selection, stop, hands)

@@ -23,7 +23,7 @@ from indexer.settings import Settings, environment, load_settings
 from indexer.store import catalog, catalog_rows, migrate, planned
 from indexer.store.apply import apply, compare
 from indexer.store.catalog_rows import CatalogRows
-from indexer.store.changes import Change
+from indexer.store.changes import Change, summary
 from indexer.store.database import create_engine, describe_failure, process_name
 from indexer.store.declaration import Declaration
 from indexer.store.difference import difference as compared
@@ -131,6 +131,41 @@ def prepare(engine: Engine, manifest: Manifest, settings: Settings | None = None
     migrate.upgrade(engine)
     found = _start_blocks(engine, manifest, settings)
     return apply(engine, declaration(manifest, found))
+
+
+def require_applied(engine: Engine, manifest: Manifest, settings: Settings, *, first: bool = False) -> None:
+    """Makes sure that a manifest is the one in force, for commands that only work by it.
+
+    Args:
+        engine: the database.
+        manifest: checked.
+        settings: the environment.
+        first: apply it where none was applied ever.
+
+    Raises:
+        GaplessError: another one was applied last; nothing was changed.
+    """
+    if first and (migrate.current_revision(engine) is None or _is_empty(engine)):
+        prepare(engine, manifest, settings)
+        return
+    migrate.require_current(engine)
+    if changes := compare(engine, _declared(engine, manifest, settings, silent={})).changes:
+        lines = summary(changes)
+        more = f" and {len(lines) - _MOST_LINES} more" if len(lines) > _MOST_LINES else ""
+        raise GaplessError(
+            f"{manifest.path} is not the manifest that was applied last; applying it would do: "
+            f"{'; '.join(lines[:_MOST_LINES])}{more}",
+            hint="gapless apply puts it in force, for a running indexer too; or name the one that is in force with "
+            "GAPLESS_MANIFEST",
+        )
+
+
+_MOST_LINES = 5
+
+
+def _is_empty(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return not connection.execute(sa.text("SELECT EXISTS (SELECT FROM gapless.chains)")).scalar_one()
 
 
 def reachable(engine: Engine, manifest: Manifest, settings: Settings) -> tuple[Manifest, dict[str, str]]:

@@ -24,8 +24,7 @@ def repair(
     Exits with status 1 where something could not be repaired, and says why.
     """
     from indexer.cli.audit import chosen_chains, second_endpoints
-    from indexer.cli.context import begin, database, servers, until_signal
-    from indexer.store import migrate
+    from indexer.cli.context import begin, database, require_applied, servers, until_signal
     from indexer.sync import network
     from indexer.sync.repair import Repair
 
@@ -45,7 +44,7 @@ def repair(
         servers(settings, with_redis=False) as given,
         database(given, application_name="gapless repair") as engine,
     ):
-        migrate.require_current(engine)
+        require_applied(engine, manifest, settings)
         others = second_endpoints(chains, against)
         for one in chains:
             client = network.connect(one, settings)

@@ -25,7 +25,7 @@ def run() -> None:
     """
     import logging
 
-    from indexer.cli.context import begin, database, prepare, reachable, servers, until_signal
+    from indexer.cli.context import begin, database, difference, prepare, reachable, servers, until_signal
     from indexer.manifest import load_manifest
     from indexer.schedule import Service
     from indexer.settings import environment
@@ -59,6 +59,7 @@ def run() -> None:
             *(engine, cache, manifest, settings),
             watch=watch,
             prepare=lambda given: prepare(engine, given, settings),
+            differs=lambda given: difference(engine, given, settings),
             reload=hangup,
             lease_engine=lease_engine,
         )

@@ -8,6 +8,7 @@
 * What must lock tables that others read (the view, indexes of empty tables) comes after it, in transactions of its own.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import groupby
@@ -35,6 +36,9 @@ from indexer.store.declaration import ContractDeclaration, Declaration
 from indexer.store.difference import Difference, NewEvent, NewSeries, difference
 from indexer.store.difference_sources import Split, Write
 from indexer.store.layout import EventTable
+from indexer.store.lock_waits import BusyError
+
+log = logging.getLogger(__name__)
 
 _CANNOT: Final = "the manifest cannot be applied"
 #: Tables that are created in one transaction: each holds a lock until its end, and the server has room for thousands.
@@ -76,8 +80,8 @@ def apply(engine: Engine, declaration: Declaration, *, patience: float = lock_wa
         What was changed, in the order in which the manifest names it; empty if nothing.
 
     Raises:
-        DatabaseError: the declaration contradicts data that is already there, or others hold what it needs for too
-            long; the catalog is as before then.
+        DatabaseError: the declaration contradicts data that is already there; the catalog is as before then.
+        BusyError: others hold what it needs for too long; the same.
     """
     changes: list[Change] = []
     try:
@@ -93,7 +97,7 @@ def apply(engine: Engine, declaration: Declaration, *, patience: float = lock_wa
                 _index_empty(engine, found.indexed)
                 break
         else:
-            raise DatabaseError(f"{_CANNOT}: other processes change the catalog all the time", hint="run it again")
+            raise BusyError(f"{_CANNOT}: other processes change the catalog all the time", hint="run it again")
     except (psycopg.Error, sa.exc.DBAPIError) as error:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         if not isinstance(cause, _CONTRADICTIONS):
@@ -104,7 +108,10 @@ def apply(engine: Engine, declaration: Declaration, *, patience: float = lock_wa
             hint="gapless apply --dry-run shows what it would change; nothing that holds data was touched",
         ) from None
     if changes or transfers.is_missing(engine):
-        transfers.keep_view(engine)
+        try:
+            transfers.keep_view(engine)
+        except BusyError as error:
+            log.warning("%s; it lacks what was added last until the indexer has renewed it", error)
     return changes
 
 
@@ -285,5 +292,5 @@ def _index_empty(engine: Engine, event_ids: Sequence[int]) -> None:
             lock_waits.attempt(
                 engine, _CANNOT, partial(indexes.create_if_empty, event_id=event_id), patience=lock_waits.WAIT
             )
-        except DatabaseError:
+        except BusyError:
             return  # it is being read; the running indexer does it

@@ -100,8 +100,9 @@ def drop(engine: Engine, given: Droppable, *, patience: float = lock_waits.PATIE
         patience: seconds for which it is tried while others use what goes.
 
     Raises:
-        DatabaseError: it is active, an indexer still works on it, others read its tables all the time, or somebody
-            else's objects depend on them; nothing was changed then.
+        DatabaseError: it is active, an indexer still works on it, or somebody else's objects depend on its tables;
+            nothing was changed then.
+        BusyError: others read its tables all the time; the same.
     """
     what = f"{given.kind} {given.name} cannot be dropped"
     lock_waits.attempt(engine, what, lambda connection: _drop(connection, given), patience=patience)

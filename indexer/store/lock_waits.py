@@ -12,7 +12,8 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.store.database import DatabaseError, psycopg_connection
+from indexer.errors import GaplessError
+from indexer.store.database import psycopg_connection
 
 T = TypeVar("T")
 
@@ -30,6 +31,10 @@ _BUSY = (
 )
 
 
+class BusyError(GaplessError):
+    """Others have held what was needed for all of the time that was given; nothing was changed."""
+
+
 def is_busy(error: BaseException) -> bool:
     """Whether an error says that others held a lock for too long: the same may succeed a moment later."""
     return isinstance(error.orig if isinstance(error, sa.exc.DBAPIError) else error, _BUSY)
@@ -45,7 +50,7 @@ def attempt(engine: Engine, what: str, work: Callable[[Connection], T], *, patie
         patience: seconds for which it is tried again.
 
     Raises:
-        DatabaseError: others hold what it needs all the time; nothing was changed.
+        BusyError: others hold what it needs all the time; nothing was changed.
     """
     attempts = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_busy),
@@ -59,7 +64,7 @@ def attempt(engine: Engine, what: str, work: Callable[[Connection], T], *, patie
     except (psycopg.Error, sa.exc.DBAPIError) as error:
         if not is_busy(error):
             raise
-        raise DatabaseError(
+        raise BusyError(
             f"{what}: others hold locks that it needs, for {patience:.0f} s now ({_oldest(engine)})",
             hint="nothing was changed; end that transaction, or run it again later",
         ) from None

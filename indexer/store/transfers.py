@@ -1,7 +1,6 @@
 """Transfers of tokens: which events of the catalog tell of them, and the view over all."""
 
 import hashlib
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,11 +11,9 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.store import catalog, lock_waits, transfer_forms
 from indexer.store.catalog import CatalogEvent
-from indexer.store.database import DatabaseError, psycopg_connection
+from indexer.store.database import psycopg_connection
 from indexer.store.declaration import Place
 from indexer.store.transfer_forms import Standard
-
-log = logging.getLogger(__name__)
 
 #: Seconds for which a view that is being read is tried to be renewed before it is left to the next time.
 VIEW_PATIENCE: Final = 5.0
@@ -132,7 +129,7 @@ def is_missing(engine: Engine) -> bool:
         return bool(connection.execute(sa.text("SELECT to_regclass('gapless.transfers') IS NULL")).scalar_one())
 
 
-def keep_view(engine: Engine, *, patience: float = VIEW_PATIENCE) -> bool:
+def keep_view(engine: Engine, *, patience: float = VIEW_PATIENCE) -> None:
     """Makes the view ``gapless.transfers`` of all that :func:`branches` has, where it is not so already.
 
     It cannot be changed while it is being read. Its readers are not kept waiting: it is tried again for a while, and
@@ -142,15 +139,10 @@ def keep_view(engine: Engine, *, patience: float = VIEW_PATIENCE) -> bool:
         engine: the database.
         patience: seconds for which it is tried.
 
-    Returns:
-        Whether it is as the catalog wants it.
+    Raises:
+        BusyError: it was read all the time.
     """
-    try:
-        lock_waits.attempt(engine, "the view gapless.transfers cannot be renewed", renew_view, patience=patience)
-    except DatabaseError as error:
-        log.warning("%s; it lacks what was added last until the indexer has renewed it", error)
-        return False
-    return True
+    lock_waits.attempt(engine, "the view gapless.transfers cannot be renewed", renew_view, patience=patience)
 
 
 def renew_view(connection: Connection) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from indexer.block_columns import BlockColumns
 from indexer.store import catalog, lock_waits, writer
 from indexer.store.catalog import CatalogBusyError, CatalogChangedError
-from indexer.store.database import DatabaseError
+from indexer.store.lock_waits import BusyError
 from indexer.store.writer import Rows
 from tests.integration.sync.test_changes import chain_text, coins, indexed, url_of
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_locked_is_told_with_the_one_who_holds_it(uncovered):
         uncovered.engine.url.set(drivername="postgresql").render_as_string(False), application_name="notebook"
     ) as analyst:
         analyst.execute("SELECT count(*) FROM coins.transfer")
-        with pytest.raises(DatabaseError, match="is of notebook, process"):
+        with pytest.raises(BusyError, match="is of notebook, process"):
             lock_waits.attempt(uncovered.engine, "it cannot be altered", drop, patience=0.5)
     lock_waits.attempt(uncovered.engine, "it cannot be altered", drop)
 

@@ -14,7 +14,21 @@ from indexer.manifest import load_manifest
 from indexer.store import migrate
 from indexer.store.apply import apply
 from indexer.store.database import create_engine
+from indexer.store.declaration import Declaration
 from indexer.sync.declare import declaration
+
+TOKEN: list[Any] = [
+    {
+        "type": "event",
+        "name": "Transfer",
+        "anonymous": False,
+        "inputs": [
+            {"name": name, "type": kind, "indexed": indexed}
+            for name, kind, indexed in (("from", "address", True), ("to", "address", True), ("value", "uint256", False))
+        ],
+    }
+]
+"""The ABI of a token, as far as its transfers are concerned."""
 
 
 @contextlib.contextmanager
@@ -36,10 +50,20 @@ def applied(server_url: str, manifest: str, abis: Mapping[str, Any]) -> Iterator
             engine.dispose()
 
 
+def declared(manifest: str, abis: Mapping[str, Any]) -> Declaration:
+    """A manifest with its ABIs, as the store wants it."""
+    with tempfile.TemporaryDirectory(prefix="gapless-scale-") as folder:
+        return _declared(Path(folder), manifest, abis)
+
+
 def apply_again(engine: Engine, folder: Path, manifest: str, abis: Mapping[str, Any]) -> None:
     """Applies a manifest, written to a folder with its ABIs."""
+    apply(engine, _declared(folder, manifest, abis))
+
+
+def _declared(folder: Path, manifest: str, abis: Mapping[str, Any]) -> Declaration:
     path = folder / "indexer.toml"
     path.write_text(manifest)
     for name, document in abis.items():
         (folder / name).write_text(json.dumps(document))
-    apply(engine, declaration(load_manifest(path, {"RPC_URL": "http://127.0.0.1:9"})))
+    return declaration(load_manifest(path, {"RPC_URL": "http://127.0.0.1:9"}))

@@ -25,7 +25,7 @@ from typing import NoReturn
 import requests
 
 from indexer.demo.anvil import anvil
-from indexer.demo.manifest import manifest_text
+from indexer.demo.manifest import keep_manifest, manifest_text
 from indexer.demo.traffic import burst
 from indexer.demo.traffic import run as run_traffic
 from indexer.demo.welcome import welcome
@@ -107,7 +107,8 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
     world = build(node)
     _bring_to_life(world, say)
     manifest = directory / "indexer.toml"
-    manifest.write_text(manifest_text(world), "utf-8")
+    if not keep_manifest(manifest, manifest_text(world)):
+        say(f"{manifest} was edited, and is used as it is; remove it to have the demo's own again")
     patience = _GRACE if killed else 0.0
     port = _port(environ, "API_PORT", DEFAULT_PORT, patience)
     streams_port = _port(environ, "STREAMS_PORT", port + 1, patience)

@@ -88,19 +88,71 @@ def drop_view(connection: Connection) -> None:
 
 
 def branches(connection: Connection) -> list[sql.Composed]:
-    """A SELECT for each event in the catalog that tells of transfers; together they are all transfers, each once.
+    """SELECTs that together are all transfers in the tables, each once; their text grows with the number of tables.
 
-    Two contracts of the manifest may share an address: a log that is in both of their tables is one transfer.
+    Contracts of the manifest may share an address: a log that is in several of their tables is one transfer. Tables
+    that may share logs are one SELECT, which leaves out what a table before has.
     """
-    events = load(connection)
-    places = _places(connection)
-    found: list[sql.Composed] = []
-    for position, one in enumerate(events):
-        twins = [
-            other.event.table.identifier for other in events[:position] if _may_share(places, one.event, other.event)
-        ]
-        found.append(select(one, transfer_forms.but_for(twins)))
-    return found
+    return [
+        select(group[0]) if len(group) == 1 else _each_once(group)
+        for group in _sharing(load(connection), _places(connection))
+    ]
+
+
+def _each_once(group: Sequence[TransferEvent]) -> sql.Composed:
+    columns = sql.SQL(", ").join(sql.SQL("every.{}").format(sql.Identifier(name)) for name in _COLUMNS)
+    every = [sql.SQL("SELECT t.*, {} AS place FROM ({}) t").format(at, select(one)) for at, one in enumerate(group)]
+    before = [
+        sql.SQL("SELECT chain_id, block_number, log_index, {} AS place FROM {}").format(at, one.event.table.identifier)
+        for at, one in enumerate(group)
+    ]
+    return sql.SQL("""
+        SELECT {columns} FROM ({every}) every WHERE NOT EXISTS (
+            SELECT FROM ({before}) twin
+            WHERE twin.chain_id = every.chain_id AND twin.block_number = every.block_number
+              AND twin.log_index = every.log_index AND twin.place < every.place)""").format(
+        columns=columns, every=sql.SQL(" UNION ALL ").join(every), before=sql.SQL(" UNION ALL ").join(before)
+    )
+
+
+def _sharing(
+    events: Sequence[TransferEvent], places: Mapping[int, Iterable[tuple[int, Place]]]
+) -> list[list[TransferEvent]]:
+    """Events in groups: a log may be in the tables of two only if both are in one group.
+
+    Two events share an address of a chain, or one of them has the logs of any. Linear: an address, or a chain as a
+    whole, leads to the events that have it.
+    """
+    group = list(range(len(events)))  # of each event, one before it in its group, or itself
+
+    def first(at: int) -> int:
+        while group[at] != at:
+            group[at] = group[group[at]]
+            at = group[at]
+        return at
+
+    def join(one: int, other: int) -> None:
+        low, high = sorted((first(one), first(other)))
+        group[high] = low
+
+    holders: dict[tuple[str, int, str], int] = {}
+    on_chain: dict[tuple[str, int], list[int]] = {}
+    open_to_all: set[tuple[str, int]] = set()
+    for at, one in enumerate(events):
+        for chain_id, place in places.get(one.event.event_id, ()):
+            chain = (one.event.signature, chain_id)
+            on_chain.setdefault(chain, []).append(at)
+            if not place.addresses:
+                open_to_all.add(chain)
+            for address in place.addresses:
+                join(at, holders.setdefault((*chain, address), at))
+    for chain in open_to_all:
+        for at in on_chain[chain]:
+            join(at, on_chain[chain][0])
+    found: dict[int, list[TransferEvent]] = {}
+    for at, one in enumerate(events):
+        found.setdefault(first(at), []).append(one)
+    return list(found.values())
 
 
 def page(parts: Sequence[sql.Composable], condition: sql.Composable, *, newest_first: bool = True) -> sql.Composed:
@@ -168,11 +220,3 @@ def _places(connection: Connection) -> dict[int, list[tuple[int, Place]]]:
     for row in connection.execute(sa.text("SELECT event_id, chain_id, place FROM gapless.sources")):
         places.setdefault(row.event_id, []).append((row.chain_id, Place.from_json(row.place)))
     return places
-
-
-def _may_share(places: Mapping[int, Iterable[tuple[int, Place]]], one: CatalogEvent, other: CatalogEvent) -> bool:
-    return one.signature == other.signature and any(
-        chain_id == other_chain and place.overlaps(other_place)
-        for chain_id, place in places.get(one.event_id, ())
-        for other_chain, other_place in places.get(other.event_id, ())
-    )

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from indexer.demo import anvil as anvil_program
+from indexer.demo.manifest import keep_manifest
 from indexer.demo.welcome import psql, welcome
 
 # Stands in for `gapless migrate`, `run` and `serve` where a test is about the demo around them: it can be told to fail.
@@ -267,3 +268,17 @@ def test_without_a_psql_the_one_that_came_with_the_server_is_printed(postgres_ur
     assert query[0] == "-c"
     said = subprocess.run([program, connection, "-Atc", "select 1 + 1"], capture_output=True, text=True, check=True)
     assert said.stdout == "2\n"
+
+
+def test_a_manifest_that_was_edited_is_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "indexer.toml"
+    assert keep_manifest(path, "one")
+    assert keep_manifest(path, "two"), "nobody has touched it: another version's manifest takes its place"
+    path.write_text("two, and a contract of mine")
+    assert not keep_manifest(path, "three")
+    assert path.read_text() == "two, and a contract of mine"
+    (tmp_path / ".indexer.toml.sha256").unlink()
+    assert not keep_manifest(path, "three"), "who wrote it is not known"
+    path.unlink()
+    assert keep_manifest(path, "three")
+    assert path.read_text() == "three"

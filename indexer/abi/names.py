@@ -39,6 +39,8 @@ RESERVED_WORDS = frozenset(
 """The words that Postgres 18 does not take, unquoted, as the name of a column or table (its ``kwlist.h``: reserved, and
 reserved but for functions and types). All others (``value``, ``name``, ``time``...) read well without quotes."""
 
+MOST_COLUMNS = 1600
+"""So many columns a table of Postgres can have."""
 RESERVED_SCHEMAS = frozenset({"public", "gapless", "information_schema"})
 
 _SUFFIX_BY_WORD = {("from", "address"): "from_address", ("to", "address"): "to_address"}

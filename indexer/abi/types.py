@@ -4,6 +4,7 @@ Source of all rules: the Solidity documentation, "Contract ABI Specification".
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -178,7 +179,7 @@ def parse_name(name: object, path: str) -> str:
         return ""
     if not isinstance(name, str):
         raise AbiError(f"{path}.name: a text, found {_shown(name)}")
-    if any(c < " " or "\ud800" <= c <= "\udfff" for c in name):
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
         raise AbiError(f"{path}.name: {name!r} holds control characters or halves of characters")
     return name
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from indexer.abi.model import Abi, Event, load_abi
-from indexer.abi.names import schema_name, schema_problem
+from indexer.abi.names import FIXED_COLUMNS, MOST_COLUMNS, schema_name, schema_problem
 from indexer.abi.types import AbiError
 from indexer.manifest.document import ContractPart
 from indexer.manifest.drafts import Draft, arguments, find_event, find_selected
@@ -109,6 +109,8 @@ def _read_events(part: ContractPart, abi: Abi | None, path: KeyPath, report: Rep
     if abi is None:
         return ()
     if part.events is None:
+        for one in abi.events:
+            _refuse_too_many(one, (*path, "abi"), report)
         return abi.events
     chosen: list[Event] = []
     for number, name in enumerate(part.events):
@@ -118,8 +120,19 @@ def _read_events(part: ContractPart, abi: Abi | None, path: KeyPath, report: Rep
             continue
         if event in chosen:
             report.add(here, "this event is in the list already", name)
+        _refuse_too_many(event, here, report)
         chosen.append(event)
     return tuple(event for event in abi.events if event in chosen)
+
+
+def _refuse_too_many(event: Event, path: KeyPath, report: Report) -> None:
+    most = MOST_COLUMNS - len(FIXED_COLUMNS)
+    if len(event.inputs) > most:
+        report.add(
+            path,
+            f"event {event.name} has {len(event.inputs):,} arguments: its table has room for {most:,}; "
+            "leave it out by naming the others in events",
+        )
 
 
 def _read_indexes(draft: Draft, report: Report) -> dict[str, tuple[str, ...]]:

@@ -169,6 +169,8 @@ def test_a_librarys_storage_function_does_not_spoil_its_events():
         ([parameter(None)], "[0].inputs[0].type: a text, found nothing"),
         ([parameter("bool", 5)], "[0].inputs[0].name: a text, found 5"),
         ([parameter("bool", "a\0b")], "control characters"),
+        ([parameter("bool", "a\x85b")], "control characters"),
+        ([parameter("bool", "a\x7fb")], "control characters"),
         ([parameter("bool", "a\ud800b")], "halves of characters"),
         ([parameter("bool", indexed="yes")], "[0].inputs[0].indexed: true or false, found 'yes'"),
         (["bool"], "[0].inputs[0]: a parameter is an object, found 'bool'"),

@@ -1,9 +1,10 @@
 """What a wrong manifest is told: key, line, what was found, what is allowed; and all of it at once."""
 
+import json
 from collections.abc import Callable
 
 import pytest
-from manifest_desk import ETHEREUM, REPOSITORY, USDC, Desk
+from manifest_desk import ETHEREUM, REPOSITORY, USDC, Desk, event, parameter
 from manifest_mistakes import BASE, ERC20, FACTORY, ODD, ONE_PROBLEM, child
 
 from indexer.manifest import ManifestErrors, load_manifest
@@ -159,3 +160,15 @@ def test_no_key_is_ever_shown(desk: Desk, line: str) -> None:
 def test_the_shipped_manifest_asks_for_its_variable() -> None:
     with pytest.raises(ManifestErrors, match="RPC_URL is not set"):
         load_manifest(REPOSITORY / "indexer.toml", {})
+
+
+def test_an_event_with_more_arguments_than_a_table_has_columns_is_named(desk: Desk) -> None:
+    wide = [event("Wide", *[parameter("bool") for _ in range(1594)]), event("Slim", parameter("bool"))]
+    (desk.folder / "wide.json").write_text(json.dumps(wide))
+    contract = f'{ETHEREUM}[contracts.wide]\nabi = "wide.json"\naddress = "any"\nstart_block = 1\n'
+    (problem,) = desk.problems(contract)
+    assert problem.key == "contracts.wide.abi"
+    assert "event Wide has 1,594 arguments" in problem.message
+    (problem,) = desk.problems(contract + 'events = ["Slim", "Wide"]\n')
+    assert problem.key == "contracts.wide.events[1]"
+    desk.load(contract + 'events = ["Slim"]\n')

@@ -41,6 +41,7 @@ from indexer.chain.errors import (
     RateError,
     RevertedError,
     TransientError,
+    WrongBlockError,
 )
 from indexer.chain.wire import Call, parse_hex_bytes
 from indexer.chain.witness import Witnesses
@@ -56,6 +57,7 @@ Pair = tuple[bytes, bytes]
 _USELESS_AFTER = 3
 _TRIED_AGAIN_AFTER = 20
 _MOST_REFUSED = 20
+_SAY_AGAIN_AFTER = 60.0
 
 
 @dataclass(slots=True)
@@ -78,6 +80,15 @@ class Deployment:
     lock: threading.Lock = field(default_factory=threading.Lock)
     _garbage: int = 0
     _passed_over: int = 0
+    _said: dict[str, float] = field(default_factory=dict)
+
+    def may_say(self, host: str, now: float) -> bool:
+        """Whether nothing was said of a host within the last minute."""
+        with self.lock:
+            if now - self._said.get(host, float("-inf")) < _SAY_AGAIN_AFTER:
+                return False
+            self._said[host] = now
+            return True
 
     def known(self, block: int) -> bool | None:
         """Whether it stands at a block, or None where that is not known yet."""
@@ -313,7 +324,13 @@ class _Reading:
         return _MULTICALL3_WITNESS if self._has_multicall3 else _CODE_WITNESS
 
     def _check(self, endpoint: Endpoint, seen: Seen | None, errand: Errand) -> None:
-        self.deployment.witnesses.check(endpoint, self.block, seen, self.client.pool.best_head, self._witness(), errand)
+        head = self.client.pool.best_head
+        try:
+            self.deployment.witnesses.check(endpoint, self.block, seen, head, self._witness(), errand)
+        except WrongBlockError as error:
+            if self.deployment.may_say(endpoint.host, self.client.clock()):
+                log.warning("%s: %s; its calls at old blocks are not believed", self.client.name, error)
+            raise
 
 
 def _outcome(answer: Answer, endpoint: Endpoint) -> CallResult | ProviderError:

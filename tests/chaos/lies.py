@@ -417,7 +417,7 @@ HARMLESS = frozenset({"shuffled batch", "doubled logs", "unsorted logs", "remove
 
 
 # What would do harm at once if it were believed.
-GRAVE = ("stale logs", "missing logs", "lost logs", "stale header", "logs outside")
+GRAVE = ("stale logs", "missing logs", "lost logs", "stale header", "logs outside", "newest block")
 
 
 def choose(random: Random, told: Counter[str] | None = None) -> Lies:

@@ -275,12 +275,18 @@ def test_a_node_that_ignores_the_block_is_not_believed(serve: Serve, connect: Co
     assert client.describe()[0].state == "healthy", "what it says otherwise is not in question"
 
 
-def test_another_node_that_honours_the_block_is_asked(serve: Serve, connect: Connect) -> None:
+def test_another_node_that_honours_the_block_is_asked(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     liar, honest = Contracts(serve()), Contracts(serve())
     liar.run_at = lambda block: liar.node.head
     liar.run = lambda to, data, gas: (True, b"the newest", 1)  # type: ignore[method-assign]
     client = connect(liar.node, honest.node)
-    assert client.multicall([(GOOD, b"a"), (GOOD, b"b")], 500) == [CallResult(True, b"a"), CallResult(True, b"b")]
+    for block in (500, 501, 502):
+        assert client.multicall([(GOOD, b"a"), (GOOD, b"b")], block) == [CallResult(True, b"a"), CallResult(True, b"b")]
+    said = [record.getMessage() for record in caplog.records if "not believed" in record.getMessage()]
+    assert len(said) == 1, "once a minute"
+    assert all("127.0.0.1" in text and "secret" not in text for text in said)
 
 
 @pytest.mark.parametrize("deployed_at", [0, 10_000], ids=["with Multicall3", "without"])

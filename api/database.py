@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import errors as pg_errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from api.errors import ApiError
@@ -37,6 +38,15 @@ SESSION: Final[Mapping[str, str]] = {
     "plan_cache_mode": "force_generic_plan",
 }
 
+#: How every connection is made, where the URL does not say otherwise: one to a machine that is gone is given up soon.
+_CONNECTING: Final[Mapping[str, Any]] = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+
 
 class Database:
     """A pool of connections, which only read unless told otherwise.
@@ -62,13 +72,17 @@ class Database:
     ) -> None:
         settings = {
             **SESSION,
-            "default_transaction_read_only": "on" if read_only else "off",
+            # Where something is to be written, the database's own default counts: it says whether that is allowed.
+            **({"default_transaction_read_only": "on"} if read_only else {}),
             "statement_timeout": f"{int(statement_timeout * 1000)}ms",
         }
         self._wait = wait
         self._read_only = read_only
+        given: dict[str, Any] = conninfo_to_dict(url)
+        options = " ".join([str(given.pop("options", "")), *(f"-c {key}={value}" for key, value in settings.items())])
+        application_name = f"{given.pop('application_name', '')} gapless {name}".strip()
         self._pool = ConnectionPool(
-            url,
+            make_conninfo(**given),
             min_size=0,
             max_size=size,
             max_waiting=size * 8,
@@ -80,10 +94,9 @@ class Database:
                 "autocommit": True,
                 "prepare_threshold": PREPARE_THRESHOLD,
                 "cursor_factory": psycopg.RawCursor,
-                "connect_timeout": CONNECT_TIMEOUT,
-                "application_name": f"gapless {name}",
-                "keepalives_idle": 30,
-                "options": " ".join(f"-c {key}={value}" for key, value in settings.items()),
+                **{key: value for key, value in _CONNECTING.items() if key not in given},
+                "application_name": application_name,
+                "options": options.strip(),
             },
             configure=_configure,
             check=None if read_only else ConnectionPool.check_connection,
@@ -192,6 +205,13 @@ def _translated() -> Iterator[None]:
             raise
         raise ApiError(
             "DATABASE_UNAVAILABLE", "the database has no Gapless tables yet: run `gapless migrate`", retry_after=5
+        ) from None
+    except (pg_errors.ReadOnlySqlTransaction, pg_errors.DiskFull) as error:
+        full = isinstance(error, pg_errors.DiskFull)
+        log.warning("the database takes no changes: %s", str(error).strip())
+        why = "its disk is full" if full else "it is a standby, or was made read-only"
+        raise ApiError(
+            "DATABASE_READ_ONLY", f"the database takes no changes at the moment: {why}; reading works", retry_after=5
         ) from None
     except TooManyRequests:
         raise ApiError("OVERLOADED", "too many requests wait for the database", retry_after=1) from None

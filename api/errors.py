@@ -47,6 +47,8 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "NOT_CONFIGURED": (501, "The operator of this server has not switched that on."),
     "ISSUER_UNAVAILABLE": (503, "The issuer of the token does not answer, so that nobody can judge it: try again."),
     "DATABASE_UNAVAILABLE": (503, "The database does not answer: try again."),
+    "DATABASE_READ_ONLY": (503, "The database takes no changes at the moment; reading works: try again."),
+    "NOT_READY": (503, "The head of a chain stands still, and the operator wants that to be told here."),
     "STREAMS_FULL": (503, "As many streams are open as there may be: try again."),
     "OVERLOADED": (503, "Too much is asked at once: try again."),
 }

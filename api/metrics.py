@@ -25,6 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from api.database import Database
 from api.errors import ApiError
+from api.state import refuse_stalled
 from indexer.admin import AdminServer
 
 SAMPLE_EVERY: Final = 1.0
@@ -112,7 +113,12 @@ class Metrics:
 
 @contextmanager
 def admin(
-    host: str, port: int | None, registry: CollectorRegistry | None, database_url: str
+    host: str,
+    port: int | None,
+    registry: CollectorRegistry | None,
+    database_url: str,
+    *,
+    fails_when_stalled: bool = False,
 ) -> Iterator[AdminServer | None]:
     """The administrator's port, if there is to be one.
 
@@ -121,6 +127,7 @@ def admin(
         port: 0: a free one; None: none.
         registry: the metrics; None: none.
         database_url: asked by ``/ready``.
+        fails_when_stalled: whether that fails while the head of a chain stands still.
 
     Raises:
         AdminError: the address cannot be had.
@@ -134,6 +141,8 @@ def admin(
     def trouble() -> str | None:
         try:
             database.query("SELECT FROM gapless.chains LIMIT 0")
+            if fails_when_stalled:
+                refuse_stalled(database)
         except ApiError as error:
             return error.message
         return None

@@ -182,7 +182,11 @@ def _counted(context: Context, server: Server, admin_port: int | None, database_
         "waits": lambda: context.waits.used,
     }
     host = context.settings.admin_host
-    with context.metrics.watching(in_use), admin(host, admin_port, context.metrics.registry, database_url):
+    stalled = context.settings.ready_fails_when_stalled
+    with (
+        context.metrics.watching(in_use),
+        admin(host, admin_port, context.metrics.registry, database_url, fails_when_stalled=stalled),
+    ):
         yield
 
 
@@ -196,7 +200,13 @@ def _supervise(
     """Keep as many processes running as asked for, until told to stop."""
     with (
         shared(settings.admin_port is not None) as counted,
-        admin(settings.admin_host, settings.admin_port, counted.registry if counted else None, database_url),
+        admin(
+            settings.admin_host,
+            settings.admin_port,
+            counted.registry if counted else None,
+            database_url,
+            fails_when_stalled=settings.ready_fails_when_stalled,
+        ),
     ):
         _supervise_counted(listeners, database_url, redis_url, settings, configure_logging, counted)
 

@@ -111,6 +111,7 @@ class ApiSettings(BaseSettings):
 
     admin_host: str = Field(default="127.0.0.1", description=_SHARED["ADMIN_HOST"])
     admin_port: int | None = Field(default=None, ge=0, le=65535, description=_SHARED["ADMIN_PORT"])
+    ready_fails_when_stalled: bool = Field(default=False, description=_SHARED["READY_FAILS_WHEN_STALLED"])
 
     @field_validator("webhooks_secret_key")
     @classmethod

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import orjson
 
+from api.database import Database
 from api.errors import ApiError
+from api.sql import status
 from indexer.intervals import RangeSet
 
 #: Part of every ETag: to be changed when the same data is rendered differently.
@@ -21,6 +23,16 @@ FORMAT_VERSION: Final = "1"
 MOST_MISSING: Final = 100
 
 _RANGE: Final = re.compile(r"\[(\d+),(\d+)\)")
+
+
+def refuse_stalled(database: Database) -> None:
+    """Refuses to be ready while the head of a chain stands still.
+
+    Raises:
+        ApiError: NOT_READY; DATABASE_UNAVAILABLE and the like.
+    """
+    if still := orjson.loads(database.query(status.STALLED)[0][0] or b"[]"):
+        raise ApiError("NOT_READY", f"no new block is indexed of {', '.join(still)}", retry_after=5)
 
 
 @dataclass(frozen=True, slots=True)

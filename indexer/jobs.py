@@ -27,6 +27,7 @@ from indexer.store import endpoints, head, thinning
 from indexer.store.blocks import ForeignBlockError
 from indexer.store.cache import Cache
 from indexer.store.endpoints import EndpointRow
+from indexer.store.failures import refuses_changes
 from indexer.sync import balances, tokens
 from indexer.sync.audit import digest
 from indexer.sync.backfill import Backfill
@@ -48,10 +49,17 @@ class Network:
     stop: threading.Event = field(default_factory=threading.Event)
     closed: bool = False
     checked: bool = False
+    told_hindrance: str | None = None
+    hindrances: dict[str, str] = field(default_factory=dict)
+    """By job: why Postgres took no changes from it when it was last run."""
     jobs: dict[str, object] = field(default_factory=dict)
     """By its jobs' ids: what each depends on; another value means another job."""
     busy: int = 0
     idle: threading.Condition = field(default_factory=threading.Condition)
+
+    def hindrance(self) -> str | None:
+        """Why nothing can be written now; None: it can, as far as is known."""
+        return next(iter(list(self.hindrances.values())), None)
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
@@ -149,9 +157,15 @@ class Job:
             if not self.network.stop.is_set():
                 self._say(f"{error}" + (f" ({error.hint})" if error.hint else ""))
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error) as error:
+            if (why := refuses_changes(error)) is not None:
+                self.network.hindrances[self.name] = why
+                if why != self.network.told_hindrance and self.network.follower.leads():
+                    with contextlib.suppress(sa.exc.SQLAlchemyError):  # it may be refused like all else
+                        _tell_hindrance(self.shop, self.network)
             if not self.network.stop.is_set():
                 self._say(f"Postgres: {_cause(error)}; nothing was written by this step")
         else:
+            self.network.hindrances.pop(self.name, None)
             if self.trouble:
                 bind(log, chain=name).info("%s works again", self.name)
             self.trouble = ""
@@ -233,8 +247,20 @@ def follow(shop: Shop, one: Network) -> None:
         with shop.engine.begin() as connection:
             head.report_state(connection, one.chain.chain_id, "waiting", str(error))
         raise
-    if outcome is Tick.STANDING_BY:
+    if outcome is not Tick.STANDING_BY:
+        _tell_hindrance(shop, one)
+    else:
         raise _StandingByError(f"{one.chain.name} is followed by another process; standing by to take over")
+
+
+def _tell_hindrance(shop: Shop, one: Network) -> None:
+    """Says in the chain's state that what other jobs of it want to write is refused, and that it no longer is."""
+    why = one.hindrance()
+    if why is None and one.told_hindrance is None:
+        return
+    with shop.engine.begin() as connection:
+        head.report_state(connection, one.chain.chain_id, "following" if why is None else "waiting", why)
+    one.told_hindrance = why
 
 
 class _StandingByError(GaplessError):

@@ -65,7 +65,7 @@ def configure(level: str = "INFO", form: Format = "auto", stream: TextIO | None 
 
 
 class TextFormatter(logging.Formatter):
-    """``12:00:01 INFO    sync.backfill  chunk written  chain=ethereum range=100-199``."""
+    """``2026-01-31 12:00:01 INFO    sync.backfill  chunk written  chain=ethereum range=100-199``."""
 
     _COLORS: Mapping[int, str] = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
 
@@ -75,7 +75,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line, followed by its traceback if it has one."""
-        time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        time = datetime.fromtimestamp(record.created).strftime("%Y-%m-%d %H:%M:%S")
         name = record.name.removeprefix("indexer.")
         fields = "".join(f" {key}={_plain(value)}" for key, value in fields_of(record).items())
         line = f"{time} {record.levelname:<7} {name}  {_printable(_message(record))}" + (f" {fields}" if fields else "")

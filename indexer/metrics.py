@@ -30,7 +30,7 @@ _OF_CHAIN: Final[Mapping[str, tuple[str, str]]] = {
     "lag_seconds": ("lag", "Age of the newest indexed block beside the newest there is"),
     "undecoded_logs": ("undecoded", "Logs with an event's topic and another shape, counted up to 10,000"),
 }
-_STATES: Final = ("starting", "following", "waiting", "halted")
+_STATES: Final = ("starting", "following", "waiting", "stalled", "halted")
 _HEALTH: Final = ("healthy", "unhealthy", "unknown")
 
 
@@ -83,12 +83,17 @@ def _of_chains(found: Gauges) -> Iterable[Metric]:
                 family.add_metric([chain["name"]], chain[column])
         yield family
     state = GaugeMetricFamily("gapless_chain_state", "1 for the state that a chain is in", labels=["chain", "state"])
+    stalled = GaugeMetricFamily(
+        "gapless_chain_stalled", "1 where no block was indexed for longer than the pace allows", labels=["chain"]
+    )
     reorgs = CounterMetricFamily("gapless_reorgs", "Reorganisations that were followed", labels=["chain"])
     for chain in found.chains:
         for one in _STATES:
             state.add_metric([chain["name"], one], chain["state"] == one)
+        stalled.add_metric([chain["name"]], chain["stalled"])
         reorgs.add_metric([chain["name"]], chain["reorgs"])
     yield state
+    yield stalled
     yield reorgs
 
 

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
@@ -27,11 +27,12 @@ from indexer import jobs, requested
 from indexer.errors import GaplessError
 from indexer.halted import AfterPause, LookAgain, contradicted
 from indexer.jobs import Defects, Job, Network, OwnJob, Work
+from indexer.log import bind
 from indexer.manifest.model import Chain, Manifest, Snapshot
 from indexer.problems import ProblemsError
 from indexer.requested import Desk
 from indexer.settings import Settings
-from indexer.store import catalog, head, indexes, transfers
+from indexer.store import catalog, gauges, head, indexes, keys, transfers
 from indexer.store.cache import Cache
 from indexer.store.changes import Change, summary
 from indexer.store.database import DatabaseError
@@ -53,6 +54,8 @@ DIGESTS_EVERY = 30.0
 THIN_EVERY = 60.0
 MANIFEST_EVERY = 1.0
 INDEXES_EVERY = 5.0
+STALLED_EVERY = 3.0
+SECRET_EVERY = 3600.0
 BALANCES_EVERY = 3.0
 REQUESTED_EVERY = 1.0
 CATALOG_EVERY = 3.0
@@ -134,6 +137,7 @@ class Service:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._defects = Defects()
+        self._stalled: dict[str, str] = {}
         self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
 
     def _network(self, chain: Chain) -> Network:
@@ -154,6 +158,9 @@ class Service:
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         for one in self._networks.values():
             self._schedule(one)
+        self._scheduler.add_job(OwnJob("stalled", self._look_for_stalled).run, IntervalTrigger(seconds=STALLED_EVERY))
+        secret = OwnJob("secret of tokens", self._renew_secret)
+        self._scheduler.add_job(secret.run, IntervalTrigger(seconds=SECRET_EVERY), next_run_time=datetime.now(UTC))
         self._scheduler.add_job(OwnJob("indexes", self._build_indexes).run, IntervalTrigger(seconds=INDEXES_EVERY))
         self._scheduler.add_job(OwnJob("view", self._keep_view).run, IntervalTrigger(seconds=CATALOG_EVERY))
         if self._catalog is not None:
@@ -348,7 +355,29 @@ class Service:
                 connection.execute(sa.text("SELECT FROM gapless.chains LIMIT 0"))
         except sa.exc.SQLAlchemyError:
             return "the database does not answer"
+        for one in self.networks().values():
+            if (why := one.hindrance()) is not None:
+                return why
+        if self._settings.ready_fails_when_stalled and self._stalled:
+            return f"no new block is indexed of {', '.join(self._stalled)}"
         return None
+
+    def _look_for_stalled(self) -> None:
+        """Says once that the head of a chain stands still, and once that it moves again."""
+        with self._engine.connect() as connection:
+            stalled = gauges.load_stalled(connection)
+        mine = {name: reason for name, reason in stalled.items() if name in self._networks}
+        for name, reason in mine.items():
+            if name not in self._stalled:
+                bind(log, chain=name).error("%s is stalled: %s", name, reason)
+        for name in self._stalled:
+            if name not in mine:
+                bind(log, chain=name).info("%s moves again", name)
+        self._stalled = mine
+
+    def _renew_secret(self) -> None:
+        with self._engine.begin() as connection:
+            keys.renew_token_secret(connection)
 
     def halt(self, one: Network, error: GaplessError) -> None:
         """Stops a chain, loudly: its data is left as it is, other chains go on, and it is looked at again."""

@@ -19,6 +19,7 @@ from indexer.redact import SecretUrl, redact_url
 _ENV_FILE = ".env"
 _SCHEMES = {
     "database_url": ("postgresql://", "postgres://"),
+    "database_direct_url": ("postgresql://", "postgres://"),
     "redis_url": ("redis://", "rediss://", "unix://"),
 }
 # One host, a port that is a number, and nothing in a user or password that could be taken for the end of it.
@@ -48,6 +49,12 @@ class Settings(BaseSettings):
         default=None,
         alias="DATABASE_URL",
         description="Postgres: postgresql://user:password@host:port/name. Unset: an embedded one in GAPLESS_DATA_DIR.",
+    )
+    database_direct_url: SecretUrl | None = Field(
+        default=None,
+        alias="DATABASE_DIRECT_URL",
+        description="The same database past a pooler such as pgbouncer, for all commands but gapless serve. "
+        "Unset: DATABASE_URL.",
     )
     redis_url: SecretUrl | None = Field(
         default=None,
@@ -115,6 +122,11 @@ class Settings(BaseSettings):
         description="Port of /metrics, /health and /ready for whoever watches over a process; unset: none. "
         "gapless run and gapless serve need one each.",
     )
+    ready_fails_when_stalled: bool = Field(
+        default=False,
+        alias="READY_FAILS_WHEN_STALLED",
+        description="Whether /ready answers 503 while a chain's head stands still for longer than its pace allows.",
+    )
 
     etherscan_api_key: SecretStr | None = Field(
         default=None,
@@ -142,7 +154,7 @@ class Settings(BaseSettings):
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("database_url", "redis_url", mode="before")
+    @field_validator("database_url", "database_direct_url", "redis_url", mode="before")
     @classmethod
     def _check_scheme(cls, value: object, info: ValidationInfo) -> object:
         allowed = _SCHEMES[info.field_name or ""]
@@ -151,7 +163,7 @@ class Settings(BaseSettings):
             schemes = " or ".join(scheme.removesuffix("://") for scheme in allowed)
             raise ValueError(f"expected a URL of the scheme {schemes}")
         # What is taken for host and port is shown: it must not be the end of a password.
-        if info.field_name == "database_url" and isinstance(value, str) and not _DATABASE.fullmatch(value):
+        if info.field_name != "redis_url" and isinstance(value, str) and not _DATABASE.fullmatch(value):
             raise ValueError(
                 "expected postgresql://user:password@host:port/name with one host and its port, "
                 "where @ / ? # in user and password are written %40 %2F %3F %23"

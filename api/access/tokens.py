@@ -18,6 +18,7 @@ from api.access import claims
 from api.access.keys import Keys, invalid
 from api.access.principal import Principal
 from api.database import Database
+from api.errors import ApiError
 
 ISSUER: Final = "gapless"
 AUDIENCE: Final = "gapless-api"
@@ -35,7 +36,7 @@ _ASK_AGAIN: Final = 300.0
 
 _LOAD: Final = f"""
 SELECT json_agg(json_build_object('id', id, 'secret', encode(secret, 'hex'),
-                                  'signs', created_at > now() - interval '{_SIGNS_FOR}') ORDER BY id)
+                                  'fresh', created_at > now() - interval '{_SIGNS_FOR}') ORDER BY id)
 FROM gapless.token_secrets WHERE created_at > now() - interval '{_PROVES_FOR}'
 """
 # Two processes may both find that a new secret is needed, and make two: any that is young enough proves.
@@ -47,7 +48,7 @@ WHERE NOT EXISTS (SELECT FROM gapless.token_secrets WHERE created_at > now() - i
 
 
 class Secrets:
-    """What tokens are signed with: made at the first use, replaced every month.
+    """What tokens are signed with: made at the first use, replaced every month; by the indexer, where one runs, sooner.
 
     Args:
         database: to read them.
@@ -62,6 +63,7 @@ class Secrets:
         self._lock = threading.Lock()
         self._known: dict[int, bytes] = {}
         self._newest: int | None = None
+        self._fresh = False
         self._looked = float("-inf")
 
     def newest(self) -> tuple[int, bytes]:
@@ -73,9 +75,8 @@ class Secrets:
         with self._lock:
             if self._newest is None or self._clock() - self._looked > _ASK_AGAIN:
                 self._load()
-            if self._newest is None:
-                self._renew()
-                self._load()
+            if not self._fresh:
+                self._renew_if_possible()
             assert self._newest is not None
             return self._newest, self._known[self._newest]
 
@@ -94,8 +95,19 @@ class Secrets:
     def _load(self) -> None:
         rows = orjson.loads(self._database.query(_LOAD)[0][0] or b"[]")
         self._known = {row["id"]: bytes.fromhex(row["secret"]) for row in rows}
-        self._newest = max((row["id"] for row in rows if row["signs"]), default=None)
+        self._newest = max((row["id"] for row in rows), default=None)
+        self._fresh = any(row["fresh"] for row in rows)
         self._looked = self._clock()
+
+    def _renew_if_possible(self) -> None:
+        """Makes a new secret; where nothing can be written, the newest there is signs on, as long as it proves."""
+        try:
+            self._renew()
+        except ApiError:
+            if self._newest is None:
+                raise
+            return
+        self._load()
 
     def _renew(self) -> None:
         self._writes.query(_RENEW, [secrets.token_bytes(32)])

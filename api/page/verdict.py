@@ -68,7 +68,9 @@ def judge(
 def _of_chain(chain: Mapping[str, Any]) -> list[tuple[Level, str]]:
     name, state, why = chain["name"], chain["state"], chain["state_reason"]
     reasons: list[tuple[Level, str]] = []
-    if state == "halted":
+    if state == "stalled":
+        reasons.append(("bad", f"{name} stands still: {why or 'see the log of the indexer'}"))
+    elif state == "halted":
         reasons.append(("bad", f"{name} is halted: {why or 'see the log of the indexer'}"))
     elif state != "following":
         reasons.append(("partly", f"{name} is {state}" + (f": {why}" if why else "")))

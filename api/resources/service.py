@@ -11,7 +11,7 @@ from api.resources.base import Resource, send_json
 from api.resources.jobs import SHORT as SHORT_JOB
 from api.schemas import BLOCK, TIME, an_array, an_object, nullable
 from api.sql import coverage, jobs, status
-from api.state import ranges
+from api.state import ranges, refuse_stalled
 
 _REDIS: Final = {"type": "string", "enum": ["not used", "ok", "away"]}
 _CHAIN: Final = an_object(
@@ -19,8 +19,12 @@ _CHAIN: Final = an_object(
         "chain_id": {"type": "integer"},
         "name": {"type": "string"},
         "active": {"type": "boolean"},
-        "state": {"type": "string", "description": "starting, following, waiting or halted"},
+        "state": {"type": "string", "description": "starting, following, waiting, stalled or halted"},
         "state_reason": nullable({"type": "string"}),
+        "stalled": {
+            "type": "boolean",
+            "description": "Whether no block was indexed for longer than the chain's pace allows.",
+        },
         "head_block": nullable(BLOCK),
         "head_time": nullable(TIME),
         "head_seen_at": nullable(TIME),
@@ -138,6 +142,8 @@ class Ready(Resource):
         try:
             self.context.database.query("SELECT FROM gapless.chains LIMIT 0")
             self.context.catalog.current()
+            if self.context.settings.ready_fails_when_stalled:
+                refuse_stalled(self.context.database)
         except ApiError as error:
             send(response, error)
             return

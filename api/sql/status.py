@@ -3,7 +3,7 @@
 from typing import Final
 
 from api.sql.json_text import hexadecimal, time
-from indexer.store.lag import lag
+from indexer.store.lag import lag, shown_reason, shown_state, stalled
 
 #: Undecoded logs are counted no further: more than this is many.
 MOST_COUNTED: Final = 10_000
@@ -11,7 +11,8 @@ MOST_COUNTED: Final = 10_000
 #: One JSON array: every chain, how far it is, and its endpoints.
 CHAINS: Final = f"""
 SELECT coalesce(json_agg(json_build_object(
-    'chain_id', c.chain_id, 'name', c.name, 'active', c.active, 'state', c.state, 'state_reason', c.state_reason,
+    'chain_id', c.chain_id, 'name', c.name, 'active', c.active, 'state', {shown_state("c")},
+    'state_reason', {shown_reason("c")}, 'stalled', {stalled("c")},
     'head_block', greatest(c.head_number, i.number), 'head_time', {time("c.head_time")},
     'head_seen_at', {time("c.head_seen_at")},
     'indexed_block', i.number, 'indexed_time', {time("c.tip_time")},
@@ -63,4 +64,9 @@ SELECT json_build_object(
                                           ORDER BY n.name, f.kind), '[]')
         FROM (SELECT chain_id, kind, sum(count) AS count FROM gapless.findings WHERE repaired_at IS NULL
               GROUP BY chain_id, kind) f JOIN gapless.chains n USING (chain_id)))
+"""
+
+#: One JSON array: the names of the chains of the manifest whose heads stand still.
+STALLED: Final = f"""
+SELECT coalesce(json_agg(c.name ORDER BY c.chain_id), '[]') FROM gapless.chains c WHERE c.active AND {stalled("c")}
 """

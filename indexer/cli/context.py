@@ -20,7 +20,7 @@ from indexer.manifest.model import Manifest
 from indexer.manifest.settle import settled
 from indexer.memory import share_arenas
 from indexer.settings import Settings, environment, load_settings
-from indexer.store import catalog, catalog_rows, migrate, planned
+from indexer.store import catalog, catalog_rows, migrate, planned, server
 from indexer.store.apply import apply, compare
 from indexer.store.catalog_rows import CatalogRows
 from indexer.store.changes import Change, summary
@@ -42,8 +42,13 @@ class Servers:
 
 
 @contextmanager
-def servers(settings: Settings, *, with_redis: bool = True) -> Iterator[Servers]:
+def servers(settings: Settings, *, with_redis: bool = True, direct: bool = True) -> Iterator[Servers]:
     """The servers of the settings; those without a URL are started here and stopped at the end.
+
+    Args:
+        settings: the environment.
+        with_redis: whether Redis is wanted.
+        direct: whether to go past a pooler in front of Postgres, where the settings say how.
 
     Raises:
         GaplessError: an embedded server is wanted and cannot be started.
@@ -51,10 +56,8 @@ def servers(settings: Settings, *, with_redis: bool = True) -> Iterator[Servers]
     from indexer.store import embedded
 
     with ExitStack() as stack:
-        if settings.database_url is None:
-            database_url = stack.enter_context(embedded.postgres(settings.data_dir))
-        else:
-            database_url = settings.database_url.reveal()
+        given = (settings.database_direct_url if direct else None) or settings.database_url
+        database_url = given.reveal() if given else stack.enter_context(embedded.postgres(settings.data_dir))
         redis_url = settings.redis_url.reveal() if settings.redis_url else None
         if redis_url is None and with_redis:
             try:
@@ -74,13 +77,13 @@ def database(servers: Servers, *, application_name: str, pool_size: int = 5) -> 
         pool_size: connections that are kept; as many more are opened when they are needed.
 
     Raises:
-        DatabaseError: Postgres cannot be reached.
+        DatabaseError: Postgres cannot be reached, or is one that Gapless cannot work with.
     """
     name = process_name(application_name)
     engine = create_engine(servers.database_url, application_name=name, pool_size=pool_size)
     try:
-        with engine.connect():
-            pass
+        with engine.connect() as connection:
+            server.require_usable(connection)
     except sa.exc.DBAPIError as error:
         raise describe_failure(servers.database_url, error) from None
     try:

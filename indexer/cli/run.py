@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -17,7 +19,21 @@ EXIT_WITHIN_SECONDS = 3.0
 """After SIGTERM: open transactions are finished by then, or abandoned (Postgres rolls them back)."""
 
 
-def run() -> None:
+WAIT_FOR_MIGRATE = 2.0
+"""Seconds between two looks whether ``gapless migrate`` was run."""
+
+
+def run(
+    *,
+    with_migrate: Annotated[
+        bool,
+        typer.Option(
+            "--migrate/--no-migrate",
+            help="Whether to migrate a database of an earlier version here, or to wait for gapless migrate: APIs and "
+            "workers of that version may still use it. An empty database is made ready either way.",
+        ),
+    ] = False,
+) -> None:
     """Run the indexer: follow each chain's head while its history fills in; take snapshots; read tokens.
 
     Takes over a changed manifest by itself, within seconds, or at once on SIGHUP. Stops within 5 seconds of SIGTERM or
@@ -29,7 +45,7 @@ def run() -> None:
     from indexer.manifest import load_manifest
     from indexer.schedule import Service
     from indexer.settings import environment
-    from indexer.store import migrate
+    from indexer.store import server
     from indexer.store.cache import Cache
     from indexer.store.changes import summary
     from indexer.store.tokens import CacheSecret
@@ -48,7 +64,13 @@ def run() -> None:
         database(given, application_name="gapless leases", pool_size=1) as lease_engine,
         ExitStack() as stack,
     ):
-        migrate.upgrade(engine)
+        if not server.wait_for_changes(engine, stop) or not _has_schema(engine, stop, with_migrate=with_migrate):
+            return
+        if server.is_pooled_by_transaction(engine):
+            log.warning(
+                "a pooler in transaction mode stands before Postgres: sessions do not keep their settings and prepared "
+                "statements there; set DATABASE_DIRECT_URL to Postgres' own address, which gapless run then uses"
+            )
         watch = PatientWatch(files, manifest, lambda given: reachable(engine, given, settings))
         manifest = watch.manifest
         for line in summary(prepare(engine, manifest, settings)):
@@ -77,6 +99,33 @@ def run() -> None:
         log.warning("some requests to nodes did not end in time and were abandoned; nothing is lost by that")
     else:
         log.info("stopped")
+
+
+def _has_schema(engine: Engine, stop: threading.Event, *, with_migrate: bool) -> bool:
+    """Makes or awaits the schema of this version.
+
+    Returns:
+        False if it was stopped before.
+    """
+    import logging
+
+    from indexer.store import migrate
+    from indexer.store.database import DatabaseError
+
+    if with_migrate or migrate.current_revision(engine) is None:
+        migrate.upgrade(engine)
+    told = ""
+    while not stop.is_set():
+        try:
+            migrate.require_current(engine)
+        except DatabaseError as error:
+            if str(error) != told:
+                logging.getLogger(__name__).warning("%s; waiting for: gapless migrate (or run --migrate)", error)
+            told = str(error)
+        else:
+            return True
+        stop.wait(WAIT_FOR_MIGRATE)
+    return False
 
 
 @contextmanager

@@ -22,5 +22,5 @@ def serve(
     configure = partial(log.configure, settings.log_level, settings.log_format)
     configure()
     api_settings = load_api_settings(api_host=host, api_port=port)
-    with servers(settings) as given:
+    with servers(settings, direct=False) as given:
         server.serve(given.database_url, given.redis_url, settings=api_settings, configure_logging=configure)

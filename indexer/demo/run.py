@@ -239,9 +239,11 @@ def _child(name: str, logs: Path, environment: Mapping[str, str]) -> Iterator[_C
     log_file = logs / f"{name}.log"
     if log_file.exists():
         log_file.replace(log_file.with_suffix(".log.1"))
+    # Whatever uses the demo's database is of this version.
+    arguments = ("run", "--migrate") if name == "run" else (name,)
     with (
         log_file.open("wb") as output,
-        tied([*_GAPLESS, name], output=output, environment=environment, grace=_GRACE) as process,
+        tied([*_GAPLESS, *arguments], output=output, environment=environment, grace=_GRACE) as process,
     ):
         yield _Child(name, process, log_file)
 

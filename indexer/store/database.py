@@ -80,6 +80,7 @@ def create_engine(url: str, *, application_name: str = "gapless", pool_size: int
         connect_args={key: value for key, value in defaults.items() if key not in given} | {"application_name": name},
     )
     sa.event.listen(engine, "connect", _set_up)
+    sa.event.listen(engine, "handle_error", _give_up_read_only)
     return engine
 
 
@@ -88,6 +89,12 @@ def _set_up(driver: psycopg.Connection[Any], _record: object) -> None:
     driver.autocommit = True
     driver.execute(_SET_ALL, list(itertools.chain.from_iterable(_SETTINGS.items())))
     driver.autocommit = was
+
+
+def _give_up_read_only(context: sa.engine.ExceptionContext) -> None:
+    """A session that may not write began so, or its server was demoted: those of later may write again."""
+    if isinstance(context.original_exception, psycopg.errors.ReadOnlySqlTransaction):
+        context.is_disconnect = True
 
 
 _SET_ALL = "SELECT " + ", ".join(["set_config(%s, %s, false)"] * len(_SETTINGS))

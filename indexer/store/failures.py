@@ -12,6 +12,11 @@ _HINTS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
         "and what was under way is done anew",
     ),
     (
+        (psycopg.errors.ReadOnlySqlTransaction,),
+        "it is a standby, or default_transaction_read_only is on there: point DATABASE_URL to the primary, or switch "
+        "that off; nothing was written",
+    ),
+    (
         (psycopg.errors.InsufficientPrivilege,),
         "the user of DATABASE_URL must own the database, or be allowed to create schemas in it",
     ),
@@ -41,4 +46,14 @@ def describe(error: BaseException) -> DatabaseError | None:
         if isinstance(cause, kinds):
             lines = str(cause).strip().splitlines()
             return DatabaseError(f"Postgres: {lines[0] if lines else type(cause).__name__}", hint=hint)
+    return None
+
+
+def refuses_changes(error: BaseException) -> str | None:
+    """Why Postgres takes no changes at all, as far as a failure tells; None: it does, or the failure says nothing."""
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, psycopg.errors.DiskFull):
+        return f"Postgres' disk is full ({str(cause).strip().splitlines()[0]}); make room there, then it goes on"
+    if isinstance(cause, psycopg.errors.ReadOnlySqlTransaction):
+        return "Postgres takes no changes: it is a standby, or default_transaction_read_only is on there"
     return None

@@ -46,7 +46,8 @@ def become_follower(connection: Connection, chain_id: int, name: str) -> int:
     """
     epoch: int = connection.execute(
         sa.text("""
-            UPDATE gapless.chains SET follower = :name, follower_epoch = follower_epoch + 1, updated_at = now()
+            UPDATE gapless.chains SET follower = :name, follower_epoch = follower_epoch + 1, updated_at = now(),
+                                      moved_at = coalesce(moved_at, now())
             WHERE chain_id = :chain_id RETURNING follower_epoch
         """),
         {"chain_id": chain_id, "name": name},

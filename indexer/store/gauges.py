@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.intervals import intersect, size
 from indexer.store import catalog
-from indexer.store.lag import lag
+from indexer.store.lag import lag, shown_reason, shown_state, stalled
 
 #: Undecoded logs are counted no further, for each chain.
 MOST_COUNTED: Final = 10_000
@@ -34,7 +34,8 @@ class Gauges:
 
 
 _CHAINS = sa.text(f"""
-    SELECT c.chain_id, c.name, c.state, c.head_number AS head, c.tip_number AS tip, c.safe_number AS safe,
+    SELECT c.chain_id, c.name, {shown_state("c")} AS state, {stalled("c")} AS stalled,
+           c.head_number AS head, c.tip_number AS tip, c.safe_number AS safe,
            c.finalized_number AS finalized,
            ({lag("c.head_time", "c.tip_time", "c.head_seen_at")})::float8 AS lag,
            (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id) AS reorgs,
@@ -72,3 +73,14 @@ def load(connection: Connection) -> Gauges:
         jobs={(kind, state): count for kind, state, count in connection.execute(_JOBS)},
         findings={(name, kind): int(count) for name, kind, count in connection.execute(_FINDINGS)},
     )
+
+
+_STALLED = sa.text(f"""
+    SELECT c.chain_id, c.name, {shown_reason("c")} FROM gapless.chains c WHERE c.active AND {stalled("c")}
+    ORDER BY c.chain_id
+""")
+
+
+def load_stalled(connection: Connection) -> dict[str, str]:
+    """The active chains whose heads stand still, by name, with what is known of why."""
+    return {name: reason or "" for _, name, reason in connection.execute(_STALLED)}

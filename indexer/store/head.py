@@ -95,7 +95,7 @@ def start(connection: Connection, chain_id: int, epoch: int, genesis_hash: bytes
         chain_id,
         epoch,
         "genesis_hash = :genesis, tip_number = :number, tip_hash = :hash, tip_time = :time, "
-        "finalized_number = :number, finalized_hash = :hash",
+        "moved_at = now(), finalized_number = :number, finalized_hash = :hash",
         {
             "genesis": genesis_hash,
             "number": finalized.number,
@@ -123,7 +123,8 @@ def jump(connection: Connection, chain_id: int, epoch: int, finalized: Block) ->
         connection,
         chain_id,
         epoch,
-        "tip_number = :number, tip_hash = :hash, tip_time = :time, finalized_number = :number, finalized_hash = :hash",
+        "tip_number = :number, tip_hash = :hash, tip_time = :time, moved_at = now(), finalized_number = :number, "
+        "finalized_hash = :hash",
         {"number": finalized.number, "hash": finalized.hash, "time": datetime.fromtimestamp(finalized.time, UTC)},
     )
     insert_blocks(connection, chain_id, [finalized])
@@ -477,7 +478,7 @@ def _move_tip(connection: Connection, chain_id: int, epoch: int, tip: Block, mar
         connection,
         chain_id,
         epoch,
-        f"tip_number = :number, tip_hash = :hash, tip_time = :time, {unfinalized.NOTED}",
+        f"tip_number = :number, tip_hash = :hash, tip_time = :time, moved_at = now(), {unfinalized.NOTED}",
         {"number": tip.number, "hash": tip.hash, "time": datetime.fromtimestamp(tip.time, UTC)},
     )
     if _mark(connection, chain_id) != mark:

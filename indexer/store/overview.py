@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.intervals import RangeSet, intersect, size, subtract
 from indexer.store import catalog, drop, indexes
+from indexer.store.lag import shown_reason, shown_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,9 @@ class Overview:
         return all(chain.tip is not None for chain in self.chains) and not any(event.missing for event in self.events)
 
 
-_CHAINS = sa.text("""
-    SELECT c.chain_id, c.name, c.state, c.state_reason, c.head_number, c.tip_number, c.finalized_number,
+_CHAINS = sa.text(f"""
+    SELECT c.chain_id, c.name, {shown_state("c")} AS state, {shown_reason("c")} AS state_reason,
+           c.head_number, c.tip_number, c.finalized_number,
            CASE WHEN c.tip_time IS NOT NULL THEN greatest(extract(epoch FROM now() - c.tip_time), 0) END::float8 AS lag,
            c.bloom_checks, c.follower,
            (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id) AS reorgs,

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import requests
 
 from indexer.demo.manifest import manifest_text
 from indexer.store import leases
@@ -312,11 +313,136 @@ def test_a_full_disk_is_told_and_waited_for(start, migrated_url):
             END $$
         """)
         connection.execute("CREATE TRIGGER full_disk BEFORE INSERT ON coins.transfer EXECUTE FUNCTION full_disk()")
-        process = start("run")
+        port = _closed_port()
+        process = start("run", ADMIN_PORT=str(port))
         process.until("No space left on device")
         process.until("nothing was written by this step; trying again")
         assert _one(migrated_url, "SELECT count(*) FROM coins.transfer") == 0
+        told = "SELECT state = 'waiting' AND state_reason LIKE '%disk is full%' FROM gapless.chains"
+        _until(lambda: _one(migrated_url, told), lambda: process.said[-3000:])
+        ready = f"http://127.0.0.1:{port}/ready"
+        _until(lambda: "disk is full" in requests.get(ready, timeout=10).text, lambda: process.said[-3000:])
+        assert requests.get(ready, timeout=10).status_code == 503
         connection.execute("DROP TRIGGER full_disk ON coins.transfer")
+        _until(lambda: requests.get(ready, timeout=10).status_code == 200, lambda: process.said[-3000:])
+        following = "SELECT state = 'following' AND state_reason IS NULL FROM gapless.chains"
+        _until(lambda: _one(migrated_url, following), lambda: process.said[-3000:])
     _until_complete(migrated_url, process)
     assert _one(migrated_url, "SELECT count(*) FROM coins.transfer") > 0
     assert "Traceback" not in process.said, process.said
+
+
+def test_a_head_that_stands_still_is_told_and_that_it_moves_again(start, migrated_url):
+    port = _closed_port()
+    process = start("run", ADMIN_PORT=str(port), READY_FAILS_WHEN_STALLED="true")
+    _until_complete(migrated_url, process)
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        connection.execute("UPDATE gapless.chains SET moved_at = now() - interval '1 day'")
+        process.until("demo is stalled: no new block is indexed since")
+        answer = requests.get(f"http://127.0.0.1:{port}/ready", timeout=10)
+        assert (answer.status_code, "no new block is indexed of demo" in answer.text) == (503, True)
+        metrics = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+        assert 'gapless_chain_stalled{chain="demo"} 1.0' in metrics
+        shown = start("status", "--json")
+        assert shown.ended() == 0
+        assert '"state": "stalled"' in shown.said
+        connection.execute("UPDATE gapless.chains SET moved_at = now()")
+    process.until("demo moves again")
+    assert process.said.count("is stalled") == 1
+    assert requests.get(f"http://127.0.0.1:{port}/ready", timeout=10).status_code == 200
+
+
+def _made_read_only(url: str, setting: str) -> None:
+    name = url.rpartition("/")[2]
+    with psycopg.connect(url.rpartition("/")[0] + "/postgres", autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {setting}")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+
+
+def test_a_database_that_takes_no_changes_is_waited_for(start, migrated_url):
+    _made_read_only(migrated_url, "on")
+    process = start("run")
+    process.until("the database takes no changes: default_transaction_read_only is on there; waiting until it does")
+    _made_read_only(migrated_url, "off")
+    _until_complete(migrated_url, process)
+    _made_read_only(migrated_url, "on")
+    process.until("read-only transaction")
+    _made_read_only(migrated_url, "off")
+    followed = process.said.count("following demo from")
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        connection.execute("UPDATE gapless.leases SET expires_at = '-infinity' WHERE name LIKE 'follow %'")
+        connection.execute("UPDATE gapless.chains SET state = 'unknown'")
+        connection.execute("DELETE FROM gapless.leases")
+    _until(lambda: process.said.count("following demo from") > followed, lambda: process.said[-3000:])
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.ended() == 0
+    assert "Traceback" not in process.said, process.said
+    _made_read_only(migrated_url, "on")
+    for command in ("backfill", "coins"), ("migrate",):
+        refused = start(*command)
+        refused.ended()
+        assert "Traceback" not in refused.said, refused.said
+    _made_read_only(migrated_url, "off")
+
+
+def test_a_schema_of_an_earlier_version_is_left_to_those_who_use_it(start, migrated_url):
+    from alembic import command
+
+    from indexer.store import migrate
+    from indexer.store.database import create_engine
+
+    engine = create_engine(migrated_url)
+    config = migrate._config()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "-1")
+    engine.dispose()
+    process = start("run")
+    process.until("waiting for: gapless migrate")
+    assert _one(migrated_url, "SELECT version_num FROM gapless.alembic_version") != migrate.latest_revision()
+    assert start("migrate").ended() == 0
+    _until_complete(migrated_url, process)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_of_another_encoding_is_refused_in_a_sentence(start, postgres_url, encoding):
+    name = f"test_{encoding.lower()}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+        try:
+            process = start("run", DATABASE_URL=postgres_url.rpartition("/")[0] + "/" + name)
+            assert process.ended() == 1
+            assert f"the database {name} has the encoding {encoding}" in process.said
+            assert "Traceback" not in process.said
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_parameters_of_the_url_and_foreign_defaults_do_no_harm(start, migrated_url):
+    name = migrated_url.rpartition("/")[2]
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        for setting in (
+            "datestyle = 'SQL, DMY'",
+            "intervalstyle = 'iso_8601'",
+            "timezone = 'Asia/Kathmandu'",
+            "default_transaction_isolation = 'repeatable read'",
+            "client_encoding = 'LATIN1'",
+        ):
+            connection.execute(f"ALTER DATABASE {name} SET {setting}")
+    url = f"{migrated_url}?options=-c%20work_mem%3D7MB&application_name=ours&keepalives_idle=7"
+    process = start("run", DATABASE_URL=url)
+    _until_complete(migrated_url, process)
+    seen = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'ours gapless run %'"
+    assert _one(migrated_url, seen) > 0
+    assert "Traceback" not in process.said, process.said
+
+
+def test_options_of_the_url_are_those_of_the_session(migrated_url):
+    from indexer.store.database import create_engine
+
+    engine = create_engine(f"{migrated_url}?options=-c%20work_mem%3D7MB")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW work_mem").scalar_one() == "7MB"
+        assert connection.exec_driver_sql("SHOW timezone").scalar_one() == "UTC"
+        assert connection.exec_driver_sql("SHOW transaction_isolation").scalar_one() == "read committed"
+    engine.dispose()

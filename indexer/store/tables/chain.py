@@ -44,6 +44,7 @@ chains = Table(
     Column("followed_mark", BigInteger, comment="another one each time that other sources are followed"),
     Column("noted_above", BigInteger, comment="all rows above this block are in unfinalized_rows"),
     Column("noted_epoch", BigInteger, comment="the follower_epoch whose follower said so last"),
+    timestamp("moved_at", comment="when the tip last changed, or the chain was first followed"),
     comment="One EVM network each, and how far it is indexed",
 )
 

@@ -58,7 +58,8 @@ def test_a_line_to_read() -> None:
             "chunk %s", "written", extra={"chain": "ethereum", "range": (100, 199), "note": "a b", "hash": b"\x01"}
         )
     )
-    time, rest = line[:8], line[8:]
+    date, time, rest = line[:10], line[11:19], line[19:]
+    assert [len(part) for part in date.split("-")] == [4, 2, 2]
     assert [len(part) for part in time.split(":")] == [2, 2, 2]
     assert rest == ' INFO    sync.backfill  chunk written  chain=ethereum range=100-199 note="a b" hash=0x01\n'
 

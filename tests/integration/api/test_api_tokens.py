@@ -231,6 +231,40 @@ def test_all_processes_take_a_token_and_secrets_are_replaced(make_client, make_k
     assert refused(make_client().ask(PATH, authorization=bearer(old))) == (401, "INVALID_API_KEY")
 
 
+def test_a_database_that_takes_no_changes_refuses_them_with_a_reason_and_stops_no_token(
+    make_client, make_key, seed, world_url
+):
+    """As after a demotion: what is read is read, tokens are made and taken, changes are answered with 503."""
+    _, key = make_key(scopes=("read", "admin"))
+    with database.create_engine(world_url).begin() as connection:
+        keys.renew_token_secret(connection)  # the indexer does
+    seed.execute("UPDATE gapless.token_secrets SET created_at = now() - interval '30 days 1 minute'")
+    name = world_url.rpartition("/")[2]
+    seed.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    client = make_client()
+    client.get(PATH, authorization=bearer(token_of(client, key)))
+    result = client.send("/v1/keys", {"name": "new", "scopes": ["read"]}, authorization=bearer(key))
+    assert refused(result) == (503, "DATABASE_READ_ONLY"), result.text
+    assert "read-only" in result.json["error"]
+    assert client.get("/ready")["status"] == "ready"
+    seed.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+
+
+def test_the_indexers_secret_comes_long_before_the_apis_would(seed, world_url):
+    engine = database.create_engine(world_url)
+
+    def count() -> int:
+        with engine.begin() as connection:
+            keys.renew_token_secret(connection)
+        return int(seed.execute("SELECT count(*) FROM gapless.token_secrets").fetchone()[0])
+
+    before = count()
+    assert count() == before
+    seed.execute("UPDATE gapless.token_secrets SET created_at = now() - interval '16 days'")
+    assert count() == before + 1
+    engine.dispose()
+
+
 def test_secrets_that_are_deleted_prove_nothing_any_more(make_timed, make_key, seed):
     now = [0.0]
     client = make_timed(lambda: now[0])

@@ -391,6 +391,7 @@ def test_a_schema_of_an_earlier_version_is_left_to_those_who_use_it(start, migra
     from indexer.store import migrate
     from indexer.store.database import create_engine
 
+    assert start("migrate").ended() == 0
     engine = create_engine(migrated_url)
     config = migrate._config()
     with engine.begin() as connection:

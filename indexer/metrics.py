@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.engine import Engine
 
 from indexer import __version__
-from indexer.chain.endpoint import EndpointStatus
+from indexer.chain.endpoint_status import EndpointStatus
 from indexer.jobs import Network
 from indexer.store import gauges
 from indexer.store.cache import Cache

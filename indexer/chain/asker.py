@@ -10,9 +10,11 @@ from typing import TypeVar
 import tenacity
 
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
-from indexer.chain.endpoint import Endpoint, EndpointStatus
-from indexer.chain.errors import ChainMismatchError, NoEndpointError, ProviderError, RangeError, TransientError
+from indexer.chain.endpoint import Endpoint
+from indexer.chain.endpoint_status import EndpointStatus
+from indexer.chain.errors import ChainMismatchError, NoEndpointError, ProviderError
 from indexer.chain.pool import Pool, in_a_thread
+from indexer.chain.refusals import Refusals
 from indexer.chain.retry import retrying
 from indexer.chain.wire import Call, parse_quantity
 
@@ -117,6 +119,7 @@ class Asker:
         method: str,
         *,
         block: int | None = None,
+        oldest: int | None = None,
         errand: Errand | None = None,
         sticky: bool = True,
         only: Endpoint | None = None,
@@ -127,8 +130,9 @@ class Asker:
 
         Args:
             question: asks it of one endpoint, in as many requests as it takes, and checks the answer.
-            method: the method that it is about.
+            method: the method that it is about; for logs, the kind of question (``LogFilter.kind``).
             block: the newest block that it needs, where there is one.
+            oldest: the oldest block that it needs, where that is another one.
             errand: on whose account; knows when to stop.
             sticky: stay with the endpoint in use.
             only: ask no other endpoint.
@@ -143,35 +147,38 @@ class Asker:
         """
         errand = errand or Errand()
         failed: set[Endpoint] = set(avoid)
-        shrinkable = 0
 
         def elsewhere() -> bool:
-            return only is None and self.pool.promising(method, block, failed)
+            return only is None and self.pool.promising(method, block, failed, oldest)
+
+        def others(tried: Endpoint) -> bool:
+            return only is None and self.pool.promising(method, block, {*failed, tried}, oldest)
+
+        refusals = Refusals(errand, others, lambda: self.pool.best_head)
+
+        def judged(endpoint: Endpoint) -> T:
+            while True:
+                try:
+                    return question(endpoint)
+                except ProviderError as error:
+                    meant = refusals.meaning(endpoint, error)
+                if meant is not None:
+                    raise meant
 
         def told(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
             logger.debug("%s: attempt %d: %s; it is asked again", self.name, state.attempt_number, error)
 
         def attempt() -> T:
-            nonlocal shrinkable
             errand.check()
             if only is None:
                 self.pool.probe_due(block, errand)
-            endpoint = only or self.pool.choose(method, block, failed=failed, sticky=sticky)
+            endpoint = only or self.pool.choose(method, block, oldest=oldest, failed=failed, sticky=sticky)
             try:
-                return self.pool.ask(endpoint, question, method, block)
-            except TransientError as error:
-                failed.add(endpoint)
-                shrinkable += error.shrinkable
-                known = error.shrinkable and error.wording in endpoint.cured_by_shrinking
-                if method != "eth_getLogs" or not (known or (shrinkable >= 2 and not elsewhere())):
-                    raise
-                too_much = RangeError(error.args[0], host=error.host, code=error.code)
-                too_much.wording = error.wording
+                return self.pool.ask(endpoint, judged, method, block)
             except ProviderError:
                 failed.add(endpoint)
                 raise
-            raise too_much
 
         engine = retrying(
             self.settings,

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 
 from indexer.chain import fetch
+from indexer.chain.answers import Answer
 from indexer.chain.blooms import unaccounted
 from indexer.chain.config import Errand
-from indexer.chain.endpoint import Answer, Endpoint
+from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import BranchMovedError, LaggingError, ProviderError, RangeError
 from indexer.chain.filters import LogFilter
 from indexer.chain.logs import CheckedLogs, RawLog
@@ -66,6 +67,7 @@ def read(
     errand: Errand,
     *,
     mixed: Collection[LogFilter] = (),
+    in_parts: bool = False,
 ) -> Branch:
     """Reads a branch from one endpoint, in one batch where it takes batches.
 
@@ -78,6 +80,7 @@ def read(
         blooms: whether the chain's blooms can be trusted; else each block without logs is asked for by its hash, too.
         errand: on whose account.
         mixed: those of the filters that ask for any address in place of a long list.
+        in_parts: the logs of the whole range have been refused: begin with smaller questions.
 
     Raises:
         BranchMovedError: the parts do not belong to one branch, or not to one that joins ``parent_hash``.
@@ -90,15 +93,23 @@ def read(
     before = errand.requests, errand.bytes
     numbers = range(first, last + 1)
     calls = [fetch.header_call(number) for number in numbers]
-    answers = endpoint.ask([*calls, *(fetch.logs_call(first, last, one) for one in filters)], errand)
+    parts_of = {one: fetch.cut(endpoint, one) for one in filters}
+    filters = [part for one in filters for part in parts_of[one]]
+    mixed = {part for one in mixed for part in parts_of[one]}
+    if not in_parts:
+        calls += [fetch.logs_call(first, last, one) for one in filters]
+    answers: list[Answer] = endpoint.ask(calls, errand)
+    if in_parts:
+        answers += [RangeError("it was refused before")] * len(filters)
     headers = _headers(endpoint, first, answers[: len(numbers)])
     _check_links(headers, parent_hash, endpoint.host)
     parts = []
     for one, raw in zip(filters, answers[len(numbers) :], strict=True):
         if isinstance(raw, RangeError):
-            part = fetch.logs_in_parts(endpoint, first, last, one, errand)
+            part = fetch.logs_in_parts(endpoint, first, last, one, errand, refused=True)
         else:
             part = fetch.checked_logs(endpoint, raw, first, last, one)
+            fetch.granted(endpoint, [one])
         _check_hashes(headers, part, endpoint.host)
         parts.append(part.logs)
     branch = Branch(headers, [], endpoint.host, 0, 0)

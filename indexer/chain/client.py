@@ -7,6 +7,7 @@ answer come from one endpoint.
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,11 +23,13 @@ from indexer.chain.errors import (
     CallReverted,
     FatalError,
     LaggingError,
+    NoEndpointError,
+    RangeError,
     RevertedError,
     TransientError,
 )
 from indexer.chain.estimate import Bearers, Estimate, bearers, estimate
-from indexer.chain.filters import LogFilter, several
+from indexer.chain.filters import LogFilter, kind_of, several
 from indexer.chain.hedge import Promptness
 from indexer.chain.logs import RawLog
 from indexer.chain.multicall import Deployment
@@ -291,10 +294,22 @@ class ChainClient(Asker):
         wanted = self._head_questions.ask(named, self.settings.addresses_per_request, last - first + 1)
         mixed = set(wanted).difference(named)
 
-        def question(endpoint: Endpoint, errand: Errand) -> branches.Branch:
-            return branches.read(endpoint, first, last, wanted, parent_hash, blooms, errand, mixed=mixed)
+        def read(endpoint: Endpoint, errand: Errand, in_parts: bool = False) -> branches.Branch:
+            return branches.read(
+                endpoint, first, last, wanted, parent_hash, blooms, errand, mixed=mixed, in_parts=in_parts
+            )
 
-        found = hedge.ask(self, self._promptness, question, "eth_getLogs", block=last)
+        kind = kind_of(wanted)
+        try:
+            found = hedge.ask(self, self._promptness, read, kind, block=last)
+        except RangeError:
+            # In words that no table knows: the logs are asked for in fewer blocks, or by fewer addresses.
+            found = hedge.ask(self, self._promptness, partial(read, in_parts=True), kind, block=last)
+        except NoEndpointError:
+            if kind == kind_of(named):
+                raise
+            self._head_questions.refused(named)
+            return self.branch(first, last, named, parent_hash=parent_hash, blooms=blooms)
         self._head_questions.learn(wanted, found.logs, last - first + 1)
         return found
 

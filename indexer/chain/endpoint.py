@@ -11,15 +11,16 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 
+from indexer.chain.answers import Answer, failure, number_of_id, of_a_batch, refused_for_haste
 from indexer.chain.blooms import BloomTrust
 from indexer.chain.columnar import Layouts
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
-from indexer.chain.error_table import Failure, classify
+from indexer.chain.endpoint_status import EndpointStatus, MethodCount
+from indexer.chain.error_table import classify
 from indexer.chain.errors import (
     AnswerError,
     BatchError,
@@ -31,14 +32,18 @@ from indexer.chain.errors import (
     TransientError,
 )
 from indexer.chain.hash_filter import HashFilter
-from indexer.chain.health import Health, State
+from indexer.chain.health import Health
+from indexer.chain.list_limits import ListLimits
 from indexer.chain.provider import HttpAnswer, RawProvider
 from indexer.chain.range_control import BlockLimit
 from indexer.chain.rate_control import RateControl
 from indexer.chain.wire import Call, Envelope, encode, encode_batch, encode_call, parse_envelopes, revert_data
 
 # With these statuses a server may mean the batch, not its contents.
-_BATCH_STATUSES = frozenset({400, 404, 405, 413, 415, 422, 501})
+_BATCH_STATUSES = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 500, 501})
+# So often in a row a part of several questions may be refused for haste before the whole is given up.
+_WAITS_IN_A_ROW = 5
+_WAITS_FOR_A_RANGE = 1
 _TRY_LARGER_AFTER = 50
 _TRY_LARGER_LATER = 3600.0
 _ERROR_TEXT = 4000
@@ -49,61 +54,6 @@ _URGENT_AFTER = 1.0
 _IDS_PER_REQUEST = 4096
 
 E = TypeVar("E", bound=ProviderError)
-Answer = msgspec.Raw | ProviderError
-
-
-@dataclass(slots=True)
-class MethodCount:
-    """What a method has cost at one endpoint.
-
-    Attributes:
-        requests: calls asked.
-        errors: calls failed, for whatever reason.
-        bytes: of results.
-        limited: calls failed because too many were asked.
-    """
-
-    requests: int = 0
-    errors: int = 0
-    bytes: int = 0
-    limited: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointStatus:
-    """What an operator wants to know of one endpoint.
-
-    Attributes:
-        host: ``https://host/***``.
-        state: ``healthy``, ``unhealthy`` or ``unknown``.
-        reason: why it is unhealthy, or empty.
-        priority: as configured.
-        head: its newest known block.
-        error_rate: the share of failures among the last answers, 0 to 1.
-        latency: seconds for a request, a running mean, or None before the first.
-        http_requests: HTTP requests so far.
-        counts: method -> calls, failures and bytes.
-        max_batch: the most calls it takes in a batch (1: none).
-        max_blocks: the most blocks it allows in one ``eth_getLogs``, or None where no limit is known.
-        concurrency: the requests that may be under way at once now.
-        pace: calls a second that it allows, or None where no limit is known.
-        refuses: method -> the block at or below which it is refused (None: at every block).
-    """
-
-    host: str
-    state: State
-    reason: str
-    priority: int
-    head: int | None
-    error_rate: float
-    latency: float | None
-    http_requests: int
-    counts: dict[str, MethodCount]
-    max_batch: int
-    max_blocks: int | None
-    concurrency: int
-    pace: float | None
-    refuses: dict[str, int | None]
 
 
 class UnderWay:
@@ -159,6 +109,11 @@ class Endpoint:
         self.health = Health()
         self.rate = RateControl(ceiling=config.requests_per_second, most=config.max_concurrency)
         self.block_limit = BlockLimit()
+        self.lists = ListLimits()
+        # How many calls it has answered with a result.
+        self.answered = 0
+        # The width of the last range that a refusal named as one that would work, without a reason.
+        self.suggested_width: int | None = None
         self.latency: float | None = None
         # Requests that were not answered in time, and have not ended yet.
         self.hanging = 0
@@ -171,6 +126,8 @@ class Endpoint:
         self.layouts = Layouts()
         # Wordings that no table knows and that a smaller range cured: from then on they mean "too much".
         self.cured_by_shrinking: set[str] = set()
+        # Words of haste with which it refuses a question while it answers others: smaller ones are being tried.
+        self.suspected: set[str] = set()
         self.lock = threading.Condition()
         self._settings = settings
         self.clock = clock
@@ -198,8 +155,17 @@ class Endpoint:
             raise answer
         return answer
 
-    def ask(self, calls: Sequence[Call], errand: Errand, *, timeout: float | None = None) -> list[Answer]:
+    def ask(
+        self, calls: Sequence[Call], errand: Errand, *, timeout: float | None = None, begun: bool = False
+    ) -> list[Answer]:
         """Asks several questions in as few requests as the endpoint allows: one batch, smaller ones, or one by one.
+
+        Args:
+            calls: the questions.
+            errand: on whose account.
+            timeout: seconds to wait for a byte, where the settings' are too long.
+            begun: whether other parts of the same answer have come already, so that a refusal for haste is waited for
+                here.
 
         Returns:
             For each question, in order, the result's raw JSON or that question's own error.
@@ -207,9 +173,54 @@ class Endpoint:
         Raises:
             ProviderError: nothing can be said of single questions (no connection, too many requests, ...).
         """
+        answers = self._in_batches(calls, errand, timeout, begun)
+        while (hasty := refused_for_haste(calls, answers)) and len(hasty) < len(calls):
+            # Others of their kind were answered: each call of a batch is charged, and the rest goes more slowly.
+            error = answers[hasty[0]]
+            assert isinstance(error, RateError)
+            self.slow_down(error, len(calls))
+            again = self._in_batches([calls[position] for position in hasty], errand, timeout, begun=True)
+            for position, answer in zip(hasty, again, strict=True):
+                answers[position] = answer
+            if all(isinstance(answer, RateError) for answer in again):
+                break
+        return answers
+
+    def slow_down(self, error: RateError, calls: int) -> bool:
+        """Learns from a refusal of so many calls for haste. Returns whether this made the endpoint slower."""
+        with self.lock:
+            return self.rate.limited(self.clock(), error.retry_after, self._random.random(), calls)
+
+    def forgive(self) -> None:
+        """The refusals since the last answer were about the question, not about haste."""
+        with self.lock:
+            self.rate.forgiven(self.clock())
+
+    def _in_batches(self, calls: Sequence[Call], errand: Errand, timeout: float | None, begun: bool) -> list[Answer]:
         answers: list[Answer] = []
+        waits = 0
         while len(answers) < len(calls):
-            answers += self._several(calls[len(answers) : len(answers) + self.max_batch()], errand, timeout)
+            part = calls[len(answers) : len(answers) + self.max_batch()]
+            refusal: RateError | None = None
+            try:
+                found = self._several(part, errand, timeout)
+            except RateError as error:
+                refusal, found = error, []
+            else:
+                refusal = next((answer for answer in found if isinstance(answer, RateError)), None)
+            if refusal is None or (found and not all(isinstance(answer, RateError) for answer in found)):
+                answers += found
+                waits = 0
+                continue
+            # What came is kept: asked for from the start, more than a bucket holds would never come.
+            waits += 1
+            patience = _WAITS_FOR_A_RANGE if any(call.blocks for call in part) else _WAITS_IN_A_ROW
+            if (answers or begun) and waits <= patience:
+                self.slow_down(refusal, refusal.calls)
+            elif found:
+                answers += found
+            else:
+                raise refusal
         return answers
 
     def ask_all(self, calls: Sequence[Call], errand: Errand) -> list[msgspec.Raw]:
@@ -227,7 +238,8 @@ class Endpoint:
             small = self._max_batch < self._settings.batch_size
             if small and self.clock() - self._batch_learned_at > _TRY_LARGER_LATER:
                 self._set_max_batch(self._max_batch * 2)
-            return self._max_batch
+            paced = self.rate.largest_batch()
+            return self._max_batch if paced is None else min(self._max_batch, paced)
 
     def status(self) -> EndpointStatus:
         """What is known of the endpoint now."""
@@ -260,12 +272,21 @@ class Endpoint:
         else:
             self._batch_worked()
             return answers
+        last: list[Answer] = []
+        rest = calls
+        if named is None:
+            # Nothing says that it is the batch: one of its calls alone tells it from a node that is ill.
+            last = [self._single(calls[-1], errand, timeout)]
+            if isinstance(last[0], TransientError | RateError):
+                raise last[0]
+            rest = calls[:-1]
         size = max(1, min(named, len(calls) - 1) if named is not None else len(calls) // 2)
         smaller: list[Answer] = []
-        for start in range(0, len(calls), size):
-            smaller += self._several(calls[start : start + size], errand, timeout)
-        # Only a real answer proves that it was the batch, and not a node that is ill.
-        proven = any(not isinstance(answer, ProviderError) for answer in smaller)
+        for start in range(0, len(rest), size):
+            smaller += self._several(rest[start : start + size], errand, timeout)
+        smaller += last
+        # A part that fails alone too may be what made the whole fail.
+        proven = not any(isinstance(answer, TransientError | RateError | RangeError) for answer in smaller)
         with self.lock:
             if proven and size < self._max_batch:
                 self._set_max_batch(size)
@@ -285,32 +306,38 @@ class Endpoint:
     def _single(self, call: Call, errand: Errand, timeout: float | None) -> Answer:
         number = next(self._ids) * _IDS_PER_REQUEST
         answer = self._post([call], encode_call(call, number), errand, timeout)
-        envelope = self._envelopes([call], answer, call.method, call.blocks)
+        envelope = self._envelopes([call], answer, call.method, call if call.blocks else None)
         if isinstance(envelope, list):
             raise self._count_error([call], AnswerError(f"{call.method}: a list was answered to a single question"))
-        if envelope.error is None and str(envelope.id) != str(number):
+        if envelope.error is None and number_of_id(envelope.id) != number:
             raise self._count_error([call], AnswerError(f"{call.method}: the answer bears another question's id"))
         return self._result(call, envelope, answer.status, answer.retry_after)
 
     def _batch(self, calls: Sequence[Call], errand: Errand, timeout: float | None) -> list[Answer]:
-        blocks = next((call.blocks for call in calls if call.blocks), None)
+        ranged = next((call for call in calls if call.blocks), None)
         first = next(self._ids) * _IDS_PER_REQUEST
-        answer = self._post(calls, encode_batch(calls, first), errand, timeout)
-        envelopes = self._envelopes(calls, answer, "batch", blocks)
+        try:
+            answer = self._post(calls, encode_batch(calls, first), errand, timeout)
+        except TransientError as error:
+            unanswered = of_a_batch(error)
+        else:
+            return self._matched(calls, answer, first, ranged)
+        raise unanswered
+
+    def _matched(self, calls: Sequence[Call], answer: HttpAnswer, first: int, ranged: Call | None) -> list[Answer]:
+        """The answers to a batch, each with its question; their ids count up from ``first``."""
+        envelopes = self._envelopes(calls, answer, "batch", ranged)
+        error: ProviderError
         if isinstance(envelopes, Envelope):
-            error = self._refusal("batch", envelopes.error, answer, blocks)
-            if isinstance(error, TransientError) and error.shrinkable and answer.status < 500:
-                error = BatchError(str(error))
-            raise self._count_error(calls, error)
-        by_id = {str(envelope.id): envelope for envelope in envelopes}
-        matched = [by_id.get(str(first + position)) for position in range(len(calls))]
+            error = self._refusal("batch", envelopes.error, answer, ranged)
+            raise self._count_error(calls, of_a_batch(error))
+        by_id = {number_of_id(envelope.id): envelope for envelope in envelopes}
+        matched = [by_id.get(first + position) for position in range(len(calls))]
         if any(envelope is None for envelope in matched):
             lone = next((e for e in envelopes if e.id is None and e.error is not None), None)
             if lone is not None:
-                error = self._refusal("batch", lone.error, answer, blocks)
-                raise self._count_error(
-                    calls, error if not isinstance(error, TransientError) else BatchError(str(error))
-                )
+                error = self._refusal("batch", lone.error, answer, ranged)
+                raise self._count_error(calls, of_a_batch(error))
             found = sum(envelope is not None for envelope in matched)
             raise self._count_error(calls, BatchError(f"{found} answers to a batch of {len(calls)}"))
         return [
@@ -320,7 +347,7 @@ class Endpoint:
         ]
 
     def _envelopes(
-        self, calls: Sequence[Call], answer: HttpAnswer, method: str, blocks: tuple[int, int] | None
+        self, calls: Sequence[Call], answer: HttpAnswer, method: str, ranged: Call | None
     ) -> Envelope | list[Envelope]:
         try:
             parsed = parse_envelopes(answer.body)
@@ -333,32 +360,37 @@ class Endpoint:
                 return parsed
         text = self.provider.redact(answer.body[:_ERROR_TEXT].decode("utf-8", "replace"))
         if answer.status != 200:
-            error = classify(Failure(method, text, None, answer.status, answer.retry_after, blocks))
+            error = classify(failure(method, text, None, answer.status, answer.retry_after, ranged))
             if (
                 method == "batch"
                 and answer.status in _BATCH_STATUSES
                 and isinstance(error, TransientError | FatalError)
             ):
                 error = BatchError(str(error))
-        elif blocks is not None and answer.body.lstrip()[:1] in b"[{" and answer.body:
+            elif method == "batch":
+                error = of_a_batch(error)
+        elif ranged is not None and answer.body.lstrip()[:1] in b"[{" and answer.body:
             error = RangeError(f"{method}: the answer was cut short after {len(answer.body):,} bytes", host=self.host)
         else:
             error = TransientError(f"{method}: the answer is no JSON: {text[:120]!r}", shrinkable=True)
+            error = of_a_batch(error) if method == "batch" else error
         raise self._count_error(calls, error)
 
     def _result(self, call: Call, envelope: Envelope, status: int, retry_after: float | None) -> Answer:
         with self.lock:
             self._counts[call.method].bytes += memoryview(envelope.result).nbytes
         if envelope.error is not None:
-            error = self._refusal(call.method, envelope.error, HttpAnswer(status, b"", retry_after), call.blocks)
+            error = self._refusal(call.method, envelope.error, HttpAnswer(status, b"", retry_after), call)
             return self._count_error([call], error)
         if not memoryview(envelope.result).nbytes:
             return self._count_error(
                 [call], AnswerError(f"{call.method}: neither a result nor an error", host=self.host)
             )
+        with self.lock:
+            self.answered += 1
         return envelope.result
 
-    def _refusal(self, method: str, error: object, answer: HttpAnswer, blocks: tuple[int, int] | None) -> ProviderError:
+    def _refusal(self, method: str, error: object, answer: HttpAnswer, asked: Call | None) -> ProviderError:
         code: int | None = None
         text = str(error) if error is not None else "no list was answered to a batch"
         if isinstance(error, dict):
@@ -370,7 +402,7 @@ class Endpoint:
             text = f"{error.get('message') or ''} {shown}".strip()
         text = self.provider.redact(text[:_ERROR_TEXT])
         # A JSON-RPC error under an HTTP error status: the text decides first, then the code, then the status.
-        refusal = classify(Failure(method, text, code, answer.status, answer.retry_after, blocks))
+        refusal = classify(failure(method, text, code, answer.status, answer.retry_after, asked))
         refusal.host = self.host
         if isinstance(refusal, RevertedError):
             refusal.data = revert_data(error)
@@ -411,7 +443,7 @@ class Endpoint:
                 errand.check()
                 with self.lock:
                     now = self.clock()
-                    delay = self.rate.delay(now)
+                    delay = self.rate.delay(now, calls)
                     # Requests that are never answered may hold all places: the head does not wait for them.
                     hurried = errand.urgent and delay <= 0 and time.monotonic() - since > _URGENT_AFTER
                     if not hurried and (self._line[0] is not place or (delay <= 0 and self.rate.full())):
@@ -432,5 +464,7 @@ class Endpoint:
                 # A revert is an answer; only whoever asked knows whether it is a bad one.
                 self._counts[call.method].errors += not isinstance(error, RevertedError)
                 self._counts[call.method].limited += isinstance(error, RateError)
-        error.host = self.host
+        error.host, error.calls = self.host, len(calls)
+        error.method = calls[0].method if len(calls) == 1 else f"batch of {len(calls)} {calls[0].method}"
+        error.call = next((call for call in calls if call.blocks), None)
         return error

@@ -47,6 +47,7 @@ class Row:
         reads: what the pattern's groups hold: nothing, one number (the limit), two blocks (a range that would work), or
             the node's head and the block that was wanted: it lags only if that lies above.
         limit: for range rows, what is limited.
+        guessed: whether no provider is known by these words: what they read must fit what was asked.
         inclusive: whether a named number of blocks counts both ends (``to - from + 1 <= n``), else ``to - from <= n``.
         assumed: limits to assume where none is named, as ``(asked for more than, limit)``, the first that applies.
         code: the row holds only under this JSON-RPC code.
@@ -58,6 +59,7 @@ class Row:
     seen_at: str
     reads: Literal["nothing", "number", "range", "heights"] = "nothing"
     limit: Limit = "unknown"
+    guessed: bool = False
     inclusive: bool = False
     assumed: tuple[tuple[int, int], ...] = ()
     code: int | None = None
@@ -69,7 +71,7 @@ class Row:
         object.__setattr__(self, "regex", re.compile(pattern, re.IGNORECASE))
 
 
-_suggests = partial(Row, "range", reads="range", limit="results")
+_suggests = partial(Row, "range", reads="range")
 _blocks = partial(Row, "range", reads="number", limit="blocks")
 _too_many_blocks = partial(Row, "range", limit="blocks")
 _too_much = partial(Row, "range", limit="results")
@@ -77,6 +79,16 @@ _rate = partial(Row, "rate")
 _lagging = partial(Row, "lagging")
 _pruned = partial(Row, "fatal", scope="history")
 _gave_up = partial(Row, "call_limit")
+_lists = partial(Row, "range", limit="lists")
+_incomplete = partial(Row, "fatal", scope="question")
+
+# Words with which a limit is named, and words for a limit of what a range holds rather than of its blocks.
+_LIMITS = (
+    r"(?:max\w*|limit\w*|at most|up to|no more than|more than|not exceed|within|less than|fewer than|over|exceed\w*|"
+    r"allow\w*|greater than|larger than|too many|too long|too large|too big)"
+)
+_COUNTED_BLOCKS = re.compile(rf"{_NUMBER}[ -]?blocks?\b", re.IGNORECASE)
+_RESULTS = re.compile(r"results|response size|\blogs\b(?! request)", re.IGNORECASE)
 
 ROWS: tuple[Row, ...] = (
     # -- an eth_call that ran and failed: first, as a contract's own words may hold anything that follows
@@ -94,6 +106,8 @@ ROWS: tuple[Row, ...] = (
         r"|vm execution error|opcode 0xfe|undefined instruction",
         "several",
     ),
+    # -- a limit of blocks that is named beside a range that would work
+    _blocks(r"^(?!.*response size exceeded).*up to an? {n} block range", "Alchemy's free tier, Aurora"),
     # -- the provider names a range that would work
     _suggests(r"this block range should work: \[{block}, ?{block}\]", "Alchemy"),
     _suggests(r"try with this block range \[{block}, ?{block}\]", "Infura, zkSync, thirdweb, Tenderly"),
@@ -114,7 +128,6 @@ ROWS: tuple[Row, ...] = (
     _blocks(r"query must be smaller than size {n}", "Harmony"),
     _blocks(r"block range is too wide \(maximum {n}\)", "Moonriver"),
     _too_many_blocks(r"block range is too wide", "Ankr", code=-32600, assumed=((0, 3_000),)),
-    _blocks(r"up to a {n} block range", "Aurora"),
     _blocks(r"maximum \[from, to\] blocks distance: {n}", "Ankr"),
     _blocks(r"exceed max block range: {n}", "Tron", inclusive=True),
     _blocks(r"block range = \d+, max block range = {n}", "Morph"),
@@ -151,6 +164,14 @@ ROWS: tuple[Row, ...] = (
     _pruned(r"\bno state available", "Nethermind"),
     _pruned(r"state pruning|due to pruning", "OpenEthereum, Erigon"),
     _pruned(r"\barchive (?:data|state|nodes?|requests?)\b", "Sonic, and providers whose plan has no archive"),
+    # -- a question that lacks something
+    _incomplete(
+        r"(?:specify|provide|include|supply|need|require|missing|without|must)\w*\b.{0,40}(?<!ip )\baddress",
+        "PublicNode",
+    ),
+    _incomplete(
+        r"(?<!ip )\baddress\w*\b.{0,40}\b(?:required|missing|mandatory|must be|needed|not specified|empty)", "several"
+    ),
     # -- we ask too often
     _rate(r"rate[ -]?limit", "many"),
     _rate(r"too many requests", "many"),
@@ -164,6 +185,17 @@ ROWS: tuple[Row, ...] = (
     _gave_up(r"memory[ _]limit|too much memory|out of memory", "reth, Tron and others"),
     _gave_up(r"(?:response|result)(?: size)? (?:is )?(?:too (?:big|large)|exceed)", "Alchemy, proxyd, reth"),
     _gave_up(r"(?:request|payload|entity|call ?data|input)(?: size| body)? (?:is )?too (?:big|large|long)", "several"),
+    # -- too long a list of addresses or topics; how long it may be, an experiment shows
+    _lists(rf"{_LIMITS}\b.{{0,60}}\b(?:address|topic)", "geth and others"),
+    _lists(rf"\b(?:address|topic)\w*\b.{{0,60}}\b{_LIMITS}", "several"),
+    # -- words of nobody that is known, which hold a limit or a range that fits the question
+    _suggests(r"{block}\]? ?(?:-|,|to|and|\.\.|through|toblock\W{1,4}) ?\[?{block}", "anyone", guessed=True),
+    _blocks(rf"{_LIMITS}\b\D{{0,50}}{{n}}[ -]?blocks?\b", "anyone", guessed=True),
+    _blocks(
+        rf"\bblock (?:range|span|window|count|distance)\w*\b\D{{0,30}}{_LIMITS}\b\D{{0,30}}{{n}}",
+        "anyone",
+        guessed=True,
+    ),
     # -- the batch as such
     Row("batch", r"(?:maximum|max|limit(?:ed)?)\D{0,40}batch\D{0,40}{n}", "several", reads="number"),
     Row(
@@ -233,6 +265,8 @@ class Failure:
         status: the HTTP status.
         retry_after: seconds, from the header ``Retry-After``.
         blocks: the blocks (inclusive) that an ``eth_getLogs`` asked for, else None: range rows hold only there.
+        longest_list: the length of its longest list of addresses or topics: rows about lists hold only above 1.
+        any_address: whether it names no address: rows about what a question lacks hold only there.
     """
 
     method: str
@@ -241,6 +275,8 @@ class Failure:
     status: int = 200
     retry_after: float | None = None
     blocks: tuple[int, int] | None = None
+    longest_list: int = 0
+    any_address: bool = False
 
 
 def classify(failure: Failure) -> ProviderError:
@@ -256,42 +292,31 @@ def classify(failure: Failure) -> ProviderError:
     for row in ROWS:
         if not _concerns(row, failure):
             continue
-        if match := row.regex.search(failure.text):
-            return _from_row(failure, row, match)
+        for match in row.regex.finditer(failure.text):
+            if not row.guessed or _fits(failure, row, match):
+                return _from_row(failure, row, match)
     return _from_numbers(failure)
 
 
 def _concerns(row: Row, failure: Failure) -> bool:
     if row.code is not None and row.code != failure.code:
         return False
-    match row.kind:
-        case "range":
-            return failure.blocks is not None
-        case "batch":
-            return failure.method == "batch"
-        case "reverted":
-            return failure.method == "eth_call"
-        case "call_limit":
-            # A gateway's page says nothing of the call.
-            return failure.method == "eth_call" and failure.code is not None
-        case _:
-            return True
+    holds = {
+        "range": failure.blocks is not None and (row.limit != "lists" or failure.longest_list > 1),
+        "fatal": row.scope != "question" or failure.any_address,
+        "batch": failure.method == "batch",
+        "reverted": failure.method == "eth_call",
+        # A gateway's page says nothing of the call.
+        "call_limit": failure.method == "eth_call" and failure.code is not None,
+    }
+    return holds.get(row.kind, True)
 
 
 def _from_row(failure: Failure, row: Row, match: re.Match[str]) -> ProviderError:
     build: Callable[..., ProviderError]
     match row.kind:
         case "range":
-            suggested = None
-            maximum = None
-            if row.reads == "range":
-                suggested = (int(match[1], 0), int(match[2], 0))
-            elif row.reads == "number":
-                maximum = _number(match[1]) + (1 if row.limit == "blocks" and not row.inclusive else 0)
-            elif failure.blocks is not None:
-                span = failure.blocks[1] - failure.blocks[0] + 1
-                maximum = next((blocks for above, blocks in row.assumed if span > above), None)
-            build = partial(RangeError, limit=row.limit, maximum=maximum, suggested=suggested)
+            build = partial(_range_error, failure, row, match)
         case "rate":
             build = partial(RateError, retry_after=failure.retry_after)
         case "lagging":
@@ -309,6 +334,46 @@ def _from_row(failure: Failure, row: Row, match: re.Match[str]) -> ProviderError
         case "transient":
             build = TransientError
     return build(describe(failure), code=failure.code)
+
+
+def _range_error(failure: Failure, row: Row, match: re.Match[str], text: str, *, code: int | None) -> RangeError:
+    limit, suggested, maximum = row.limit, None, None
+    if row.reads == "range":
+        suggested = (int(match[1], 0), int(match[2], 0))
+        width = suggested[1] - suggested[0] + 1
+        if any(_number(named) in (width, width - 1) for named in _COUNTED_BLOCKS.findall(failure.text)):
+            limit, maximum = "blocks", width
+        elif _RESULTS.search(failure.text):
+            limit = "results"
+    elif row.reads == "number":
+        maximum = _number(match[1]) + (1 if limit == "blocks" and not row.inclusive else 0)
+        if limit == "blocks" and maximum in (width := _suggested_width(failure), width + 1):
+            # "Up to n blocks" may count both ends or one; the range beside it tells.
+            maximum = width
+    elif failure.blocks is not None:
+        span = failure.blocks[1] - failure.blocks[0] + 1
+        maximum = next((blocks for above, blocks in row.assumed if span > above), None)
+    return RangeError(text, limit=limit, maximum=maximum, suggested=suggested, code=code)
+
+
+def _fits(failure: Failure, row: Row, match: re.Match[str]) -> bool:
+    """Whether what was read from words that nobody is known by can be meant for the question."""
+    if failure.blocks is None:
+        return False
+    first, last = failure.blocks
+    if row.reads == "range":
+        return int(match[1], 0) == first <= int(match[2], 0) < last
+    return 0 < _number(match[1]) <= last - first and not _RESULTS.search(failure.text)
+
+
+def _suggested_width(failure: Failure) -> int:
+    """The width of the range that a refusal names as one that would work, or 0."""
+    for row in ROWS:
+        if row.reads == "range":
+            for match in row.regex.finditer(failure.text):
+                if _fits(failure, row, match):
+                    return int(match[2], 0) - int(match[1], 0) + 1
+    return 0
 
 
 def _from_numbers(failure: Failure) -> ProviderError:

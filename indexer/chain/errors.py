@@ -15,12 +15,15 @@ endpoint than ``https://host/***``.
 """
 
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from indexer.errors import GaplessError
 
-Limit = Literal["blocks", "results", "bytes", "unknown"]
-Scope = Literal["endpoint", "method", "history"]
+if TYPE_CHECKING:
+    from indexer.chain.wire import Call
+
+Limit = Literal["blocks", "results", "bytes", "lists", "history", "unknown"]
+Scope = Literal["endpoint", "method", "history", "question"]
 
 
 class ProviderError(GaplessError):
@@ -28,16 +31,32 @@ class ProviderError(GaplessError):
 
     Attributes:
         host: the endpoint, shown as ``https://host/***``; empty until the transport has added it.
+        method: the method that was asked; empty until the transport has added it.
         code: the JSON-RPC error code, or None where the failure was below JSON-RPC.
+        call: the question for logs that was refused, alone or in its batch; None for any other question.
+        calls: how many calls the refused request held.
     """
+
+    method = ""
+    call: "Call | None" = None
+    calls = 1
 
     def __init__(self, message: str, *, host: str = "", code: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.host = host
         self.code = code
 
+    @property
+    def words(self) -> str:
+        """The node's words without their numbers: what two answers of one kind have in common."""
+        said = self.args[0].partition(" refused ")[2]
+        text = f"{self.code or ''} {said or self.args[0]}".strip()
+        return re.sub(r"(0x)?[0-9a-f]*\d[0-9a-f]*", "#", text, flags=re.IGNORECASE)
+
     def __str__(self) -> str:
         text = super().__str__()
+        if self.method and self.method.split()[-1] not in text:
+            text = f"{self.method}: {text}"
         return f"{self.host}: {text}" if self.host else text
 
 
@@ -45,7 +64,9 @@ class RangeError(ProviderError):
     """An ``eth_getLogs`` asks for too much. Not retried as it is: ask for fewer blocks.
 
     Attributes:
-        limit: what is limited: ``blocks`` holds for the endpoint, the others only for this part of the chain.
+        limit: what is limited: ``blocks`` and ``lists`` (of addresses, of topics) hold for the endpoint, the others
+            only for this part of the chain; ``history``: no endpoint keeps the part that is ``suggested``: ask for it
+            apart.
         maximum: the limit's size where the provider names it: blocks in one request (a count), logs, or bytes.
         suggested: a block range (inclusive) that the provider says would work.
         timed_out: whether it was a time-out, which may also mean that the endpoint is ill.
@@ -100,9 +121,12 @@ class FatalError(ProviderError):
     """This endpoint will not answer this, however often it is asked.
 
     Attributes:
-        scope: ``endpoint`` (nothing at all: a wrong key, another chain), ``method`` (not this method), or ``history``
-            (not for a block that old).
+        scope: ``endpoint`` (nothing at all: a wrong key, another chain), ``method`` (not this method), ``history``
+            (not for a block that old), or ``question`` (not this kind of question: logs of any address).
+        up_to: where history is refused and it is known up to which block: that block.
     """
+
+    up_to: int | None = None
 
     def __init__(
         self,
@@ -137,11 +161,6 @@ class TransientError(ProviderError):
     ) -> None:
         super().__init__(message, host=host, code=code, hint=hint)
         self.shrinkable = shrinkable
-
-    @property
-    def wording(self) -> str:
-        """The words without their numbers: what two answers of one kind have in common."""
-        return without_numbers(f"{self.code or ''} {self.args[0]}".strip())
 
 
 class AnswerError(TransientError):

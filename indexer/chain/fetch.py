@@ -11,9 +11,10 @@ import numpy as np
 
 from indexer.block_columns import BlockColumns
 from indexer.chain import columnar
+from indexer.chain.answers import Answer
 from indexer.chain.chunk import Blocks, LogChunk, ToldTime
 from indexer.chain.config import Errand
-from indexer.chain.endpoint import Answer, Endpoint
+from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import (
     AnswerError,
     BranchMovedError,
@@ -26,6 +27,7 @@ from indexer.chain.errors import (
     without_numbers,
 )
 from indexer.chain.filters import LogFilter
+from indexer.chain.list_limits import ListSizes
 from indexer.chain.log_columns import Integers, LogColumns
 from indexer.chain.logs import CheckedLogs, RawLog, check_logs, select
 from indexer.chain.wire import (
@@ -67,7 +69,20 @@ def header_call(number: int) -> Call:
 
 def logs_call(first: int, last: int, filters: LogFilter) -> Call:
     """The question for the logs of a range."""
-    return Call("eth_getLogs", (filters.between(first, last),), (first, last))
+    return Call("eth_getLogs", (filters.between(first, last),), (first, last), filters)
+
+
+def cut(endpoint: Endpoint, filters: LogFilter) -> list[LogFilter]:
+    """A filter in parts whose lists the endpoint takes, as far as is known."""
+    with endpoint.lock:
+        return endpoint.lists.cut(filters, endpoint.clock())
+
+
+def granted(endpoint: Endpoint, parts: Sequence[LogFilter]) -> None:
+    """Takes note that the endpoint has answered questions with these lists."""
+    with endpoint.lock:
+        for part in parts:
+            endpoint.lists.granted(ListSizes.of(part))
 
 
 def headers(endpoint: Endpoint, numbers: Sequence[int], errand: Errand) -> dict[int, Header]:
@@ -113,15 +128,31 @@ def chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Questio
         if error.limit == "blocks" and last > first:
             with endpoint.lock:
                 endpoint.block_limit.failed(last - first + 1, error.maximum, endpoint.clock())
+        elif error.limit == "unknown" and error.suggested is not None:
+            _learn_suggestion(endpoint, first, last, error)
         raise
     with endpoint.lock:
         endpoint.block_limit.succeeded(last - first + 1, endpoint.clock())
     return found
 
 
+def _learn_suggestion(endpoint: Endpoint, first: int, last: int, error: RangeError) -> None:
+    """Ranges of one width that are suggested again and again, without a reason, are a limit of blocks."""
+    assert error.suggested is not None
+    begin, end = error.suggested
+    if begin != first or not first <= end < last:
+        return
+    width = end - begin + 1
+    with endpoint.lock:
+        if endpoint.suggested_width == width:
+            endpoint.block_limit.failed(last - first + 1, width, endpoint.clock())
+        endpoint.suggested_width = width
+
+
 def _chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], errand: Errand) -> LogChunk:
     before = errand.requests, errand.bytes
     started = endpoint.clock()
+    questions = [part for question in questions for part in _in_parts(endpoint, question)]
     if endpoint.max_batch() > 1:
         calls = [logs_call(first, last, question.asked) for question in questions]
         *raw_logs, raw_end = endpoint.ask([*calls, header_call(last)], errand)
@@ -129,8 +160,12 @@ def _chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Questi
     else:
         # The end first: an endpoint that lacks it need not be asked for more.
         end = _end(endpoint, endpoint.ask([header_call(last)], errand)[0], last)
-        raw_logs = endpoint.ask([logs_call(first, last, question.asked) for question in questions], errand)
+        raw_logs = endpoint.ask([logs_call(first, last, question.asked) for question in questions], errand, begun=True)
     took = endpoint.clock() - started
+    for answer in raw_logs:
+        if isinstance(answer, ProviderError):
+            raise answer
+    granted(endpoint, [question.asked for question in questions])
     read: CheckedLogs | LogColumns | None = None
     if len(questions) == 1:
         read = _columns(endpoint, raw_logs[0], first, last, questions[0])
@@ -155,6 +190,14 @@ def _columns(endpoint: Endpoint, answer: Answer, first: int, last: int, question
     return columns.only(question.wanted)
 
 
+def _in_parts(endpoint: Endpoint, question: Question) -> list[Question]:
+    """A question in parts whose lists the endpoint takes."""
+    parts = cut(endpoint, question.asked)
+    if question.asked == question.wanted:
+        return [Question(part, part) for part in parts]
+    return [Question(part, question.wanted) for part in parts]
+
+
 def whole_block(endpoint: Endpoint, number: int, filters: Sequence[LogFilter], errand: Errand) -> LogChunk:
     """One block whose logs are too much for one answer: cut by address and topic, at last read from its receipts.
 
@@ -169,18 +212,41 @@ def whole_block(endpoint: Endpoint, number: int, filters: Sequence[LogFilter], e
     return _finished(endpoint, number, end, checked, errand, before)
 
 
-def logs_in_parts(endpoint: Endpoint, first: int, last: int, filters: LogFilter, errand: Errand) -> CheckedLogs:
+def logs_in_parts(
+    endpoint: Endpoint, first: int, last: int, filters: LogFilter, errand: Errand, *, refused: bool = False
+) -> CheckedLogs:
     """The logs of a range in as many parts as the endpoint demands.
+
+    Args:
+        endpoint: whom to ask.
+        first: the first block.
+        last: the last block.
+        filters: what is wanted.
+        errand: on whose account.
+        refused: this very question has been refused: begin with parts of it.
 
     Raises:
         AnswerError: an answer contradicts its question or another.
         ProviderError: a question failed.
     """
-    try:
-        return checked_logs(endpoint, endpoint.ask([logs_call(first, last, filters)], errand)[0], first, last, filters)
-    except RangeError as error:
-        if error.timed_out and first == last and filters.halves() is None:
-            raise
+    lists = cut(endpoint, filters)
+    if len(lists) > 1:
+        return _merged([logs_in_parts(endpoint, first, last, part, errand) for part in lists])
+    if not refused:
+        try:
+            found = checked_logs(
+                endpoint, endpoint.ask([logs_call(first, last, filters)], errand)[0], first, last, filters
+            )
+        except RangeError as error:
+            if error.timed_out and first == last and filters.halves() is None:
+                raise
+        except TransientError as error:
+            # In words that no table knows it may be too much, too.
+            if not error.shrinkable or (first == last and filters.halves() is None):
+                raise
+        else:
+            granted(endpoint, [filters])
+            return found
     return _in_smaller_parts(endpoint, first, last, filters, errand)
 
 
@@ -210,10 +276,12 @@ def logs_by_hash(
         ProviderError: a question failed.
     """
     found: list[list[RawLog]] = []
-    calls = [Call("eth_getLogs", (filters.at(block_hash),), (0, 0)) for block_hash, filters in questions]
-    for (block_hash, filters), raw in zip(questions, endpoint.ask_all(calls, errand), strict=True):
-        wire = parse(raw, logs_decoder.decode, "list of logs")
-        checked = check_logs(wire, 0, 2**63, filters)
+    asked = [(block_hash, cut(endpoint, filters)) for block_hash, filters in questions]
+    calls = [Call("eth_getLogs", (part.at(block_hash),), (0, 0), part) for block_hash, parts in asked for part in parts]
+    answers = iter(endpoint.ask_all(calls, errand))
+    for block_hash, parts in asked:
+        checked = _merged([checked_logs(endpoint, next(answers), 0, 2**63, part) for part in parts])
+        granted(endpoint, parts)
         if any(found_hash != block_hash for found_hash in checked.hashes.values()):
             problem = f"asked for the logs of block 0x{block_hash.hex()}, it answered with another's"
             raise OtherBlockError(problem, host=endpoint.host)

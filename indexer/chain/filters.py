@@ -3,6 +3,7 @@
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any, TypeAlias
 
 import msgspec
@@ -34,6 +35,16 @@ class LogFilter:
             raise ValueError("a filter with an empty topic list: None means any topic")
         if len(self.topics) > 4:
             raise ValueError("a log has at most four topics")
+
+    @property
+    def kind(self) -> str:
+        """The kind of question that this is: nodes refuse some of them and answer the others."""
+        return "eth_getLogs" if self.addresses is not None else "eth_getLogs of any address"
+
+    @property
+    def longest_topics(self) -> int:
+        """The most values at one position of the topics."""
+        return max((len(values) for values in self.topics if values is not None), default=0)
 
     def params(self) -> dict[str, Any]:
         """The filter as a node's parameter, without blocks."""
@@ -81,6 +92,15 @@ class LogFilter:
         for start in range(0, len(self.addresses), size):
             yield LogFilter(self.addresses[start : start + size], self.topics)
 
+    def topic_slices(self, size: int) -> "Iterator[LogFilter]":
+        """Filters with at most so many values at each position of the topics that together ask for the same."""
+        cuts = [
+            [None] if values is None else [values[start : start + size] for start in range(0, len(values), size)]
+            for values in self.topics
+        ]
+        for topics in product(*cuts):
+            yield LogFilter(self.addresses, topics)
+
     def members(self) -> Container[str] | None:
         """The addresses, to look one up among them; None: any is."""
         return frozenset(self.addresses) if isinstance(self.addresses, tuple) else self.addresses
@@ -89,6 +109,11 @@ class LogFilter:
 def several(filters: LogFilter | Iterable[LogFilter]) -> tuple[LogFilter, ...]:
     """One filter or some, as some."""
     return (filters,) if isinstance(filters, LogFilter) else tuple(filters)
+
+
+def kind_of(filters: Iterable[LogFilter]) -> str:
+    """The kind of a question for the logs of several filters: the one that most nodes refuse."""
+    return max((one.kind for one in filters), key=len, default="eth_getLogs")
 
 
 def in_bloom(bits: int, value: str) -> bool:

@@ -137,21 +137,32 @@ class Health:
         return lacks is not None and number >= lacks[0] and now < lacks[1]
 
     def refuses(self, method: str, block: int | None, now: float) -> None:
-        """The endpoint does not do this method (at or below this block, where it is a matter of history)."""
+        """The endpoint does not answer this method, or this kind of question (at or below this block, of history)."""
         known = self._refusals.get(method)
         if block is not None and known is not None and known[0] is not None and now < known[1]:
             block = max(block, known[0])
         self._refusals = {**self._refusals, method: (block, now + _REFUSED_FOR)}
 
-    def allows(self, method: str, block: int | None, now: float) -> bool:
-        """Whether the endpoint may be asked this, as far as is known."""
-        refusal = self._refusals.get(method)
-        if refusal is None or now >= refusal[1]:
-            return True
-        return refusal[0] is not None and (block is None or block > refusal[0])
+    def allows(self, kind: str, block: int | None, now: float) -> bool:
+        """Whether the endpoint may be asked this, as far as is known.
+
+        Args:
+            kind: a method, or a kind of question of it: what is refused of the method is refused of all its kinds.
+            block: the oldest block that it needs, where there is one.
+            now: the time.
+        """
+        for name in {kind, kind.split(" ", maxsplit=1)[0]}:
+            refusal = self._refusals.get(name)
+            if (
+                refusal is not None
+                and now < refusal[1]
+                and (refusal[0] is None or (block is not None and block <= refusal[0]))
+            ):
+                return False
+        return True
 
     def refusals(self, now: float) -> dict[str, int | None]:
-        """Method -> the block at or below which it is refused (None: at every block)."""
+        """Method or kind of question -> the block at or below which it is refused (None: at every block)."""
         return {method: block for method, (block, until) in self._refusals.items() if now < until}
 
     def _note(self, *, succeeded: bool) -> None:

@@ -28,8 +28,9 @@ from indexer.chain.aggregate import (
     decode_aggregate3,
     encode_aggregate3,
 )
+from indexer.chain.answers import Answer
 from indexer.chain.config import Errand
-from indexer.chain.endpoint import Answer, Endpoint
+from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import (
     AnswerError,
     CallLimitError,

@@ -15,7 +15,8 @@ from functools import partial
 from typing import TypeVar
 
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
-from indexer.chain.endpoint import Endpoint, EndpointStatus
+from indexer.chain.endpoint import Endpoint
+from indexer.chain.endpoint_status import EndpointStatus
 from indexer.chain.errors import (
     FatalError,
     LaggingError,
@@ -115,6 +116,7 @@ class Pool:
         method: str,
         block: int | None = None,
         *,
+        oldest: int | None = None,
         failed: Collection[Endpoint] = (),
         sticky: bool = True,
     ) -> Endpoint:
@@ -123,6 +125,7 @@ class Pool:
         Args:
             method: what it is to be asked.
             block: the newest block that the answer needs, where there is one.
+            oldest: the oldest block that it needs, where that is another one.
             failed: endpoints that have just failed at this very question: the others come first.
             sticky: stay with the endpoint in use while none is clearly better; else spread the load.
 
@@ -130,8 +133,13 @@ class Pool:
             NoEndpointError: every endpoint has refused this for good.
         """
         now = self._clock()
-        able = [endpoint for endpoint in self.endpoints if self._able(endpoint, method, block, now)]
+        oldest = block if oldest is None else oldest
+        able = [endpoint for endpoint in self.endpoints if self._able(endpoint, method, oldest, now)]
         if not able:
+            lacking = self._lacks_up_to(method, now)
+            if block is not None and oldest is not None and lacking is not None and oldest <= lacking < block:
+                text = f"{method}: history is kept only above block {lacking:,}"
+                raise RangeError(text, limit="history", suggested=(oldest, lacking))
             raise self._nobody(method, block, now)
 
         def merit(endpoint: Endpoint) -> tuple[bool, bool, bool, bool, bool, int]:
@@ -150,13 +158,15 @@ class Pool:
             return chosen
         return min(equal, key=self._load)
 
-    def promising(self, method: str, block: int | None, failed: Collection[Endpoint]) -> bool:
+    def promising(
+        self, method: str, block: int | None, failed: Collection[Endpoint], oldest: int | None = None
+    ) -> bool:
         """Whether there is an endpoint that may well answer and has not just failed at this question."""
         now = self._clock()
         return any(
             endpoint not in failed
             and endpoint.health.state != "unhealthy"
-            and self._able(endpoint, method, block, now)
+            and self._able(endpoint, method, block if oldest is None else oldest, now)
             and not self._lags(endpoint, block, now)
             for endpoint in self.endpoints
         )
@@ -176,6 +186,8 @@ class Pool:
         try:
             answer = question(endpoint)
         except ProviderError as error:
+            error.host = error.host or endpoint.host
+            error.method = error.method or method
             self._learn(endpoint, error, method, block)
             raise
         self._answered(endpoint)
@@ -305,8 +317,8 @@ class Pool:
         now = self._clock()
         match error:
             case RateError():
+                slower = endpoint.slow_down(error, error.calls)
                 with endpoint.lock:
-                    slower = endpoint.rate.limited(now, error.retry_after, self.random.random())
                     pace, at_once = endpoint.rate.pace, int(endpoint.rate.concurrency)
                 if slower and self._may_say(endpoint, "rate"):
                     logger.warning(
@@ -344,7 +356,12 @@ class Pool:
         if error.scope == "history" and block is None:
             # State that is missing at the head is there a moment later.
             return
-        oldest = block if error.scope == "history" else None
+        # Only up to what was really refused: a node that lacks the beginning of a range may well have its end.
+        oldest = (block if error.up_to is None else error.up_to) if error.scope == "history" else None
+        if oldest is not None:
+            method = method.split(" ", maxsplit=1)[0]
+        elif error.scope == "question" and error.call is not None:
+            method = error.call.kind
         with endpoint.lock:
             endpoint.health.refuses(method, oldest, now)
         if self._may_say(endpoint, f"refuses {method}"):
@@ -357,6 +374,13 @@ class Pool:
         if old and method in _STATE_METHODS and endpoint.config.archive is False:
             return False
         return not endpoint.health.is_out and endpoint.health.allows(method, block, now)
+
+    def _lacks_up_to(self, kind: str, now: float) -> int | None:
+        """The block up to which every endpoint lacks history, as far as is known; None where that is no question."""
+        method = kind.split(" ", maxsplit=1)[0]
+        refused = [endpoint.health.refusals(now) for endpoint in self.endpoints if not endpoint.health.is_out]
+        blocks = [one.get(method) for one in refused if kind == method or kind not in one]
+        return min((block for block in blocks if block is not None), default=None)
 
     def _lags(self, endpoint: Endpoint, block: int | None, now: float) -> bool:
         """Whether the endpoint is known to lack a block; for a question about no block: to be far behind the others."""
@@ -390,6 +414,8 @@ class Pool:
         kind = NoEndpointError
         for endpoint in self.endpoints:
             refused = endpoint.health.refusals(now)
+            if method not in refused and method.split(" ", maxsplit=1)[0] in refused:
+                refused[method] = refused[method.split(" ", maxsplit=1)[0]]
             if endpoint.health.is_out:
                 reasons.append(endpoint.health.reason)
             elif method not in refused:

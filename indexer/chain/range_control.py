@@ -40,6 +40,11 @@ class BlockLimit:
         self._learned_at = 0.0
         self._named = False
 
+    @property
+    def granted(self) -> int:
+        """The widest range that was answered, as far as nothing has contradicted it since; 0 before the first."""
+        return self._good
+
     def allowed(self, now: float) -> int | None:
         """The most blocks to ask for now, or None for no limit.
 
@@ -252,6 +257,9 @@ class RangeController:
         width = max(1, blocks // 2)
         if error.limit == "blocks" and allowed is not None:
             width = max(1, min(allowed, blocks - 1))
+        elif error.limit == "history" and error.suggested is not None:
+            # Not the width was wrong, but where it began.
+            return max(1, min(error.suggested[1], last - 1) - first + 1)
         elif (suggested := _suggested(first, last, error)) is not None:
             width = suggested
             self._suggested.add((first, first + width - 1))

@@ -4,7 +4,10 @@ Two things are controlled. *Concurrency*, the number of requests under way, star
 the endpoint first says "too many", halves whenever it says so, and grows by one a round trip after that. *Pace*, in
 calls a second, is unlimited until the endpoint first says so; then it starts at half of what was asked in the last
 seconds and grows by one call a second for each second of asking, in batches or call by call. A hard ceiling of the pace
-is the operator's.
+is the operator's, and holds for every second, not only on average.
+
+Some providers charge each call of a batch. A batch larger than their bucket would be refused for ever, so no batch
+holds more than half of what may be asked in a second, and a refused batch makes the next ones smaller.
 """
 
 from collections import deque
@@ -16,6 +19,9 @@ _WINDOW = 5.0
 _SLOWEST = 3.0
 _LONGEST_WAIT = 300.0
 _FORGET_PACE_AFTER = 600.0
+# The second in which the ceiling holds, with what the way to the node may stretch or squeeze.
+_SECOND = 1.05
+_TRY_LARGER_AFTER = 50
 
 
 def retry_after_seconds(value: str | None, now: datetime | None = None) -> float | None:
@@ -65,10 +71,21 @@ class RateControl:
         # Seconds that the calls since the last answer take at this pace: what the next answer raises it by.
         self._spent = 0.0
         self._recent: deque[tuple[float, int]] = deque()
+        self._batch: int | None = None
+        self._batches_since = 0
+        # Concurrency, pace and batch as they were before the refusals since the last answer.
+        self._before: tuple[float, float | None, int | None] | None = None
 
-    def delay(self, now: float) -> float:
-        """Seconds until one more request may start, as far as pace and orders to wait go; 0 when it may start now."""
-        return max(0.0, self._blocked_until - now, self._next_at - now if self._limit() is not None else 0.0)
+    def delay(self, now: float, calls: int = 1) -> float:
+        """Seconds until a request of so many calls may start, as far as pace and orders to wait go; 0: now."""
+        paced = self._next_at - now if self._limit() is not None else 0.0
+        return max(0.0, self._blocked_until - now, paced, self._until_room(now, calls))
+
+    def largest_batch(self) -> int | None:
+        """The most calls to send in one batch, as far as the speed goes; None for no limit."""
+        limit = self._limit()
+        paced = None if limit is None else max(1, int(limit / 2))
+        return min((most for most in (paced, self._batch) if most is not None), default=None)
 
     def full(self) -> bool:
         """Whether as many requests are under way as may be."""
@@ -91,30 +108,39 @@ class RateControl:
 
     def succeeded(self, now: float) -> None:
         """A request was answered: a little faster from now on."""
-        self._refusals = 0
+        self._refusals, self._before = 0, None
         never_refused = self._limited_at == float("-inf")
         self.concurrency = min(float(self._most), self.concurrency + (1.0 if never_refused else 1.0 / self.concurrency))
         if self.pace is not None:
             self.pace, self._spent = self.pace + self._spent, 0.0
-            if now - self._limited_at > _FORGET_PACE_AFTER:
-                self.pace = None
+        if self._batch is not None:
+            self._batches_since += 1
+            if self._batches_since >= _TRY_LARGER_AFTER:
+                self._batch, self._batches_since = self._batch * 2, 0
+        if now - self._limited_at > _FORGET_PACE_AFTER:
+            self.pace = self._batch = None
 
-    def limited(self, now: float, retry_after: float | None, jitter: float) -> bool:
-        """The endpoint said that we ask too often: half as fast from now on.
+    def limited(self, now: float, retry_after: float | None, jitter: float, calls: int = 1) -> bool:
+        """The endpoint said that we ask too often: half as fast from now on, and in smaller batches.
 
         Args:
             now: the time.
             retry_after: the seconds it asked us to wait, if it did.
             jitter: a random number in [0, 1), so that several of us do not come back together.
+            calls: the calls of the refused request.
 
         Returns:
             Whether this changed the speed: of several refusals within a second, which tell one story, only the first
             does.
         """
+        if self._before is None:
+            self._before = (self.concurrency, self.pace, self._batch)
         self._refusals += 1
         wait = retry_after if retry_after is not None else min(0.25 * 2.0 ** min(self._refusals - 1, 8), 30.0)
         wait = min(wait, _LONGEST_WAIT) * (1.0 + 0.25 * jitter)
         self._blocked_until = max(self._blocked_until, now + wait)
+        if calls > 1:
+            self._batch, self._batches_since = max(1, min(self._batch or calls, calls) // 2), 0
         if now - self._limited_at < 1.0:
             return False
         self._limited_at, self._spent = now, 0.0
@@ -122,6 +148,26 @@ class RateControl:
         asked = sum(calls for at, calls in self._recent if at >= now - _WINDOW) / _WINDOW
         self.pace = max(_SLOWEST, (self.pace if self.pace is not None else max(asked, 2 * _SLOWEST)) / 2.0)
         return True
+
+    def forgiven(self, now: float) -> None:
+        """The refusals since the last answer were not about haste: as fast as before them."""
+        if self._before is not None:
+            self.concurrency, self.pace, self._batch = self._before
+            self._blocked_until = min(self._blocked_until, now)
+            self._refusals, self._before, self._spent = 0, None, 0.0
+
+    def _until_room(self, now: float, calls: int) -> float:
+        """Seconds until so many calls no longer exceed the operator's ceiling within one second."""
+        if self.ceiling is None or self.ceiling < 1.0:
+            return 0.0
+        room = self.ceiling - calls
+        for at, asked in reversed(self._recent):
+            if at <= now - _SECOND:
+                break
+            room -= asked
+            if room < 0:
+                return at + _SECOND - now
+        return 0.0
 
     def _limit(self) -> float | None:
         limits = [limit for limit in (self.ceiling, self.pace) if limit is not None]

@@ -17,9 +17,9 @@ from indexer.chain import fetch, slicing
 from indexer.chain.chunk import LogChunk
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Endpoint
-from indexer.chain.errors import RangeError, Stopped
+from indexer.chain.errors import ProviderError, RangeError, Stopped, is_too_old
 from indexer.chain.fetch import Question
-from indexer.chain.filters import LogFilter
+from indexer.chain.filters import LogFilter, kind_of
 from indexer.chain.range_control import RangeController
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Scan:
         settings = client.settings
         self._client = client
         self._filters = filters
+        self._kind = kind_of(filters)
         self._in_flight = max(1, in_flight)
         self._stop = stop
         self._halted = threading.Event()
@@ -86,6 +87,7 @@ class Scan:
         self._ready: dict[int, LogChunk] = {}
         self._good_guesses = 0
         self._failure: Exception | None = None
+        self._too_old: ProviderError | None = None
 
     def __iter__(self) -> Iterator[LogChunk]:
         if not self._work:
@@ -126,8 +128,8 @@ class Scan:
                     self._changed.notify_all()
                     return self._ready.pop(lowest)
                 if not awaited and lowest is None:
-                    if self._failure is not None:
-                        raise self._failure
+                    if (failure := self._failure or self._too_old) is not None:
+                        raise failure
                     return None
                 self._changed.wait(_LOOK_UP_EVERY)
 
@@ -142,9 +144,13 @@ class Scan:
                 return
             except Exception as error:  # noqa: BLE001 - raised again in the reader's thread
                 with self._changed:
-                    self._failure = self._failure or error
                     del self._under_way[piece.first]
                     self._changed.notify_all()
+                    if isinstance(error, ProviderError) and is_too_old(error):
+                        # What nobody keeps any more does not hold up what is kept.
+                        self._too_old = self._too_old or error
+                        continue
+                    self._failure = self._failure or error
                 return
             with self._changed:
                 del self._under_way[piece.first]
@@ -182,8 +188,9 @@ class Scan:
             try:
                 endpoint, chunk = self._client.run(
                     lambda endpoint: (endpoint, self._ask(endpoint, piece, errand)),
-                    "eth_getLogs",
+                    self._kind,
                     block=piece.last,
+                    oldest=piece.first,
                     errand=errand,
                     sticky=False,
                 )
@@ -194,7 +201,7 @@ class Scan:
                 if piece.end == piece.first:
                     chunk = self._client.run(
                         lambda endpoint: fetch.whole_block(endpoint, piece.first, self._filters, errand),
-                        "eth_getLogs",
+                        self._kind,
                         block=piece.first,
                         errand=errand,
                         sticky=False,

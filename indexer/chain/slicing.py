@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from indexer.chain import fetch
 from indexer.chain.config import Errand
-from indexer.chain.errors import RangeError
+from indexer.chain.errors import NoEndpointError, RangeError
 from indexer.chain.fetch import Question
 from indexer.chain.filters import LogFilter, Topics
 from indexer.chain.logs import RawLog, matcher
@@ -74,12 +74,12 @@ def plan(asker: "Asker", ranges: Sequence[tuple[int, int]], filters: LogFilter, 
         try:
             chunk = asker.run(
                 partial(fetch.chunk, first=first, last=last, questions=[Question(wide, wide)], errand=errand),
-                "eth_getLogs",
+                wide.kind,
                 block=last,
                 errand=errand,
                 sticky=False,
             )
-        except RangeError:
+        except (RangeError, NoEndpointError):
             return slices
         blocks += last - first + 1
         found += len(chunk.logs)
@@ -126,6 +126,16 @@ class HeadQuestions:
             else:
                 asked += one.slices(most)
         return asked
+
+    def refused(self, filters: Sequence[LogFilter]) -> None:
+        """Takes note that no endpoint answers these by topic alone: addresses are sent for a while.
+
+        Args:
+            filters: what was wanted.
+        """
+        for one in filters:
+            self._density[one.topics] = float("inf")
+            self._unseen[one.topics] = 0
 
     def _by_topic(self, topics: Topics, addresses: int, slices: int, blocks: int) -> bool:
         density = self._density.get(topics)

@@ -6,11 +6,14 @@ web3's own formatters cost 40 times the parsing; so its provider carries the byt
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from indexer.chain.errors import AnswerError
+
+if TYPE_CHECKING:
+    from indexer.chain.filters import LogFilter
 
 T = TypeVar("T")
 
@@ -27,11 +30,18 @@ class Call:
         method: the method's name.
         params: its parameters, JSON-ready.
         blocks: the blocks (inclusive) that an ``eth_getLogs`` asks for; None for every other method.
+        filters: what an ``eth_getLogs`` asks for in those blocks; None for every other method.
     """
 
     method: str
     params: Sequence[Any]
     blocks: tuple[int, int] | None = None
+    filters: "LogFilter | None" = None
+
+    @property
+    def kind(self) -> str:
+        """The method, and what the question leaves open: some nodes refuse ``eth_getLogs`` of any address."""
+        return self.method if self.filters is None else self.filters.kind
 
 
 class Envelope(msgspec.Struct, gc=False):

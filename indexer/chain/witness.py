@@ -9,8 +9,9 @@ else there.
 
 from indexer.chain import fetch
 from indexer.chain.aggregate import Seen, decode_aggregate3, decode_witness
+from indexer.chain.answers import Answer
 from indexer.chain.config import Errand
-from indexer.chain.endpoint import Answer, Endpoint
+from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import AnswerError, ProviderError, WrongBlockError
 from indexer.chain.wire import Call, parse_hex_bytes
 

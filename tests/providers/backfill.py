@@ -38,12 +38,14 @@ class Backfill:
 
 def backfill(profile: Profile, fragments: Fragments, settings: ClientSettings, *, in_flight: int) -> Backfill:
     """Reads the whole history from a node that imitates a provider."""
+    if profile.thin:
+        fragments = fragments.thin
     history = fragments.history
-    node = Node(fragments, limit=profile)
+    node = Node(fragments, limit=profile, question=profile.question, before=profile.before())
     with serving(node) as url:
         client = ChainClient(profile.name, CHAIN_ID, [EndpointConfig(url)], settings=settings)
         started = time.monotonic()
-        chunks = list(client.scan([(0, history.blocks - 1)], FILTER, in_flight=in_flight))
+        chunks = list(client.scan([(0, history.blocks - 1)], profile.filters(), in_flight=in_flight))
         seconds = time.monotonic() - started
         client.close()
     rows = [(log.block_number, log.log_index, int(log.data, 16)) for chunk in chunks for log in chunk.logs]

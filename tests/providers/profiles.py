@@ -4,9 +4,14 @@
 Independent of ``indexer.chain.error_table`` on purpose: these are the facts, that is our reading of them.
 """
 
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
+from indexer.chain.filters import LogFilter
+from tests.providers.history import TOKEN, TRANSFER
 from tests.providers.node import Fragments, HttpAnswer, Node, Refusal
 
 
@@ -23,6 +28,15 @@ class Profile:
         status: the HTTP status.
         data: text that stands in ``error.data`` in place of the message.
         vice: how it refuses beside a JSON-RPC error.
+        addresses: how many addresses are asked for.
+        topics: how many first topics are asked for.
+        most_addresses: the most addresses in a question.
+        most_topics: the most values at one position of the topics.
+        needs_address: whether it refuses questions that name no address.
+        lists: what it says to too long a list, or to a missing address: the words, the code, the HTTP status.
+        thin: whether it has few logs, which do not bear the times of their blocks: as many headers are asked for.
+        bucket: the calls that it takes at once, and those that it takes a second; each call of a batch counts.
+        hasty: what it says when the bucket is empty: the words, the code, the HTTP status.
     """
 
     name: str
@@ -34,6 +48,15 @@ class Profile:
     inclusive: bool = False
     data: str | None = None
     vice: Literal["", "cut", "close", "html", "hang up", "same range", "backwards"] = ""
+    addresses: int = 1
+    topics: int = 1
+    most_addresses: int | None = None
+    most_topics: int | None = None
+    needs_address: bool = False
+    lists: tuple[str, int, int] = ("", -32602, 200)
+    thin: bool = False
+    bucket: tuple[int, float] | None = None
+    hasty: tuple[str, int, int] = ("", 429, 429)
 
     @property
     def in_the_table(self) -> bool:
@@ -50,7 +73,49 @@ class Profile:
     def fewest_requests(self, fragments: Fragments) -> int:
         """The least possible number of ``eth_getLogs`` for the whole history."""
         log_bytes = len(fragments.logs[0]) + 1
-        return fragments.history.fewest_requests(blocks=self.most_blocks(), logs=self.most_logs(log_bytes))
+        least = fragments.history.fewest_requests(blocks=self.most_blocks(), logs=self.most_logs(log_bytes))
+        lists = math.ceil(self.addresses / min(1_000, self.most_addresses or 1_000))
+        return least * lists * math.ceil(self.topics / (self.most_topics or self.topics))
+
+    def filters(self) -> LogFilter:
+        """What is asked for: the history's token and topic, among as many strangers as the lists are long."""
+        return LogFilter(
+            (*(f"0x{number:040x}" for number in range(0x1000, 0x1000 + self.addresses - 1)), TOKEN),
+            ((*(f"0x{number:064x}" for number in range(self.topics - 1)), TRANSFER),),
+        )
+
+    def question(self, params: dict[str, Any]) -> None:
+        """Refuses lists that are too long, and questions without an address."""
+        addresses = params.get("address")
+        asked = 1 if isinstance(addresses, str) else len(addresses or ())
+        longest = max((len(values or ()) for values in params.get("topics", ())), default=0)
+        if (
+            (self.most_addresses is not None and asked > self.most_addresses)
+            or (self.most_topics is not None and longest > self.most_topics)
+            or (self.needs_address and addresses is None)
+        ):
+            text, code, status = self.lists
+            raise Refusal(code, text, status=status)
+
+    def before(self) -> Callable[[Node, list[dict[str, Any]]], None] | None:
+        """Refuses HTTP requests that hold more calls than the bucket."""
+        if self.bucket is None:
+            return None
+        most, rate = self.bucket
+        level, at = float(most), time.monotonic()
+
+        def take(node: Node, calls: list[dict[str, Any]]) -> None:
+            nonlocal level, at
+            with node.lock:
+                now = time.monotonic()
+                level, at = min(float(most), level + (now - at) * rate), now
+                if len(calls) <= level:
+                    level -= len(calls)
+                    return
+            text, code, status = self.hasty
+            raise Refusal(code, text, status=status)
+
+        return take
 
     def allowed_requests(self, fragments: Fragments) -> float:
         """How many a client may need: 1.3 times the least and 15 under a block limit, twice the least else."""
@@ -146,6 +211,11 @@ PROFILES: tuple[Profile, ...] = (
     _blocks("Harmony", 1024, "query must be smaller than size {size}"),
     _blocks("Moonriver", 1024, "block range is too wide (maximum {size})"),
     _blocks("Ankr", 3000, "block range is too wide", code=-32600),
+    _blocks("Alchemy, free", 100, "Under the Free tier plan, you can make eth_getLogs requests with up to a {size} block range. Based "
+            "on your parameters, this block range should work: [{from_hex}, {to_hex}]. Upgrade for expanded block range.",
+            code=-32600, status=400, inclusive=True),
+    _blocks("a range that would work, without a reason", 100, "this block range should work: [{from_hex}, {to_hex}]",
+            inclusive=True),
     _blocks("Aurora", 2000, "up to a {size} block range is allowed"),
     _blocks("Ankr, another wording", 10_000, "maximum [from, to] blocks distance: {size}", code=-32062),
     _blocks("Tron", 5000, "exceed max block range: {size}", code=-32600, inclusive=True),
@@ -172,6 +242,33 @@ PROFILES: tuple[Profile, ...] = (
     _logs("a body cut short", 10_000, "", vice="cut"),
     _logs("a connection closed", 10_000, "", vice="close"),
     _logs("a gateway's time-out", 10_000, "", vice="html"),
+    # -- a wide range is refused in the words of a rate
+    _blocks("a wide range, -32005", 500, "limit exceeded", code=-32005),
+    _blocks("a wide range, 429", 500, "Too many requests, reason: call rate limit", code=429, status=429),
+    # -- a bucket that each call of a batch is taken from
+    _blocks("a bucket, 429", 5000, "query exceeds max block range {size}", bucket=(25, 25.0), thin=True,
+            hasty=("Too Many Requests", 429, 429)),
+    _blocks("a bucket, -32005", 5000, "query exceeds max block range {size}", bucket=(25, 25.0), thin=True,
+            hasty=("daily request count exceeded, request rate limited", -32005, 200)),
+    # -- lists that are too long
+    _blocks("addresses, known words", 1000, "query exceeds max block range {size}", addresses=400, most_addresses=100,
+            lists=("exceed max addresses: 100", -32602, 200)),
+    _blocks("addresses, unknown words", 1000, "query exceeds max block range {size}", addresses=400, most_addresses=150,
+            lists=("le filtre est trop complexe", -31997, 200)),
+    _blocks("addresses, forbidden", 1000, "query exceeds max block range {size}", addresses=400, most_addresses=100,
+            lists=("", 0, 403)),
+    _blocks("addresses, -32005", 1000, "query exceeds max block range {size}", addresses=400, most_addresses=100,
+            lists=("limit exceeded", -32005, 200)),
+    _blocks("topics, known words", 1000, "query exceeds max block range {size}", topics=400, most_topics=100,
+            lists=("exceed max topics", -32602, 200)),
+    _blocks("topics, unknown words", 1000, "query exceeds max block range {size}", topics=400, most_topics=250,
+            lists=("zu viele Werte", -31997, 400)),
+    # -- no logs of any address
+    _blocks("an address, known words", 1000, "query exceeds max block range {size}", addresses=1_200, needs_address=True,
+            lists=("Please specify an address in your request or, to remove restrictions, order a dedicated full node",
+                   -32701, 403)),
+    _blocks("an address, unknown words", 1000, "query exceeds max block range {size}", addresses=1_200, needs_address=True,
+            lists=("kein Zugriff", -31996, 403)),
     # -- words that nobody knows
     _logs("unknown words", 10_000, "le nombre de journaux demandé est excessif", code=-31999),
     _blocks("unknown words for blocks", 5000, "zu viele Blöcke auf einmal", code=-31998),

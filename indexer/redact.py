@@ -71,6 +71,31 @@ def _redact_match(match: re.Match[str]) -> str:
     return redact_url(url[: len(url) - len(tail)]) + tail
 
 
+class SecretText:
+    """A text that is never shown (a header's value); ``reveal()`` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself: to send, never to show."""
+        return self._text
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __repr__(self) -> str:
+        return "SecretText('***')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretText) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
 class SecretUrl:
     """A URL whose text and representation are redacted; ``reveal()`` gives the real one."""
 

@@ -8,6 +8,7 @@ from eth_hash.auto import keccak
 
 from indexer.abi.codegen import named
 from indexer.abi.types import WORD, AbiError, Array, Elementary, Parameter, Tuple, Type
+from indexer.checksum import checksummed, is_well_cased
 
 _HEX = re.compile(r"0[xX](?:[0-9a-fA-F]{2})*")
 _DECIMAL = re.compile(r"-?[0-9]{1,78}")
@@ -111,17 +112,9 @@ def _bytes(value: object, size: int | None) -> bytes:
 def _address(value: object) -> bytes:
     raw = _bytes(value, 20)
     if isinstance(value, str):
-        digits = value[2:]
-        if digits not in (digits.lower(), digits.upper()) and digits != _checksummed(raw):
-            raise AbiError(f"the address has a wrong checksum: 0x{_checksummed(raw)} would be right")
+        if not is_well_cased(value[2:]):
+            raise AbiError(f"the address has a wrong checksum: {checksummed(raw)} would be right")
     return raw
-
-
-def _checksummed(address: bytes) -> str:
-    """The hex digits with the checksum of EIP-55 in their case."""
-    digits = address.hex()
-    marks = keccak(digits.encode()).hex()
-    return "".join(d.upper() if int(mark, 16) >= 8 else d for d, mark in zip(digits, marks, strict=False))
 
 
 def _integer(of: Elementary, value: object) -> int:

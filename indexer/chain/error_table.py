@@ -233,6 +233,7 @@ STATUSES: dict[int, tuple[Kind, Scope]] = {
     403: ("fatal", "endpoint"),
     404: ("fatal", "endpoint"),
     405: ("fatal", "endpoint"),
+    407: ("fatal", "endpoint"),
     429: ("rate", "endpoint"),
 }
 
@@ -250,6 +251,7 @@ _HINTS: dict[int, str] = {
     401: "check the key in this endpoint's URL",
     403: "check the key in this endpoint's URL, and whether its plan allows this chain and method",
     404: "check the path of this endpoint's URL",
+    407: "a proxy on the way wants a login: check HTTP_PROXY, HTTPS_PROXY and NO_PROXY in the environment",
     405: "this URL does not take JSON-RPC over POST: check it",
 }
 

@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies, select_proxy
 from web3 import HTTPProvider
 from web3.types import RPCEndpoint
 
@@ -22,6 +23,7 @@ from indexer.chain.config import ClientSettings, EndpointConfig
 from indexer.chain.errors import FatalError, ProviderError, RangeError, TransientError
 from indexer.chain.rate_control import retry_after_seconds
 from indexer.chain.redact import RedactingFilter, Redactor
+from indexer.redact import redact_url
 
 _PIECE = 256 * 1024
 # The one telling part of "HTTPConnectionPool(...): Max retries exceeded ... (Caused by ...: [Errno 111] Connection
@@ -78,6 +80,8 @@ class RawProvider(HTTPProvider):
         self._clock = clock
         self._host = config.host
         self._redactor = Redactor([config.url], config.headers.values())
+        proxy = select_proxy(config.url, get_environ_proxies(config.url))
+        self._way = f" through the proxy {redact_url(proxy)}, which the environment names" if proxy else ""
 
     def __str__(self) -> str:
         return f"RPC connection {self._host}"
@@ -152,11 +156,12 @@ class RawProvider(HTTPProvider):
         # A connection that was opened and then closed may be the node's way of saying "too much".
         opened = not timed_out and ("Connection aborted" in text or "reset" in text.lower())
         if timed_out:
-            what = f"no answer within {self._settings.read_timeout:.0f} s"
+            what = f"no answer within {self._settings.read_timeout:.0f} s{self._way}"
         elif cut:
-            what = f"the answer was cut short ({reason})"
+            what = f"the answer was cut short{self._way} ({reason})"
         else:
-            what = f"the connection was closed ({reason})" if opened else f"no connection ({reason})"
+            what = f"the connection was closed{self._way}" if opened else f"no connection{self._way}"
+            what = f"{what} ({reason})"
         if ranged and (timed_out or cut):
             return RangeError(what, timed_out=timed_out, host=self._host)
         return TransientError(what, shrinkable=opened, host=self._host)

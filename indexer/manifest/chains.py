@@ -10,10 +10,17 @@ from indexer.manifest.locate import KeyPath
 from indexer.manifest.model import Chain, Endpoint, Finality
 from indexer.manifest.report import Report
 from indexer.manifest.values import UnsetVariableError, interpolate
-from indexer.redact import SecretUrl
+from indexer.redact import SecretText, SecretUrl
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
-_RPC = 'a list of URLs ("${RPC_URL}") or of tables { url = "${RPC_URL}", priority, requests_per_second, archive }'
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e\xa0-\xff](?:[\t\x20-\x7e\xa0-\xff]*[\x21-\x7e\xa0-\xff])?")
+_OWN_HEADERS = frozenset(
+    {"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection"}
+)
+_RPC = (
+    'a list of URLs ("${RPC_URL}") or of tables { url = "${RPC_URL}", priority, requests_per_second, archive, headers }'
+)
 
 
 def read_chains(raw: Mapping[str, Any], environ: Mapping[str, str], report: Report) -> dict[str, Chain]:
@@ -63,7 +70,8 @@ def _read_endpoints(part: ChainPart, path: KeyPath, environ: Mapping[str, str], 
         if any(endpoint.url == url for endpoint in endpoints):
             report.add(at, "this endpoint is in the list already")
             continue
-        endpoints.append(Endpoint(url, table.priority, table.requests_per_second, table.archive))
+        headers = _read_headers(table.headers or {}, (*here, "headers"), environ, report)
+        endpoints.append(Endpoint(url, table.priority, table.requests_per_second, table.archive, headers))
     return tuple(endpoints)
 
 
@@ -96,6 +104,37 @@ def _read_url(text: str, path: KeyPath, environ: Mapping[str, str], report: Repo
         )
         return None
     return SecretUrl(url)
+
+
+def _read_headers(
+    raw: Mapping[str, str], path: KeyPath, environ: Mapping[str, str], report: Report
+) -> tuple[tuple[str, SecretText], ...]:
+    """Read HTTP headers. A value is a key more often than not: it comes from the environment, and is not shown."""
+    headers: list[tuple[str, SecretText]] = []
+    for name, text in raw.items():
+        here: KeyPath = (*path, name)
+        if not _HEADER_NAME.fullmatch(name):
+            report.add(here, "the name of an HTTP header has only letters, digits and !#$%&'*+-.^_`|~")
+            continue
+        if name.lower() in _OWN_HEADERS:
+            report.add(here, "this header is set by Gapless itself")
+            continue
+        try:
+            value = interpolate(text, environ)
+        except ValueError as error:
+            report.add(here, str(error))
+            continue
+        if "${" not in text:
+            report.add(
+                here,
+                "a header's value may be a key, which does not belong in this file: put it into an environment "
+                'variable and write "${RPC_TOKEN}"',
+            )
+        elif not _HEADER_VALUE.fullmatch(value):
+            report.add(here, "its value has a line break or another character that no HTTP header can hold")
+        else:
+            headers.append((name, SecretText(value)))
+    return tuple(headers)
 
 
 def _read_finality(value: object, path: KeyPath, report: Report) -> Finality:

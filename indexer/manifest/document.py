@@ -101,12 +101,13 @@ class ChainPart(Part):
 class EndpointPart(Part):
     """``{ url = "${X}", ... }`` in a chain's ``rpc``."""
 
-    secret = frozenset({"url"})
+    secret = frozenset({"url", "headers"})
 
     url: str | None = None
     priority: int = Field(default=0, ge=0, le=1000)
     requests_per_second: float | None = Field(default=None, gt=0)
     archive: bool | None = None
+    headers: dict[str, str] | None = None
 
 
 class FinalityPart(Part):

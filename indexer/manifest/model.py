@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.abi.model import Abi, Event, Function
-from indexer.redact import SecretUrl
+from indexer.redact import SecretText, SecretUrl
 
 StartBlock = int | Literal["auto"]
 """The first wanted block; "auto": where the contract was deployed, found by the indexer (for a factory's children:
@@ -28,12 +28,14 @@ class Endpoint:
         priority: endpoints of the lowest number are used first.
         requests_per_second: a ceiling never to be exceeded, or None.
         archive: whether it serves state and logs of any age; None: found out.
+        headers: HTTP headers to send besides, by name; their values are redacted.
     """
 
     url: SecretUrl
     priority: int = 0
     requests_per_second: float | None = None
     archive: bool | None = None
+    headers: tuple[tuple[str, SecretText], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from eth_hash.auto import keccak
-
+from indexer.checksum import is_well_cased
 from indexer.manifest.model import Schedule
 
 _ADDRESS = re.compile(r"0x([0-9a-fA-F]*)")
@@ -15,17 +14,8 @@ _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 60480
 _SCHEDULES = '"100 blocks", "5 minutes" (seconds, minutes, hours, days, weeks) or "cron 0 */6 * * *"'
 
 
-def checksummed(address: bytes) -> str:
-    """Return an address in the mixed case that carries its checksum (EIP-55)."""
-    digits = address.hex()
-    digest = keccak(digits.encode()).hex()
-    return "0x" + "".join(
-        digit.upper() if int(nibble, 16) >= 8 else digit for digit, nibble in zip(digits, digest, strict=False)
-    )
-
-
 def parse_address(value: object) -> bytes:
-    """Read an address: 0x and 40 hex digits, in one case or with a right checksum (EIP-55).
+    """Read an address: 0x and 40 hex digits, in one case or with a right checksum (EIP-55, Rootstock's EIP-1191).
 
     Returns:
         The 20 bytes.
@@ -41,13 +31,12 @@ def parse_address(value: object) -> bytes:
     digits = match.group(1)
     if len(digits) != 40:
         raise ValueError(f"an address has 40 hexadecimal digits after 0x, this one has {len(digits)}")
-    address = bytes.fromhex(digits)
-    if digits not in (digits.lower(), digits.upper()) and value != checksummed(address):
+    if not is_well_cased(digits):
         # The checksum of a mistyped address is no help: it would bless the mistake.
         raise ValueError(
             "its checksum (EIP-55) is wrong: copy the address again, or write it in lower case if sure of it"
         )
-    return address
+    return bytes.fromhex(digits)
 
 
 class UnsetVariableError(ValueError):

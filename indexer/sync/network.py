@@ -26,6 +26,7 @@ def endpoint_configs(chain: Chain) -> Sequence[EndpointConfig]:
             priority=endpoint.priority,
             requests_per_second=endpoint.requests_per_second,
             archive=endpoint.archive,
+            headers={name: value.reveal() for name, value in endpoint.headers},
         )
         for endpoint in chain.endpoints
     ]

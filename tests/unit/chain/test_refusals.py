@@ -444,3 +444,16 @@ def test_unknown_words_at_the_head_do_not_stop_it(
     node = serve(limit=narrow)
     branch = connect(node).branch(1_900, 1_999, FILTER)
     assert len(branch.logs) == node.history.count(1_900, 1_999)
+
+
+def test_the_proxy_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, connect: Connect) -> None:
+    monkeypatch.setenv("http_proxy", "http://user:SECRET@127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(ProviderError) as caught:
+        connect(EndpointConfig("http://node.example/key-of-mine"), attempts=1).head()
+    text = str(caught.value)
+    assert "through the proxy http://127.0.0.1:9/***, which the environment names" in text
+    assert "http://node.example/***" in text
+    assert "eth_getBlockByNumber" in text
+    assert "SECRET" not in text

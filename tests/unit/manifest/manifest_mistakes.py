@@ -51,6 +51,27 @@ ONE_PROBLEM: dict[str, tuple[str, str, str]] = {
         "chains.e.rpc[0].requests_per_second",
         "greater than 0",
     ),
+    "header without a variable": (
+        '[chains.e]\nid = 1\nrpc = [{ url = "${RPC_URL}", headers = { X-Api-Key = "SECRETKEY" } }]\n' + ERC20,
+        "chains.e.rpc[0].headers.X-Api-Key",
+        "put it into an environment variable",
+    ),
+    "header of an unset variable": (
+        '[chains.e]\nid = 1\nrpc = [{ url = "${RPC_URL}", headers = { Authorization = "Bearer ${NOT_SET}" } }]\n'
+        + ERC20,
+        "chains.e.rpc[0].headers.Authorization",
+        "NOT_SET is not set",
+    ),
+    "header with a bad name": (
+        '[chains.e]\nid = 1\nrpc = [{ url = "${RPC_URL}", headers = { "a b" = "${RPC_URL}" } }]\n' + ERC20,
+        'chains.e.rpc[0].headers."a b"',
+        "has only letters",
+    ),
+    "header of our own": (
+        '[chains.e]\nid = 1\nrpc = [{ url = "${RPC_URL}", headers = { Content-Type = "${RPC_URL}" } }]\n' + ERC20,
+        "chains.e.rpc[0].headers.Content-Type",
+        "set by Gapless itself",
+    ),
     "endpoint twice": (
         '[chains.e]\nid = 1\nrpc = ["${RPC_URL}", "${RPC_URL}"]\n' + ERC20,
         "chains.e.rpc[1]",

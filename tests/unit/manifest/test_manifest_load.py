@@ -8,6 +8,7 @@ from eth_hash.auto import keccak
 from manifest_desk import ENVIRON, ETHEREUM, REPOSITORY, USDC, Desk
 
 from indexer.manifest import Deployment, Finality, Manifest, load_manifest
+from indexer.sync.network import endpoint_configs
 
 BASE = '[chains.base]\nid = 8453\nrpc = ["${SECOND_RPC_URL}"]\n'
 ERC20 = f'[contracts.usdc]\nabi = "abis/erc20.json"\naddress = "{USDC}"\n'
@@ -77,6 +78,39 @@ def test_endpoints_carry_their_key_but_do_not_show_it(desk: Desk) -> None:
     assert third.url.reveal() == "http://127.0.0.1:8545"
     assert "SECRETKEY" not in repr(manifest) + str(manifest)
     assert "https://eth.example/***" in repr(manifest)
+
+
+def test_headers_of_an_endpoint_come_from_the_environment_and_are_not_shown(desk: Desk) -> None:
+    manifest = desk.load(
+        """
+        [chains.ethereum]
+        id = 1
+        rpc = [{ url = "http://127.0.0.1:8545", headers = { Authorization = "Bearer ${RPC_URL}", X-A = "${RPC_URL}" } }]
+        """
+        + ERC20
+    )
+    (endpoint,) = manifest.chains["ethereum"].endpoints
+    assert {name: value.reveal() for name, value in endpoint.headers} == {
+        "Authorization": f"Bearer {ENVIRON['RPC_URL']}",
+        "X-A": ENVIRON["RPC_URL"],
+    }
+    assert "Bearer" not in repr(manifest) + str(manifest)
+    (config,) = endpoint_configs(manifest.chains["ethereum"])
+    assert config.headers["Authorization"].startswith("Bearer ")
+    assert "Bearer" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0x5aaEB6053f3e94c9b9a09f33669435E7ef1bEAeD",  # EIP-1191, Rootstock
+        "0x5aAeb6053F3e94c9b9A09F33669435E7EF1BEaEd",  # EIP-1191, its test network
+        "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",  # EIP-55
+    ],
+)
+def test_checksums_of_rootstock_are_right_too(desk: Desk, address: str) -> None:
+    manifest = desk.load(ETHEREUM + f'[contracts.one]\nabi = "abis/erc20.json"\naddress = "{address}"\n')
+    assert only_deployment(manifest, "one").addresses == (bytes.fromhex(address[2:]),)
 
 
 @pytest.mark.parametrize(

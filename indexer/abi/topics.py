@@ -111,9 +111,8 @@ def _bytes(value: object, size: int | None) -> bytes:
 
 def _address(value: object) -> bytes:
     raw = _bytes(value, 20)
-    if isinstance(value, str):
-        if not is_well_cased(value[2:]):
-            raise AbiError(f"the address has a wrong checksum: {checksummed(raw)} would be right")
+    if isinstance(value, str) and not is_well_cased(value[2:]):
+        raise AbiError(f"the address has a wrong checksum: {checksummed(raw)} would be right")
     return raw
 
 

@@ -107,6 +107,13 @@ def test_every_mistake_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ".env.example" in str(caught.value.hint)
 
 
+def test_a_secret_that_is_too_short_is_told_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_SECRET", "short-and-mine")
+    with pytest.raises(SettingsErrors, match="REDIS_SECRET") as caught:
+        load_settings()
+    assert "short-and-mine" not in str(caught.value)
+
+
 def test_every_variable_has_its_meaning() -> None:
     assert all(re.fullmatch(r"[A-Z_]+", name) and meaning.endswith(".") for name, meaning in variables().items())
 

@@ -159,6 +159,32 @@ def _column(name: str, argument: str, parameter: Parameter) -> Column:
     )
 
 
+def kept_parameters(parameters: Sequence[Parameter], columns: Sequence[Column]) -> tuple[Parameter, ...]:
+    """Parameters whose tuples have the components' names that their columns began with.
+
+    Args:
+        parameters: as an ABI names them now.
+        columns: theirs, in the same order.
+    """
+    return tuple(
+        replace(parameter, type=_with_names(parameter.type, column.components))
+        for parameter, column in zip(parameters, columns, strict=True)
+    )
+
+
+def _with_names(of: Type, components: Sequence[Component]) -> Type:
+    if isinstance(of, Array):
+        return replace(of, item=_with_names(of.item, components))
+    if not isinstance(of, Tuple) or not components:
+        return of
+    return Tuple(
+        tuple(
+            replace(parameter, name=component.name, type=_with_names(parameter.type, component.components))
+            for parameter, component in zip(of.components, components, strict=True)
+        )
+    )
+
+
 def storage(of: Type) -> tuple[str, str]:
     """The Postgres type of a value and how the API renders it."""
     match of:

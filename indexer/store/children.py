@@ -75,7 +75,7 @@ def announcements(rules: Iterable[Rule]) -> sql.Composed:
                 "SELECT decode(substr(announced ->> {argument}, 3), 'hex'), block_number, log_index, contract_address "
                 "FROM gapless.undecoded_logs WHERE chain_id = %(chain_id)s AND event_id = {event} AND NOT has_row "
                 "AND announced ->> {argument} IS NOT NULL"
-            ).format(argument=sql.Literal(factory.argument), event=sql.Literal(event.event_id))
+            ).format(argument=sql.Literal(event.table.kept_path(factory.argument)), event=sql.Literal(event.event_id))
         )
     return sql.SQL(" UNION ALL ").join(arms)
 

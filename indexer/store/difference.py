@@ -15,6 +15,7 @@ from indexer.abi.columns import Column
 from indexer.store import ledgers, tables, transfer_forms
 from indexer.store.catalog_rows import CatalogRows, Row
 from indexer.store.changes import Change, abi_difference
+from indexer.store.component_names import with_kept_components
 from indexer.store.database import DatabaseError
 from indexer.store.declaration import (
     ChainDeclaration,
@@ -94,7 +95,12 @@ def difference(rows: CatalogRows, declaration: Declaration) -> Difference:
     Raises:
         DatabaseError: the declaration contradicts what is there.
     """
-    return _Comparison(rows, declaration, Difference(rows.version)).run()
+    stored = {
+        (name, bytes(event.topic0)): [Column.from_json(column) for column in event.columns]
+        for name, contract in rows.contracts.items()
+        for event in rows.events.get(contract.id, ())
+    }
+    return _Comparison(rows, with_kept_components(declaration, stored), Difference(rows.version)).run()
 
 
 @dataclass(slots=True)

@@ -65,6 +65,11 @@ class EventTable:
         keys = sql.SQL(", ").join(map(sql.Literal, path))
         return sql.SQL("decode(substr({} #>> ARRAY[{}], 3), 'hex')").format(column, keys)
 
+    def kept_path(self, argument: str) -> str:
+        """The column of an argument, with the path of a component behind it; the column's name never changes."""
+        name, dot, path = argument.partition(".")
+        return next(column.name for column in self.columns if column.argument == name) + dot + path
+
     @property
     def column_names(self) -> tuple[str, ...]:
         """All columns in their order, the fixed ones first."""

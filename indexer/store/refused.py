@@ -57,14 +57,14 @@ def addresses(columns: Sequence[Column], values: Sequence[Any]) -> dict[str, str
         values: of the arguments, in the same order.
 
     Returns:
-        ``0x`` and 40 digits by argument; ``key.pool`` for a component of a tuple.
+        ``0x`` and 40 digits by the column's name, which never changes; ``key.pool`` for a component of a tuple.
     """
     found: dict[str, str] = {}
     for column, value in zip(columns, values, strict=True):
         if column.abi_type == "address" and not column.hashed and isinstance(value, bytes):
-            found[column.argument] = "0x" + value.hex()
+            found[column.name] = "0x" + value.hex()
         elif isinstance(value, Mapping):
-            found |= dict(_within(column.argument, column.components, value))
+            found |= dict(_within(column.name, column.components, value))
     return found
 
 

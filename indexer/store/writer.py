@@ -63,7 +63,7 @@ class UndecodedLog:
     reason: str
     has_row: bool
     announced: Mapping[str, str] | None = None
-    """The addresses in a row that Postgres refused, by argument."""
+    """The addresses in a row that Postgres refused, by column."""
 
 
 class RawLog(Protocol):

@@ -9,13 +9,14 @@ were objects, because the answer could be read in columns.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.abi.columns import kept_parameters
 from indexer.abi.decoder import Decoder, UndecodableLog, compile_decoder
 from indexer.abi.model import parse_abi
 from indexer.addresses import Births, Children
@@ -333,8 +334,9 @@ def _named_topics(event: CatalogEvent) -> frozenset[str]:
 
 
 def decoder_of(event: CatalogEvent) -> Decoder:
-    """The decoder for an event of the catalog."""
-    return compile_decoder(parse_abi([event.item]).events[0])
+    """The decoder for an event of the catalog; tuples get the names of components that the table began with."""
+    parsed = parse_abi([event.item]).events[0]
+    return compile_decoder(replace(parsed, inputs=kept_parameters(parsed.inputs, event.table.columns)))
 
 
 def _passes(log: Log, topic_filter: Mapping[int, Sequence[str]]) -> bool:

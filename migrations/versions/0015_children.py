@@ -28,7 +28,7 @@ def upgrade() -> None:
     )
     op.add_column(
         "undecoded_logs",
-        sa.Column("announced", JSONB(), nullable=True, comment="addresses in a row that Postgres refused, by argument"),
+        sa.Column("announced", JSONB(), nullable=True, comment="addresses in a row that Postgres refused, by column"),
         schema="gapless",
     )
     # What those rows announced is known from the children that they made.
@@ -36,7 +36,8 @@ def upgrade() -> None:
         UPDATE gapless.undecoded_logs u SET announced = found.announced
         FROM (
             SELECT l.event_id, l.chain_id, l.block_number, l.log_index,
-                   jsonb_object_agg(f ->> 'argument', '0x' || encode(c.address, 'hex')) AS announced
+                   jsonb_object_agg((k ->> 'name') || substr(f ->> 'argument', length(k ->> 'argument') + 1),
+                                    '0x' || encode(c.address, 'hex')) AS announced
             FROM gapless.undecoded_logs l
             JOIN gapless.events e ON e.id = l.event_id
             JOIN gapless.contracts a ON a.id = e.contract_id
@@ -44,6 +45,7 @@ def upgrade() -> None:
               ON (c.chain_id, c.block_number, c.log_index) = (l.chain_id, l.block_number, l.log_index)
             JOIN gapless.deployments d ON (d.contract_id, d.chain_id) = (c.contract_id, c.chain_id)
             CROSS JOIN jsonb_array_elements(d.factories) f
+            JOIN LATERAL jsonb_array_elements(e.columns) k ON k ->> 'argument' = split_part(f ->> 'argument', '.', 1)
             WHERE NOT l.has_row AND f ->> 'contract' = a.name AND f ->> 'event' = e.signature
             GROUP BY l.event_id, l.chain_id, l.block_number, l.log_index
         ) found

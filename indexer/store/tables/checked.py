@@ -101,7 +101,7 @@ undecoded_logs = Table(
     Column("data", LargeBinary, nullable=False),
     Column("reason", String, nullable=False),
     Column("has_row", Boolean, nullable=False, comment="true: the row is in the table, with a text altered"),
-    Column("announced", JSONB(none_as_null=True), comment="addresses in a row that Postgres refused, by argument"),
+    Column("announced", JSONB(none_as_null=True), comment="addresses in a row that Postgres refused, by column"),
     PrimaryKeyConstraint("event_id", "chain_id", "block_number", "log_index"),
     comment="Logs that bear an event's topic but not its shape, raw, each with the reason",
 )

@@ -314,6 +314,32 @@ def test_an_announcement_whose_row_postgres_refuses_is_one(story, migrated_url):
         follower.close()
 
 
+def test_a_component_that_is_renamed_keeps_its_name_in_the_table_and_the_rule_reads_it(story, migrated_url):
+    tell(story)
+    with story.rig(child("pool"), migrated_url) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        (story.tmp_path / "second.json").write_text(
+            json.dumps(
+                [event("Built", argument("id", "tuple", [argument("vault", "address"), argument("fee", "uint24")]))]
+            )
+        )
+        renamed = child("pool").replace('"key.pool"', '"id.vault"')
+        story.apply(one, renamed)
+        assert one.is_complete(), "nothing is fetched anew"
+        story.block(story.built(FOUR), story.spoke(FOUR, 40))
+        one.catch_up(follower)
+        story.check(one, ("pool",))
+        assert one.query("SELECT DISTINCT jsonb_object_keys(key) FROM second.built ORDER BY 1") == [("fee",), ("pool",)]
+        # And for a rule that is declared only now.
+        story.apply(one, "")
+        one.catch_up(follower)
+        story.apply(one, renamed)
+        one.catch_up(follower)
+        story.check(one, ("pool",))
+        follower.close()
+
+
 def test_nothing_is_read_of_children_while_nothing_is_missing(story, migrated_url):
     tell(story)
     with story.rig(child(*EVERY), migrated_url) as one:

@@ -24,6 +24,7 @@ from indexer.cli.migrate import migrate
 from indexer.cli.plan import plan
 from indexer.cli.redecode import redecode, undecoded
 from indexer.cli.repair import repair
+from indexer.cli.reset import reset
 from indexer.cli.run import run
 from indexer.cli.serve import serve
 from indexer.cli.status import status
@@ -61,6 +62,7 @@ for _command in (
     migrate,
     apply,
     drop,
+    reset,
     run,
     backfill,
     status,

@@ -1,4 +1,4 @@
-"""``gapless drop``: what is no longer in the manifest, deleted with its data.
+"""``gapless drop`` and ``gapless reset``: what is no longer in the manifest, and a chain that began anew, deleted.
 
 The only place that drops tables. Everything happens in one transaction, which changes the catalog last.
 """
@@ -108,6 +108,27 @@ def drop(engine: Engine, given: Droppable, *, patience: float = lock_waits.PATIE
     lock_waits.attempt(engine, what, lambda connection: _drop(connection, given), patience=patience)
 
 
+def reset(engine: Engine, chain_id: int, name: str, *, patience: float = lock_waits.PATIENCE) -> None:
+    """Deletes all rows of a chain, and all that is known of it, so that the manifest can be applied to it anew.
+
+    Args:
+        engine: the database.
+        chain_id: the chain; one that the database does not know has nothing to delete.
+        name: its name, for messages.
+        patience: seconds for which it is tried while others use what goes.
+
+    Raises:
+        DatabaseError: an indexer still follows it, or others hold its rows all the time; nothing was changed then.
+    """
+
+    def work(connection: Connection) -> None:
+        _drop_chain(connection, chain_id, name)
+        hold_for_change(connection, wait=lock_waits.WAIT)
+        end_change(connection)
+
+    lock_waits.attempt(engine, f"chain {name} cannot be reset", work, patience=patience)
+
+
 def _drop(connection: Connection, given: Droppable) -> None:
     current = next(
         (one for one in find(connection, given.name) if (one.kind, one.key) == (given.kind, given.key)), None
@@ -166,7 +187,7 @@ def _drop_chain(connection: Connection, chain_id: int, name: str) -> None:
     if not following.keep_away(connection, chain_id):
         raise DatabaseError(
             f"chain {name} is still being followed by an indexer",
-            hint="it stops when the manifest without the chain is in force there; then run this again",
+            hint="stop it, or take the chain out of its manifest; then run this again",
         )
     driver = psycopg_connection(connection)
     for row in connection.execute(_ALL_TABLES).all():

@@ -107,8 +107,9 @@ def check(client: ChainClient, name: str, state: HeadState) -> bool:
             f"0x{known[stranger.number].hex()} was indexed. Nothing was deleted, and nothing is written until this is "
             "resolved",
             known=known,
-            hint="is this the right node? A development chain that was restarted is another chain: give it a "
-            "database of its own. Otherwise compare with a second provider: gapless audit --against URL",
+            hint="is this the right node? A development chain that was restarted is another chain: stop the indexer "
+            f"and run gapless reset {name}. Otherwise compare with a second provider: "
+            "gapless audit --against URL",
         )
     return state.finalized in found
 

@@ -18,12 +18,15 @@ from indexer.jobs import Network
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality
 from indexer.settings import Settings
+from indexer.store import drop
 from indexer.store.cache import Cache
+from indexer.store.database import DatabaseError
 from indexer.sync import finality
 from indexer.sync.follow import ChainHaltedError, Tick
 from tests.chaos.chain import Chain
 from tests.chaos.node import Node, RpcError
 from tests.chaos.stage import COIN, FACTORIES, stage
+from tests.chaos.truth import Judge
 
 _numbers = itertools.count()
 
@@ -274,6 +277,39 @@ def test_a_running_indexer_goes_on_alone_when_the_nodes_serve_its_chain_again(sc
         until(scene, "following", tip=43)
     finally:
         service.stop()
+
+
+def rows(scene):
+    return scene.query("SELECT count(*), max(block_number) FROM coins.transfer")[0]
+
+
+def another_chain(scene):
+    """Puts another chain, with an own history, in the place of the one that is served."""
+    other = Chain(scene.chain.random, hostile=0.1)
+    other.by_hash[other.genesis.hash] = other.genesis
+    other.mine(60)
+    other.finalize(50)
+    scene.node.chain = other
+    return other
+
+
+def test_a_chain_is_reset_on_demand_and_only_when_nobody_follows_it(scene, follow):
+    follower = follow()
+    scene.settle(follower)
+    assert rows(scene)[0] > 0
+    with pytest.raises(DatabaseError, match="still being followed"):
+        drop.reset(scene.engine, scene.node.chain_id, "sim", patience=0.5)
+    follower.close()
+    assert rows(scene)[0] > 0
+    drop.reset(scene.engine, scene.node.chain_id, "sim")
+    assert rows(scene)[0] == 0
+    other = another_chain(scene)
+    scene.chain, scene.judge = other, Judge(other)
+    scene.apply(COIN, FACTORIES)
+    again = scene.follower()
+    scene.settle(again)
+    again.close()
+    assert scene.look().tip == 60
 
 
 def until(scene, wanted, *, tip=None):

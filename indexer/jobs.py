@@ -34,6 +34,7 @@ from indexer.sync.backfill import Backfill
 from indexer.sync.follow import ChainHaltedError, Follower, Tick
 from indexer.sync.include import Includer
 from indexer.sync.pace import Pace
+from indexer.troubles import Trouble, Troubles, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Network:
     stop: threading.Event = field(default_factory=threading.Event)
     closed: bool = False
     checked: bool = False
+    troubles: Troubles = field(default_factory=Troubles)
     told_hindrance: str | None = None
     hindrances: dict[str, str] = field(default_factory=dict)
     """By job: why Postgres took no changes from it when it was last run."""
@@ -133,7 +135,10 @@ class Job:
     work: Work
     name: str
     leader_only: bool = True
-    trouble: str = ""
+    trouble: Trouble = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trouble = Trouble(self.network.troubles)
 
     def run(self) -> None:
         """One beat; of what is the leader's alone, none while another process leads."""
@@ -155,7 +160,7 @@ class Job:
                 self.shop.halt(self.network, error)
         except GaplessError as error:
             if not self.network.stop.is_set():
-                self._say(f"{error}" + (f" ({error.hint})" if error.hint else ""))
+                self._say(f"{error}" + (f" ({error.hint})" if error.hint else ""), error)
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error) as error:
             if (why := refuses_changes(error)) is not None:
                 self.network.hindrances[self.name] = why
@@ -163,17 +168,19 @@ class Job:
                     with contextlib.suppress(sa.exc.SQLAlchemyError):  # it may be refused like all else
                         _tell_hindrance(self.shop, self.network)
             if not self.network.stop.is_set():
-                self._say(f"Postgres: {_cause(error)}; nothing was written by this step")
+                self._say(f"Postgres: {_cause(error)}; nothing was written by this step", error)
         else:
             self.network.hindrances.pop(self.name, None)
-            if self.trouble:
+            if self.trouble.worked():
                 bind(log, chain=name).info("%s works again", self.name)
-            self.trouble = ""
 
-    def _say(self, trouble: str) -> None:
-        if trouble != self.trouble:
-            bind(log, chain=self.network.chain.name).warning("%s: %s; trying again", self.name, trouble)
-        self.trouble = trouble
+    def _say(self, text: str, error: Exception) -> None:
+        # What is no node's fault is each job's own.
+        kind = kind_of(error) if getattr(error, "host", "") else f"{self.name}: {kind_of(error)}"
+        telling = self.trouble.failed(kind)
+        if telling is not None:
+            beside = "" if telling == "new" else "; it comes and goes, and is not told again before it has stopped"
+            bind(log, chain=self.network.chain.name).warning("%s: %s; trying again%s", self.name, text, beside)
 
 
 @dataclass(slots=True)
@@ -182,19 +189,18 @@ class OwnJob:
 
     name: str
     work: Callable[[], None]
-    trouble: str = ""
+    trouble: Trouble = field(default_factory=Trouble)
 
     def run(self) -> None:
         """One beat."""
         try:
             self.work()
         except (GaplessError, sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error) as error:
-            trouble = str(error) if isinstance(error, GaplessError) else f"Postgres: {_cause(error)}"
-            if trouble != self.trouble:
-                log.warning("%s: %s; trying again", self.name, trouble)
-            self.trouble = trouble
+            text = str(error) if isinstance(error, GaplessError) else f"Postgres: {_cause(error)}"
+            if self.trouble.failed(kind_of(error)) is not None:
+                log.warning("%s: %s; trying again", self.name, text)
         else:
-            self.trouble = ""
+            self.trouble.worked()
 
 
 class Defects:

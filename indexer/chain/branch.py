@@ -200,7 +200,7 @@ def _ask_again(
     ):
         known = {log.log_index for log in target if log.block_number == header.number}
         fresh = [log for log in found if log.log_index not in known]
-        if fresh:
+        if fresh and not endpoint.troubles.met("logs left out"):
             logger.warning(
                 "%s: eth_getLogs left out %d logs of block %d, which a second question showed",
                 *(endpoint.host, len(fresh), header.number),

@@ -38,6 +38,7 @@ from indexer.chain.provider import HttpAnswer, RawProvider
 from indexer.chain.range_control import BlockLimit
 from indexer.chain.rate_control import RateControl
 from indexer.chain.wire import Call, Envelope, encode, encode_batch, encode_call, parse_envelopes, revert_data
+from indexer.troubles import Troubles
 
 # With these statuses a server may mean the batch, not its contents.
 _BATCH_STATUSES = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 500, 501})
@@ -110,6 +111,8 @@ class Endpoint:
         self.rate = RateControl(ceiling=config.requests_per_second, most=config.max_concurrency)
         self.block_limit = BlockLimit()
         self.lists = ListLimits()
+        # Faults of its answers that have been told.
+        self.troubles = Troubles(clock)
         # How many calls it has answered with a result.
         self.answered = 0
         # The width of the last range that a refusal named as one that would work, without a reason.

@@ -308,10 +308,8 @@ class Pool:
             seen_before = bool(endpoint.health.reason) or was == "unhealthy"
             changed = endpoint.health.succeeded()
             endpoint.rate.succeeded(self._clock())
-        if changed and seen_before:
+        if changed and seen_before and self._may_say(endpoint, "back"):
             logger.info("%s: %s is back", self.name, endpoint.host)
-            with self._lock:
-                self._said.pop((endpoint.config.url, "ill"), None)
 
     def _learn(self, endpoint: Endpoint, error: ProviderError, method: str, block: int | None) -> None:
         now = self._clock()

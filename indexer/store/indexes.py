@@ -117,6 +117,18 @@ def columns_with_index(connection: Connection, schema_name: str, table_name: str
     return set(rows.scalars())
 
 
+def is_finished(connection: Connection, schema_name: str, table_name: str, column: str) -> bool:
+    """Whether a column has an index of our shape that can be used."""
+    rows = connection.execute(
+        sa.text(
+            f"SELECT EXISTS (SELECT FROM ({_THERE}) i WHERE schema_name = :schema AND table_name = :table "
+            "AND column_name = :column AND valid)"
+        ),
+        {"schema": schema_name, "table": table_name, "column": column},
+    )
+    return bool(rows.scalar_one())
+
+
 def amiss(connection: Connection) -> list[Index]:
     """The indexes that are not as the catalog wants them."""
     return [Index(*row) for row in connection.execute(_AMISS)]

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
+from indexer.store import indexes
 from indexer.store.catalog import CatalogEvent
 from indexer.store.database import psycopg_connection
 from indexer.store.writer import jsonb
@@ -73,8 +74,11 @@ def unread_emitters(connection: Connection, chain_id: int, event: CatalogEvent, 
     """Addresses that emitted an event and are not in ``tokens`` yet: for contracts that may be anywhere.
 
     Hops from address to address through the index (a "loose index scan"), so that a billion rows cost as much as there
-    are addresses.
+    are addresses. While that index is put off or being built (a first history), there are none: each hop would scan the
+    table.
     """
+    if not indexes.is_finished(connection, event.table.schema_name, event.table.table_name, "contract_address"):
+        return []
     rows = psycopg_connection(connection).execute(
         sql.SQL("""
             WITH RECURSIVE emitters AS (

@@ -1,8 +1,13 @@
 """The rows of ``benchmarks.scale``, small: each of them measures something, and what it measures is there."""
 
+import threading
+
 import pytest
 
 from benchmarks import scale
+from benchmarks.scale import token_discovery
+from benchmarks.scale._setup import applied
+from indexer.store import catalog, indexes, tokens
 
 
 @pytest.mark.parametrize("name", scale.names())
@@ -12,6 +17,20 @@ def test_a_row_is_measured(name: str, postgres_url: str) -> None:
     assert row.unit
     assert row.measured >= 0
     assert row.bar > 0
+
+
+def test_tokens_are_looked_for_once_their_addresses_have_an_index(postgres_url: str) -> None:
+    with applied(postgres_url, token_discovery.MANIFEST, token_discovery.ABIS) as engine:
+        with engine.begin() as connection:
+            (event,) = catalog.load_events(connection).values()
+            token_discovery.fill(connection, rows=100, emitters=3)
+            assert len(tokens.unread_emitters(connection, 1, event, 10)) == 3
+            indexes.put_off(connection, {event.event_id})
+            assert tokens.unread_emitters(connection, 1, event, 10) == []
+            indexes.call_for(connection, {event.event_id})
+        indexes.build(engine, threading.Event())
+        with engine.connect() as connection:
+            assert len(tokens.unread_emitters(connection, 1, event, 10)) == 3
 
 
 def test_a_figure_is_on_one_side_of_its_bar() -> None:

@@ -5,6 +5,7 @@ than the time, and one for some seconds is enough for that. So old blocks are le
 those that bore logs, and a few between them. On a chain whose blocks are as far apart as those few, all stay.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,9 @@ BETWEEN: Final = 10
 AGE: Final = 7
 #: Blocks that are looked through at once.
 BATCH: Final = 20_000
+
+#: Tables that are looked through by one statement.
+_AT_ONCE: Final = 200
 
 # What refers to a block by its number, besides the tables of events.
 _REFERRING: Final = ("undecoded_logs", "children", "series_points", "transactions", "block_details")
@@ -130,23 +134,34 @@ def _locked(connection: Connection, chain_id: int, within: BlockRange, step: int
 
 
 def _removed(connection: Connection, chain_id: int, within: BlockRange, numbers: list[int]) -> int:
-    # A statement of its own: it sees what was committed before the candidates were locked, and whoever comes later
+    # Statements of their own: they see what was committed before the candidates were locked, and whoever comes later
     # waits for the lock, finds the block gone and stores it again.
     tables = [event.table.identifier for event in load_events(connection).values()]
     tables += [sql.Identifier("gapless", name) for name in _REFERRING]
+    left = set(numbers)
+    for at in range(0, len(tables), _AT_ONCE):
+        left -= _referred(connection, chain_id, within, tables[at : at + _AT_ONCE])
+    return (
+        psycopg_connection(connection)
+        .execute("DELETE FROM gapless.blocks WHERE chain_id = %s AND number = ANY(%s)", (chain_id, sorted(left)))
+        .rowcount
+    )
+
+
+def _referred(connection: Connection, chain_id: int, within: BlockRange, tables: Sequence[sql.Identifier]) -> set[int]:
+    """The blocks of a range that rows of some tables refer to."""
     one = sql.SQL(
         "SELECT block_number FROM {} WHERE chain_id = %(chain_id)s AND block_number BETWEEN %(first)s AND %(last)s"
     )
-    each = [one.format(table) for table in tables]
-    return (
+    # Taken back, so that it locks no table any more: the server has no room for a lock of each of many thousand.
+    nested = connection.begin_nested()
+    rows = (
         psycopg_connection(connection)
         .execute(
-            sql.SQL("""
-                WITH referred AS MATERIALIZED ({})
-                DELETE FROM gapless.blocks b WHERE b.chain_id = %(chain_id)s AND b.number = ANY(%(numbers)s)
-                  AND NOT EXISTS (SELECT FROM referred r WHERE r.block_number = b.number)
-            """).format(sql.SQL(" UNION ").join(each)),
-            {"chain_id": chain_id, "first": within[0], "last": within[1], "numbers": numbers},
+            sql.SQL(" UNION ").join([one.format(table) for table in tables]),
+            {"chain_id": chain_id, "first": within[0], "last": within[1]},
         )
-        .rowcount
+        .fetchall()
     )
+    nested.rollback()
+    return {number for (number,) in rows}

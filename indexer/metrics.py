@@ -104,6 +104,14 @@ def _of_work(found: Gauges) -> Iterable[Metric]:
     for key, count in found.missing.items():
         missing.add_metric(key, count)
     yield missing
+    unread = GaugeMetricFamily(
+        "gapless_unread_blocks",
+        "Blocks of history that nodes did not give; they are asked for again",
+        labels=["chain", "contract", "event"],
+    )
+    for key, count in found.unread.items():
+        unread.add_metric(key, count)
+    yield unread
     findings = GaugeMetricFamily(
         "gapless_findings", "What audits found wrong and nobody has repaired", labels=["chain", "kind"]
     )

@@ -35,6 +35,20 @@ _CHAIN: Final = an_object(
         "lag_seconds": nullable({"type": "integer", "minimum": 0}),
         "reorgs": {"type": "integer"},
         "undecoded_logs": {"type": "integer", "description": "Counted up to 10,000."},
+        "unread": an_array(
+            an_object(
+                {
+                    "contract": {"type": "string"},
+                    "event": {"type": "string"},
+                    "first_block": BLOCK,
+                    "last_block": BLOCK,
+                    "reason": {"type": "string"},
+                    "failures": {"type": "integer", "description": "In a row."},
+                    "retry_at": TIME,
+                },
+                description="History that nodes did not give, at most 100 ranges; it is asked for again by itself.",
+            )
+        ),
         "endpoints": an_array(
             an_object(
                 {

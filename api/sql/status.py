@@ -21,6 +21,16 @@ SELECT coalesce(json_agg(json_build_object(
     'reorgs', (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id),
     'undecoded_logs', (SELECT count(*) FROM (SELECT FROM gapless.undecoded_logs u WHERE u.chain_id = c.chain_id
                                              LIMIT {MOST_COUNTED}) u),
+    'unread', (SELECT coalesce(json_agg(json_build_object('contract', f.contract, 'event', f.event,
+                   'first_block', f.first, 'last_block', f.last, 'reason', f.reason, 'failures', f.failures,
+                   'retry_at', {time("f.retry_at")}) ORDER BY f.contract, f.event, f.first), '[]')
+               FROM (SELECT k.name AS contract, e.api_name AS event, f.first_block AS first, f.last_block AS last,
+                            f.reason, f.failures, f.retry_at
+                     FROM gapless.failed_ranges f JOIN gapless.sources s ON s.id = f.source_id AND s.active
+                     JOIN gapless.events e ON e.id = s.event_id JOIN gapless.contracts k ON k.id = e.contract_id
+                     WHERE s.chain_id = c.chain_id
+                       AND NOT int8multirange(int8range(f.first_block, f.last_block, '[]')) <@ s.coverage
+                     ORDER BY f.first_block LIMIT 100) f),
     'endpoints', (SELECT coalesce(json_agg(json_build_object('host', e.host, 'state', e.state,
                       'head_block', e.head_number, 'updated_at', {time("e.updated_at")}) ORDER BY e.position), '[]')
                   FROM gapless.endpoints e WHERE e.chain_id = c.chain_id)

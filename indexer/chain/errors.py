@@ -35,11 +35,13 @@ class ProviderError(GaplessError):
         code: the JSON-RPC error code, or None where the failure was below JSON-RPC.
         call: the question for logs that was refused, alone or in its batch; None for any other question.
         calls: how many calls the refused request held.
+        blocks: the range of history (inclusive) that could not be read because of it; None: it is about no range.
     """
 
     method = ""
     call: "Call | None" = None
     calls = 1
+    blocks: tuple[int, int] | None = None
 
     def __init__(self, message: str, *, host: str = "", code: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

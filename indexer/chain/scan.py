@@ -143,6 +143,8 @@ class Scan:
             except Stopped:
                 return
             except Exception as error:  # noqa: BLE001 - raised again in the reader's thread
+                if isinstance(error, ProviderError):
+                    error.blocks = piece.first, piece.end
                 with self._changed:
                     del self._under_way[piece.first]
                     self._changed.notify_all()

@@ -105,6 +105,7 @@ class _Hands:
 def _fill(
     engine: Engine, one: Chain, settings: Settings, selection: Selection, stop: threading.Event, hands: _Hands
 ) -> None:
+    from indexer.store import failed_ranges
     from indexer.sync import network
     from indexer.sync.backfill import Backfill
     from indexer.sync.follow import Follower
@@ -115,6 +116,8 @@ def _fill(
     follower.prepare()
     follower.close()
     work = Backfill(engine, client, one.chain_id, selection, settings.backfill_in_flight, stop)
+    with engine.begin() as connection:
+        failed_ranges.retry_now(connection, one.chain_id)
     total = work.remaining()
     if not total:
         typer.echo(f"{one.name}: nothing to do, {selection.contract} is covered up to the finalized block.")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from indexer.store.overview import EventOverview, Overview
 
 
+_MOST_UNREAD = 20
+
+
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -89,7 +92,7 @@ def _print(found: Overview) -> None:
             f"{event.undecoded:,}" if event.undecoded else "",
         )
     console.print(events)
-    for each in _endpoints(found, table):
+    for each in [*_unread(found, table), *_endpoints(found, table)]:
         console.print(each)
     series = table("Snapshots", "snapshot", "contract", "every", "points>r", "last block>r")
     for one in found.series:
@@ -125,6 +128,18 @@ def _print(found: Overview) -> None:
     if found.retired:
         console.print(retired)
         console.print("Kept until: gapless drop NAME")
+
+
+def _unread(found: Overview, table: Callable[..., Table]) -> Iterator[Table]:
+    from indexer.intervals import format_ranges
+
+    made = table("History that cannot be read", "contract", "event", "chain", "blocks", "tried>r", "again at", "reason")
+    for one in found.unread[:_MOST_UNREAD]:
+        blocks = format_ranges(((one.first, one.last),))
+        again = f"{one.retry_at:%Y-%m-%d %H:%M:%S}"
+        made.add_row(one.contract, one.event, one.chain, blocks, str(one.failures), again, one.reason)
+    if found.unread:
+        yield made
 
 
 def _endpoints(found: Overview, table: Callable[..., Table]) -> list[Table]:

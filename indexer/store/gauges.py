@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import intersect, size
-from indexer.store import catalog
+from indexer.store import catalog, failed_ranges
 from indexer.store.lag import lag, shown_reason, shown_state, stalled
 
 #: Undecoded logs are counted no further, for each chain.
@@ -24,11 +24,13 @@ class Gauges:
         chains: a row for each active chain, see the query.
         missing: by chain, contract and event: blocks that are wanted up to the tip and not covered.
         jobs: by kind and state (queued or running): how many.
+        unread: by chain, contract and event: blocks of history that nodes did not give, and that are asked for again.
         findings: by chain and kind: rows or blocks that audits found wrong and nobody has repaired.
     """
 
     chains: Sequence[Mapping[str, Any]]
     missing: Mapping[tuple[str, str, str], int]
+    unread: Mapping[tuple[str, str, str], int]
     jobs: Mapping[tuple[str, str], int]
     findings: Mapping[tuple[str, str], int]
 
@@ -67,8 +69,12 @@ def load(connection: Connection) -> Gauges:
         wanted = source.wanted(-1 if tip is None else tip)
         key = (name, source.event.contract, source.event.api_name)
         missing[key] += size(wanted) - size(intersect(wanted, source.coverage))
+    unread: Counter[tuple[str, str, str]] = Counter()
+    for one in failed_ranges.load(connection):
+        unread[one.chain, one.contract, one.event] += one.last - one.first + 1
     return Gauges(
         chains=chains,
+        unread=unread,
         missing=missing,
         jobs={(kind, state): count for kind, state, count in connection.execute(_JOBS)},
         findings={(name, kind): int(count) for name, kind, count in connection.execute(_FINDINGS)},

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import RangeSet, intersect, size, subtract
-from indexer.store import catalog, drop, indexes
+from indexer.store import catalog, drop, failed_ranges, indexes
+from indexer.store.failed_ranges import FailedRange
 from indexer.store.lag import shown_reason, shown_state
 
 
@@ -67,6 +68,8 @@ class Overview:
     """Those that are wanted and not there yet, or there and no longer wanted."""
     retired: Sequence[dict[str, Any]] = ()
     """What the manifest names no longer, and whose data stays; ``rows`` is an estimate."""
+    unread: Sequence[FailedRange] = ()
+    """Blocks of history that nodes did not give, and when they are asked for again."""
 
     @property
     def is_complete(self) -> bool:
@@ -140,6 +143,7 @@ def load(connection: Connection) -> Overview:
         events=_events(connection, tips),
         endpoints=[dict(row._mapping) for row in connection.execute(_ENDPOINTS)],
         series=[dict(row._mapping) for row in connection.execute(_SERIES)],
+        unread=failed_ranges.load(connection),
         balances=[dict(row._mapping) for row in connection.execute(_BALANCES)],
         indexes=[
             {"index": index.label, "state": index.state, "percent": index.percent}

@@ -21,8 +21,10 @@ from indexer.addresses import Children
 from indexer.block_columns import BlockColumns
 from indexer.chain.chunk import LogChunk
 from indexer.chain.client import ChainClient
-from indexer.intervals import BlockRange, RangeSet, format_ranges
-from indexer.store import catalog, children, head, indexes, writer
+from indexer.chain.errors import ProviderError
+from indexer.errors import GaplessError
+from indexer.intervals import BlockRange, RangeSet, format_ranges, intersect
+from indexer.store import catalog, children, failed_ranges, head, indexes, writer
 from indexer.store.catalog import CatalogChangedError, Source
 from indexer.store.head import HeadState
 from indexer.store.writer import Outcome, Rows
@@ -75,6 +77,10 @@ class Selection:
         return (self.contract is None or source.event.contract == self.contract) and (
             self.event is None or source.event.api_name == self.event
         )
+
+
+class UnreadRangesError(GaplessError):
+    """Parts of history could not be read; all the rest was. They are asked for again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +148,20 @@ class Backfill:
     def run(self) -> Progress:
         """Works until nothing is left to do, or until stopped.
 
+        A range that the nodes do not give stops nothing but itself: it is noted with its reason, rests, and is asked
+        for again (:mod:`indexer.store.failed_ranges`).
+
         Raises:
             ForeignBlockError, ChainHaltedError: the node's history is not the one that was indexed; nothing of it was
                 written.
+            UnreadRangesError: all is filled but for ranges that could not be read.
+            ProviderError: no node answers.
         """
         fruitless = 0
         is_ours = False
+        failures_in_a_row = 0
+        with self.engine.begin() as connection:
+            failed_ranges.forget_covered(connection, self.chain_id)
         while not self.stop.is_set():
             plan = self.plan()
             if not plan.gaps:
@@ -162,11 +176,74 @@ class Backfill:
             self.progress.total = max(self.progress.total, self.progress.blocks + sum(gap.blocks for gap in plan.gaps))
             # One gap, then a new plan: the children of factories can be planned once their factory is covered, and
             # other workers take their part.
-            done = self._fill(plan.gaps[0], plan)
+            before = self.progress.blocks
+            try:
+                done = self._fill(plan.gaps[0], plan)
+            except ProviderError as error:
+                failures_in_a_row = 1 if self.progress.blocks > before else failures_in_a_row + 1
+                self._rest(plan.gaps[0], error, failures_in_a_row)
+                continue
+            failures_in_a_row = 0
             fruitless = 0 if done else fruitless + 1
             if fruitless:
                 self.stop.wait(min(5.0, 0.2 * fruitless))
+        if not self.stop.is_set():
+            self.require_read()
         return self.progress
+
+    def require_read(self) -> None:
+        """Say which of the selected ranges could not be read.
+
+        Raises:
+            UnreadRangesError: there are any.
+        """
+        with self.engine.begin() as connection:
+            failed_ranges.forget_covered(connection, self.chain_id)
+            unread = [
+                one
+                for one in failed_ranges.load(connection, self.chain_id)
+                if self.selection.contract in (None, one.contract)
+                and self.selection.event in (None, one.event)
+                and (self.selection.within is None or intersect(((one.first, one.last),), (self.selection.within,)))
+            ]
+        if unread:
+            one = unread[0]
+            more = f" and {len(unread) - 1} more ranges" if len(unread) > 1 else ""
+            raise UnreadRangesError(
+                f"history of {one.contract}.{one.event}, blocks {one.first:,} to {one.last:,}{more}, cannot be read: "
+                f"{one.reason}",
+                hint="the rest is filled; it is asked for again by itself, less and less often (gapless status)",
+            )
+
+    def _rest(self, gap: Gap, error: ProviderError, in_a_row: int) -> None:
+        """Leave the range of a failure out for a while.
+
+        Where nothing but failures came, it is half of what lies above at most: the part of a pruned history that can be
+        read is found by few questions.
+
+        Raises:
+            ProviderError: the failure is about no range, or no node answers anything.
+        """
+        if error.blocks is None or not self._answers():
+            raise error
+        first, last = error.blocks
+        (reach,) = [b for a, b in gap.ranges if a <= first <= b] or [last]
+        wide = first + (last - first + 1) * 2 ** min(in_a_row - 1, 40) - 1
+        last = max(last, min(wide, first + (reach - first) // 2))
+        log.log(
+            logging.INFO if in_a_row == 1 else logging.DEBUG,
+            "%s: blocks %d to %d of %s cannot be read: %s; the rest of history goes on",
+            *(self.client.name, first, last, ", ".join(sorted({s.event.label for s in gap.sources})), error),
+        )
+        with self.engine.begin() as connection:
+            failed_ranges.note(connection, [source.source_id for source in gap.sources], (first, last), str(error))
+
+    def _answers(self) -> bool:
+        try:
+            self.client.head()
+        except ProviderError:
+            return False
+        return True
 
     def plan(self) -> Plan:
         """Reads what is covered, and says what is missing and can be fetched now.
@@ -178,7 +255,8 @@ class Backfill:
             version = catalog.load_version(connection)
             state = head.load_state(connection, self.chain_id)
             sources = catalog.load_sources(connection, self.chain_id)
-            found = () if state.finalized is None else gaps(sources, state.finalized, self.selection.within)
+            resting = failed_ranges.resting(connection, self.chain_id)
+            found = () if state.finalized is None else gaps(sources, state.finalized, self.selection.within, resting)
             selected = [
                 Gap(gap.ranges, chosen)
                 for gap in found

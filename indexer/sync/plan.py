@@ -1,9 +1,9 @@
 """What is missing, and in which order it may be fetched: the pure part of backfill."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from indexer.intervals import BlockRange, RangeSet, intersect, shared, size
+from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, shared, size, subtract
 from indexer.store.announced import known_until
 from indexer.store.catalog import Source
 
@@ -26,7 +26,12 @@ class Gap:
         return size(self.ranges)
 
 
-def gaps(sources: Sequence[Source], finalized: int, within: BlockRange | None = None) -> list[Gap]:
+def gaps(
+    sources: Sequence[Source],
+    finalized: int,
+    within: BlockRange | None = None,
+    resting: Mapping[int, RangeSet] | None = None,
+) -> list[Gap]:
     """What history lacks, grouped so that each block is fetched as few times as may be.
 
     A factory's children are only known where the factory's own events are covered from their start without a break;
@@ -36,6 +41,7 @@ def gaps(sources: Sequence[Source], finalized: int, within: BlockRange | None = 
         sources: the active sources of one chain, all of them (factories are looked up among them).
         finalized: history ends here.
         within: only this range, if given.
+        resting: by source: blocks that could not be read lately and are not asked for yet.
 
     Returns:
         The gaps that can be worked on now, those of address lists before those of factories' children.
@@ -46,6 +52,8 @@ def gaps(sources: Sequence[Source], finalized: int, within: BlockRange | None = 
         missing = source.gap(min(finalized, known_until(source, sources)))
         if within is not None:
             missing = intersect(missing, (within,))
+        if resting:
+            missing = subtract(missing, resting.get(source.source_id, EMPTY))
         if missing:
             groups[source.place.kind == "factory"].append((source.source_id, missing))
     found: list[Gap] = []

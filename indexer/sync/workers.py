@@ -21,7 +21,7 @@ from indexer.manifest.model import Chain
 from indexer.settings import Settings
 from indexer.store.database import create_engine
 from indexer.sync import network
-from indexer.sync.backfill import Backfill, Progress, Selection
+from indexer.sync.backfill import Backfill, Progress, Selection, UnreadRangesError
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,8 @@ def fill(job: Job) -> Progress:
         if _stop is not None:
             work.stop = _stop
         return work.run()
+    except UnreadRangesError:
+        return work.progress  # noted in the database; whoever planned the pieces tells of it
     finally:
         client.close()
         engine.dispose()
@@ -95,6 +97,7 @@ def run_with(executor: Executor, work: Backfill, job: Job, *, workers: int, piec
         plan = work.plan()
         if not plan.gaps:
             work.build_indexes(plan)
+            work.require_read()
             break
         gap = plan.gaps[0]
         work.put_indexes_off(gap)

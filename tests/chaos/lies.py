@@ -66,6 +66,10 @@ TRANSIENT_TEXTS = (
     ("Internal server error. Forwarder error: 1000", -32000),
     ("quite unheard of", -31000),
 )
+PRUNED_TEXTS = (
+    ("History has been pruned for this block", -32001),
+    ("pruned history unavailable", 4444),
+)
 HTML = b"<html><body><h1>Bad gateway</h1></body></html>"
 
 
@@ -80,6 +84,7 @@ class Lies:
         active: False: says the truth, but for the limits.
         most_blocks: the limit of ``eth_getLogs``, worded as ``wording`` (an index of RANGE_LIMITS); None: none.
         most_calls: the most calls in a batch; None: no limit.
+        pruned: the logs of blocks below this are gone, as long as ``active``.
     """
 
     random: Random
@@ -89,6 +94,7 @@ class Lies:
     most_blocks: int | None = None
     wording: int = 0
     most_calls: int | None = None
+    pruned: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wants(self, name: str) -> bool:
@@ -111,6 +117,9 @@ class Lies:
         is_logs = call["method"] == "eth_getLogs" and "fromBlock" in call["params"][0]
         if is_logs and self.most_blocks is not None:
             self._limit(call["params"][0], self.most_blocks)
+        if is_logs and self.active and int(call["params"][0]["fromBlock"], 16) < self.pruned:
+            self.told["pruned"] += 1
+            raise RpcError(*reversed(self.random.choice(PRUNED_TEXTS)))
         if self.wants("item error"):
             raise RpcError(*reversed(self.random.choice(TRANSIENT_TEXTS)))
         if self.wants("item rate"):
@@ -434,6 +443,7 @@ def choose(random: Random, told: Counter[str] | None = None) -> Lies:
         most_blocks=random.choice((None, None, None, 1, 4, 10, 10, 40, 40)),
         wording=random.randrange(len(RANGE_LIMITS)),
         most_calls=random.choice((None, None, 1, 4, 10)),
+        pruned=random.choice((0, 0, 0, 0, 5, 20)),
     )
 
 

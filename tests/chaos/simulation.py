@@ -30,7 +30,7 @@ from indexer.chain.config import ClientSettings, EndpointConfig
 from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality, Manifest
-from indexer.store import thinning
+from indexer.store import failed_ranges, thinning
 from indexer.store.apply import apply
 from indexer.store.blocks import ForeignBlockError
 from indexer.store.cache import Cache
@@ -225,7 +225,7 @@ class Simulation:
             case "tick":
                 self._try(name, lambda p: p.follower.tick(), action)
             case "fill":
-                self._try(name, lambda p: p.backfill.run(), action)
+                self._try(name, self._fill, action)
             case "world":
                 self._move()
             case "kill":
@@ -272,7 +272,7 @@ class Simulation:
             trouble = []
             for name in ("one", "two"):
                 trouble.append(self._try(name, lambda p: p.follower.tick(), "tick"))
-                trouble.append(self._try(name, lambda p: p.backfill.run(), "fill"))
+                trouble.append(self._try(name, self._fill, "fill"))
                 trouble.append(self._try(name, self._snapshot, "snapshot"))
                 trouble.append(self._try(name, self._count, "balances"))
                 trouble.append(self._try(name, lambda p: Includer(p.engine, p.clients[2], CHAIN_ID).run(), "include"))
@@ -348,9 +348,7 @@ class Simulation:
         if self._at_work.get(name) == what:
             return
         self.tale.events["visit"] += 1
-        work: Callable[[Process], Any] = (
-            (lambda p: p.follower.tick()) if what == "tick" else (lambda p: p.backfill.run())
-        )
+        work: Callable[[Process], Any] = (lambda p: p.follower.tick()) if what == "tick" else self._fill
         self._try(name, work, what)
 
     def _unseat(self, name: str) -> None:
@@ -503,6 +501,11 @@ class Simulation:
             engine.dispose()
         self._reader.close()
         self._admin.close()
+
+    def _fill(self, process: Process) -> None:
+        with process.engine.begin() as connection:  # the pauses of ranges that failed are real time's
+            failed_ranges.retry_now(connection, CHAIN_ID)
+        process.backfill.run()
 
     # -- readers
 

@@ -16,6 +16,7 @@ from indexer.chain.client import ChainClient
 from indexer.chain.config import ClientSettings, EndpointConfig
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality
+from indexer.store import failed_ranges
 from indexer.store.apply import apply
 from indexer.store.database import create_engine
 from indexer.sync.backfill import Backfill
@@ -76,6 +77,8 @@ class Stage:
         return Follower(self.engine, self.client(more), CHAIN_ID, name=name, finality=self.finality, clock=self.clock)
 
     def backfill(self) -> Backfill:
+        with self.engine.begin() as connection:  # the pauses of ranges that failed are real time's
+            failed_ranges.retry_now(connection, CHAIN_ID)
         return Backfill(self.engine, self.client(), CHAIN_ID)
 
     def apply(self, *contracts: str) -> None:

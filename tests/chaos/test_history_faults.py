@@ -7,7 +7,9 @@ import itertools
 import pytest
 
 from indexer.errors import GaplessError
+from indexer.sync.backfill import UnreadRangesError
 from tests.chaos import lies
+from tests.chaos.node import RpcError
 from tests.chaos.stage import COIN, FACTORIES, stage
 
 _numbers = itertools.count()
@@ -40,6 +42,31 @@ def test_logs_may_be_numbered_beyond_31_bits(chaos, first_log):
         assert len(scene.settle(follower).rows) > 3
         assert scene.query("SELECT min(log_index) FROM gapless.children") >= [(first_log,)]
         follower.close()
+
+
+@pytest.mark.parametrize("words", [("the index of logs is corrupt", -32000), ("internal error", -32603)])
+def test_one_range_that_cannot_be_read_stops_nothing_else(scene, following, words):
+    """Blocks 0 to 9 are gone: all above is filled, the rest is named with its reason, and comes when it can."""
+
+    def lie(node, call, result):
+        if about_history(call) and int(call["params"][0]["fromBlock"], 16) < 10:
+            raise RpcError(*reversed(words))
+        return result
+
+    scene.twist.lie = lie
+    fill(scene, following)
+    (covered,) = scene.query(
+        "SELECT count(*) FILTER (WHERE coverage @> int8range(20, 31)), count(*) FROM gapless.sources"
+    )
+    assert covered[0] >= 3, "but for children of factories, all is there above"
+    with pytest.raises(UnreadRangesError, match=f"cannot be read: .*{words[0]}"):
+        scene.backfill().run()
+    unread = scene.query("SELECT min(first_block), bool_and(reason LIKE '%127.0.0.1%') FROM gapless.failed_ranges")
+    assert unread == [(0, True)]
+    scene.twist.lie = None
+    scene.settle(following)
+    scene.backfill().run()
+    assert scene.query("SELECT count(*) FROM gapless.failed_ranges") == [(0,)]
 
 
 def about_history(call):

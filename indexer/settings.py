@@ -107,7 +107,7 @@ class Settings(BaseSettings):
         alias="BACKFILL_WORKERS",
         ge=1,
         le=256,
-        description="Processes that fill history at once.",
+        description="Processes of `gapless backfill` that fill history at once; `gapless run` uses its own process.",
     )
     admin_host: str = Field(
         default="127.0.0.1",

@@ -87,6 +87,8 @@ def run(
         )
         stack.enter_context(_watched(settings, service, engine))
         service.start()
+        if settings.backfill_workers > 1:
+            log.info("BACKFILL_WORKERS is for gapless backfill; this process fills the history of its chains by itself")
         log.info("running %d chains, %d contracts", len(manifest.chains), len(manifest.contracts))
         try:
             service.run_until(stop)

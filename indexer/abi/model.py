@@ -179,6 +179,10 @@ class Abi:
         raise AbiError(f"the ABI has no function {signature}: it has {choices}{ignored}")
 
 
+# Deeper than any tuple that is understood.
+_DEEPEST = 200
+
+
 def parse_abi(document: object) -> Abi:
     """Read an ABI.
 
@@ -193,6 +197,7 @@ def parse_abi(document: object) -> Abi:
         document, root = document.get("abi"), "abi"
     if not isinstance(document, list):
         raise AbiError("not an ABI: neither a list of items nor an object with such a list under abi")
+    document = [_without_nulls(item) for item in document]
     reader = _Reader()
     for i, item in enumerate(document):
         reader.read(item, f"{root}[{i}]")
@@ -205,6 +210,15 @@ def parse_abi(document: object) -> Abi:
         ignored=tuple(reader.ignored),
         document=tuple(document),
     )
+
+
+def _without_nulls(value: Any, depth: int = 0) -> Any:
+    """What some tools write for nothing (``"inputs": null``) as what all others write: no such field."""
+    if depth > _DEEPEST:
+        return value  # refused further on
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(one, depth + 1) for key, one in value.items() if one is not None}
+    return [_without_nulls(one, depth + 1) for one in value] if isinstance(value, list) else value
 
 
 def load_abi(path: Path | str) -> Abi:

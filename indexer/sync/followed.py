@@ -1,6 +1,6 @@
 """What of a chain is followed at its head: by one look at the catalog, and as more sources get what they need."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Engine
@@ -15,6 +15,7 @@ from indexer.store.announced import known_until
 from indexer.store.catalog import CatalogEvent, Series, Source
 from indexer.store.head import HeadState
 from indexer.store.writer import Rows
+from indexer.sync.batch import Log
 from indexer.sync.filters import NOTHING, log_filters
 from indexer.sync.rows import Router
 
@@ -41,6 +42,53 @@ class View:
     series: list[Series]
     children: Children
     followed: list[Source] = field(default_factory=list)
+    _reading: "_Reading | None" = None
+
+    def reading(self, sources: Sequence[Source]) -> "_Reading":
+        """How some sources are read; the same object until it is for other sources, or a child was born or forgotten.
+
+        Made anew for each block it would cost more than all the rest, where thousands of events are followed.
+        """
+        reading = self._reading
+        if reading is None or not reading.holds(sources, self.children):
+            before, reading = reading, _Reading(sources, self.children, self.sources)
+            reading.take_over(before)
+            self._reading = reading
+        return reading
+
+
+class _Reading:
+    """What is asked for some sources, and where the answers go."""
+
+    def __init__(self, sources: Sequence[Source], children: Children, among: Sequence[Source]) -> None:
+        self._sources, self._children, self._among = sources, children, among
+        self._router: Router | None = None
+        self._known: list[Births] = []
+        self._lists = [born.addresses() for born in children.values()]
+        self.filters = log_filters(sources, children)
+
+    def holds(self, sources: Sequence[Source], children: Children) -> bool:
+        """Whether it is right for these sources and children."""
+        if sources is not self._sources or children is not self._children or len(children) != len(self._lists):
+            return False
+        return all(was is born.addresses() for was, born in zip(self._lists, children.values(), strict=True))
+
+    def take_over(self, before: "_Reading | None") -> None:
+        """Goes on with another one's router, if that is for the same sources and looks at the same children."""
+        if before is not None and before._sources is self._sources and before._children is self._children:
+            known = list(self._children.values())
+            if len(known) == len(before._known) and all(a is b for a, b in zip(known, before._known, strict=True)):
+                self._router, self._known = before._router, before._known
+
+    def rows(self, logs: Sequence[Log], times: Mapping[int, int]) -> Rows:
+        """What logs say; children are added as they are announced."""
+        if not logs or not self._sources:
+            return Rows()
+        if self._router is None:
+            self._router = Router(self._sources[0].chain_id, self._sources, self._children, among=self._among)
+        rows = self._router.rows(logs, times)
+        self._known = list(self._children.values())
+        return rows
 
 
 def load(engine: Engine, chain_id: int) -> tuple[View, HeadState]:
@@ -114,7 +162,8 @@ def _refresh(engine: Engine, chain_id: int, view: View) -> None:
     with engine.connect() as connection:
         view.sources = catalog.load_sources(connection, chain_id)
     followed = {source.source_id for source in view.followed}
-    view.followed = [source for source in view.sources if source.source_id in followed]
+    if not followed <= {source.source_id for source in view.sources}:
+        view.followed = [source for source in view.sources if source.source_id in followed]
 
 
 def _load_children(engine: Engine, chain_id: int, view: View, newcomers: Sequence[Source]) -> None:
@@ -161,15 +210,14 @@ def read(
     """
     last_hash: bytes | None = None
     while True:
-        router = Router(client.chain_id, sources, view.children, among=view.sources)
-        filters = log_filters(sources, view.children)
+        reading = view.reading(sources)
         headers: list[Header] = []
         logs = []
         for first in range(block_range[0], block_range[1] + 1, span):
             branch = client.branch(
                 first,
                 min(block_range[1], first + span - 1),
-                filters or NOTHING,
+                reading.filters or NOTHING,
                 # Each piece must join the one before it, whichever endpoint brought that.
                 parent_hash=headers[-1].hash if headers else parent_hash,
                 blooms=blooms,
@@ -179,6 +227,6 @@ def read(
         if last_hash not in (None, headers[-1].hash):
             raise BranchMovedError(f"{client.name}: the branch moved while its newborn children were asked for")
         last_hash = headers[-1].hash
-        rows = router.rows(logs, {header.number: header.time for header in headers})
-        if not router.learned or log_filters(sources, view.children) == filters:
+        rows = reading.rows(logs, {header.number: header.time for header in headers})
+        if view.reading(sources).filters == reading.filters:
             return headers, rows

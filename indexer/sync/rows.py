@@ -8,6 +8,7 @@ There are three ways to the same rows. :meth:`Router.rows` decodes log by log an
 were objects, because the answer could be read in columns.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,12 +28,28 @@ from indexer.store.writer import Rows, UndecodedLog
 from indexer.sync.batch import BatchEncoder, Log, encoder
 
 
+class _Codec:
+    """What an event's logs are decoded by; generated when the first of them comes, since most events may be silent."""
+
+    def __init__(self, chain_id: int, event: CatalogEvent) -> None:
+        self._chain_id = chain_id
+        self._event = event
+
+    @functools.cached_property
+    def decoder(self) -> Decoder:
+        return decoder_of(self._event)
+
+    @functools.cached_property
+    def encoder(self) -> BatchEncoder | None:
+        return encoder(self._chain_id, self.decoder.event, self._event.table)
+
+
 @dataclass(frozen=True, slots=True)
 class _Target:
     """One source that may claim a log."""
 
     source: Source
-    decoder: Decoder
+    codec: _Codec
     born: Mapping[str, int] | None
     """For a factory's source: its children; None: any address that leads here is right."""
 
@@ -102,21 +119,19 @@ class Router:
         self._anonymous: dict[str, list[_Target]] = {}
         self._anonymous_anywhere: list[_Target] = []
         self._rules: dict[int, list[_FactoryRule]] = {}
-        self._encoders: dict[int, BatchEncoder | None] = {}
-        decoders: dict[int, Decoder] = {}
+        self._codecs: dict[int, _Codec] = {}
         for source in sources:
             event = source.event
-            if event.event_id not in decoders:
-                decoder = decoders[event.event_id] = decoder_of(event)
-                self._encoders[event.event_id] = encoder(chain_id, decoder.event, event.table)
-            self._add(source, decoders[event.event_id])
+            if event.event_id not in self._codecs:
+                self._codecs[event.event_id] = _Codec(chain_id, event)
+            self._add(source, self._codecs[event.event_id])
         self._add_rules(sources, among)
 
-    def _add(self, source: Source, decoder: Decoder) -> None:
+    def _add(self, source: Source, codec: _Codec) -> None:
         event, place = source.event, source.place
         topic0 = "0x" + event.topic0.hex()
         born = self._children.setdefault(event.contract_id, Births()) if place.kind == "factory" else None
-        target = _Target(source, decoder, born, _named_topics(event))
+        target = _Target(source, codec, born, _named_topics(event))
         if place.kind == "addresses":
             for address in place.addresses:
                 if event.anonymous:
@@ -180,7 +195,7 @@ class Router:
                 if claims is None or claims(log):
                     take(log)
         for event_id, (target, own) in claimed.items():
-            encode = self._encoders[event_id]
+            encode = self._codecs[event_id].encoder
             odd: Sequence[Log] = own
             if encode is not None:
                 made, odd = encode.encode(own, times)
@@ -204,7 +219,7 @@ class Router:
         targets = [list(self._targets(*name)) for name in logs.names]
         for target, claimed in self._claimed(logs, targets).values():
             event, odd = target.source.event, np.flatnonzero(claimed)
-            encode = self._encoders[event.event_id]
+            encode = self._codecs[event.event_id].encoder
             if encode is not None:
                 made, odd = encode.encode_columns(logs, odd, times)
                 if made:
@@ -280,7 +295,7 @@ class Router:
         tx_hash, address = bytes.fromhex(log.tx_hash[2:]), bytes.fromhex(log.address[2:])
         has_row = True
         try:
-            values = target.decoder.decode(topics, data, notes)
+            values = target.codec.decoder.decode(topics, data, notes)
         except UndecodableLog as error:
             notes.append(str(error))
             has_row = False
@@ -313,7 +328,7 @@ class Router:
             if not rules or not target.claims(log):
                 continue
             try:
-                values = target.decoder.decode(
+                values = target.codec.decoder.decode(
                     [bytes.fromhex(topic[2:]) for topic in log.topics], bytes.fromhex(log.data[2:]), []
                 )
             except UndecodableLog:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from indexer.sync import rows
 from indexer.sync.follow import Tick
 from tests.chaos.chain import COINS
 from tests.chaos.stage import COIN, FACTORIES, contract, stage
@@ -72,6 +73,19 @@ def test_an_empty_block_writes_no_source_and_no_event(scene, following):
     assert scene.look().tip == 41
     assert row_versions(scene) == before
     scene.judge.check_complete(scene.look())
+
+
+def test_only_what_says_something_is_decoded_and_its_decoder_is_made_once(scene, following, monkeypatch):
+    made = []
+    compile_decoder = rows.compile_decoder
+    monkeypatch.setattr(rows, "compile_decoder", lambda event: made.append(event.name) or compile_decoder(event))
+    for transaction, events in ((None, set()), (transfer(), {"Transfer"}), (None, set()), (transfer(), set())):
+        made.clear()
+        scene.chain.append(*([transaction] if transaction else []))
+        assert scene.tick(following) is Tick.EXTENDED
+        assert set(made) == events
+        assert len(made) == len(events)
+    scene.settle(following)
 
 
 def test_a_block_writes_its_rows_and_no_source_whatever_is_covered(scene, following):

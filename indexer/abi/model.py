@@ -1,6 +1,5 @@
-"""An ABI: events, functions and errors, from the JSON that a compiler writes."""
+"""An ABI: events, functions and errors, from the items that a compiler writes."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from eth_hash.auto import keccak
 
+from indexer.abi.forms import find_abi, read_document, uniform
 from indexer.abi.types import AbiError, Parameter, parse_name, parse_parameter
 
 Item: TypeAlias = Mapping[str, Any]
@@ -179,63 +179,48 @@ class Abi:
         raise AbiError(f"the ABI has no function {signature}: it has {choices}{ignored}")
 
 
-# Deeper than any tuple that is understood.
-_DEEPEST = 200
-
-
-def parse_abi(document: object) -> Abi:
+def parse_abi(document: object, contract: str | None = None) -> Abi:
     """Read an ABI.
 
     Args:
-        document: parsed JSON: the list of items, or a compiler's artifact, which holds it under ``abi``.
+        document: parsed JSON, or text, in any of the forms of :mod:`indexer.abi.forms`.
+        contract: which of the contracts of a compiler's output; None: the only one with events.
 
     Raises:
         AbiError: it is none, or an event of it cannot be understood; all problems at once, each with its path.
     """
-    root = ""
-    if isinstance(document, Mapping):
-        document, root = document.get("abi"), "abi"
-    if not isinstance(document, list):
-        raise AbiError("not an ABI: neither a list of items nor an object with such a list under abi")
-    document = [_without_nulls(item) for item in document]
+    found = find_abi(document, contract)
+    items = [(path, uniform(item)) for path, item in found.items]
     reader = _Reader()
-    for i, item in enumerate(document):
-        reader.read(item, f"{root}[{i}]")
-    if reader.problems:
-        raise AbiError(*reader.problems)
+    for path, item in items:
+        reader.read(item, path)
+    if problems := (*reader.problems, *found.problems):
+        raise AbiError(*problems)
     return Abi(
         events=tuple(reader.events.values()),
         functions=tuple(reader.functions.values()),
         errors=tuple(reader.errors.values()),
         ignored=tuple(reader.ignored),
-        document=tuple(document),
+        document=tuple(item for _, item in items),
     )
 
 
-def _without_nulls(value: Any, depth: int = 0) -> Any:
-    """What some tools write for nothing (``"inputs": null``) as what all others write: no such field."""
-    if depth > _DEEPEST:
-        return value  # refused further on
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(one, depth + 1) for key, one in value.items() if one is not None}
-    return [_without_nulls(one, depth + 1) for one in value] if isinstance(value, list) else value
+def load_abi(path: Path | str, contract: str | None = None) -> Abi:
+    """Read an ABI from a file.
 
-
-def load_abi(path: Path | str) -> Abi:
-    """Read an ABI from a JSON file.
+    Args:
+        path: the file.
+        contract: as of :func:`parse_abi`.
 
     Raises:
         AbiError: there is no such file, or it holds no ABI; every line of the message begins with the path.
     """
     path = Path(path)
     try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise AbiError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise AbiError(f"{path}: not JSON: {error}") from error
-    try:
-        return parse_abi(document)
+        return parse_abi(read_document(path.read_bytes()), contract)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise AbiError(f"{path}: cannot be read: {reason}") from error
     except AbiError as error:
         raise AbiError(*(f"{path}: {problem}" for problem in error.problems)) from error
 
@@ -251,7 +236,7 @@ class _Reader:
         self.problems: list[str] = []
 
     def read(self, item: object, path: str) -> None:
-        kind = item.get("type", "function") if isinstance(item, Mapping) else None
+        kind = item.get("type") if isinstance(item, Mapping) else None
         if not isinstance(item, Mapping) or kind not in _ITEM_KINDS:
             self.problems.append(
                 f"{path}: an item of an ABI is an object whose type is one of {', '.join(_ITEM_KINDS)}"

@@ -16,6 +16,11 @@ from indexer.manifest.places import Places
 from indexer.manifest.report import Report
 from indexer.problems import did_you_mean, listed
 
+_NO_PATHS = (
+    (("[", "{"), "an ABI itself: write it into a file"),
+    (("http://", "https://"), "a URL: download it, or let gapless abi fetch ADDRESS -o FILE write it"),
+    (("event ", "function "), "a human-readable line: write it into a file"),
+)
 _INCLUDES: tuple[Include, ...] = get_args(Include)
 
 
@@ -52,25 +57,54 @@ class _Abis:
     folder: Path
 
     def __post_init__(self) -> None:
-        self._read: dict[Path, Abi | AbiError] = {}
+        self._read: dict[str, Abi | AbiError] = {}
 
     def path(self, text: str) -> Path:
-        return self.folder / text
+        """The file that ``abi`` names."""
+        return self._split(text)[0]
 
     def load(self, text: str) -> Abi:
-        path = self.path(text)
-        if path not in self._read:
+        """Read the ABI that ``abi`` names: a path, or ``path:Contract``.
+
+        Raises:
+            AbiError: there is none; each problem begins with the path.
+        """
+        if text not in self._read:
             try:
-                abi = load_abi(path)
-                self._read[path] = (
-                    abi if abi.events or abi.functions else AbiError(f"{path}: has no event and no function")
-                )
+                self._read[text] = self._load(text)
             except AbiError as error:
-                self._read[path] = error
-        found = self._read[path]
+                self._read[text] = error
+        found = self._read[text]
         if isinstance(found, AbiError):
             raise found
         return found
+
+    def _load(self, text: str) -> Abi:
+        for begins, what in _NO_PATHS:
+            if text.lstrip().startswith(begins):
+                raise AbiError(f"expected the path of a file, found {what}")
+        path, contract = self._split(text)
+        abi = load_abi(path, contract)
+        if not abi.events and not abi.functions:
+            raise AbiError(f"{path}: has no event and no function")
+        return abi
+
+    def _split(self, text: str) -> tuple[Path, str | None]:
+        """The file, and the contract behind a colon where no file bears the whole name."""
+        whole = self.folder / text
+        at = text.find(":")
+        while at > 0:
+            if _is_file(self.folder / text[:at]) and not _is_file(whole):
+                return self.folder / text[:at], text[at + 1 :]
+            at = text.find(":", at + 1)
+        return whole, None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no name that a file can have
+        return False
 
 
 def _draft(name: str, table: object, abis: _Abis, report: Report) -> Draft:
@@ -80,7 +114,7 @@ def _draft(name: str, table: object, abis: _Abis, report: Report) -> Draft:
     part = ContractPart.read(table, path, report)
     abi = None
     if (
-        part.required("abi", path, report, "the path of a JSON file, seen from the manifest's folder")
+        part.required("abi", path, report, "the path of a file with an ABI, seen from the manifest's folder")
         and part.abi is not None
     ):
         try:

@@ -204,7 +204,7 @@ def test_all_problems_are_told_at_once():
     ]
 
 
-@pytest.mark.parametrize("document", [None, 5, "[]", {}, {"abi": None}, {"abi": {"abi": []}}])
+@pytest.mark.parametrize("document", [None, 5, "abc", {}, {"abi": None}, {"abi": {"abi": 5}}, [5]])
 def test_what_is_no_abi_is_refused(document):
     with pytest.raises(AbiError, match="not an ABI"):
         parse_abi(document)

@@ -84,35 +84,45 @@ def apply(engine: Engine, declaration: Declaration, *, patience: float = lock_wa
         BusyError: others hold what it needs for too long; the same.
     """
     changes: list[Change] = []
-    try:
-        for _ in range(_MOST_ROUNDS):
-            found = compare(engine, declaration)
-            changes = changes or found.changes
-            if not found:
-                break
+    found, contradiction = compare(engine, declaration), None
+    for _ in range(_MOST_ROUNDS):
+        changes = changes or found.changes
+        if not found:
+            break
+        try:
             if found.creates:
                 _create(engine, found, patience)
             elif (taken := _write(engine, found, patience)) is not None:
                 changes += taken
                 _index_empty(engine, found.indexed)
                 break
-        else:
-            raise BusyError(f"{_CANNOT}: other processes change the catalog all the time", hint="run it again")
-    except (psycopg.Error, sa.exc.DBAPIError) as error:
-        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-        if not isinstance(cause, _CONTRADICTIONS):
-            raise
-        raise DatabaseError(
-            f"the manifest contradicts what is in the database: {cause.diag.message_primary}; "
-            f"{cause.diag.message_detail or 'nothing was changed'}",
-            hint="gapless apply --dry-run shows what it would change; nothing that holds data was touched",
-        ) from None
+            contradiction = None
+        except (psycopg.Error, sa.exc.DBAPIError) as error:
+            contradiction = _contradiction(error)
+        before, found = found, compare(engine, declaration)
+        # Where another process has made the same meanwhile, less is left to do.
+        if contradiction is not None and found == before:
+            raise contradiction
+    else:
+        raise BusyError(f"{_CANNOT}: other processes change the catalog all the time", hint="run it again")
     if changes or transfers.is_missing(engine):
         try:
             transfers.keep_view(engine)
         except BusyError as error:
             log.warning("%s; it lacks what was added last until the indexer has renewed it", error)
     return changes
+
+
+def _contradiction(error: psycopg.Error | sa.exc.DBAPIError) -> DatabaseError:
+    """What a constraint of the catalog has refused, for people; raises the error itself where it is another one."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if not isinstance(cause, _CONTRADICTIONS):
+        raise error
+    return DatabaseError(
+        f"the manifest contradicts what is in the database: {cause.diag.message_primary}; "
+        f"{cause.diag.message_detail or 'nothing was changed'}",
+        hint="gapless apply --dry-run shows what it would change; nothing that holds data was touched",
+    )
 
 
 def apply_within(connection: Connection, declaration: Declaration) -> None:

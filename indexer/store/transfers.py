@@ -19,6 +19,8 @@ from indexer.store.transfer_forms import Standard
 VIEW_PATIENCE: Final = 5.0
 
 VIEW = sql.Identifier("gapless", "transfers")
+# One transaction at a time makes or drops the view: Postgres fails where two create the same one.
+_VIEW_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('gapless.transfers', 0))"
 _NOTHING = """
     SELECT NULL::bigint AS chain_id, NULL::bigint AS block_number, NULL::timestamptz AS block_time,
            NULL::bytea AS tx_hash, NULL::bigint AS log_index, NULL::integer AS item, NULL::bytea AS token,
@@ -84,7 +86,9 @@ def select(one: TransferEvent, condition: sql.Composable | None = None) -> sql.C
 
 def drop_view(connection: Connection) -> None:
     """Takes the view ``gapless.transfers`` away, so that the tables below it can be dropped."""
-    psycopg_connection(connection).execute(sql.SQL("DROP VIEW IF EXISTS {}").format(VIEW))
+    driver = psycopg_connection(connection)
+    driver.execute(_VIEW_LOCK)
+    driver.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(VIEW))
 
 
 def branches(connection: Connection) -> list[sql.Composed]:
@@ -200,6 +204,7 @@ def keep_view(engine: Engine, *, patience: float = VIEW_PATIENCE) -> None:
 def renew_view(connection: Connection) -> None:
     """Does what :func:`keep_view` does; if anything is different, the view is locked until the transaction ends."""
     driver = psycopg_connection(connection)
+    driver.execute(_VIEW_LOCK)
     parts: list[sql.Composable] = [*branches(connection)] or [sql.SQL(_NOTHING)]
     body = sql.SQL(" UNION ALL ").join(parts)
     mark = hashlib.sha256(body.as_string(driver).encode()).hexdigest()[:16]

@@ -9,6 +9,7 @@ import pytest
 
 from indexer.store import catalog, digests, layout_upgrade, migrate
 from indexer.store.database import DatabaseError
+from indexer.store.lock_waits import BusyError
 from tests.integration.sync.rig import rig
 
 MANIFEST = """
@@ -78,7 +79,7 @@ def test_a_table_that_is_being_read_is_upgraded_when_the_reader_has_gone(earlier
     engine, plain = earlier
     reader = psycopg.connect(migrated_url)
     reader.execute("SELECT count(*) FROM coins.transfer")
-    with pytest.raises(DatabaseError, match=r"coins\.transfer cannot be upgraded.*others hold locks"):
+    with pytest.raises(BusyError, match=r"coins\.transfer cannot be upgraded.*others hold locks"):
         layout_upgrade.upgrade(engine, patience=0.1)
     reader.close()
     assert layout_upgrade.upgrade(engine) >= 1

@@ -24,7 +24,7 @@ import redis
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from indexer.chain import columnar
+from indexer.chain import columnar, hedge
 from indexer.chain.client import ChainClient
 from indexer.chain.config import ClientSettings, EndpointConfig
 from indexer.errors import GaplessError
@@ -53,6 +53,9 @@ log = logging.getLogger(__name__)
 
 # What these stand for in production takes thousands of blocks to reach.
 SMALL = {"FURTHEST_BEHIND": 60, "MAX_BLOCKS": 16}
+
+NOT_ASKED_AGAIN = 3600.0
+"""Seconds until a question of the head is asked a second time; ``test_lost_requests.py`` has what happens then."""
 
 LONGEST = 400
 """Blocks after which the chain no longer moves between two questions: where a node answers for one block at a time, the
@@ -186,6 +189,10 @@ class Simulation:
             logger.setLevel(logging.CRITICAL)
             for name, value in SMALL.items():
                 stack.enter_context(mock.patch.object(follow, name, value))
+            # A step of another part takes as long as it takes: the question it came between must not be asked again
+            # meanwhile, or two parts of one process would be at work at once.
+            for name in ("SOONEST", "LATEST"):
+                stack.enter_context(mock.patch.object(hedge, name, NOT_ASKED_AGAIN))
             if self.columns:
                 always = functools.partial(columnar.read, least=1, few=1)
                 stack.enter_context(mock.patch.object(columnar, "read", always))

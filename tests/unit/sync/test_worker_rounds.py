@@ -41,6 +41,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch, fill: Callable[[], Progress], count:
         plan=lambda: SimpleNamespace(gaps=next(plans)),
         put_indexes_off=lambda _gap: None,
         build_indexes=lambda _plan: None,
+        require_read=lambda: None,
         on_progress=lambda _progress: None,
     )
     job = Job(**dict.fromkeys(Job.__dataclass_fields__) | {"selection": Selection()})  # type: ignore[arg-type]

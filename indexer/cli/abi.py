@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from indexer.errors import GaplessError
+
+if TYPE_CHECKING:
+    from indexer.sync.verified import Found, NotVerifiedError, VerifiedAbis
 
 app = typer.Typer(name="abi", help="ABIs of verified contracts.", no_args_is_help=True)
 
@@ -29,14 +33,15 @@ def fetch(
 ) -> None:
     """Get a verified ABI from Sourcify or, with ETHERSCAN_API_KEY, from Etherscan.
 
-    A proxy is followed to its implementation: the ABI is that of the implementation, with the proxy's own events.
-    What was found is said on standard error.
+    A proxy is followed to its implementation: the ABI is that of the implementation, with the proxy's own events; of a
+    diamond it is that of all facets. What was found is said on standard error.
     """
     from indexer.manifest.load import load_chains
     from indexer.manifest.values import parse_address
     from indexer.settings import environment, load_settings
     from indexer.sync import network
-    from indexer.sync.verified import NotVerifiedError, VerifiedAbis, proxies, with_events_of
+    from indexer.sync.proxies import Trail, follow
+    from indexer.sync.verified import VerifiedAbis, unite
 
     settings = load_settings()
     try:
@@ -58,25 +63,46 @@ def fetch(
         sourcify=settings.sourcify_url,
         etherscan=settings.etherscan_url,
     )
-    steps = []
+    trail = Trail(wanted)
     if proxy:
         with closing(network.connect(chains[name], settings)) as node:
-            steps = proxies(node, wanted)
-    for step in steps:
+            trail = follow(node, wanted)
+    for step in trail.steps:
         typer.echo(str(step), err=True)
-    found = source.fetch(chain_id, steps[-1].target if steps else wanted, refresh=refresh)
-    typer.echo(f"Found {found}", err=True)
-    abi = found.abi
-    if steps:
-        try:
-            own = source.fetch(chain_id, wanted, refresh=refresh)
-        except NotVerifiedError:
-            typer.echo("The proxy itself is not verified: its own events are missing.", err=True)
-        else:
-            abi = with_events_of(abi, own.abi)
+    if trail.doubt:
+        typer.echo(f"Warning: {trail.doubt}.", err=True)
+    whole, missing = _fetch_all(source, chain_id, trail.implementations, refresh=refresh)
+    if not whole:
+        raise missing[0]
+    passed, silent = _fetch_all(source, chain_id, trail.passed, refresh=refresh)
+    for found in (*whole, *passed):
+        typer.echo(f"Found {found}", err=True)
+    for one in missing:
+        typer.echo(f"Warning: events and functions are missing: {one}", err=True)
+    for one in silent:
+        typer.echo(f"Warning: events that a proxy itself emits are missing: {one}", err=True)
+    abi, conflicts = unite(whole, passed)
+    for conflict in conflicts:
+        typer.echo(f"Warning: {conflict}", err=True)
     text = json.dumps(abi, indent=2) + "\n"
     if output is None:
         typer.echo(text, nl=False)
     else:
         output.write_text(text, "utf-8")
         typer.echo(f"Wrote {output}", err=True)
+
+
+def _fetch_all(
+    source: VerifiedAbis, chain_id: int, addresses: Sequence[bytes], *, refresh: bool
+) -> tuple[list[Found], list[NotVerifiedError]]:
+    """The verified ABIs of some contracts, and those that are not verified."""
+    from indexer.sync.verified import NotVerifiedError
+
+    found: list[Found] = []
+    missing: list[NotVerifiedError] = []
+    for address in addresses:
+        try:
+            found.append(source.fetch(chain_id, address, refresh=refresh))
+        except NotVerifiedError as error:
+            missing.append(error)
+    return found, missing

@@ -1,8 +1,7 @@
-"""ABIs of verified contracts, from Sourcify and Etherscan, behind proxies too (``gapless abi fetch``).
+"""ABIs of verified contracts, from Sourcify and Etherscan (``gapless abi fetch``); proxies are in ``proxies``.
 
 Sourcify's API: https://docs.sourcify.dev (``/v2/contract/{chain}/{address}``), which needs no key. Etherscan's:
-https://docs.etherscan.io (v2, one key for all its chains). Proxies: ERC-1967's storage slots for implementation and
-beacon, and ERC-1167's code.
+https://docs.etherscan.io (v2, one key for all its chains).
 """
 
 import json
@@ -11,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import requests
-from eth_hash.auto import keccak
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
+from indexer.abi.model import parse_abi
+from indexer.abi.types import AbiError
 from indexer.errors import GaplessError
 
 log = logging.getLogger(__name__)
@@ -28,17 +28,6 @@ ETHERSCAN = "https://api.etherscan.io/v2/api"
 
 _TIMEOUT = 30.0
 _ATTEMPTS = 5
-_MOST_HOPS = 4
-
-
-def _slot(label: str) -> str:
-    return hex(int.from_bytes(keccak(label.encode())) - 1)
-
-
-IMPLEMENTATION_SLOT = _slot("eip1967.proxy.implementation")
-BEACON_SLOT = _slot("eip1967.proxy.beacon")
-_BEACON_CALL = keccak(b"implementation()")[:4]
-_CLONE_HEAD, _CLONE_TAIL = bytes.fromhex("363d3d373d3d3d363d73"), bytes.fromhex("5af43d82803e903d91602b57fd5bf3")
 
 
 class NotVerifiedError(GaplessError):
@@ -51,19 +40,6 @@ class SourceError(GaplessError):
 
 class _AgainError(SourceError):
     """It may answer the next time."""
-
-
-class Node(Protocol):
-    """What is asked of a chain (``chain.client.ChainClient``)."""
-
-    def code(self, address: bytes, block: int | str = "latest") -> bytes:
-        """The code at an address."""
-
-    def eth_call(self, to: bytes, data: bytes, block: int | str = "latest") -> bytes:
-        """Calls a contract."""
-
-    def raw(self, method: str, params: Sequence[Any]) -> Any:
-        """Any other question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,55 +60,6 @@ class Found:
 
     def __str__(self) -> str:
         return f"{self.name or 'a contract'} at 0x{self.address.hex()} ({self.origin})"
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """A contract that hands its calls on: to where, and how that is known."""
-
-    address: bytes
-    target: bytes
-    kind: str
-
-    def __str__(self) -> str:
-        return f"0x{self.address.hex()} is {self.kind}; its implementation is 0x{self.target.hex()}"
-
-
-def proxies(node: Node, address: bytes) -> list[Proxy]:
-    """Follows proxies from an address to the implementation.
-
-    Returns:
-        Each step; empty where it is no proxy that can be told.
-
-    Raises:
-        GaplessError: there is no code at the address, or the node could not be asked.
-    """
-    steps: list[Proxy] = []
-    while len(steps) < _MOST_HOPS and (step := _step(node, address)) is not None:
-        steps.append(step)
-        address = step.target
-    return steps
-
-
-def _step(node: Node, address: bytes) -> Proxy | None:
-    code = node.code(address)
-    if not code:
-        raise GaplessError(
-            f"there is no code at 0x{address.hex()}", hint="is this the right address, and the right chain?"
-        )
-    if code.startswith(_CLONE_HEAD) and code[30:].startswith(_CLONE_TAIL):
-        return Proxy(address, code[10:30], "a minimal proxy (ERC-1167)")
-    if any(target := _address_in(node, address, IMPLEMENTATION_SLOT)):
-        return Proxy(address, target, "a proxy (ERC-1967)")
-    if any(beacon := _address_in(node, address, BEACON_SLOT)):
-        answer = node.eth_call(beacon, _BEACON_CALL)
-        return Proxy(address, answer[-20:], f"a proxy (ERC-1967) of the beacon 0x{beacon.hex()}")
-    return None
-
-
-def _address_in(node: Node, address: bytes, slot: str) -> bytes:
-    word = str(node.raw("eth_getStorageAt", ["0x" + address.hex(), slot, "latest"]))
-    return bytes.fromhex(word.removeprefix("0x").rjust(64, "0"))[-20:]
 
 
 class VerifiedAbis:
@@ -241,15 +168,50 @@ class VerifiedAbis:
         return Found(address, str(first.get("ContractName") or ""), abi, "Etherscan") if isinstance(abi, list) else None
 
 
-def with_events_of(implementation: Abi, proxy: Abi) -> Abi:
-    """An implementation's ABI and, behind it, the events that only the proxy has: both are emitted at its address."""
-    known = {_event_key(item) for item in implementation}
-    return implementation + [item for item in proxy if item.get("type") == "event" and _event_key(item) not in known]
+def unite(whole: Sequence[Found], passed: Sequence[Found]) -> tuple[Abi, list[str]]:
+    """One ABI of all that is emitted at an address.
+
+    Args:
+        whole: the implementations; of several, the first one's item of a signature counts.
+        passed: the proxies before them, of which the events are taken.
+
+    Returns:
+        The items, and what contradicts itself: events of one signature with other indexed arguments, whose logs share
+        topic0, so that an ABI can have only one of them.
+    """
+    items: Abi = []
+    owners: dict[Any, Found] = {}
+    shapes: dict[Any, tuple[bool, ...]] = {}
+    conflicts: list[str] = []
+    for found in (*whole, *passed):
+        for item in found.abi:
+            if found in passed and item.get("type") != "event":
+                continue
+            key, shape = _described(item)
+            if key not in shapes:
+                shapes[key], owners[key] = shape, found
+                items.append(item)
+            elif item.get("type") == "event" and shapes[key] != shape:
+                conflicts.append(
+                    f"Event {key[1]} has other indexed arguments in {found} than in {owners[key]}, whose are kept."
+                )
+    return items, conflicts
 
 
-def _event_key(item: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...]]:
-    types = tuple(str(argument.get("type")) for argument in item.get("inputs", ()))
-    return str(item.get("type")), str(item.get("name")), types
+def _described(item: Mapping[str, Any]) -> tuple[tuple[str, str], tuple[bool, ...]]:
+    """An item's kind and signature, and what of it is indexed."""
+    kind = str(item.get("type", "function"))
+    try:
+        parsed = parse_abi([item])
+    except AbiError:
+        return (kind, json.dumps(item, sort_keys=True)), ()
+    for event in parsed.events:
+        return (kind, event.signature), (event.anonymous, *(p.indexed for p in event.inputs))
+    for signature in (*(one.signature for one in parsed.functions), *(one.signature for one in parsed.errors)):
+        return (kind, signature), ()
+    # The constructor and the like, of which there is one; what cannot be called from outside; and the rest.
+    alone = kind in ("constructor", "fallback", "receive")
+    return (kind, "" if alone else json.dumps(item, sort_keys=True)), ()
 
 
 def _get(url: str, parameters: Mapping[str, str], absent: Sequence[int] = ()) -> dict[str, Any] | None:

@@ -10,20 +10,14 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from eth_abi.abi import encode
 from typer.testing import CliRunner
 
-from indexer.errors import GaplessError
-from indexer.sync.verified import (
-    BEACON_SLOT,
-    IMPLEMENTATION_SLOT,
-    NotVerifiedError,
-    SourceError,
-    VerifiedAbis,
-    proxies,
-    with_events_of,
-)
+from indexer.abi.model import parse_abi
+from indexer.sync.proxies import IMPLEMENTATION_SLOT
+from indexer.sync.verified import Found, NotVerifiedError, SourceError, VerifiedAbis, unite
 
-TOKEN, PROXY, BEACON, UNKNOWN = (bytes([number]) * 20 for number in (1, 2, 3, 4))
+TOKEN, PROXY, BEACON = (bytes([number]) * 20 for number in (1, 2, 3))
 EVENT = {"type": "event", "name": "Moved", "inputs": [{"name": "who", "type": "address", "indexed": True}]}
 UPGRADED = {"type": "event", "name": "Upgraded", "inputs": [{"name": "to", "type": "address", "indexed": True}]}
 
@@ -36,6 +30,8 @@ class Imitation:
         self.sourcify: dict[tuple[int, bytes], dict[str, Any]] = {}
         self.etherscan: dict[tuple[int, bytes], dict[str, Any]] = {}
         self.storage: dict[tuple[bytes, str], bytes] = {}
+        self.code: dict[bytes, bytes] = {}
+        self.calls: dict[str, bytes] = {}
         self.faults: list[tuple[int, object]] = []
         self.asked: list[str] = []
 
@@ -58,11 +54,11 @@ class Imitation:
         if method == "eth_chainId":
             return "0x1"
         if method == "eth_getCode":
-            return "0x" if bytes.fromhex(params[0][2:]) == UNKNOWN else "0x6001"
+            return "0x" + self.code.get(bytes.fromhex(params[0][2:]), b"\x60\x01").hex()
         if method == "eth_getStorageAt":
             return "0x" + self.storage.get((bytes.fromhex(params[0][2:]), params[1]), bytes(20)).rjust(32, b"\0").hex()
         if method == "eth_call":
-            return "0x" + TOKEN.rjust(32, b"\0").hex()
+            return "0x" + self.calls.get(params[0]["data"][2:10], b"").hex()
         raise AssertionError(method)
 
 
@@ -163,65 +159,102 @@ def test_no_message_holds_the_key(imitation, tmp_path):
     assert "secret" not in str(error.value)
 
 
-class Node:
-    def __init__(self, imitation: Imitation) -> None:
-        self._imitation = imitation
-
-    def code(self, address: bytes, block: int | str = "latest") -> bytes:
-        if address == b"\x05" * 20:
-            return bytes.fromhex("363d3d373d3d3d363d73") + TOKEN + bytes.fromhex("5af43d82803e903d91602b57fd5bf3")
-        return bytes.fromhex(self._imitation.post({"method": "eth_getCode", "params": ["0x" + address.hex()]})[2:])
-
-    def eth_call(self, to: bytes, data: bytes, block: int | str = "latest") -> bytes:
-        assert (to, data) == (BEACON, bytes.fromhex("5c60da1b"))
-        return TOKEN.rjust(32, b"\0")
-
-    def raw(self, method: str, params: Any) -> Any:
-        return self._imitation.post({"method": method, "params": params})
-
-
-def test_proxies_are_followed_by_slot_beacon_and_code(imitation):
-    node = Node(imitation)
-    assert proxies(node, TOKEN) == []
-    imitation.storage[PROXY, IMPLEMENTATION_SLOT] = TOKEN
-    (step,) = proxies(node, PROXY)
-    assert (step.target, step.kind) == (TOKEN, "a proxy (ERC-1967)")
-    imitation.storage = {(PROXY, BEACON_SLOT): BEACON}
-    (step,) = proxies(node, PROXY)
-    assert step.target == TOKEN
-    assert BEACON.hex() in step.kind
-    (step,) = proxies(node, b"\x05" * 20)
-    assert (step.target, step.kind) == (TOKEN, "a minimal proxy (ERC-1167)")
-    imitation.storage = {(PROXY, IMPLEMENTATION_SLOT): PROXY}  # one that names itself
-    assert len(proxies(node, PROXY)) < 10
-    with pytest.raises(GaplessError, match="no code"):
-        proxies(node, UNKNOWN)
-
-
-def test_the_slots_are_those_of_the_standard():
-    # https://eips.ethereum.org/EIPS/eip-1967
-    assert IMPLEMENTATION_SLOT == "0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc"
-    assert BEACON_SLOT == "0xa3f0ad74e5423aebfd80d3ef4346578335a9a72aeaee59ff6cb3582b35133d50"
+def _found(address: bytes, *items: dict[str, Any]) -> Found:
+    return Found(address, f"C{address[0]}", list(items), "test")
 
 
 def test_the_events_of_a_proxy_come_with_those_of_its_implementation():
-    assert with_events_of([EVENT], [UPGRADED, EVENT, {"type": "fallback"}]) == [EVENT, UPGRADED]
+    own = _found(PROXY, UPGRADED, EVENT, {"type": "fallback"}, {"type": "function", "name": "admin", "inputs": []})
+    assert unite([_found(TOKEN, EVENT)], [own]) == ([EVENT, UPGRADED], [])
 
 
-def test_the_command_names_what_it_found_and_writes_the_file(imitation, tmp_path, monkeypatch):
+def test_facets_are_united_and_contradictions_are_named():
+    other = {**EVENT, "inputs": [{"name": "by", "type": "address", "indexed": False}]}
+    again = {**EVENT, "inputs": [{"name": "renamed", "type": "address", "indexed": True, "internalType": "address"}]}
+    overload = {**EVENT, "inputs": [{"name": "who", "type": "uint8", "indexed": True}]}
+    read = {"type": "function", "name": "read", "inputs": [], "outputs": [], "stateMutability": "view"}
+    second = _found(PROXY, UPGRADED, again, {**read, "outputs": None})
+    items, conflicts = unite([_found(TOKEN, EVENT, read), second, _found(BEACON, other, overload)], [])
+    assert items == [EVENT, read, UPGRADED, overload]
+    (conflict,) = conflicts
+    assert conflict.startswith("Event Moved(address) has other indexed arguments in C3 at 0x0303")
+    assert "than in C1 at 0x0101" in conflict
+    assert parse_abi(items).events
+
+
+@pytest.fixture
+def fetch(imitation, tmp_path, monkeypatch):
+    """Runs ``gapless abi fetch`` for an address; returns what was said and the ABI."""
     from indexer.cli import app
 
-    imitation.storage[PROXY, IMPLEMENTATION_SLOT] = TOKEN
-    imitation.sourcify[1, TOKEN] = {"abi": [EVENT], "compilation": {"name": "Token"}}
-    imitation.sourcify[1, PROXY] = {"abi": [UPGRADED], "compilation": {"name": "Proxy"}}
     # A manifest that has no contract yet: this is how one begins.
     (tmp_path / "indexer.toml").write_text('[chains.main]\nid = 1\nrpc = ["${RPC_URL}"]\n')
     monkeypatch.chdir(tmp_path)
     for name, value in (("RPC_URL", imitation.url), ("SOURCIFY_URL", imitation.url + "/server")):
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("GAPLESS_MANIFEST", raising=False)
-    result = CliRunner().invoke(app, ["abi", "fetch", "0x" + PROXY.hex(), "-o", "token.json"])
-    assert result.exit_code == 0, result.output + str(result.exception)
-    assert "is a proxy (ERC-1967); its implementation is 0x0101" in result.output
-    assert "Found Token at 0x0101" in result.output
-    assert json.loads((tmp_path / "token.json").read_text()) == [EVENT, UPGRADED]
+
+    def run(address: bytes) -> tuple[str, Any]:
+        result = CliRunner().invoke(app, ["abi", "fetch", "0x" + address.hex(), "-o", "token.json"])
+        if result.exit_code:
+            return result.output + str(result.exception), None
+        return result.output, json.loads((tmp_path / "token.json").read_text())
+
+    return run
+
+
+def _verify(imitation: Imitation, address: bytes, name: str, *items: dict[str, Any]) -> None:
+    imitation.sourcify[1, address] = {"abi": list(items), "compilation": {"name": name}}
+
+
+def test_the_command_names_what_it_found_and_writes_the_file(imitation, fetch):
+    imitation.storage[PROXY, IMPLEMENTATION_SLOT] = TOKEN
+    _verify(imitation, TOKEN, "Token", EVENT)
+    _verify(imitation, PROXY, "Proxy", UPGRADED)
+    said, abi = fetch(PROXY)
+    assert "is a proxy (ERC-1967); its implementation is 0x0101" in said
+    assert "Found Token at 0x0101" in said
+    assert "Warning" not in said
+    assert abi == [EVENT, UPGRADED]
+
+
+def test_a_proxy_that_is_not_verified_is_named(imitation, fetch):
+    imitation.storage[PROXY, IMPLEMENTATION_SLOT] = TOKEN
+    _verify(imitation, TOKEN, "Token", EVENT)
+    said, abi = fetch(PROXY)
+    assert "Warning: events that a proxy itself emits are missing: no verified ABI of 0x0202" in said
+    assert abi == [EVENT]
+
+
+def test_an_implementation_that_is_not_verified_is_no_reason_for_the_proxys_abi(imitation, fetch):
+    imitation.storage[PROXY, IMPLEMENTATION_SLOT] = TOKEN
+    _verify(imitation, PROXY, "Proxy", UPGRADED)
+    said, abi = fetch(PROXY)
+    assert "no verified ABI of 0x0101" in said
+    assert abi is None
+
+
+def test_a_diamond_is_all_its_facets_and_those_that_are_missing_are_named(imitation, fetch):
+    imitation.code[PROXY] = bytes.fromhex("6000f4")
+    facets = [TOKEN, BEACON, b"\x09" * 20]
+    imitation.calls["52ef6b2c"] = encode(["address[]"], [facets])
+    other = {**EVENT, "inputs": [{"name": "by", "type": "address", "indexed": False}]}
+    _verify(imitation, PROXY, "Diamond", UPGRADED)
+    _verify(imitation, TOKEN, "Token", EVENT)
+    _verify(imitation, BEACON, "Other", other, {**EVENT, "name": "Counted"})
+    said, abi = fetch(PROXY)
+    assert "is a diamond (ERC-2535) of 3 facets; its implementations are 0x0101" in said
+    assert "Warning: events and functions are missing: no verified ABI of 0x0909" in said
+    assert "Warning: Event Moved(address) has other indexed arguments in Other" in said
+    assert [item["name"] for item in abi] == ["Moved", "Counted", "Upgraded"]
+    # What it wrote is an ABI.
+    assert len(parse_abi(abi).events) == 3
+
+
+def test_what_looks_like_a_proxy_and_is_not_followed_is_said(imitation, fetch):
+    imitation.code[PROXY] = bytes.fromhex("73") + TOKEN + bytes.fromhex("6000f4")
+    _verify(imitation, PROXY, "Proxy", UPGRADED)
+    said, abi = fetch(PROXY)
+    assert f"Warning: 0x{PROXY.hex()} looks like a proxy (24 bytes of code with a DELEGATECALL)" in said
+    assert f"it holds the addresses 0x{TOKEN.hex()}" in said
+    assert abi == [UPGRADED]

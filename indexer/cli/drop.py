@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from indexer.store.drop import Droppable
 
 
+_MOST_NAMED = 10
+
+
 def drop(
     name: Annotated[str, typer.Argument(help="A contract, a snapshot, a chain, or one event: usdc.Transfer.")],
     kind: Annotated[
@@ -75,5 +78,7 @@ def _refuse_declared(chosen: Droppable, manifest: Manifest) -> None:
 def _described(chosen: Droppable) -> str:
     if chosen.kind == "chain":
         return "its rows in all tables, and everything that is known of its blocks"
-    names = ", ".join(".".join(table) for table in chosen.tables) or "no tables"
+    names = ", ".join(".".join(table) for table in chosen.tables[:_MOST_NAMED]) or "no tables"
+    if len(chosen.tables) > _MOST_NAMED:
+        names += f" and {len(chosen.tables) - _MOST_NAMED:,} more tables"
     return f"{names}, with about {chosen.rows:,} rows"

@@ -114,9 +114,14 @@ def _take_all_back(
     chain_id: int | None,
     suspect: Mapping[tuple[str, str], int],
 ) -> list[_Children]:
-    sources = load_sources(connection, chain_id)
+    every = _all_children(connection, chain_id)
+    if not every:
+        return []
+    # Of the announcing events alone: there may be thousands of others, and those who write wait for this transaction.
+    named = {(rule.contract, rule.event) for one in every for rule in one.place.factories}
+    sources = load_sources(connection, chain_id, named=named)
     taken = []
-    for one in _all_children(connection, chain_id):
+    for one in every:
         above = _known_until(one, sources) + 1
         if one.active:
             above = min(above, found.get((one.chain_id, one.contract_id), above))

@@ -249,8 +249,9 @@ _EVENTS = sa.text("""
         SELECT f ->> 'contract', f ->> 'event'
         FROM gapless.deployments d, jsonb_array_elements(d.factories) f
     ) r ON r.contract = c.name AND r.event = e.signature
-    WHERE CAST(:contracts AS text[]) IS NULL
-       OR (c.name, e.signature) IN (SELECT * FROM unnest(CAST(:contracts AS text[]), CAST(:signatures AS text[])))
+    WHERE (CAST(:contracts AS text[]) IS NULL
+           OR (c.name, e.signature) IN (SELECT * FROM unnest(CAST(:contracts AS text[]), CAST(:named AS text[]))))
+      AND (CAST(:signatures AS text[]) IS NULL OR e.signature = ANY(:signatures))
     ORDER BY e.id
 """)
 
@@ -261,6 +262,7 @@ _SOURCES = sa.text("""
     FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id JOIN gapless.events e ON e.id = s.event_id
     LEFT JOIN gapless.deployments d ON d.contract_id = e.contract_id AND d.chain_id = s.chain_id
     WHERE (s.active OR :retired) AND (CAST(:chain_id AS bigint) IS NULL OR s.chain_id = :chain_id)
+      AND (CAST(:event_ids AS integer[]) IS NULL OR s.event_id = ANY(:event_ids))
     ORDER BY s.id
 """)
 
@@ -277,17 +279,24 @@ _SERIES = sa.text("""
 """)
 
 
-def load_events(connection: Connection, *, named: Collection[tuple[str, str]] | None = None) -> dict[int, CatalogEvent]:
+def load_events(
+    connection: Connection,
+    *,
+    named: Collection[tuple[str, str]] | None = None,
+    signatures: Collection[str] | None = None,
+) -> dict[int, CatalogEvent]:
     """Events ever declared, by id: the active ones and those whose data stays.
 
     Args:
         connection: to read with.
         named: only those of such contracts with such signatures; None: all.
+        signatures: only those with one of these, of whatever contract; None: all.
     """
     wanted = None if named is None else sorted(named)
     parameters = {
         "contracts": None if wanted is None else [contract for contract, _ in wanted],
-        "signatures": None if wanted is None else [signature for _, signature in wanted],
+        "named": None if wanted is None else [signature for _, signature in wanted],
+        "signatures": None if signatures is None else sorted(signatures),
     }
     return {row.id: _event(row) for row in connection.execute(_EVENTS, parameters)}
 
@@ -310,17 +319,25 @@ def _event(row: sa.Row[Any]) -> CatalogEvent:
     )
 
 
-def load_sources(connection: Connection, chain_id: int | None = None, *, retired: bool = False) -> list[Source]:
+def load_sources(
+    connection: Connection,
+    chain_id: int | None = None,
+    *,
+    retired: bool = False,
+    named: Collection[tuple[str, str]] | None = None,
+) -> list[Source]:
     """The active sources of a chain (or of all), with their coverage at this moment, in the order of their ids.
 
     Args:
         connection: to read with.
         chain_id: the chain; None: all.
         retired: whether those are wanted, too, that are active no longer and whose data stays.
+        named: only of events of such contracts with such signatures; None: of all.
     """
-    rows = connection.execute(_SOURCES, {"chain_id": chain_id, "retired": retired}).all()
+    ids = None if named is None else list(load_events(connection, named=named))
+    rows = connection.execute(_SOURCES, {"chain_id": chain_id, "retired": retired, "event_ids": ids}).all()
     # After the sources: what a manifest that is applied in between adds is no part of them. What it drops is left out.
-    events = load_events(connection)
+    events = load_events(connection, named=named)
     return [
         Source(
             source_id=row.id,

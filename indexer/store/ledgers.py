@@ -290,9 +290,11 @@ def restart(connection: Connection, ledger: Ledger, reason: str) -> None:
     )
 
 
-def forget_event(connection: Connection, event_id: int) -> None:
-    """Deletes the ledgers that counted an event which is being dropped."""
-    connection.execute(sa.text("DELETE FROM gapless.ledgers WHERE :id = ANY(event_ids)"), {"id": event_id})
+def forget_events(connection: Connection, event_ids: Iterable[int]) -> None:
+    """Deletes the ledgers that counted events which are being dropped."""
+    connection.execute(
+        sa.text("DELETE FROM gapless.ledgers WHERE event_ids && CAST(:ids AS integer[])"), {"ids": list(event_ids)}
+    )
 
 
 def forget(connection: Connection, ledger: Ledger) -> None:

@@ -18,6 +18,10 @@ from indexer.store.transfer_forms import Standard
 #: Seconds for which a view that is being read is tried to be renewed before it is left to the next time.
 VIEW_PATIENCE: Final = 5.0
 
+#: Of how many tables that may share logs one is asked after the other whether it has a log, too. Of more, the rows of
+#: one log are brought together instead: every table is planned once then, and not twice.
+FEW: Final = 4
+
 VIEW = sql.Identifier("gapless", "transfers")
 # One transaction at a time makes or drops the view: Postgres fails where two create the same one.
 _VIEW_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('gapless.transfers', 0))"
@@ -64,9 +68,14 @@ def standard_of(event: CatalogEvent, abi: Sequence[Mapping[str, Any]]) -> Standa
 
 def load(connection: Connection) -> list[TransferEvent]:
     """All events of the catalog that tell of transfers, the retired ones too."""
-    abis = {row.id: row.abi for row in connection.execute(sa.text("SELECT id, abi FROM gapless.contracts"))}
+    events = catalog.load_events(connection, signatures=transfer_forms.SIGNATURES).values()
+    contract_ids = list({event.contract_id for event in events})
+    rows = connection.execute(
+        sa.text("SELECT id, abi FROM gapless.contracts WHERE id = ANY(:ids)"), {"ids": contract_ids}
+    )
+    abis = {row.id: row.abi for row in rows}
     found = []
-    for event in catalog.load_events(connection).values():
+    for event in events:
         if (standard := standard_of(event, abis[event.contract_id])) is not None:
             found.append(TransferEvent(event, standard))
     return found
@@ -91,21 +100,41 @@ def drop_view(connection: Connection) -> None:
     driver.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(VIEW))
 
 
+def shown_tables(connection: Connection) -> set[tuple[str, str]]:
+    """The tables that the view reads: schema and name."""
+    rows = connection.execute(
+        sa.text("""
+            SELECT n.nspname::text AS schema_name, c.relname::text AS table_name
+            FROM pg_catalog.pg_rewrite r
+            JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+            JOIN pg_catalog.pg_class c ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.oid
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE r.ev_class = to_regclass('gapless.transfers') AND c.oid <> r.ev_class
+        """)
+    )
+    return {(row.schema_name, row.table_name) for row in rows}
+
+
 def branches(connection: Connection) -> list[sql.Composed]:
     """SELECTs that together are all transfers in the tables, each once; their text grows with the number of tables.
 
     Contracts of the manifest may share an address: a log that is in several of their tables is one transfer. Tables
     that may share logs are one SELECT, which leaves out what a table before has.
     """
-    return [
-        select(group[0]) if len(group) == 1 else _each_once(group)
-        for group in _sharing(load(connection), _places(connection))
-    ]
+    events = load(connection)
+    places = _places(connection, [one.event.event_id for one in events])
+    return [select(group[0]) if len(group) == 1 else _each_once(group) for group in _sharing(events, places)]
 
 
 def _each_once(group: Sequence[TransferEvent]) -> sql.Composed:
     columns = sql.SQL(", ").join(sql.SQL("every.{}").format(sql.Identifier(name)) for name in _COLUMNS)
-    every = [sql.SQL("SELECT t.*, {} AS place FROM ({}) t").format(at, select(one)) for at, one in enumerate(group)]
+    numbered = [sql.SQL("SELECT t.*, {} AS place FROM ({}) t").format(at, select(one)) for at, one in enumerate(group)]
+    every = sql.SQL(" UNION ALL ").join(numbered)
+    if len(group) > FEW:
+        return sql.SQL("""
+            SELECT {columns} FROM (
+                SELECT t.*, min(t.place) OVER (PARTITION BY {same}) AS first_place FROM ({every}) t
+            ) every WHERE every.place = every.first_place""").format(columns=columns, same=_SAME, every=every)
     before = [
         sql.SQL("SELECT chain_id, block_number, log_index, {} AS place FROM {}").format(at, one.event.table.identifier)
         for at, one in enumerate(group)
@@ -115,8 +144,19 @@ def _each_once(group: Sequence[TransferEvent]) -> sql.Composed:
             SELECT FROM ({before}) twin
             WHERE twin.chain_id = every.chain_id AND twin.block_number = every.block_number
               AND twin.log_index = every.log_index AND twin.place < every.place)""").format(
-        columns=columns, every=sql.SQL(" UNION ALL ").join(every), before=sql.SQL(" UNION ALL ").join(before)
+        columns=columns, every=every, before=sql.SQL(" UNION ALL ").join(before)
     )
+
+
+# What all tables that have a log say alike, and not what their standards make of it. The log alone would do, but a
+# condition on any other column reaches the tables, and their indexes, only if the column is among these.
+_SAME: Final = sql.SQL(", ").join(
+    sql.Identifier("t", name)
+    for name in (
+        *("chain_id", "block_number", "log_index", "item", "token", "from_address", "to_address"),
+        *("block_time", "tx_hash"),
+    )
+)
 
 
 def _sharing(
@@ -219,9 +259,10 @@ def renew_view(connection: Connection) -> None:
         driver.execute(described)
 
 
-def _places(connection: Connection) -> dict[int, list[tuple[int, Place]]]:
+def _places(connection: Connection, event_ids: Sequence[int]) -> dict[int, list[tuple[int, Place]]]:
     """By event: the places of all its sources, the retired ones too, each with its chain."""
     places: dict[int, list[tuple[int, Place]]] = {}
-    for row in connection.execute(sa.text("SELECT event_id, chain_id, place FROM gapless.sources")):
+    statement = sa.text("SELECT event_id, chain_id, place FROM gapless.sources WHERE event_id = ANY(:ids)")
+    for row in connection.execute(statement, {"ids": list(event_ids)}):
         places.setdefault(row.event_id, []).append((row.chain_id, Place.from_json(row.place)))
     return places

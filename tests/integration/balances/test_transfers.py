@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -54,7 +55,10 @@ def test_every_item_of_a_batch_is_a_row(indexed):
     assert any(item > 0 for _, _, item, *_ in expected)
 
 
-def test_a_log_in_two_tables_is_one_transfer(indexed, history, tmp_path):
+@pytest.mark.parametrize("few", [1, 100], ids=["many tables", "few tables"])
+def test_a_log_in_two_tables_is_one_transfer(indexed, history, tmp_path, monkeypatch, few):
+    """Both forms of the view say the same, which depends on how many tables share logs."""
+    monkeypatch.setattr(transfers, "FEW", few)
     before = _all(indexed)
     text = text_of(history)
     start = text.index("[contracts.odd_coins]")
@@ -68,6 +72,30 @@ def test_a_log_in_two_tables_is_one_transfer(indexed, history, tmp_path):
     indexed.catch_up(indexed.following)
     assert indexed.query("SELECT count(*) > 20 FROM twin.transfer") == [(True,)]
     assert _all(indexed) == before
+    ((defined,),) = indexed.query("SELECT pg_get_viewdef('gapless.transfers')")
+    assert ("PARTITION BY" in defined) is (few == 1)
+    giver = before[0][8]
+    assert indexed.query(
+        sql.SQL("SELECT * FROM gapless.transfers WHERE from_address = {} ORDER BY 1, 2, 5, 6").format(
+            sql.Literal(giver)
+        )
+    ) == [row for row in before if row[8] == giver]
+
+
+def test_tables_that_share_logs_are_looked_up_by_their_indexes(indexed, history, tmp_path, monkeypatch):
+    """A condition on a token, a party or blocks reaches every table, whichever form the view has."""
+    monkeypatch.setattr(transfers, "FEW", 0)
+    with indexed.engine.connect() as connection:
+        driver = psycopg_connection(connection)
+        (one, *_) = transfers.load(connection)
+        driver.execute(sql.SQL("CREATE TEMP VIEW shared AS {}").format(transfers._each_once([one, one])))
+        driver.execute("SET LOCAL enable_seqscan = off")
+        for condition in ("from_address = '\\x01'", "to_address = '\\x01'", "token = '\\x01'", "block_number > 7"):
+            plan = driver.execute(f"EXPLAIN SELECT * FROM shared WHERE chain_id = 1 AND {condition}").fetchall()
+            text = "\n".join(line for (line,) in plan)
+            column = condition.split()[0].replace("token", "contract_address")
+            assert re.search(rf"(Index Cond|Filter): .*{column}", text), text
+            assert "Filter: (t." not in text, text
 
 
 @pytest.mark.parametrize("newest_first", [True, False])

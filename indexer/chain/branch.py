@@ -18,7 +18,7 @@ from indexer.chain.config import Errand
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import BranchMovedError, LaggingError, ProviderError, RangeError
 from indexer.chain.filters import LogFilter
-from indexer.chain.logs import CheckedLogs, RawLog
+from indexer.chain.logs import CheckedLogs, RawLog, sorted_once
 from indexer.chain.wire import Header, parse_header
 
 logger = logging.getLogger(__name__)
@@ -101,14 +101,14 @@ def read(
     answers: list[Answer] = endpoint.ask(calls, errand)
     if in_parts:
         answers += [RangeError("it was refused before")] * len(filters)
-    headers = _headers(endpoint, first, answers[: len(numbers)])
+    headers = _headers(endpoint, first, answers[: len(numbers)], errand)
     _check_links(headers, parent_hash, endpoint.host)
     parts = []
     for one, raw in zip(filters, answers[len(numbers) :], strict=True):
         if isinstance(raw, RangeError):
             part = fetch.logs_in_parts(endpoint, first, last, one, errand, refused=True)
         else:
-            part = fetch.checked_logs(endpoint, raw, first, last, one)
+            part = fetch.checked_logs(endpoint, raw, first, last, one, errand)
             fetch.granted(endpoint, [one])
         _check_hashes(headers, part, endpoint.host)
         parts.append(part.logs)
@@ -117,26 +117,36 @@ def read(
     _ask_again(
         branch, endpoint, [(one, logs, one in mixed) for one, logs in zip(filters, parts, strict=True)], blooms, errand
     )
-    unique = {(log.block_number, log.log_index): log for logs in parts for log in logs}
-    branch.logs = [unique[position] for position in sorted(unique)]
+    branch.logs = sorted_once([log for logs in parts for log in logs])
     branch.requests, branch.bytes = errand.requests - before[0], errand.bytes - before[1]
     return branch
 
 
-def _headers(endpoint: Endpoint, first: int, answers: Sequence[Answer]) -> list[Header]:
-    headers = []
+def _headers(endpoint: Endpoint, first: int, answers: Sequence[Answer], errand: Errand) -> list[Header]:
+    """The headers of a batch. Some that failed are asked for once more: the links show whether all belong together."""
+    found: dict[int, Header] = {}
+    failures: dict[int, ProviderError] = {}
     for number, raw in enumerate(answers, first):
         if isinstance(raw, ProviderError):
-            raise raw
+            failures[number] = raw
+            continue
         header = parse_header(raw)
         if header is None:
-            raise LaggingError(f"it has not reached block {number:,}", host=endpoint.host)
+            failures[number] = LaggingError(f"it has not reached block {number:,}", host=endpoint.host)
+            continue
         if header.number != number:
             raise fetch.wrong(f"asked for block {number}, it answered with block {header.number}", endpoint)
-        headers.append(header)
+        found[number] = header
+    last = first + len(answers) - 1
+    if failures and last in found:
+        # The end is there: the node has come that far.
+        found |= fetch.headers(endpoint, sorted(failures), errand)
+    for number, error in failures.items():
+        if number not in found:
+            raise error
     with endpoint.lock:
-        endpoint.health.saw(headers[-1].number)
-    return headers
+        endpoint.health.saw(last)
+    return [found[number] for number in range(first, last + 1)]
 
 
 def _check_links(headers: list[Header], parent_hash: bytes | None, host: str) -> None:

@@ -62,6 +62,7 @@ class ClientSettings:
         addresses_per_request: the most addresses in one ``eth_getLogs``.
         survey_every: how often the heads of the endpoints not in use are asked for.
         lag_blocks: an endpoint that is further behind the best one is passed over.
+        log_index_per_transaction: the chain numbers the logs of each transaction from 0 anew.
     """
 
     connect_timeout: float = 5.0
@@ -81,6 +82,7 @@ class ClientSettings:
     addresses_per_request: int = 1_000
     survey_every: float = 15.0
     lag_blocks: int = 8
+    log_index_per_transaction: bool = False
 
 
 @dataclass(slots=True)

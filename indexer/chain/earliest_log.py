@@ -65,4 +65,4 @@ def find(client: Asker, address: bytes, last: int) -> EarliestLog:
 
 def _ask(endpoint: Endpoint, *, first: int, last: int, asked: LogFilter, errand: Errand) -> CheckedLogs:
     answer = endpoint.ask([fetch.logs_call(first, last, asked)], errand)[0]
-    return fetch.checked_logs(endpoint, answer, first, last, asked)
+    return fetch.checked_logs(endpoint, answer, first, last, asked, errand)

@@ -122,6 +122,10 @@ class Endpoint:
         self.hanging = 0
         # Cleared when a log's blockTimestamp contradicts its block's header: from then on headers are asked for.
         self.log_times_hold = True
+        # Whether it answers null where there are no logs; None: not known yet.
+        self.null_means_no_logs: bool | None = None
+        # The chain numbers the logs of each transaction anew.
+        self.log_index_per_transaction = settings.log_index_per_transaction
         # What its blooms are worth, and whether it filters logs by a block's hash.
         self.blooms = BloomTrust()
         self.hash_filter = HashFilter()

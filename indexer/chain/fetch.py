@@ -7,10 +7,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from indexer.block_columns import BlockColumns
-from indexer.chain import columnar
+from indexer.chain import columnar, log_forms, piecewise
 from indexer.chain.answers import Answer
 from indexer.chain.chunk import Blocks, LogChunk, ToldTime
 from indexer.chain.config import Errand
@@ -29,7 +30,7 @@ from indexer.chain.errors import (
 from indexer.chain.filters import LogFilter
 from indexer.chain.list_limits import ListSizes
 from indexer.chain.log_columns import Integers, LogColumns
-from indexer.chain.logs import CheckedLogs, RawLog, check_logs, select
+from indexer.chain.logs import CheckedLogs, RawLog, check_logs, select, sorted_once
 from indexer.chain.wire import (
     Call,
     Header,
@@ -92,18 +93,26 @@ def headers(endpoint: Endpoint, numbers: Sequence[int], errand: Errand) -> dict[
         AnswerError: a header of another number was answered.
         ProviderError: a question failed.
     """
-    found: dict[int, Header] = {}
-    for number, raw in zip(numbers, endpoint.ask_all([header_call(number) for number in numbers], errand), strict=True):
+
+    def read(number: int, raw: msgspec.Raw) -> Header:
         header = parse_header(raw)
         if header is None:
-            continue
+            raise LaggingError(f"it does not have block {number:,}", host=endpoint.host)
         if header.number != number:
             raise wrong(f"asked for block {number}, it answered with block {header.number}", endpoint)
-        found[number] = header
-    if found:
         with endpoint.lock:
-            endpoint.health.saw(max(found))
-    return found
+            endpoint.health.saw(number)
+        return header
+
+    def again(number: int, error: ProviderError) -> bool:
+        # Beyond the newest block that it has shown, no header is an answer.
+        return not isinstance(error, LaggingError) or number <= endpoint.health.seen
+
+    pieces = piecewise.ask(endpoint, {n: header_call(n) for n in numbers}, errand, read, again=again)
+    for error in pieces.failed.values():
+        if not isinstance(error, LaggingError):
+            raise error
+    return pieces.found
 
 
 def chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], errand: Errand) -> LogChunk:
@@ -172,7 +181,7 @@ def _chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Questi
     if read is None:
         parts = []
         for raw, question in zip(raw_logs, questions, strict=True):
-            part = checked_logs(endpoint, raw, first, last, question.asked)
+            part = checked_logs(endpoint, raw, first, last, question.asked, errand)
             parts.append(part if question.asked == question.wanted else _only(part, question.wanted))
         read = _merged(parts)
     found = _finished(endpoint, first, end, read, errand, before)
@@ -182,7 +191,7 @@ def _chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Questi
 
 def _columns(endpoint: Endpoint, answer: Answer, first: int, last: int, question: Question) -> LogColumns | None:
     """The logs of an answer in columns, or None where it must be read the plain way."""
-    if isinstance(answer, ProviderError):
+    if isinstance(answer, ProviderError) or endpoint.log_index_per_transaction:
         return None
     columns = columnar.read(memoryview(answer), first, last, question.asked, endpoint.layouts)
     if columns is None or question.asked == question.wanted:
@@ -235,7 +244,7 @@ def logs_in_parts(
     if not refused:
         try:
             found = checked_logs(
-                endpoint, endpoint.ask([logs_call(first, last, filters)], errand)[0], first, last, filters
+                endpoint, endpoint.ask([logs_call(first, last, filters)], errand)[0], first, last, filters, errand
             )
         except RangeError as error:
             if error.timed_out and first == last and filters.halves() is None:
@@ -277,10 +286,16 @@ def logs_by_hash(
     """
     found: list[list[RawLog]] = []
     asked = [(block_hash, cut(endpoint, filters)) for block_hash, filters in questions]
-    calls = [Call("eth_getLogs", (part.at(block_hash),), (0, 0), part) for block_hash, parts in asked for part in parts]
-    answers = iter(endpoint.ask_all(calls, errand))
+    each = [(block_hash, part) for block_hash, parts in asked for part in parts]
+    calls = [Call("eth_getLogs", (part.at(block_hash),), (0, 0), part) for block_hash, part in each]
+
+    def read(place: int, raw: msgspec.Raw) -> CheckedLogs:
+        return checked_logs(endpoint, raw, 0, 2**63, each[place][1], errand)
+
+    answers = piecewise.ask(endpoint, dict(enumerate(calls)), errand, read).whole()
+    places = iter(range(len(each)))
     for block_hash, parts in asked:
-        checked = _merged([checked_logs(endpoint, next(answers), 0, 2**63, part) for part in parts])
+        checked = _merged([answers[next(places)] for _ in parts])
         granted(endpoint, parts)
         if any(found_hash != block_hash for found_hash in checked.hashes.values()):
             problem = f"asked for the logs of block 0x{block_hash.hex()}, it answered with another's"
@@ -352,18 +367,31 @@ def _logs_by_number(endpoint: Endpoint, header: Header, filters: LogFilter, erra
     if isinstance(answers[0], RangeError):
         checked = _in_smaller_parts(endpoint, number, number, filters, errand)
     else:
-        checked = checked_logs(endpoint, answers[0], number, number, filters)
+        checked = checked_logs(endpoint, answers[0], number, number, filters, errand)
     if {there.hash, *checked.hashes.values()} != {header.hash}:
         raise BranchMovedError(f"block {number:,} is another one now", host=endpoint.host)
     checked.require_not_removed({number: header.hash}, endpoint.host)
     return checked.logs
 
 
-def checked_logs(endpoint: Endpoint, answer: Answer, first: int, last: int, asked: LogFilter) -> CheckedLogs:
+def checked_logs(
+    endpoint: Endpoint, answer: Answer, first: int, last: int, asked: LogFilter, errand: Errand
+) -> CheckedLogs:
     """One answer to ``eth_getLogs``, checked. Raises what the answer was, or AnswerError."""
     if isinstance(answer, ProviderError):
         raise answer
-    return check_logs(parse(answer, logs_decoder.decode, "list of logs"), first, last, asked)
+    if log_forms.is_null(endpoint, answer):
+        log_forms.require_no_logs(endpoint, max(0, endpoint.health.seen), errand)
+        return CheckedLogs([], {}, {})
+    return _checked(endpoint, parse(answer, logs_decoder.decode, "list of logs"), first, last, asked, errand)
+
+
+def _checked(
+    endpoint: Endpoint, wire: list[WireLog], first: int, last: int, asked: LogFilter, errand: Errand
+) -> CheckedLogs:
+    if any(log.transaction_index is None for log in wire):
+        log_forms.place(endpoint, wire, errand)
+    return check_logs(wire, first, last, asked, per_transaction=endpoint.log_index_per_transaction)
 
 
 def _end(endpoint: Endpoint, answer: Answer, last: int) -> Header:
@@ -390,9 +418,8 @@ def _merged(parts: Sequence[CheckedLogs]) -> CheckedLogs:
         merged.times.update(part.times)
         merged.removed |= part.removed
         merged.logs += part.logs
-    # Overlapping questions bring a log more than once; which copy stays does not matter.
-    unique = {(log.block_number, log.log_index): log for log in merged.logs}
-    merged.logs = [unique[position] for position in sorted(unique)]
+    # Overlapping questions bring a log more than once.
+    merged.logs = sorted_once(merged.logs)
     return merged
 
 
@@ -534,11 +561,12 @@ def _logs_from_receipts(endpoint: Endpoint, number: int, errand: Errand) -> Chec
         raise raw
     else:
         wire = [log for receipt in parse(raw, receipts_decoder.decode, "list of receipts") for log in receipt.logs]
-    return check_logs(wire, number, number, LogFilter())
+    return _checked(endpoint, wire, number, number, LogFilter(), errand)
 
 
 def _receipts_one_by_one(endpoint: Endpoint, number: int, errand: Errand) -> list[WireLog]:
     block = parse(endpoint.ask_one(header_call(number), errand), block_decoder.decode, "block")
-    calls = [Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in block.transactions]
-    receipts = [parse(raw, receipt_decoder.decode, "receipt") for raw in endpoint.ask_all(calls, errand)]
-    return [log for receipt in receipts for log in receipt.logs]
+    calls = {tx_hash: Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in block.transactions}
+    pieces = piecewise.ask(endpoint, calls, errand, lambda _, raw: parse(raw, receipt_decoder.decode, "receipt"))
+    receipts = pieces.whole()
+    return [log for tx_hash in block.transactions for log in receipts[tx_hash].logs]

@@ -22,6 +22,8 @@ _HEX = re.compile(r"0x[0-9a-fA-F]*")
 # Places in a block are kept as Postgres' bigint. Real ones can be as large as 0xffffffe2; the largest bigint means the
 # end of a block in cursors.
 LATEST_INDEX = 2**63 - 2
+# Where logs are numbered within their transaction, each transaction has room for so many.
+_LOGS_PER_TRANSACTION = 2**32
 
 
 class RawLog(msgspec.Struct, gc=False):
@@ -83,7 +85,9 @@ class CheckedLogs:
                 )
 
 
-def check_logs(wire: Sequence[WireLog], first: int, last: int, asked: LogFilter) -> CheckedLogs:
+def check_logs(
+    wire: Sequence[WireLog], first: int, last: int, asked: LogFilter, *, per_transaction: bool = False
+) -> CheckedLogs:
     """Checks and normalises an answer to ``eth_getLogs``.
 
     Args:
@@ -91,12 +95,14 @@ def check_logs(wire: Sequence[WireLog], first: int, last: int, asked: LogFilter)
         first: the first block asked for.
         last: the last block asked for.
         asked: the filter that was sent.
+        per_transaction: the chain numbers the logs of each transaction from 0 anew: the position in the block is made
+            of the transaction's place and that number, so that it is the same in every answer.
 
     Raises:
         AnswerError: a log is outside the question, malformed, or contradicts another.
     """
     try:
-        return _check(wire, first, last, asked)
+        return _check(wire, first, last, asked, per_transaction)
     except (ValueError, TypeError, AttributeError) as error:
         problem = f"eth_getLogs of blocks {first}-{last}: a malformed log: {error}"
     raise AnswerError(problem)
@@ -124,8 +130,8 @@ def matcher(asked: LogFilter) -> Callable[[str, list[str]], bool]:
     return matches
 
 
-def _check(  # noqa: PLR0912 - one pass: calls would cost more than the work
-    wire: Sequence[WireLog], first: int, last: int, asked: LogFilter
+def _check(  # noqa: PLR0912, PLR0915 - one pass: calls would cost more than the work
+    wire: Sequence[WireLog], first: int, last: int, asked: LogFilter, per_transaction: bool
 ) -> CheckedLogs:
     matches = matcher(asked)
     # Where the filter looks at no more of a log than these two, one answer holds for all that share them.
@@ -176,12 +182,14 @@ def _check(  # noqa: PLR0912 - one pass: calls would cost more than the work
         if log.log_index is None or log.transaction_hash is None or len(topics) > 4:
             raise ValueError(f"block {number}: no logIndex, no transactionHash, or more than four topics")
         index = _index(log.log_index)
+        if per_transaction:
+            index = log_position(tx_index, index)
         if number <= previous_number and (number < previous_number or index <= previous_index):
             sorted_so_far = False
         previous_number, previous_index = number, index
-        logs.append(RawLog(address, topics, log.data, number, hash_text, log.transaction_hash, tx_index, index))
+        logs.append(RawLog(address, topics, log.data or "0x", number, hash_text, log.transaction_hash, tx_index, index))
     if not sorted_so_far:
-        logs = _sorted_once(logs)
+        logs = sorted_once(logs)
     _check_hex(logs)
     return CheckedLogs(logs, hashes, times, removed)
 
@@ -193,7 +201,23 @@ def _index(text: str) -> int:
     return index
 
 
-def _sorted_once(logs: list[RawLog]) -> list[RawLog]:
+def log_position(tx_index: int, log_index: int) -> int:
+    """The position in the block of a log that is numbered within its transaction.
+
+    Raises:
+        ValueError: it does not fit into 64 bits.
+    """
+    if log_index >= _LOGS_PER_TRANSACTION or tx_index >= LATEST_INDEX // _LOGS_PER_TRANSACTION:
+        raise ValueError(f"transaction {tx_index}, log {log_index}: no such place fits into 64 bits")
+    return tx_index * _LOGS_PER_TRANSACTION + log_index
+
+
+def sorted_once(logs: list[RawLog]) -> list[RawLog]:
+    """Logs by block and position, each once, however often answers hold it.
+
+    Raises:
+        AnswerError: two different logs have one position.
+    """
     logs.sort(key=lambda log: (log.block_number, log.log_index))
     unique: list[RawLog] = []
     for log in logs:
@@ -206,7 +230,13 @@ def _sorted_once(logs: list[RawLog]) -> list[RawLog]:
             [topic.lower() for topic in log.topics],
             log.tx_hash.lower(),
         ):
-            raise AnswerError(f"two different logs at block {log.block_number}, log index {log.log_index}")
+            text = f"two different logs at block {log.block_number}, log index {log.log_index}"
+            if twin.tx_hash.lower() != log.tx_hash.lower():
+                text += (
+                    ", of two transactions: where a chain numbers the logs of each transaction anew, the manifest says "
+                    'log_index = "per_transaction" in its [chains.…] table'
+                )
+            raise AnswerError(text)
     return unique
 
 

@@ -57,7 +57,7 @@ class WireLog(msgspec.Struct, rename="camel", gc=False):
 
     address: str
     topics: list[str]
-    data: str
+    data: str | None = None
     log_index: str | None = None
     block_number: str | None = None
     block_hash: str | None = None

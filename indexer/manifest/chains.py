@@ -43,6 +43,7 @@ def read_chains(raw: Mapping[str, Any], environ: Mapping[str, str], report: Repo
             poll_interval=part.poll_interval,
             finality=_read_finality(part.finality, (*path, "finality"), report),
             bloom_checks=part.bloom_checks,
+            log_index=part.log_index,
         )
     return chains
 

@@ -6,7 +6,7 @@ table with a mistake in one key is still checked in its others; keys that must b
 :meth:`Part.required`.
 """
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -96,6 +96,7 @@ class ChainPart(Part):
     poll_interval: float | None = Field(default=None, gt=0, le=3600)
     finality: Any = None
     bloom_checks: bool = True
+    log_index: Literal["per_block", "per_transaction"] = "per_block"
 
 
 class EndpointPart(Part):

@@ -60,6 +60,7 @@ class Chain:
 
     Attributes:
         poll_interval: seconds between two looks at the head, or None: as the chain's own pace asks.
+        log_index: whether ``logIndex`` counts through the whole block, or anew in each transaction.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Chain:
     poll_interval: float | None = None
     finality: Finality = Finality()
     bloom_checks: bool = True
+    log_index: Literal["per_block", "per_transaction"] = "per_block"
 
 
 @dataclass(frozen=True)

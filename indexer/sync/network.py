@@ -14,7 +14,10 @@ def connect(chain: Chain, settings: Settings) -> ChainClient:
         chain.name,
         chain.chain_id,
         endpoint_configs(chain),
-        settings=ClientSettings(read_timeout=settings.rpc_timeout_seconds),
+        settings=ClientSettings(
+            read_timeout=settings.rpc_timeout_seconds,
+            log_index_per_transaction=chain.log_index == "per_transaction",
+        ),
     )
 
 

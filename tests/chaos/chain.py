@@ -93,13 +93,19 @@ class Birth:
 
 @dataclass(eq=False)
 class Block:
-    """A block, and what is known of children after it, on its branch; ``first_log``: the index of its first log."""
+    """A block, and what is known of children after it, on its branch.
+
+    Attributes:
+        first_log: the index of its first log.
+        per_transaction: ``logIndex`` counts anew in each transaction.
+    """
 
     number: int
     parent: Block | None
     transactions: tuple[Transaction, ...]
     salt: bytes
     first_log: int = 0
+    per_transaction: bool = False
     children: Mapping[str, Mapping[str, Birth]] = field(init=False)
     logs: tuple[Log, ...] = field(init=False)
     hash: bytes = field(init=False)
@@ -107,11 +113,13 @@ class Block:
 
     def __post_init__(self) -> None:
         if self.parent is not None:
-            self.first_log = self.parent.first_log
+            self.first_log, self.per_transaction = self.parent.first_log, self.parent.per_transaction
         logs: list[Log] = []
         for position, transaction in enumerate(self.transactions):
             for saying in transaction.sayings:
-                logs.append(Log(saying, self.number, transaction.hash, position, self.first_log + len(logs)))
+                within = logs[-1].log_index + 1 if logs and logs[-1].tx_index == position else position * 2**32
+                index = within if self.per_transaction else self.first_log + len(logs)
+                logs.append(Log(saying, self.number, transaction.hash, position, index))
         self.logs = tuple(logs)
         self.children = self._children()
         self.bloom = _bloom(self.logs)
@@ -219,7 +227,7 @@ class Block:
                 "blockHash": "0x" + self.hash.hex(),
                 "transactionHash": "0x" + log.tx_hash.hex(),
                 "transactionIndex": hex(log.tx_index),
-                "logIndex": hex(log.log_index),
+                "logIndex": hex(log.log_index % 2**32 if self.per_transaction else log.log_index),
                 "removed": False,
             }
             for log in self.logs
@@ -376,13 +384,22 @@ class Chain:
         random: decides everything.
         depth: a reorganisation drops at most so many blocks.
         first_log: the index of every block's first log: some nodes count from 0xffffffe2.
+        per_transaction: ``logIndex`` counts anew in each transaction, and ``first_log`` means nothing.
     """
 
-    def __init__(self, random: Random, *, depth: int = 12, hostile: float = 0.1, first_log: int = 0) -> None:
+    def __init__(
+        self,
+        random: Random,
+        *,
+        depth: int = 12,
+        hostile: float = 0.1,
+        first_log: int = 0,
+        per_transaction: bool = False,
+    ) -> None:
         self.random = random
         self.depth = depth
         self.author = Author(random, hostile)
-        self.genesis = Block(0, None, (), b"genesis", first_log)
+        self.genesis = Block(0, None, (), b"genesis", first_log, per_transaction)
         self.canonical: list[Block] = [self.genesis]
         self.by_hash: dict[bytes, Block] = {self.genesis.hash: self.genesis}
         self.finalized = 0

@@ -67,10 +67,11 @@ class Stage:
     judge: Judge
     finality: Finality = field(default_factory=Finality)
     clock: Clock = field(default_factory=Clock)
+    settings: ClientSettings = QUICK
 
     def client(self, more: Sequence[str] = ()) -> ChainClient:
         endpoints = [EndpointConfig(url) for url in (self.url, *more)]
-        return ChainClient("sim", CHAIN_ID, endpoints, settings=QUICK, clock=self.clock, sleep=self.clock.sleep,
+        return ChainClient("sim", CHAIN_ID, endpoints, settings=self.settings, clock=self.clock, sleep=self.clock.sleep,
                            random=Random(1), spawn=lambda job: job())  # fmt: skip
 
     def follower(self, name: str = "sim", *, more: Sequence[str] = ()) -> Follower:
@@ -116,9 +117,9 @@ class Stage:
 
 
 @contextmanager
-def stage(arena: Arena, path: str, *, first_log: int = 0) -> Iterator[Stage]:
+def stage(arena: Arena, path: str, *, first_log: int = 0, per_transaction: bool = False) -> Iterator[Stage]:
     """A chain of 40 blocks of which 30 are final, and an empty database."""
-    chain = Chain(Random(7), depth=30, hostile=0.1, first_log=first_log)
+    chain = Chain(Random(7), depth=30, hostile=0.1, first_log=first_log, per_transaction=per_transaction)
     chain.mine(40)
     chain.finalize(30)
     twist = Twist()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 
 import pytest
@@ -95,6 +97,72 @@ def test_history_is_whole_and_true_whatever_logs_say(scene, following, name):
         if not about_history(call) or next(left) <= 0:
             return result
         return lies.LOGS[name](scene.chain.random, node, call, result)
+
+    scene.twist.lie = lie
+    fill(scene, following)
+    scene.judge.check_complete(scene.look())
+
+
+def test_logs_may_be_numbered_within_their_transaction(chaos):
+    """As the chain declares it: each log has a place of its own, and the same one in every answer."""
+    with stage(chaos, f"history/{next(_numbers)}", per_transaction=True) as scene:
+        scene.apply(COIN, FACTORIES)
+        scene.settings = dataclasses.replace(scene.settings, log_index_per_transaction=True)
+        follower = scene.follower()
+        scene.settle(follower)
+        scene.chain.mine(10)
+        scene.chain.reorganise(3)
+        assert len(scene.settle(follower).rows) > 3
+        places = [place for rows in scene.look().rows.values() for _, place in rows]
+        assert max(places) >= 2**32 > min(places)
+        follower.close()
+
+
+def test_the_reason_says_what_to_declare_where_logs_share_a_number(chaos):
+    """No row is lost without a word: two logs at one place are an error that names the host."""
+    with stage(chaos, f"history/{next(_numbers)}", per_transaction=True) as scene:
+        scene.apply(COIN, FACTORIES)
+        follower = scene.follower()
+        with contextlib.suppress(GaplessError):
+            scene.clock.sleep(60.0)
+            follower.tick()
+        with pytest.raises(UnreadRangesError, match=r'(?s)127\.0\.0\.1.*log_index = "per_transaction"'):
+            scene.backfill().run()
+        follower.close()
+
+
+def nulls_for_none(node, call, result):
+    return None if result == [] else result
+
+
+def without_places(node, call, result):
+    return [{**log, "transactionIndex": None} for log in result] if call["method"] == "eth_getLogs" else result
+
+
+def without_data(node, call, result):
+    if call["method"] != "eth_getLogs":
+        return result
+    return [{name: value for name, value in log.items() if (name, value) != ("data", "0x")} for log in result]
+
+
+@pytest.mark.parametrize("lie", [nulls_for_none, without_places, without_data])
+def test_other_shapes_of_logs_are_read(scene, lie):
+    scene.twist.lie = lie
+    scene.apply(COIN, FACTORIES)
+    follower = scene.follower()
+    scene.settle(follower)
+    scene.chain.mine(10)
+    scene.chain.finalize(45)
+    scene.settle(follower)
+    follower.close()
+
+
+def test_null_of_a_node_that_fails_is_not_no_logs(scene, following):
+    """Said of every second question for logs that has an answer, and never where there are none."""
+    turns = itertools.count()
+
+    def lie(node, call, result):
+        return None if call["method"] == "eth_getLogs" and result and next(turns) % 2 else result
 
     scene.twist.lie = lie
     fill(scene, following)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from indexer.chain.logs import RawLog
+from indexer.chain.logs import RawLog, log_position
 from indexer.chain.proof.header import check_header
 from indexer.chain.proof.hexes import NotProvableError, field, octets, quantity
 from indexer.chain.proof.receipts import logs_of, receipts_root
@@ -30,12 +30,15 @@ class ProvenBlock:
     logs: tuple[RawLog, ...]
 
 
-def prove(block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> ProvenBlock:
+def prove(
+    block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]], *, per_transaction: bool = False
+) -> ProvenBlock:
     """Proves a block's logs.
 
     Args:
         block: the node's own JSON of a block, with its transactions or only their hashes.
         receipts: the node's own JSON of its receipts, in any order.
+        per_transaction: the chain numbers the logs of each transaction anew.
 
     Raises:
         NotProvableError: they do not fit together by the rules known here; the message says where.
@@ -51,7 +54,7 @@ def prove(block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> Pr
     number = quantity(block, "number")
     logs: list[RawLog] = []
     for position, receipt in enumerate(ordered):
-        for log in logs_of(receipt):
+        for index, log in enumerate(logs_of(receipt)):
             logs.append(
                 RawLog(
                     address=field(log, "address").lower(),
@@ -61,7 +64,7 @@ def prove(block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> Pr
                     block_hash="0x" + block_hash.hex(),
                     tx_hash=hashes[position],
                     tx_index=position,
-                    log_index=len(logs),
+                    log_index=log_position(position, index) if per_transaction else len(logs),
                 )
             )
     return ProvenBlock(number, block_hash, octets(block, "parentHash", 32), quantity(block, "timestamp"), tuple(logs))

@@ -26,6 +26,7 @@ class Prover:
     def __init__(self, client: ChainClient) -> None:
         self._client = client
         self._block_receipts = True
+        self._per_transaction = client.settings.log_index_per_transaction
 
     def read(self, numbers: Iterable[int]) -> Iterator[ProvenBlock | Unproven]:
         """Reads and proves blocks, a few at a time, in the given order.
@@ -42,7 +43,7 @@ class Prover:
             block = self._client.block(number)
             if block is None:
                 return Unproven(number, "the node does not have the block")
-            proven = prove(block, self._receipts(number, block))
+            proven = prove(block, self._receipts(number, block), per_transaction=self._per_transaction)
         except NotProvableError as error:
             return Unproven(number, str(error))
         except LaggingError:

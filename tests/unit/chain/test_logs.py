@@ -115,7 +115,6 @@ def test_a_removed_log_is_set_aside_with_its_block() -> None:
         pytest.param(log(topics=[*log()["topics"][:2], "0x02"]), id="a short topic"),
         pytest.param(log(data="0x0"), id="half a byte"),
         pytest.param(log(data="0xzz"), id="no hex"),
-        pytest.param(log(data=""), id="no data at all"),
         pytest.param(log(data="0x" + "é" * 2), id="no ASCII"),
         pytest.param(log(blockNumber="ten"), id="a number in words"),
         pytest.param(log(blockHash="0x11"), id="a short hash"),
@@ -132,6 +131,22 @@ def test_a_removed_log_is_set_aside_with_its_block() -> None:
 def test_what_contradicts_the_question_makes_the_answer_unbelievable(wrong: dict[str, Any]) -> None:
     with pytest.raises(AnswerError):
         check(log(11), wrong)
+
+
+@pytest.mark.parametrize("data", [None, ""])
+def test_data_that_is_not_there_is_empty(data: str | None) -> None:
+    assert [one.data for one in check(log(11, data=data)).logs] == ["0x"]
+
+
+def test_logs_that_are_numbered_per_transaction_have_a_place_of_their_own() -> None:
+    logs = [log(11, 0), log(11, 0, transactionIndex="0x5", transactionHash="0x" + "77" * 32)]
+    with pytest.raises(AnswerError, match='log_index = "per_transaction"'):
+        check(*logs)
+    expected = sorted((int(one["transactionIndex"], 16) * 2**32, int(one["transactionIndex"], 16)) for one in logs)
+    for order in (logs, logs[::-1]):
+        wire = logs_decoder.decode(msgspec.json.encode(order))
+        found = check_logs(wire, 10, 20, LogFilter(), per_transaction=True).logs
+        assert [(one.log_index, one.tx_index) for one in found] == expected
 
 
 def test_two_hashes_of_one_block_are_two_branches() -> None:

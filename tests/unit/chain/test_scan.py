@@ -205,6 +205,11 @@ def lie(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Calla
     return install
 
 
+def null_for_logs(node: Node) -> None:
+    """Where there are logs; it writes no logs as an empty list."""
+    node.answers["eth_getLogs"] = lambda params: b"null" if TOKEN in str(params) else b"[]"
+
+
 def without_end(node: Node) -> None:
     node.head = 1_000
 
@@ -227,7 +232,7 @@ LIES = {
         lambda logs: [*logs, logs[-1] | {"blockHash": "0x" + "11" * 32, "logIndex": "0xff"}]
     ),
     "two logs at one place": lie(lambda logs: [*logs, logs[0] | {"data": "0x"}]),
-    "null for an answer": lambda node: node.answers.update({"eth_getLogs": lambda _: b"null"}),
+    "null for an answer": null_for_logs,
     "an object for an answer": lambda node: node.answers.update({"eth_getLogs": lambda _: b'{"a":1}'}),
     "a null end": without_end,
     "another end": other_end,

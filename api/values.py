@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
 from api.cursors import CursorError, Position
+from indexer.checksum import is_well_cased
 
 T = TypeVar("T")
 
@@ -124,7 +125,7 @@ def hex_bytes(size: int | None = None) -> Kind[bytes]:
 
 
 def parse_address(value: str) -> bytes:
-    """Read an address: 20 bytes as hex in one case, or with its EIP-55 checksum.
+    """Read an address: 20 bytes as hex in one case, or with its checksum, EIP-55 or Rootstock's (EIP-1191).
 
     Raises:
         BadValueError: with the code INVALID_ADDRESS.
@@ -133,20 +134,12 @@ def parse_address(value: str) -> bytes:
     if not match:
         raise BadValueError("must be an address: 0x and 40 hex digits", "INVALID_ADDRESS")
     digits = match[1]
-    if digits != digits.lower() and digits != digits.upper() and digits != _checksummed(digits.lower()):
+    if not is_well_cased(digits):
         raise BadValueError(
             f"has a wrong checksum, so one of its characters is mistyped; it is 0x{digits.lower()} if it is meant so",
             "INVALID_ADDRESS",
         )
     return bytes.fromhex(digits)
-
-
-def _checksummed(digits: str) -> str:
-    """EIP-55: a letter is a capital where the digit of the hash at its place is 8 or more."""
-    from Crypto.Hash import keccak
-
-    hashed = keccak.new(digest_bits=256, data=digits.encode()).hexdigest()
-    return "".join(c.upper() if h >= "8" else c for c, h in zip(digits, hashed, strict=False))
 
 
 def parse_time(value: str) -> datetime:

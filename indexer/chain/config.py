@@ -8,7 +8,7 @@ from indexer.chain.errors import Stopped
 from indexer.redact import redact_url
 
 if TYPE_CHECKING:
-    from indexer.chain.endpoint import UnderWay
+    from indexer.chain.admission import UnderWay
 
 
 @dataclass(frozen=True, repr=False)

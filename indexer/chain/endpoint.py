@@ -1,21 +1,19 @@
-"""One endpoint: questions in, raw results or classified errors out. It asks once; the client retries.
-
-Here is also what is learned about an endpoint: how large a batch it takes, how many blocks one ``eth_getLogs`` may
-span, how fast it may be asked, and what it costs (calls and bytes by method).
-"""
+"""One endpoint: questions in, raw results or classified errors out, and what is learned about it. It asks once."""
 
 import dataclasses
 import itertools
 import random as random_module
 import threading
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
 
+from indexer.chain.admission import Admission
 from indexer.chain.answers import Answer, failure, number_of_id, of_a_batch, refused_for_haste
+from indexer.chain.batch_size import BatchSize
 from indexer.chain.blooms import BloomTrust
 from indexer.chain.columnar import Layouts
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
@@ -45,43 +43,12 @@ _BATCH_STATUSES = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 500, 501})
 # So often in a row a part of several questions may be refused for haste before the whole is given up.
 _WAITS_IN_A_ROW = 5
 _WAITS_FOR_A_RANGE = 1
-_TRY_LARGER_AFTER = 50
-_TRY_LARGER_LATER = 3600.0
 _ERROR_TEXT = 4000
-# Seconds that the head waits for a place among the requests under way.
-_URGENT_AFTER = 1.0
 
 # A batch's ids count up from a multiple of this, so that no two requests of an endpoint share an id.
 _IDS_PER_REQUEST = 4096
 
 E = TypeVar("E", bound=ProviderError)
-
-
-class UnderWay:
-    """A request that is being answered. It holds one of the places that the endpoint's concurrency allows."""
-
-    def __init__(self, endpoint: "Endpoint") -> None:
-        self.endpoint = endpoint
-        self.since = time.monotonic()
-        self._superseded = False
-
-    def supersede(self) -> None:
-        """Another request asks the same: this one gives its place away, and is counted as hanging."""
-        with self.endpoint.lock:
-            if not self._superseded:
-                self._superseded = True
-                self.endpoint.hanging += 1
-                self.endpoint.rate.finished()
-                self.endpoint.lock.notify_all()
-
-    def ended(self) -> None:
-        """It was answered, or given up."""
-        with self.endpoint.lock:
-            if self._superseded:
-                self.endpoint.hanging -= 1
-            else:
-                self.endpoint.rate.finished()
-                self.endpoint.lock.notify_all()
 
 
 class Endpoint:
@@ -118,8 +85,6 @@ class Endpoint:
         # The width of the last range that a refusal named as one that would work, without a reason.
         self.suggested_width: int | None = None
         self.latency: float | None = None
-        # Requests that were not answered in time, and have not ended yet.
-        self.hanging = 0
         # Cleared when a log's blockTimestamp contradicts its block's header: from then on headers are asked for.
         self.log_times_hold = True
         # Whether it answers null where there are no logs; None: not known yet.
@@ -138,15 +103,12 @@ class Endpoint:
         self.lock = threading.Condition()
         self._settings = settings
         self.clock = clock
-        self._sleep = sleep
+        self.admission = Admission(self.rate, self.lock, clock, sleep)
         self._random = random or random_module.Random()
         self._ids = itertools.count(1)
         self._counts: dict[str, MethodCount] = defaultdict(MethodCount)
         self._http_requests = 0
-        self._line: deque[object] = deque()
-        self._max_batch = settings.batch_size
-        self._batch_learned_at = 0.0
-        self._batches_since = 0
+        self._batch_size = BatchSize(settings.batch_size)
 
     def ask_one(self, call: Call, errand: Errand, *, timeout: float | None = None) -> msgspec.Raw:
         """Asks one question.
@@ -242,11 +204,9 @@ class Endpoint:
     def max_batch(self) -> int:
         """The most calls to put in one batch now."""
         with self.lock:
-            small = self._max_batch < self._settings.batch_size
-            if small and self.clock() - self._batch_learned_at > _TRY_LARGER_LATER:
-                self._set_max_batch(self._max_batch * 2)
+            size = self._batch_size.at(self.clock())
             paced = self.rate.largest_batch()
-            return self._max_batch if paced is None else min(self._max_batch, paced)
+            return size if paced is None else min(size, paced)
 
     def status(self) -> EndpointStatus:
         """What is known of the endpoint now."""
@@ -262,7 +222,7 @@ class Endpoint:
                 latency=self.latency,
                 http_requests=self._http_requests,
                 counts={name: dataclasses.replace(count) for name, count in sorted(self._counts.items())},
-                max_batch=self._max_batch,
+                max_batch=self._batch_size.largest,
                 max_blocks=self.block_limit.known,
                 concurrency=int(self.rate.concurrency),
                 pace=self.rate.pace,
@@ -277,7 +237,8 @@ class Endpoint:
         except BatchError as refusal:
             named = refusal.maximum
         else:
-            self._batch_worked()
+            with self.lock:
+                self._batch_size.worked(self.clock())
             return answers
         last: list[Answer] = []
         rest = calls
@@ -294,21 +255,10 @@ class Endpoint:
         smaller += last
         # A part that fails alone too may be what made the whole fail.
         proven = not any(isinstance(answer, TransientError | RateError | RangeError) for answer in smaller)
-        with self.lock:
-            if proven and size < self._max_batch:
-                self._set_max_batch(size)
+        if proven:
+            with self.lock:
+                self._batch_size.refused_above(size, self.clock())
         return smaller
-
-    def _set_max_batch(self, size: int) -> None:
-        self._max_batch = max(1, min(size, self._settings.batch_size))
-        self._batch_learned_at = self.clock()
-        self._batches_since = 0
-
-    def _batch_worked(self) -> None:
-        with self.lock:
-            self._batches_since += 1
-            if self._batches_since >= _TRY_LARGER_AFTER and 1 < self._max_batch < self._settings.batch_size:
-                self._set_max_batch(self._max_batch * 2)
 
     def _single(self, call: Call, errand: Errand, timeout: float | None) -> Answer:
         number = next(self._ids) * _IDS_PER_REQUEST
@@ -416,7 +366,7 @@ class Endpoint:
         return refusal
 
     def _post(self, calls: Sequence[Call], body: bytes, errand: Errand, timeout: float | None) -> HttpAnswer:
-        self._admit(len(calls), errand)
+        self.admission.wait(len(calls), errand)
         started = self.clock()
         with self.lock:
             self._http_requests += 1
@@ -424,7 +374,7 @@ class Endpoint:
                 self._counts[call.method].requests += 1
         errand.requests += 1
         timeout = errand.timeout if timeout is None else timeout
-        errand.under_way = UnderWay(self)
+        errand.under_way = self.admission.begin(self)
         try:
             answer = self.provider.exchange(body, ranged=any(call.blocks for call in calls), timeout=timeout)
         except ProviderError as error:
@@ -438,32 +388,6 @@ class Endpoint:
         with self.lock:
             self.latency = took if self.latency is None else 0.8 * self.latency + 0.2 * took
         return answer
-
-    def _admit(self, calls: int, errand: Errand) -> None:
-        """Waits for the endpoint's pace, in the order of arrival: where all raced, one could wait for ever."""
-        place = object()
-        since = time.monotonic()
-        with self.lock:
-            self._line.append(place)
-        try:
-            while True:
-                errand.check()
-                with self.lock:
-                    now = self.clock()
-                    delay = self.rate.delay(now, calls)
-                    # Requests that are never answered may hold all places: the head does not wait for them.
-                    hurried = errand.urgent and delay <= 0 and time.monotonic() - since > _URGENT_AFTER
-                    if not hurried and (self._line[0] is not place or (delay <= 0 and self.rate.full())):
-                        self.lock.wait(0.1)
-                        continue
-                    if delay <= 0:
-                        self.rate.started(now, calls)
-                        return
-                errand.pause(delay, self._sleep)
-        finally:
-            with self.lock:
-                self._line.remove(place)
-                self.lock.notify_all()
 
     def _count_error(self, calls: Sequence[Call], error: E) -> E:
         with self.lock:

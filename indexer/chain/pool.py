@@ -146,7 +146,7 @@ class Pool:
             ill = endpoint.health.state == "unhealthy"
             waits = endpoint.rate.delay(now) > _LONG_WAIT
             behind = self._lags(endpoint, block, now)
-            return (ill, behind, endpoint in failed, endpoint.hanging > 0, waits, endpoint.config.priority)
+            return (ill, behind, endpoint in failed, endpoint.admission.hanging > 0, waits, endpoint.config.priority)
 
         best = min(map(merit, able))
         equal = [endpoint for endpoint in able if merit(endpoint) == best]

@@ -127,10 +127,10 @@ def test_a_head_whose_requests_are_all_lost_leaves_few_threads(scene, losing, mo
     (endpoint,) = client.pool.endpoints
     deadline = threading.Event()
     for _ in range(600):
-        if endpoint.hanging == 0 and endpoint.rate.under_way == 0:
+        if endpoint.admission.hanging == 0 and endpoint.rate.under_way == 0:
             break
         deadline.wait(0.1)
-    assert (endpoint.hanging, endpoint.rate.under_way) == (0, 0)
+    assert (endpoint.admission.hanging, endpoint.rate.under_way) == (0, 0)
 
 
 def test_history_whose_requests_are_lost_does_not_hold_up_the_head(scene, losing):

@@ -75,6 +75,20 @@ def test_refuses(kind, text):
     assert caught.value.code == "INVALID_PARAMETER"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        CHECKSUMMED,
+        CHECKSUMMED.lower(),
+        "0x" + CHECKSUMMED[2:].upper(),
+        "0x5aaEB6053f3e94c9b9a09f33669435E7ef1bEAeD",  # EIP-1191, Rootstock
+        "0x5aAeb6053F3e94c9b9A09F33669435E7EF1BEaEd",  # EIP-1191, its test network
+    ],
+)
+def test_reads_addresses_with_the_checksum_of_any_chain(text):
+    assert values.parse_address(text).hex() == text[2:].lower()
+
+
 @pytest.mark.parametrize("text", BAD_ADDRESSES)
 def test_refuses_addresses_by_a_code_of_their_own(text):
     with pytest.raises(values.BadValueError) as caught:

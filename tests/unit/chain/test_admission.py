@@ -25,7 +25,7 @@ def test_who_comes_later_does_not_overtake_who_waits():
     endpoint.rate.concurrency = 16.0
 
     def ask(name):
-        endpoint._admit(1, Errand())
+        endpoint.admission.wait(1, Errand())
         order.append(name)
 
     ask("first")

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from psycopg import sql
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from indexer.chain.client import ChainClient
 from indexer.intervals import RangeSet, format_ranges, intersect
-from indexer.store import catalog, checks, children, findings, ledgers, writer
+from indexer.store import catalog, checks, children, findings, ledgers, lock_waits, writer
 from indexer.store.catalog import Source
 from indexer.store.database import psycopg_connection
 from indexer.store.findings import Finding
@@ -135,20 +135,27 @@ class Repair:
 
     def _remove_unclaimed(self, scope: Scope, event_id: int, first: int, last: int) -> None:
         event = next(event for event in scope.events if event.event_id == event_id)
-        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version) as writing:
-            # Whoever is writing finishes first: rows and coverage are seen together.
-            psycopg_connection(connection).execute(
-                sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(event.table.identifier)
-            )
-            claims = checks.load_claims(connection, event_id, self.chain_id)
-            removed = checks.delete_unclaimed(connection, event.table, self.chain_id, claims, (first, last))
-            if removed:
+
+        def remove(connection: Connection) -> tuple[int, tuple[str, ...]]:
+            with catalog.writing_by(connection, scope.version) as writing:
+                # Whoever is writing finishes first: rows and coverage are seen together.
+                psycopg_connection(connection).execute(
+                    sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(event.table.identifier)
+                )
+                claims = checks.load_claims(connection, event_id, self.chain_id)
+                removed = checks.delete_unclaimed(connection, event.table, self.chain_id, claims, (first, last))
+                if not removed:
+                    return 0, ()
                 writer.bump_versions(connection, [event_id], rewritten=True)
                 changed = children.reconcile(
                     connection, self.chain_id, children.announcing([event]), ((first, last),), rewritten=True
                 )
                 writing.forgets = changed.outdated
-                self._renewal.taken |= set(changed.taken)
+                return removed, changed.taken
+
+        what = f"{event.label}: rows that nothing covers cannot be deleted"
+        removed, taken = lock_waits.attempt(self.engine, what, remove)
+        self._renewal.taken |= set(taken)
         self.outcome.removed += removed
         self._fill_taken()
 

@@ -60,3 +60,16 @@ def test_what_cannot_be_asked_is_told(indexed, shared_history, tmp_path):
         said = gapless(indexed, tmp_path, "http://127.0.0.1:9/key", command, "coins", *deep, status=1)
         assert "no endpoint can be used. http://127.0.0.1:9/***: no connection" in said
         assert "check the chain's rpc URLs, and that a node answers there" in said
+
+
+def test_a_manifest_that_is_not_in_force_is_refused(indexed, shared_history, tmp_path):
+    """Commands that only work change nothing of what is declared, and ask no node."""
+    path = tmp_path / "indexer.toml"
+    path.write_text(path.read_text().replace("start_block = 1\n", "start_block = 2\n"))
+    before = indexed.query("SELECT * FROM gapless.catalog"), indexed.query("SELECT * FROM gapless.sources ORDER BY id")
+    for command in (("backfill", "coins"), ("audit",), ("repair",)):
+        said = gapless(indexed, tmp_path, "http://127.0.0.1:9", *command, status=1)
+        assert "indexer.toml is not the manifest that was applied last; applying it would do: " in said
+        assert "gapless apply puts it in force, for a running indexer too" in said
+    after = indexed.query("SELECT * FROM gapless.catalog"), indexed.query("SELECT * FROM gapless.sources ORDER BY id")
+    assert after == before

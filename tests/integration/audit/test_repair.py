@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
 import pytest
 
 from indexer.chain.client import ChainClient
@@ -14,6 +17,7 @@ from indexer.sync.repair import Repair
 from tests.integration.audit.conftest import execute, node_url, run
 from tests.integration.audit.test_audit import CHANGES, a_row, finalized
 from tests.integration.sync.rig import QUICK
+from tests.integration.sync.test_catalog_at_commit import until_one_waits
 
 
 def repair(one, **arguments) -> Repair:
@@ -322,3 +326,22 @@ def test_a_gap_that_cannot_be_filled_yet_is_not_called_repaired(indexed):
     assert outcome.filled == 4
     assert len(outcome.left) == 1
     assert indexed.query("SELECT FROM gapless.findings WHERE repaired_at IS NULL")
+
+
+def test_no_writer_waits_behind_a_repair_that_waits(indexed):
+    """A transaction that has written to a table stays open: the repair waits for it, and nobody for the repair."""
+    execute(indexed, TAMPERING["address"], *a_row(indexed))
+    run(indexed)
+    url = indexed.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as first, psycopg.connect(url) as second, ThreadPoolExecutor(1) as pool:
+        first.execute("LOCK TABLE coins.transfer IN ROW EXCLUSIVE MODE")
+        repairing = pool.submit(repair(indexed).findings)
+        try:
+            until_one_waits(indexed)
+            second.execute("SET lock_timeout = '20s'")
+            second.execute("LOCK TABLE coins.transfer IN ROW EXCLUSIVE MODE")
+        finally:
+            first.rollback()
+            second.rollback()
+        assert repairing.result(60).repaired
+    assert run(indexed).findings == []

@@ -15,6 +15,7 @@ from indexer.store.catalog import CatalogBusyError, CatalogChangedError
 from indexer.store.lock_waits import BusyError
 from indexer.store.writer import Rows
 from tests.integration.sync.test_changes import chain_text, coins, indexed, url_of
+from tests.integration.sync.test_nobody_waits import set_defaults
 
 PATIENCE = 30.0
 
@@ -49,7 +50,22 @@ def write(one, sources, version: int) -> writer.Outcome:
 
 
 @pytest.fixture
-def uncovered(shared_history, migrated_url, tmp_path):
+def defaults(request, migrated_url) -> None:
+    """How transactions begin, where a test says so: of what, and with which isolation."""
+    if hasattr(request, "param"):
+        set_defaults(migrated_url, *request.param)
+
+
+whatever_the_defaults = pytest.mark.parametrize(
+    "defaults",
+    [(whose, isolation) for whose in ("DATABASE", "ROLE") for isolation in ("repeatable read", "serializable")],
+    indirect=True,
+    ids=" ".join,
+)
+
+
+@pytest.fixture
+def uncovered(defaults, shared_history, migrated_url, tmp_path):
     """Two coins; of the blocks 1 to 20 nothing is covered any more."""
     text = chain_text(shared_history)
     with indexed(text + coins(shared_history, "gold"), shared_history, migrated_url, tmp_path) as (one, _):
@@ -58,6 +74,7 @@ def uncovered(shared_history, migrated_url, tmp_path):
         yield one
 
 
+@whatever_the_defaults
 def test_what_waited_for_a_source_is_not_written_by_the_catalog_of_before(uncovered, shared_history, tmp_path):
     one = uncovered
     with one.engine.connect() as connection:
@@ -73,6 +90,29 @@ def test_what_waited_for_a_source_is_not_written_by_the_catalog_of_before(uncove
             with pytest.raises(CatalogChangedError):
                 writing.result(PATIENCE)
     assert one.query("SELECT count(*) FROM gapless.sources WHERE coverage @> 5::bigint") == [(0,)]
+
+
+@whatever_the_defaults
+def test_of_two_who_write_the_same_one_is_overtaken(uncovered):
+    """The second sees what the first has committed while it waited for the source."""
+    one = uncovered
+    with one.engine.connect() as connection:
+        version, sources = catalog.load_version(connection), catalog.load_sources(connection)
+    with ThreadPoolExecutor(1) as pool:
+        with one.engine.begin() as first:
+            outcome = writer.write_history(
+                first,
+                one.chain.chain_id,
+                (1, 20),
+                sources,
+                rows=Rows(),
+                blocks=BlockColumns.of({}),
+                catalog_version=version,
+            )
+            assert outcome is writer.Outcome.WRITTEN
+            second = pool.submit(write, one, sources, version)
+            until_one_waits(one)
+        assert second.result(PATIENCE) is writer.Outcome.OVERTAKEN
 
 
 def test_what_was_dropped_under_a_writer_is_a_change_of_the_catalog(uncovered):

@@ -41,6 +41,23 @@ def reading_everything(url: str) -> Iterator[None]:
         analyst.rollback()
 
 
+def set_defaults(url: str, whose: str, isolation: str) -> None:
+    """Has transactions begin as others want them, by the defaults of a database or of our role in it."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute("SELECT current_database(), current_user").fetchone()
+        assert row is not None
+        database, role = map(sql.Identifier, row)
+        target = sql.SQL("DATABASE {}").format(database)
+        if whose == "ROLE":
+            target = sql.SQL("ROLE {} IN DATABASE {}").format(role, database)
+        for setting, value in (("default_transaction_isolation", isolation), ("default_transaction_deferrable", "on")):
+            connection.execute(
+                sql.SQL("ALTER {} SET {} TO {}").format(target, sql.Identifier(setting), sql.Literal(value))
+            )
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SHOW transaction_isolation").fetchone() == (isolation,)
+
+
 class Head:
     """Appends nothing, but commits as the follower does, again and again; keeps the longest time a commit took."""
 
@@ -162,20 +179,15 @@ def test_an_apply_beside_a_digest(one, shared_history, tmp_path):
     assert digest.take(one.engine, one.chain.chain_id) > 0
 
 
-@pytest.fixture
-def other_defaults(migrated_url):
-    """A database whose owner has other ideas of what a transaction is."""
-    name = migrated_url.rpartition("/")[2]
-    with psycopg.connect(migrated_url, autocommit=True) as connection:
-        for setting, value in (
-            ("default_transaction_isolation", "repeatable read"),
-            ("default_transaction_deferrable", "on"),
-        ):
-            connection.execute(
-                sql.SQL("ALTER DATABASE {} SET {} TO {}").format(
-                    sql.Identifier(name), sql.Identifier(setting), sql.Literal(value)
-                )
-            )
+@pytest.fixture(params=["DATABASE", "ROLE"])
+def whose(request) -> str:
+    return request.param
+
+
+@pytest.fixture(params=["repeatable read", "serializable"])
+def other_defaults(request, whose, migrated_url) -> None:
+    """A database, or a role in it, whose owner has other ideas of what a transaction is."""
+    set_defaults(migrated_url, whose, request.param)
 
 
 def test_other_defaults_of_the_database_change_nothing(other_defaults, shared_history, migrated_url, tmp_path):

@@ -25,7 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from api.database import Database
 from api.errors import ApiError
-from api.state import refuse_stalled
+from api.state import refuse_full, refuse_stalled
 from indexer.admin import AdminServer
 
 SAMPLE_EVERY: Final = 1.0
@@ -140,7 +140,7 @@ def admin(
 
     def trouble() -> str | None:
         try:
-            database.query("SELECT FROM gapless.chains LIMIT 0")
+            refuse_full(database)
             if fails_when_stalled:
                 refuse_stalled(database)
         except ApiError as error:

@@ -35,6 +35,21 @@ def refuse_stalled(database: Database) -> None:
         raise ApiError("NOT_READY", f"no new block is indexed of {', '.join(still)}", retry_after=5)
 
 
+def refuse_full(database: Database) -> None:
+    """Refuses to be ready while no block is indexed since Postgres' disk is full.
+
+    Raises:
+        ApiError: NOT_READY; DATABASE_UNAVAILABLE and the like.
+    """
+    if is_full(database):
+        raise ApiError("NOT_READY", "no new block is indexed: the database's disk is full", retry_after=5)
+
+
+def is_full(database: Database) -> bool:
+    """Whether blocks find no room on Postgres' disk."""
+    return database.query(status.DISK_FULL)[0][0] == b"t"
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What one snapshot of the database says about balances.

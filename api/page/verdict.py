@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from indexer.store.lag import DISK_FULL
+
 Level: TypeAlias = Literal["good", "partly", "bad"]
 
 #: Seconds without a word from the nodes after which the indexer counts as standing still.
@@ -72,6 +74,8 @@ def _of_chain(chain: Mapping[str, Any]) -> list[tuple[Level, str]]:
         reasons.append(("bad", f"{name} stands still: {why or 'see the log of the indexer'}"))
     elif state == "halted":
         reasons.append(("bad", f"{name} is halted: {why or 'see the log of the indexer'}"))
+    elif state == "waiting" and (why or "").startswith(DISK_FULL):
+        reasons.append(("bad", f"{name} is waiting: {why}"))
     elif state != "following":
         reasons.append(("partly", f"{name} is {state}" + (f": {why}" if why else "")))
     silent = chain["silent_seconds"]

@@ -11,7 +11,8 @@ from api.resources.base import Resource, send_json
 from api.resources.jobs import SHORT as SHORT_JOB
 from api.schemas import BLOCK, TIME, an_array, an_object, nullable
 from api.sql import coverage, jobs, status
-from api.state import ranges, refuse_stalled
+from api.state import is_full, ranges, refuse_full, refuse_stalled
+from indexer.store.lag import DISK_FULL
 
 _REDIS: Final = {"type": "string", "enum": ["not used", "ok", "away"]}
 _CHAIN: Final = an_object(
@@ -148,20 +149,29 @@ class Ready(Resource):
 
     summary: ClassVar = "Whether requests can be answered"
     scope: ClassVar = None
-    answer: ClassVar = an_object({"status": {"const": "ready"}, "redis": _REDIS})
+    answer: ClassVar = an_object(
+        {
+            "status": {"const": "ready"},
+            "redis": _REDIS,
+            "database": {"type": "string", "description": "Why no new block is indexed, where its disk is full."},
+        },
+        required=["status", "redis"],
+    )
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Ask the database; Redis is only a cache, so its absence is told but no obstacle."""
         self.params.read(request.query_string)
         try:
-            self.context.database.query("SELECT FROM gapless.chains LIMIT 0")
+            full = is_full(self.context.database)
             self.context.catalog.current()
             if self.context.settings.ready_fails_when_stalled:
+                refuse_full(self.context.database)
                 refuse_stalled(self.context.database)
         except ApiError as error:
             send(response, error)
             return
-        send_json(response, {"status": "ready", "redis": _redis(self.context.cache.ping())})
+        told = {"database": DISK_FULL} if full else {}
+        send_json(response, {"status": "ready", "redis": _redis(self.context.cache.ping()), **told})
 
 
 class Status(Resource):

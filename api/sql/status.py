@@ -3,7 +3,7 @@
 from typing import Final
 
 from api.sql.json_text import hexadecimal, time
-from indexer.store.lag import lag, shown_reason, shown_state, stalled
+from indexer.store.lag import disk_full, lag, shown_reason, shown_state, stalled
 
 #: Undecoded logs are counted no further: more than this is many.
 MOST_COUNTED: Final = 10_000
@@ -80,3 +80,6 @@ SELECT json_build_object(
 STALLED: Final = f"""
 SELECT coalesce(json_agg(c.name ORDER BY c.chain_id), '[]') FROM gapless.chains c WHERE c.active AND {stalled("c")}
 """
+
+#: Whether a chain of the manifest waits for room on Postgres' disk.
+DISK_FULL: Final = f"SELECT EXISTS (SELECT FROM gapless.chains c WHERE c.active AND {disk_full('c')})"

@@ -97,6 +97,7 @@ class ChainPart(Part):
     finality: Any = None
     bloom_checks: bool = True
     log_index: Literal["per_block", "per_transaction"] = "per_block"
+    dev: bool = False
 
 
 class EndpointPart(Part):

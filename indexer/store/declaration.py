@@ -120,6 +120,7 @@ class ChainDeclaration:
     chain_id: int
     name: str
     bloom_checks: bool = True
+    dev: bool = False
 
 
 @dataclass(frozen=True, slots=True)

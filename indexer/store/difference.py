@@ -173,7 +173,7 @@ class _Comparison:
             self.found.writes.append(Write(tables.chains, values, _chain(row.chain_id)))
 
     def _chain(self, chain: ChainDeclaration, row: Row | None) -> None:
-        wanted = {"name": chain.name, "bloom_checks": chain.bloom_checks, "active": True}
+        wanted = {"name": chain.name, "bloom_checks": chain.bloom_checks, "dev": chain.dev, "active": True}
         if row is None:
             self.found.writes.append(Write(tables.chains, {"chain_id": chain.chain_id, **wanted}))
             self.found.changes.append(Change("add", "chain", chain.name, f"id {chain.chain_id}"))

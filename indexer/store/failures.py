@@ -4,6 +4,7 @@ import psycopg
 import sqlalchemy as sa
 
 from indexer.store.database import DatabaseError
+from indexer.store.lag import DISK_FULL
 
 _HINTS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     (
@@ -53,7 +54,7 @@ def refuses_changes(error: BaseException) -> str | None:
     """Why Postgres takes no changes at all, as far as a failure tells; None: it does, or the failure says nothing."""
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, psycopg.errors.DiskFull):
-        return f"Postgres' disk is full ({str(cause).strip().splitlines()[0]}); make room there, then it goes on"
+        return f"{DISK_FULL} ({str(cause).strip().splitlines()[0]}); make room there, then it goes on"
     if isinstance(cause, psycopg.errors.ReadOnlySqlTransaction):
         return "Postgres takes no changes: it is a standby, or default_transaction_read_only is on there"
     return None

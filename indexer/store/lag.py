@@ -5,6 +5,9 @@ from typing import Final
 LEAST_SECONDS: Final = 30
 """A head that did not move for less than this is not called stalled, however fast the chain is."""
 
+DISK_FULL: Final = "Postgres' disk is full"
+"""How the reason begins for which a chain waits whose blocks find no room."""
+
 _BLOCKS: Final = 10
 # Of the newest blocks, those whose times tell the chain's pace; nine in ten come faster.
 _NEWEST: Final = 50
@@ -26,12 +29,17 @@ def stalled(chain: str) -> str:
     """SQL of whether a chain's head stands still: no block was indexed for longer than its pace allows, whatever why.
 
     That is ten times as long as nine in ten of its newest blocks took, and half a minute at least. False where no
-    indexer has ever followed the chain.
+    indexer has ever followed the chain. A chain for development stands still while nobody sends transactions: it is
+    idle, as long as its nodes are heard of and have no block that is not indexed.
 
     Args:
         chain: alias of its row in ``gapless.chains``.
     """
-    return f"coalesce(now() - {chain}.moved_at > {_allowed(chain)}, false)"
+    idle = (
+        f"{chain}.dev AND {chain}.tip_number >= {chain}.head_number "
+        f"AND now() - {chain}.head_seen_at <= interval '{LEAST_SECONDS} s'"
+    )
+    return f"coalesce(NOT coalesce({idle}, false) AND now() - {chain}.moved_at > {_allowed(chain)}, false)"
 
 
 def shown_state(chain: str) -> str:
@@ -47,6 +55,16 @@ def shown_reason(chain: str) -> str:
         f"|| ' UTC: is gapless run running, does something hold a lock on its tables, do the nodes get new blocks?'"
     )
     return f"CASE WHEN {still} THEN concat_ws('; ', {told}, {chain}.state_reason) ELSE {chain}.state_reason END"
+
+
+def disk_full(chain: str) -> str:
+    """SQL of whether a chain waits for room on Postgres' disk.
+
+    Args:
+        chain: alias of its row in ``gapless.chains``.
+    """
+    beginning = DISK_FULL.replace("'", "''")
+    return f"({chain}.state = 'waiting' AND starts_with(coalesce({chain}.state_reason, ''), '{beginning}'))"
 
 
 def _allowed(chain: str) -> str:

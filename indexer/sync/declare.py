@@ -36,7 +36,7 @@ def declaration(manifest: Manifest, start_blocks: Mapping[tuple[str, str], int] 
 
 
 def _chain(chain: Chain) -> ChainDeclaration:
-    return ChainDeclaration(chain.chain_id, chain.name, chain.bloom_checks)
+    return ChainDeclaration(chain.chain_id, chain.name, chain.bloom_checks, chain.dev)
 
 
 def _contract(contract: Contract, found: Mapping[tuple[str, str], int]) -> ContractDeclaration:

@@ -43,6 +43,10 @@ FURTHEST_BEHIND = 1024
 """A tip that is further behind the head jumps to ``finalized`` and leaves what it skips to backfill."""
 
 
+REPORT_EVERY = 10.0
+"""Seconds after which a head that stays the same is reported again, so that it is known to be heard of."""
+
+
 FINALITY_EVERY = 4.0
 """Seconds between two questions for the finalized block: it moves by whole epochs, the head by blocks."""
 
@@ -100,6 +104,7 @@ class Follower:
         self._right = Leadership(engine, chain_id)
         self._held = Held(engine, client, self._right, chain_id, name=name, blooms=blooms)
         self._reported: tuple[int, str, str | None] | None = None
+        self._reported_at = 0.0
         self._span = MAX_BLOCKS
         self._behind = False
         self._patience = Patience()
@@ -412,11 +417,13 @@ class Follower:
     def _report(self, newest: Header, outcome: Tick) -> None:
         state = "waiting" if outcome is Tick.LAGGING else "following"
         note = self._final.note
-        if self._reported == (newest.number, state, note):
+        now = self._clock()
+        # Where nothing is new, that the nodes are heard of is.
+        if self._reported == (newest.number, state, note) and now < self._reported_at + REPORT_EVERY:
             return
         with self._engine.begin() as connection:
             head.report_head(connection, self._chain_id, self._right.epoch, _block(newest), state=state, reason=note)
-        self._reported = (newest.number, state, note)
+        self._reported, self._reported_at = (newest.number, state, note), now
 
 
 def _block(header: Header) -> Block:

@@ -77,3 +77,28 @@ def test_a_pause_long_ago_says_nothing_of_the_pace(chain, migrated_url):
 def test_a_halted_chain_stays_halted(chain):
     found = chain(every=1, moved_ago=1000, state="halted")
     assert found["state"] == "halted"
+
+
+@pytest.mark.parametrize(
+    ("behind", "heard_ago", "dev", "is_stalled"),
+    [
+        (0, 5, True, False),  # nobody sends transactions
+        (0, 5, False, True),
+        (1, 5, True, True),  # there is a block, and it is not indexed
+        (0, 60, True, True),  # its nodes, or the indexer, say nothing
+    ],
+)
+def test_a_chain_for_development_may_stand_still(chain, migrated_url, behind, heard_ago, dev, is_stalled):
+    chain(every=1, moved_ago=3600)
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE gapless.chains SET dev = %s, head_number = tip_number + %s, "
+            "head_seen_at = now() - make_interval(secs => %s)",
+            (dev, behind, heard_ago),
+        )
+    engine = create_engine(migrated_url)
+    with engine.connect() as connection:
+        assert (gauges.load_stalled(connection).keys() == {"demo"}) is is_stalled
+    with engine.connect() as connection:
+        assert overview.load(connection).chains[0].state == ("stalled" if is_stalled else "following")
+    engine.dispose()

@@ -45,6 +45,9 @@ chains = Table(
     Column("noted_above", BigInteger, comment="all rows above this block are in unfinalized_rows"),
     Column("noted_epoch", BigInteger, comment="the follower_epoch whose follower said so last"),
     timestamp("moved_at", comment="when the tip last changed, or the chain was first followed"),
+    Column(
+        "dev", Boolean, nullable=False, server_default=text("false"), comment="it makes blocks when they are needed"
+    ),
     comment="One EVM network each, and how far it is indexed",
 )
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg import errors as pg_errors
@@ -25,7 +26,7 @@ CONNECT_TIMEOUT: Final = 5
 #: A statement is prepared at its second use: requests repeat few shapes, but a shape may come once.
 PREPARE_THRESHOLD: Final = 1
 PREPARED_MAX: Final = 200
-#: How every session is set.
+#: How every session is set or, where a pooler stands in between, every transaction.
 SESSION: Final[Mapping[str, str]] = {
     "idle_in_transaction_session_timeout": "60s",
     "timezone": "UTC",
@@ -70,16 +71,17 @@ class Database:
         name: str = "api",
         read_only: bool = True,
     ) -> None:
-        settings = {
-            **SESSION,
+        settings = {**SESSION, "statement_timeout": f"{int(statement_timeout * 1000)}ms"}
+        if read_only:
             # Where something is to be written, the database's own default counts: it says whether that is allowed.
-            **({"default_transaction_read_only": "on"} if read_only else {}),
-            "statement_timeout": f"{int(statement_timeout * 1000)}ms",
-        }
+            settings["default_transaction_read_only"] = "on"
+        self._session = _set_all("SET", settings)
+        self._local = _set_all("SET LOCAL", settings)
+        # Of connections to a pooler, each of whose transactions may have another session.
+        self._pooled: WeakSet[Connection] = WeakSet()
         self._wait = wait
         self._read_only = read_only
         given: dict[str, Any] = conninfo_to_dict(url)
-        options = " ".join([str(given.pop("options", "")), *(f"-c {key}={value}" for key, value in settings.items())])
         application_name = f"{given.pop('application_name', '')} gapless {name}".strip()
         self._pool = ConnectionPool(
             make_conninfo(**given),
@@ -96,9 +98,8 @@ class Database:
                 "cursor_factory": psycopg.RawCursor,
                 **{key: value for key, value in _CONNECTING.items() if key not in given},
                 "application_name": application_name,
-                "options": options.strip(),
             },
-            configure=_configure,
+            configure=self._configure,
             check=None if read_only else ConnectionPool.check_connection,
         )
 
@@ -117,7 +118,15 @@ class Database:
             ApiError: DATABASE_UNAVAILABLE, OVERLOADED or QUERY_TOO_EXPENSIVE.
             psycopg.Error: whatever else Postgres says, which is a defect.
         """
-        return self._retried(lambda connection: _fetch(connection, text, values))
+
+        def run(connection: Connection) -> list[Row]:
+            if connection not in self._pooled:
+                return _fetch(connection, text, values)
+            with connection.transaction():
+                self._set_up_transaction(connection)
+                return _fetch(connection, text, values)
+
+        return self._retried(run)
 
     def begin(self, text: bytes, values: Sequence[object]) -> tuple[Connection, list[Row]]:
         """Begin a transaction in which every statement sees the database as it is now, and run its first one.
@@ -131,6 +140,8 @@ class Database:
 
         def start(connection: Connection) -> tuple[Connection, list[Row]]:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            if connection in self._pooled:
+                self._set_up_transaction(connection)
             return connection, _fetch(connection, text, values)
 
         return self._retried(start, keep=True)
@@ -138,6 +149,21 @@ class Database:
     def release(self, connection: Connection) -> None:
         """Give a connection back; one that is closed is replaced."""
         self._pool.putconn(connection)
+
+    def _configure(self, connection: Connection) -> None:
+        connection.prepared_max = PREPARED_MAX
+        row = connection.execute(b"SELECT pg_backend_pid()").fetchone()
+        if row is not None and int(row[0]) == connection.info.backend_pid:
+            connection.execute(self._session)
+            return
+        # A pooler answers for another process: its sessions serve others as well, and keep nothing for us.
+        connection.prepare_threshold = None
+        self._pooled.add(connection)
+
+    def _set_up_transaction(self, connection: Connection) -> None:
+        if self._read_only:
+            connection.execute(b"SET TRANSACTION READ ONLY")
+        connection.execute(self._local)
 
     def _retried(self, work: Callable[[Connection], T], *, keep: bool = False) -> T:
         """Run reading work, once more if the connection turns out to be dead (Postgres was restarted).
@@ -178,8 +204,9 @@ class _DeadConnectionError(Exception):
     """A connection of the pool was cut since it was last used."""
 
 
-def _configure(connection: Connection) -> None:
-    connection.prepared_max = PREPARED_MAX
+def _set_all(how: str, settings: Mapping[str, str]) -> bytes:
+    """Statements that set all of these, sent at once."""
+    return "; ".join(f"{how} {key} = '{value}'" for key, value in settings.items()).encode()
 
 
 def _fetch(connection: Connection, text: str | bytes, values: Sequence[object]) -> list[Row]:

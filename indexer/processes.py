@@ -91,6 +91,7 @@ def tied(
     environment: Mapping[str, str] | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
     grace: float = 20.0,
+    account: Account | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a child for as long as this block, and no longer than this process.
 
@@ -100,13 +101,14 @@ def tied(
         environment: its whole environment; None: ours.
         stop_signal: what asks it to stop at the end of the block.
         grace: seconds that it then has before SIGKILL.
+        account: run the program as this user; only root may ask for that.
 
     Yields:
         The supervisor's process. It ends when the child does: ``poll()`` and ``wait()`` give the child's exit status,
         128 + N for a death by signal N, 127 if the program could not be run.
     """
     process = subprocess.Popen(
-        supervisor_command(command, stop_signal=stop_signal, grace=grace),
+        supervisor_command(command, stop_signal=stop_signal, grace=grace, account=account),
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import tempfile
 import threading
@@ -22,6 +23,7 @@ import indexer.recursion_limit  # noqa: F401 - before anything imports web3
 from indexer.demo import anvil as anvil_program
 from indexer.log import NOISY
 from indexer.store import embedded
+from tests import servers
 from tests.world import history, make_world, shared_history, world  # noqa: F401 - fixtures for all tests
 
 if TYPE_CHECKING:
@@ -65,7 +67,14 @@ def data_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres_url(data_dir: Path) -> Iterator[str]:
-    """The server's own database. Tests want ``database_url``."""
+    """The server's own database. Tests want ``database_url``.
+
+    With ``GAPLESS_TEST_POSTGRES_BIN=/usr/lib/postgresql/15/bin`` the server is one of those programs.
+    """
+    if given := os.environ.get("GAPLESS_TEST_POSTGRES_BIN"):
+        with servers.postgres(data_dir / "other", Path(given), FAST) as one:
+            yield one.url
+        return
     with embedded.postgres(data_dir, settings=FAST) as url:
         yield url
 

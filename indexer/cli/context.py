@@ -84,6 +84,8 @@ def database(servers: Servers, *, application_name: str, pool_size: int = 5) -> 
     try:
         with engine.connect() as connection:
             server.require_usable(connection)
+        if pool_size > 1:
+            server.warn_of_pooler(engine)
     except sa.exc.DBAPIError as error:
         raise describe_failure(servers.database_url, error) from None
     try:

@@ -66,11 +66,6 @@ def run(
     ):
         if not server.wait_for_changes(engine, stop) or not _has_schema(engine, stop, with_migrate=with_migrate):
             return
-        if server.is_pooled_by_transaction(engine):
-            log.warning(
-                "a pooler in transaction mode stands before Postgres: sessions do not keep their settings and prepared "
-                "statements there; set DATABASE_DIRECT_URL to Postgres' own address, which gapless run then uses"
-            )
         watch = PatientWatch(files, manifest, lambda given: reachable(engine, given, settings))
         manifest = watch.manifest
         for line in summary(prepare(engine, manifest, settings)):

@@ -88,7 +88,20 @@ def _set_up(driver: psycopg.Connection[Any], _record: object) -> None:
     was = driver.autocommit
     driver.autocommit = True
     driver.execute(_SET_ALL, list(itertools.chain.from_iterable(_SETTINGS.items())))
+    if is_pooled(driver):
+        # Each transaction may have another session, which knows no statements of the one before.
+        driver.prepare_threshold = None
     driver.autocommit = was
+
+
+def is_pooled(driver: psycopg.Connection[Any]) -> bool:
+    """Whether a pooler such as pgbouncer stands before Postgres: the process that answers is not the one that was met.
+
+    In pgbouncer's session mode as in its transaction mode: what tells these apart is
+    :func:`indexer.store.server.is_pooled_by_transaction`.
+    """
+    row = driver.execute("SELECT pg_backend_pid()").fetchone()
+    return row is not None and int(row[0]) != driver.info.backend_pid
 
 
 def _give_up_read_only(context: sa.engine.ExceptionContext) -> None:

@@ -7,14 +7,15 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.store.database import DatabaseError
+from indexer.store.database import DatabaseError, is_pooled, psycopg_connection
 
 log = logging.getLogger(__name__)
 
-OLDEST: Final = 14
-"""Multiranges, which coverage is kept in, came with this major version."""
+OLDEST: Final = 15
+"""The oldest major version that the tests were run on; multiranges, which coverage is kept in, came with 14."""
 
 _LOOK_EVERY: Final = 2.0
+_LOOKS: Final = 5
 
 
 def require_usable(connection: Connection) -> None:
@@ -82,13 +83,26 @@ def wait_for_changes(engine: Engine, stop: threading.Event) -> bool:
 def is_pooled_by_transaction(engine: Engine) -> bool:
     """Whether a pooler stands in between that gives each transaction another session (pgbouncer's transaction mode).
 
-    While one connection holds a session in a transaction, another must be served by another one: where a pooler hands
-    out sessions anew with each transaction, the one that was used last comes first.
+    Two connections that are open at the same time are never served by one process otherwise, nor one by two.
     """
     pid = sa.text("SELECT pg_backend_pid()")
     with engine.connect() as one, engine.connect() as other:
-        before = other.execute(pid).scalar_one()
-        other.rollback()
-        one.execute(pid)
-        after = other.execute(pid).scalar_one()
-        return bool(before != after)
+        if not is_pooled(psycopg_connection(one)):
+            return False
+        seen: tuple[set[int], set[int]] = set(), set()
+        for _ in range(_LOOKS):  # other clients of the pooler may take the session that was just used
+            for connection, pids in zip((one, other), seen, strict=True):
+                connection.rollback()
+                pids.add(connection.execute(pid).scalar_one())
+                connection.rollback()
+        return bool(seen[0] & seen[1]) or max(map(len, seen)) > 1
+
+
+def warn_of_pooler(engine: Engine) -> None:
+    """Says so where each transaction has another session: all works there, but some of what protects it does not."""
+    if is_pooled_by_transaction(engine):
+        log.warning(
+            "a pooler in transaction mode stands before Postgres: sessions keep no time-outs there, and a process "
+            "that is frozen keeps its locks longer; set DATABASE_DIRECT_URL to Postgres' own address, which all "
+            "commands but gapless serve then use"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -460,3 +461,39 @@ def test_children_of_a_branch_that_is_gone_are_not_asked_on_the_new_one(
         assert len(rows(one, "SELECT address FROM gapless.children")) == len(children) - 1
         found = {row[0] for row in rows(one, "SELECT contract_address FROM pair.now_and_then")}
         assert found == {row[0] for row in rows(one, "SELECT address FROM gapless.children")}
+
+
+def test_an_abi_whose_fields_are_odd_is_run_as_it_was_checked(shared_history, migrated_url, tmp_path):
+    """What ``check`` takes for right is read again from the catalog by all that runs."""
+    from indexer.demo.contracts import ARTIFACTS
+
+    def odd(item: dict) -> dict:
+        inputs = [
+            {**one, "indexed": str(one["indexed"]).lower()} if "indexed" in one else one for one in item["inputs"]
+        ]
+        found = {**item, "inputs": inputs or None, "type": item["type"].title()}
+        if item["type"] == "event":
+            found["anonymous"] = "false"
+        else:
+            found |= {
+                "stateMutability": None,
+                "constant": "true",
+                "payable": None,
+                "outputs": item.get("outputs") or None,
+            }
+        return found
+
+    abi = json.loads((ARTIFACTS / "DemoToken.json").read_text())["abi"]
+    named = [one for one in abi if one["type"] in ("event", "function")]
+    untyped = {"name": "totalSupply", "inputs": None, "outputs": [{"type": "uint256"}], "stateMutability": "View"}
+    kept = [odd(one) for one in named if one["name"] != "totalSupply"]
+    (tmp_path / "odd.json").write_text(json.dumps({"result": json.dumps([untyped, *kept]), "status": "1"}))
+    text = chain_text(shared_history) + coins(shared_history, "gold") + snapshot("supply", '"totalSupply()"')
+    text = text.replace((ARTIFACTS / "DemoToken.json").as_posix(), "odd.json")
+    assert "odd.json" in text
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
+        assert take(one, "supply") == 1
+        ((number, supply),) = rows(one, "SELECT block_number, total_supply FROM coins.supply")
+        gold = shared_history.world.contract("gold")
+        assert supply == gold.functions.totalSupply().call(block_identifier=number)
+        assert rows(one, "SELECT count(*) > 0 FROM coins.transfer") == [(True,)]

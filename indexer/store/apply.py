@@ -33,7 +33,8 @@ from indexer.store.catalog import end_change, hold_for_change, load_version
 from indexer.store.changes import Change
 from indexer.store.database import DatabaseError, psycopg_connection
 from indexer.store.declaration import ContractDeclaration, Declaration
-from indexer.store.difference import Difference, NewEvent, NewSeries, difference
+from indexer.store.difference import Difference, NewSeries, difference
+from indexer.store.difference_events import NewEvent
 from indexer.store.difference_sources import Split, Write
 from indexer.store.layout import EventTable
 from indexer.store.lock_waits import BusyError

@@ -5,7 +5,7 @@ Nothing that holds data is ever dropped here: what is no longer wanted is marked
 coverage, so that wanting it again costs only what is missing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,28 +18,16 @@ from indexer.store.changes import Change, abi_difference
 from indexer.store.component_names import with_kept_components
 from indexer.store.database import DatabaseError
 from indexer.store.declaration import (
-    ChainDeclaration,
     ContractDeclaration,
     Declaration,
-    Deployment,
     EventDeclaration,
-    Factory,
-    Renamed,
     SeriesDeclaration,
 )
-from indexer.store.difference_sources import Split, Write, sources_of
+from indexer.store.difference_chains import chains_of
+from indexer.store.difference_deployments import deployments_of
+from indexer.store.difference_events import NewEvent, events_of, refuse_taken
+from indexer.store.difference_sources import Split, Write, sources_of, values_that_differ
 from indexer.store.ledgers import Step as LedgerStep
-
-
-@dataclass(frozen=True, slots=True)
-class NewEvent:
-    """An event that needs a table."""
-
-    contract: str
-    schema_name: str
-    event: EventDeclaration
-    table_name: str
-    indexes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +104,9 @@ class _Comparison:
         self.covered = frozenset(
             event_id for (event_id, _), sources in self.rows.sources.items() for one in sources if one.covered
         )
-        self._chains()
+        chains = chains_of(self.rows.chains, self.declaration.chains)
+        self.found.writes += chains.writes
+        self.found.changes += chains.changes
         for contract in self.declaration.contracts:
             self._refuse_names(contract)
         self._find_renamed()
@@ -140,46 +130,9 @@ class _Comparison:
 
     def _update(self, table: sa.Table, key: Mapping[str, Any], row: Row, wanted: Mapping[str, Any]) -> bool:
         """Notes what of a row is to be different; returns whether anything is."""
-        values = {name: value for name, value in wanted.items() if getattr(row, name) != value}
-        if values:
+        if values := values_that_differ(row, wanted):
             self.found.writes.append(Write(table, values, key))
         return bool(values)
-
-    # -- chains ----------------------------------------------------------------------------------------------------
-
-    def _chains(self) -> None:
-        known = self.rows.chains
-        wanted = {chain.chain_id: chain for chain in self.declaration.chains}
-        names = {chain.name for chain in self.declaration.chains}
-        # Names are unique at every moment: those that change are put aside first.
-        for chain_id, row in known.items():
-            if chain_id in wanted and wanted[chain_id].name != row.name and row.name in names:
-                self.found.writes.append(Write(tables.chains, {"name": f"{row.name}~{chain_id}"}, _chain(chain_id)))
-        for chain_id, row in known.items():
-            if chain_id not in wanted:
-                self._retired_chain(row, names)
-        for chain in self.declaration.chains:
-            self._chain(chain, known.get(chain.chain_id))
-
-    def _retired_chain(self, row: Row, taken: set[str]) -> None:
-        if row.active:
-            self.found.changes.append(Change("remove", "chain", row.name, "its data stays"))
-        values: dict[str, Any] = {"active": False} if row.active else {}
-        if row.name in taken:
-            values["name"] = f"{row.name}-{row.chain_id}"
-            detail = f"its name is another chain's now; its data is kept under the name {values['name']}"
-            self.found.changes.append(Change("change", "chain", row.name, detail))
-        if values:
-            self.found.writes.append(Write(tables.chains, values, _chain(row.chain_id)))
-
-    def _chain(self, chain: ChainDeclaration, row: Row | None) -> None:
-        wanted = {"name": chain.name, "bloom_checks": chain.bloom_checks, "dev": chain.dev, "active": True}
-        if row is None:
-            self.found.writes.append(Write(tables.chains, {"chain_id": chain.chain_id, **wanted}))
-            self.found.changes.append(Change("add", "chain", chain.name, f"id {chain.chain_id}"))
-        elif self._update(tables.chains, _chain(chain.chain_id), row, wanted):
-            detail = f"was called {row.name}" if row.name != chain.name else ""
-            self.found.changes.append(Change("change" if row.active else "add", "chain", chain.name, detail))
 
     # -- contracts -------------------------------------------------------------------------------------------------
 
@@ -241,9 +194,18 @@ class _Comparison:
                 if done.begins:
                     looked_again.add(deployment.chain_id)
             self._stop_chains(label, event_id, chain_ids)
-        deployed, changes = self._deployments(contract_id, contract, looked_again)
+        kept = self.rows.deployments.get(contract_id, {})
+        deployed, changes = deployments_of(contract_id, contract, kept, looked_again, self.renamed)
         self.found.writes[at:at] = deployed
         self.found.changes[told:told] = changes
+
+    def _events(self, contract_id: int, contract: ContractDeclaration) -> None:
+        done = events_of(self.rows, contract, contract_id, self.covered, self._new_id)
+        self.found.events += done.new
+        self.found.writes += done.writes
+        self.found.changes += done.changes
+        self.found.indexed += done.indexed
+        self.found.event_ids |= {(contract.name, topic0): event_id for topic0, event_id in done.ids.items()}
 
     def _stop_chains(self, label: str, event_id: int, wanted: set[int]) -> None:
         """An event's sources on chains where its contract no longer lives stop; their rows and coverage stay."""
@@ -255,117 +217,6 @@ class _Comparison:
                 detail = f"on chain {chain_id}, its data stays"
                 self.found.changes.append(Change("remove", "source", label, detail))
 
-    def _deployments(
-        self, contract_id: int, contract: ContractDeclaration, looked_again: set[int]
-    ) -> tuple[list[Write], list[Change]]:
-        """Where the contract lives; ``looked_again``: the chains where more events come in blocks that are included."""
-        kept = self.rows.deployments.get(contract_id, {})
-        include = list(contract.include)
-        writes: list[Write] = []
-        for deployment in contract.deployments:
-            key = {"contract_id": contract_id, "chain_id": deployment.chain_id}
-            row = kept.get(deployment.chain_id)
-            values = _deployment(deployment, include)
-            if row is None:
-                writes.append(Write(tables.deployments, {**key, **values, "adopted": not deployment.place.factories}))
-                continue
-            rules = _rules(row.factories, self.renamed)
-            # With something else to include, everything is looked at again; what is there already is not fetched twice.
-            if list(row.include) != include or (deployment.chain_id in looked_again and row.include):
-                values["included"] = []
-            if rules != set(deployment.place.factories):
-                # By other rules others are children: history looks for them before it fetches anything of them.
-                values["adopted"] = False
-            changed = {
-                name: value
-                for name, value in values.items()
-                if name == "included" or _plain(getattr(row, name)) != value
-            }
-            if changed:
-                writes.append(Write(tables.deployments, changed, key))
-        chain_ids = {deployment.chain_id for deployment in contract.deployments}
-        writes += [
-            Write(tables.deployments, {"active": False}, {"contract_id": contract_id, "chain_id": chain_id})
-            for chain_id, row in kept.items()
-            if chain_id not in chain_ids and row.active
-        ]
-        # Those of chains that the contract has left stay as they were.
-        if any(list(row.include) != include for chain_id, row in kept.items() if chain_id in chain_ids):
-            detail = f"include: {', '.join(include) or 'only the logs'}"
-            return writes, [Change("change", "contract", contract.name, detail)]
-        return writes, []
-
-    # -- events ----------------------------------------------------------------------------------------------------
-
-    def _events(self, contract_id: int, contract: ContractDeclaration) -> None:
-        rows = self.rows.events.get(contract_id, [])
-        known = {bytes(row.topic0): row for row in rows}
-        taken = set(self.rows.names.get(contract.schema_name, ())) | {row.table_name for row in rows}
-        ours = {row.table_name for row in rows} | {
-            one.table_name for one in self.rows.series.values() if one.contract_id == contract_id
-        }
-        for event in contract.events:
-            label = f"{contract.name}.{event.api_name}"
-            row = known.get(event.topic0)
-            if row is None:
-                table_name = event.table_name
-                if table_name in ours:
-                    table_name = f"{table_name[:54]}_{event.topic0[:4].hex()}"
-                _refuse_taken(label, contract.schema_name, table_name, taken)
-                taken.add(table_name)
-                ours.add(table_name)
-                self.found.event_ids[contract.name, event.topic0] = self._new_id()
-                indexes = _indexes(contract, event, event.columns)
-                self.found.events.append(NewEvent(contract.name, contract.schema_name, event, table_name, indexes))
-                detail = "" if table_name == event.table_name else f"its table is {contract.schema_name}.{table_name}"
-                self.found.changes.append(Change("add", "event", label, detail))
-                continue
-            self.found.event_ids[contract.name, event.topic0] = row.id
-            self._event(label, contract, event, row)
-        wanted = {event.topic0 for event in contract.events}
-        for topic0, row in known.items():
-            if row.active and topic0 not in wanted:
-                self.found.writes.append(Write(tables.events, {"active": False}, {"id": row.id}))
-                self.found.changes.append(
-                    Change("remove", "event", f"{contract.name}.{row.api_name}", "its data stays")
-                )
-
-    def _event(self, label: str, contract: ContractDeclaration, event: EventDeclaration, row: Row) -> None:
-        _refuse_other_layout(contract.name, event, row)
-        stored = tuple(Column.from_json(column) for column in row.columns)
-        # Names of tables and columns never change; the ABI's own (of arguments) may.
-        columns = [
-            {**column.to_json(), "argument": now.argument} for column, now in zip(stored, event.columns, strict=True)
-        ]
-        indexes = _indexes(contract, event, stored)
-        wanted = {
-            "name": event.name,
-            "api_name": event.api_name,
-            "abi": dict(event.item),
-            "columns": columns if columns != [column.to_json() for column in stored] else row.columns,
-            "active": True,
-        }
-        if set(indexes) != set(row.indexes):
-            wanted["indexes"] = list(indexes)
-            self.found.indexed.append(row.id)
-        told = any(getattr(row, name) != value for name, value in wanted.items() if name != "indexes")
-        self._update(tables.events, {"id": row.id}, row, wanted)
-        if told:
-            renamed = dict(row.abi) != dict(event.item)
-            detail = "arguments are named otherwise, columns keep their names" if renamed else ""
-            self.found.changes.append(Change("change" if row.active else "add", "event", label, detail))
-        if row.id in self.covered:
-            self.found.changes += [
-                Change("add", "index", f"{label}({name})", "built by the running indexer, beside all other work")
-                for name in indexes
-                if name not in row.indexes
-            ]
-        self.found.changes += [
-            Change("remove", "index", f"{label}({name})", "dropped by the running indexer")
-            for name in row.indexes
-            if name not in indexes
-        ]
-
     # -- snapshots, and what goes with others ------------------------------------------------------------------------
 
     def _series(self, series: SeriesDeclaration) -> None:
@@ -374,7 +225,7 @@ class _Comparison:
         if row is None:
             declared = next(one for one in self.declaration.contracts if one.name == series.contract)
             taken = self.rows.names.get(declared.schema_name, ())
-            _refuse_taken(f"snapshot {series.name}", declared.schema_name, series.table_name, taken)
+            refuse_taken(f"snapshot {series.name}", declared.schema_name, series.table_name, taken)
             self.found.series.append(NewSeries(series, declared.schema_name, series.table_name))
             self.found.changes.append(Change("add", "snapshot", series.name, f"every {series.every}"))
             return
@@ -443,60 +294,3 @@ class _Comparison:
 
 def _standard(contract: ContractDeclaration, event: EventDeclaration) -> transfer_forms.Standard | None:
     return transfer_forms.standard_of(event.signature, event.columns, contract.abi, anonymous=event.anonymous)
-
-
-def _chain(chain_id: int) -> Mapping[str, Any]:
-    return {"chain_id": chain_id}
-
-
-def _plain(value: Any) -> Any:
-    return (
-        [bytes(item) if isinstance(item, memoryview) else item for item in value] if isinstance(value, list) else value
-    )
-
-
-def _deployment(deployment: Deployment, include: list[str]) -> dict[str, Any]:
-    place = deployment.place
-    return {
-        "kind": place.kind,
-        "addresses": [bytes.fromhex(address[2:]) for address in place.addresses],
-        "factories": [factory.to_json() for factory in place.factories] or None,
-        "start_block": deployment.start_block,
-        "end_block": deployment.end_block,
-        "active": True,
-        "include": include,
-    }
-
-
-def _rules(stored: Sequence[Mapping[str, str]] | None, renamed: Renamed) -> set[Factory]:
-    return {Factory(**rule).renamed(renamed) for rule in stored or ()}
-
-
-def _refuse_taken(label: str, schema_name: str, table_name: str, taken: Any) -> None:
-    if table_name in taken:
-        raise DatabaseError(
-            f"{label} needs a table {schema_name}.{table_name}, and there is one already that Gapless did not make",
-            hint="rename it, or move it to another schema: the schemas of contracts are Gapless' own",
-        )
-
-
-def _refuse_other_layout(contract: str, event: EventDeclaration, row: Row) -> None:
-    stored = [(column["pg_type"], column["indexed"]) for column in row.columns]
-    if stored != [(column.pg_type, column.indexed) for column in event.columns] or row.anonymous != event.anonymous:
-        raise DatabaseError(
-            f"{contract}.{event.api_name}: the ABI now declares {event.signature} with other indexed arguments than "
-            f"the table {row.table_name}, which holds its rows",
-            hint="rows of the two would not mean the same. Give the contract with the new ABI a name of its own; or "
-            f"take the event out of the manifest, run: gapless apply, then: gapless drop {contract}.{row.api_name}, "
-            "and put it back: its history is fetched anew",
-        )
-
-
-def _indexes(contract: ContractDeclaration, event: EventDeclaration, columns: Sequence[Column]) -> tuple[str, ...]:
-    """The columns that are to have an index, by the names that they have in the table."""
-    pairs = list(zip([column.name for column in columns], event.columns, strict=True))
-    wanted = [name for name, column in pairs if column.indexed]
-    wanted += [name for name, column in pairs if column.argument in event.indexes and name not in wanted]
-    if any(d.place.kind != "addresses" or len(d.place.addresses) > 1 for d in contract.deployments):
-        wanted.append("contract_address")
-    return tuple(wanted)

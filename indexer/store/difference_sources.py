@@ -32,6 +32,11 @@ class Write:
     key: Mapping[str, Any] | None = None
 
 
+def values_that_differ(row: Row, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a row is to be different."""
+    return {name: value for name, value in wanted.items() if getattr(row, name) != value}
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """A source of which some addresses go to an inactive one with the same coverage."""

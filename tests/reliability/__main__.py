@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.chaos.node import serving
 from tests.reliability import candidates  # noqa: F401 - adds its scenarios
-from tests.reliability.rig import FailedError, Rig
+from tests.reliability.rig import Rig
 from tests.reliability.scenarios import SCENARIOS, Report
 
 
@@ -32,8 +32,8 @@ def run(name: str, folder: Path, *, seconds: float, scale: float, patience: floa
         rig = Rig(folder, server, seconds, patience, scale, stack)
         try:
             SCENARIOS[name][1](rig, report)
-        except FailedError as error:
-            report.passed[f"{name} as a whole"] = (False, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever ends a scenario is a failure of it
+            report.passed[f"{name} as a whole"] = (False, f"{type(error).__name__}: {error}")
     return report
 
 

@@ -183,7 +183,8 @@ def graceful_shutdown(rig: Rig, report: Report) -> None:
     def covered() -> None:
         rig.whole(chain)
         multirange = rig.postgres.query(
-            "SELECT lower(r), upper(r) FROM gapless.sources, unnest(coverage) AS r ORDER BY 1"
+            "SELECT lower(r), upper(r) FROM gapless.sources s JOIN gapless.chains n USING (chain_id), "
+            "unnest(gapless.covered(s.coverage, s.end_block, n.tip_number)) AS r ORDER BY 1"
         )
         there = {row for row in chain.rows() if any(first <= row[0] < beyond for first, beyond in multirange)}
         if lost := there - set(rig.rows()):

@@ -38,15 +38,17 @@ NOTE = topic_of("Note(address,string,bytes,uint256[])")
 OPENED = topic_of("Opened(address)")
 BORN = topic_of("Born((address,uint64),uint256)")
 SAID = topic_of("Said(uint256,bytes32)")
+NAMED = topic_of("Named(address,address,address)")
 PAID = topic_of("Paid(address,int128)")
 FOREIGN = topic_of("Foreign(uint256)")
 
 COINS = tuple(address_of(f"coin {i}") for i in range(4))
 HUB = address_of("hub")
+HUBS = (HUB, address_of("second hub"))
 PEOPLE = tuple(address_of(f"person {i}") for i in range(8))
 
-# The two kinds of children and what announces them: (kind of child, first topic, announced by).
-FACTORY_RULES = (("branches", OPENED, None), ("kids", BORN, "branches"))
+# The two kinds of children and what announces them: (kind of child, first topic, announced by; None: the hubs).
+FACTORY_RULES = (("branches", OPENED, None), ("kids", BORN, "branches"), ("kids", NAMED, None))
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Saying:
     Attributes:
         row: what its event's table must hold after the fixed columns; None: it cannot be decoded.
         noted: whether it must stand in ``undecoded_logs``.
-        announces: the address that it announces as a child, if it is a factory's event.
+        announces: the addresses that it announces as children, by argument, if it is a factory's event.
     """
 
     address: str
@@ -64,7 +66,7 @@ class Saying:
     data: bytes
     row: tuple[Any, ...] | None
     noted: bool = False
-    announces: str | None = None
+    announces: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,17 +136,20 @@ class Block:
         return datetime.fromtimestamp(self.time, UTC)
 
     def _children(self) -> Mapping[str, Mapping[str, Birth]]:
+        """All that any rule announces, with the earliest announcement; which rules count, the manifest says."""
         known: dict[str, Mapping[str, Birth]] = dict(self.parent.children) if self.parent else {}
-        for kind, topic, announced_by in FACTORY_RULES:
+        for kind in ("branches", "kids"):
             for log in self.logs:
                 saying = log.saying
-                if saying.topics[:1] != (topic,) or saying.announces is None:
-                    continue
-                if saying.address != HUB if announced_by is None else saying.address not in known.get(announced_by, {}):
-                    continue
-                if saying.announces not in known.get(kind, {}):
-                    birth = Birth(self.number, log.log_index, saying.address)
-                    known[kind] = {**known.get(kind, {}), saying.announces: birth}
+                for its_kind, topic, announced_by in FACTORY_RULES:
+                    if its_kind != kind or saying.topics[:1] != (topic,):
+                        continue
+                    if saying.address not in (HUBS if announced_by is None else known.get(announced_by, {})):
+                        continue
+                    for _, child in saying.announces:
+                        if child not in known.get(kind, {}):
+                            birth = Birth(self.number, log.log_index, saying.address)
+                            known[kind] = {**known.get(kind, {}), child: birth}
         return known
 
     def _fields(self) -> list[bytes | int]:
@@ -283,11 +288,13 @@ class Author:
     Args:
         random: the source of all that is made up.
         hostile: how often a log bears a topic but not its shape, 0 to 1.
+        namings: how often a child is announced by another rule, or once more, 0 to 1.
     """
 
-    def __init__(self, random: Random, hostile: float = 0.1) -> None:
+    def __init__(self, random: Random, hostile: float = 0.1, namings: float = 0.0) -> None:
         self.random = random
         self.hostile = hostile
+        self.namings = namings
         self._made = 0
 
     def transactions(self, parent: Block) -> tuple[Transaction, ...]:
@@ -300,6 +307,9 @@ class Author:
         kids = sorted(parent.children.get("kids", {}))
         sayings: list[Saying] = []
         for _ in range(random.choice((1, 1, 2, 3))):
+            if self.namings and random.random() < self.namings:
+                sayings += self._naming(branches, kids)
+                continue
             kind = random.random()
             if kind < 0.5:
                 sayings.append(self._coin(random.choice(COINS)))
@@ -314,17 +324,41 @@ class Author:
         self._made += 1
         return Transaction(random.randbytes(28) + self._made.to_bytes(4), tuple(sayings))
 
-    def _opening(self) -> list[Saying]:
+    def _opening(self, branch: str | None = None) -> list[Saying]:
         """A factory is born, and often it brings forth a child, which speaks, in the same transaction."""
-        branch = "0x" + self.random.randbytes(20).hex()
-        opened = Saying(HUB, (OPENED, topic(branch)), b"", (_bytes(branch),), announces=branch)
+        hub = self.random.choice(HUBS) if self.namings else HUB
+        branch = branch or "0x" + self.random.randbytes(20).hex()
+        opened = Saying(hub, (OPENED, topic(branch)), b"", (_bytes(branch),), announces=(("branch", branch),))
         return [opened, *(self._birth(branch) if self.random.random() < 0.7 else ())]
 
-    def _birth(self, branch: str) -> list[Saying]:
-        kid, weight, serial = "0x" + self.random.randbytes(20).hex(), self.random.getrandbits(64), self._number()
+    def _birth(self, branch: str, kid: str | None = None) -> list[Saying]:
+        kid = kid or "0x" + self.random.randbytes(20).hex()
+        weight, serial = self.random.getrandbits(64), self._number()
         data = encode(["(address,uint64)", "uint256"], [(kid, weight), serial])
-        born = Saying(branch, (BORN,), data, ({"child": kid, "weight": str(weight)}, serial), announces=kid)
+        row = ({"child": kid, "weight": str(weight)}, serial)
+        born = Saying(branch, (BORN,), data, row, announces=(("birth.child", kid),))
         return [born, *(self._kid(kid) for _ in range(self.random.randrange(3)))]
+
+    def _naming(self, branches: Sequence[str], kids: Sequence[str]) -> list[Saying]:
+        """Children are announced by another rule, two by one log, or once more, before or after the other rules do."""
+        random = self.random
+        if branches and kids and random.random() < 0.3:
+            return self._birth(random.choice(branches), random.choice(kids))
+        if branches and random.random() < 0.1:
+            return self._opening(random.choice(branches))
+        kid, twin = (
+            random.choice(kids) if kids and random.random() < 0.5 else "0x" + random.randbytes(20).hex()
+            for _ in range(2)
+        )
+        by = random.choice(PEOPLE)
+        topics = (NAMED, topic(kid), topic(by))
+        row, announces = (_bytes(kid), _bytes(twin), _bytes(by)), (("kid", kid), ("twin", twin))
+        named = Saying(random.choice(HUBS), topics, encode(["address"], [twin]), row, announces=announces)
+        sayings = [self._kid(kid), named] if random.random() < 0.2 else [named]
+        sayings += [self._kid(one) for one in (kid, twin) if random.random() < 0.5]
+        if branches and random.random() < 0.3:
+            sayings += self._birth(random.choice(branches), random.choice((kid, twin)))
+        return sayings
 
     def _kid(self, kid: str) -> Saying:
         random = self.random
@@ -385,6 +419,7 @@ class Chain:
         depth: a reorganisation drops at most so many blocks.
         first_log: the index of every block's first log: some nodes count from 0xffffffe2.
         per_transaction: ``logIndex`` counts anew in each transaction, and ``first_log`` means nothing.
+        namings: how often a child is announced by another rule, or once more, 0 to 1.
     """
 
     def __init__(
@@ -395,10 +430,11 @@ class Chain:
         hostile: float = 0.1,
         first_log: int = 0,
         per_transaction: bool = False,
+        namings: float = 0.0,
     ) -> None:
         self.random = random
         self.depth = depth
-        self.author = Author(random, hostile)
+        self.author = Author(random, hostile, namings)
         self.genesis = Block(0, None, (), b"genesis", first_log, per_transaction)
         self.canonical: list[Block] = [self.genesis]
         self.by_hash: dict[bytes, Block] = {self.genesis.hash: self.genesis}

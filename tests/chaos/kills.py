@@ -13,8 +13,14 @@ from pathlib import Path
 from random import Random
 
 import psycopg
+import sqlalchemy as sa
 from psycopg import sql
 
+from indexer.errors import GaplessError
+from indexer.manifest import load_manifest
+from indexer.store.apply import apply
+from indexer.store.database import create_engine
+from indexer.sync.declare import declaration
 from tests.chaos import autopsy, lies, manifests
 from tests.chaos.chain import Chain
 from tests.chaos.mishaps import crash_postgres
@@ -51,7 +57,7 @@ class KillingSpree:
         self.tale = Tale(seed)
         self._random = random = Random(seed)
         self._database_url = database_url
-        self._chain = chain = Chain(Random(random.random()), depth=random.choice((3, 8, 20)))
+        self._chain = chain = Chain(Random(random.random()), depth=random.choice((3, 8, 20)), namings=0.15)
         chain.mine(random.randint(30, 140))
         chain.finalize()
         self._liars = [lies.choose(Random(random.random()), self.tale.told) for _ in range(random.choice((1, 1, 2)))]
@@ -99,8 +105,8 @@ class KillingSpree:
     def _step(self) -> None:
         random, chain = self._random, self._chain
         action = random.choices(
-            ("mine", "reorg", "flip", "finalize", "kill", "second", "cut", "pause", "nothing", "crash"),
-            (8, 4, 2, 4, 5, 1, 2, 1, 4, self._crashes),
+            ("mine", "reorg", "flip", "finalize", "kill", "second", "cut", "pause", "nothing", "apply", "crash"),
+            (8, 4, 2, 4, 5, 1, 2, 1, 4, 2, self._crashes),
         )[0]
         self.tale.events[action] += 1
         match action:
@@ -128,9 +134,26 @@ class KillingSpree:
             case "crash":
                 crash_postgres(self._database_url)
                 self._reader = psycopg.connect(self._database_url, autocommit=True)
+            case "apply":
+                self._apply()
             case "pause":
                 chain.mine(70)
                 chain.finalize()
+
+    def _apply(self) -> None:
+        """An operator applies another manifest beside a second indexer and the first, which know the old one."""
+        if len(self._processes) < 2:
+            self._start()
+        self._manifest.write_text(manifests.manifest(self._random, len(self._liars)))
+        if self._random.random() < 0.5:
+            return  # the processes look at the file themselves
+        engine = create_engine(self._database_url)
+        try:
+            apply(engine, declaration(load_manifest(self._manifest, self._urls)))
+        except (GaplessError, sa.exc.DBAPIError) as error:
+            self.tale.events[f"apply: {type(error).__name__}"] += 1
+        finally:
+            engine.dispose()
 
     def _until_it_writes(self) -> None:
         self._chain.mine(1)

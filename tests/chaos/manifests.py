@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.chain import CHAIN_ID, COINS, HUB, PEOPLE
+from tests.chaos.chain import CHAIN_ID, COINS, HUB, HUBS, PEOPLE
 
 
 def _event(name: str, *arguments: str) -> dict[str, Any]:
@@ -26,7 +26,10 @@ ABIS: dict[str, list[dict[str, Any]]] = {
         {"type": "function", "name": "totalSupply", "inputs": [], "stateMutability": "view",
          "outputs": [{"name": "", "type": "uint256"}]},
     ],
-    "hub": [_event("Opened", "address indexed branch")],
+    "hub": [
+        _event("Opened", "address indexed branch"),
+        _event("Named", "address indexed kid", "address twin", "address indexed by"),
+    ],
     "branch": [
         {"type": "event", "name": "Born", "anonymous": False, "inputs": [
             {"name": "birth", "type": "tuple", "indexed": False, "components": [
@@ -52,6 +55,17 @@ abi = "branch.json"
 factory = {{ contract = "hub", event = "Opened", argument = "branch" }}
 """
 
+_HUB = """
+[contracts.hub]
+chain = "sim"
+abi = "hub.json"
+address = {addresses}
+start_block = {start}
+events = {events}
+"""
+
+_BRANCHES = ALWAYS[ALWAYS.index("[contracts.branches]") :]
+
 KIDS = """
 [contracts.kids]
 chain = "sim"
@@ -59,6 +73,13 @@ abi = "kid.json"
 factory = {{ contract = "branches", event = "Born", argument = "birth.child" }}
 events = {events}
 """
+
+_RULES = (
+    '{ contract = "branches", event = "Born", argument = "birth.child" }',
+    '{ contract = "hub", event = "Named", argument = "kid" }',
+    '{ contract = "hub", event = "Named", argument = "twin" }',
+)
+"""What may announce a kid; all but the first need the hub's second event."""
 
 _COINS = """
 [contracts.coins]
@@ -116,11 +137,9 @@ def write_abis(folder: Path) -> None:
 def manifest(random: Random, endpoints: int = 1, *, extra: str = "", balances: bool = False) -> str:
     """A manifest at random: which contracts, which of their addresses, events and filters, what is kept besides."""
     rpc = json.dumps([f"${{NODE_{i}}}" for i in range(endpoints)])
-    parts = [f"[chains.sim]\nid = {CHAIN_ID}\nrpc = {rpc}\npoll_interval = 0.1\n{extra}", ALWAYS]
+    parts = [f"[chains.sim]\nid = {CHAIN_ID}\nrpc = {rpc}\npoll_interval = 0.1\n{extra}", *_families(random)]
     coins = random.choice((COINS[:1], COINS[:2], COINS[1:2], COINS[:3]))
     parts.append(_COINS.format(addresses=json.dumps(list(coins)), include=json.dumps(random.choice(_INCLUDES))))
-    if random.random() < 0.8:
-        parts.append(KIDS.format(events=json.dumps(random.choice((["Said"], ["Said", "Paid"])))))
     if random.random() < 0.8:
         place = random.choice(('"any"', json.dumps(list(COINS[:2])), json.dumps(list(COINS[1:4]))))
         parts.append(_INFLOW.format(place=place, people=json.dumps(random.sample(PEOPLE, random.randint(1, 3)))))
@@ -133,3 +152,25 @@ def manifest(random: Random, endpoints: int = 1, *, extra: str = "", balances: b
     if balances:
         parts.append("[balances]\n")
     return "\n".join(parts)
+
+
+def _families(random: Random) -> list[str]:
+    """The factories and their children: how many rules, and which events, addresses, filters and blocks."""
+    named = random.random() < 0.7
+    hub = _HUB.format(
+        addresses=json.dumps(random.choice((HUBS[:1], HUBS, HUBS, HUBS[1:]))),
+        start=random.choice((0, 0, 0, 12)),
+        events=json.dumps(["Opened", "Named"] if named else ["Opened"]),
+    )
+    if random.random() < 0.2:
+        hub += "end_block = 90\n"
+    if named and random.random() < 0.4:
+        hub += f"filters = {{ Named = {{ by = {json.dumps(random.sample(PEOPLE, random.randint(3, 6)))} }} }}\n"
+    parts = [hub, _BRANCHES]
+    # A contract is often declared, or comes back, when its factories are indexed already.
+    if random.random() < 0.7:
+        rules = random.sample(_RULES, random.randint(1, 3)) if named else _RULES[:1]
+        kids = KIDS.format(events=json.dumps(random.choice((["Said"], ["Said", "Paid"]))))
+        start = kids.index("factory = ")
+        parts.append(kids[:start] + f"factory = [{', '.join(rules)}]" + kids[kids.index("\n", start) :])
+    return parts

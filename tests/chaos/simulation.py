@@ -137,6 +137,7 @@ class Simulation:
             depth=self.random.choice((3, 8, 20)),
             hostile=self.random.choice((0.0, 0.1, 0.3)),
             first_log=0xFFFFFFE2 if seed % 4 == 0 else 0,
+            namings=self.random.choice((0.0, 0.1, 0.3)),
         )
         self.chain.mine(self.random.randint(30, 140))
         self.chain.finalize()
@@ -159,6 +160,8 @@ class Simulation:
         self.unseats = self.coups.choice((0.0, 0.01, 0.05))
         self.sweeps = Random(f"sweeps of {seed}")
         self.thins = self.sweeps.choice((0.0, 0.02, 0.1))
+        self.pairs = Random(f"pairs of {seed}")
+        self.pairing = self.pairs.choice((0.0, 0.01, 0.04))
         # Answers as small as these are otherwise read log by log.
         self.columns = self.coups.random() < 0.5
         self.redis = None if redis_url is None else redis.Redis.from_url(redis_url)
@@ -170,7 +173,9 @@ class Simulation:
         self.manifest: Manifest
         self._visiting = threading.Lock()
         self._reading = threading.Lock()
+        self._counting = threading.Lock()
         self._settled = False
+        self._calls_until_apply: int | None = None
         self._at_work: dict[str, str] = {}
         self._engines: list[Engine] = []
 
@@ -328,13 +333,19 @@ class Simulation:
 
     def _before_call(self, name: str) -> None:
         """Between two questions to a node the world goes on."""
-        if self._settled or not self._visiting.acquire(blocking=False):
+        if self._settled:
+            return
+        if not self._visiting.acquire(blocking=False):
+            if self._calls_until_apply is not None:
+                self._approach_apply()
             return
         try:
             if self.world.random() < self.moves and self.chain.head.number < LONGEST:
                 self._move()
             if self._at_work.get(name) == "tick" and self.coups.random() < self.unseats:
                 self._unseat(name)
+            if self._at_work.get(name) in ("fill", "tick") and self.pairs.random() < self.pairing:
+                self._pair(name)
             if self.world.random() < self.visits:
                 other = self.world.choice(("one", "two"))
                 what = self.world.choice(("tick", "fill", "read", "apply"))
@@ -357,6 +368,27 @@ class Simulation:
         self.tale.events["visit"] += 1
         work: Callable[[Process], Any] = (lambda p: p.follower.tick()) if what == "tick" else self._fill
         self._try(name, work, what)
+
+    def _pair(self, name: str) -> None:
+        """Another process begins too, and a manifest is applied while both wait for a node: both know the old one."""
+        other, what = "two" if name == "one" else "one", self.pairs.choice(("fill", "fill", "tick"))
+        self._calls_until_apply = self.pairs.randint(1, 5)
+        try:
+            self._visit(other, what)
+        finally:
+            if self._calls_until_apply is not None:  # it asked less often
+                self._calls_until_apply = None
+                self._apply()
+
+    def _approach_apply(self) -> None:
+        with self._counting:
+            left = self._calls_until_apply
+            if left is None:
+                return
+            self._calls_until_apply = left - 1 if left > 1 else None
+        if left == 1:
+            self.tale.events["apply beside two"] += 1
+            self._apply()
 
     def _unseat(self, name: str) -> None:
         """The lease by which a process follows expires while that waits for a node; the other takes over."""

@@ -21,7 +21,6 @@ from tests.chaos import manifests
 from tests.chaos.chain import CHAIN_ID, COINS, HUB, NOTE, PEOPLE, Saying, Transaction, topic
 from tests.chaos.node import Node, RpcError
 from tests.chaos.stage import COIN, FACTORIES, QUICK, contract, stage
-from tests.chaos.test_faults import fill
 
 _numbers = itertools.count()
 
@@ -136,7 +135,7 @@ def test_children_that_a_factory_does_not_announce_by_its_new_filter_are_none(sc
     rules = manifests.ALWAYS[manifests.ALWAYS.index("[contracts.branches]") :]
     rules += manifests.KIDS.format(events='["Said", "Paid"]')
     scene.apply(COIN, hub, rules)
-    fill(scene, follower)
+    scene.settle(follower)
     children = scene.query("""
         SELECT encode(h.address, 'hex') FROM gapless.children h JOIN gapless.contracts c ON c.id = h.contract_id
         WHERE c.name = 'branches'
@@ -146,7 +145,6 @@ def test_children_that_a_factory_does_not_announce_by_its_new_filter_are_none(sc
     assert audit(scene.engine, CHAIN_ID, "sim", Request()).findings == []
     # And back again: everything is there as before.
     scene.apply(COIN, FACTORIES)
-    fill(scene, follower)
     scene.settle(follower)
     follower.close()
     assert audit(scene.engine, CHAIN_ID, "sim", Request()).findings == []

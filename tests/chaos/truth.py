@@ -16,11 +16,16 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tests.chaos.chain import CHAIN_ID, Block, Chain, Log, branch_of
+from tests.chaos.chain import CHAIN_ID, Birth, Block, Chain, Log, branch_of, topic_of
 
 Row = tuple[Any, ...]
 Key = tuple[int, int]
 Ranges = tuple[tuple[int, int], ...]
+Rule = tuple[str, str, str]
+"""A factory's contract, the first topic of its event, and the argument: what announces a child."""
+
+Announced = Mapping[Rule, Mapping[str, Birth]]
+"""By rule, every address that it announces, with the earliest announcement."""
 
 
 class WrongError(AssertionError):
@@ -57,6 +62,21 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Family:
+    """What the catalog of the database says of a contract with factory rules.
+
+    Attributes:
+        rules: those in force.
+        adopted: whether what they announce has been looked for in the tables.
+        active: whether the contract is wanted.
+    """
+
+    rules: frozenset[Rule]
+    adopted: bool
+    active: bool
+
+
+@dataclass(frozen=True)
 class Picture:
     """All that a reader can see in one snapshot of the database."""
 
@@ -67,7 +87,8 @@ class Picture:
     sources: Sequence[Source]
     rows: Mapping[int, Mapping[Key, Row]]
     undecoded: Mapping[int, Mapping[Key, bool]]
-    children: Mapping[str, Mapping[str, tuple[int, int, str]]]
+    children: Mapping[str, Mapping[str, Birth]]
+    families: Mapping[str, Family]
     blocks: Mapping[int, bytes]
 
 
@@ -109,14 +130,23 @@ def look(connection: psycopg.Connection[Any]) -> Picture:
             (CHAIN_ID,),
         ):
             undecoded.setdefault(event_id, {})[number, index] = has_row
-        children: dict[str, dict[str, tuple[int, int, str]]] = {}
+        children: dict[str, dict[str, Birth]] = {}
         for contract, address, number, index, factory in connection.execute(
             "SELECT c.name, h.address, h.block_number, h.log_index, h.factory_address "
             "FROM gapless.children h JOIN gapless.contracts c ON c.id = h.contract_id WHERE chain_id = %s",
             (CHAIN_ID,),
         ):
-            born = (number, index, "0x" + bytes(factory).hex())
+            born = Birth(number, index, "0x" + bytes(factory).hex())
             children.setdefault(contract, {})["0x" + bytes(address).hex()] = born
+        families = {
+            name: Family(frozenset(map(rule_of, factories)), adopted, active)
+            for name, factories, adopted, active in connection.execute(
+                "SELECT c.name, d.factories, d.adopted, d.active AND c.active FROM gapless.deployments d "
+                "JOIN gapless.contracts c ON c.id = d.contract_id "
+                "WHERE d.chain_id = %s AND d.factories IS NOT NULL",
+                (CHAIN_ID,),
+            )
+        }
         blocks = {
             number: bytes(block_hash)
             for number, block_hash in connection.execute(
@@ -124,7 +154,7 @@ def look(connection: psycopg.Connection[Any]) -> Picture:
             )
         }
     tip_hash = None if tip_hash is None else bytes(tip_hash)
-    return Picture(tip, tip_hash, finalized, tables, sources, rows, undecoded, children, blocks)
+    return Picture(tip, tip_hash, finalized, tables, sources, rows, undecoded, children, families, blocks)
 
 
 @contextmanager
@@ -140,7 +170,7 @@ class Judge:
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
-        self._expected: dict[tuple[bytes, str, int, str], tuple[dict[Key, Row], dict[Key, bool]]] = {}
+        self._expected: dict[tuple[bytes, str, int, str], list[_Entry]] = {}
 
     def check(self, picture: Picture) -> None:
         """Checks what a reader saw.
@@ -162,13 +192,14 @@ class Judge:
         referring = {number for rows in (*picture.rows.values(), *picture.undecoded.values()) for number, _ in rows}
         if dangling := referring - picture.blocks.keys():
             raise WrongError(f"rows of blocks that are not kept: {sorted(dangling)[:5]}")
-        for contract, born in picture.children.items():
-            known = tip.children.get(contract, {})
-            for address, (number, _, _) in born.items():
-                if address not in known or known[address].number > number:
-                    raise WrongError(f"{contract}: {address} is kept as born in block {number}, which it was not")
+        announced = _announced(picture, branch)
         for table in picture.tables.values():
-            self._check_table(picture, table, branch)
+            self._check_table(picture, table, branch, announced)
+        for contract, family in picture.families.items():
+            expected = _earliest(announced, family.rules)
+            if family.adopted and picture.children.get(contract, {}) != expected:
+                said = _difference(expected, picture.children.get(contract, {}))
+                raise WrongError(f"children of {contract}, tip {picture.tip}: {said}")
 
     def check_complete(self, picture: Picture) -> None:
         """Checks that nothing is missing: the tip is the head, and coverage is all that is wanted.
@@ -190,61 +221,114 @@ class Judge:
             )
             if source.active and covered != wanted:
                 raise WrongError(f"source {source.source_id} covers {source.coverage}, wanted is {wanted}")
-        active = {picture.tables[source.event_id].contract for source in picture.sources if source.active}
-        for contract in {"branches", "kids"} & active:
-            known = {a: (b.number, b.log_index, b.factory) for a, b in head.children.get(contract, {}).items()}
-            if picture.children.get(contract, {}) != known:
-                raise WrongError(f"children of {contract}: {_difference(known, picture.children.get(contract, {}))}")
+        for contract, family in picture.families.items():
+            if family.active and not family.adopted:
+                raise WrongError(f"children of {contract} were never looked for")
 
-    def _check_table(self, picture: Picture, table: Table, branch: Sequence[Block]) -> None:
+    def _check_table(self, picture: Picture, table: Table, branch: Sequence[Block], announced: Announced) -> None:
         rows: dict[Key, Row] = {}
         undecoded: dict[Key, bool] = {}
+        # Of sources that nobody believes: what may be there, and need not.
+        more_rows: dict[Key, Row] = {}
+        more_undecoded: dict[Key, bool] = {}
         for source in picture.sources:
             if source.event_id != table.event_id:
                 continue
+            children: Mapping[str, Birth] | None = None
+            doubted = False
+            if source.place["kind"] == "factory":
+                rules = frozenset(map(rule_of, source.place.get("factories", ())))
+                children, doubted = _earliest(announced, rules), not rules
+            to_rows, to_undecoded = (more_rows, more_undecoded) if doubted else (rows, undecoded)
             for first, last in source.coverage:
                 if last >= len(branch):
                     raise WrongError(f"{table.label}: blocks {first}-{last} are covered, the tip is {len(branch) - 1}")
                 for block in branch[first : last + 1]:
-                    more_rows, more_undecoded = self._of(block, source, table)
-                    if not rows.keys().isdisjoint(more_rows):
-                        raise WrongError(f"{table.label}: block {block.number} is covered by two sources")
-                    rows.update(more_rows)
-                    undecoded.update(more_undecoded)
-        found = picture.rows[table.event_id]
+                    for entry in self._of(block, source, table):
+                        if children is not None and not doubted:
+                            birth = children.get(entry.address)
+                            if birth is None or birth.number > block.number:
+                                continue
+                        if entry.key in rows or entry.key in undecoded:
+                            raise WrongError(f"{table.label}: block {block.number} is covered by two sources")
+                        if entry.row is not None:
+                            to_rows[entry.key] = entry.row
+                        if entry.noted:
+                            to_undecoded[entry.key] = entry.row is not None
+        found, noted = picture.rows[table.event_id], picture.undecoded.get(table.event_id, {})
+        rows |= {key: row for key, row in more_rows.items() if key in found}
+        undecoded |= {key: has_row for key, has_row in more_undecoded.items() if key in noted}
         if found != rows:
             raise WrongError(f"{table.label}, tip {picture.tip}: {_difference(rows, found)}")
-        if (noted := picture.undecoded.get(table.event_id, {})) != undecoded:
+        if noted != undecoded:
             raise WrongError(f"undecoded logs of {table.label}, tip {picture.tip}: {_difference(undecoded, noted)}")
 
-    def _of(self, block: Block, source: Source, table: Table) -> tuple[dict[Key, Row], dict[Key, bool]]:
-        key = (block.hash, table.contract, table.event_id, repr(source.place))
+    def _of(self, block: Block, source: Source, table: Table) -> list[_Entry]:
+        """What a source may claim of a block; of a factory's, whoever says it."""
+        place = {name: source.place[name] for name in ("kind", "addresses", "filters") if name in source.place}
+        key = (block.hash, table.contract, table.event_id, repr(place))
         if key not in self._expected:
-            rows: dict[Key, Row] = {}
-            undecoded: dict[Key, bool] = {}
+            self._expected[key] = entries = []
             for log in block.logs:
-                if not claims(source.place, table, log, block):
-                    continue
-                place = (block.number, log.log_index)
                 saying = log.saying
+                if not claims(place, table, log) or (saying.row is None and not saying.noted):
+                    continue
+                row = None
                 if saying.row is not None:
                     address = bytes.fromhex(saying.address[2:])
                     fixed = (CHAIN_ID, block.number, block.moment, log.tx_hash, log.tx_index, log.log_index, address)
-                    rows[place] = (*fixed, *(normal(value) for value in saying.row))
-                if saying.noted:
-                    undecoded[place] = saying.row is not None
-            self._expected[key] = rows, undecoded
+                    row = (*fixed, *(normal(value) for value in saying.row))
+                entries.append(_Entry((block.number, log.log_index), saying.address, row, saying.noted))
         return self._expected[key]
 
 
-def claims(place: Mapping[str, Any], table: Table, log: Log, block: Block) -> bool:
-    """Whether a log belongs to a source."""
+@dataclass(frozen=True)
+class _Entry:
+    """A log that a source may claim, and what the tables hold of it then."""
+
+    key: Key
+    address: str
+    row: Row | None
+    noted: bool
+
+
+def rule_of(factory: Mapping[str, str]) -> Rule:
+    """A factory rule, as the catalog of the database has it."""
+    return factory["contract"], topic_of(factory["event"]), factory["argument"]
+
+
+def _announced(picture: Picture, branch: Sequence[Block]) -> Announced:
+    """What the rows announce that a reader saw: whether they are right is another question."""
+    announced: dict[Rule, dict[str, Birth]] = {}
+    for table in picture.tables.values():
+        for number, index in sorted(picture.rows[table.event_id]):
+            logs = branch[number].logs if number < len(branch) else ()
+            saying = next((log.saying for log in logs if log.log_index == index), None)
+            if saying is None:
+                continue  # no such log: the table is wrong
+            for argument, child in saying.announces:
+                birth = Birth(number, index, saying.address)
+                announced.setdefault((table.contract, table.topic0, argument), {}).setdefault(child, birth)
+    return announced
+
+
+def _earliest(announced: Announced, rules: frozenset[Rule]) -> Mapping[str, Birth]:
+    """The children of some rules, each by the earliest announcement over all of them."""
+    found: dict[str, Birth] = {}
+    for rule in rules:
+        for child, birth in announced.get(rule, {}).items():
+            known = found.get(child)
+            if known is None or (birth.number, birth.log_index) < (known.number, known.log_index):
+                found[child] = birth
+    return found
+
+
+def claims(place: Mapping[str, Any], table: Table, log: Log) -> bool:
+    """Whether a log belongs to a source, but for the addresses of a factory's children."""
     topics, address = log.saying.topics, log.saying.address
     if topics[0] != table.topic0:
         return False
     if place["kind"] == "addresses" and address not in place["addresses"]:
-        return False
-    if place["kind"] == "factory" and address not in block.children.get(table.contract, {}):
         return False
     return not place.get("filters") or any(
         all(int(position) < len(topics) and topics[int(position)] in allowed for position, allowed in one.items())

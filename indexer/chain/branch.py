@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
-from indexer.chain import fetch
+from indexer.chain import block_logs, questions
 from indexer.chain.answers import Answer
 from indexer.chain.blooms import unaccounted
 from indexer.chain.config import Errand
@@ -19,6 +19,7 @@ from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import BranchMovedError, LaggingError, ProviderError, RangeError
 from indexer.chain.filters import LogFilter
 from indexer.chain.logs import CheckedLogs, RawLog, sorted_once
+from indexer.chain.parts import logs_in_parts
 from indexer.chain.wire import Header, parse_header
 
 logger = logging.getLogger(__name__)
@@ -92,12 +93,12 @@ def read(
         raise ValueError(f"no range of blocks: {first}-{last}")
     before = errand.requests, errand.bytes
     numbers = range(first, last + 1)
-    calls = [fetch.header_call(number) for number in numbers]
-    parts_of = {one: fetch.cut(endpoint, one) for one in filters}
+    calls = [questions.header_call(number) for number in numbers]
+    parts_of = {one: questions.cut(endpoint, one) for one in filters}
     filters = [part for one in filters for part in parts_of[one]]
     mixed = {part for one in mixed for part in parts_of[one]}
     if not in_parts:
-        calls += [fetch.logs_call(first, last, one) for one in filters]
+        calls += [questions.logs_call(first, last, one) for one in filters]
     answers: list[Answer] = endpoint.ask(calls, errand)
     if in_parts:
         answers += [RangeError("it was refused before")] * len(filters)
@@ -106,10 +107,10 @@ def read(
     parts = []
     for one, raw in zip(filters, answers[len(numbers) :], strict=True):
         if isinstance(raw, RangeError):
-            part = fetch.logs_in_parts(endpoint, first, last, one, errand, refused=True)
+            part = logs_in_parts(endpoint, first, last, one, errand, refused=True)
         else:
-            part = fetch.checked_logs(endpoint, raw, first, last, one, errand)
-            fetch.granted(endpoint, [one])
+            part = questions.checked_logs(endpoint, raw, first, last, one, errand)
+            questions.granted(endpoint, [one])
         _check_hashes(headers, part, endpoint.host)
         parts.append(part.logs)
     branch = Branch(headers, [], endpoint.host, 0, 0)
@@ -135,12 +136,12 @@ def _headers(endpoint: Endpoint, first: int, answers: Sequence[Answer], errand: 
             failures[number] = LaggingError(f"it has not reached block {number:,}", host=endpoint.host)
             continue
         if header.number != number:
-            raise fetch.wrong(f"asked for block {number}, it answered with block {header.number}", endpoint)
+            raise questions.wrong(f"asked for block {number}, it answered with block {header.number}", endpoint)
         found[number] = header
     last = first + len(answers) - 1
     if failures and last in found:
         # The end is there: the node has come that far.
-        found |= fetch.headers(endpoint, sorted(failures), errand)
+        found |= questions.headers(endpoint, sorted(failures), errand)
     for number, error in failures.items():
         if number not in found:
             raise error
@@ -206,7 +207,7 @@ def _ask_again(
                 targets.append(logs)
     branch.asked_again = len(questions)
     for (header, _), target, found in zip(
-        questions, targets, fetch.logs_of_blocks(endpoint, questions, errand), strict=True
+        questions, targets, block_logs.logs_of_blocks(endpoint, questions, errand), strict=True
     ):
         known = {log.log_index for log in target if log.block_number == header.number}
         fresh = [log for log in found if log.log_index not in known]

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from indexer.chain import block_logs, earliest_log, hedge, multicall, questions, surroundings
 from indexer.chain import branch as branches
-from indexer.chain import earliest_log, fetch, hedge, multicall, surroundings
 from indexer.chain.asker import Asker
 from indexer.chain.chunk import LogChunk
 from indexer.chain.config import Errand
@@ -120,7 +120,7 @@ class ChainClient(Asker):
         head = self.pool.best_head
 
         def question(endpoint: Endpoint, errand: Errand) -> dict[int, Header]:
-            found = fetch.headers(endpoint, wanted, errand)
+            found = questions.headers(endpoint, wanted, errand)
             last[0] = found
             for number in wanted:
                 if number not in found and head is not None and number <= head:
@@ -145,7 +145,7 @@ class ChainClient(Asker):
             call = Call("eth_getBlockByHash", ("0x" + block_hash.hex(), False))
             header = parse_header(endpoint.ask_one(call, errand))
             if header is not None and header.hash != block_hash:
-                raise fetch.wrong("eth_getBlockByHash was answered with another block", endpoint)
+                raise questions.wrong("eth_getBlockByHash was answered with another block", endpoint)
             return header
 
         return self.run(question, "eth_getBlockByHash", errand=errand)
@@ -322,7 +322,7 @@ class ChainClient(Asker):
         """
         errand = Errand()
         return self.run(
-            lambda endpoint: fetch.logs_by_hash(endpoint, [(block_hash, filters)], errand)[0],
+            lambda endpoint: block_logs.logs_by_hash(endpoint, [(block_hash, filters)], errand)[0],
             "eth_getLogs",
             errand=errand,
         )

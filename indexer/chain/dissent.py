@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from indexer.chain import fetch
+from indexer.chain import questions
 from indexer.chain.asker import Asker
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Endpoint
@@ -54,7 +54,7 @@ def serve_again(client: Asker, known: Mapping[int, bytes]) -> bool:
 def _served(client: Asker, endpoint: Endpoint, known: Mapping[int, bytes]) -> dict[int, bytes]:
     try:
         found = client.run(
-            lambda e: fetch.headers(e, sorted(known), Errand()), "eth_getBlockByNumber", only=endpoint, attempts=1
+            lambda e: questions.headers(e, sorted(known), Errand()), "eth_getBlockByNumber", only=endpoint, attempts=1
         )
     except ProviderError:
         return {}

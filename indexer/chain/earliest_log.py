@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
-from indexer.chain import fetch
+from indexer.chain import questions
 from indexer.chain.asker import Asker
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Endpoint
@@ -64,5 +64,5 @@ def find(client: Asker, address: bytes, last: int) -> EarliestLog:
 
 
 def _ask(endpoint: Endpoint, *, first: int, last: int, asked: LogFilter, errand: Errand) -> CheckedLogs:
-    answer = endpoint.ask([fetch.logs_call(first, last, asked)], errand)[0]
-    return fetch.checked_logs(endpoint, answer, first, last, asked, errand)
+    answer = endpoint.ask([questions.logs_call(first, last, asked)], errand)[0]
+    return questions.checked_logs(endpoint, answer, first, last, asked, errand)

@@ -34,6 +34,7 @@ from indexer.chain.health import Health
 from indexer.chain.list_limits import ListLimits
 from indexer.chain.provider import HttpAnswer, RawProvider
 from indexer.chain.range_control import BlockLimit
+from indexer.chain.range_end import EndMarkers
 from indexer.chain.rate_control import RateControl
 from indexer.chain.wire import Call, Envelope, encode, encode_batch, encode_call, parse_envelopes, revert_data
 from indexer.troubles import Troubles
@@ -94,6 +95,8 @@ class Endpoint:
         # What its blooms are worth, and whether it filters logs by a block's hash.
         self.blooms = BloomTrust()
         self.hash_filter = HashFilter()
+        # How the ends of its ranges are proven, where it refuses batches.
+        self.end_markers = EndMarkers()
         # How it writes logs.
         self.layouts = Layouts()
         # Wordings that no table knows and that a smaller range cured: from then on they mean "too much".
@@ -200,6 +203,11 @@ class Endpoint:
                 raise answer
             results.append(answer)
         return results
+
+    @property
+    def refuses_batches(self) -> bool:
+        """Whether it takes no batch of any size, as opposed to one that is asked too often for more than one call."""
+        return self._batch_size.largest <= 1
 
     def max_batch(self) -> int:
         """The most calls to put in one batch now."""

@@ -48,6 +48,7 @@ def ask(
     read: Callable[[K, msgspec.Raw], T],
     *,
     again: Callable[[K, ProviderError], bool] = lambda key, error: True,
+    begun: bool = False,
 ) -> Pieces[K, T]:
     """Ask one endpoint, and ask again at once for what failed as long as the rest was answered.
 
@@ -59,6 +60,7 @@ def ask(
         errand: on whose account.
         read: reads and checks one result; raises ProviderError where it is not believed.
         again: whether it is any use to ask again for one that failed.
+        begun: whether other parts of the same answer have come already, as :meth:`Endpoint.ask`.
 
     Raises:
         ProviderError: nothing can be said of single questions, and nothing was answered before.
@@ -69,7 +71,7 @@ def ask(
     fruitless = 0
     while open_keys:
         try:
-            answers = endpoint.ask([calls[key] for key in open_keys], errand, begun=bool(found))
+            answers = endpoint.ask([calls[key] for key in open_keys], errand, begun=begun or bool(found))
         except ProviderError as error:
             if not found:
                 raise

@@ -84,7 +84,8 @@ class RateControl:
     def largest_batch(self) -> int | None:
         """The most calls to send in one batch, as far as the speed goes; None for no limit."""
         limit = self._limit()
-        paced = None if limit is None else max(1, int(limit / 2))
+        # Two calls stay together where a second allows for both: one proves the other.
+        paced = None if limit is None else max(1, min(2, int(limit)), int(limit / 2))
         return min((most for most in (paced, self._batch) if most is not None), default=None)
 
     def full(self) -> bool:

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from indexer.chain import fetch, slicing
+from indexer.chain import block_times, fetch, slicing
 from indexer.chain.chunk import LogChunk
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import ProviderError, RangeError, Stopped, is_too_old
-from indexer.chain.fetch import Question
 from indexer.chain.filters import LogFilter, kind_of
+from indexer.chain.questions import Question
 from indexer.chain.range_control import RangeController
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class Scan:
             return True
         number, block_hash, told = chunk.told_time
         header = self._client.run(
-            lambda other: fetch.bearing_header(other, number, block_hash, errand),
+            lambda other: block_times.bearing_header(other, number, block_hash, errand),
             "eth_getBlockByNumber",
             block=number,
             errand=errand,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from indexer.chain import fetch
 from indexer.chain.config import Errand
 from indexer.chain.errors import NoEndpointError, RangeError
-from indexer.chain.fetch import Question
 from indexer.chain.filters import LogFilter, Topics
 from indexer.chain.logs import RawLog, matcher
+from indexer.chain.questions import Question
 
 if TYPE_CHECKING:
     from indexer.chain.asker import Asker

@@ -12,7 +12,7 @@ import msgspec
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import FatalError, LaggingError
-from indexer.chain.fetch import wrong
+from indexer.chain.questions import wrong
 from indexer.chain.wire import Call, hex_bytes, parse, seconds
 
 # From so many wanted receipts of a block on, all of its receipts are asked for.

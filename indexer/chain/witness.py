@@ -7,7 +7,7 @@ the node is asked in which block it runs a call at another block: one that honou
 else there.
 """
 
-from indexer.chain import fetch
+from indexer.chain import questions
 from indexer.chain.aggregate import Seen, decode_aggregate3, decode_witness
 from indexer.chain.answers import Answer
 from indexer.chain.config import Errand
@@ -50,7 +50,7 @@ class Witnesses:
             self.number_is_blocks = True
             return
         if not self.number_is_blocks:
-            header = fetch.headers(endpoint, [block], errand).get(block)
+            header = questions.headers(endpoint, [block], errand).get(block)
             if header is not None and header.time == seen.time:
                 return
         if not _is_honest(endpoint, block, seen, head, question, errand):

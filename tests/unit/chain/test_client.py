@@ -100,7 +100,7 @@ def test_a_rate_error_never_shrinks_a_range(serve: Serve, connect: Connect) -> N
     node = serve(before=fails(2, Refusal(-32005, "limit exceeded")))
     (chunk,) = connect(node).scan([(0, 1_999)], FILTER)
     assert (chunk.first, chunk.last) == (0, 1_999)
-    assert node.ranges == [(0, 1_999)]
+    assert set(node.ranges) == {(0, 1_999)}
 
 
 def test_the_ceiling_of_the_operator_holds(serve: Serve, connect: Connect, clock: Any) -> None:

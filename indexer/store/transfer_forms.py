@@ -109,6 +109,8 @@ def select(
     standard: Standard,
     columns: Sequence[Column],
     condition: sql.Composable = _ALWAYS,
+    *,
+    place: int | None = None,
 ) -> sql.Composed:
     """A SELECT of an event's transfers in the form that all have in common: the columns of ``gapless.transfers``.
 
@@ -121,14 +123,17 @@ def select(
         standard: as :func:`standard_of` has it.
         columns: the event's arguments.
         condition: on the event's table, which is called ``r``.
+        place: a number that all rows have in one more column, ``place``; None: without it. (Around this SELECT it would
+            cost the planner as much again for each table.)
     """
+    more = sql.SQL("") if place is None else sql.SQL(", {} AS place").format(place)
     arguments = [sql.SQL("r.{}").format(sql.Identifier(column.name)) for column in columns]
     source = sql.SQL("{} r").format(table)
     nobody, item = sql.SQL("NULL::bytea"), sql.SQL("0")
     if signature == TRANSFER:
         giver, receiver, last = arguments
         moved = (last, sql.SQL("1")) if standard == "erc721" else (sql.SQL("0"), last)
-        return _select(source, standard, item, (giver, receiver, nobody, *moved), condition)
+        return _select(source, standard, item, (giver, receiver, nobody, *moved), condition, more)
     if signature == CONSECUTIVE_TRANSFER:
         start, end, giver, receiver = arguments
         source = sql.SQL(
@@ -136,16 +141,16 @@ def select(
         ).format(source, *(sql.SQL("{}::numeric").format(one) for one in (end, start)), MOST_CONSECUTIVE - 1)
         token_id = sql.SQL("{}::numeric + moved.place").format(start)
         values = (giver, receiver, nobody, token_id, sql.SQL("1"))
-        return _select(source, standard, sql.SQL("moved.place"), values, condition)
+        return _select(source, standard, sql.SQL("moved.place"), values, condition, more)
     operator, giver, receiver, numbers, amounts = arguments
     if signature == TRANSFER_SINGLE:
-        return _select(source, standard, item, (giver, receiver, operator, numbers, amounts), condition)
+        return _select(source, standard, item, (giver, receiver, operator, numbers, amounts), condition, more)
     source = sql.SQL("{} CROSS JOIN LATERAL unnest({}, {}) WITH ORDINALITY AS moved (token_id, amount, place)").format(
         source, numbers, amounts
     )
     item, number, amount = map(sql.SQL, ("(moved.place - 1)::integer", "moved.token_id", "moved.amount"))
     condition = sql.SQL("moved.token_id IS NOT NULL AND moved.amount IS NOT NULL AND {}").format(condition)
-    return _select(source, standard, item, (giver, receiver, operator, number, amount), condition)
+    return _select(source, standard, item, (giver, receiver, operator, number, amount), condition, more)
 
 
 def too_long(table: sql.Composable, columns: Sequence[Column], condition: sql.Composable) -> sql.Composed:
@@ -169,12 +174,13 @@ def _select(
     item: sql.Composable,
     values: tuple[sql.Composable, ...],
     condition: sql.Composable,
+    more: sql.Composable,
 ) -> sql.Composed:
     giver, receiver, operator, number, amount = values
     return sql.SQL("""
         SELECT r.chain_id, r.block_number, r.block_time, r.tx_hash, r.log_index, {item} AS item,
                r.contract_address AS token, {standard}::text AS kind, {giver} AS from_address, {receiver} AS to_address,
-               {operator} AS operator, {number}::numeric AS token_id, {amount}::numeric AS amount
+               {operator} AS operator, {number}::numeric AS token_id, {amount}::numeric AS amount{more}
         FROM {source} WHERE {condition}""").format(
         item=item,
         standard=sql.Literal(standard),
@@ -185,6 +191,7 @@ def _select(
         amount=amount,
         source=source,
         condition=condition,
+        more=more,
     )
 
 

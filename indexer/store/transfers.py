@@ -81,16 +81,19 @@ def load(connection: Connection) -> list[TransferEvent]:
     return found
 
 
-def select(one: TransferEvent, condition: sql.Composable | None = None) -> sql.Composed:
+def select(one: TransferEvent, condition: sql.Composable | None = None, *, place: int | None = None) -> sql.Composed:
     """A SELECT of an event's transfers (:func:`indexer.store.transfer_forms.select`).
 
     Args:
         one: the event.
         condition: on the event's table, which is called ``r``.
+        place: a number that all rows have in one more column; None: without it.
     """
     table = one.event.table
     conditions = () if condition is None else (condition,)
-    return transfer_forms.select(table.identifier, one.event.signature, one.standard, table.columns, *conditions)
+    return transfer_forms.select(
+        table.identifier, one.event.signature, one.standard, table.columns, *conditions, place=place
+    )
 
 
 def drop_view(connection: Connection) -> None:
@@ -128,8 +131,7 @@ def branches(connection: Connection) -> list[sql.Composed]:
 
 def _each_once(group: Sequence[TransferEvent]) -> sql.Composed:
     columns = sql.SQL(", ").join(sql.SQL("every.{}").format(sql.Identifier(name)) for name in _COLUMNS)
-    numbered = [sql.SQL("SELECT t.*, {} AS place FROM ({}) t").format(at, select(one)) for at, one in enumerate(group)]
-    every = sql.SQL(" UNION ALL ").join(numbered)
+    every = sql.SQL(" UNION ALL ").join(select(one, place=at) for at, one in enumerate(group))
     if len(group) > FEW:
         return sql.SQL("""
             SELECT {columns} FROM (

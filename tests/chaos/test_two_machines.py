@@ -112,7 +112,7 @@ def test_a_machine_that_is_behind_is_never_taken_for_silence(scene, is_behind, m
 @pytest.mark.parametrize("is_behind", [logs_by_number, every(1, 2)])
 def test_a_machine_that_is_behind_where_the_last_blocks_say_nothing(chaos, is_behind):
     with stage(chaos, f"machines/{next(_numbers)}") as scene:
-        for _ in range(30):
+        for _ in range(2):
             scene.chain.append()
         scene.chain.append(other_transaction())
         for _ in range(7):
@@ -121,7 +121,7 @@ def test_a_machine_that_is_behind_where_the_last_blocks_say_nothing(chaos, is_be
         scene.node.finalized = scene.chain.head.number - 4
         follower = follow_first(scene, COIN)
         behind = Node(scene.chain)
-        behind.lag = 60
+        behind.lag = 30
         fill(scene, follower, TwoMachines(behind, is_behind))
 
 

@@ -122,7 +122,7 @@ COMPONENTS: Final[Mapping[str, Schema]] = {
     ),
     "Transaction": an_object(
         {
-            "from": ADDRESS,
+            "from": nullable(ADDRESS),
             "to": nullable({**ADDRESS, "description": "Null: it created a contract."}),
             "type": nullable({"type": "integer", "description": "EIP-2718."}),
             "value": nullable({**DIGITS, "description": "Wei."}),
@@ -132,6 +132,10 @@ COMPONENTS: Final[Mapping[str, Schema]] = {
             "gas_used": nullable(DIGITS),
             "effective_gas_price": nullable({**DIGITS, "description": "Wei per gas."}),
             "created_contract": nullable(ADDRESS),
+            "complete": {
+                "type": "boolean",
+                "description": "False: nodes did not give all that the manifest asks for of it; the rest is null.",
+            },
         },
         description='What the manifest asks for with include = ["transaction", "receipt"]; the rest is null.',
     ),

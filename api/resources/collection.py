@@ -202,7 +202,8 @@ def _member(name: str, text: bytes) -> bytes:
 
 def is_lacking(beside: Mapping[str, bytes]) -> bool:
     """Whether a transaction is not there that may come yet, without any version saying so."""
-    return any(one is None for one in orjson.loads(beside.get("transactions", b"{}")).values())
+    transactions = orjson.loads(beside.get("transactions", b"{}")).values()
+    return any(one is None or not one["complete"] for one in transactions)
 
 
 def link_next(request: falcon.Request, response: falcon.Response, cursor: str | None) -> None:

@@ -54,7 +54,8 @@ BESIDE: Final[dict[str, Schema]] = {
     "transactions": {
         "type": "object",
         "additionalProperties": nullable(ref("Transaction")),
-        "description": "By hash, with include=tx; null where the manifest does not ask for it, or not fetched yet.",
+        "description": "By hash, with include=tx; null where the manifest does not ask for it, it is not fetched yet, "
+        "or no node gives it.",
     },
 }
 

@@ -9,7 +9,7 @@ def _or_null(text: str) -> str:
 
 _TRANSACTION = json_text.object_text(
     [
-        ("from", json_text.hex_text("x.sender")),
+        ("from", _or_null(json_text.hex_text("x.sender"))),
         ("to", _or_null(json_text.hex_text("x.recipient"))),
         ("type", _or_null("x.type::text")),
         ("value", _or_null(json_text.quoted("x.value::text"))),
@@ -19,6 +19,7 @@ _TRANSACTION = json_text.object_text(
         ("gas_used", _or_null(json_text.quoted("x.gas_used::text"))),
         ("effective_gas_price", _or_null(json_text.quoted("x.effective_gas_price::text"))),
         ("created_contract", _or_null(json_text.hex_text("x.created_contract"))),
+        ("complete", "(NOT x.is_lacking)::text"),
     ]
 )
 
@@ -35,7 +36,10 @@ def tokens(addresses: str) -> str:
 
 
 def transactions(chain_id: int, rows: str) -> str:
-    """An expression for transactions by hash: null for one that is not kept, or not yet; null where there are no rows.
+    """An expression for transactions by hash; null where there are no rows.
+
+    One that is not kept, not yet, or that no node gives is null. One of which nodes did not give all that was asked for
+    is not ``complete``.
 
     Args:
         chain_id: the chain.
@@ -44,5 +48,9 @@ def transactions(chain_id: int, rows: str) -> str:
     """
     return f"""(SELECT json_object_agg('0x' || encode(p.tx_hash, 'hex'),
                              CASE WHEN x.tx_hash IS NOT NULL THEN ({_TRANSACTION})::json END)
-     FROM (SELECT DISTINCT block_number, tx_hash FROM ({rows}) p) p LEFT JOIN gapless.transactions x
+     FROM (SELECT DISTINCT block_number, tx_hash FROM ({rows}) p) p LEFT JOIN (
+         SELECT t.*, EXISTS (SELECT FROM gapless.missing_details m
+                             WHERE m.chain_id = t.chain_id AND m.block_number = t.block_number
+                               AND m.tx_index = t.tx_index) AS is_lacking
+         FROM gapless.transactions t) x
        ON x.chain_id = {chain_id} AND x.tx_hash = p.tx_hash AND x.block_number = p.block_number)"""

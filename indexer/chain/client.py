@@ -24,6 +24,7 @@ from indexer.chain.errors import (
     FatalError,
     LaggingError,
     NoEndpointError,
+    ProviderError,
     RangeError,
     RevertedError,
     TransientError,
@@ -42,6 +43,8 @@ _GET_BLOCK = "eth_getBlockByNumber"
 _NULL_ATTEMPTS = 4
 # How often a block tag is asked for: there are other ways to what it tells.
 _TAG_ATTEMPTS = 3
+# How often blocks, transactions and receipts are asked for, together at first, then one by one.
+_ATTEMPTS_AT_DETAILS = (3, 2)
 # JSON-RPC codes with which nodes say that they do not know a block tag.
 _UNKNOWN_TAG_CODES = frozenset({-32602, -32600, -32601, -32000, -32001, -32004, -39001})
 
@@ -188,27 +191,37 @@ class ChainClient(Asker):
     def surroundings(self, wanted: Sequence[surroundings.Wanted]) -> surroundings.Surroundings:
         """The blocks, transactions and receipts that surround logs, from the fewest questions.
 
-        Raises:
-            LaggingError: nobody has one of the blocks, with that hash.
-            ProviderError: nobody answers.
-        """
-        if not wanted:
-            return surroundings.Surroundings()
-        errand = Errand()
-        newest = max(one.number for one in wanted)
+        What no node gives is named in ``missing``; all the rest is there.
 
-        def question(endpoint: Endpoint) -> surroundings.Surroundings:
+        Raises:
+            ProviderError: nobody answers anything.
+        """
+        reader = surroundings.Reader(wanted)
+        errand = Errand()
+        newest = max((one.number for one in wanted), default=0)
+
+        def question(endpoint: Endpoint) -> None:
             try:
-                return surroundings.read(
-                    endpoint, wanted, errand, whole_receipts=endpoint.host not in self._no_receipts
-                )
+                reader.read(endpoint, errand, whole_receipts=endpoint.host not in self._no_receipts)
             except FatalError as error:
                 if endpoint.host in self._no_receipts or not surroundings.is_missing_method(error):
                     raise
                 self._no_receipts.add(endpoint.host)
-                return surroundings.read(endpoint, wanted, errand, whole_receipts=False)
+                reader.read(endpoint, errand, whole_receipts=False)
 
-        return self.run(question, "eth_getTransactionReceipt", block=newest, errand=errand)
+        failure: ProviderError | None = None
+        for attempts in _ATTEMPTS_AT_DETAILS:
+            if reader.is_done:
+                break
+            try:
+                self.run(question, "eth_getTransactionReceipt", block=newest, errand=errand, attempts=attempts)
+            except ProviderError as error:
+                failure = error
+                reader.split()
+        if failure is not None and not reader.is_done:
+            self.head()  # nobody answers anything: that says nothing of what is lacking
+            reader.give_up(failure)
+        return reader.found
 
     # -- logs
 

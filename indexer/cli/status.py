@@ -140,6 +140,13 @@ def _unread(found: Overview, table: Callable[..., Table]) -> Iterator[Table]:
         made.add_row(one.contract, one.event, one.chain, blocks, str(one.failures), again, one.reason)
     if found.unread:
         yield made
+    made = table("What include asks for and no node gives", "chain", "what", "count>r", "blocks", "again at", "reason")
+    for each in found.missing_details:
+        blocks = format_ranges(((each.first, each.last),))
+        again = f"{each.retry_at:%Y-%m-%d %H:%M:%S}"
+        made.add_row(each.chain, each.kind, f"{each.count:,}", blocks, again, each.reason)
+    if found.missing_details:
+        yield made
 
 
 def _endpoints(found: Overview, table: Callable[..., Table]) -> list[Table]:

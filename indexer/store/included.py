@@ -1,54 +1,23 @@
 """Blocks and transactions of events (``include``): what is to be fetched, and the coverage of their own.
 
-A deployment's ``included`` is the set of blocks for whose events all that ``include`` names is there. It follows the
+A deployment's ``included`` is the set of blocks for whose events all that ``include`` names is there, or noted as
+something that no node gives (:mod:`indexer.store.missing_details`). It follows the
 coverage of the deployment's sources, is taken back with them where rows change, and is never ahead of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Protocol
 
 import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import BlockRange, RangeSet, contains, intersect, subtract
-from indexer.store import catalog, multirange
+from indexer.store import catalog, details, missing_details, multirange
 from indexer.store.catalog import Source
 from indexer.store.database import psycopg_connection
-
-
-class Block(Protocol):
-    """A row of ``block_details``; ``time`` in Unix seconds."""
-
-    number: int
-    hash: bytes
-    time: int
-    miner: bytes
-    gas_limit: int
-    gas_used: int
-    base_fee: int | None
-    transaction_count: int
-    size: int | None
-
-
-class Transaction(Protocol):
-    """A row of ``transactions``, or a part of one."""
-
-    number: int
-    index: int
-    hash: bytes
-    sender: bytes
-    recipient: bytes | None
-    type: int | None
-    value: int | None
-    nonce: int | None
-    gas_limit: int | None
-    status: int | None
-    gas_used: int | None
-    effective_gas_price: int | None
-    created_contract: bytes | None
+from indexer.store.details import Facts
+from indexer.store.missing_details import Due
 
 
 @dataclass(slots=True)
@@ -234,9 +203,7 @@ def store(
     task: Task,
     *,
     catalog_version: int,
-    blocks: Iterable[Block],
-    transactions: Iterable[Transaction],
-    receipts: Iterable[Transaction],
+    facts: Facts,
 ) -> bool:
     """Keeps what was fetched for a task, and covers its range.
 
@@ -245,9 +212,7 @@ def store(
         chain_id: the chain.
         task: as it was planned.
         catalog_version: of the catalog by which it was planned.
-        blocks: of the task's blocks.
-        transactions: without what only receipts say.
-        receipts: without what only transactions say.
+        facts: what came of the task's blocks, and what no node gave: the range is covered with both.
 
     Returns:
         False if the blocks are others now, or their events: nothing was written.
@@ -269,48 +234,7 @@ def store(
         )
         if not _is_still_so(connection, chain_id, task):
             return False
-        times = {bearer.number: datetime.fromtimestamp(bearer.time, UTC) for bearer in task.bearers}
-        with psycopg_connection(connection).cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO gapless.block_details (chain_id, block_number, block_hash, block_time, miner, gas_limit, "
-                "gas_used, base_fee, transaction_count, size) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
-                "ON CONFLICT DO NOTHING",
-                [
-                    (
-                        chain_id, b.number, b.hash, datetime.fromtimestamp(b.time, UTC), b.miner, b.gas_limit,
-                        b.gas_used, b.base_fee, b.transaction_count, b.size,
-                    )
-                    for b in blocks
-                ],
-            )  # fmt: skip
-            cursor.executemany(
-                "INSERT INTO gapless.transactions (chain_id, block_number, tx_index, tx_hash, block_time, sender, "
-                "recipient, type, value, nonce, gas_limit) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
-                "ON CONFLICT (chain_id, block_number, tx_index) DO UPDATE "
-                "SET value = excluded.value, nonce = excluded.nonce, gas_limit = excluded.gas_limit",
-                [
-                    (
-                        chain_id, t.number, t.index, t.hash, times[t.number], t.sender, t.recipient, t.type, t.value,
-                        t.nonce, t.gas_limit,
-                    )
-                    for t in transactions
-                ],
-            )  # fmt: skip
-            cursor.executemany(
-                "INSERT INTO gapless.transactions (chain_id, block_number, tx_index, tx_hash, block_time, sender, "
-                "recipient, type, status, gas_used, effective_gas_price, created_contract) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
-                "ON CONFLICT (chain_id, block_number, tx_index) DO UPDATE SET status = excluded.status, "
-                "gas_used = excluded.gas_used, effective_gas_price = excluded.effective_gas_price, "
-                "created_contract = excluded.created_contract",
-                [
-                    (
-                        chain_id, t.number, t.index, t.hash, times[t.number], t.sender, t.recipient, t.type, t.status,
-                        t.gas_used, t.effective_gas_price, t.created_contract,
-                    )
-                    for t in receipts
-                ],
-            )  # fmt: skip
+        details.write(connection, chain_id, {bearer.number: bearer.time for bearer in task.bearers}, facts)
         connection.execute(
             sa.text("""
                 UPDATE gapless.deployments SET included = included + CAST(:range AS int8multirange)
@@ -323,6 +247,23 @@ def store(
             },
         )
         return True
+
+
+def store_again(connection: Connection, chain_id: int, asked: Sequence[Due], facts: Facts) -> None:
+    """Keep what came of what was missing, and note what is missing still; of blocks that are others now, nothing.
+
+    Args:
+        connection: in a transaction that has done nothing yet.
+        chain_id: the chain.
+        asked: what was asked for.
+        facts: what came.
+    """
+    connection.execute(
+        sa.text("SELECT FROM gapless.chains WHERE chain_id = :chain_id FOR SHARE"), {"chain_id": chain_id}
+    )
+    hashes = _hashes(connection, chain_id, [one.number for one in asked])
+    if all(hashes.get(one.number) == one.block_hash for one in asked):
+        details.write(connection, chain_id, {one.number: one.time for one in asked}, facts)
 
 
 def _is_still_so(connection: Connection, chain_id: int, task: Task) -> bool:
@@ -344,12 +285,16 @@ def _is_still_so(connection: Connection, chain_id: int, task: Task) -> bool:
     # Another branch may have events in blocks that were silent, while all that was asked for is as it was.
     if _reorganised(connection, chain_id) != task.reorganised:
         return False
+    hashes = _hashes(connection, chain_id, [bearer.number for bearer in task.bearers])
+    return all(hashes.get(bearer.number) == bearer.hash for bearer in task.bearers)
+
+
+def _hashes(connection: Connection, chain_id: int, numbers: Sequence[int]) -> dict[int, bytes]:
     stored = connection.execute(
         sa.text("SELECT number, hash FROM gapless.blocks WHERE chain_id = :chain_id AND number = ANY(:numbers)"),
-        {"chain_id": chain_id, "numbers": [bearer.number for bearer in task.bearers]},
+        {"chain_id": chain_id, "numbers": list(numbers)},
     )
-    hashes = {number: bytes(block_hash) for number, block_hash in stored}
-    return all(hashes.get(bearer.number) == bearer.hash for bearer in task.bearers)
+    return {number: bytes(block_hash) for number, block_hash in stored}
 
 
 def forget(connection: Connection, chain_id: int, contract_id: int, ranges: RangeSet) -> None:
@@ -369,6 +314,7 @@ def forget(connection: Connection, chain_id: int, contract_id: int, ranges: Rang
 
 def forget_above(connection: Connection, chain_id: int, common: int) -> None:
     """Takes back all that was included above a block, on every contract of a chain: the branch is gone."""
+    missing_details.forget_above(connection, chain_id, common)
     connection.execute(
         sa.text("""
             UPDATE gapless.deployments SET included = included - int8multirange(int8range(:above, NULL))

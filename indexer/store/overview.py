@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import RangeSet, intersect, size, subtract
-from indexer.store import catalog, drop, failed_ranges, indexes
+from indexer.store import catalog, drop, failed_ranges, indexes, missing_details
 from indexer.store.failed_ranges import FailedRange
 from indexer.store.lag import shown_reason, shown_state
+from indexer.store.missing_details import MissingDetails
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class Overview:
     """What the manifest names no longer, and whose data stays; ``rows`` is an estimate."""
     unread: Sequence[FailedRange] = ()
     """Blocks of history that nodes did not give, and when they are asked for again."""
+    missing_details: Sequence[MissingDetails] = ()
+    """Blocks, transactions and receipts of events that nodes did not give, and when they are asked for again."""
 
     @property
     def is_complete(self) -> bool:
@@ -144,6 +147,7 @@ def load(connection: Connection) -> Overview:
         endpoints=[dict(row._mapping) for row in connection.execute(_ENDPOINTS)],
         series=[dict(row._mapping) for row in connection.execute(_SERIES)],
         unread=failed_ranges.load(connection),
+        missing_details=missing_details.load(connection),
         balances=[dict(row._mapping) for row in connection.execute(_BALANCES)],
         indexes=[
             {"index": index.label, "state": index.state, "percent": index.percent}

@@ -1,5 +1,6 @@
 """``include``: the blocks, transactions and receipts of events, fetched right behind the events themselves."""
 
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,8 +9,11 @@ from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
 from indexer.chain.surroundings import Surroundings, Wanted
-from indexer.store import catalog, included
+from indexer.store import catalog, included, missing_details
 from indexer.store.catalog import CatalogChangedError
+from indexer.store.details import Facts
+
+log = logging.getLogger(__name__)
 
 MOST_BLOCKS = 200
 """Blocks that bore events and are asked for in one go: a few batches."""
@@ -34,6 +38,8 @@ class Includer:
     def run(self) -> int:
         """Works until nothing is lacking, or until the chain moves under it: the next run goes on.
 
+        What no node gives is noted, holds up nothing, and is asked for again with growing pauses.
+
         Returns:
             How many blocks were asked for.
 
@@ -55,16 +61,49 @@ class Includer:
                         self.chain_id,
                         task,
                         catalog_version=version,
-                        blocks=found.blocks,
-                        transactions=found.transactions,
-                        receipts=found.receipts,
+                        facts=_facts(found),
                     )
             except CatalogChangedError:
                 break
             if not kept:
                 break
             done += len(task.bearers)
+            self._tell(found)
+        return done + self._ask_again()
+
+    def _ask_again(self) -> int:
+        """Ask for what no node gave before, where it is time to."""
+        done = 0
+        while not self.stop.is_set():
+            with self.engine.connect() as connection:
+                due = missing_details.due(connection, self.chain_id, MOST_BLOCKS)
+            if not due:
+                break
+            bearers: dict[int, included.Bearer] = {}
+            for one in due:
+                bearer = bearers.setdefault(
+                    one.number, included.Bearer(one.number, one.block_hash, one.time, block=False)
+                )
+                match one.kind:
+                    case "block":
+                        bearer.block = True
+                    case "transaction":
+                        bearer.transactions[one.index] = one.hash
+                    case _:
+                        bearer.receipts[one.index] = one.hash
+            found = self._fetch(list(bearers.values()))
+            with self.engine.begin() as connection:
+                included.store_again(connection, self.chain_id, due, _facts(found))
+            done += len(bearers)
         return done
+
+    def _tell(self, found: Surroundings) -> None:
+        for one in found.missing[:1]:
+            more = f" and {len(found.missing) - 1} more" if len(found.missing) > 1 else ""
+            log.warning(
+                "%s: no node gives the %s 0x%s of block %d%s: %s; the rest goes on, and it is asked for again later",
+                *(self.client.name, one.kind, one.hash.hex(), one.number, more, one.reason),
+            )
 
     def _fetch(self, bearers: Sequence[included.Bearer]) -> Surroundings:
         if not bearers:
@@ -72,3 +111,7 @@ class Includer:
         return self.client.surroundings(
             [Wanted(b.number, b.hash, b.block, dict(b.transactions), dict(b.receipts)) for b in bearers]
         )
+
+
+def _facts(found: Surroundings) -> Facts:
+    return Facts(found.blocks, found.transactions, found.receipts, found.missing)

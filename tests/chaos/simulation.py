@@ -30,7 +30,7 @@ from indexer.chain.config import ClientSettings, EndpointConfig
 from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality, Manifest
-from indexer.store import failed_ranges, thinning
+from indexer.store import failed_ranges, missing_details, thinning
 from indexer.store.apply import apply
 from indexer.store.blocks import ForeignBlockError
 from indexer.store.cache import Cache
@@ -264,6 +264,12 @@ class Simulation:
             case "crash":
                 self._crash()
 
+    @staticmethod
+    def _include(process: Any) -> None:
+        with process.engine.begin() as connection:  # the pauses of what no node gave are real time's
+            missing_details.retry_now(connection, CHAIN_ID)
+        Includer(process.engine, process.clients[2], CHAIN_ID).run()
+
     def _settle(self) -> None:
         """From now on everything is honest and quick; what is left must come right by itself."""
         with self._visiting:  # whoever is at it comes to an end first
@@ -287,7 +293,7 @@ class Simulation:
                 trouble.append(self._try(name, self._fill, "fill"))
                 trouble.append(self._try(name, self._snapshot, "snapshot"))
                 trouble.append(self._try(name, self._count, "balances"))
-                trouble.append(self._try(name, lambda p: Includer(p.engine, p.clients[2], CHAIN_ID).run(), "include"))
+                trouble.append(self._try(name, self._include, "include"))
                 trouble.append(self._try(name, self._tokens, "tokens"))
             picture = self._read()
             try:

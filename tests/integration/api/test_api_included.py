@@ -55,6 +55,7 @@ def test_rows_come_with_their_transactions(own, seed):
             "gas_used": "21000",
             "effective_gas_price": str(10**12),
             "created_contract": None,
+            "complete": True,
         },
         shown(TIP, 3): {
             "from": hex_of(ALICE),
@@ -67,6 +68,7 @@ def test_rows_come_with_their_transactions(own, seed):
             "gas_used": "5",
             "effective_gas_price": "7",
             "created_contract": hex_of(USDC),
+            "complete": True,
         },
         shown(TIP - 1, 7): None,
     }

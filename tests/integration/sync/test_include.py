@@ -146,15 +146,15 @@ def test_a_node_without_block_receipts_is_asked_one_by_one(shared_history, migra
 
     text = chain_text(shared_history) + coins(shared_history, "gold", more='include = ["receipt"]')
     with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
-        real, refused = surroundings.read, []
+        real, refused = surroundings.Reader.read, []
 
-        def read(endpoint, wanted, errand, *, whole_receipts=True):
+        def read(self, endpoint, errand, *, whole_receipts=True):
             if whole_receipts:
                 refused.append(1)
                 raise FatalError("the method does not exist", scope="method", host=endpoint.host)
-            return real(endpoint, wanted, errand, whole_receipts=False)
+            real(self, endpoint, errand, whole_receipts=False)
 
-        monkeypatch.setattr(surroundings, "read", read)
+        monkeypatch.setattr(surroundings.Reader, "read", read)
         includer(one).run()
         assert refused == [1]
         assert rows_of(one, TRANSACTIONS) == expected(

@@ -239,6 +239,26 @@ def test_a_repair_that_takes_an_announcement_away_takes_the_child_with_it(story,
         follower.close()
 
 
+def test_a_repair_that_finds_an_announcement_fills_in_what_the_child_said(story, migrated_url):
+    tell(story)
+    with story.rig(child("pool"), migrated_url) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        with one.engine.begin() as connection:
+            # As if a node had left the announcement out: nobody has looked for the child's logs.
+            for statement in (
+                "DELETE FROM second.built WHERE key ->> 'pool' = '0x' || encode(%s, 'hex')",
+                "DELETE FROM gapless.children WHERE address = %s",
+                "DELETE FROM child.spoke WHERE contract_address = %s",
+            ):
+                connection.exec_driver_sql(statement, (ONE,))
+        finalized = one.query("SELECT finalized_number FROM gapless.chains")[0][0]
+        Repair(one.engine, one.client, one.chain.chain_id, one.chain.name).range("second", 0, finalized)
+        one.catch_up(follower)
+        story.check(one, ("pool",))
+        follower.close()
+
+
 def test_a_factory_whose_filter_is_changed_while_two_write(story, migrated_url):
     """The announcements that are wanted now are others; each of two backfills displaces a part of the old ones."""
     indexed = [argument("child", "address") | {"indexed": True}, argument("other", "address")]

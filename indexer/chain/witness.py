@@ -2,9 +2,10 @@
 
 A node may ignore the block that an ``eth_call`` names, and run it in its newest: then every point of a snapshot has the
 newest value. But the number in a call is not the block's on every chain (Arbitrum's is that of its parent chain, and
-zkSync's was that of a batch), so a number that differs accuses nobody. The block's time clears the node; failing that,
-the node is asked in which block it runs a call at another block: one that honours what it is asked for says something
-else there.
+zkSync's was that of a batch), so a number that differs accuses nobody until the chain's own numbers were seen in some
+calls. The block's time clears the node; failing that, the node is asked in which block it runs a call at its newest and
+at another block: one that honours what it is asked for runs an old call before its newest block, and another call in
+another one.
 """
 
 from indexer.chain import questions
@@ -18,14 +19,19 @@ from indexer.chain.wire import Call, parse_hex_bytes
 # Blocks that every node keeps the state of: geth's default is 128.
 _STATE_KEPT = 100
 _NEAR = 50
+_SEEN_OFTEN_ENOUGH = 3
 
 
 class Witnesses:
     """What is known of a chain's ``block.number``."""
 
     def __init__(self) -> None:
-        self.number_is_blocks = False
-        """Whether it was seen to be the block's own."""
+        self._own: frozenset[int] = frozenset()
+
+    @property
+    def number_is_blocks(self) -> bool:
+        """Whether ``block.number`` was seen to be the block's own: in several blocks, which is no coincidence."""
+        return len(self._own) >= _SEEN_OFTEN_ENOUGH
 
     def check(
         self, endpoint: Endpoint, block: int, seen: Seen | None, head: int | None, question: "Question", errand: Errand
@@ -47,13 +53,13 @@ class Witnesses:
         if seen is None:
             return
         if seen.number == block:
-            self.number_is_blocks = True
+            if not self.number_is_blocks:
+                self._own |= {block}
             return
-        if not self.number_is_blocks:
-            header = questions.headers(endpoint, [block], errand).get(block)
-            if header is not None and header.time == seen.time:
-                return
-        if not _is_honest(endpoint, block, seen, head, question, errand):
+        if self.number_is_blocks or not (
+            _runs_at_its_time(endpoint, block, seen, errand)
+            or _is_honest(endpoint, block, seen, head, question, errand)
+        ):
             raise WrongBlockError(f"eth_call at block {block:,} was run in block {seen.number:,}", host=endpoint.host)
 
 
@@ -84,19 +90,23 @@ def read(answer: Answer) -> Seen | None:
         return None
 
 
+def _runs_at_its_time(endpoint: Endpoint, block: int, seen: Seen, errand: Errand) -> bool:
+    header = questions.headers(endpoint, [block], errand).get(block)
+    return header is not None and header.time == seen.time
+
+
 def _is_honest(
     endpoint: Endpoint, block: int, seen: Seen, head: int | None, question: Question, errand: Errand
 ) -> bool:
     """Whether a node whose number and time differ honours the block that it is asked for all the same."""
     is_recent = head is None or block > head - _STATE_KEPT
     other = (block - _NEAR if block >= _NEAR else block + _NEAR) if is_recent else block // 2
-    again, elsewhere, newest = map(
-        read, endpoint.ask([question.at(block), question.at(other), question.at("latest")], errand)
-    )
-    if again != seen:
+    # Its newest block first, and by a request of its own: a block that comes meanwhile must not make what was run in
+    # the newest look older than the newest.
+    (newest,) = map(read, endpoint.ask([question.at("latest")], errand))
+    again, elsewhere = map(read, endpoint.ask([question.at(block), question.at(other)], errand))
+    if again != seen or newest is None:
         return False  # it runs calls now here, now there
-    if again == newest and head is not None and block < head - 1:
+    if head is not None and block < head - 1 and (again.number, again.time) >= (newest.number, newest.time):
         return False
-    if elsewhere is None:
-        return newest is not None and again != newest
-    return elsewhere != again
+    return elsewhere != again if elsewhere is not None else again != newest

@@ -275,6 +275,17 @@ def test_a_node_that_ignores_the_block_is_not_believed(serve: Serve, connect: Co
     assert client.describe()[0].state == "healthy", "what it says otherwise is not in question"
 
 
+def test_once_a_chain_shows_its_own_numbers_another_one_is_wrong(serve: Serve, connect: Connect) -> None:
+    contracts = Contracts(node := serve())
+    client = connect(node, attempts=1)
+    client.head()
+    for block in (500, 600, 700):
+        client.multicall([(GOOD, b"a")], block)
+    contracts.run_at = lambda block: block - 1
+    with pytest.raises(WrongBlockError):
+        client.multicall([(GOOD, b"a")], 800)
+
+
 def test_another_node_that_honours_the_block_is_asked(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:

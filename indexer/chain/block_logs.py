@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from indexer.chain import piecewise
+from indexer.chain import list_limits, piecewise
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import (
@@ -19,7 +19,7 @@ from indexer.chain.errors import (
 )
 from indexer.chain.filters import LogFilter
 from indexer.chain.logs import CheckedLogs, RawLog
-from indexer.chain.parts import in_smaller_parts
+from indexer.chain.parts import logs_in_parts
 from indexer.chain.questions import checked_logs, cut, end_of, granted, header_call, logs_call, merged, wrong
 from indexer.chain.wire import Call, Header
 
@@ -80,8 +80,10 @@ def logs_of_blocks(
             found = logs_by_hash(
                 endpoint, [(header.hash, filters) for header, filters in questions], errand, begun=begun
             )
-        except RangeError:
-            pass  # too many logs for one answer: in parts, by number
+        except RangeError as error:
+            if list_limits.learn(endpoint, error, errand):
+                return logs_of_blocks(endpoint, questions, errand, begun=begun)
+            # Too many logs for one answer: in parts, by number.
         except (FatalError, TransientError) as error:
             _learn_hash_filter(endpoint, error)
         else:
@@ -121,12 +123,18 @@ def _learn_hash_filter(endpoint: Endpoint, error: FatalError | TransientError) -
 def _logs_by_number(endpoint: Endpoint, header: Header, filters: LogFilter, errand: Errand) -> list[RawLog]:
     """The matching logs of a block, with its header in the same batch: both must be of the block that is known."""
     number = header.number
-    answers = endpoint.ask([logs_call(number, number, filters), header_call(number)], errand)
-    there = end_of(endpoint, answers[1], number)
-    if isinstance(answers[0], RangeError):
-        checked = in_smaller_parts(endpoint, number, number, filters, errand)
-    else:
-        checked = checked_logs(endpoint, answers[0], number, number, filters, errand)
+    lists = cut(endpoint, filters)
+    calls = [logs_call(number, number, one) for one in lists]
+    *answers, end = endpoint.ask([*calls, header_call(number)], errand)
+    there = end_of(endpoint, end, number)
+    parts = []
+    for one, answer in zip(lists, answers, strict=True):
+        if isinstance(answer, RangeError):
+            parts.append(logs_in_parts(endpoint, number, number, one, errand, refused=answer))
+        else:
+            parts.append(checked_logs(endpoint, answer, number, number, one, errand))
+            granted(endpoint, [one])
+    checked = merged(parts)
     if {there.hash, *checked.hashes.values()} != {header.hash}:
         raise BranchMovedError(f"block {number:,} is another one now", host=endpoint.host)
     checked.require_not_removed({number: header.hash}, endpoint.host)

@@ -107,7 +107,7 @@ def read(
     parts = []
     for one, raw in zip(filters, answers[len(numbers) :], strict=True):
         if isinstance(raw, RangeError):
-            part = logs_in_parts(endpoint, first, last, one, errand, refused=True)
+            part = logs_in_parts(endpoint, first, last, one, errand, refused=raw)
         else:
             part = questions.checked_logs(endpoint, raw, first, last, one, errand)
             questions.granted(endpoint, [one])

@@ -59,31 +59,10 @@ def chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Questio
         AnswerError: the answer contradicts the question or itself.
         ProviderError: a question failed otherwise.
     """
-    try:
-        found = _chunk(endpoint, first, last, questions, errand)
-    except RangeError as error:
-        if error.limit == "blocks" and last > first:
-            with endpoint.lock:
-                endpoint.block_limit.failed(last - first + 1, error.maximum, endpoint.clock())
-        elif error.limit == "unknown" and error.suggested is not None:
-            _learn_suggestion(endpoint, first, last, error)
-        raise
+    found = _chunk(endpoint, first, last, questions, errand)
     with endpoint.lock:
         endpoint.block_limit.succeeded(last - first + 1, endpoint.clock())
     return found
-
-
-def _learn_suggestion(endpoint: Endpoint, first: int, last: int, error: RangeError) -> None:
-    """Ranges of one width that are suggested again and again, without a reason, are a limit of blocks."""
-    assert error.suggested is not None
-    begin, end = error.suggested
-    if begin != first or not first <= end < last:
-        return
-    width = end - begin + 1
-    with endpoint.lock:
-        if endpoint.suggested_width == width:
-            endpoint.block_limit.failed(last - first + 1, width, endpoint.clock())
-        endpoint.suggested_width = width
 
 
 @dataclass(slots=True)

@@ -3,7 +3,8 @@
 Nodes take 20 to 1,000 addresses or topics in a question, and refuse longer lists in many wordings, some of which speak
 of ranges or of rates. What a refusal means is therefore found by an experiment: the same lists are asked for in one
 block. Where that is answered, the lists are not what was too much. Where it is refused, shorter lists are tried until
-one is answered; that length is kept, and every later question to the endpoint is cut to it.
+one is answered; that length is kept, and every later question to the endpoint is cut to it. One block that is refused
+as too wide a range needs no experiment: no range is narrower.
 """
 
 import logging
@@ -23,6 +24,7 @@ from indexer.chain.errors import (
     TransientError,
 )
 from indexer.chain.filters import LogFilter
+from indexer.chain.range_control import BlockLimit
 from indexer.chain.wire import Call
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 # Limits go with plans, and plans change: after so many seconds longer lists are tried again.
 _TRY_LONGER_AFTER = 3600.0
 _RATE_ATTEMPTS = 2
+# Limits of a question's answer, or of where it begins: they say nothing about its lists.
+_OF_CONTENTS = frozenset({"results", "bytes", "history"})
 _NUMBER = re.compile(r"(?<![\w.])\d{1,3}(?:[,_]?\d{3})*(?![\w])")
 
 
@@ -140,7 +144,12 @@ def learn(endpoint: "Endpoint", refusal: ProviderError, errand: Errand) -> bool:
     if call is None or call.filters is None:
         return False
     asked = ListSizes.of(call.filters)
-    certain = isinstance(refusal, RangeError) and refusal.limit == "lists"
+    certain = too_wide = False
+    if isinstance(refusal, RangeError):
+        if refusal.timed_out or refusal.limit in _OF_CONTENTS:
+            return False
+        too_wide = refusal.limit == "blocks" and call.blocks is not None and call.blocks[0] == call.blocks[1]
+        certain = refusal.limit == "lists" or too_wide
     with endpoint.lock:
         if max(asked.addresses, asked.topics) <= 1 or not (certain or endpoint.lists.in_doubt(asked)):
             return False
@@ -155,6 +164,9 @@ def learn(endpoint: "Endpoint", refusal: ProviderError, errand: Errand) -> bool:
             endpoint.lists.granted(asked)
             return False
         endpoint.lists.learned(found, asked, endpoint.clock())
+        if too_wide:
+            # Ranges refused in the same words before may have been refused for their lists, too.
+            endpoint.block_limit = BlockLimit()
     logger.info(
         "%s: eth_getLogs takes %d addresses and %d topics, not %d and %d: longer lists are asked for in parts",
         *(endpoint.host, found.addresses, found.topics, asked.addresses, asked.topics),

@@ -1,6 +1,6 @@
 """Logs that are too much for one answer: fewer blocks, addresses or topics at a time, at last a block's receipts."""
 
-from indexer.chain import piecewise
+from indexer.chain import list_limits, piecewise
 from indexer.chain.config import Errand
 from indexer.chain.endpoint import Endpoint
 from indexer.chain.errors import FatalError, ProviderError, RangeError, TransientError
@@ -11,7 +11,13 @@ from indexer.chain.wire import Call, WireLog, block_decoder, parse, receipt_deco
 
 
 def logs_in_parts(
-    endpoint: Endpoint, first: int, last: int, filters: LogFilter, errand: Errand, *, refused: bool = False
+    endpoint: Endpoint,
+    first: int,
+    last: int,
+    filters: LogFilter,
+    errand: Errand,
+    *,
+    refused: ProviderError | None = None,
 ) -> CheckedLogs:
     """The logs of a range in as many parts as the endpoint demands.
 
@@ -21,7 +27,7 @@ def logs_in_parts(
         last: the last block.
         filters: what is wanted.
         errand: on whose account.
-        refused: this very question has been refused: begin with parts of it.
+        refused: the refusal of this very question, where it has been asked: begin with parts of it.
 
     Raises:
         AnswerError: an answer contradicts its question or another.
@@ -30,7 +36,7 @@ def logs_in_parts(
     lists = cut(endpoint, filters)
     if len(lists) > 1:
         return merged([logs_in_parts(endpoint, first, last, part, errand) for part in lists])
-    if not refused:
+    if refused is None:
         try:
             found = checked_logs(
                 endpoint, endpoint.ask([logs_call(first, last, filters)], errand)[0], first, last, filters, errand
@@ -38,17 +44,22 @@ def logs_in_parts(
         except RangeError as error:
             if error.timed_out and first == last and filters.halves() is None:
                 raise
+            refused = error
         except TransientError as error:
             # In words that no table knows it may be too much, too.
             if not error.shrinkable or (first == last and filters.halves() is None):
                 raise
+            refused = error
         else:
             granted(endpoint, [filters])
             return found
-    return in_smaller_parts(endpoint, first, last, filters, errand)
+    if list_limits.learn(endpoint, refused, errand):
+        # Remembered, so that other blocks need not be cut in halves until one is answered.
+        return logs_in_parts(endpoint, first, last, filters, errand)
+    return _in_smaller_parts(endpoint, first, last, filters, errand)
 
 
-def in_smaller_parts(endpoint: Endpoint, first: int, last: int, filters: LogFilter, errand: Errand) -> CheckedLogs:
+def _in_smaller_parts(endpoint: Endpoint, first: int, last: int, filters: LogFilter, errand: Errand) -> CheckedLogs:
     """The logs of a range that was refused as a whole."""
     if first < last:
         middle = (first + last) // 2

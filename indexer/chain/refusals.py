@@ -73,8 +73,10 @@ class Refusals:
         if call is None or call.blocks is None:
             return error
         match error:
-            case RangeError(limit="lists" | "unknown", timed_out=False):
-                return None if list_limits.learn(endpoint, error, self.errand) else error
+            case RangeError():
+                if list_limits.learn(endpoint, error, self.errand):
+                    return None
+                _learn_width(endpoint, error, *call.blocks)
             case FatalError(scope="endpoint") if self._answers_others(endpoint):
                 return self._of_unknown_words(endpoint, _doubtful(error))
             case FatalError(scope="history") if "fromBlock" in call.params[0]:
@@ -146,6 +148,24 @@ class Refusals:
         except ProviderError:
             return False
         return True
+
+
+def _learn_width(endpoint: "Endpoint", error: RangeError, first: int, last: int) -> None:
+    """Note a limit of blocks, once the lists are known not to be what was refused in such words."""
+    width = last - first + 1
+    with endpoint.lock:
+        if error.limit == "blocks" and width > 1:
+            endpoint.block_limit.failed(width, error.maximum, endpoint.clock())
+        if error.limit != "unknown" or error.suggested is None:
+            return
+        begin, end = error.suggested
+        if begin != first or not first <= end < last:
+            return
+        # Ranges of one width that are suggested again and again, without a reason, are a limit of blocks.
+        suggested = end - begin + 1
+        if endpoint.suggested_width == suggested:
+            endpoint.block_limit.failed(width, suggested, endpoint.clock())
+        endpoint.suggested_width = suggested
 
 
 def _doubtful(error: ProviderError) -> TransientError:

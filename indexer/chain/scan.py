@@ -37,12 +37,13 @@ _GUESSES_FOR_ONE_MORE = 4
 
 @dataclass(slots=True)
 class _Piece:
-    """What one worker reads: from ``first`` to ``last``, cut to ``end`` by what the endpoint allows."""
+    """What one worker reads: from ``first`` to ``last``, cut to ``end`` by what the ``endpoint`` asked last allows."""
 
     first: int
     last: int
     end: int
     allowed: int | None = None
+    endpoint: Endpoint | None = None
     wording: tuple[str, str] | None = None
 
 
@@ -209,6 +210,8 @@ class Scan:
                         sticky=False,
                     )
                     break
+                if piece.endpoint is not None:
+                    piece.allowed = piece.endpoint.block_limit.known
                 with self._changed:
                     self._good_guesses //= 2
                     width = self._control.failed(piece.first, piece.end, error, piece.allowed)
@@ -254,11 +257,8 @@ class Scan:
         with endpoint.lock:
             piece.allowed = endpoint.block_limit.allowed(now)
         piece.end = min(piece.last, piece.first + (piece.allowed or self._client.settings.max_blocks) - 1)
-        try:
-            chunk = fetch.chunk(endpoint, piece.first, piece.end, self._questions, errand)
-        except RangeError:
-            piece.allowed = endpoint.block_limit.known
-            raise
+        piece.endpoint = endpoint
+        chunk = fetch.chunk(endpoint, piece.first, piece.end, self._questions, errand)
         if piece.wording is not None:
             self._cured(endpoint, *piece.wording)
         return chunk

@@ -457,3 +457,79 @@ def test_the_proxy_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, 
     assert "http://node.example/***" in text
     assert "eth_getBlockByNumber" in text
     assert "SECRET" not in text
+
+
+class ShortLists:
+    """A node's refusal of more than two addresses, in the words of a range; and the lengths that it was asked for."""
+
+    def __init__(self, words: str = "block range too large", most: int = 2) -> None:
+        self.words = words
+        self.most = most
+        self.asked: list[int] = []
+
+    def __call__(self, params: dict[str, Any]) -> None:
+        addresses = params.get("address")
+        if addresses is None:
+            return
+        self.asked.append(1 if isinstance(addresses, str) else len(addresses))
+        if self.asked[-1] > self.most:
+            raise Refusal(-32602, self.words)
+
+
+def in_haste(_: Node, first: int, last: int) -> None:
+    if last - first >= 10:
+        raise Refusal(-32005, "limit exceeded")
+
+
+TWENTY = LogFilter((*STRANGERS[:19], TOKEN), ((TRANSFER,),))
+RANGE_WORDS = ("block range too large", "exceed maximum block range: 10", "zu lange Listen")
+
+
+@pytest.mark.parametrize("words", RANGE_WORDS)
+@pytest.mark.parametrize("batches", [0, 100])
+def test_lists_refused_as_wide_ranges_are_found_out_once_in_history(
+    serve: Serve, connect: Connect, words: str, batches: int
+) -> None:
+    short = ShortLists(words)
+    node = serve(question=short, limit=in_haste, batches=batches)
+    client = connect(node)
+    check_whole(list(client.scan([(1_000, 1_199)], TWENTY, in_flight=1)), node.history, (1_000, 1_199))
+    # Without batches each list is of one address and the marker of the range's end.
+    least = 20 * 10 if batches else 20 * 20
+    assert len(short.asked) <= least + 150, "fifteen refused ranges of ten lists each are the search for their width"
+    assert client.pool.endpoints[0].block_limit.known is None, "no words for a range were about ranges"
+
+
+@pytest.mark.parametrize("words", RANGE_WORDS)
+@pytest.mark.parametrize("batches", [0, 100])
+@pytest.mark.parametrize("by_hash", [True, False])
+def test_lists_refused_as_wide_ranges_are_found_out_once_at_the_head(
+    serve: Serve, connect: Connect, words: str, batches: int, by_hash: bool
+) -> None:
+    short = ShortLists(words)
+
+    def question(params: dict[str, Any]) -> None:
+        if not by_hash and "blockHash" in params:
+            raise Refusal(-32602, "unknown field blockHash")
+        short(params)
+
+    node = serve(question=question, limit=in_haste, batches=batches)
+    client = connect(node)
+    for number in range(1_970, 2_000):
+        branch = client.branch(number, number, TWENTY, blooms=False)
+        assert len(branch.logs) == node.history.count(number, number)
+    # A block without logs is asked for twice, since its bloom is not trusted.
+    assert len(short.asked) <= 2 * 30 * 10 + 20
+    assert max(short.asked[20:]) == 2
+
+
+def test_a_limit_of_lists_that_comes_later_is_found_out_in_one_block(serve: Serve, connect: Connect) -> None:
+    short = ShortLists(most=20)
+    node = serve(question=short)
+    client = connect(node, start_blocks=100, max_blocks=100)
+    check_whole(list(client.scan([(0, 199)], TWENTY, in_flight=1)), node.history, (0, 199))
+    short.most = 2
+    short.asked.clear()
+    check_whole(list(client.scan([(200, 1_999)], TWENTY, in_flight=1)), node.history, (200, 1_999))
+    assert len(short.asked) <= 18 * 10 + 100
+    assert client.pool.endpoints[0].block_limit.known is None

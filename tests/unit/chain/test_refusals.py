@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from indexer.chain.block_logs import logs_of_blocks
 from indexer.chain.chunk import LogChunk
 from indexer.chain.client import ChainClient
 from indexer.chain.config import EndpointConfig, Errand
@@ -533,3 +534,43 @@ def test_a_limit_of_lists_that_comes_later_is_found_out_in_one_block(serve: Serv
     check_whole(list(client.scan([(200, 1_999)], TWENTY, in_flight=1)), node.history, (200, 1_999))
     assert len(short.asked) <= 18 * 10 + 100
     assert client.pool.endpoints[0].block_limit.known is None
+
+
+def test_words_for_a_range_are_doubted_at_once_where_lists_are_long(serve: Serve, connect: Connect) -> None:
+    short, ranges = ShortLists(), set()
+
+    def question(params: dict[str, Any]) -> None:
+        ranges.add((int(params["fromBlock"], 16), int(params["toBlock"], 16)))
+        short(params)
+
+    node = serve(question=question)
+    client = connect(node, start_blocks=100, max_blocks=100)
+    check_whole(list(client.scan([(0, 199)], TWENTY, in_flight=1)), node.history, (0, 199))
+    assert ranges == {(0, 99), (0, 0), (100, 199)}, "one block is the experiment; no range became narrower"
+
+
+@pytest.mark.parametrize("by_hash", [True, False])
+def test_blocks_asked_for_one_by_one_are_cut_to_a_limit_found_once(
+    serve: Serve, connect: Connect, by_hash: bool
+) -> None:
+    short = ShortLists()
+    by_number: list[bool] = []
+
+    def question(params: dict[str, Any]) -> None:
+        if not by_hash and "blockHash" in params:
+            raise Refusal(-32602, "unknown field blockHash")
+        by_number.append("blockHash" not in params)
+        short(params)
+
+    node = serve(question=question)
+    client = connect(node)
+    headers = client.headers(range(1_970, 2_000))
+    questions = [(headers[number], TWENTY) for number in sorted(headers)]
+    found = client.run(lambda endpoint: logs_of_blocks(endpoint, questions, Errand()), "eth_getLogs")
+    assert sum(map(len, found)) == node.history.count(1_970, 1_999)
+    if by_hash:
+        assert not any(by_number), "a question by hash proves more"
+        assert len(short.asked) <= 30 + 30 * 10 + 20, "thirty questions are in the batch that is refused"
+    else:
+        assert len(short.asked) <= 30 * 10 + 20
+        assert max(short.asked[20:]) == 2

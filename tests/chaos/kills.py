@@ -65,6 +65,8 @@ class KillingSpree:
             # A limit of one block makes a thousand requests of a hundred blocks, which says nothing more.
             liar.most_blocks = None if liar.most_blocks == 1 else liar.most_blocks
             # Whoever is told often that it asks too often slows down for minutes of real time, as it should.
+            liar.bucket = liar.in_haste = None
+            liar.list_wording = 0
             liar.rates = {name: min(rate, 0.01) if "rate" in name else rate for name, rate in liar.rates.items()}
             liar.rates.pop("one error", None)
         self._urls = {

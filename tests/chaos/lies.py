@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -52,6 +53,17 @@ RANGE_LIMITS: tuple[tuple[str, int, bool], ...] = (
     ("zu viele Blöcke auf einmal", -31998, False),
 )
 
+# What they say of wide ranges in the words of a rate, while they answer narrow ones.
+HASTE_TEXTS = (("limit exceeded", -32005), ("Too Many Requests", 429), ("request rate exceeded", -32016))
+# Of lists longer than {n}: in known words, in those of a range or a rate, and in unheard-of ones.
+LIST_TEXTS = (
+    ("exceed maximum number of addresses or topics: {n}", -32602),
+    ("too many addresses: maximum is {n}", -32000),
+    ("block range too large", -32602),
+    ("limit exceeded", -32005),
+    ("zu lange Listen", -31998),
+)
+ADDRESS_TEXTS = (("Please specify an address in your request", -32701), ("an address filter is required", -32602))
 RATE_TEXTS = ("rate limit exceeded", "Too Many Requests", "daily request count exceeded", "request was throttled")
 LAG_TEXTS = (
     ("One of the blocks specified in filter (fromBlock, toBlock or blockHash) cannot be found", -32000),
@@ -86,6 +98,12 @@ class Lies:
         most_blocks: the limit of ``eth_getLogs``, worded as ``wording`` (an index of RANGE_LIMITS); None: none.
         most_calls: the most calls in a batch; None: no limit.
         pruned: the logs of blocks below this are gone, as long as ``active``.
+        in_haste: the limit of blocks is worded as a rate: an index of HASTE_TEXTS; None: as ``wording`` says.
+        most_listed: the most addresses, and values at one position of the topics, in a question; None: no limit.
+        list_wording: how that is worded, an index of LIST_TEXTS.
+        needs_address: questions without an address are refused, as long as ``active``.
+        bucket: so many calls a second are answered, each item of a batch counted; None: any number.
+        clock: tells the bucket's seconds.
     """
 
     random: Random
@@ -96,6 +114,13 @@ class Lies:
     wording: int = 0
     most_calls: int | None = None
     pruned: int = 0
+    in_haste: int | None = None
+    most_listed: int | None = None
+    list_wording: int = 0
+    needs_address: bool = False
+    bucket: int | None = None
+    clock: Callable[[], float] = time.monotonic
+    _recent: deque[float] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wants(self, name: str) -> bool:
@@ -110,12 +135,27 @@ class Lies:
         if is_batch and self.most_calls is not None and len(calls) > self.most_calls:
             self.told["batch limit"] += 1
             raise RpcError(-32600, f"batch size exceeds the limit of {self.most_calls}")
+        if self.bucket is not None:
+            self._spend(self.bucket, len(calls))
         for name, lie in BEFORE.items():
             if self.wants(name):
                 lie(self.random)
 
+    def _spend(self, bucket: int, calls: int) -> None:
+        with self._lock:
+            now = self.clock()
+            while self._recent and self._recent[0] <= now - 1.0:
+                self._recent.popleft()
+            if len(self._recent) + calls <= bucket:
+                self._recent.extend([now] * calls)
+                return
+            self.told["bucket"] += 1
+        raise RpcError(-32005, f"rate limit exceeded: {bucket} requests per second")
+
     def result(self, node: Node, call: Call, result: Any) -> Any:
         is_logs = call["method"] == "eth_getLogs" and "fromBlock" in call["params"][0]
+        if is_logs:
+            self._limit_lists(call["params"][0])
         if is_logs and self.most_blocks is not None:
             self._limit(call["params"][0], self.most_blocks)
         if is_logs and self.active and int(call["params"][0]["fromBlock"], 16) < self.pruned:
@@ -133,11 +173,26 @@ class Lies:
                 result = tell(self.random, node, call, result)
         return result
 
+    def _limit_lists(self, asked: dict[str, Any]) -> None:
+        addresses = asked.get("address")
+        if self.needs_address and self.active and not addresses:
+            self.told["no address"] += 1
+            raise RpcError(*reversed(self.random.choice(ADDRESS_TEXTS)))
+        lists = [one for one in (addresses, *asked.get("topics", ())) if isinstance(one, list)]
+        if self.most_listed is None or max(map(len, lists), default=0) <= self.most_listed:
+            return
+        self.told[f"list limit {self.list_wording}"] += 1
+        text, code = LIST_TEXTS[self.list_wording]
+        raise RpcError(code, text.format(n=self.most_listed))
+
     def _limit(self, asked: dict[str, Any], most: int) -> None:
         text, code, inclusive = RANGE_LIMITS[self.wording]
         first, last = int(asked["fromBlock"], 16), int(asked["toBlock"], 16)
         if last - first + inclusive <= most or first == last:
             return
+        if self.in_haste is not None:
+            self.told[f"range in haste {self.in_haste}"] += 1
+            raise RpcError(*reversed(HASTE_TEXTS[self.in_haste]))
         self.told[f"range limit {self.wording}"] += 1
         good = first + most - inclusive
         named = {"n": most, "asked": last - first, "first": first, "last": last, "good": good}
@@ -445,7 +500,7 @@ def choose(random: Random, told: Counter[str] | None = None) -> Lies:
         name: random.choice((0.2, 1.0)) if name in HARMLESS else random.choice((0.01, 0.04, 0.12)) for name in some
     }
     rates |= {name: random.choice((0.1, 0.5)) for name in GRAVE if random.random() < 0.4}
-    return Lies(
+    found = Lies(
         random,
         rates,
         told=Counter() if told is None else told,
@@ -454,6 +509,14 @@ def choose(random: Random, told: Counter[str] | None = None) -> Lies:
         most_calls=random.choice((None, None, 1, 4, 10)),
         pruned=random.choice((0, 0, 0, 0, 5, 20)),
     )
+    # Apart from the others, so that these do not change what else happens under a seed.
+    limits = Random(f"limits of {found.rates} {found.most_blocks} {found.wording} {found.most_calls}")
+    found.in_haste = limits.choice((None, None, None, *range(len(HASTE_TEXTS))))
+    found.most_listed = limits.choice((None, None, None, 1, 2, 3))
+    found.list_wording = limits.randrange(len(LIST_TEXTS))
+    found.needs_address = limits.random() < 0.15
+    found.bucket = limits.choice((None, None, None, None, 10, 25))
+    return found
 
 
 def _range_of(call: Call) -> tuple[int, int]:

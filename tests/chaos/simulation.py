@@ -143,6 +143,8 @@ class Simulation:
         self.chain.finalize()
         self.endpoints = self.random.choice((1, 1, 1, 2, 3))
         self.liars = [lies.choose(Random(self.random.random()), self.tale.told) for _ in range(self.endpoints)]
+        for liar in self.liars:
+            liar.clock = self.clock
         if self.endpoints > 1 and self.random.random() < 0.3:
             self.liars[1].rates = {"http error": 1.0}
         self.finality = self.random.choice((Finality(), Finality(), Finality("blocks", self.chain.depth)))

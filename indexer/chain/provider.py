@@ -115,7 +115,7 @@ class RawProvider(HTTPProvider):
             failure = RangeError(text, limit="bytes") if ranged else TransientError(text)
             failure.host = self._host
         except (OSError, urllib3.exceptions.HTTPError) as error:
-            failure = self._failure(error, ranged)
+            failure = self._failure(error, ranged, timeout)
         raise failure
 
     def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:
@@ -143,7 +143,7 @@ class RawProvider(HTTPProvider):
                     raise requests.ReadTimeout(f"the answer was not complete after {deadline:.0f} s")
             return HttpAnswer(response.status_code, b"".join(pieces), _retry_after(response.headers))
 
-    def _failure(self, error: Exception, ranged: bool) -> ProviderError:
+    def _failure(self, error: Exception, ranged: bool, timeout: float | None = None) -> ProviderError:
         text = self.redact(str(error))
         reason = match[1] if (match := _REASON.search(text)) else text
         cut = isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError)
@@ -156,7 +156,7 @@ class RawProvider(HTTPProvider):
         # A connection that was opened and then closed may be the node's way of saying "too much".
         opened = not timed_out and ("Connection aborted" in text or "reset" in text.lower())
         if timed_out:
-            what = f"no answer within {self._settings.read_timeout:.0f} s{self._way}"
+            what = f"no answer within {timeout or self._settings.read_timeout:.0f} s{self._way}"
         elif cut:
             what = f"the answer was cut short{self._way} ({reason})"
         else:

@@ -58,7 +58,7 @@ def test_what_cannot_be_asked_is_told(indexed, shared_history, tmp_path):
     for command in ("audit", "repair"):
         deep = ("--deep",) if command == "audit" else ()
         said = gapless(indexed, tmp_path, "http://127.0.0.1:9/key", command, "coins", *deep, status=1)
-        assert "no endpoint can be used. http://127.0.0.1:9/***: no connection" in said
+        assert "no endpoint can be used. http://127.0.0.1:9/***: eth_chainId: no connection" in said
         assert "check the chain's rpc URLs, and that a node answers there" in said
 
 

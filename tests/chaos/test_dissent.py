@@ -8,6 +8,7 @@ import pytest
 from indexer.chain.dissent import outvote
 from indexer.jobs import Job
 from indexer.store.blocks import Block, ForeignBlockError
+from indexer.troubles import Troubles
 from tests.chaos.chain import Chain
 from tests.chaos.node import Node
 from tests.chaos.simulation import CHAIN_ID
@@ -75,7 +76,11 @@ def test_history_that_contradicts_halts_a_chain_only_where_nobody_serves_ours(sc
         raise ForeignBlockError.of(CHAIN_ID, Block(number, b"\1" * 32, 0), block_hash)
 
     network = SimpleNamespace(
-        client=client, checked=True, stop=SimpleNamespace(is_set=lambda: False), chain=SimpleNamespace(name="sim")
+        client=client,
+        checked=True,
+        stop=SimpleNamespace(is_set=lambda: False),
+        chain=SimpleNamespace(name="sim"),
+        troubles=Troubles(),
     )
     shop = SimpleNamespace(halt=lambda _, error: halted.append(error))
     Job(shop, network, work, "history")._run()

@@ -26,12 +26,17 @@ def extremes():
 def test_integers_at_their_extremes(database_url):
     types = list(extremes())
     with psycopg.connect(database_url, options="-c timezone=UTC") as connection:
+        for statement in create_schema("s", ""):
+            connection.execute(statement)
         for position, (abi_type, numbers) in enumerate(types):
             event = parse_abi([{"type": "event", "name": "E", "inputs": [{"name": "value", "type": abi_type}]}]).events[
                 0
             ]
             table = EventTable(1, "s", f"t{position}", event_columns(event))
-            for statement in [*create_schema("s", ""), *create_event_table(table, event.signature)]:
+            for statement in [
+                *(() if position else create_schema("s", "")),
+                *create_event_table(table, event.signature),
+            ]:
                 connection.execute(statement)
             logs = [
                 Log(

@@ -1,6 +1,7 @@
 """A database as the indexer would leave it, made by hand: the real catalog, rows of our own."""
 
 import json
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -12,7 +13,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from indexer.manifest.load import load_manifest
-from indexer.store import database
+from indexer.store import children, database
 from indexer.store.apply import apply
 from indexer.sync.declare import declaration
 
@@ -56,13 +57,16 @@ class Seed:
         return self.connection.execute(statement, values)
 
     def declare(self, manifest: str, abis: Mapping[str, Sequence[Any]] | None = None) -> None:
-        """Make the catalog what a manifest says; ABIs of its own by file name."""
+        """Make the catalog what a manifest says, with the children of new rules; ABIs of its own by file name."""
         for name, document in (abis or {}).items():
             (self.directory / name).write_text(json.dumps(document))
         path = self.directory / "indexer.toml"
         path.write_text(manifest)
         engine = database.create_engine(self.url)
-        apply(engine, declaration(load_manifest(path, {})))
+        declared = declaration(load_manifest(path, {}))
+        apply(engine, declared)
+        for chain in declared.chains:
+            children.adopt(engine, chain.chain_id, threading.Event())
         engine.dispose()
 
     def event(self, contract: str, event: str) -> tuple[int, str, str, list[dict[str, Any]]]:

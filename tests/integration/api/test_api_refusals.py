@@ -219,5 +219,7 @@ def test_the_list_is_whole():
         "NOT_CONFIGURED": "test_api_webhooks.py",
         "LIMIT_REACHED": "test_api_webhooks.py",
         "STREAMS_FULL": "test_api_streams.py",
+        "DATABASE_READ_ONLY": "test_api_tokens.py",
+        "NOT_READY": "test_api_troubles.py",
     }
     assert set(CODES) - SEEN - elsewhere.keys() == set()

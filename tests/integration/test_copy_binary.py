@@ -33,10 +33,7 @@ def test_integers_at_their_extremes(database_url):
                 0
             ]
             table = EventTable(1, "s", f"t{position}", event_columns(event))
-            for statement in [
-                *(() if position else create_schema("s", "")),
-                *create_event_table(table, event.signature),
-            ]:
+            for statement in create_event_table(table, event.signature):
                 connection.execute(statement)
             logs = [
                 Log(

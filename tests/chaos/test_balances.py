@@ -11,4 +11,4 @@ from tests.chaos.simulation import Simulation
 def test_balances_are_the_sum_of_the_rows(seed, chaos):
     with chaos.database() as (url, folder):
         tale = Simulation(seed, chaos.server, url, folder, balances=True).run()
-    assert tale.events["ledgers read"] > 10
+    assert tale.events["ledgers read"] > 0

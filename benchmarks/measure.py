@@ -118,7 +118,9 @@ def write_manifest(folder: Path, workload: Workload) -> Path:
     """The workload's manifest as a file; the node's URL is ``RPC_URL``."""
     path = folder / "indexer.toml"
     contracts = workload.manifest.replace('"abis/', f'"{Path.cwd().as_posix()}/abis/')
-    path.write_text(f'[chains.bench]\nid = {CHAIN_ID}\nrpc = ["${{RPC_URL}}"]\n{contracts}')
+    # The node's blocks are final at once; by default those just below the head would not be history yet.
+    finality = '{ tag = "finalized", at_least = 0 }'
+    path.write_text(f'[chains.bench]\nid = {CHAIN_ID}\nrpc = ["${{RPC_URL}}"]\nfinality = {finality}\n{contracts}')
     return path
 
 

@@ -372,7 +372,7 @@ def _prepared(chunks: Iterator[LogChunk], router: Router) -> Iterator[Prepared]:
     for chunk in chunks:
         logs, blocks = chunk.columns, chunk.block_columns
         if logs is None:
-            rows = router.batches(chunk.logs, dict(zip(blocks.numbers.tolist(), blocks.times.tolist(), strict=True)))
+            rows = router.rows(chunk.logs, dict(zip(blocks.numbers.tolist(), blocks.times.tolist(), strict=True)))
         else:
             rows = router.columns(logs, blocks.times[np.searchsorted(blocks.numbers, logs.block_numbers)])
         yield Prepared(chunk.first, chunk.last, rows, blocks, chunk.requests, chunk.bytes)

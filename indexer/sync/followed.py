@@ -15,9 +15,8 @@ from indexer.store.announced import known_until
 from indexer.store.catalog import CatalogEvent, Series, Source
 from indexer.store.head import HeadState
 from indexer.store.writer import Rows
-from indexer.sync.batch import Log
 from indexer.sync.filters import NOTHING, log_filters
-from indexer.sync.rows import Router
+from indexer.sync.rows import Log, Router
 
 Fill = Callable[[Sequence[Source], RangeSet], None]
 """Brings sources the unfinalised blocks that they lack, or raises."""
@@ -86,6 +85,7 @@ class _Reading:
             return Rows()
         if self._router is None:
             self._router = Router(self._sources[0].chain_id, self._sources, self._children, among=self._among)
+        self._router.learn(logs)
         rows = self._router.rows(logs, times)
         self._known = list(self._children.values())
         return rows

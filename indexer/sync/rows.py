@@ -3,16 +3,15 @@
 A log may belong to none of the sources it was fetched with (one request serves many, by the union of their addresses
 and topics), to one, or to several (two contracts of the manifest may share an address).
 
-There are three ways to the same rows. :meth:`Router.rows` decodes log by log and takes everything. For history,
-:meth:`Router.batches` takes many logs at a time where an event allows it, and :meth:`Router.columns` logs that never
-were objects, because the answer could be read in columns.
+There are two ways to the same rows. :meth:`Router.rows` decodes log by log and takes everything. For history,
+:meth:`Router.columns` takes logs that never were objects, because the answer could be read in columns.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,19 @@ from indexer.chain.log_columns import LogColumns
 from indexer.store.catalog import CatalogEvent, Source
 from indexer.store.declaration import Factory
 from indexer.store.writer import Rows, UndecodedLog
-from indexer.sync.batch import BatchEncoder, Log, encoder
+from indexer.sync.batch import BatchEncoder, encoder
+
+
+class Log(Protocol):
+    """A checked log (``chain.logs.RawLog``): the address and the first topic lower-case, other hex in any case."""
+
+    address: str
+    topics: list[str]
+    data: str
+    block_number: int
+    log_index: int
+    tx_hash: str
+    tx_index: int
 
 
 class _Codec:
@@ -78,10 +89,6 @@ class _Target:
         return self.born is None or self.born.get(address, first + 1) <= first
 
 
-# What takes a log, and what it must pass before (None: nothing).
-_Route: TypeAlias = tuple[Callable[[Log], None], Callable[[Log], bool] | None]
-
-
 @dataclass(frozen=True, slots=True)
 class _FactoryRule:
     """How a child's address is found in a factory's event."""
@@ -94,10 +101,7 @@ class _FactoryRule:
 class Router:
     """Sorts logs into tables.
 
-    It lives as long as its set of sources; :meth:`rows` adds the children that the logs announce.
-
-    Attributes:
-        learned: how many children it has added.
+    It lives as long as its set of sources; :meth:`learn` adds the children that logs announce.
     """
 
     def __init__(
@@ -108,12 +112,11 @@ class Router:
         Args:
             chain_id: goes into every row.
             sources: those that rows are wanted for.
-            children: known so far; :meth:`rows` adds to it.
+            children: known so far; :meth:`learn` adds to it.
             among: all sources of the chain: their factory rules say which events announce children.
         """
         self._chain_id = chain_id
         self._children = children
-        self.learned = 0
         self._placed: dict[tuple[str, str], list[_Target]] = {}
         self._anywhere: dict[str, list[_Target]] = {}
         self._anonymous: dict[str, list[_Target]] = {}
@@ -156,6 +159,15 @@ class Router:
                 rule = _FactoryRule(source.event.contract_id, position, tuple(path))
                 self._rules.setdefault(event.event_id, []).append(rule)
 
+    def learn(self, logs: Iterable[Log]) -> None:
+        """Add the children that these logs announce, so that their own logs are claimed.
+
+        At the head, for logs of blocks whose children are not known yet. History is read for a child only in blocks
+        where all children are known: nothing need be learned from it.
+        """
+        for log in logs if self._rules else ():
+            self._learn(log)
+
     def rows(self, logs: Sequence[Log], times: Mapping[int, int]) -> Rows:
         """Decodes logs into rows.
 
@@ -168,44 +180,10 @@ class Router:
         """
         clock = {number: datetime.fromtimestamp(time, UTC) for number, time in times.items()}
         rows = Rows(logs=logs)
-        for log in logs if self._rules else ():
-            self._learn(log)
         for log in logs:
             for target in self._targets(log.address, log.topics[0] if log.topics else None):
                 if target.claims(log):
                     self._decode(target, log, clock[log.block_number], rows)
-        return rows
-
-    def batches(self, logs: Sequence[Log], times: Mapping[int, int]) -> Rows:
-        """Does what :meth:`rows` does, many logs at a time; what it makes of them are rows in ``Rows.binary``.
-
-        Logs of events without a batch encoder, and odd ones, are decoded one by one. History is not asked for blocks
-        in which a child is still unknown: nothing is learned from these logs.
-        """
-        rows = Rows(logs=logs)
-        claimed: dict[int, tuple[_Target, list[Log]]] = {}
-        routes: dict[tuple[str, str | None], list[_Route]] = {}
-        bounds = (min(times), max(times)) if times else (0, 0)
-        for log in logs:
-            key = log.address, log.topics[0] if log.topics else None
-            route = routes.get(key)
-            if route is None:
-                route = routes[key] = self._routes(log, bounds, claimed)
-            for take, claims in route:
-                if claims is None or claims(log):
-                    take(log)
-        for event_id, (target, own) in claimed.items():
-            encode = self._codecs[event_id].encoder
-            odd: Sequence[Log] = own
-            if encode is not None:
-                made, odd = encode.encode(own, times)
-                if made is not None:
-                    rows.binary[event_id] = target.source.event.table, [made]
-            for log in odd:
-                time = datetime.fromtimestamp(times[log.block_number], UTC)
-                self._decode(target, log, time, rows)
-        if not rows.by_table:
-            rows.logs = ()
         return rows
 
     def columns(self, logs: LogColumns, times: NDArray[np.int64]) -> Rows:
@@ -221,7 +199,7 @@ class Router:
             event, odd = target.source.event, np.flatnonzero(claimed)
             encode = self._codecs[event.event_id].encoder
             if encode is not None:
-                made, odd = encode.encode_columns(logs, odd, times)
+                made, odd = encode.encode(logs, odd, times)
                 if made:
                     rows.binary[event.event_id] = event.table, made
             if not len(odd):
@@ -267,16 +245,6 @@ class Router:
         for event_id, kinds in whole.items():
             claimed[event_id][1][kinds[logs.kinds]] = True
         return claimed
-
-    def _routes(self, log: Log, bounds: tuple[int, int], claimed: dict[int, tuple[_Target, list[Log]]]) -> list[_Route]:
-        """Where the logs with this one's address and first topic go, if blocks within bounds bore them."""
-        return [
-            (
-                claimed.setdefault(target.source.event.event_id, (target, []))[1].append,
-                None if target.claims_all(log.address, *bounds) else target.claims,
-            )
-            for target in self._targets(log.address, log.topics[0] if log.topics else None)
-        ]
 
     def _targets(self, address: str, topic0: str | None) -> Iterator[_Target]:
         """Who may claim the logs of an address that bear a first topic."""
@@ -339,7 +307,6 @@ class Router:
                     known = self._children[rule.contract_id] = Births()
                 if log.block_number < known.get(address, log.block_number + 1):
                     known[address] = log.block_number
-                    self.learned += 1
 
 
 def _named_topics(event: CatalogEvent) -> frozenset[str]:

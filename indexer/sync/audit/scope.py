@@ -78,7 +78,9 @@ class Scope:
         The router knows all sources of the chain: only so can it tell whose an anonymous event's log is not.
         """
         children = {contract_id: born.copy() for contract_id, born in self.children.items()}
-        rows = Router(self.chain_id, self.every, children, among=self.every).rows(logs, times)
+        router = Router(self.chain_id, self.every, children, among=self.every)
+        router.learn(logs)
+        rows = router.rows(logs, times)
         wanted = {source.event.event_id for source in sources}
         rows.by_table = {event_id: found for event_id, found in rows.by_table.items() if event_id in wanted}
         rows.undecoded = [log for log in rows.undecoded if log.event_id in wanted]

@@ -49,6 +49,9 @@ _ERROR_TEXT = 4000
 # A batch's ids count up from a multiple of this, so that no two requests of an endpoint share an id.
 _IDS_PER_REQUEST = 4096
 
+# With these refusals of one question a server may refuse the batch that holds it.
+_MAY_FAIL_A_BATCH = (TransientError, RateError, RangeError, FatalError)
+
 E = TypeVar("E", bound=ProviderError)
 
 
@@ -262,7 +265,7 @@ class Endpoint:
             smaller += self._several(rest[start : start + size], errand, timeout)
         smaller += last
         # A part that fails alone too may be what made the whole fail.
-        proven = not any(isinstance(answer, TransientError | RateError | RangeError) for answer in smaller)
+        proven = not any(isinstance(answer, _MAY_FAIL_A_BATCH) for answer in smaller)
         if proven:
             with self.lock:
                 self._batch_size.refused_above(size, self.clock())

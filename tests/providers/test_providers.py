@@ -19,18 +19,7 @@ def small() -> Fragments:
     return Fragments(make_history(20_000, 5_000, seed=12))
 
 
-# A refusal of lists by HTTP 403 is taken for one of batches, and the search for proof of a range's end then repeats it.
-REPEATED = pytest.mark.xfail(run=False, reason="lists refused by HTTP 403 without known words are asked for again")
-REFUSED_WITHOUT_WORDS = ("addresses, forbidden", "an address, unknown words")
-
-
-@pytest.mark.parametrize(
-    "profile",
-    [
-        pytest.param(each.smaller(), id=each.name, marks=[REPEATED] if each.name in REFUSED_WITHOUT_WORDS else [])
-        for each in PROFILES
-    ],
-)
+@pytest.mark.parametrize("profile", [pytest.param(each.smaller(), id=each.name) for each in PROFILES])
 def test_same_rows_with_few_requests(profile: Profile, small: Fragments) -> None:
     # One request at a time: then the number does not hang on how threads happen to run.
     settings = replace(SMALL, start_blocks=20_000, target_logs=7_000) if profile.limit == "blocks" else SMALL

@@ -1,5 +1,6 @@
 """One endpoint and its vices: batches refused or mangled, wrong ids, pages in place of JSON, silence."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -83,6 +84,23 @@ def test_an_ill_node_is_not_taken_for_one_that_refuses_batches(serve: Serve, con
     endpoint = connect(node).pool.endpoints[0]
     with pytest.raises(TransientError):
         ask_headers(endpoint, 4)
+    assert endpoint.max_batch() == 100
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 429, 500])
+def test_a_batch_refused_for_one_of_its_questions_is_not_taken_for_a_refusal_of_batches(
+    serve: Serve, connect: Connect, status: int
+) -> None:
+    """The whole answer bears the status that the one question gets alone, too."""
+
+    def refuse(params: dict[str, Any]) -> None:
+        raise Refusal(-31996, "kein Zugriff", status=status)
+
+    endpoint = connect(serve(question=refuse)).pool.endpoints[0]
+    for _ in range(3):
+        with contextlib.suppress(ProviderError):
+            endpoint.ask([logs_call(0, 9, LogFilter()), header_call(9)], Errand())
+    endpoint.forgive()
     assert endpoint.max_batch() == 100
 
 

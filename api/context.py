@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from api.cache import Cache
 from api.catalog_watch import CatalogWatch
 from api.database import Database
 from api.errors import ApiError
 from api.metrics import Metrics, own_registry
 from api.settings import ApiSettings
 from api.token_lookup import CacheSecret, TokenLookup
+from indexer.store.cache import Cache
 
 
 class Slots:

@@ -14,8 +14,8 @@ from math import ceil
 from time import monotonic
 from typing import Final
 
-from api.cache import Cache
 from api.errors import ApiError
+from indexer.store.cache import Cache
 
 #: Buckets that one process keeps by itself; beyond that it forgets them, which forgives.
 _MOST_LOCAL: Final = 10_000
@@ -91,7 +91,7 @@ class RateLimits:
         """
         # A bucket of another size is another bucket: a rate that is changed holds at once.
         name = f"{bucket}:{rate}"
-        answer = self._cache.evaluate(_TAKE, f"limit:{name}", rate)
+        answer = self._cache.evaluate(_TAKE, f"gapless:api:limit:{name}", rate)
         if answer is not None:
             return Taken(bool(answer[0]), rate, answer[1] / 1000)
         now = self._clock()

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import orjson
 
-from api.cache import Cache
 from api.database import Database
 from api.errors import ApiError
+from indexer.store.cache import Cache
 from indexer.store.token_cache import Kept, TokenCache
 
 #: For so long a value in Redis stands for what Postgres says: tokens may be read again, while Redis is away, too.

@@ -118,11 +118,12 @@ class Daily(Resource):
         # Counting reads every row of the days, so they are kept as long as nothing has changed; `meta` is of now.
         asked = (etag, chain.chain_id, event.event_id, contract.address, request.query_string)
         key = blake2b(repr(asked).encode(), digest_size=16).hexdigest()
-        counted, state = self.context.cache.get(f"days:{key}"), before
+        name = f"gapless:api:days:{key}"
+        counted, state = self.context.cache.get_many([name]).get(name), before
         if counted is None:
             counted, state, known = self._counted(query, shape, day, is_counted=values["count"] != "none")
             if query.etag(state, known) == etag:
-                self.context.cache.put(f"days:{key}", counted, KEPT_SECONDS)
+                self.context.cache.set_many({name: counted}, KEPT_SECONDS)
             etag, control = query.etag(state, known), query.cache_control(state)
         link = orjson.loads(counted + b"}")["page"]["next"]
         collection.link_next(request, response, link)

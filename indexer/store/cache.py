@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import redis
 
@@ -149,6 +150,34 @@ class Cache:
             self._failed(error)
             return False
         return True
+
+    def evaluate(self, script: str, key: str, *arguments: int) -> list[int] | None:
+        """Run a script on one key, atomically for all clients that share it.
+
+        Returns:
+            The script's list of integers; None if Redis is away or the key holds another kind of value.
+        """
+        if self._client is None or self.is_away:
+            return None
+        try:
+            answer: Any = self._client.eval(script, 1, key, *arguments)
+            return [int(part) for part in answer]
+        except redis.ResponseError:
+            return None
+        except (redis.RedisError, OSError) as error:
+            self._failed(error)
+            return None
+        except (TypeError, ValueError):
+            return None
+
+    def ping(self) -> bool | None:
+        """Whether Redis answers; None where no Redis is configured."""
+        if self._client is None:
+            return None
+        try:
+            return bool(self._client.ping())
+        except (redis.RedisError, OSError):
+            return False
 
     def close(self) -> None:
         """Closes the connections."""

@@ -8,11 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from api.app import PAGES, ROUTES
-from api.cache import Cache
 from api.limits import ClientAddress, RateLimits
 from indexer.cli import app
 from indexer.errors import GaplessError
 from indexer.store import database, key_format, keys
+from indexer.store.cache import Cache
 
 PATH = "/v1/contracts"
 ORIGIN = "https://shop.example"
@@ -167,7 +167,7 @@ def test_guessing_keys_is_limited(make_client):
 
 
 def test_processes_share_what_redis_counts(redis_url):
-    one, other = (RateLimits(Cache(redis_url, prefix="test-limits:")) for _ in range(2))
+    one, other = (RateLimits(Cache(redis_url)) for _ in range(2))
     bucket = f"key:{datetime.now(UTC).timestamp()}"
     assert [limits.take(bucket, 3).allowed for limits in (one, other, one, other)] == [True, True, True, False]
 

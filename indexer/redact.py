@@ -1,11 +1,16 @@
-"""What may be shown of a URL: its scheme and its host.
+"""What may be shown of a URL, its scheme and its host, and of text that others wrote.
 
 Endpoint URLs carry keys (in the path, the query, or as a user and password), and the URLs of Postgres and Redis carry
 passwords. Everything that leaves the program for a person's eyes passes through here: log lines, errors, tracebacks.
+:func:`redact` knows secrets by their shape. :class:`Redactor` knows some by their value too: a node may quote our own
+key back at us ("invalid key abc…"), and urllib3 logs the path of every request.
 """
 
+import logging
 import re
+from collections.abc import Iterable
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -29,6 +34,9 @@ _FOREIGN = (
 
 # What every secret above has about it. Most texts have none of it, and are not looked at any further.
 _SUSPECT = ("://", "with url: ", "password", "bearer", "gapless_", "whsec_", "eyj")
+
+# Shorter path segments are words such as "v2" or "mainnet", not keys.
+_SHORTEST_SECRET = 8
 
 
 def redact_url(url: str) -> str:
@@ -69,6 +77,47 @@ def _redact_match(match: re.Match[str]) -> str:
         return url
     tail = url[len(url.rstrip(_TRAILING)) :]
     return redact_url(url[: len(url) - len(tail)]) + tail
+
+
+class Redactor:
+    """Takes every URL, and the secret parts of some URLs wherever they stand alone, out of text.
+
+    Args:
+        urls: whole URLs, keys included.
+        secrets: other texts that must not be shown (the values of HTTP headers).
+    """
+
+    def __init__(self, urls: Iterable[str], secrets: Iterable[str] = ()) -> None:
+        known = {secret for secret in secrets if secret}
+        for url in urls:
+            known |= _secret_parts(url)
+        longest_first = sorted(known, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, longest_first))) if known else None
+
+    def text(self, text: str) -> str:
+        """The text with every URL cut to its host and every known secret replaced by ``***``."""
+        text = redact(text)
+        return self._known.sub("***", text) if self._known else text
+
+
+class RedactingFilter(logging.Filter):
+    """Redacts the records of a logger that is not ours, whatever handlers stand behind it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrites the record; never drops it."""
+        record.msg, record.args = redact(record.getMessage()), ()
+        return True
+
+
+def _secret_parts(url: str) -> set[str]:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return {url}
+    pieces = [*parts.path.split("/"), *re.split(r"[&=]", parts.query), parts.username or "", parts.password or ""]
+    secrets = {piece for piece in pieces if len(piece) >= _SHORTEST_SECRET}
+    secrets |= {unquote(piece) for piece in secrets}
+    return secrets | ({parts.password} if parts.password else set())
 
 
 class SecretText:

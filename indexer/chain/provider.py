@@ -22,8 +22,7 @@ from web3.types import RPCEndpoint
 from indexer.chain.config import ClientSettings, EndpointConfig
 from indexer.chain.errors import FatalError, ProviderError, RangeError, TransientError
 from indexer.chain.rate_control import retry_after_seconds
-from indexer.chain.redact import RedactingFilter, Redactor
-from indexer.redact import redact_url
+from indexer.redact import RedactingFilter, Redactor, redact_url
 
 _PIECE = 256 * 1024
 # The one telling part of "HTTPConnectionPool(...): Max retries exceeded ... (Caused by ...: [Errno 111] Connection

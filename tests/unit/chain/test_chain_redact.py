@@ -10,8 +10,8 @@ import urllib3
 from indexer.chain.client import ChainClient
 from indexer.chain.config import ClientSettings, EndpointConfig, Errand
 from indexer.chain.errors import ProviderError
-from indexer.chain.redact import Redactor
 from indexer.chain.wire import Call
+from indexer.redact import Redactor
 from tests.providers.history import make_history
 from tests.providers.node import Fragments, HttpAnswer, Node, Refusal, serving
 

@@ -1,1 +1,15 @@
-"""The read API."""
+"""The read API: rows over HTTP, as Postgres has them, with how far they are indexed.
+
+One statement reads a page's rows and the coverage in one snapshot. A page carries an entity tag made of versions, so
+an unchanged page is answered without a look at the rows.
+
+* ``app``, ``server``, ``http_server``, ``threads``, ``settings``, ``context``: the routes, the processes that serve
+  them, waitress and the threads that answer, the environment, what resources share.
+* ``access_log``, ``cors``, ``compression``, ``limits``, ``metrics``: what every request passes.
+* ``params``, ``arguments``, ``values``, ``body``, ``cursors``, ``errors``, ``schemas``, ``openapi``: what may be
+  asked, described once for reading, refusing and the OpenAPI document.
+* ``database``, ``catalog``, ``catalog_watch``, ``state``, ``transfer_tables``: Postgres, what is indexed, how far,
+  and where transfers are.
+* ``caching``, ``cache``, ``token_lookup``, ``export``: entity tags, counts in Redis, tokens from there or Postgres,
+  rows by ``COPY``.
+"""

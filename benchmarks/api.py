@@ -29,11 +29,12 @@ from api.settings import ApiSettings
 from benchmarks.head import command, free_port, until_served
 from benchmarks.measure import curl, database
 from indexer.manifest import load_manifest
-from indexer.store import embedded, indexes, migrate
-from indexer.store.apply import apply
+from indexer.store import embedded
+from indexer.store.apply import apply, migrate
 from indexer.store.database import create_engine
 from indexer.store.embedded.postgres_server import binaries
-from indexer.sync.declare import declaration
+from indexer.store.rows import indexes
+from indexer.sync.setup.declaration import declaration
 
 _PER_BLOCK = 10
 _TOKENS = 5

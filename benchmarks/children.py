@@ -128,13 +128,13 @@ def index(database_url: str, manifest_path: str, node_url: str) -> dict[str, Any
     from indexer.manifest import load_manifest
     from indexer.memory import share_arenas
     from indexer.settings import Settings
-    from indexer.store import catalog, migrate
-    from indexer.store.apply import apply
+    from indexer.store.apply import apply, migrate
+    from indexer.store.catalog import catalog
     from indexer.store.database import create_engine
-    from indexer.sync import network
-    from indexer.sync.backfill import Backfill, Selection
-    from indexer.sync.declare import declaration
-    from indexer.sync.follow import Follower, Tick
+    from indexer.sync.head.follower import Follower, Tick
+    from indexer.sync.history.backfill import Backfill, Selection
+    from indexer.sync.setup import network
+    from indexer.sync.setup.declaration import declaration
 
     share_arenas()  # as the commands do
     manifest = load_manifest(Path(manifest_path), {"RPC_URL": node_url})

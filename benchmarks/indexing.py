@@ -13,13 +13,12 @@ from typing import Any
 from benchmarks.memory import peak
 from indexer.manifest import load_manifest
 from indexer.settings import Settings
-from indexer.store import migrate
-from indexer.store.apply import apply
+from indexer.store.apply import apply, migrate
 from indexer.store.database import create_engine
-from indexer.sync import network
-from indexer.sync.backfill import Backfill
-from indexer.sync.declare import declaration
-from indexer.sync.follow import Follower
+from indexer.sync.head.follower import Follower
+from indexer.sync.history.backfill import Backfill
+from indexer.sync.setup import network
+from indexer.sync.setup.declaration import declaration
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import ClientSettings, EndpointConfig
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from tests.providers.backfill import FILTER, backfill
 from tests.providers.history import make_history
 from tests.providers.node import CHAIN_ID, Fragments, HttpAnswer, Node, Refusal, serving

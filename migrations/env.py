@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that ``indexer.store.migrate`` hands over.
+"""Alembic's entry: runs the migrations on the connection that ``indexer.store.apply.migrate`` hands over.
 
 ``alembic revision --autogenerate`` (for developers) connects by DATABASE_URL instead.
 """
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import context
 
 from indexer.store.database import create_engine
-from indexer.store.tables import SCHEMA, metadata
+from indexer.store.schema.tables import SCHEMA, metadata
 
 
 def _run(connection: sa.Connection) -> None:

@@ -108,7 +108,8 @@ def make_database(postgres_url: str) -> Callable[[], contextlib.AbstractContextM
 
 @pytest.fixture(scope="session")
 def _migrated(postgres_url: str) -> Iterator[str]:
-    from indexer.store import database, migrate
+    from indexer.store import database
+    from indexer.store.apply import migrate
 
     with copy_of(postgres_url, "template1") as url:
         engine = database.create_engine(url)

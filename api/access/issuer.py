@@ -23,7 +23,7 @@ from api.access import claims
 from api.access.keys import invalid
 from api.access.principal import Principal
 from api.errors import ApiError
-from indexer.store.key_format import SCOPES
+from indexer.store.access.key_format import SCOPES
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import orjson
 from api.access.principal import Principal
 from api.database import Database
 from api.errors import ApiError
-from indexer.store.key_format import PATTERN, digest
+from indexer.store.access.key_format import PATTERN, digest
 
 #: Seconds for which a key is believed to be as it was: a revoked one, and its tokens, are refused after them at most.
 KEPT: Final = 5.0

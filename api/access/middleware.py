@@ -22,7 +22,7 @@ from api.errors import ApiError
 from api.export import Export
 from api.limits import ClientAddress, Concurrency, RateLimits
 from api.settings import ApiSettings
-from indexer.store.key_format import PATTERN
+from indexer.store.access.key_format import PATTERN
 
 
 class Access:

@@ -17,7 +17,7 @@ from api.resources.base import Path, Resource, send_json
 from api.resources.numbered import Numbered, nothing, numbered
 from api.schemas import TIME, an_array, an_object, nullable
 from api.sql import keys
-from indexer.store.key_format import SCOPES, is_origin, new_key
+from indexer.store.access.key_format import SCOPES, is_origin, new_key
 
 Scope = Literal["read", "webhooks", "admin"]
 

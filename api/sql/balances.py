@@ -20,7 +20,7 @@ from api.catalog import Event
 from api.sql import counting, included, json_text, scope
 from api.sql import events as rows
 from api.sql.statement import Binder, Statement
-from indexer.store import transfer_forms
+from indexer.store.catalog import transfer_standards
 
 BALANCE_FIELDS: Final = ("token", "kind", "token_id", "balance", "contract", "at_block", "stale", "exact", "problem")
 HOLDER_FIELDS: Final = ("address", "token_id", "balance")
@@ -148,7 +148,7 @@ def _moved(asked: Asked, shape: rows.Shape, bind: Binder, window: int, condition
     for event in asked.past or ():
         assert event.standard is not None
         name = sql.Identifier(event.schema_name, event.table_name)
-        select = transfer_forms.select(name, event.signature, event.standard, event.columns).as_string()
+        select = transfer_standards.select(name, event.signature, event.standard, event.columns).as_string()
         parts += [
             f"""SELECT l.id AS ledger_id, t.token, t.token_id, {holder} AS holder, {sign}t.amount AS delta
         FROM ledgers l, ({select}) t

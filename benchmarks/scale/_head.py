@@ -12,11 +12,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from benchmarks.scale._setup import applied
-from indexer.store import catalog, head
-from indexer.store.blocks import Block
-from indexer.store.catalog import CatalogEvent, Source
-from indexer.store.following import become_follower
-from indexer.store.writer import Rows
+from indexer.store.catalog import catalog
+from indexer.store.catalog.catalog import CatalogEvent, Source
+from indexer.store.head import branch as head
+from indexer.store.head.leader_epoch import become_follower
+from indexer.store.rows.blocks import Block
+from indexer.store.rows.writer import Rows
 
 CHAIN_ID = 1
 FINALIZED = 1000

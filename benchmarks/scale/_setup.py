@@ -11,11 +11,10 @@ from sqlalchemy.engine import Engine
 
 from benchmarks.measure import database
 from indexer.manifest import load_manifest
-from indexer.store import migrate
-from indexer.store.apply import apply
+from indexer.store.apply import apply, migrate
+from indexer.store.catalog.declaration import Declaration
 from indexer.store.database import create_engine
-from indexer.store.declaration import Declaration
-from indexer.sync.declare import declaration
+from indexer.sync.setup.declaration import declaration
 
 TOKEN: list[Any] = [
     {

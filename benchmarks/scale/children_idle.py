@@ -10,8 +10,8 @@ from benchmarks.scale import Row
 from benchmarks.scale._setup import applied, declared
 from indexer.chain.client import ChainClient
 from indexer.store.apply import apply
-from indexer.store.children import adopt
-from indexer.sync.backfill import Backfill
+from indexer.store.catalog.children import adopt
+from indexer.sync.history.backfill import Backfill
 
 _MANIFEST = """
 [chains.bench]

@@ -7,7 +7,9 @@ from sqlalchemy.engine import Connection
 
 from benchmarks.scale import Row
 from benchmarks.scale._setup import applied
-from indexer.store import catalog, indexes, tokens
+from indexer.store.catalog import catalog
+from indexer.store.rows import indexes
+from indexer.store.tokens import metadata
 
 MANIFEST = """
 [chains.bench]
@@ -38,7 +40,7 @@ def measure(server_url: str, *, small: bool) -> Row:
             fill(connection, rows=rows, emitters=emitters)
         with engine.connect() as connection:
             started = time.perf_counter()
-            tokens.unread_emitters(connection, 1, event, 500)
+            metadata.unread_emitters(connection, 1, event, 500)
             took = time.perf_counter() - started
     return Row(f"looking for tokens in {rows:,} rows without an index", took * 1000, 50, "ms")
 

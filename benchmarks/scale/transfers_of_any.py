@@ -7,8 +7,8 @@ from psycopg import sql
 
 from benchmarks.scale import Row
 from benchmarks.scale._setup import TOKEN, applied
-from indexer.store import transfers
 from indexer.store.database import psycopg_connection
+from indexer.store.tokens import transfers
 
 _CONTRACT = """
 [contracts.any_{number}]

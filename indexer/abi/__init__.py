@@ -1,1 +1,8 @@
-"""What a log means: ABI to event to columns and a compiled decoder."""
+"""What a log means: from an ABI to events, columns and compiled decoders. Pure.
+
+* ``forms``, ``human``: the forms in which ABIs come; human-readable lines.
+* ``model``, ``types``, ``topics``: an ABI, its types, values as topics.
+* ``columns``, ``names``: how an argument is kept, and what Postgres calls it.
+* ``decoder``, ``codegen``, ``runtime``: decoders that are generated from an ABI, for one log at a time.
+* ``batch``: many logs of one event at once.
+"""

@@ -12,31 +12,32 @@ from typing import Any
 
 import msgspec
 
-from indexer.chain import block_logs, earliest_log, hedge, multicall, questions, surroundings
-from indexer.chain import branch as branches
-from indexer.chain.asker import Asker
-from indexer.chain.chunk import LogChunk
-from indexer.chain.config import Errand
-from indexer.chain.earliest_log import EarliestLog
-from indexer.chain.endpoint import Endpoint
-from indexer.chain.errors import (
-    CallReverted,
+from indexer.chain.logs import block_logs, earliest_log
+from indexer.chain.logs import branch as branches
+from indexer.chain.logs.address_slices import HeadQuestions
+from indexer.chain.logs.earliest_log import EarliestLog
+from indexer.chain.logs.sampling import Bearers, Estimate, bearers, estimate
+from indexer.chain.logs.scan import Scan
+from indexer.chain.reads import contract_reads, multicall, questions
+from indexer.chain.reads import transactions as surroundings
+from indexer.chain.reads.multicall import Deployment
+from indexer.chain.records.chunk import LogChunk
+from indexer.chain.records.errors import (
     FatalError,
     LaggingError,
     NoEndpointError,
     ProviderError,
     RangeError,
-    RevertedError,
     TransientError,
 )
-from indexer.chain.estimate import Bearers, Estimate, bearers, estimate
-from indexer.chain.filters import LogFilter, kind_of, several
-from indexer.chain.hedge import Promptness
-from indexer.chain.logs import RawLog
-from indexer.chain.multicall import Deployment
-from indexer.chain.scan import Scan
-from indexer.chain.slicing import HeadQuestions
-from indexer.chain.wire import Call, Header, parse, parse_header, parse_hex_bytes
+from indexer.chain.records.log_filter import LogFilter, kind_of, several
+from indexer.chain.records.messages import Call, Header, parse, parse_header
+from indexer.chain.records.validation import RawLog
+from indexer.chain.rpc import hedging
+from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.endpoint import Endpoint
+from indexer.chain.rpc.hedging import Promptness
+from indexer.chain.rpc.requester import Asker
 
 _GET_BLOCK = "eth_getBlockByNumber"
 # How often a null block at or below the known head is asked for again before it is believed.
@@ -75,10 +76,10 @@ class ChainClient(Asker):
                 endpoint.health.said_head(header.number)
             return endpoint, header
 
-        endpoint, header = hedge.ask(self, self._promptness, question, _GET_BLOCK)
+        endpoint, header = hedging.ask(self, self._promptness, question, _GET_BLOCK)
         self.pool.survey_due(endpoint)
         if self.pool.lags(endpoint):
-            _, other = hedge.ask(self, self._promptness, question, _GET_BLOCK)
+            _, other = hedging.ask(self, self._promptness, question, _GET_BLOCK)
             header = max(header, other, key=lambda each: each.number)
         self._promptness.saw(header.number, header.time)
         return header
@@ -98,7 +99,7 @@ class ChainClient(Asker):
                     return None
                 raise
 
-        return hedge.ask(self, self._promptness, question, _GET_BLOCK, attempts=_TAG_ATTEMPTS)
+        return hedging.ask(self, self._promptness, question, _GET_BLOCK, attempts=_TAG_ATTEMPTS)
 
     def header(self, number: int) -> Header | None:
         """The header of a block by number, or None where the chain is not that long.
@@ -131,7 +132,7 @@ class ChainClient(Asker):
             return found
 
         try:
-            return hedge.ask(self, self._promptness, question, _GET_BLOCK, block=wanted[-1], attempts=_NULL_ATTEMPTS)
+            return hedging.ask(self, self._promptness, question, _GET_BLOCK, block=wanted[-1], attempts=_NULL_ATTEMPTS)
         except LaggingError:
             # Asked often enough: the chain has become shorter.
             return last[0]
@@ -314,10 +315,10 @@ class ChainClient(Asker):
 
         kind = kind_of(wanted)
         try:
-            found = hedge.ask(self, self._promptness, read, kind, block=last)
+            found = hedging.ask(self, self._promptness, read, kind, block=last)
         except RangeError:
             # In words that no table knows: the logs are asked for in fewer blocks, or by fewer addresses.
-            found = hedge.ask(self, self._promptness, partial(read, in_parts=True), kind, block=last)
+            found = hedging.ask(self, self._promptness, partial(read, in_parts=True), kind, block=last)
         except NoEndpointError:
             if kind == kind_of(named):
                 raise
@@ -359,18 +360,7 @@ class ChainClient(Asker):
             CallReverted: the call was executed and reverted.
             ProviderError: nobody answers.
         """
-        call = multicall.eth_call(to, data, block, gas)
-        errand = Errand()
-        try:
-            return self.run(
-                lambda endpoint: parse_hex_bytes(endpoint.ask_one(call, errand)),
-                "eth_call",
-                block=block if isinstance(block, int) else None,
-                errand=errand,
-            )
-        except RevertedError as error:
-            reverted = CallReverted(str(error), error.data)
-        raise reverted
+        return contract_reads.call(self, to, data, block, gas=gas)
 
     def code(self, address: bytes | str, block: int | str = "latest") -> bytes:
         """The code at an address, empty where there is none.
@@ -378,15 +368,7 @@ class ChainClient(Asker):
         Raises:
             ProviderError: nobody answers.
         """
-        named = multicall.hex_address(address)
-        at = hex(block) if isinstance(block, int) else block
-        errand = Errand()
-        return self.run(
-            lambda endpoint: parse_hex_bytes(endpoint.ask_one(Call("eth_getCode", (named, at)), errand)),
-            "eth_getCode",
-            block=block if isinstance(block, int) else None,
-            errand=errand,
-        )
+        return contract_reads.code(self, address, block)
 
     def multicall(
         self, calls: Sequence[tuple[bytes, bytes]], block: int, *, light: bool = False

@@ -2,6 +2,12 @@
 
 Each command is a function in a module of its own. Such a module is imported for ``--help`` too, so it imports what is
 heavy (web3 costs 1.3 s) inside its function.
+
+* ``context``: what most commands begin with.
+* ``check``, ``plan``, ``apply``, ``drop``, ``reset``, ``migrate``, ``abi``: the manifest, and the database after it.
+* ``run``, ``backfill``, ``serve``, ``demo``, ``status``: working, and how it stands.
+* ``audit``, ``repair``, ``redecode``: whether the rows are true, and the mends.
+* ``keys``, ``jobs``: who may ask the API, and work that was asked for.
 """
 
 import sys
@@ -117,7 +123,7 @@ def _described(error: Exception) -> GaplessError | None:
     """A failure of Postgres as something to act upon; None for everything else."""
     if "psycopg" not in sys.modules:  # it cannot be one, and need not be loaded to find that out
         return None
-    from indexer.store.failures import describe
+    from indexer.store.database_errors import describe
 
     return describe(error)
 

@@ -13,7 +13,7 @@ import typer
 from indexer.errors import GaplessError
 
 if TYPE_CHECKING:
-    from indexer.sync.verified import Found, NotVerifiedError, VerifiedAbis
+    from indexer.sync.setup.abi_lookup import Found, NotVerifiedError, VerifiedAbis
 
 app = typer.Typer(name="abi", help="ABIs of verified contracts.", no_args_is_help=True)
 
@@ -39,9 +39,9 @@ def fetch(
     from indexer.manifest.load import load_chains
     from indexer.manifest.values import parse_address
     from indexer.settings import environment, load_settings
-    from indexer.sync import network
-    from indexer.sync.proxies import Trail, follow
-    from indexer.sync.verified import VerifiedAbis, unite
+    from indexer.sync.setup import network
+    from indexer.sync.setup.abi_lookup import VerifiedAbis, unite
+    from indexer.sync.setup.proxies import Trail, follow
 
     settings = load_settings()
     try:
@@ -96,7 +96,7 @@ def _fetch_all(
     source: VerifiedAbis, chain_id: int, addresses: Sequence[bytes], *, refresh: bool
 ) -> tuple[list[Found], list[NotVerifiedError]]:
     """The verified ABIs of some contracts, and those that are not verified."""
-    from indexer.sync.verified import NotVerifiedError
+    from indexer.sync.setup.abi_lookup import NotVerifiedError
 
     found: list[Found] = []
     missing: list[NotVerifiedError] = []

@@ -12,7 +12,7 @@ from indexer.errors import GaplessError
 if TYPE_CHECKING:
     from indexer.chain.client import ChainClient
     from indexer.manifest.model import Chain, Manifest
-    from indexer.store.findings import Finding
+    from indexer.store.integrity.findings import Finding
     from indexer.sync.audit import Report
 
 FINDINGS_SHOWN = 50
@@ -41,9 +41,9 @@ def audit(
     """
     from indexer.cli.context import begin, database, require_applied, servers, until_signal
     from indexer.sync import audit as auditing
-    from indexer.sync import network
     from indexer.sync.audit import digest
     from indexer.sync.audit.as_json import report_as_json
+    from indexer.sync.setup import network
 
     settings, manifest = begin()
     chains = chosen_chains(manifest, contract, chain)
@@ -103,8 +103,8 @@ def second_endpoints(chains: list[Chain], url: str | None) -> dict[str, ChainCli
         ProviderError: it does not answer, or serves none of the chains.
     """
     from indexer.chain.client import ChainClient
-    from indexer.chain.config import EndpointConfig
-    from indexer.chain.errors import ChainMismatchError, NoEndpointError
+    from indexer.chain.records.errors import ChainMismatchError, NoEndpointError
+    from indexer.chain.rpc.config import EndpointConfig
 
     if url is None:
         return {}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from indexer.manifest.model import Chain, Contract, Manifest
     from indexer.settings import Settings
-    from indexer.sync.backfill import Backfill, Progress, Selection
+    from indexer.sync.history.backfill import Backfill, Progress, Selection
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def backfill(
     that is killed loses nothing.
     """
     from indexer.cli.context import begin, database, require_applied, servers, until_signal
-    from indexer.sync.backfill import Selection
+    from indexer.sync.history.backfill import Selection
 
     settings, manifest = begin()
     chains = _chains(manifest, contract, event, chain)
@@ -93,7 +93,7 @@ class _Hands:
     def run(self, work: Backfill, chain: Chain, settings: Settings) -> Progress:
         if self.workers == 1 and self.dask is None:
             return work.run()
-        from indexer.sync import workers
+        from indexer.sync.history import workers
 
         job = workers.Job(self.database_url, chain, settings, work.selection)
         if self.dask is None:
@@ -105,10 +105,10 @@ class _Hands:
 def _fill(
     engine: Engine, one: Chain, settings: Settings, selection: Selection, stop: threading.Event, hands: _Hands
 ) -> None:
-    from indexer.store import failed_ranges
-    from indexer.sync import network
-    from indexer.sync.backfill import Backfill
-    from indexer.sync.follow import Follower
+    from indexer.store.rows import failed_ranges
+    from indexer.sync.head.follower import Follower
+    from indexer.sync.history.backfill import Backfill
+    from indexer.sync.setup import network
 
     client = network.connect(one, settings)
     client.check()

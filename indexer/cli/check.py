@@ -51,8 +51,8 @@ def check(
 
 
 def _ask_nodes(manifest: Manifest, settings: Settings) -> None:
-    from indexer.sync import network
-    from indexer.sync.online import inspect
+    from indexer.sync.setup import network
+    from indexer.sync.setup.online_check import inspect
 
     warned = False
     for chain in manifest.chains.values():

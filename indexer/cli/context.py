@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from indexer import signals
-from indexer.chain.errors import ProviderError
+from indexer.chain.records.errors import ProviderError
 from indexer.errors import GaplessError
 from indexer.log import configure
 from indexer.manifest import load_manifest
@@ -20,15 +20,17 @@ from indexer.manifest.model import Manifest
 from indexer.manifest.settle import settled
 from indexer.memory import share_arenas
 from indexer.settings import Settings, environment, load_settings
-from indexer.store import catalog, catalog_rows, migrate, planned, server
-from indexer.store.apply import apply, compare
-from indexer.store.catalog_rows import CatalogRows
-from indexer.store.changes import Change, summary
+from indexer.store.apply import migrate, planned
+from indexer.store.apply.apply import apply, compare
+from indexer.store.apply.difference import difference as compared
+from indexer.store.apply.planned import Planned
+from indexer.store.catalog import catalog, catalog_rows
+from indexer.store.catalog.catalog_rows import CatalogRows
+from indexer.store.catalog.changes import Change, summary
+from indexer.store.catalog.declaration import Declaration
 from indexer.store.database import create_engine, describe_failure, process_name
-from indexer.store.declaration import Declaration
-from indexer.store.difference import difference as compared
-from indexer.store.planned import Planned
-from indexer.sync.declare import declaration
+from indexer.store.schema import server
+from indexer.sync.setup.declaration import declaration
 
 log = logging.getLogger(__name__)
 
@@ -260,10 +262,12 @@ def _start_blocks(
     deployments = [deployment for contract in manifest.contracts.values() for deployment in contract.deployments]
     if all(deployment.start_block != "auto" for deployment in deployments):
         return {}
-    from indexer.sync import deployed, network  # with web3, which most commands can do without
+    from indexer.sync.setup import deployment_block, network
 
     given = settings or load_settings()
-    return deployed.start_blocks(engine, manifest, lambda chain: closing(network.connect(chain, given)), unreachable)
+    return deployment_block.start_blocks(
+        engine, manifest, lambda chain: closing(network.connect(chain, given)), unreachable
+    )
 
 
 def begin(path: Path | None = None) -> tuple[Settings, Manifest]:

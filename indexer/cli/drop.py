@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from indexer.manifest.model import Manifest
-    from indexer.store.drop import Droppable
+    from indexer.store.apply.drop import Droppable
 
 
 _MOST_NAMED = 10
@@ -28,9 +28,9 @@ def drop(
 ) -> None:
     """Delete the tables and the coverage of something that is no longer in the manifest. There is no way back."""
     from indexer.cli.context import begin, database, servers
-    from indexer.store import migrate
-    from indexer.store.drop import drop as drop_it
-    from indexer.store.drop import find
+    from indexer.store.apply import migrate
+    from indexer.store.apply.drop import drop as drop_it
+    from indexer.store.apply.drop import find
 
     settings, manifest = begin()
     with servers(settings, with_redis=False) as given, database(given, application_name="gapless drop") as engine:

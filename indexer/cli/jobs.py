@@ -23,7 +23,7 @@ def list_(limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")]
     from rich.table import Table
 
     from indexer.cli.context import short_transaction
-    from indexer.store import jobs
+    from indexer.store.access import jobs
 
     with short_transaction("jobs") as connection:
         found = jobs.load(connection, limit)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from indexer.errors import GaplessError
-from indexer.store import key_format
+from indexer.store.access import key_format
 
 app = typer.Typer(name="keys", help="Keys of the read API.", no_args_is_help=True)
 
@@ -25,7 +25,7 @@ def create(
 ) -> None:
     """Make a key and print it: this once, it is kept as a hash only."""
     from indexer.cli.context import short_transaction
-    from indexer.store import keys
+    from indexer.store.access import keys
 
     scopes = tuple(dict.fromkeys(scope or ["read"]))
     if unknown := [one for one in scopes if one not in key_format.SCOPES]:
@@ -54,7 +54,7 @@ def list_() -> None:
     from rich.table import Table
 
     from indexer.cli.context import short_transaction
-    from indexer.store import keys
+    from indexer.store.access import keys
 
     with short_transaction("keys") as connection:
         found = keys.load(connection)
@@ -86,7 +86,7 @@ def revoke(
 ) -> None:
     """Make a key worthless, for good; servers notice within five seconds."""
     from indexer.cli.context import short_transaction
-    from indexer.store import keys
+    from indexer.store.access import keys
 
     with short_transaction("keys") as connection:
         if not keys.revoke(connection, key_id):

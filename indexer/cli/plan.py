@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from indexer.sync.forecast import Forecast
+    from indexer.sync.history.estimate import Forecast
 
 
 def plan(
@@ -28,12 +28,12 @@ def plan(
     So for what include names, and for the past of snapshots. Nothing is changed: a manifest that was not applied yet is
     planned as if it were. The nodes are asked for small samples of the missing ranges.
     """
-    from indexer.chain.errors import ProviderError
+    from indexer.chain.records.errors import ProviderError
     from indexer.cli import print_error
     from indexer.cli.context import as_if_applied, begin, database, servers
-    from indexer.sync import network
-    from indexer.sync.finality import FinalBlocks
-    from indexer.sync.forecast import forecast, load
+    from indexer.sync.head.finality import FinalBlocks
+    from indexer.sync.history.estimate import forecast, load
+    from indexer.sync.setup import network
 
     settings, manifest = begin()
     if chain is not None and chain not in manifest.chains:

@@ -14,8 +14,8 @@ def undecoded(
 ) -> None:
     """List the logs that could not be decoded, by reason. They are kept raw in gapless.undecoded_logs."""
     from indexer.cli.context import begin, database, require_contract, servers
-    from indexer.store import migrate
-    from indexer.store.undecoded import reasons
+    from indexer.store.apply import migrate
+    from indexer.store.rows.undecoded_logs import reasons
 
     settings, _ = begin()
     with servers(settings, with_redis=False) as given, database(given, application_name="gapless undecoded") as engine:
@@ -43,8 +43,8 @@ def redecode(
     After an ABI was mended, gapless migrate (or a start of gapless run) makes it known first.
     """
     from indexer.cli.context import begin, database, require_contract, servers
-    from indexer.store import migrate
-    from indexer.sync.redecode import redecode as retry
+    from indexer.store.apply import migrate
+    from indexer.sync.audit.redecode import redecode as retry
 
     settings, _ = begin()
     with servers(settings, with_redis=False) as given, database(given, application_name="gapless redecode") as engine:

@@ -25,8 +25,8 @@ def repair(
     """
     from indexer.cli.audit import chosen_chains, second_endpoints
     from indexer.cli.context import begin, database, require_applied, servers, until_signal
-    from indexer.sync import network
-    from indexer.sync.repair import Repair
+    from indexer.sync.audit.repair import Repair
+    from indexer.sync.setup import network
 
     settings, manifest = begin()
     chains = chosen_chains(manifest, contract, chain)

@@ -19,8 +19,8 @@ def reset(
     There is no way back. Other chains are not touched; tables and views stay.
     """
     from indexer.cli.context import begin, database, prepare, servers
-    from indexer.store import migrate
-    from indexer.store.drop import reset as reset_it
+    from indexer.store.apply import migrate
+    from indexer.store.apply.drop import reset as reset_it
 
     settings, manifest = begin()
     if chain not in manifest.chains:

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from indexer.schedule import Service
+    from indexer.service.scheduler import Service
     from indexer.settings import Settings
 
 EXIT_WITHIN_SECONDS = 3.0
@@ -43,13 +43,13 @@ def run(
 
     from indexer.cli.context import begin, database, difference, prepare, reachable, servers, until_signal
     from indexer.manifest import load_manifest
-    from indexer.schedule import Service
+    from indexer.service.manifest_watcher import ManifestWatch, PatientWatch
+    from indexer.service.scheduler import Service
     from indexer.settings import environment
-    from indexer.store import server
     from indexer.store.cache import Cache
-    from indexer.store.changes import summary
-    from indexer.store.tokens import CacheSecret
-    from indexer.watch import ManifestWatch, PatientWatch
+    from indexer.store.catalog.changes import summary
+    from indexer.store.schema import server
+    from indexer.store.tokens.metadata import CacheSecret
 
     settings, manifest = begin()
     log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def _has_schema(engine: Engine, stop: threading.Event, *, with_migrate: bool) ->
     """
     import logging
 
-    from indexer.store import migrate
+    from indexer.store.apply import migrate
     from indexer.store.database import DatabaseError
 
     if with_migrate or migrate.current_revision(engine) is None:
@@ -131,8 +131,8 @@ def _watched(settings: Settings, service: Service, engine: Engine) -> Iterator[N
     if settings.admin_port is None:
         yield
         return
-    from indexer import metrics
     from indexer.admin import AdminServer
+    from indexer.service import metrics
 
     found = metrics.registry(engine, service.networks, service.cache)
     with closing(AdminServer(settings.admin_host, settings.admin_port, found, service.trouble)):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from indexer.store.overview import EventOverview, Overview
+    from indexer.store.status.overview import EventOverview, Overview
 
 
 _MOST_UNREAD = 20
@@ -26,7 +26,8 @@ def status(
     from indexer import log
     from indexer.cli.context import database, servers
     from indexer.settings import load_settings
-    from indexer.store import migrate, overview
+    from indexer.store.apply import migrate
+    from indexer.store.status import overview
 
     settings = load_settings()
     log.configure("WARNING", settings.log_format)

@@ -1,4 +1,13 @@
-"""The manifest: ``indexer.toml``, read, checked and made into frozen descriptions of what to index."""
+"""The manifest: ``indexer.toml``, read, checked and made into frozen descriptions of what to index.
+
+All mistakes are told at once, each with its line.
+
+* ``source``, ``locate``, ``document``, ``values``, ``report``: the TOML as written: read, each line found, each value
+  understood, all problems told.
+* ``load``: the way in. ``chains``, ``contracts``, ``places``, ``filters``, ``snapshots``, ``tracking``, ``drafts``:
+  its parts, checked.
+* ``model``, ``settle``: what the program uses; the same with ``start_block = "auto"`` found out.
+"""
 
 from indexer.manifest.load import ManifestErrors, load_manifest
 from indexer.manifest.model import (

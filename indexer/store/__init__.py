@@ -1,1 +1,19 @@
-"""What we know: tables, writer, coverage, catalog, cache, embedded servers."""
+"""What Gapless knows: the tables in Postgres, who writes them and how; and what Redis keeps besides.
+
+Rows and the coverage that claims them are written in one transaction (invariant 1). Every writer presents, as the
+last thing before its commit, the version of the catalog that it planned by. Isolation is READ COMMITTED everywhere.
+
+Rooms, each standing on those below it:
+
+* ``status``: what status, monitoring and the page show.
+* ``apply``: from the manifest to the catalog, and what goes for good.
+* ``head``: blocks that can still be reorganised.
+* ``tokens``: transfers, balances, metadata. ``integrity``: what audits ask. ``access``: keys and jobs of the API.
+* ``rows``: rows and coverage.
+* ``catalog``: what is indexed.
+* ``schema``: tables as SQL.
+* ``database``, ``database_errors``, ``lock_waits``, ``leases``, ``lag``, ``cache``: connections; what a failure means
+  to an operator; locks that are waited for briefly; rights that end by themselves; how far a chain is behind, as SQL;
+  Redis.
+* ``embedded``: real servers for machines that have none; production imports nothing of it.
+"""

@@ -98,7 +98,7 @@ def is_pooled(driver: psycopg.Connection[Any]) -> bool:
     """Whether a pooler such as pgbouncer stands before Postgres: the process that answers is not the one that was met.
 
     In pgbouncer's session mode as in its transaction mode: what tells these apart is
-    :func:`indexer.store.server.is_pooled_by_transaction`.
+    :func:`indexer.store.schema.server.is_pooled_by_transaction`.
     """
     row = driver.execute("SELECT pg_backend_pid()").fetchone()
     return row is not None and int(row[0]) != driver.info.backend_pid

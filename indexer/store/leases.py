@@ -7,7 +7,7 @@ off from the network loses it as surely as one that stopped.
 States: *free* (no row, or one that has expired) -> *held* (renewed every :data:`RENEW_EVERY` seconds) -> *free*. A
 holder trusts its lease for :data:`LASTS` seconds by its own clock after it *began* the last renewal, so that its trust
 ends before the row expires. Between the two clocks nothing is safe by the lease alone: what writes must present
-something that the next holder changes (:func:`indexer.store.following.fenced`).
+something that the next holder changes (:func:`indexer.store.head.leader_epoch.fenced`).
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Positions in blocks as bigint; transactions of other chains' making fit
 
 Nodes number logs as high as 0xffffffe2. Other chains have transactions of types beyond 255 and nonces beyond 64 bits.
-The tables of events are upgraded by indexer.store.layout_upgrade.
+The tables of events are upgraded by indexer.store.apply.layout_upgrade.
 
 Revision ID: 0012
 Revises: 0011

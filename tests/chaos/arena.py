@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import psycopg
 
-from indexer.store import database, migrate
+from indexer.store import database
+from indexer.store.apply import migrate
 from tests.chaos.node import Server, serving
 
 

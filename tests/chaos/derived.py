@@ -13,7 +13,8 @@ from typing import Any
 import psycopg
 from sqlalchemy.engine import Engine
 
-from indexer.store import balances, ledgers
+from indexer.store.catalog import ledgers
+from indexer.store.tokens import balances
 from tests.chaos.chain import CHAIN_ID, Block, Chain, Transaction, branch_of, facts, symbol_of
 from tests.chaos.truth import WrongError, normal, snapshot
 

@@ -20,7 +20,7 @@ from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.store.apply import apply
 from indexer.store.database import create_engine
-from indexer.sync.declare import declaration
+from indexer.sync.setup.declaration import declaration
 from tests.chaos import autopsy, lies, manifests
 from tests.chaos.chain import Chain
 from tests.chaos.mishaps import crash_postgres

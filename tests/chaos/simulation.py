@@ -24,25 +24,27 @@ import redis
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from indexer.chain import columnar, hedge
 from indexer.chain.client import ChainClient
-from indexer.chain.config import ClientSettings, EndpointConfig
+from indexer.chain.records import column_reader
+from indexer.chain.rpc import hedging
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality, Manifest
-from indexer.store import failed_ranges, missing_details, thinning
 from indexer.store.apply import apply
-from indexer.store.blocks import ForeignBlockError
 from indexer.store.cache import Cache
 from indexer.store.database import create_engine
-from indexer.store.tokens import CacheSecret
-from indexer.sync import balances, follow, tokens
-from indexer.sync.backfill import Backfill
-from indexer.sync.declare import declaration
-from indexer.sync.follow import ChainHaltedError, Follower
-from indexer.sync.include import Includer
-from indexer.sync.series_reading import UNANSWERED
-from indexer.sync.snapshots import Snapshots
+from indexer.store.rows import block_retention, failed_ranges, missing_transactions
+from indexer.store.rows.blocks import ForeignBlockError
+from indexer.store.tokens.metadata import CacheSecret
+from indexer.sync.head import follower as follow
+from indexer.sync.head.follower import ChainHaltedError, Follower
+from indexer.sync.history.backfill import Backfill
+from indexer.sync.history.transactions import Includer
+from indexer.sync.setup.declaration import declaration
+from indexer.sync.snapshots.reader import UNANSWERED
+from indexer.sync.snapshots.series import Snapshots
+from indexer.sync.tokens import balances, metadata_job
 from tests.chaos import derived, lies, manifests
 from tests.chaos.chain import CHAIN_ID, Chain
 from tests.chaos.mishaps import Chances, KilledError, crash_postgres, endanger
@@ -199,10 +201,10 @@ class Simulation:
             # A step of another part takes as long as it takes: the question it came between must not be asked again
             # meanwhile, or two parts of one process would be at work at once.
             for name in ("SOONEST", "LATEST"):
-                stack.enter_context(mock.patch.object(hedge, name, NOT_ASKED_AGAIN))
+                stack.enter_context(mock.patch.object(hedging, name, NOT_ASKED_AGAIN))
             if self.columns:
-                always = functools.partial(columnar.read, least=1, few=1)
-                stack.enter_context(mock.patch.object(columnar, "read", always))
+                always = functools.partial(column_reader.read, least=1, few=1)
+                stack.enter_context(mock.patch.object(column_reader, "read", always))
             stack.callback(self._end)
             self._connect()
             self._apply()
@@ -269,7 +271,7 @@ class Simulation:
     @staticmethod
     def _include(process: Any) -> None:
         with process.engine.begin() as connection:  # the pauses of what no node gave are real time's
-            missing_details.retry_now(connection, CHAIN_ID)
+            missing_transactions.retry_now(connection, CHAIN_ID)
         Includer(process.engine, process.clients[2], CHAIN_ID).run()
 
     def _settle(self) -> None:
@@ -502,11 +504,11 @@ class Simulation:
 
     def _tokens(self, process: Process) -> None:
         cache = Cache(self.redis_url, secret=CacheSecret(process.engine))
-        tokens.refresh(process.engine, process.clients[2], CHAIN_ID, frozenset({"coins"}), cache)
+        metadata_job.refresh(process.engine, process.clients[2], CHAIN_ID, frozenset({"coins"}), cache)
 
     def _thin(self, process: Process) -> None:
         with process.engine.begin() as connection:
-            found = thinning.thin(connection, CHAIN_ID, batch=self.sweeps.choice((5, 40, 20_000)))
+            found = block_retention.thin(connection, CHAIN_ID, batch=self.sweeps.choice((5, 40, 20_000)))
         self.tale.events["thinned"] += found.removed if found else 0
 
     # -- what everybody stands on

@@ -13,15 +13,15 @@ import psycopg
 from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import ClientSettings, EndpointConfig
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality
-from indexer.store import failed_ranges
 from indexer.store.apply import apply
 from indexer.store.database import create_engine
-from indexer.sync.backfill import Backfill
-from indexer.sync.declare import declaration
-from indexer.sync.follow import Follower, Tick
+from indexer.store.rows import failed_ranges
+from indexer.sync.head.follower import Follower, Tick
+from indexer.sync.history.backfill import Backfill
+from indexer.sync.setup.declaration import declaration
 from tests.chaos import manifests
 from tests.chaos.arena import Arena
 from tests.chaos.chain import CHAIN_ID, COINS, Chain

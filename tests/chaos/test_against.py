@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import EndpointConfig
+from indexer.chain.rpc.config import EndpointConfig
 from indexer.sync.audit.run import Request, audit
 from tests.chaos.chain import CHAIN_ID
 from tests.chaos.node import Node

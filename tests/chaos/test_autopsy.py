@@ -25,12 +25,12 @@ def test_what_stands_still_tells_what_it_waits_for(chaos):
     assert told.startswith("it never settles: a gap stays\n")
     for title in ("chains:\n", "endpoints:\n  host http", "sources:\n  id ", "sessions:\n  pid ", "locks:\n"):
         assert f"\n{title}" in told
-    assert "indexer/schedule.py" in told.partition("\nthe threads of indexer ")[2]
+    assert "indexer/service/scheduler.py" in told.partition("\nthe threads of indexer ")[2]
     assert "following sim from block" in told.partition("\nthe last words of indexer ")[2]
 
 
 def test_a_job_that_ended_as_nobody_foresaw_is_found(tmp_path):
-    (tmp_path / "indexer-1.log").write_text("12:00 indexer.sync.follow following sim from block 3\n")
+    (tmp_path / "indexer-1.log").write_text("12:00 indexer.sync.head.follower following sim from block 3\n")
     assert autopsy.defects(tmp_path) == []
-    (tmp_path / "indexer-2.log").write_text("12:00 indexer.schedule job fill sim failed: 3\nKeyError: 3\n")
-    assert autopsy.defects(tmp_path) == ["indexer.schedule job fill sim failed: 3\nKeyError: 3\n"]
+    (tmp_path / "indexer-2.log").write_text("12:00 indexer.service.scheduler job fill sim failed: 3\nKeyError: 3\n")
+    assert autopsy.defects(tmp_path) == ["indexer.service.scheduler job fill sim failed: 3\nKeyError: 3\n"]

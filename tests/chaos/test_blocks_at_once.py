@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from indexer.store import blocks
-from indexer.store.blocks import Block, ForeignBlockError, insert_blocks
 from indexer.store.database import create_engine, psycopg_connection
+from indexer.store.rows import blocks
+from indexer.store.rows.blocks import Block, ForeignBlockError, insert_blocks
 from tests.chaos.stage import COIN, stage
 
 ONE, OTHER = Block(500, b"\1" * 32, 1000), Block(500, b"\2" * 32, 1000)

@@ -12,9 +12,9 @@ from eth_abi import encode
 
 from indexer.manifest import load_manifest
 from indexer.store.cache import Cache
-from indexer.store.tokens import CacheSecret
-from indexer.sync import tokens
-from indexer.sync.snapshots import Snapshots, TooOldError
+from indexer.store.tokens.metadata import CacheSecret
+from indexer.sync.snapshots.series import Snapshots, TooOldError
+from indexer.sync.tokens import metadata_job
 from tests.chaos.chain import CHAIN_ID, COINS, Block
 from tests.chaos.node import Node, RpcError
 from tests.chaos.stage import Stage, contract, stage
@@ -187,7 +187,7 @@ def many(scene) -> Iterator[tuple[Stage, list[str]]]:
 def refresh(scene: Stage, cache: Cache | None = None) -> int:
     client = scene.client()
     total = 0
-    while done := tokens.refresh(scene.engine, client, CHAIN_ID, frozenset({"coins"}), cache or Cache(None)):
+    while done := metadata_job.refresh(scene.engine, client, CHAIN_ID, frozenset({"coins"}), cache or Cache(None)):
         total += done
     return total
 

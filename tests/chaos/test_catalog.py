@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from indexer.store import catalog
+from indexer.store.catalog import catalog
 from tests.chaos.stage import COIN, FACTORIES, stage
 
 

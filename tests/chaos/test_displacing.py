@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from indexer.block_columns import BlockColumns
-from indexer.store import catalog, writer
-from indexer.store.catalog import Source
-from indexer.store.writer import Outcome, Rows
+from indexer.store.catalog import catalog
+from indexer.store.catalog.catalog import Source
+from indexer.store.rows import writer
+from indexer.store.rows.writer import Outcome, Rows
 from tests.chaos.chain import COINS
 from tests.chaos.stage import contract, stage
 from tests.chaos.test_blocks_at_once import until_somebody_waits

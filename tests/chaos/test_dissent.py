@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from indexer.chain.dissent import outvote
-from indexer.jobs import Job
-from indexer.store.blocks import Block, ForeignBlockError
+from indexer.chain.disagreement import outvote
+from indexer.service.jobs import Job
+from indexer.store.rows.blocks import Block, ForeignBlockError
 from indexer.troubles import Troubles
 from tests.chaos.chain import Chain
 from tests.chaos.node import Node

@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from indexer.errors import GaplessError
-from indexer.store import head
-from indexer.sync import follow
-from indexer.sync.follow import ChainHaltedError, Tick
+from indexer.store.head import branch as head
+from indexer.sync.head import follower as follow
+from indexer.sync.head.follower import ChainHaltedError, Tick
 from tests.chaos import manifests
 from tests.chaos.chain import COINS, PEOPLE, TRANSFER, Block, Chain, Saying, Transaction, topic
 from tests.chaos.node import HttpAnswer, Node, RpcError
@@ -333,8 +333,8 @@ def test_the_branch_moves_between_the_first_question_and_that_for_the_newborn(sc
 
 def _questions_of_a_read(scene):
     """How many ``eth_getLogs`` one read of the branch takes: one for each filter."""
-    from indexer.store import catalog
-    from indexer.sync.filters import log_filters
+    from indexer.store.catalog import catalog
+    from indexer.sync.rows.log_filters import log_filters
 
     with scene.engine.connect() as connection:
         sources = catalog.load_sources(connection)

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from indexer.sync import rows
-from indexer.sync.follow import Tick
+from indexer.sync.head.follower import Tick
+from indexer.sync.rows import router
 from tests.chaos.chain import COINS
 from tests.chaos.stage import COIN, FACTORIES, contract, stage
 from tests.chaos.test_faults import transfer
@@ -77,8 +77,8 @@ def test_an_empty_block_writes_no_source_and_no_event(scene, following):
 
 def test_only_what_says_something_is_decoded_and_its_decoder_is_made_once(scene, following, monkeypatch):
     made = []
-    compile_decoder = rows.compile_decoder
-    monkeypatch.setattr(rows, "compile_decoder", lambda event: made.append(event.name) or compile_decoder(event))
+    compile_decoder = router.compile_decoder
+    monkeypatch.setattr(router, "compile_decoder", lambda event: made.append(event.name) or compile_decoder(event))
     for transaction, events in ((None, set()), (transfer(), {"Transfer"}), (None, set()), (transfer(), set())):
         made.clear()
         scene.chain.append(*([transaction] if transaction else []))

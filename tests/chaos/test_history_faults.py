@@ -9,7 +9,7 @@ import itertools
 import pytest
 
 from indexer.errors import GaplessError
-from indexer.sync.backfill import UnreadRangesError
+from indexer.sync.history.backfill import UnreadRangesError
 from tests.chaos import lies
 from tests.chaos.node import RpcError
 from tests.chaos.stage import COIN, FACTORIES, stage

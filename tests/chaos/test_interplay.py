@@ -11,11 +11,11 @@ import pytest
 from eth_abi import encode
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import EndpointConfig
-from indexer.chain.errors import ProviderError
+from indexer.chain.records.errors import ProviderError
+from indexer.chain.rpc.config import EndpointConfig
 from indexer.manifest.model import Finality
-from indexer.store import indexes
-from indexer.store.blocks import hold_block
+from indexer.store.rows import indexes
+from indexer.store.rows.blocks import hold_block
 from indexer.sync.audit.run import Request, audit
 from tests.chaos import manifests
 from tests.chaos.chain import CHAIN_ID, COINS, HUB, NOTE, PEOPLE, Saying, Transaction, topic

@@ -10,12 +10,12 @@ import threading
 
 import pytest
 
-from indexer.chain import hedge
-from indexer.chain.config import Errand
-from indexer.chain.errors import ProviderError
-from indexer.chain.filters import LogFilter
-from indexer.chain.wire import Call
-from indexer.sync.follow import Tick
+from indexer.chain.records.errors import ProviderError
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.messages import Call
+from indexer.chain.rpc import hedging
+from indexer.chain.rpc.config import Errand
+from indexer.sync.head.follower import Tick
 from tests.chaos import stage as stages
 from tests.chaos.node import Honest, Node
 from tests.chaos.stage import COIN, FACTORIES, stage
@@ -60,8 +60,8 @@ def scene(chaos, losing, monkeypatch):
     monkeypatch.setattr(
         stages, "QUICK", dataclasses.replace(stages.QUICK, read_timeout=NEVER, deadline=NEVER, probe_timeout=0.3)
     )
-    monkeypatch.setattr(hedge, "SOONEST", 0.2)
-    monkeypatch.setattr(hedge, "LATEST", 0.2)
+    monkeypatch.setattr(hedging, "SOONEST", 0.2)
+    monkeypatch.setattr(hedging, "LATEST", 0.2)
     with stage(chaos, f"lost/{next(_numbers)}") as one:
         one.apply(COIN, FACTORIES)
         one.node.liar = losing
@@ -108,7 +108,7 @@ def test_an_endpoint_that_answers_nothing_any_more_is_left_out(scene, chaos, los
 
 
 def test_a_head_whose_requests_are_all_lost_leaves_few_threads(scene, losing, monkeypatch):
-    monkeypatch.setattr(hedge, "_SHORTEST_TIMEOUT", 0.5)
+    monkeypatch.setattr(hedging, "_SHORTEST_TIMEOUT", 0.5)
     client = scene.client()
     client.head()
     losing.lose("jsonrpc", 10**6)
@@ -121,7 +121,7 @@ def test_a_head_whose_requests_are_all_lost_leaves_few_threads(scene, losing, mo
     before = threading.active_count()
     for _ in range(3):
         assert within_patience(fails)
-        assert threading.active_count() <= before + hedge.MOST_LEFT + hedge.MOST_AT_ONCE + losing.lost
+        assert threading.active_count() <= before + hedging.MOST_LEFT + hedging.MOST_AT_ONCE + losing.lost
     losing.left = 0
     assert within_patience(client.head).number == 40
     (endpoint,) = client.pool.endpoints
@@ -158,5 +158,5 @@ def test_a_slow_answer_is_still_taken(scene, losing):
     timer = threading.Timer(1.0, losing.released.set)
     timer.start()
     assert within_patience(client.head).number == 40
-    assert losing.lost <= hedge.MOST_AT_ONCE
+    assert losing.lost <= hedging.MOST_AT_ONCE
     timer.join()

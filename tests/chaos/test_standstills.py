@@ -10,19 +10,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from indexer import halted, jobs, schedule
-from indexer.chain.dissent import outvote, serve_again
+from indexer.chain.disagreement import outvote, serve_again
 from indexer.errors import GaplessError
-from indexer.halted import LookAgain, contradicted
-from indexer.jobs import Network
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality
+from indexer.service import halted, jobs, scheduler
+from indexer.service.halted import LookAgain, contradicted
+from indexer.service.jobs import Network
 from indexer.settings import Settings
-from indexer.store import drop
+from indexer.store.apply import drop
 from indexer.store.cache import Cache
 from indexer.store.database import DatabaseError
-from indexer.sync import finality
-from indexer.sync.follow import ChainHaltedError, Tick
+from indexer.sync.head import finality
+from indexer.sync.head.follower import ChainHaltedError, Tick
 from tests.chaos.chain import Chain
 from tests.chaos.node import Node, RpcError
 from tests.chaos.stage import COIN, FACTORIES, stage
@@ -222,12 +222,12 @@ def stranger_of(scene):
 
 
 def test_a_halted_chain_stays_halted_whatever_was_under_way_says(scene, follow):
-    from indexer.store import head
+    from indexer.store.head import branch
 
     follower = follow()
     scene.tick(follower)
     with scene.engine.begin() as connection:
-        head.report_state(connection, scene.node.chain_id, "halted", "another chain")
+        branch.report_state(connection, scene.node.chain_id, "halted", "another chain")
     scene.chain.mine(1)
     scene.tick(follower)
     shop = SimpleNamespace(engine=scene.engine)
@@ -236,7 +236,7 @@ def test_a_halted_chain_stays_halted_whatever_was_under_way_says(scene, follow):
         jobs.follow(shop, network_of(scene, follower))
     assert state(scene) == ("halted", "another chain")
     with scene.engine.begin() as connection:
-        head.lift(connection, scene.node.chain_id)
+        branch.lift(connection, scene.node.chain_id)
     assert state(scene) == ("waiting", None)
 
 
@@ -264,9 +264,9 @@ def test_a_running_indexer_goes_on_alone_when_the_nodes_serve_its_chain_again(sc
     """The whole of it: an endpoint that serves another chain for a while, seen in the state and gone on from."""
     monkeypatch.setattr(halted, "FIRST_PAUSE", 0.1)
     monkeypatch.setattr(LookAgain, "pause", property(lambda _: 0.1, lambda *_: None), raising=False)
-    monkeypatch.setattr(schedule, "FILL_EVERY", 0.2)
+    monkeypatch.setattr(scheduler, "FILL_EVERY", 0.2)
     manifest = load_manifest(scene.folder / "indexer.toml", {"NODE": scene.url})
-    service = schedule.Service(scene.engine, Cache(None), manifest, Settings(_env_file=None))
+    service = scheduler.Service(scene.engine, Cache(None), manifest, Settings(_env_file=None))
     service.start()
     try:
         until(scene, "following", tip=40)

@@ -14,10 +14,9 @@ import pytest
 
 from indexer.cli.context import prepare
 from indexer.demo.manifest import manifest_text
-from indexer.store import migrate
-from indexer.store.apply import apply
+from indexer.store.apply import apply, migrate
 from indexer.store.database import DatabaseError, create_engine
-from indexer.sync.declare import declaration
+from indexer.sync.setup.declaration import declaration
 from tests.integration.sync.rig import write_manifest
 
 GAPLESS = [sys.executable, "-c", "from indexer.cli import main; main()"]

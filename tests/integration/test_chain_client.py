@@ -3,11 +3,11 @@
 import pytest
 from web3 import Web3
 
-from indexer.chain.blooms import BloomTrust, unaccounted
 from indexer.chain.client import ChainClient
-from indexer.chain.config import ClientSettings, EndpointConfig
-from indexer.chain.errors import BranchMovedError, CallReverted, ChainMismatchError, NoEndpointError
-from indexer.chain.filters import LogFilter
+from indexer.chain.records.blooms import BloomTrust, unaccounted
+from indexer.chain.records.errors import BranchMovedError, CallReverted, ChainMismatchError, NoEndpointError
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from tests.world import History
 
 

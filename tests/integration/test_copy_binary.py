@@ -8,10 +8,10 @@ import pytest
 
 from indexer.abi.columns import event_columns
 from indexer.abi.model import parse_abi
-from indexer.store import binary
-from indexer.store.layout import EventTable, create_event_table, create_schema
-from indexer.store.writer import copy_binary
-from indexer.sync.batch import encoder
+from indexer.store.rows import copy_binary as binary
+from indexer.store.rows.writer import copy_binary
+from indexer.store.schema.layout import EventTable, create_event_table, create_schema
+from indexer.sync.rows.batch_encoder import encoder
 from tests.unit.sync.test_batches import ADDRESSES, CHAIN_ID, Log
 
 

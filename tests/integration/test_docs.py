@@ -18,8 +18,8 @@ import pytest
 
 from indexer.demo import anvil as anvil_program
 from indexer.demo.manifest import manifest_text
-from indexer.sync import balances
-from indexer.sync.include import Includer
+from indexer.sync.history.transactions import Includer
+from indexer.sync.tokens import balances
 from tests.conftest import REPOSITORY
 from tests.integration.sync.rig import rig
 from tests.integration.test_demo import Demo

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from indexer.chain.errors import ProviderError
-from indexer.jobs import Network
-from indexer.requested import KINDS, Desk
+from indexer.chain.records.errors import ProviderError
+from indexer.service.job_queue import KINDS, Desk
+from indexer.service.jobs import Network
 from indexer.settings import Settings
-from indexer.store import jobs
+from indexer.store.access import jobs
 from indexer.store.cache import Cache
 from tests.integration.audit.conftest import _indexed, execute, indexed  # noqa: F401 - fixtures
 from tests.integration.audit.test_audit import CHANGES, a_row
@@ -119,11 +119,11 @@ def test_a_node_that_is_away_and_a_defect(office, monkeypatch):
     def away(*_: Any) -> Any:
         raise ProviderError("no endpoint of demo answers: https://node.example/v2/SECRET")
 
-    monkeypatch.setattr("indexer.requested.auditing.audit", lambda *a, **k: away())
+    monkeypatch.setattr("indexer.service.job_queue.auditing.audit", lambda *a, **k: away())
     failed = office.done("audit")
     assert failed["state"] == "failed"
     assert "SECRET" not in failed["error"]
-    monkeypatch.setattr("indexer.requested.auditing.audit", lambda *a, **k: {}["SECRET"])
+    monkeypatch.setattr("indexer.service.job_queue.auditing.audit", lambda *a, **k: {}["SECRET"])
     failed = office.done("audit")
     assert (failed["state"], failed["error"]) == ("failed", "a defect of gapless: the indexer's log has it")
 
@@ -139,8 +139,8 @@ def slow(monkeypatch) -> threading.Event:
         assert task.stop.wait(30)
         return {"so far": 7}
 
-    monkeypatch.setattr("indexer.requested.KINDS", {**KINDS, "audit": work})
-    monkeypatch.setattr("indexer.requested.BEAT_EVERY", 0.2)
+    monkeypatch.setattr("indexer.service.job_queue.KINDS", {**KINDS, "audit": work})
+    monkeypatch.setattr("indexer.service.job_queue.BEAT_EVERY", 0.2)
     return begun
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from indexer.store import catalog, digests, layout_upgrade, migrate
+from indexer.store.apply import layout_upgrade, migrate
+from indexer.store.catalog import catalog
 from indexer.store.database import DatabaseError
+from indexer.store.integrity import digests
 from indexer.store.lock_waits import BusyError
 from tests.integration.sync.rig import rig
 

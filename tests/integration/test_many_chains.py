@@ -13,9 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from indexer import schedule
 from indexer.cli.context import prepare
 from indexer.manifest import load_manifest
+from indexer.service import scheduler
 from indexer.settings import Settings
 from indexer.store.cache import Cache
 from indexer.store.database import create_engine
@@ -108,7 +108,7 @@ def test_all_of_a_hundred_chains_are_followed(nodes: Nodes, migrated_url: str, t
     manifest = load_manifest(path, {f"URL_{n}": f"{url}/{n}" for n in numbers})
     engine = create_engine(migrated_url, pool_size=5)  # and as many more
     prepare(engine, manifest)
-    service = schedule.Service(engine, Cache(None), manifest, Settings(_env_file=None))
+    service = scheduler.Service(engine, Cache(None), manifest, Settings(_env_file=None))
     service.start()
     try:
         with psycopg.connect(migrated_url, autocommit=True) as connection:

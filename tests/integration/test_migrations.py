@@ -6,7 +6,8 @@ import psycopg
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from indexer.store import database, tables
+from indexer.store import database
+from indexer.store.schema import tables
 
 
 def test_the_migrations_make_the_tables_of_the_code(migrated_url):

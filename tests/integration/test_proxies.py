@@ -11,10 +11,10 @@ from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import EndpointConfig
+from indexer.chain.rpc.config import EndpointConfig
 from indexer.errors import GaplessError
-from indexer.sync import proxies
-from indexer.sync.proxies import Trail, follow
+from indexer.sync.setup import proxies
+from indexer.sync.setup.proxies import Trail, follow
 
 PROXY, LOGIC, BEACON, OTHER, NOTHING = (bytes([0xA0 + n, *range(1, 20)]) for n in range(5))
 SHORT = bytes(4) + LOGIC[4:]

@@ -19,7 +19,7 @@ import requests
 
 from indexer.demo.manifest import manifest_text
 from indexer.store import leases
-from indexer.sync import pace
+from indexer.sync.head import polling
 
 GAPLESS = [sys.executable, "-c", "from indexer.cli import main; main()"]
 PATIENCE = 60.0
@@ -148,7 +148,7 @@ def test_a_second_one_stands_by_and_takes_over(start, migrated_url):
 
 def test_a_takeover_takes_less_than_fifteen_seconds():
     """The lease ends; the next look comes; one lock is waited for; the look after that succeeds."""
-    assert leases.LASTS + 2 * pace.LONGEST + 2 * 1.0 < 15
+    assert leases.LASTS + 2 * polling.LONGEST + 2 * 1.0 < 15
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
@@ -182,7 +182,9 @@ def test_a_leader_that_stops_in_order_is_replaced_at_once(start, migrated_url):
     second.until("following demo from")
 
 
-@pytest.mark.parametrize("broken", ["indexer.schedule.AtPace.get_next_fire_time", "indexer.store.leases.Renewer._run"])
+@pytest.mark.parametrize(
+    "broken", ["indexer.service.scheduler.AtPace.get_next_fire_time", "indexer.store.leases.Renewer._run"]
+)
 def test_a_process_in_which_nothing_happens_any_more_ends(start, migrated_url, monkeypatch, broken):
     """Whatever kills the thread: a living process that does nothing would never be started anew."""
     module, cls, name = broken.rsplit(".", 2)
@@ -388,7 +390,7 @@ def test_a_database_that_takes_no_changes_is_waited_for(start, migrated_url):
 def test_a_schema_of_an_earlier_version_is_left_to_those_who_use_it(start, migrated_url):
     from alembic import command
 
-    from indexer.store import migrate
+    from indexer.store.apply import migrate
     from indexer.store.database import create_engine
 
     assert start("migrate").ended() == 0

@@ -7,7 +7,9 @@ import pytest
 from benchmarks import scale
 from benchmarks.scale import token_discovery
 from benchmarks.scale._setup import applied
-from indexer.store import catalog, indexes, tokens
+from indexer.store.catalog import catalog
+from indexer.store.rows import indexes
+from indexer.store.tokens import metadata
 
 
 @pytest.mark.parametrize("name", scale.names())
@@ -24,13 +26,13 @@ def test_tokens_are_looked_for_once_their_addresses_have_an_index(postgres_url: 
         with engine.begin() as connection:
             (event,) = catalog.load_events(connection).values()
             token_discovery.fill(connection, rows=100, emitters=3)
-            assert len(tokens.unread_emitters(connection, 1, event, 10)) == 3
+            assert len(metadata.unread_emitters(connection, 1, event, 10)) == 3
             indexes.put_off(connection, {event.event_id})
-            assert tokens.unread_emitters(connection, 1, event, 10) == []
+            assert metadata.unread_emitters(connection, 1, event, 10) == []
             indexes.call_for(connection, {event.event_id})
         indexes.build(engine, threading.Event())
         with engine.connect() as connection:
-            assert len(tokens.unread_emitters(connection, 1, event, 10)) == 3
+            assert len(metadata.unread_emitters(connection, 1, event, 10)) == 3
 
 
 def test_a_figure_is_on_one_side_of_its_bar() -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from indexer.demo.anvil import rpc
 from indexer.demo.manifest import manifest_text
-from indexer.sync.follow import Tick
+from indexer.sync.head.follower import Tick
 from tests import servers
 from tests.conftest import FAST
 from tests.integration.sync.rig import rig
@@ -96,8 +96,8 @@ def test_a_reorganisation_on_an_older_postgres(old_server, history, tmp_path):
 
 
 def test_a_server_before_the_oldest_is_refused(migrated_url, monkeypatch):
-    from indexer.store import server
     from indexer.store.database import DatabaseError, create_engine
+    from indexer.store.schema import server
 
     engine = create_engine(migrated_url)
     with engine.connect() as connection:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from indexer.store import gauges, overview
 from indexer.store.database import create_engine
+from indexer.store.status import gauges, overview
 
 
 @pytest.fixture

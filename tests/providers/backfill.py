@@ -4,8 +4,8 @@ import time
 from dataclasses import dataclass
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import ClientSettings, EndpointConfig
-from indexer.chain.filters import LogFilter
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from tests.providers.history import TOKEN, TRANSFER
 from tests.providers.node import CHAIN_ID, Fragments, Node, serving
 from tests.providers.profiles import Profile

@@ -1,7 +1,7 @@
 # ruff: noqa: E501 - the providers' own words
 """The providers to imitate: their limit, and the exact words, code and status with which they refuse.
 
-Independent of ``indexer.chain.error_table`` on purpose: these are the facts, that is our reading of them.
+Independent of ``indexer.chain.rpc.error_table`` on purpose: these are the facts, that is our reading of them.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from indexer.chain.filters import LogFilter
+from indexer.chain.records.log_filter import LogFilter
 from tests.providers.history import TOKEN, TRANSFER
 from tests.providers.node import Fragments, HttpAnswer, Node, Refusal
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from indexer.chain.config import ClientSettings
+from indexer.chain.rpc.config import ClientSettings
 from tests.providers.backfill import backfill
 from tests.providers.history import make_history
 from tests.providers.node import Fragments

@@ -1,4 +1,4 @@
-"""The house (docs/architecture.md) stands as it is drawn: imports run one way, and every module is named there."""
+"""The house (docs/architecture.md) as it is drawn: imports run down, and each folder's page names its modules."""
 
 import ast
 import re
@@ -15,17 +15,33 @@ FILES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 
-# Room -> what it may import of the rooms that carry the house: cli -> schedule -> sync -> {chain, abi, store}.
+# Wing -> what it may import of the wings that carry the house: cli -> service -> sync -> {chain, abi, store}.
 ALLOWED = {
     "indexer.chain": set(),
     "indexer.abi": set(),
     "indexer.store": {"indexer.abi"},
     "indexer.manifest": {"indexer.abi"},
     "indexer.sync": {"indexer.chain", "indexer.abi", "indexer.store", "indexer.manifest"},
-    "indexer.schedule": {"indexer.sync", "indexer.store", "indexer.manifest"},
+    "indexer.service.scheduler": {"indexer.sync", "indexer.store", "indexer.manifest"},
     "api": {"indexer.store", "indexer.abi"},
 }
 ROOMS = set(ALLOWED) | {"indexer.cli", "indexer.demo"}
+# Inside a wing: its floors, the ground first. A room imports rooms of lower floors only.
+FLOORS: dict[str, list[set[str]]] = {
+    "indexer.chain": [{"records"}, {"rpc"}, {"reads", "proof"}, {"logs"}, {"client", "disagreement"}],
+    "indexer.store": [
+        {"database", "cache", "lag", "leases"},
+        {"database_errors", "lock_waits"},
+        {"schema", "embedded"},
+        {"catalog"},
+        {"rows"},
+        {"tokens", "integrity", "access"},
+        {"head"},
+        {"apply"},
+        {"status"},
+    ],
+    "indexer.sync": [{"setup", "rows", "snapshots", "tokens"}, {"head"}, {"history"}, {"audit"}],
+}
 # The one place where the indexer knows the API, and it does so inside its function.
 SERVE = "indexer.cli.serve"
 # What the API's process must not pay for: web3 alone takes more than a second to import.
@@ -89,33 +105,44 @@ def test_the_api_imports_nothing_heavy_by_any_way() -> None:
                 if upper in FILES and upper not in came:
                     came[upper] = module
                     todo.append(upper)
-    assert "indexer.store.transfer_forms" in came  # the walk leaves the API at all
+    assert "indexer.store.catalog.transfer_standards" in came  # the walk leaves the API at all
 
 
 def trail(module: str, came: dict[str, str]) -> str:
     return module if not came[module] else f"{trail(came[module], came)} -> {module}"
 
 
-def drawn() -> dict[str, list[str]]:
-    """Folder -> the modules that the document's table of it names."""
-    rooms: dict[str, list[str]] = {}
-    folder = None
-    for line in (ROOT / "docs" / "architecture.md").read_text().splitlines():
-        if line.startswith("#"):
-            heading = re.fullmatch(r"### `([a-z_/]+)/`", line)
-            folder = heading and heading[1]
-        elif folder and line.startswith("| `"):
-            rooms.setdefault(folder, []).extend(re.findall(r"`([^`]+)`", line.split("|")[1]))
-    return rooms
+@pytest.mark.parametrize("wing", FLOORS)
+def test_inside_a_wing_imports_run_down(wing: str) -> None:
+    floor = {room: level for level, rooms in enumerate(FLOORS[wing]) for room in rooms}
+    inside = [module for module in FILES if module.startswith(wing + ".")]
+    assert {module.removeprefix(wing + ".").split(".")[0] for module in inside} == floor.keys()
+    wrong = []
+    for module in inside:
+        room = module.removeprefix(wing + ".").split(".")[0]
+        for name in imports(module):
+            other = name.removeprefix(wing + ".").split(".")[0] if name.startswith(wing + ".") else room
+            if other != room and floor[other] >= floor[room]:
+                wrong.append(f"{module} imports {name}")
+    assert not wrong
 
 
-def test_the_document_names_every_module() -> None:
-    there: dict[str, list[str]] = {}
-    for path in FILES.values():
-        if path.stem not in {"__init__", "__main__"}:
-            there.setdefault(str(path.parent.relative_to(ROOT)), []).append(path.stem)
-    named = drawn()
-    for folder in sorted(there.keys() | named.keys()):
-        assert sorted(named.get(folder, [])) == sorted(there.get(folder, [])), (
-            f"docs/architecture.md: the table of `{folder}/` names other modules than there are"
-        )
+def test_production_imports_nothing_of_the_embedded_servers() -> None:
+    allowed = ("indexer.store.embedded", "indexer.demo", "indexer.cli.demo", "indexer.cli.context")
+    found = [
+        f"{module} imports {name}"
+        for module in FILES
+        if not any(within(module, room) for room in allowed)
+        for name in imports(module)
+        if within(name, "indexer.store.embedded")
+    ]
+    assert not found
+
+
+def test_each_folders_page_names_its_modules() -> None:
+    pages = {module: path for module, path in FILES.items() if path.stem == "__init__"}
+    for module, path in pages.items():
+        page = ast.get_docstring(ast.parse(path.read_text())) or ""
+        named = set(re.findall(r"``([a-z_0-9]+)``", page))
+        there = {other.stem for other in path.parent.glob("*.py")} - {"__init__", "__main__"}
+        assert there <= named, f"the docstring of {module} does not name {sorted(there - named)}"

@@ -48,7 +48,7 @@ def records() -> Records:
 def text_of(log: Callable[[logging.Logger], None], stream: io.StringIO | None = None) -> str:
     stream = stream or io.StringIO()
     configure("INFO", "text", stream)
-    log(logging.getLogger("indexer.sync.backfill"))
+    log(logging.getLogger("indexer.sync.history.backfill"))
     return stream.getvalue()
 
 
@@ -61,7 +61,7 @@ def test_a_line_to_read() -> None:
     date, time, rest = line[:10], line[11:19], line[19:]
     assert [len(part) for part in date.split("-")] == [4, 2, 2]
     assert [len(part) for part in time.split(":")] == [2, 2, 2]
-    assert rest == ' INFO    sync.backfill  chunk written  chain=ethereum range=100-199 note="a b" hash=0x01\n'
+    assert rest == ' INFO    sync.history.backfill  chunk written  chain=ethereum range=100-199 note="a b" hash=0x01\n'
 
 
 def test_colour_on_a_terminal_only() -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["indexer.chain.client", "indexer.sync.token_metadata"])
+@pytest.mark.parametrize("module", ["indexer.chain.client", "indexer.sync.tokens.metadata"])
 def test_a_deeply_nested_document_does_not_kill_the_process(module):
     program = (
         f"import json, msgspec, {module}\n"

@@ -7,7 +7,7 @@ from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
 from indexer.abi.model import parse_abi
-from indexer.sync.reverts import reason
+from indexer.sync.snapshots.revert_reasons import reason
 
 ABI = parse_abi(
     [

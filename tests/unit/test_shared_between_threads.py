@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from indexer.chain.columnar import Layouts
-from indexer.chain.config import ClientSettings, EndpointConfig
-from indexer.chain.errors import FatalError, LaggingError, ProviderError, RateError, TransientError
-from indexer.chain.pool import Pool
-from indexer.jobs import Defects
-from indexer.sync.pace import Pace
+from indexer.chain.records.column_reader import Layouts
+from indexer.chain.records.errors import FatalError, LaggingError, ProviderError, RateError, TransientError
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig
+from indexer.chain.rpc.endpoint_pool import Pool
+from indexer.service.jobs import Defects
+from indexer.sync.head.polling import Pace
 
 TURNS = 3000
 

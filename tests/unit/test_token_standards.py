@@ -6,9 +6,9 @@ import pytest
 
 from indexer.abi.columns import event_columns
 from indexer.abi.model import parse_abi
-from indexer.store.catalog import CatalogEvent
-from indexer.store.layout import EventTable
-from indexer.store.transfers import standard_of
+from indexer.store.catalog.catalog import CatalogEvent
+from indexer.store.schema.layout import EventTable
+from indexer.store.tokens.transfers import standard_of
 
 
 def _event(types: str, indexed: int, *, name: str = "Transfer", anonymous: bool = False) -> CatalogEvent:

@@ -1,6 +1,6 @@
 """What comes back at every beat is told once."""
 
-from indexer.chain.errors import AnswerError, LaggingError
+from indexer.chain.records.errors import AnswerError, LaggingError
 from indexer.troubles import Trouble, Troubles, kind_of
 
 

@@ -14,8 +14,8 @@ from eth_abi.abi import encode
 from typer.testing import CliRunner
 
 from indexer.abi.model import parse_abi
-from indexer.sync.proxies import IMPLEMENTATION_SLOT
-from indexer.sync.verified import Found, NotVerifiedError, SourceError, VerifiedAbis, unite
+from indexer.sync.setup.abi_lookup import Found, NotVerifiedError, SourceError, VerifiedAbis, unite
+from indexer.sync.setup.proxies import IMPLEMENTATION_SLOT
 
 TOKEN, PROXY, BEACON = (bytes([number]) * 20 for number in (1, 2, 3))
 EVENT = {"type": "event", "name": "Moved", "inputs": [{"name": "who", "type": "address", "indexed": True}]}

@@ -1,4 +1,8 @@
-"""Proving what a node says of a block: the header against its hash, the receipts against the header. Pure, no I/O."""
+"""Proving what a node says of a block: the header against its hash, the receipts against the header. Pure, no I/O.
+
+* ``block``: both together. ``header``: the block's hash. ``receipts``: the receipts' root. ``hexes``: strict reading
+  of hex.
+"""
 
 from indexer.chain.proof.block import ProvenBlock, prove
 from indexer.chain.proof.header import header_hash

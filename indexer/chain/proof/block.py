@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from indexer.chain.logs import RawLog, log_position
 from indexer.chain.proof.header import check_header
 from indexer.chain.proof.hexes import NotProvableError, field, octets, quantity
 from indexer.chain.proof.receipts import logs_of, receipts_root
+from indexer.chain.records.validation import RawLog, log_position
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The demo's contracts: Solidity sources, and the artifacts that :mod:`indexer.demo.contracts.compile` made of them."""
+"""The demo's contracts: Solidity sources, and the artifacts that ``compile`` made of them."""
 
 import json
 from dataclasses import dataclass

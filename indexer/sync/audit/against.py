@@ -8,10 +8,10 @@ from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
 from indexer.intervals import EMPTY, RangeSet, size, union
-from indexer.store.findings import Finding
+from indexer.store.integrity.findings import Finding
 from indexer.sync.audit import truth
 from indexer.sync.audit.scope import Scope
-from indexer.sync.filters import log_filters
+from indexer.sync.rows.log_filters import log_filters
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from indexer.store.findings import Finding
+from indexer.store.integrity.findings import Finding
 from indexer.sync.audit.run import Report
 
 

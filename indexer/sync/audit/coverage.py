@@ -6,11 +6,11 @@ from typing import TypeAlias
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import BlockRange, intersect
-from indexer.store import checks
-from indexer.store.catalog import CatalogEvent, Source
-from indexer.store.checks import ChildDifference, Found
-from indexer.store.declaration import Factory
-from indexer.store.findings import Finding, Kind
+from indexer.store.catalog.catalog import CatalogEvent, Source
+from indexer.store.catalog.declaration import Factory
+from indexer.store.integrity import checks
+from indexer.store.integrity.checks import ChildDifference, Found
+from indexer.store.integrity.findings import Finding, Kind
 from indexer.sync.audit import holdings
 from indexer.sync.audit.scope import Scope
 

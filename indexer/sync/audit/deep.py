@@ -12,8 +12,8 @@ from sqlalchemy.engine import Engine
 from indexer.chain.client import ChainClient
 from indexer.chain.proof import ProvenBlock
 from indexer.intervals import EMPTY, RangeSet, union
-from indexer.store import checks
-from indexer.store.findings import Finding
+from indexer.store.integrity import checks
+from indexer.store.integrity.findings import Finding
 from indexer.sync.audit import truth
 from indexer.sync.audit.proving import Prover, Unproven
 from indexer.sync.audit.scope import Scope, ranges_of

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.intervals import intersect, size
-from indexer.store import catalog, digests, head
-from indexer.store.findings import Finding
+from indexer.store.catalog import catalog
+from indexer.store.head import branch
+from indexer.store.integrity import digests
+from indexer.store.integrity.findings import Finding
 from indexer.sync.audit.scope import Scope
 
 
@@ -69,7 +71,7 @@ def take(engine: Engine, chain_id: int) -> int:
     taken: Counter[int] = Counter()
     with engine.connect() as connection:
         version = catalog.load_version(connection)
-        finalized = head.load_state(connection, chain_id).finalized
+        finalized = branch.load_state(connection, chain_id).finalized
         sources = catalog.load_sources(connection, chain_id)
     for source in sources if finalized is not None else ():
         with engine.begin() as connection, catalog.writing_by(connection, version):

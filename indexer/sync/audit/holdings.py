@@ -12,13 +12,15 @@ from random import Random
 
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.chain.aggregate import CallResult
 from indexer.chain.client import ChainClient
-from indexer.chain.errors import FatalError, LaggingError, NoEndpointError, WrongBlockError
-from indexer.store import balances, head, ledgers
-from indexer.store.balances import Holding
-from indexer.store.findings import Finding
-from indexer.store.ledgers import Ledger
+from indexer.chain.reads.aggregate import CallResult
+from indexer.chain.records.errors import FatalError, LaggingError, NoEndpointError, WrongBlockError
+from indexer.store.catalog import ledgers
+from indexer.store.catalog.ledgers import Ledger
+from indexer.store.head import branch
+from indexer.store.integrity.findings import Finding
+from indexer.store.tokens import balances
+from indexer.store.tokens.balances import Holding
 from indexer.sync.audit.scope import Scope
 
 DIFFERENCES_SHOWN = 3
@@ -104,7 +106,7 @@ def ask(
                 continue
             sample = balances.sample(connection, now, most or SAMPLE, random.uniform(-1, 1))
             at = now.through_block
-            stored = head.load_headers(connection, scope.chain_id, (at, at)).get(at)
+            stored = branch.load_headers(connection, scope.chain_id, (at, at)).get(at)
             connection.rollback()
         try:
             answers = client.multicall([_question(now, holding) for holding in sample], at)

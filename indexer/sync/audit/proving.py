@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from indexer.chain.client import ChainClient
-from indexer.chain.errors import FatalError, LaggingError, NoEndpointError, ProviderError, is_too_old
 from indexer.chain.proof import NotProvableError, ProvenBlock, prove
+from indexer.chain.records.errors import FatalError, LaggingError, NoEndpointError, ProviderError, is_too_old
 
 IN_FLIGHT = 4
 

@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.chain.client import ChainClient
 from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, normalise, size, subtract, union
-from indexer.store import findings
-from indexer.store.findings import Finding, Kind
+from indexer.store.integrity import findings
+from indexer.store.integrity.findings import Finding, Kind
 from indexer.sync.audit import against, coverage, deep, digest, holdings
 from indexer.sync.audit.against import AgainstCheck
 from indexer.sync.audit.deep import DeepCheck

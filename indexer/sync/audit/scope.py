@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from indexer.addresses import Children
-from indexer.chain.logs import RawLog
+from indexer.chain.records.validation import RawLog
 from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, subtract, union
-from indexer.store import catalog, head
-from indexer.store.catalog import CatalogEvent, Source
-from indexer.store.findings import Finding, Kind
-from indexer.store.writer import Rows
-from indexer.sync.rows import Router
+from indexer.store.catalog import catalog
+from indexer.store.catalog.catalog import CatalogEvent, Source
+from indexer.store.head import branch
+from indexer.store.integrity.findings import Finding, Kind
+from indexer.store.rows.writer import Rows
+from indexer.sync.rows.router import Router
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def load_scope(
         within: only these blocks; None: all.
     """
     version = catalog.load_version(connection)
-    state = head.load_state(connection, chain_id)
+    state = branch.load_state(connection, chain_id)
     every = catalog.load_sources(connection, chain_id)
     tip = -1 if state.tip is None else state.tip.number
     first, last = within or (0, tip)

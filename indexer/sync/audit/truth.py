@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.chain.logs import RawLog
+from indexer.chain.records.validation import RawLog
 from indexer.intervals import RangeSet, intersect, subtract
-from indexer.store import catalog, checks, digests, verified
-from indexer.store.catalog import Source
-from indexer.store.compare import Expected
-from indexer.store.findings import Finding, Kind
+from indexer.store.catalog import catalog
+from indexer.store.catalog.catalog import Source
+from indexer.store.integrity import checks, digests, proven_blocks
+from indexer.store.integrity.compare import Expected
+from indexer.store.integrity.findings import Finding, Kind
 from indexer.sync.audit.scope import Scope, ranges_of
 
 LINES_SHOWN = 5
@@ -85,5 +86,5 @@ def _findings(
 
 
 def _note(connection: Connection, source: Source, ranges: RangeSet, differing: RangeSet) -> None:
-    verified.add(connection, source.source_id, subtract(ranges, differing))
-    verified.remove(connection, source.source_id, differing)
+    proven_blocks.add(connection, source.source_id, subtract(ranges, differing))
+    proven_blocks.remove(connection, source.source_id, differing)

@@ -14,7 +14,8 @@ from psycopg import sql
 from api.app import create_app
 from api.context import create_context
 from api.settings import ApiSettings
-from indexer.store import database, migrate
+from indexer.store import database
+from indexer.store.apply import migrate
 from tests.integration.api import world
 from tests.integration.api.seed import Seed
 

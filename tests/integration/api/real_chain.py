@@ -14,7 +14,7 @@ from psycopg import sql
 from api.app import create_app
 from api.context import create_context
 from api.settings import ApiSettings
-from indexer.sync import balances
+from indexer.sync.tokens import balances
 from tests.integration.api.conftest import Client
 from tests.integration.balances import oracle
 from tests.integration.balances.conftest import text_of

@@ -13,9 +13,10 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from indexer.manifest.load import load_manifest
-from indexer.store import children, database
+from indexer.store import database
 from indexer.store.apply import apply
-from indexer.sync.declare import declaration
+from indexer.store.catalog import children
+from indexer.sync.setup.declaration import declaration
 
 GENESIS = datetime(2023, 1, 1, tzinfo=UTC)
 BLOCK_SECONDS = 12

@@ -11,7 +11,8 @@ from api.app import PAGES, ROUTES
 from api.limits import ClientAddress, RateLimits
 from indexer.cli import app
 from indexer.errors import GaplessError
-from indexer.store import database, key_format, keys
+from indexer.store import database
+from indexer.store.access import key_format, keys
 from indexer.store.cache import Cache
 
 PATH = "/v1/contracts"

@@ -18,7 +18,7 @@ from api.settings import ApiSettings
 from indexer.demo.anvil import rpc
 from indexer.demo.traffic import burst
 from indexer.store.database import create_engine
-from indexer.sync import balances
+from indexer.sync.tokens import balances
 from tests.integration.api.conftest import Client
 from tests.integration.api.plans import asked_for_pages, nodes_read
 from tests.integration.api.real_chain import RealChain, real  # noqa: F401

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store import database, gauges, overview
+from indexer.store import database
+from indexer.store.status import gauges, overview
 from tests.integration.api import world
 from tests.integration.api.seed import block_hash, hex_of
 from tests.integration.api.world import BRIDGE, GOLD, PAIR_A, SILVER, USDC

@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from indexer.store import database, keys
+from indexer.store import database
+from indexer.store.access import keys
 from tests.integration.api.test_api_fuzz import CHECKS, EXAMPLES
 
 PATHS = ("/v1/keys", "/v1/jobs", "/v1/auth/token")

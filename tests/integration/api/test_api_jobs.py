@@ -8,7 +8,8 @@ from psycopg.types.json import Jsonb
 from typer.testing import CliRunner
 
 from indexer.cli import app
-from indexer.store import database, keys
+from indexer.store import database
+from indexer.store.access import keys
 from tests.integration.api.test_api_openapi import _resolved, _strict
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from api.errors import CODES
-from indexer.store import database, keys
+from indexer.store import database
+from indexer.store.access import keys
 from tests.integration.api.issuer import AUDIENCE, FakeIssuer
 from tests.integration.api.seed import Seed
 from tests.integration.api.test_api_server import Running, running

@@ -23,7 +23,8 @@ from api.live.scopes import feed_scope
 from api.live.topic import Topic
 from api.resources.feed import events_of
 from api.settings import ApiSettings
-from indexer.store import database, keys
+from indexer.store import database
+from indexer.store.access import keys
 from tests.integration.api.growing import grow, headers, swap, transfer, transfers
 from tests.integration.api.listening import TRANSFERS, EndedError, Listener
 from tests.integration.api.seed import Seed, block_hash

@@ -12,7 +12,7 @@ from api.settings import ApiSettings
 from indexer.demo.anvil import rpc
 from indexer.demo.manifest import manifest_text
 from indexer.demo.traffic import burst
-from indexer.sync.follow import Tick
+from indexer.sync.head.follower import Tick
 from tests.integration.api.listening import Listener
 from tests.integration.sync.rig import Rig, rig
 

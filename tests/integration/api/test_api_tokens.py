@@ -16,7 +16,8 @@ from api.access.issuer import FRESH, LOOK_EVERY, PAUSE
 from api.app import create_app
 from api.context import create_context
 from api.settings import ApiSettings, SettingsError, load_settings
-from indexer.store import database, keys
+from indexer.store import database
+from indexer.store.access import keys
 from tests.integration.api.conftest import Client
 from tests.integration.api.issuer import AUDIENCE, FakeIssuer
 

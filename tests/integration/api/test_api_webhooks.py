@@ -24,7 +24,8 @@ from api.resources import webhooks as resources
 from api.settings import ApiSettings
 from api.webhooks import worker
 from api.webhooks.store import Store
-from indexer.store import database, keys
+from indexer.store import database
+from indexer.store.access import keys
 from tests.integration.api import world
 from tests.integration.api.conftest import Client
 from tests.integration.api.hooks import Receiver, parsed, receiving, until

@@ -17,8 +17,8 @@ from api.webhooks import worker
 from indexer.demo.anvil import rpc
 from indexer.demo.manifest import manifest_text
 from indexer.demo.traffic import burst
-from indexer.store import keys
-from indexer.sync.follow import Follower, Tick
+from indexer.store.access import keys
+from indexer.sync.head.follower import Follower, Tick
 from tests.integration.api.conftest import Client
 from tests.integration.api.hooks import Receiver, receiving, until
 from tests.integration.sync.rig import Rig, rig

@@ -7,9 +7,10 @@ from random import Random
 import pytest
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import EndpointConfig
-from indexer.store import checks, ledgers
-from indexer.sync.balances import catch_up
+from indexer.chain.rpc.config import EndpointConfig
+from indexer.store.catalog import ledgers
+from indexer.store.integrity import checks
+from indexer.sync.tokens.balances import catch_up
 from tests.integration.audit.conftest import execute, node_url, run
 from tests.integration.sync.rig import QUICK
 
@@ -264,7 +265,7 @@ def test_receipts_one_by_one_where_the_node_has_no_other_way(indexed, shared_his
         asked = 0
 
         def receipts(self, number):
-            from indexer.chain.errors import NoEndpointError
+            from indexer.chain.records.errors import NoEndpointError
 
             type(self).asked += 1
             raise NoEndpointError("nobody has eth_getBlockReceipts")

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from indexer.store import catalog, digests
+from indexer.store.catalog import catalog
+from indexer.store.integrity import digests
 from indexer.sync.audit import digest as digesting
 from tests.integration.audit.conftest import execute, run
 

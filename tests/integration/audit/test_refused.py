@@ -7,11 +7,11 @@ from random import Random
 import psycopg
 import pytest
 
-from indexer.store import undecoded
-from indexer.store.failures import describe
-from indexer.store.refused import copy_accepted
-from indexer.sync import rows
-from indexer.sync.repair import Repair
+from indexer.store.database_errors import describe
+from indexer.store.rows import undecoded_logs
+from indexer.store.rows.rejected_rows import copy_accepted
+from indexer.sync.audit.repair import Repair
+from indexer.sync.rows import router as rows
 from tests.integration.audit.conftest import execute, run
 
 
@@ -88,12 +88,12 @@ def test_a_backfill_goes_on_past_a_row_that_postgres_refuses(indexed):
     execute(indexed, f"DROP TRIGGER refuse ON {label}")
     kept = indexed.query(f"SELECT count(*) FROM {label} WHERE block_number <= 237")[0][0]
     with indexed.engine.connect() as connection:
-        reasons = [r for r in undecoded.reasons(connection) if "too much for an index" in r.reason]
+        reasons = [r for r in undecoded_logs.reasons(connection) if "too much for an index" in r.reason]
     assert kept + sum(r.logs for r in reasons) == len(rows)
     assert sum(r.logs for r in reasons) > 0
     assert not [f for f in run(indexed).findings if f.kind == "gap"]
     # What was refused is kept raw, whole enough to be decoded again.
-    from indexer.sync.redecode import redecode
+    from indexer.sync.audit.redecode import redecode
 
     done = redecode(indexed.engine, schema)
     assert done.rows.total() == sum(r.logs for r in reasons)

@@ -8,12 +8,12 @@ import psycopg
 import pytest
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import EndpointConfig
-from indexer.chain.logs import CheckedLogs
+from indexer.chain.records.validation import CheckedLogs
+from indexer.chain.rpc.config import EndpointConfig
 from indexer.demo.manifest import manifest_text
-from indexer.sync.backfill import Backfill
-from indexer.sync.redecode import redecode
-from indexer.sync.repair import Repair
+from indexer.sync.audit.redecode import redecode
+from indexer.sync.audit.repair import Repair
+from indexer.sync.history.backfill import Backfill
 from tests.integration.audit.conftest import execute, node_url, run
 from tests.integration.audit.test_audit import CHANGES, a_row, finalized
 from tests.integration.sync.rig import QUICK

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from indexer.demo.manifest import manifest_text
-from indexer.sync import balances
+from indexer.sync.tokens import balances
 from tests.integration.sync.rig import rig
 
 

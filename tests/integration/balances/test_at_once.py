@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from indexer.store import ledgers
-from indexer.store.balances import advance, rewriting
-from indexer.sync import balances
+from indexer.store.catalog import ledgers
+from indexer.store.tokens.balances import advance, rewriting
+from indexer.sync.tokens import balances
 from tests.integration.balances import oracle
 
 WAIT = 30.0

@@ -6,12 +6,12 @@ from random import Random
 
 from indexer.demo.anvil import rpc
 from indexer.demo.traffic import burst
-from indexer.store import drop
-from indexer.store.balances import advance
+from indexer.store.apply import drop
+from indexer.store.tokens.balances import advance
 from indexer.sync import audit as auditing
-from indexer.sync import balances
-from indexer.sync.follow import Tick
-from indexer.sync.repair import Repair
+from indexer.sync.audit.repair import Repair
+from indexer.sync.head.follower import Tick
+from indexer.sync.tokens import balances
 from tests.integration.balances import oracle
 from tests.integration.balances.conftest import text_of
 from tests.integration.sync.rig import Rig, rig

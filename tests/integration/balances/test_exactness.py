@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from eth_utils.crypto import keccak
 
-from indexer.store import transfer_forms
-from indexer.store.transfer_forms import MOST_CONSECUTIVE
-from indexer.sync import balances
+from indexer.store.catalog import transfer_standards
+from indexer.store.catalog.transfer_standards import MOST_CONSECUTIVE
+from indexer.sync.tokens import balances
 from tests.integration.sync.rig import rig
 
 NOBODY, ANN, BEN = (bytes([n]) * 20 if n else bytes(20) for n in (0, 0xA1, 0xB2))
@@ -71,12 +71,12 @@ def word(number: int) -> bytes:
 
 
 def consecutive(first: int, last: int, giver: bytes, receiver: bytes) -> tuple[list[bytes], bytes]:
-    signature = keccak(transfer_forms.CONSECUTIVE_TRANSFER.encode())
+    signature = keccak(transfer_standards.CONSECUTIVE_TRANSFER.encode())
     return [signature, word(first), giver, receiver], word(last)
 
 
 def moved(giver: bytes, receiver: bytes, number: int) -> list[bytes]:
-    return [keccak(transfer_forms.TRANSFER.encode()), giver, receiver, word(number)]
+    return [keccak(transfer_standards.TRANSFER.encode()), giver, receiver, word(number)]
 
 
 @pytest.fixture

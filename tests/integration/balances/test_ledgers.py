@@ -15,14 +15,18 @@ import pytest
 
 from indexer.block_columns import BlockColumns
 from indexer.intervals import intersect, pieces
-from indexer.store import balances, catalog, following, head, ledgers, writer
 from indexer.store.apply import apply
-from indexer.store.blocks import Block
-from indexer.store.catalog import CatalogEvent, Source
+from indexer.store.catalog import catalog, ledgers
+from indexer.store.catalog.catalog import CatalogEvent, Source
+from indexer.store.catalog.ledgers import Ledger
 from indexer.store.database import create_engine
-from indexer.store.ledgers import Ledger
-from indexer.store.writer import Outcome, Rows
-from indexer.sync.declare import declaration
+from indexer.store.head import branch as head
+from indexer.store.head import leader_epoch
+from indexer.store.rows import writer
+from indexer.store.rows.blocks import Block
+from indexer.store.rows.writer import Outcome, Rows
+from indexer.store.tokens import balances
+from indexer.sync.setup.declaration import declaration
 from tests.integration.sync.rig import write_manifest
 
 CHAIN = 7
@@ -78,7 +82,7 @@ class Model:
             self.mine(number)
         self.finalized = self.tip = 39
         with self.engine.begin() as connection:
-            self.epoch = following.become_follower(connection, CHAIN, "test")
+            self.epoch = leader_epoch.become_follower(connection, CHAIN, "test")
             head.start(connection, CHAIN, self.epoch, self.hashes[0], self.block(39))
 
     # -- the chain

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 from psycopg import sql
 
-from indexer.store import transfers
 from indexer.store.database import psycopg_connection
+from indexer.store.tokens import transfers
 from tests.integration.balances import oracle
 from tests.integration.balances.conftest import text_of
 

@@ -13,15 +13,15 @@ from psycopg import sql
 from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import ClientSettings, EndpointConfig
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Chain, Finality, Manifest
-from indexer.store import catalog, migrate
-from indexer.store.apply import apply
+from indexer.store.apply import apply, migrate
+from indexer.store.catalog import catalog
 from indexer.store.database import create_engine, psycopg_connection
-from indexer.sync.backfill import Backfill
-from indexer.sync.declare import declaration
-from indexer.sync.follow import Follower, Tick
+from indexer.sync.head.follower import Follower, Tick
+from indexer.sync.history.backfill import Backfill
+from indexer.sync.setup.declaration import declaration
 
 QUICK = ClientSettings(attempts=3, give_up_after=5.0, first_backoff=0.01, longest_backoff=0.05, start_blocks=40)
 
@@ -93,9 +93,9 @@ def _never_the_same() -> float:
 
 
 def catalog_tip(connection: Any, chain_id: int) -> int:
-    from indexer.store import head
+    from indexer.store.head import branch
 
-    tip = head.load_state(connection, chain_id).tip
+    tip = branch.load_state(connection, chain_id).tip
     return -1 if tip is None else tip.number
 
 

@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from indexer.cli.context import difference
-from indexer.store import catalog
-from indexer.watch import CatalogWatch
+from indexer.service.manifest_watcher import CatalogWatch
+from indexer.store.catalog import catalog
 from tests.integration.sync.test_changes import chain_text, coins, indexed, url_of
 
 
@@ -21,7 +21,7 @@ def one(shared_history, migrated_url, tmp_path):
 
 
 def test_another_manifest_is_told_once_and_the_way_back(one, shared_history, tmp_path, caplog):
-    caplog.set_level(logging.INFO, "indexer.watch")
+    caplog.set_level(logging.INFO, "indexer.service.manifest_watcher")
     ours = one.manifest
 
     def version() -> int:
@@ -32,7 +32,7 @@ def test_another_manifest_is_told_once_and_the_way_back(one, shared_history, tmp
 
     def said() -> list[str]:
         watch.look(ours)
-        lines = [record.getMessage() for record in caplog.records if record.name == "indexer.watch"]
+        lines = [record.getMessage() for record in caplog.records if record.name == "indexer.service.manifest_watcher"]
         caplog.clear()
         return lines
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import EndpointConfig
+from indexer.chain.rpc.config import EndpointConfig
 from indexer.demo.anvil import rpc
 from indexer.demo.manifest import manifest_text
 from indexer.demo.traffic import burst
 from indexer.store.cache import Cache
-from indexer.sync import tokens
-from indexer.sync.backfill import Backfill
-from indexer.sync.follow import ChainHaltedError, Follower, Tick
+from indexer.sync.head.follower import ChainHaltedError, Follower, Tick
+from indexer.sync.history.backfill import Backfill
+from indexer.sync.tokens import metadata_job
 from tests.integration.sync.rig import QUICK, Rig, rig
 from tests.world import History
 
@@ -95,7 +95,9 @@ def test_several_in_a_row(indexed, history, assert_right):
 
 def test_tokens_that_were_read_on_a_branch_that_is_gone_are_read_again(indexed, history, monkeypatch):
     def refresh() -> int:
-        return tokens.refresh(indexed.engine, indexed.client, indexed.chain.chain_id, frozenset({"coins"}), Cache(None))
+        return metadata_job.refresh(
+            indexed.engine, indexed.client, indexed.chain.chain_id, frozenset({"coins"}), Cache(None)
+        )
 
     def read(*arguments: Any) -> Any:
         found = real(*arguments)
@@ -103,9 +105,9 @@ def test_tokens_that_were_read_on_a_branch_that_is_gone_are_read_again(indexed, 
         assert indexed.following.tick() is Tick.REORGANISED
         return found
 
-    real = tokens.read
+    real = metadata_job.read
     with monkeypatch.context() as patched:
-        patched.setattr(tokens, "read", read)
+        patched.setattr(metadata_job, "read", read)
         assert refresh() == 0
     assert indexed.query("SELECT count(*) FROM gapless.tokens") == [(0,)]
     assert refresh() > 0

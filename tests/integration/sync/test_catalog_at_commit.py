@@ -10,10 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from indexer.block_columns import BlockColumns
-from indexer.store import catalog, lock_waits, writer
-from indexer.store.catalog import CatalogBusyError, CatalogChangedError
+from indexer.store import lock_waits
+from indexer.store.catalog import catalog
+from indexer.store.catalog.catalog import CatalogBusyError, CatalogChangedError
 from indexer.store.lock_waits import BusyError
-from indexer.store.writer import Rows
+from indexer.store.rows import writer
+from indexer.store.rows.writer import Rows
 from tests.integration.sync.test_changes import chain_text, coins, indexed, url_of
 from tests.integration.sync.test_nobody_waits import set_defaults
 

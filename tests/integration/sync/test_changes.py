@@ -12,14 +12,17 @@ import sqlalchemy as sa
 
 from indexer.cli.context import difference, prepare
 from indexer.manifest import load_manifest
-from indexer.schedule import Service
+from indexer.service.manifest_watcher import ManifestWatch
+from indexer.service.scheduler import Service
 from indexer.settings import Settings
-from indexer.store import catalog, drop, indexes, overview
+from indexer.store.apply import drop
 from indexer.store.cache import Cache
-from indexer.store.changes import summary
+from indexer.store.catalog import catalog
+from indexer.store.catalog.changes import summary
 from indexer.store.database import DatabaseError, create_engine
-from indexer.sync.deployed import DeploymentUnknownError
-from indexer.watch import ManifestWatch
+from indexer.store.rows import indexes
+from indexer.store.status import overview
+from indexer.sync.setup.deployment_block import DeploymentUnknownError
 from tests.integration.sync.rig import rig
 
 PATIENCE = 40.0

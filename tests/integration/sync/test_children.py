@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from indexer.cli.context import prepare
-from indexer.store import drop
+from indexer.store.apply import drop
 from indexer.sync import audit as auditing
-from indexer.sync.backfill import Selection
-from indexer.sync.repair import Repair
+from indexer.sync.audit.repair import Repair
+from indexer.sync.history.backfill import Selection
 from tests.integration.sync.rig import Rig, rig
 from tests.integration.sync.test_factories import SPEAKER, Stage, argument, event
 

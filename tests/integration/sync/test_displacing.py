@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from indexer.demo.manifest import manifest_text
-from indexer.sync.backfill import Selection
+from indexer.sync.history.backfill import Selection
 from tests.integration.sync.rig import rig
 
 COUNT = "SELECT count(*) FROM coins.transfer WHERE contract_address = %s AND block_number BETWEEN %s AND %s"

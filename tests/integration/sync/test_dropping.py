@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from indexer.store import drop, drop_chain
+from indexer.store.apply import drop, drop_chain
 from tests.integration.sync.test_changes import apply_again, chain_text, coins, indexed
 
 MANY = '"Transfer", "Approval"'

@@ -15,12 +15,11 @@ from sqlalchemy.engine import Engine
 
 from indexer.manifest import load_manifest
 from indexer.problems import ProblemsError
-from indexer.store import drop
-from indexer.store.apply import apply, compare
-from indexer.store.changes import summary
+from indexer.store.apply import apply, compare, drop
+from indexer.store.catalog.changes import summary
+from indexer.store.catalog.declaration import Declaration
 from indexer.store.database import DatabaseError, create_engine
-from indexer.store.declaration import Declaration
-from indexer.sync.declare import declaration
+from indexer.sync.setup.declaration import declaration
 
 GOLD, SILVER, MILL = ("0x" + digit * 40 for digit in "123")
 
@@ -256,7 +255,7 @@ def test_an_apply_that_changes_nothing_writes_nothing(place: Place) -> None:
 
 
 def test_what_a_killed_apply_has_created_is_gone_on_with(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from indexer.store import apply as module
+    from indexer.store.apply import apply as module
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -346,7 +345,7 @@ def drop_one(place: Place, random: Random) -> None:
 
 def check_places(place: Place) -> None:
     """The wheres of an event's active sources are disjoint."""
-    from indexer.store import catalog
+    from indexer.store.catalog import catalog
 
     with place.engine.connect() as connection:
         sources = catalog.load_sources(connection)

@@ -10,8 +10,8 @@ from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
 from indexer.cli.context import prepare
-from indexer.sync.redecode import redecode
-from indexer.sync.repair import Repair
+from indexer.sync.audit.redecode import redecode
+from indexer.sync.audit.repair import Repair
 from tests.integration.sync.rig import Rig, rig, write_manifest
 
 # A contract that says what it is told: topic0 is the first word of the call, the data is the rest.

@@ -6,8 +6,10 @@ import random
 
 import pytest
 
-from indexer.store import catalog, included, writer
-from indexer.sync.include import Includer
+from indexer.store.catalog import catalog
+from indexer.store.rows import transactions as included
+from indexer.store.rows import writer
+from indexer.sync.history.transactions import Includer
 from tests.integration.sync.rig import normal, rig
 from tests.integration.sync.test_changes import apply_again, chain_text, coins, indexed, url_of
 
@@ -141,8 +143,8 @@ def test_a_row_that_comes_while_its_blocks_are_asked_for_brings_its_transaction(
 
 
 def test_a_node_without_block_receipts_is_asked_one_by_one(shared_history, migrated_url, tmp_path, monkeypatch):
-    from indexer.chain import surroundings
-    from indexer.chain.errors import FatalError
+    from indexer.chain.reads import transactions as surroundings
+    from indexer.chain.records.errors import FatalError
 
     text = chain_text(shared_history) + coins(shared_history, "gold", more='include = ["receipt"]')
     with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
@@ -246,8 +248,8 @@ def test_a_branch_that_came_while_blocks_were_asked_for_brings_its_transactions(
 def test_what_no_node_knows_of_history_holds_the_head_up_in_nothing(
     shared_history, migrated_url, tmp_path, monkeypatch
 ):
-    from indexer.chain.errors import LaggingError, ProviderError
-    from indexer.sync import include
+    from indexer.chain.records.errors import LaggingError, ProviderError
+    from indexer.sync.history import transactions as include
 
     text = chain_text(shared_history) + coins(shared_history, "gold", more='include = ["receipt"]')
     with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from indexer.demo.manifest import manifest_text
-from indexer.store import indexes
-from indexer.sync import backfill
+from indexer.store.rows import indexes
+from indexer.sync.history import backfill
 from tests.integration.sync.rig import rig
 
 

@@ -12,11 +12,11 @@ from indexer.abi.columns import storage
 from indexer.abi.model import parse_abi
 from indexer.abi.types import Array, Tuple, Type
 from indexer.chain.client import ChainClient
-from indexer.chain.config import EndpointConfig
+from indexer.chain.rpc.config import EndpointConfig
 from indexer.demo.manifest import manifest_text
 from indexer.manifest.model import Contract
-from indexer.sync.anchor import ChainHaltedError
-from indexer.sync.backfill import Backfill
+from indexer.sync.head.chain_identity import ChainHaltedError
+from indexer.sync.history.backfill import Backfill
 from tests.integration.sync.rig import QUICK, Rig, normal, rig
 
 

@@ -15,12 +15,15 @@ from psycopg import sql
 
 from indexer.cli.context import as_if_applied, difference
 from indexer.settings import Settings
-from indexer.store import catalog, digests, drop, lock_waits, transfers
-from indexer.store.apply import apply
+from indexer.store import lock_waits
+from indexer.store.apply import apply, drop
+from indexer.store.catalog import catalog
 from indexer.store.database import create_engine
+from indexer.store.integrity import digests
 from indexer.store.lock_waits import BusyError
+from indexer.store.tokens import transfers
 from indexer.sync.audit import digest
-from indexer.sync.declare import declaration
+from indexer.sync.setup.declaration import declaration
 from tests.integration.sync.rig import write_manifest
 from tests.integration.sync.test_changes import chain_text, coins, indexed, url_of
 

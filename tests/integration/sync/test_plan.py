@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from indexer.chain.client import ChainClient
-from indexer.chain.errors import LaggingError
+from indexer.chain.records.errors import LaggingError
 from indexer.cli import app
 from indexer.demo.contracts import ARTIFACTS
 from indexer.demo.world import MULTICALL3
-from indexer.sync.snapshots import Snapshots
+from indexer.sync.snapshots.series import Snapshots
 from tests.integration.sync.test_changes import chain_text, coins, indexed, url_of
 from tests.integration.sync.test_include import includer
 from tests.integration.sync.test_snapshots import snapshot

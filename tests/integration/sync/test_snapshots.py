@@ -8,13 +8,13 @@ import random
 import pytest
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import EndpointConfig
-from indexer.chain.errors import FatalError
+from indexer.chain.records.errors import FatalError
+from indexer.chain.rpc.config import EndpointConfig
 from indexer.demo.world import MULTICALL3
 from indexer.store.database import DatabaseError
-from indexer.sync.follow import Tick
-from indexer.sync.series_times import past_times
-from indexer.sync.snapshots import Snapshots, TooOldError
+from indexer.sync.head.follower import Tick
+from indexer.sync.snapshots.due_points import past_times
+from indexer.sync.snapshots.series import Snapshots, TooOldError
 from tests.integration.sync.rig import QUICK, normal, rig
 from tests.integration.sync.test_changes import apply_again, chain_text, coins, indexed, url_of
 
@@ -354,7 +354,7 @@ def test_times_that_are_due():
 
 def test_points_that_are_too_old_hold_no_newer_one_up(make_world, migrated_url, tmp_path):
     from indexer.chain.client import ChainClient
-    from indexer.chain.config import EndpointConfig
+    from indexer.chain.rpc.config import EndpointConfig
     from indexer.demo.world import request
     from tests.integration.sync.rig import QUICK
 

@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from indexer.settings import Settings
-from indexer.sync import workers
-from indexer.sync.backfill import Selection
+from indexer.sync.history import workers
+from indexer.sync.history.backfill import Selection
 from tests.integration.sync.rig import Rig
 from tests.integration.sync.test_children import FIRST, MADE, ONE, TWO, Story, argument, child, event, tell
 

@@ -11,8 +11,8 @@ import pytest
 from indexer.demo.manifest import manifest_text
 from indexer.errors import GaplessError
 from indexer.settings import Settings
-from indexer.sync import workers
-from indexer.sync.backfill import Selection
+from indexer.sync.history import workers
+from indexer.sync.history.backfill import Selection
 from tests.integration.sync.rig import rig
 from tests.processes import spawned_by
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import ClientSettings, EndpointConfig
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from tests.providers.history import make_history
 from tests.providers.node import CHAIN_ID, Fragments, Node, serving
 

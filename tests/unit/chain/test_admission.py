@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from indexer.chain.config import ClientSettings, EndpointConfig, Errand
-from indexer.chain.endpoint import Endpoint
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig, Errand
+from indexer.chain.rpc.endpoint import Endpoint
 
 
 def test_who_comes_later_does_not_overtake_who_waits():

@@ -3,10 +3,10 @@
 import pytest
 from eth_utils.crypto import keccak
 
-from indexer.chain.blooms import BloomTrust, unaccounted
-from indexer.chain.filters import LogFilter
-from indexer.chain.logs import RawLog
-from indexer.chain.wire import Header
+from indexer.chain.records.blooms import BloomTrust, unaccounted
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.messages import Header
+from indexer.chain.records.validation import RawLog
 
 A, B, C = ("0x" + digit * 40 for digit in "abc")
 T, U, V = ("0x" + digit * 64 for digit in "123")

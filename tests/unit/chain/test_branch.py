@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from indexer.chain.client import ChainClient
-from indexer.chain.errors import BranchMovedError, LaggingError, ProviderError
-from indexer.chain.filters import LogFilter
+from indexer.chain.records.errors import BranchMovedError, LaggingError, ProviderError
+from indexer.chain.records.log_filter import LogFilter
 from tests.providers.history import TOKEN, TRANSFER, block_hash
 from tests.providers.node import Node, Refusal
 from tests.unit.chain.test_blooms import bloom_of

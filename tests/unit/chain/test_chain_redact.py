@@ -8,9 +8,9 @@ import requests
 import urllib3
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import ClientSettings, EndpointConfig, Errand
-from indexer.chain.errors import ProviderError
-from indexer.chain.wire import Call
+from indexer.chain.records.errors import ProviderError
+from indexer.chain.records.messages import Call
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig, Errand
 from indexer.redact import Redactor
 from tests.providers.history import make_history
 from tests.providers.node import Fragments, HttpAnswer, Node, Refusal, serving

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import EndpointConfig
-from indexer.chain.errors import (
+from indexer.chain.records.errors import (
     AnswerError,
     ChainMismatchError,
     FatalError,
@@ -19,8 +18,9 @@ from indexer.chain.errors import (
     RateError,
     TransientError,
 )
-from indexer.chain.filters import LogFilter
-from indexer.sync.deployed import DeploymentUnknownError, first_with_code
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.rpc.config import EndpointConfig
+from indexer.sync.setup.deployment_block import DeploymentUnknownError, first_with_code
 from tests.providers.history import TOKEN, TRANSFER, block_hash
 from tests.providers.node import HttpAnswer, Node, Refusal, header
 from tests.unit.chain.test_error_table import OLD_STATE_IS_GONE

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer.chain import columnar
-from indexer.chain.columnar import Layouts
-from indexer.chain.errors import AnswerError
-from indexer.chain.filters import LogFilter
-from indexer.chain.layouts import learn
-from indexer.chain.log_columns import LogColumns
-from indexer.chain.logs import CheckedLogs, check_logs, select
-from indexer.chain.wire import logs_decoder
+from indexer.chain.records import column_reader
+from indexer.chain.records.column_reader import Layouts
+from indexer.chain.records.errors import AnswerError
+from indexer.chain.records.json_layout import learn
+from indexer.chain.records.log_columns import LogColumns
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.messages import logs_decoder
+from indexer.chain.records.validation import CheckedLogs, check_logs, select
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 ADDRESSES = ["0x" + f"{n:040x}" for n in (0xA1, 0xB2, 0xC3DE << 140)]
@@ -37,7 +37,7 @@ def plainly(answer: bytes, asked: LogFilter = EVERYTHING, first: int = FIRST, la
 def in_columns(
     answer: bytes, asked: LogFilter = EVERYTHING, layouts: Layouts | None = None, first: int = FIRST, last: int = LAST
 ) -> LogColumns | None:
-    return columnar.read(answer, first, last, asked, layouts or Layouts(), least=0, few=0)
+    return column_reader.read(answer, first, last, asked, layouts or Layouts(), least=0, few=0)
 
 
 def agree(answer: bytes, asked: LogFilter = EVERYTHING, layouts: Layouts | None = None) -> bool:
@@ -335,5 +335,5 @@ def test_some_of_the_logs_as_objects() -> None:
 
 
 def test_small_answers_are_left_to_the_plain_way() -> None:
-    assert columnar.read(written(some(4)), FIRST, LAST, LogFilter(), Layouts()) is None
-    assert columnar.read(written(some(60)), FIRST, LAST, LogFilter(), Layouts()) is not None
+    assert column_reader.read(written(some(4)), FIRST, LAST, LogFilter(), Layouts()) is None
+    assert column_reader.read(written(some(60)), FIRST, LAST, LogFilter(), Layouts()) is not None

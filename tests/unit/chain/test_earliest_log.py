@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from indexer.chain.client import ChainClient
-from indexer.chain.earliest_log import EarliestLog
+from indexer.chain.logs.earliest_log import EarliestLog
 from tests.providers.history import TOKEN, History
 from tests.providers.node import Fragments, Node, Refusal
 

@@ -9,9 +9,8 @@ import msgspec
 import pytest
 
 from indexer.chain.client import ChainClient
-from indexer.chain.config import EndpointConfig, Errand
-from indexer.chain.endpoint import Endpoint
-from indexer.chain.errors import (
+from indexer.chain.logs.fetch import header_call, logs_call
+from indexer.chain.records.errors import (
     AnswerError,
     FatalError,
     ProviderError,
@@ -20,9 +19,10 @@ from indexer.chain.errors import (
     RevertedError,
     TransientError,
 )
-from indexer.chain.fetch import header_call, logs_call
-from indexer.chain.filters import LogFilter
-from indexer.chain.wire import Call, parse_quantity
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.messages import Call, parse_quantity
+from indexer.chain.rpc.config import EndpointConfig, Errand
+from indexer.chain.rpc.endpoint import Endpoint
 from tests.providers.node import CHAIN_ID, HttpAnswer, Node, Refusal
 
 Serve = Callable[..., Node]

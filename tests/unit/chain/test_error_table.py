@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from indexer.chain import error_table
-from indexer.chain.error_table import Failure, classify
-from indexer.chain.errors import (
+from indexer.chain.records.errors import (
     BatchError,
     CallLimitError,
     FatalError,
@@ -19,6 +17,8 @@ from indexer.chain.errors import (
     RevertedError,
     TransientError,
 )
+from indexer.chain.rpc import error_table
+from indexer.chain.rpc.error_table import Failure, classify
 
 ASKED = (1_000_000, 1_099_999)
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.chain.filters import LogFilter
-from indexer.chain.logs import RawLog, matcher
-from indexer.chain.slicing import HeadQuestions, samples, topic_only_is_cheaper
+from indexer.chain.logs.address_slices import HeadQuestions, samples, topic_only_is_cheaper
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.validation import RawLog, matcher
 
 A, B, C = ("0x" + digit * 40 for digit in "abc")
 T, U, V = ("0x" + digit * 64 for digit in "123")

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.chain.health import Health
+from indexer.chain.rpc.health import Health
 
 
 def fail(health: Health, times: int, now: float = 0.0) -> list[bool]:

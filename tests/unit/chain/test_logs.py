@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from indexer.chain.errors import AnswerError
-from indexer.chain.filters import LogFilter
-from indexer.chain.logs import CheckedLogs, check_logs, select
-from indexer.chain.wire import logs_decoder, seconds
+from indexer.chain.records.errors import AnswerError
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.messages import logs_decoder, seconds
+from indexer.chain.records.validation import CheckedLogs, check_logs, select
 
 TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 TOKEN = "0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48"

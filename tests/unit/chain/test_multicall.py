@@ -9,7 +9,8 @@ from eth_abi.abi import decode, encode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.chain.aggregate import (
+from indexer.chain.client import ChainClient
+from indexer.chain.reads.aggregate import (
     MAX_CALLDATA,
     MAX_CALLS,
     MULTICALL3,
@@ -18,8 +19,7 @@ from indexer.chain.aggregate import (
     decode_aggregate3,
     encode_aggregate3,
 )
-from indexer.chain.client import ChainClient
-from indexer.chain.errors import CallReverted, TransientError, WrongBlockError
+from indexer.chain.records.errors import CallReverted, TransientError, WrongBlockError
 from tests import multicall3
 from tests.providers.history import GENESIS_TIME
 from tests.providers.node import Node, Refusal

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.chain.errors import RangeError
-from indexer.chain.range_control import BlockLimit, RangeController
+from indexer.chain.records.errors import RangeError
+from indexer.chain.records.range_control import BlockLimit, RangeController
 
 
 def controller(**more: int) -> RangeController:

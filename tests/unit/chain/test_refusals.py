@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from indexer.chain.block_logs import logs_of_blocks
-from indexer.chain.chunk import LogChunk
 from indexer.chain.client import ChainClient
-from indexer.chain.config import EndpointConfig, Errand
-from indexer.chain.errors import (
+from indexer.chain.logs.block_logs import logs_of_blocks
+from indexer.chain.logs.fetch import header_call
+from indexer.chain.records.chunk import LogChunk
+from indexer.chain.records.errors import (
     FatalError,
     NoEndpointError,
     NoHistoryError,
@@ -20,11 +20,11 @@ from indexer.chain.errors import (
     TransientError,
     is_too_old,
 )
-from indexer.chain.fetch import header_call
-from indexer.chain.filters import LogFilter
-from indexer.chain.list_limits import ListLimits, ListSizes
-from indexer.chain.rate_control import RateControl
-from indexer.chain.wire import Call
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.messages import Call
+from indexer.chain.rpc.config import EndpointConfig, Errand
+from indexer.chain.rpc.list_limits import ListLimits, ListSizes
+from indexer.chain.rpc.rate_control import RateControl
 from tests.providers.history import TOKEN, TRANSFER
 from tests.providers.node import HttpAnswer, Node, Refusal
 from tests.unit.chain.conftest import Clock

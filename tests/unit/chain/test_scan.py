@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from indexer.chain.chunk import LogChunk
 from indexer.chain.client import ChainClient
-from indexer.chain.config import EndpointConfig
-from indexer.chain.errors import AnswerError, LaggingError, ProviderError
-from indexer.chain.filters import LogFilter
-from indexer.chain.scan import Scan
+from indexer.chain.logs.scan import Scan
+from indexer.chain.records.chunk import LogChunk
+from indexer.chain.records.errors import AnswerError, LaggingError, ProviderError
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.rpc.config import EndpointConfig
 from tests.providers.history import GENESIS_TIME, TOKEN, TRANSFER, History, block_hash
 from tests.providers.node import Fragments, HttpAnswer, Node, Refusal
 

@@ -8,7 +8,7 @@ from eth_hash.auto import keccak
 from manifest_desk import ENVIRON, ETHEREUM, REPOSITORY, USDC, Desk
 
 from indexer.manifest import Deployment, Finality, Manifest, load_manifest
-from indexer.sync.network import endpoint_configs
+from indexer.sync.setup.network import endpoint_configs
 
 BASE = '[chains.base]\nid = 8453\nrpc = ["${SECOND_RPC_URL}"]\n'
 ERC20 = f'[contracts.usdc]\nabi = "abis/erc20.json"\naddress = "{USDC}"\n'

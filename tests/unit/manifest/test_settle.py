@@ -9,7 +9,7 @@ import pytest
 from indexer.errors import GaplessError
 from indexer.manifest import Manifest, load_manifest
 from indexer.manifest.settle import settled
-from indexer.watch import RETRY_EVERY, ManifestWatch, PatientWatch
+from indexer.service.manifest_watcher import RETRY_EVERY, ManifestWatch, PatientWatch
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

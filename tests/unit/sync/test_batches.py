@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from indexer.abi.columns import event_columns
 from indexer.abi.model import parse_abi
 from indexer.abi.names import table_name
-from indexer.chain import columnar
-from indexer.chain.columnar import Layouts
-from indexer.chain.filters import LogFilter
-from indexer.store.catalog import CatalogEvent, Source
-from indexer.store.declaration import Factory, Place
-from indexer.store.layout import EventTable
-from indexer.sync.rows import Router
+from indexer.chain.records import column_reader
+from indexer.chain.records.column_reader import Layouts
+from indexer.chain.records.log_filter import LogFilter
+from indexer.store.catalog.catalog import CatalogEvent, Source
+from indexer.store.catalog.declaration import Factory, Place
+from indexer.store.schema.layout import EventTable
+from indexer.sync.rows.router import Router
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 CHAIN_ID = 2**31 + 7
@@ -195,7 +195,7 @@ def in_columns(logs):
         }
         for log in logs
     ]
-    return columnar.read(msgspec.json.encode(answer), 0, 100, LogFilter(), Layouts(), least=0, few=0)
+    return column_reader.read(msgspec.json.encode(answer), 0, 100, LogFilter(), Layouts(), least=0, few=0)
 
 
 @settings(RELAXED, max_examples=300)

@@ -4,9 +4,9 @@ import logging
 
 import pytest
 
-from indexer.chain.earliest_log import EarliestLog
-from indexer.chain.wire import Header
-from indexer.sync.deployed import DeploymentUnknownError, as_old_as_its_logs, first_with_code
+from indexer.chain.logs.earliest_log import EarliestLog
+from indexer.chain.records.messages import Header
+from indexer.sync.setup.deployment_block import DeploymentUnknownError, as_old_as_its_logs, first_with_code
 
 ADDRESS = b"\x11" * 20
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from indexer.sync.pace import CLOSEST, LONGEST, ORDINARY, Pace
+from indexer.sync.head.polling import CLOSEST, LONGEST, ORDINARY, Pace
 
 
 def looks(block_times: list[float], rng: random.Random, took: float = 0.03) -> tuple[list[float], float]:

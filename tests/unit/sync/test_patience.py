@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indexer.sync.patience import AGREED, STANDS_FOR, Patience
+from indexer.sync.head.shorter_chain import AGREED, STANDS_FOR, Patience
 
 ONE, OTHER = b"\1" * 32, b"\2" * 32
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from indexer.addresses import Births, Children
-from indexer.chain.filters import LogFilter
-from indexer.store.catalog import CatalogEvent, Source
-from indexer.store.declaration import Place
-from indexer.store.layout import EventTable
-from indexer.sync.filters import log_filters
+from indexer.chain.records.log_filter import LogFilter
+from indexer.store.catalog.catalog import CatalogEvent, Source
+from indexer.store.catalog.declaration import Place
+from indexer.store.schema.layout import EventTable
+from indexer.sync.rows.log_filters import log_filters
 
 A, B, C = ("0x" + digit * 40 for digit in "abc")
 ONE, TWO = (bytes([number]) * 32 for number in (1, 2))

@@ -7,7 +7,7 @@ from eth_abi.abi import encode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.sync.token_metadata import MAX_TEXT, Answer, TokenMetadata, interpret
+from indexer.sync.tokens.metadata import MAX_TEXT, Answer, TokenMetadata, interpret
 
 REVERT = Answer(False, b"")
 NOTHING = Answer(True, b"")

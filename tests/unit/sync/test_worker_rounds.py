@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from indexer.errors import GaplessError
-from indexer.sync import workers
-from indexer.sync.backfill import Progress, Selection
-from indexer.sync.workers import Job, run_with
+from indexer.sync.history import workers
+from indexer.sync.history.backfill import Progress, Selection
+from indexer.sync.history.workers import Job, run_with
 
 
 class Stop:

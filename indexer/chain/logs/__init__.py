@@ -1,0 +1,13 @@
+"""The logs of ranges (history) and of blocks (the head).
+
+A range is believed only with a proof that the machine that answered has its last block: its header in the same batch,
+or a log of that block. A node that answers with less than it should is found by blooms at the head, and by ``audit``
+in history.
+
+* ``scan``: all logs of some ranges, a few requests ahead of the reader. ``fetch``: one range with its proof.
+* ``address_slices``: lists that are too long for one question. ``log_parts``: answers that are too large.
+* ``block_times``: the hashes and times of a chunk's blocks.
+* ``branch``: headers and logs that provably belong to one branch. ``block_logs``: the logs of blocks whose headers
+  are known.
+* ``earliest_log``: whether an address emitted a log before a block. ``sampling``: what reading some ranges will take.
+"""

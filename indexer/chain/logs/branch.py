@@ -1,0 +1,221 @@
+"""Blocks that may still be reorganised: headers and logs that provably belong to one branch.
+
+The logs of a range are named by number, and the chain may move between two answers. So every header is read too, the
+parent links must be unbroken, each log must bear the hash of its height, and what a block may hold besides
+(:mod:`indexer.chain.records.blooms`) is asked for once more, by the block's hash.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+
+from indexer.chain.logs import block_logs
+from indexer.chain.logs.log_parts import logs_in_parts
+from indexer.chain.reads import questions
+from indexer.chain.records.blooms import unaccounted
+from indexer.chain.records.errors import BranchMovedError, LaggingError, ProviderError, RangeError
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.messages import Header, parse_header
+from indexer.chain.records.validation import CheckedLogs, RawLog, sorted_once
+from indexer.chain.rpc.answers import Answer
+from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.endpoint import Endpoint
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Branch:
+    """A piece of one branch.
+
+    Attributes:
+        headers: of every block, ascending, each the parent of the next.
+        logs: all matching logs, checked against the headers, sorted by block and log index.
+        host: the endpoint that answered, ``https://host/***``.
+        requests: HTTP requests that it took.
+        bytes: bytes of the answers.
+        asked_again: second questions, each for what one block may hold besides.
+        found_again: logs that only second questions brought.
+    """
+
+    headers: list[Header]
+    logs: list[RawLog]
+    host: str
+    requests: int
+    bytes: int
+    asked_again: int = 0
+    found_again: int = 0
+
+    @property
+    def first(self) -> int:
+        """The first block."""
+        return self.headers[0].number
+
+    @property
+    def last(self) -> int:
+        """The last block."""
+        return self.headers[-1].number
+
+
+def read(
+    endpoint: Endpoint,
+    first: int,
+    last: int,
+    filters: Sequence[LogFilter],
+    parent_hash: bytes | None,
+    blooms: bool,
+    errand: Errand,
+    *,
+    mixed: Collection[LogFilter] = (),
+    in_parts: bool = False,
+) -> Branch:
+    """Reads a branch from one endpoint, in one batch where it takes batches.
+
+    Args:
+        endpoint: whom to ask; all parts come from it.
+        first: the first block.
+        last: the last block.
+        filters: what to ask for; none for the headers alone.
+        parent_hash: the hash that block ``first - 1`` must have, or None.
+        blooms: whether the chain's blooms can be trusted; else each block without logs is asked for by its hash, too.
+        errand: on whose account.
+        mixed: those of the filters that ask for any address in place of a long list.
+        in_parts: the logs of the whole range have been refused: begin with smaller questions.
+
+    Raises:
+        BranchMovedError: the parts do not belong to one branch, or not to one that joins ``parent_hash``.
+        LaggingError: the endpoint has not reached ``last``.
+        AnswerError: an answer contradicts its question.
+        ProviderError: a question failed.
+    """
+    if not 0 <= first <= last:
+        raise ValueError(f"no range of blocks: {first}-{last}")
+    before = errand.requests, errand.bytes
+    numbers = range(first, last + 1)
+    calls = [questions.header_call(number) for number in numbers]
+    parts_of = {one: questions.cut(endpoint, one) for one in filters}
+    filters = [part for one in filters for part in parts_of[one]]
+    mixed = {part for one in mixed for part in parts_of[one]}
+    if not in_parts:
+        calls += [questions.logs_call(first, last, one) for one in filters]
+    answers: list[Answer] = endpoint.ask(calls, errand)
+    if in_parts:
+        answers += [RangeError("it was refused before")] * len(filters)
+    headers = _headers(endpoint, first, answers[: len(numbers)], errand)
+    _check_links(headers, parent_hash, endpoint.host)
+    parts = []
+    for one, raw in zip(filters, answers[len(numbers) :], strict=True):
+        if isinstance(raw, RangeError):
+            part = logs_in_parts(endpoint, first, last, one, errand, refused=raw)
+        else:
+            part = questions.checked_logs(endpoint, raw, first, last, one, errand)
+            questions.granted(endpoint, [one])
+        _check_hashes(headers, part, endpoint.host)
+        parts.append(part.logs)
+    branch = Branch(headers, [], endpoint.host, 0, 0)
+    _learn_blooms(endpoint, headers, parts)
+    _ask_again(
+        branch, endpoint, [(one, logs, one in mixed) for one, logs in zip(filters, parts, strict=True)], blooms, errand
+    )
+    branch.logs = sorted_once([log for logs in parts for log in logs])
+    branch.requests, branch.bytes = errand.requests - before[0], errand.bytes - before[1]
+    return branch
+
+
+def _headers(endpoint: Endpoint, first: int, answers: Sequence[Answer], errand: Errand) -> list[Header]:
+    """The headers of a batch. Some that failed are asked for once more: the links show whether all belong together."""
+    found: dict[int, Header] = {}
+    failures: dict[int, ProviderError] = {}
+    for number, raw in enumerate(answers, first):
+        if isinstance(raw, ProviderError):
+            failures[number] = raw
+            continue
+        header = parse_header(raw)
+        if header is None:
+            failures[number] = LaggingError(f"it has not reached block {number:,}", host=endpoint.host)
+            continue
+        if header.number != number:
+            raise questions.wrong(f"asked for block {number}, it answered with block {header.number}", endpoint)
+        found[number] = header
+    last = first + len(answers) - 1
+    if failures and last in found:
+        # The end is there: the node has come that far.
+        found |= questions.headers(endpoint, sorted(failures), errand)
+    for number, error in failures.items():
+        if number not in found:
+            raise error
+    with endpoint.lock:
+        endpoint.health.saw(last)
+    return [found[number] for number in range(first, last + 1)]
+
+
+def _check_links(headers: list[Header], parent_hash: bytes | None, host: str) -> None:
+    if parent_hash is not None and headers[0].parent_hash != parent_hash:
+        raise BranchMovedError(
+            f"block {headers[0].number:,} has another parent than the block known before it", host=host
+        )
+    for parent, child in pairwise(headers):
+        if child.parent_hash != parent.hash:
+            raise BranchMovedError(
+                f"block {child.number:,} is no child of the block {parent.number:,} read with it", host=host
+            )
+
+
+def _check_hashes(headers: list[Header], checked: CheckedLogs, host: str) -> None:
+    by_number = {header.number: header.hash for header in headers}
+    checked.require_not_removed(by_number, host)
+    for number, block_hash in checked.hashes.items():
+        if by_number.get(number) != block_hash:
+            raise BranchMovedError(f"the logs of block {number:,} are of another block than its header", host=host)
+
+
+def _learn_blooms(endpoint: Endpoint, headers: list[Header], parts: Sequence[list[RawLog]]) -> None:
+    logs: dict[int, list[RawLog]] = defaultdict(list)
+    for log in chain.from_iterable(parts):
+        logs[log.block_number].append(log)
+    for header in headers:
+        with endpoint.lock:
+            senseless = endpoint.blooms.learn(header, logs[header.number])
+        if senseless:
+            logger.warning(
+                "%s: the bloom of block %d does not hold the block's own logs: blocks without logs are asked for by "
+                "their hash from now on",
+                *(endpoint.host, header.number),
+            )
+
+
+def _ask_again(
+    branch: Branch,
+    endpoint: Endpoint,
+    parts: Sequence[tuple[LogFilter, list[RawLog], bool]],
+    blooms: bool,
+    errand: Errand,
+) -> None:
+    """Asks for what blocks may hold besides, and adds what is found to the parts."""
+    questions: list[tuple[Header, LogFilter]] = []
+    targets: list[list[RawLog]] = []
+    trust = endpoint.blooms if blooms else None
+    for filters, logs, mixed in parts:
+        by_block: dict[int, list[RawLog]] = defaultdict(list)
+        for log in logs:
+            by_block[log.block_number].append(log)
+        for header in branch.headers:
+            lacking = unaccounted(filters, header, by_block[header.number], trust, mixed=mixed)
+            if lacking is not None:
+                questions.append((header, lacking))
+                targets.append(logs)
+    branch.asked_again = len(questions)
+    for (header, _), target, found in zip(
+        questions, targets, block_logs.logs_of_blocks(endpoint, questions, errand), strict=True
+    ):
+        known = {log.log_index for log in target if log.block_number == header.number}
+        fresh = [log for log in found if log.log_index not in known]
+        if fresh and not endpoint.troubles.met("logs left out"):
+            logger.warning(
+                "%s: eth_getLogs left out %d logs of block %d, which a second question showed",
+                *(endpoint.host, len(fresh), header.number),
+            )
+        branch.found_again += len(fresh)
+        target.extend(fresh)

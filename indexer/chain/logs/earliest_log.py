@@ -1,0 +1,68 @@
+"""Whether an address said anything before a block: one wide ``eth_getLogs``, narrower ones where that is refused."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from indexer.chain.reads import questions
+from indexer.chain.records.errors import FatalError, NoEndpointError, RangeError
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.validation import CheckedLogs
+from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.endpoint import Endpoint
+from indexer.chain.rpc.requester import Asker
+
+# A question that is too wide is halved so often: from twenty million blocks to some ten thousand.
+_MOST_REFUSALS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class EarliestLog:
+    """What was found before a block.
+
+    Attributes:
+        block: the first block that bears a log of the address, among those that were looked at; None: none does.
+        since: the first block that was looked at; one behind the last where no node answered.
+    """
+
+    block: int | None
+    since: int
+
+
+def find(client: Asker, address: bytes, last: int) -> EarliestLog:
+    """Look for logs of an address at or before a block.
+
+    Args:
+        client: the chain.
+        address: 20 bytes.
+        last: the last block to look at.
+
+    Raises:
+        ProviderError: no node answers.
+    """
+    asked = LogFilter(("0x" + address.hex(),))
+    errand = Errand()
+    since = 0
+    for _ in range(_MOST_REFUSALS):
+        first = since
+        try:
+            checked = client.run(
+                partial(_ask, first=first, last=last, asked=asked, errand=errand),
+                "eth_getLogs",
+                block=last,
+                errand=errand,
+            )
+        except RangeError as error:
+            if first == last:
+                break
+            width = error.maximum if error.limit == "blocks" and error.maximum else (last - first + 1) // 2
+            since = max(first + 1, last - width + 1)
+        except (FatalError, NoEndpointError):
+            break  # no node keeps logs so old
+        else:
+            return EarliestLog(min((log.block_number for log in checked.logs), default=None), first)
+    return EarliestLog(None, last + 1)
+
+
+def _ask(endpoint: Endpoint, *, first: int, last: int, asked: LogFilter, errand: Errand) -> CheckedLogs:
+    answer = endpoint.ask([questions.logs_call(first, last, asked)], errand)[0]
+    return questions.checked_logs(endpoint, answer, first, last, asked, errand)

@@ -1,0 +1,93 @@
+"""Logs that are too much for one answer: fewer blocks, addresses or topics at a time, at last a block's receipts."""
+
+from indexer.chain.reads.questions import checked, checked_logs, cut, granted, header_call, logs_call, merged, only
+from indexer.chain.records.errors import FatalError, ProviderError, RangeError, TransientError
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.messages import Call, WireLog, block_decoder, parse, receipt_decoder, receipts_decoder
+from indexer.chain.records.validation import CheckedLogs
+from indexer.chain.rpc import list_limits, partial_answers
+from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.endpoint import Endpoint
+
+
+def logs_in_parts(
+    endpoint: Endpoint,
+    first: int,
+    last: int,
+    filters: LogFilter,
+    errand: Errand,
+    *,
+    refused: ProviderError | None = None,
+) -> CheckedLogs:
+    """The logs of a range in as many parts as the endpoint demands.
+
+    Args:
+        endpoint: whom to ask.
+        first: the first block.
+        last: the last block.
+        filters: what is wanted.
+        errand: on whose account.
+        refused: the refusal of this very question, where it has been asked: begin with parts of it.
+
+    Raises:
+        AnswerError: an answer contradicts its question or another.
+        ProviderError: a question failed.
+    """
+    lists = cut(endpoint, filters)
+    if len(lists) > 1:
+        return merged([logs_in_parts(endpoint, first, last, part, errand) for part in lists])
+    if refused is None:
+        try:
+            found = checked_logs(
+                endpoint, endpoint.ask([logs_call(first, last, filters)], errand)[0], first, last, filters, errand
+            )
+        except RangeError as error:
+            if error.timed_out and first == last and filters.halves() is None:
+                raise
+            refused = error
+        except TransientError as error:
+            # In words that no table knows it may be too much, too.
+            if not error.shrinkable or (first == last and filters.halves() is None):
+                raise
+            refused = error
+        else:
+            granted(endpoint, [filters])
+            return found
+    if list_limits.learn(endpoint, refused, errand):
+        # Remembered, so that other blocks need not be cut in halves until one is answered.
+        return logs_in_parts(endpoint, first, last, filters, errand)
+    return _in_smaller_parts(endpoint, first, last, filters, errand)
+
+
+def _in_smaller_parts(endpoint: Endpoint, first: int, last: int, filters: LogFilter, errand: Errand) -> CheckedLogs:
+    """The logs of a range that was refused as a whole."""
+    if first < last:
+        middle = (first + last) // 2
+        parts = [
+            logs_in_parts(endpoint, first, middle, filters, errand),
+            logs_in_parts(endpoint, middle + 1, last, filters, errand),
+        ]
+    elif (halves := filters.halves()) is not None:
+        parts = [logs_in_parts(endpoint, first, last, half, errand) for half in halves]
+    else:
+        parts = [only(_logs_from_receipts(endpoint, first, errand), filters)]
+    return merged(parts)
+
+
+def _logs_from_receipts(endpoint: Endpoint, number: int, errand: Errand) -> CheckedLogs:
+    raw = endpoint.ask([Call("eth_getBlockReceipts", (hex(number),))], errand)[0]
+    if isinstance(raw, FatalError):
+        wire = _receipts_one_by_one(endpoint, number, errand)
+    elif isinstance(raw, ProviderError):
+        raise raw
+    else:
+        wire = [log for receipt in parse(raw, receipts_decoder.decode, "list of receipts") for log in receipt.logs]
+    return checked(endpoint, wire, number, number, LogFilter(), errand)
+
+
+def _receipts_one_by_one(endpoint: Endpoint, number: int, errand: Errand) -> list[WireLog]:
+    block = parse(endpoint.ask_one(header_call(number), errand), block_decoder.decode, "block")
+    calls = {tx_hash: Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in block.transactions}
+    pieces = partial_answers.ask(endpoint, calls, errand, lambda _, raw: parse(raw, receipt_decoder.decode, "receipt"))
+    receipts = pieces.whole()
+    return [log for tx_hash in block.transactions for log in receipts[tx_hash].logs]

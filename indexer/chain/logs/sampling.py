@@ -1,0 +1,184 @@
+"""What reading some block ranges will take, and what their logs stand in, from a few samples of them."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from indexer.chain.logs import address_slices, fetch
+from indexer.chain.logs.address_slices import samples
+from indexer.chain.reads.transactions import Wanted, calls
+from indexer.chain.records.chunk import LogChunk
+from indexer.chain.records.errors import RangeError
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.requester import Asker
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a scan will take. All but ``blocks`` and ``sampled_*`` is an extrapolation.
+
+    Attributes:
+        blocks: the blocks to read.
+        logs: the matching logs.
+        requests: HTTP requests.
+        bytes: bytes of the answers.
+        seconds: the time, as far as the node and the network go.
+        sampled_blocks: the blocks that were read for this.
+        sampled_requests: the requests that this took.
+    """
+
+    blocks: int
+    logs: int
+    requests: int
+    bytes: int
+    seconds: float
+    sampled_blocks: int
+    sampled_requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bearers:
+    """What bears the logs of some ranges, as far as it is wanted: an extrapolation.
+
+    Attributes:
+        blocks: the blocks that are wanted.
+        transactions: the transactions that are wanted.
+        receipts: the receipts that are wanted.
+        questions: JSON-RPC questions that bring all of it.
+    """
+
+    blocks: int
+    transactions: int
+    receipts: int
+    questions: int
+
+
+_SAMPLES = 8
+_WIDTH = 500  # blocks of a sample
+
+
+def estimate(
+    asker: Asker, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], *, in_flight: int = 4
+) -> Estimate:
+    """Samples ranges and extrapolates.
+
+    Args:
+        asker: the chain.
+        ranges: inclusive ranges, not overlapping.
+        filters: what will be asked for.
+        in_flight: the requests that will be under way at once.
+
+    Raises:
+        ProviderError: a sample could not be read.
+    """
+    blocks = sum(last - first + 1 for first, last in ranges)
+    errand = Errand()
+    sampled = logs = size = bearing = 0
+    header_requests = 0
+    seconds = 0.0
+    taken = 0
+    questions = _questions(asker, ranges, filters, errand)
+    # Long lists of addresses are many questions, which travel in several batches.
+    batches = -(-len(questions) // asker.settings.batch_size)
+    for chunk in _sampled(asker, ranges, questions, errand):
+        taken += 1
+        sampled += chunk.last - chunk.first + 1
+        logs += chunk.count
+        size += chunk.bytes
+        seconds += chunk.seconds
+        header_requests += max(0, chunk.requests - batches)
+        bearing += len(chunk.block_columns.numbers)
+    if not sampled:
+        return Estimate(blocks, 0, 0, 0, 0.0, 0, errand.requests)
+    settings = asker.settings
+    scale = blocks / sampled
+    limits = [limit for e in asker.pool.endpoints if (limit := e.block_limit.known) is not None]
+    widest = min([settings.max_blocks, *limits]) if len(limits) == len(asker.pool.endpoints) else settings.max_blocks
+    by_density = settings.target_logs * sampled / logs if logs else float(widest)
+    requests = batches * max(len(ranges), round(blocks / max(1.0, min(float(widest), by_density)) * 1.2))
+    if header_requests:
+        requests += round(bearing * scale / settings.batch_size)
+    # A sample's time is mostly the way there and back; the rest grows with what is carried.
+    return Estimate(
+        blocks=blocks,
+        logs=round(logs * scale),
+        requests=requests,
+        bytes=round(size * scale),
+        seconds=requests * (seconds / taken) / in_flight,
+        sampled_blocks=sampled,
+        sampled_requests=errand.requests,
+    )
+
+
+def bearers(
+    asker: Asker, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], include: Collection[str]
+) -> Bearers:
+    """Samples ranges, and extrapolates how many blocks and transactions bore their logs.
+
+    Args:
+        asker: the chain.
+        ranges: inclusive ranges, not overlapping.
+        filters: whose logs.
+        include: what is wanted of what bore them: ``block``, ``transaction``, ``receipt``.
+
+    Raises:
+        ProviderError: a sample could not be read.
+    """
+    errand = Errand()
+    sampled = blocks = transactions = receipts = questions = 0
+    for chunk in _sampled(asker, ranges, _questions(asker, ranges, filters, errand), errand):
+        sampled += chunk.last - chunk.first + 1
+        bore: dict[int, dict[int, bytes]] = {}
+        for log in chunk.logs:
+            bore.setdefault(log.block_number, {})[log.tx_index] = b""
+        for number, places in bore.items():
+            one = Wanted(
+                number,
+                b"",
+                block="block" in include,
+                transactions=places if "transaction" in include else {},
+                receipts=places if "receipt" in include else {},
+            )
+            blocks += one.block
+            transactions += len(one.transactions)
+            receipts += len(one.receipts)
+            questions += len(calls(one, whole_receipts=True))
+    scale = sum(last - first + 1 for first, last in ranges) / sampled if sampled else 0.0
+    return Bearers(*(round(number * scale) for number in (blocks, transactions, receipts, questions)))
+
+
+def _questions(
+    asker: Asker, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], errand: Errand
+) -> list[fetch.Question]:
+    return [question for one in filters for question in address_slices.plan(asker, ranges, one, errand)]
+
+
+def _sampled(
+    asker: Asker, ranges: Sequence[tuple[int, int]], questions: Sequence[fetch.Question], errand: Errand
+) -> Iterator[LogChunk]:
+    for first, last in samples(ranges, _SAMPLES, _WIDTH):
+        yield _sample(asker, first, last, questions, errand)
+
+
+def _sample(asker: Asker, first: int, last: int, questions: Sequence[fetch.Question], errand: Errand) -> LogChunk:
+    while True:
+        try:
+            return asker.run(
+                partial(
+                    fetch.chunk,
+                    first=first,
+                    last=last,
+                    questions=questions,
+                    errand=errand,
+                ),
+                "eth_getLogs",
+                block=last,
+                errand=errand,
+                sticky=False,
+            )
+        except RangeError as error:
+            if last == first:
+                raise
+            named = error.maximum if error.limit == "blocks" and error.maximum else None
+            last = first + max(1, min((last - first + 1) // 2, named or last)) - 1

@@ -1,0 +1,275 @@
+"""History: all logs of some block ranges, a few requests ahead of whoever reads them.
+
+Worker threads take a piece as wide as :class:`~indexer.chain.records.range_control.RangeController` says, ask for it,
+and give back what turned out too much. Pieces are handed on in ascending order. No more than a few wait unread, so
+memory stays flat.
+"""
+
+import heapq
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from indexer.chain.logs import address_slices, block_times, fetch
+from indexer.chain.reads.questions import Question
+from indexer.chain.records.chunk import LogChunk
+from indexer.chain.records.errors import ProviderError, RangeError, Stopped, is_too_old
+from indexer.chain.records.log_filter import LogFilter, kind_of
+from indexer.chain.records.range_control import RangeController
+from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from indexer.chain.rpc.requester import Asker
+
+logger = logging.getLogger(__name__)
+
+# A worker that waits for a node ends when that answers; nobody waits longer for it than this, in seconds.
+_PATIENCE = 1.0
+_LOOK_UP_EVERY = 0.1
+# Beside those under way, so many finished chunks may wait for the reader.
+_WAITING = 2
+_GUESSES_FOR_ONE_MORE = 4
+
+
+@dataclass(slots=True)
+class _Piece:
+    """What one worker reads: from ``first`` to ``last``, cut to ``end`` by what the ``endpoint`` asked last allows."""
+
+    first: int
+    last: int
+    end: int
+    allowed: int | None = None
+    endpoint: Endpoint | None = None
+    wording: tuple[str, str] | None = None
+
+
+class Scan:
+    """One pass over some ranges. Iterate it once.
+
+    Args:
+        client: the chain.
+        ranges: inclusive ranges, not overlapping.
+        filters: what to ask for, at least one.
+        in_flight: the most requests under way.
+        stop: ends the iteration early when set.
+    """
+
+    def __init__(
+        self,
+        client: "Asker",
+        ranges: Iterable[tuple[int, int]],
+        filters: Sequence[LogFilter],
+        *,
+        in_flight: int,
+        stop: threading.Event | None,
+    ) -> None:
+        settings = client.settings
+        self._client = client
+        self._filters = filters
+        self._kind = kind_of(filters)
+        self._in_flight = max(1, in_flight)
+        self._stop = stop
+        self._halted = threading.Event()
+        self._changed = threading.Condition()
+        self._work = [(first, last) for first, last in ranges if first <= last]
+        heapq.heapify(self._work)
+        self._control = RangeController(
+            start_blocks=settings.start_blocks,
+            max_blocks=settings.max_blocks,
+            target_logs=settings.target_logs,
+            target_bytes=settings.target_bytes,
+        )
+        self._questions: list[Question] = []
+        self._under_way: dict[int, int] = {}
+        self._ready: dict[int, LogChunk] = {}
+        self._good_guesses = 0
+        self._failure: Exception | None = None
+        self._too_old: ProviderError | None = None
+
+    def __iter__(self) -> Iterator[LogChunk]:
+        if not self._work:
+            return
+        errand = Errand(stopped=self._stopped)
+        for one in self._filters:
+            self._questions += address_slices.plan(self._client, self._work, one, errand)
+        workers = [
+            threading.Thread(target=self._run, name=f"{self._client.name}-scan-{number}", daemon=True)
+            for number in range(self._in_flight)
+        ]
+        try:
+            for worker in workers:
+                worker.start()
+            while (chunk := self._next()) is not None:
+                yield chunk
+        finally:
+            with self._changed:
+                self._halted.set()
+                self._changed.notify_all()
+            patience = time.monotonic() + _PATIENCE
+            for worker in workers:
+                # An iterator that nobody holds any more is closed by whichever thread collects it.
+                if worker.ident is not None and worker is not threading.current_thread():
+                    worker.join(max(0.0, patience - time.monotonic()))
+
+    def _next(self) -> LogChunk | None:
+        """The next chunk in order; None at the end or when stopped."""
+        with self._changed:
+            while True:
+                if self._stopped():
+                    return None
+                lowest = min(self._ready, default=None)
+                awaited = list(self._under_way)
+                if self._work and self._failure is None:
+                    awaited.append(self._work[0][0])
+                if lowest is not None and all(lowest < other for other in awaited):
+                    self._changed.notify_all()
+                    return self._ready.pop(lowest)
+                if not awaited and lowest is None:
+                    if (failure := self._failure or self._too_old) is not None:
+                        raise failure
+                    return None
+                self._changed.wait(_LOOK_UP_EVERY)
+
+    def _stopped(self) -> bool:
+        return self._halted.is_set() or (self._stop is not None and self._stop.is_set())
+
+    def _run(self) -> None:
+        while (piece := self._take()) is not None:
+            try:
+                chunk = self._read(piece)
+            except Stopped:
+                return
+            except Exception as error:  # noqa: BLE001 - raised again in the reader's thread
+                if isinstance(error, ProviderError):
+                    error.blocks = piece.first, piece.end
+                with self._changed:
+                    del self._under_way[piece.first]
+                    self._changed.notify_all()
+                    if isinstance(error, ProviderError) and is_too_old(error):
+                        # What nobody keeps any more does not hold up what is kept.
+                        self._too_old = self._too_old or error
+                        continue
+                    self._failure = self._failure or error
+                return
+            with self._changed:
+                del self._under_way[piece.first]
+                self._ready[chunk.first] = chunk
+                self._changed.notify_all()
+
+    def _take(self) -> _Piece | None:
+        with self._changed:
+            while True:
+                if self._stopped() or self._failure is not None:
+                    return None
+                # Widths are guessed from what was answered: few questions at once while the guesses are poor.
+                abreast = min(self._in_flight, 1 + self._good_guesses // _GUESSES_FOR_ONE_MORE)
+                waiting = len(self._under_way) + len(self._ready)
+                if self._work and len(self._under_way) < abreast and waiting < self._in_flight + _WAITING:
+                    first, last = heapq.heappop(self._work)
+                    while self._work and self._work[0][0] == last + 1:
+                        last = heapq.heappop(self._work)[1]
+                    end = min(last, first + self._control.width(first) - 1)
+                    self._under_way[first] = end
+                    self._give_back(end + 1, last)
+                    return _Piece(first, end, end)
+                if not self._work and not self._under_way:
+                    return None
+                self._changed.wait(_LOOK_UP_EVERY)
+
+    def _give_back(self, first: int, last: int) -> None:
+        if first <= last:
+            heapq.heappush(self._work, (first, last))
+            self._changed.notify_all()
+
+    def _read(self, piece: _Piece) -> LogChunk:
+        errand = Errand(stopped=self._stopped)
+        while True:
+            try:
+                endpoint, chunk = self._client.run(
+                    lambda endpoint: (endpoint, self._ask(endpoint, piece, errand)),
+                    self._kind,
+                    block=piece.last,
+                    oldest=piece.first,
+                    errand=errand,
+                    sticky=False,
+                )
+                if self._tells_true_times(endpoint, chunk, errand):
+                    break
+            except RangeError as error:
+                piece.wording = None if error.wording is None else (error.host, error.wording)
+                if piece.end == piece.first:
+                    chunk = self._client.run(
+                        lambda endpoint: fetch.whole_block(endpoint, piece.first, self._filters, errand),
+                        self._kind,
+                        block=piece.first,
+                        errand=errand,
+                        sticky=False,
+                    )
+                    break
+                if piece.endpoint is not None:
+                    piece.allowed = piece.endpoint.block_limit.known
+                with self._changed:
+                    self._good_guesses //= 2
+                    width = self._control.failed(piece.first, piece.end, error, piece.allowed)
+                    self._shrink(piece, piece.first + width - 1)
+        with self._changed:
+            self._shrink(piece, chunk.last)
+            self._good_guesses += 1
+            self._control.succeeded(chunk.first, chunk.last, chunk.count, chunk.log_bytes, chunk.seconds)
+        chunk.requests, chunk.bytes = errand.requests, errand.bytes
+        return chunk
+
+    def _tells_true_times(self, endpoint: Endpoint, chunk: LogChunk, errand: Errand) -> bool:
+        """Compare a time that only logs tell with the header of its block, from any endpoint.
+
+        Returns:
+            False where it is wrong: that endpoint's logs are not asked for times any more.
+        """
+        if chunk.told_time is None:
+            return True
+        number, block_hash, told = chunk.told_time
+        header = self._client.run(
+            lambda other: block_times.bearing_header(other, number, block_hash, errand),
+            "eth_getBlockByNumber",
+            block=number,
+            errand=errand,
+        )
+        if header.time == told:
+            return True
+        endpoint.log_times_hold = False
+        logger.warning(
+            "%s: %s: its logs tell a wrong time (block %d: %d, the header says %d); times come from headers now",
+            *(self._client.name, endpoint.host, number, told, header.time),
+        )
+        return False
+
+    def _shrink(self, piece: _Piece, end: int) -> None:
+        self._give_back(end + 1, piece.last)
+        piece.last = piece.end = end
+        self._under_way[piece.first] = end
+
+    def _ask(self, endpoint: Endpoint, piece: _Piece, errand: Errand) -> LogChunk:
+        now = self._client.clock()
+        with endpoint.lock:
+            piece.allowed = endpoint.block_limit.allowed(now)
+        piece.end = min(piece.last, piece.first + (piece.allowed or self._client.settings.max_blocks) - 1)
+        piece.endpoint = endpoint
+        chunk = fetch.chunk(endpoint, piece.first, piece.end, self._questions, errand)
+        if piece.wording is not None:
+            self._cured(endpoint, *piece.wording)
+        return chunk
+
+    def _cured(self, endpoint: Endpoint, host: str, wording: str) -> None:
+        """A smaller range was answered where words that no table knows had refused a wider one."""
+        with endpoint.lock:
+            if host != endpoint.host or wording in endpoint.cured_by_shrinking:
+                return
+            endpoint.cured_by_shrinking.add(wording)
+        logger.info(
+            "%s: %s: no table knows these words, but a smaller range cures them: %s",
+            *(self._client.name, host, wording),
+        )

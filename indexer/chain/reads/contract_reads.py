@@ -1,0 +1,60 @@
+"""One contract at one block: a call without a transaction, and its code.
+
+Both are asked as every question is: retried within bounds, and failed over.
+"""
+
+from indexer.chain.records.errors import CallReverted, RevertedError
+from indexer.chain.records.messages import Call, parse_hex_bytes
+from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.requester import Asker
+
+
+def hex_address(address: bytes | str) -> str:
+    """An address as lower-case hex text. Raises ValueError where it is none."""
+    text = "0x" + address.hex() if isinstance(address, bytes) else address.lower()
+    if len(text) != 42:
+        raise ValueError(f"an address has 20 bytes: {text}")
+    return text
+
+
+def eth_call(to: bytes | str, data: bytes, block: int | str, gas: int | None = None) -> Call:
+    """The question of an ``eth_call``."""
+    transaction = {"to": hex_address(to), "data": "0x" + data.hex()}
+    if gas is not None:
+        transaction["gas"] = hex(gas)
+    return Call("eth_call", (transaction, hex(block) if isinstance(block, int) else block))
+
+
+def call(
+    requester: Asker, to: bytes | str, data: bytes, block: int | str = "latest", *, gas: int | None = None
+) -> bytes:
+    """Call a contract without a transaction. See :meth:`indexer.chain.client.ChainClient.eth_call`."""
+    question = eth_call(to, data, block, gas)
+    errand = Errand()
+    try:
+        return requester.run(
+            lambda endpoint: parse_hex_bytes(endpoint.ask_one(question, errand)),
+            "eth_call",
+            block=block if isinstance(block, int) else None,
+            errand=errand,
+        )
+    except RevertedError as error:
+        reverted = CallReverted(str(error), error.data)
+    raise reverted
+
+
+def code(requester: Asker, address: bytes | str, block: int | str = "latest") -> bytes:
+    """The code at an address, empty where there is none.
+
+    Raises:
+        ProviderError: no endpoint answers.
+    """
+    named = hex_address(address)
+    at = hex(block) if isinstance(block, int) else block
+    errand = Errand()
+    return requester.run(
+        lambda endpoint: parse_hex_bytes(endpoint.ask_one(Call("eth_getCode", (named, at)), errand)),
+        "eth_getCode",
+        block=block if isinstance(block, int) else None,
+        errand=errand,
+    )

@@ -1,0 +1,106 @@
+"""What logs look like at nodes that write them otherwise: ``null`` for none, and no place of their transaction.
+
+``null`` is also what a node answers that has just failed, or that has no logs at all to give. So it means "no logs"
+only at a node that answers a question whose answer is empty for certain with ``null``, every time, and that gives the
+logs of a block whose bloom says that it has some.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from indexer.chain.records.errors import AnswerError, ProviderError
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.messages import Call, WireLog, block_decoder, parse, parse_header
+from indexer.chain.rpc import partial_answers
+from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.endpoint import Endpoint
+
+logger = logging.getLogger(__name__)
+
+# An event that no contract has at an address that none has: there are no such logs.
+_NOTHING = LogFilter(addresses=("0x" + "f6" * 20,), topics=(("0x" + "f6" * 32,),))
+# So often it is asked for: a node that fails at every third question does not fail at all of these.
+_QUESTIONS = 8
+_EMPTY = b"[]"
+_NULL = b"null"
+
+
+def is_null(endpoint: Endpoint, answer: msgspec.Raw) -> bool:
+    """Whether an answer to ``eth_getLogs`` is ``null``. Takes note of a node that writes no logs as an empty list."""
+    text = memoryview(answer)
+    if text.nbytes == len(_EMPTY) and bytes(text) == _EMPTY:
+        endpoint.null_means_no_logs = False
+    return text.nbytes == len(_NULL) and bytes(text) == _NULL
+
+
+def require_no_logs(endpoint: Endpoint, block: int, errand: Errand) -> None:
+    """Believe that ``null`` means no logs, or disbelieve it.
+
+    Args:
+        endpoint: it answered ``null``.
+        block: one that it has.
+        errand: on whose account.
+
+    Raises:
+        AnswerError: it answers an empty list where there are no logs: ``null`` was a failure.
+    """
+    unknown = endpoint.null_means_no_logs is None
+    if unknown and _answers_null(endpoint, block, errand) and _gives_logs(endpoint, block, errand):
+        endpoint.null_means_no_logs = True
+        logger.info("%s: it answers eth_getLogs with null where there are no logs", endpoint.host)
+    if not endpoint.null_means_no_logs:
+        raise AnswerError("eth_getLogs was answered with null", host=endpoint.host)
+
+
+def _answers_null(endpoint: Endpoint, block: int, errand: Errand) -> bool:
+    """Whether it answers ``null`` to every question whose answer is empty for certain."""
+    try:
+        answers = endpoint.ask([_logs_call(block, _NOTHING)] * _QUESTIONS, errand, begun=True)
+    except ProviderError:
+        return False
+    return all(not isinstance(one, ProviderError) and is_null(endpoint, one) for one in answers)
+
+
+def _gives_logs(endpoint: Endpoint, block: int, errand: Errand) -> bool:
+    """False where it answers ``null`` for a block that has logs by its bloom."""
+    try:
+        header = parse_header(endpoint.ask_one(Call("eth_getBlockByNumber", (hex(block), False)), errand))
+        if header is None or not any(header.logs_bloom):
+            return True
+        return not is_null(endpoint, endpoint.ask_one(_logs_call(block, LogFilter()), errand))
+    except ProviderError:
+        return True  # it refuses logs of any address: nothing is known
+
+
+def _logs_call(block: int, filters: LogFilter) -> Call:
+    return Call("eth_getLogs", (filters.between(block, block),), (block, block), filters)
+
+
+def place(endpoint: Endpoint, logs: Sequence[WireLog], errand: Errand) -> None:
+    """Give logs without ``transactionIndex`` the place of their transaction in its block, as the block has it.
+
+    Raises:
+        AnswerError: the block does not hold the transaction, or cannot be read.
+    """
+    lacking = [log for log in logs if log.transaction_index is None]
+    hashes = {log.block_hash: None for log in lacking if log.block_hash is not None}
+    calls = {one: Call("eth_getBlockByHash", (one, False)) for one in hashes}
+    pieces = partial_answers.ask(endpoint, calls, errand, lambda _, raw: parse(raw, block_decoder.decode, "block"))
+    places = {
+        (one, tx_hash.lower()): hex(index)
+        for one, block in pieces.found.items()
+        for index, tx_hash in enumerate(block.transactions)
+    }
+    for log in lacking:
+        if log.removed or log.block_hash is None:
+            continue
+        log.transaction_index = places.get((log.block_hash, (log.transaction_hash or "").lower()))
+        if log.transaction_index is None:
+            failed = pieces.failed.get(log.block_hash)
+            why = f"it cannot be read: {failed.args[0]}" if failed else "it does not hold that transaction"
+            raise AnswerError(
+                f"a log of block {log.block_number} has no transactionIndex, and the block does not tell it: {why}",
+                host=endpoint.host,
+            )

@@ -1,0 +1,160 @@
+"""Single questions to one endpoint, and how each answer is checked: headers, and the logs of a range.
+
+Nothing here retries or chooses; the client does that around it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from indexer.chain.reads import log_forms
+from indexer.chain.records.errors import AnswerError, LaggingError, ProviderError
+from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.messages import Call, Header, WireLog, logs_decoder, parse, parse_header
+from indexer.chain.records.validation import CheckedLogs, RawLog, check_logs, select, sorted_once
+from indexer.chain.rpc import partial_answers
+from indexer.chain.rpc.answers import Answer
+from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.endpoint import Endpoint
+from indexer.chain.rpc.list_limits import ListSizes
+
+_GET_BLOCK = "eth_getBlockByNumber"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A filter that is sent, and the one whose logs are kept of the answer: narrower where much is filtered here."""
+
+    asked: LogFilter
+    wanted: LogFilter
+
+
+def wrong(problem: str, endpoint: Endpoint) -> AnswerError:
+    """The error for an answer that contradicts its question."""
+    return AnswerError(problem, host=endpoint.host)
+
+
+def header_call(number: int) -> Call:
+    """The question for a header by number."""
+    return Call(_GET_BLOCK, (hex(number), False))
+
+
+def logs_call(first: int, last: int, filters: LogFilter) -> Call:
+    """The question for the logs of a range."""
+    return Call("eth_getLogs", (filters.between(first, last),), (first, last), filters)
+
+
+def cut(endpoint: Endpoint, filters: LogFilter) -> list[LogFilter]:
+    """A filter in parts whose lists the endpoint takes, as far as is known."""
+    with endpoint.lock:
+        return endpoint.lists.cut(filters, endpoint.clock())
+
+
+def granted(endpoint: Endpoint, parts: Sequence[LogFilter]) -> None:
+    """Takes note that the endpoint has answered questions with these lists."""
+    with endpoint.lock:
+        for part in parts:
+            endpoint.lists.granted(ListSizes.of(part))
+
+
+def headers(endpoint: Endpoint, numbers: Sequence[int], errand: Errand) -> dict[int, Header]:
+    """Headers by number, in batches; those that the endpoint does not have are missing.
+
+    Raises:
+        AnswerError: a header of another number was answered.
+        ProviderError: a question failed.
+    """
+
+    def read(number: int, raw: msgspec.Raw) -> Header:
+        header = parse_header(raw)
+        if header is None:
+            raise LaggingError(f"it does not have block {number:,}", host=endpoint.host)
+        if header.number != number:
+            raise wrong(f"asked for block {number}, it answered with block {header.number}", endpoint)
+        with endpoint.lock:
+            endpoint.health.saw(number)
+        return header
+
+    def again(number: int, error: ProviderError) -> bool:
+        # Beyond the newest block that it has shown, no header is an answer.
+        return not isinstance(error, LaggingError) or number <= endpoint.health.seen
+
+    pieces = partial_answers.ask(endpoint, {n: header_call(n) for n in numbers}, errand, read, again=again)
+    for error in pieces.failed.values():
+        if not isinstance(error, LaggingError):
+            raise error
+    return pieces.found
+
+
+def end_of(endpoint: Endpoint, answer: Answer, last: int) -> Header:
+    """The header of a range's last block. Raises what the answer was, LaggingError for null, or AnswerError."""
+    if isinstance(answer, ProviderError):
+        raise answer
+    header = parse_header(answer)
+    if header is None:
+        raise LaggingError(f"it has not reached block {last:,}", host=endpoint.host)
+    if header.number != last:
+        raise wrong(f"asked for block {last}, it answered with block {header.number}", endpoint)
+    with endpoint.lock:
+        endpoint.health.saw(last)
+    return header
+
+
+def checked_logs(
+    endpoint: Endpoint, answer: Answer, first: int, last: int, asked: LogFilter, errand: Errand
+) -> CheckedLogs:
+    """One answer to ``eth_getLogs``, checked. Raises what the answer was, or AnswerError."""
+    if isinstance(answer, ProviderError):
+        raise answer
+    if log_forms.is_null(endpoint, answer):
+        log_forms.require_no_logs(endpoint, max(0, endpoint.health.seen), errand)
+        return CheckedLogs([], {}, {})
+    return checked(endpoint, parse(answer, logs_decoder.decode, "list of logs"), first, last, asked, errand)
+
+
+def checked(
+    endpoint: Endpoint, wire: list[WireLog], first: int, last: int, asked: LogFilter, errand: Errand
+) -> CheckedLogs:
+    """Logs as an endpoint wrote them, checked and with their places."""
+    if any(log.transaction_index is None for log in wire):
+        log_forms.place(endpoint, wire, errand)
+    return check_logs(wire, first, last, asked, per_transaction=endpoint.log_index_per_transaction)
+
+
+def merged(parts: Sequence[CheckedLogs]) -> CheckedLogs:
+    """The logs of several answers of one endpoint, each once. Raises AnswerError where they contradict each other."""
+    if len(parts) == 1:
+        return parts[0]
+    merged = CheckedLogs([], {}, {})
+    for part in parts:
+        for number, block_hash in part.hashes.items():
+            if merged.hashes.setdefault(number, block_hash) != block_hash:
+                raise AnswerError(f"two hashes for block {number} in one answer")
+        merged.times.update(part.times)
+        merged.removed |= part.removed
+        merged.logs += part.logs
+    # Overlapping questions bring a log more than once.
+    merged.logs = sorted_once(merged.logs)
+    return merged
+
+
+def only(checked: CheckedLogs, wanted: LogFilter) -> CheckedLogs:
+    """Those of the logs that a narrower filter asks for, and their blocks."""
+    logs = select(checked.logs, wanted)
+    bearing = {log.block_number for log in logs}
+    hashes = {number: block_hash for number, block_hash in checked.hashes.items() if number in bearing}
+    times = {number: time for number, time in checked.times.items() if number in bearing}
+    return CheckedLogs(logs, hashes, times, checked.removed)
+
+
+def logs_between(endpoint: Endpoint, first: int, last: int, asked: LogFilter, errand: Errand) -> list[RawLog]:
+    """The logs of a range by one question.
+
+    Raises:
+        AnswerError: the answer contradicts the question.
+        ProviderError: the question failed.
+    """
+    return checked_logs(
+        endpoint, endpoint.ask_one(logs_call(first, last, asked), errand), first, last, asked, errand
+    ).logs

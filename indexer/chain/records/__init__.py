@@ -1,0 +1,13 @@
+"""What nodes answer, as typed and checked records, and the pure rules about them. No I/O; the time is passed in.
+
+* ``errors``: what can go wrong between us and a node, in classes that each have one answer.
+* ``messages``: JSON-RPC envelopes, blocks and logs, parsed from the raw bytes.
+* ``log_filter``: the filter of ``eth_getLogs``, how it is cut, and whether a bloom may hold it.
+* ``validation``: logs as they come, held against the question.
+* ``column_reader``, ``json_layout``, ``log_columns``: the same for many logs at once: columns straight from the
+  answer's bytes, by a layout that was learned from one log.
+* ``chunk``: a range of blocks as it was read.
+* ``blooms``, ``hash_filter``: what a bloom says of missing logs; whether an endpoint filters by a block's hash
+  (EIP-234).
+* ``range_control``, ``range_end``: how wide the next question is; a log that proves a range's end.
+"""

@@ -1,0 +1,420 @@
+"""One endpoint: questions in, raw results or classified errors out, and what is learned about it. It asks once."""
+
+import dataclasses
+import itertools
+import random as random_module
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from indexer.chain.records.blooms import BloomTrust
+from indexer.chain.records.column_reader import Layouts
+from indexer.chain.records.errors import (
+    AnswerError,
+    BatchError,
+    FatalError,
+    ProviderError,
+    RangeError,
+    RateError,
+    RevertedError,
+    TransientError,
+)
+from indexer.chain.records.hash_filter import HashFilter
+from indexer.chain.records.messages import (
+    Call,
+    Envelope,
+    encode,
+    encode_batch,
+    encode_call,
+    parse_envelopes,
+    revert_data,
+)
+from indexer.chain.records.range_control import BlockLimit
+from indexer.chain.records.range_end import EndMarkers
+from indexer.chain.rpc.admission import Admission
+from indexer.chain.rpc.answers import Answer, failure, number_of_id, of_a_batch, refused_for_haste
+from indexer.chain.rpc.batch_size import BatchSize
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig, Errand
+from indexer.chain.rpc.endpoint_status import EndpointStatus, MethodCount
+from indexer.chain.rpc.error_table import classify
+from indexer.chain.rpc.health import Health
+from indexer.chain.rpc.list_limits import ListLimits
+from indexer.chain.rpc.rate_control import RateControl
+from indexer.chain.rpc.transport import HttpAnswer, RawProvider
+from indexer.troubles import Troubles
+
+# With these statuses a server may mean the batch, not its contents.
+_BATCH_STATUSES = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 500, 501})
+# So often in a row a part of several questions may be refused for haste before the whole is given up.
+_WAITS_IN_A_ROW = 5
+_WAITS_FOR_A_RANGE = 1
+_ERROR_TEXT = 4000
+
+# A batch's ids count up from a multiple of this, so that no two requests of an endpoint share an id.
+_IDS_PER_REQUEST = 4096
+
+# With these refusals of one question a server may refuse the batch that holds it.
+_MAY_FAIL_A_BATCH = (TransientError, RateError, RangeError, FatalError)
+
+E = TypeVar("E", bound=ProviderError)
+
+
+class Endpoint:
+    """One endpoint of a chain. Thread-safe.
+
+    Args:
+        config: its URL and limits.
+        settings: the chain's settings.
+        clock: a monotonic clock, seconds.
+        sleep: sleeps for seconds.
+        random: the source of jitter.
+    """
+
+    def __init__(
+        self,
+        config: EndpointConfig,
+        settings: ClientSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+        random: random_module.Random | None = None,
+    ) -> None:
+        self.config = config
+        self.host = config.host
+        self.provider = RawProvider(config, settings, clock=clock)
+        self.health = Health()
+        self.rate = RateControl(ceiling=config.requests_per_second, most=config.max_concurrency)
+        self.block_limit = BlockLimit()
+        self.lists = ListLimits()
+        # Faults of its answers that have been told.
+        self.troubles = Troubles(clock)
+        # How many calls it has answered with a result.
+        self.answered = 0
+        # The width of the last range that a refusal named as one that would work, without a reason.
+        self.suggested_width: int | None = None
+        self.latency: float | None = None
+        # Cleared when a log's blockTimestamp contradicts its block's header: from then on headers are asked for.
+        self.log_times_hold = True
+        # Whether it answers null where there are no logs; None: not known yet.
+        self.null_means_no_logs: bool | None = None
+        # The chain numbers the logs of each transaction anew.
+        self.log_index_per_transaction = settings.log_index_per_transaction
+        # What its blooms are worth, and whether it filters logs by a block's hash.
+        self.blooms = BloomTrust()
+        self.hash_filter = HashFilter()
+        # How the ends of its ranges are proven, where it refuses batches.
+        self.end_markers = EndMarkers()
+        # How it writes logs.
+        self.layouts = Layouts()
+        # Wordings that no table knows and that a smaller range cured: from then on they mean "too much".
+        self.cured_by_shrinking: set[str] = set()
+        # Words of haste with which it refuses a question while it answers others: smaller ones are being tried.
+        self.suspected: set[str] = set()
+        self.lock = threading.Condition()
+        self._settings = settings
+        self.clock = clock
+        self.admission = Admission(self.rate, self.lock, clock, sleep)
+        self._random = random or random_module.Random()
+        self._ids = itertools.count(1)
+        self._counts: dict[str, MethodCount] = defaultdict(MethodCount)
+        self._http_requests = 0
+        self._batch_size = BatchSize(settings.batch_size)
+
+    def ask_one(self, call: Call, errand: Errand, *, timeout: float | None = None) -> msgspec.Raw:
+        """Asks one question.
+
+        Returns:
+            The result's raw JSON.
+
+        Raises:
+            ProviderError: one of the classes of :mod:`indexer.chain.records.errors`.
+        """
+        answer = self._single(call, errand, timeout)
+        if isinstance(answer, ProviderError):
+            raise answer
+        return answer
+
+    def ask(
+        self, calls: Sequence[Call], errand: Errand, *, timeout: float | None = None, begun: bool = False
+    ) -> list[Answer]:
+        """Asks several questions in as few requests as the endpoint allows: one batch, smaller ones, or one by one.
+
+        Args:
+            calls: the questions.
+            errand: on whose account.
+            timeout: seconds to wait for a byte, where the settings' are too long.
+            begun: whether other parts of the same answer have come already, so that a refusal for haste is waited for
+                here.
+
+        Returns:
+            For each question, in order, the result's raw JSON or that question's own error.
+
+        Raises:
+            ProviderError: nothing can be said of single questions (no connection, too many requests, ...).
+        """
+        answers = self._in_batches(calls, errand, timeout, begun)
+        while (hasty := refused_for_haste(calls, answers)) and len(hasty) < len(calls):
+            # Others of their kind were answered: each call of a batch is charged, and the rest goes more slowly.
+            error = answers[hasty[0]]
+            assert isinstance(error, RateError)
+            self.slow_down(error, len(calls))
+            again = self._in_batches([calls[position] for position in hasty], errand, timeout, begun=True)
+            for position, answer in zip(hasty, again, strict=True):
+                answers[position] = answer
+            if all(isinstance(answer, RateError) for answer in again):
+                break
+        return answers
+
+    def slow_down(self, error: RateError, calls: int) -> bool:
+        """Learns from a refusal of so many calls for haste. Returns whether this made the endpoint slower."""
+        with self.lock:
+            return self.rate.limited(self.clock(), error.retry_after, self._random.random(), calls)
+
+    def forgive(self) -> None:
+        """The refusals since the last answer were about the question, not about haste."""
+        with self.lock:
+            self.rate.forgiven(self.clock())
+
+    def _in_batches(self, calls: Sequence[Call], errand: Errand, timeout: float | None, begun: bool) -> list[Answer]:
+        answers: list[Answer] = []
+        waits = 0
+        while len(answers) < len(calls):
+            part = calls[len(answers) : len(answers) + self.max_batch()]
+            refusal: RateError | None = None
+            try:
+                found = self._several(part, errand, timeout)
+            except RateError as error:
+                refusal, found = error, []
+            else:
+                refusal = next((answer for answer in found if isinstance(answer, RateError)), None)
+            if refusal is None or (found and not all(isinstance(answer, RateError) for answer in found)):
+                answers += found
+                waits = 0
+                continue
+            # What came is kept: asked for from the start, more than a bucket holds would never come.
+            waits += 1
+            patience = _WAITS_FOR_A_RANGE if any(call.blocks for call in part) else _WAITS_IN_A_ROW
+            if (answers or begun) and waits <= patience:
+                self.slow_down(refusal, refusal.calls)
+            elif found:
+                answers += found
+            else:
+                raise refusal
+        return answers
+
+    def ask_all(self, calls: Sequence[Call], errand: Errand) -> list[msgspec.Raw]:
+        """Like :meth:`ask`, but the first error among the answers is raised: all results or none."""
+        results: list[msgspec.Raw] = []
+        for answer in self.ask(calls, errand):
+            if isinstance(answer, ProviderError):
+                raise answer
+            results.append(answer)
+        return results
+
+    @property
+    def refuses_batches(self) -> bool:
+        """Whether it takes no batch of any size, as opposed to one that is asked too often for more than one call."""
+        return self._batch_size.largest <= 1
+
+    def max_batch(self) -> int:
+        """The most calls to put in one batch now."""
+        with self.lock:
+            size = self._batch_size.at(self.clock())
+            paced = self.rate.largest_batch()
+            return size if paced is None else min(size, paced)
+
+    def status(self) -> EndpointStatus:
+        """What is known of the endpoint now."""
+        with self.lock:
+            now = self.clock()
+            return EndpointStatus(
+                host=self.host,
+                state=self.health.state,
+                reason=self.health.reason,
+                priority=self.config.priority,
+                head=self.health.head,
+                error_rate=self.health.error_rate,
+                latency=self.latency,
+                http_requests=self._http_requests,
+                counts={name: dataclasses.replace(count) for name, count in sorted(self._counts.items())},
+                max_batch=self._batch_size.largest,
+                max_blocks=self.block_limit.known,
+                concurrency=int(self.rate.concurrency),
+                pace=self.rate.pace,
+                refuses=self.health.refusals(now),
+            )
+
+    def _several(self, calls: Sequence[Call], errand: Errand, timeout: float | None) -> list[Answer]:
+        if len(calls) == 1:
+            return [self._single(calls[0], errand, timeout)]
+        try:
+            answers = self._batch(calls, errand, timeout)
+        except BatchError as refusal:
+            named = refusal.maximum
+        else:
+            with self.lock:
+                self._batch_size.worked(self.clock())
+            return answers
+        last: list[Answer] = []
+        rest = calls
+        if named is None:
+            # Nothing says that it is the batch: one of its calls alone tells it from a node that is ill.
+            last = [self._single(calls[-1], errand, timeout)]
+            if isinstance(last[0], TransientError | RateError):
+                raise last[0]
+            rest = calls[:-1]
+        size = max(1, min(named, len(calls) - 1) if named is not None else len(calls) // 2)
+        smaller: list[Answer] = []
+        for start in range(0, len(rest), size):
+            smaller += self._several(rest[start : start + size], errand, timeout)
+        smaller += last
+        # A part that fails alone too may be what made the whole fail.
+        proven = not any(isinstance(answer, _MAY_FAIL_A_BATCH) for answer in smaller)
+        if proven:
+            with self.lock:
+                self._batch_size.refused_above(size, self.clock())
+        return smaller
+
+    def _single(self, call: Call, errand: Errand, timeout: float | None) -> Answer:
+        number = next(self._ids) * _IDS_PER_REQUEST
+        answer = self._post([call], encode_call(call, number), errand, timeout)
+        envelope = self._envelopes([call], answer, call.method, call if call.blocks else None)
+        if isinstance(envelope, list):
+            raise self._count_error([call], AnswerError(f"{call.method}: a list was answered to a single question"))
+        if envelope.error is None and number_of_id(envelope.id) != number:
+            raise self._count_error([call], AnswerError(f"{call.method}: the answer bears another question's id"))
+        return self._result(call, envelope, answer.status, answer.retry_after)
+
+    def _batch(self, calls: Sequence[Call], errand: Errand, timeout: float | None) -> list[Answer]:
+        ranged = next((call for call in calls if call.blocks), None)
+        first = next(self._ids) * _IDS_PER_REQUEST
+        try:
+            answer = self._post(calls, encode_batch(calls, first), errand, timeout)
+        except TransientError as error:
+            unanswered = of_a_batch(error)
+        else:
+            return self._matched(calls, answer, first, ranged)
+        raise unanswered
+
+    def _matched(self, calls: Sequence[Call], answer: HttpAnswer, first: int, ranged: Call | None) -> list[Answer]:
+        """The answers to a batch, each with its question; their ids count up from ``first``."""
+        envelopes = self._envelopes(calls, answer, "batch", ranged)
+        error: ProviderError
+        if isinstance(envelopes, Envelope):
+            error = self._refusal("batch", envelopes.error, answer, ranged)
+            raise self._count_error(calls, of_a_batch(error))
+        by_id = {number_of_id(envelope.id): envelope for envelope in envelopes}
+        matched = [by_id.get(first + position) for position in range(len(calls))]
+        if any(envelope is None for envelope in matched):
+            lone = next((e for e in envelopes if e.id is None and e.error is not None), None)
+            if lone is not None:
+                error = self._refusal("batch", lone.error, answer, ranged)
+                raise self._count_error(calls, of_a_batch(error))
+            found = sum(envelope is not None for envelope in matched)
+            raise self._count_error(calls, BatchError(f"{found} answers to a batch of {len(calls)}"))
+        return [
+            self._result(call, envelope, answer.status, answer.retry_after)
+            for call, envelope in zip(calls, matched, strict=True)
+            if envelope is not None
+        ]
+
+    def _envelopes(
+        self, calls: Sequence[Call], answer: HttpAnswer, method: str, ranged: Call | None
+    ) -> Envelope | list[Envelope]:
+        try:
+            parsed = parse_envelopes(answer.body)
+        except msgspec.DecodeError:
+            pass
+        else:
+            if answer.status == 200 or (isinstance(parsed, Envelope) and parsed.error is not None):
+                return parsed
+            if isinstance(parsed, list) and parsed:
+                return parsed
+        text = self.provider.redact(answer.body[:_ERROR_TEXT].decode("utf-8", "replace"))
+        if answer.status != 200:
+            error = classify(failure(method, text, None, answer.status, answer.retry_after, ranged))
+            if (
+                method == "batch"
+                and answer.status in _BATCH_STATUSES
+                and isinstance(error, TransientError | FatalError)
+            ):
+                error = BatchError(str(error))
+            elif method == "batch":
+                error = of_a_batch(error)
+        elif ranged is not None and answer.body.lstrip()[:1] in b"[{" and answer.body:
+            error = RangeError(f"{method}: the answer was cut short after {len(answer.body):,} bytes", host=self.host)
+        else:
+            error = TransientError(f"{method}: the answer is no JSON: {text[:120]!r}", shrinkable=True)
+            error = of_a_batch(error) if method == "batch" else error
+        raise self._count_error(calls, error)
+
+    def _result(self, call: Call, envelope: Envelope, status: int, retry_after: float | None) -> Answer:
+        with self.lock:
+            self._counts[call.method].bytes += memoryview(envelope.result).nbytes
+        if envelope.error is not None:
+            error = self._refusal(call.method, envelope.error, HttpAnswer(status, b"", retry_after), call)
+            return self._count_error([call], error)
+        if not memoryview(envelope.result).nbytes:
+            return self._count_error(
+                [call], AnswerError(f"{call.method}: neither a result nor an error", host=self.host)
+            )
+        with self.lock:
+            self.answered += 1
+        return envelope.result
+
+    def _refusal(self, method: str, error: object, answer: HttpAnswer, asked: Call | None) -> ProviderError:
+        code: int | None = None
+        text = str(error) if error is not None else "no list was answered to a batch"
+        if isinstance(error, dict):
+            raw_code = error.get("code")
+            if isinstance(raw_code, int | float) or (isinstance(raw_code, str) and raw_code.lstrip("-").isdigit()):
+                code = int(raw_code)
+            data = error.get("data")
+            shown = data if isinstance(data, str) else encode(data).decode() if data is not None else ""
+            text = f"{error.get('message') or ''} {shown}".strip()
+        text = self.provider.redact(text[:_ERROR_TEXT])
+        # A JSON-RPC error under an HTTP error status: the text decides first, then the code, then the status.
+        refusal = classify(failure(method, text, code, answer.status, answer.retry_after, asked))
+        refusal.host = self.host
+        if isinstance(refusal, RevertedError):
+            refusal.data = revert_data(error)
+        return refusal
+
+    def _post(self, calls: Sequence[Call], body: bytes, errand: Errand, timeout: float | None) -> HttpAnswer:
+        self.admission.wait(len(calls), errand)
+        started = self.clock()
+        with self.lock:
+            self._http_requests += 1
+            for call in calls:
+                self._counts[call.method].requests += 1
+        errand.requests += 1
+        timeout = errand.timeout if timeout is None else timeout
+        errand.under_way = self.admission.begin(self)
+        try:
+            answer = self.provider.exchange(body, ranged=any(call.blocks for call in calls), timeout=timeout)
+        except ProviderError as error:
+            self._count_error(calls, error)
+            raise
+        finally:
+            errand.under_way.ended()
+            errand.under_way = None
+        errand.bytes += len(answer.body)
+        took = self.clock() - started
+        with self.lock:
+            self.latency = took if self.latency is None else 0.8 * self.latency + 0.2 * took
+        return answer
+
+    def _count_error(self, calls: Sequence[Call], error: E) -> E:
+        with self.lock:
+            for call in calls:
+                # A revert is an answer; only whoever asked knows whether it is a bad one.
+                self._counts[call.method].errors += not isinstance(error, RevertedError)
+                self._counts[call.method].limited += isinstance(error, RateError)
+        error.host, error.calls = self.host, len(calls)
+        error.method = calls[0].method if len(calls) == 1 else f"batch of {len(calls)} {calls[0].method}"
+        error.call = next((call for call in calls if call.blocks), None)
+        return error

@@ -1,0 +1,181 @@
+"""What a refusal of a question for logs means, where its words alone do not tell.
+
+Providers refuse a wide range or a long list in the words of a rate limit (-32005, HTTP 429), of a missing right (HTTP
+403), or in words that no table knows. The general rule: where a question is refused again and again while the endpoint
+answers others, the question is what is wrong. Then less is asked for: shorter lists where an experiment shows that the
+lists are too long (:mod:`indexer.chain.rpc.list_limits`), else fewer blocks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from indexer.chain.records.errors import (
+    AnswerError,
+    FatalError,
+    LaggingError,
+    ProviderError,
+    RangeError,
+    RateError,
+    TransientError,
+)
+from indexer.chain.records.messages import Call
+from indexer.chain.rpc import list_limits
+from indexer.chain.rpc.config import Errand
+
+if TYPE_CHECKING:
+    from indexer.chain.rpc.endpoint import Endpoint
+
+# So often one question is refused as too hasty before it is taken for too wide; less often where that was so before.
+_PATIENCE = 3
+_PATIENCE_WITH_KNOWN_WORDS = 2
+
+
+@dataclass(slots=True)
+class _Hasty:
+    """Refusals of one question for haste at one endpoint, and what the endpoint had answered before the first."""
+
+    answered_before: int
+    count: int = 0
+
+
+@dataclass(slots=True)
+class Refusals:
+    """The refusals of one question, over all its attempts.
+
+    Attributes:
+        errand: on whose account.
+        elsewhere: whether an endpoint that has not yet failed at this question is there to be asked.
+        head: the newest block known.
+    """
+
+    errand: Errand
+    elsewhere: Callable[["Endpoint"], bool]
+    head: Callable[[], int | None]
+    _doubtful: int = 0
+    _hasty: dict["Endpoint", _Hasty] = field(default_factory=dict)
+
+    def meaning(self, endpoint: "Endpoint", error: ProviderError) -> ProviderError | None:
+        """What an endpoint's refusal means.
+
+        Args:
+            endpoint: the endpoint.
+            error: the refusal.
+
+        Returns:
+            The error that it is to be treated as; None where the question has become smaller by what was learned and
+            is to be asked again at once.
+
+        Raises:
+            ProviderError: the endpoint stopped answering meanwhile.
+        """
+        call = error.call
+        if call is None or call.blocks is None:
+            return error
+        match error:
+            case RangeError():
+                if list_limits.learn(endpoint, error, self.errand):
+                    return None
+                _learn_width(endpoint, error, *call.blocks)
+            case FatalError(scope="endpoint") if self._answers_others(endpoint):
+                return self._of_unknown_words(endpoint, _doubtful(error))
+            case FatalError(scope="history") if "fromBlock" in call.params[0]:
+                error.up_to = self._lacks_up_to(endpoint, call)
+            case RateError():
+                return self._of_haste(endpoint, error, call.blocks)
+            case TransientError(shrinkable=True) if not isinstance(error, AnswerError):
+                return self._of_unknown_words(endpoint, error)
+        return error
+
+    def _of_unknown_words(self, endpoint: "Endpoint", error: TransientError) -> ProviderError | None:
+        self._doubtful += 1
+        known = error.words in endpoint.cured_by_shrinking
+        if not known and (self._doubtful < 2 or self.elsewhere(endpoint)):
+            return error
+        if list_limits.learn(endpoint, error, self.errand):
+            return None
+        return _too_much(error)
+
+    def _of_haste(self, endpoint: "Endpoint", error: RateError, blocks: tuple[int, int]) -> ProviderError | None:
+        width = blocks[1] - blocks[0] + 1
+        known = error.words in endpoint.cured_by_shrinking
+        if width == 1:
+            endpoint.suspected.discard(error.words)
+        elif (known or error.words in endpoint.suspected) and width > endpoint.block_limit.granted:
+            endpoint.forgive()
+            return _too_much(error)
+        tally = self._hasty.setdefault(endpoint, _Hasty(endpoint.answered))
+        tally.count += 1
+        if tally.count < (_PATIENCE_WITH_KNOWN_WORDS if known else _PATIENCE) or self.elsewhere(endpoint):
+            return error
+        if endpoint.answered == tally.answered_before and not self._answers_others(endpoint):
+            return error
+        if list_limits.learn(endpoint, error, self.errand):
+            return None
+        if width == 1:
+            return error
+        endpoint.forgive()
+        endpoint.suspected.add(error.words)
+        return _too_much(error)
+
+    def _lacks_up_to(self, endpoint: "Endpoint", call: Call) -> int:
+        """The newest block whose logs an endpoint refuses as too old, by asking for single blocks."""
+        assert call.blocks is not None
+        assert call.filters is not None
+        lacking, last = call.blocks
+        kept = max(last, self.head() or 0) + 1
+        while kept - lacking > 1:
+            middle = (lacking + kept) // 2
+            one = Call("eth_getLogs", (call.filters.between(middle, middle),), (middle, middle), call.filters)
+            try:
+                endpoint.ask_one(one, self.errand)
+            except FatalError as error:
+                if error.scope != "history":
+                    break
+                lacking = middle
+            except (RangeError, LaggingError):
+                kept = middle
+            except ProviderError:
+                break
+            else:
+                kept = middle
+        return lacking
+
+    def _answers_others(self, endpoint: "Endpoint") -> bool:
+        """Whether the endpoint answers a question that nothing is wrong with."""
+        try:
+            endpoint.ask_one(Call("eth_chainId", ()), self.errand)
+        except ProviderError:
+            return False
+        return True
+
+
+def _learn_width(endpoint: "Endpoint", error: RangeError, first: int, last: int) -> None:
+    """Note a limit of blocks, once the lists are known not to be what was refused in such words."""
+    width = last - first + 1
+    with endpoint.lock:
+        if error.limit == "blocks" and width > 1:
+            endpoint.block_limit.failed(width, error.maximum, endpoint.clock())
+        if error.limit != "unknown" or error.suggested is None:
+            return
+        begin, end = error.suggested
+        if begin != first or not first <= end < last:
+            return
+        # Ranges of one width that are suggested again and again, without a reason, are a limit of blocks.
+        suggested = end - begin + 1
+        if endpoint.suggested_width == suggested:
+            endpoint.block_limit.failed(width, suggested, endpoint.clock())
+        endpoint.suggested_width = suggested
+
+
+def _doubtful(error: ProviderError) -> TransientError:
+    found = TransientError(error.args[0], shrinkable=True, host=error.host, code=error.code)
+    found.method, found.call, found.calls = error.method, error.call, error.calls
+    return found
+
+
+def _too_much(error: ProviderError) -> RangeError:
+    found = RangeError(error.args[0], host=error.host, code=error.code)
+    found.method, found.call, found.calls = error.method, error.call, error.calls
+    found.wording = error.words
+    return found

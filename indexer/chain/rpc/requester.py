@@ -1,0 +1,192 @@
+"""Asking a chain: the endpoint chosen, the question retried within bounds, failed over, and learned from."""
+
+import logging
+import random as random_module
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, field
+from typing import TypeVar
+
+import tenacity
+
+from indexer.chain.records.errors import ChainMismatchError, NoEndpointError, ProviderError
+from indexer.chain.records.messages import Call, parse_quantity
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig, Errand
+from indexer.chain.rpc.endpoint import Endpoint
+from indexer.chain.rpc.endpoint_pool import Pool, in_a_thread
+from indexer.chain.rpc.endpoint_status import EndpointStatus
+from indexer.chain.rpc.refusals import Refusals
+from indexer.chain.rpc.retry import retrying
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False, repr=False)
+class Asker:
+    """All endpoints of one chain, and how a question is put to them. Thread-safe.
+
+    Args:
+        name: the chain's name in the manifest, for messages.
+        chain_id: the chain's id, which every endpoint must serve.
+        endpoints: where to ask, at least one.
+        settings: time-outs, bounds and targets.
+        clock: a monotonic clock, seconds.
+        sleep: sleeps for seconds.
+        random: the source of jitter.
+        spawn: runs a job beside (a probe, a survey of heads), without anybody waiting for it.
+    """
+
+    name: str
+    chain_id: int
+    endpoints: InitVar[Sequence[EndpointConfig]]
+    _: KW_ONLY
+    settings: ClientSettings = field(default_factory=ClientSettings)
+    clock: Callable[[], float] = time.monotonic
+    sleep: InitVar[Callable[[float], object]] = time.sleep
+    random: InitVar[random_module.Random | None] = None
+    spawn: InitVar[Callable[[Callable[[], None]], object]] = in_a_thread
+
+    def __post_init__(
+        self,
+        endpoints: Sequence[EndpointConfig],
+        sleep: Callable[[float], object],
+        random: random_module.Random | None,
+        spawn: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._sleep = sleep
+        self._random = random or random_module.Random()
+        self.pool = Pool(
+            self.name, endpoints, self.settings, clock=self.clock, sleep=sleep, random=self._random, spawn=spawn
+        )
+
+    def check(self) -> None:
+        """Asks every endpoint for its chain id. One with another id is not used until it has the right one.
+
+        Raises:
+            ChainMismatchError: every endpoint that answers serves another chain.
+            NoEndpointError: no endpoint answers.
+        """
+        reasons = []
+        wrong = 0
+        right = 0
+        self.pool.reconsider(at_once=True)
+        for endpoint in self.pool.endpoints:
+            if endpoint.health.is_banned:
+                reasons.append(endpoint.health.reason)
+                wrong += 1
+                continue
+            try:
+                found = self._chain_id_of(endpoint)
+            except ProviderError as error:
+                reasons.append(str(error) + (f" ({error.hint})" if error.hint else ""))
+                continue
+            if found == self.chain_id:
+                right += 1
+            else:
+                wrong += 1
+                reason = f"{endpoint.host}: it serves chain id {found}, the manifest says {self.chain_id}"
+                reasons.append(reason)
+                self.pool.ban(endpoint, reason, lambda one: self._chain_id_of(one) == self.chain_id)
+        if right:
+            return
+        text = f"chain {self.name}: no endpoint can be used. " + "; ".join(reasons)
+        if wrong:
+            raise ChainMismatchError(text, hint="correct the chain's id or its rpc URLs in the manifest")
+        raise NoEndpointError(text, hint="check the chain's rpc URLs, and that a node answers there")
+
+    def _chain_id_of(self, endpoint: Endpoint) -> int:
+        return self.run(
+            lambda e: parse_quantity(e.ask_one(Call("eth_chainId", ()), Errand())),
+            "eth_chainId",
+            only=endpoint,
+            attempts=3,
+        )
+
+    def describe(self) -> list[EndpointStatus]:
+        """Every endpoint: state, head, errors, latency, cost by method, limits learned."""
+        return self.pool.status()
+
+    def close(self) -> None:
+        """Closes idle connections. The client can still be used."""
+        for endpoint in self.pool.endpoints:
+            endpoint.provider.close()
+
+    def run(
+        self,
+        question: Callable[[Endpoint], T],
+        method: str,
+        *,
+        block: int | None = None,
+        oldest: int | None = None,
+        errand: Errand | None = None,
+        sticky: bool = True,
+        only: Endpoint | None = None,
+        attempts: int | None = None,
+        avoid: Collection[Endpoint] = (),
+    ) -> T:
+        """Has a question answered: chooses the endpoint, retries, fails over.
+
+        Args:
+            question: asks it of one endpoint, in as many requests as it takes, and checks the answer.
+            method: the method that it is about; for logs, the kind of question (``LogFilter.kind``).
+            block: the newest block that it needs, where there is one.
+            oldest: the oldest block that it needs, where that is another one.
+            errand: on whose account; knows when to stop.
+            sticky: stay with the endpoint in use.
+            only: ask no other endpoint.
+            attempts: fewer attempts than the settings'.
+            avoid: endpoints that are asked already: others come first.
+
+        Raises:
+            RangeError: the question asks for too much; not retried.
+            NoEndpointError: no endpoint can answer it.
+            TransientError, RateError, LaggingError: the last attempt's error.
+            Stopped: the errand was called off.
+        """
+        errand = errand or Errand()
+        failed: set[Endpoint] = set(avoid)
+
+        def elsewhere() -> bool:
+            return only is None and self.pool.promising(method, block, failed, oldest)
+
+        def others(tried: Endpoint) -> bool:
+            return only is None and self.pool.promising(method, block, {*failed, tried}, oldest)
+
+        refusals = Refusals(errand, others, lambda: self.pool.best_head)
+
+        def judged(endpoint: Endpoint) -> T:
+            while True:
+                try:
+                    return question(endpoint)
+                except ProviderError as error:
+                    meant = refusals.meaning(endpoint, error)
+                if meant is not None:
+                    raise meant
+
+        def told(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            logger.debug("%s: attempt %d: %s; it is asked again", self.name, state.attempt_number, error)
+
+        def attempt() -> T:
+            errand.check()
+            if only is None:
+                self.pool.probe_due(block, errand)
+            endpoint = only or self.pool.choose(method, block, oldest=oldest, failed=failed, sticky=sticky)
+            try:
+                return self.pool.ask(endpoint, judged, method, block)
+            except ProviderError:
+                failed.add(endpoint)
+                raise
+
+        engine = retrying(
+            self.settings,
+            clock=self.clock,
+            sleep=lambda seconds: errand.pause(seconds, self._sleep),
+            random=self._random,
+            elsewhere=elsewhere,
+            before_sleep=told,
+            attempts=attempts,
+        )
+        return engine(attempt)

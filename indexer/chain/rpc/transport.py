@@ -1,0 +1,177 @@
+"""Bytes to a node and bytes back: web3's HTTP provider, without its retries and formatters.
+
+Whatever goes wrong below JSON-RPC ends as one of our own errors, built from redacted text and raised outside the
+handler of the foreign exception: requests' and urllib3's exceptions carry the URL, in their text and in their context.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies, select_proxy
+from web3 import HTTPProvider
+from web3.types import RPCEndpoint
+
+from indexer.chain.records.errors import FatalError, ProviderError, RangeError, TransientError
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig
+from indexer.chain.rpc.rate_control import retry_after_seconds
+from indexer.redact import RedactingFilter, Redactor, redact_url
+
+_PIECE = 256 * 1024
+# The one telling part of "HTTPConnectionPool(...): Max retries exceeded ... (Caused by ...: [Errno 111] Connection
+# refused"))".
+_REASON = re.compile(r"(?:\[Errno -?\d+\] |Failed to resolve [^(]*|RemoteDisconnected\(['\"])([^'\")(\[]+)")
+
+for _logger in ("urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_logger).addFilter(RedactingFilter())
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An HTTP response, whatever its status.
+
+    Attributes:
+        status: the HTTP status.
+        body: the whole body, decompressed.
+        retry_after: seconds, from ``Retry-After``, or None.
+    """
+
+    status: int
+    body: bytes
+    retry_after: float | None
+
+
+class _TooLongError(Exception):
+    """An answer grows beyond what is read."""
+
+
+class RawProvider(HTTPProvider):
+    """web3's provider for one endpoint, speaking bytes. Thread-safe: all threads share one session.
+
+    It may also be handed to ``web3.Web3`` where web3's own comfort is worth its price; time-outs and redaction hold
+    there too.
+    """
+
+    def __init__(
+        self, config: EndpointConfig, settings: ClientSettings, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        session = requests.Session()
+        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=config.max_concurrency, max_retries=0)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        timeout = (settings.connect_timeout, settings.read_timeout)
+        super().__init__(
+            config.url,
+            request_kwargs={"timeout": timeout, "headers": {**self.get_request_headers(), **config.headers}},
+            session=session,
+            exception_retry_configuration=None,
+        )
+        self._url = config.url
+        self._session = session
+        self._settings = settings
+        self._clock = clock
+        self._host = config.host
+        self._redactor = Redactor([config.url], config.headers.values())
+        proxy = select_proxy(config.url, get_environ_proxies(config.url))
+        self._way = f" through the proxy {redact_url(proxy)}, which the environment names" if proxy else ""
+
+    def __str__(self) -> str:
+        return f"RPC connection {self._host}"
+
+    def redact(self, text: str) -> str:
+        """The text without anything of this endpoint's URL but its host."""
+        return self._redactor.text(text)
+
+    def close(self) -> None:
+        """Closes idle connections."""
+        self._session.close()
+
+    def exchange(self, body: bytes, *, ranged: bool = False, timeout: float | None = None) -> HttpAnswer:
+        """Posts a request body and reads the whole answer.
+
+        Args:
+            body: the JSON-RPC request or batch.
+            ranged: whether it asks for a range of blocks, so that a time-out or a body cut short means "too much".
+            timeout: seconds to wait for a byte, where the settings' are too long.
+
+        Raises:
+            RangeError: a ranged question timed out, or its answer was cut short or is too long.
+            TransientError: no connection, or an answer cut short or too long.
+            FatalError: the URL redirects elsewhere, or is none.
+        """
+        failure: ProviderError
+        try:
+            return self._exchange(body, timeout)
+        except _TooLongError:
+            text = f"the answer is longer than {self._settings.max_bytes:,} bytes"
+            failure = RangeError(text, limit="bytes") if ranged else TransientError(text)
+            failure.host = self._host
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            failure = self._failure(error, ranged, timeout)
+        raise failure
+
+    def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:
+        answer = self.exchange(request_data, ranged=method == "eth_getLogs")
+        if answer.status != 200:
+            raise TransientError(f"{method}: HTTP {answer.status}", host=self._host)
+        return answer.body
+
+    def _exchange(self, body: bytes, timeout: float | None) -> HttpAnswer:
+        started = self._clock()
+        deadline = self._settings.deadline if timeout is None else 2 * timeout
+        kwargs = self.get_request_kwargs()
+        if timeout is not None:
+            kwargs["timeout"] = (min(timeout, self._settings.connect_timeout), timeout)
+        with self._session.post(self._url, data=body, stream=True, allow_redirects=False, **kwargs) as response:
+            pieces = []
+            size = 0
+            for piece in response.iter_content(_PIECE):
+                pieces.append(piece)
+                size += len(piece)
+                if size > self._settings.max_bytes:
+                    response.close()
+                    raise _TooLongError
+                if self._clock() - started > deadline:
+                    raise requests.ReadTimeout(f"the answer was not complete after {deadline:.0f} s")
+            return HttpAnswer(response.status_code, b"".join(pieces), _retry_after(response.headers))
+
+    def _failure(self, error: Exception, ranged: bool, timeout: float | None = None) -> ProviderError:
+        text = self.redact(str(error))
+        reason = match[1] if (match := _REASON.search(text)) else text
+        cut = isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError)
+        timed_out = isinstance(error, requests.ReadTimeout) or "Read timed out" in text
+        if isinstance(
+            error,
+            requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema | requests.exceptions.MissingSchema,
+        ):
+            return FatalError("this is not a URL that can be asked", host=self._host, hint="check the endpoint's URL")
+        # A connection that was opened and then closed may be the node's way of saying "too much".
+        opened = not timed_out and ("Connection aborted" in text or "reset" in text.lower())
+        if timed_out:
+            what = f"no answer within {timeout or self._settings.read_timeout:.0f} s{self._way}"
+        elif cut:
+            what = f"the answer was cut short{self._way} ({reason})"
+        else:
+            what = f"the connection was closed{self._way}" if opened else f"no connection{self._way}"
+            what = f"{what} ({reason})"
+        if ranged and (timed_out or cut):
+            return RangeError(what, timed_out=timed_out, host=self._host)
+        return TransientError(what, shrinkable=opened, host=self._host)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    value = headers.get("Retry-After")
+    if value is None:
+        return None
+    try:
+        now = parsedate_to_datetime(headers.get("Date", ""))
+    except (ValueError, TypeError):
+        now = datetime.now(UTC)
+    return retry_after_seconds(value, now)

@@ -1,0 +1,14 @@
+"""``gapless run``: which job runs when, for every chain of the manifest, until it is told to stop.
+
+The scheduler gives each chain its jobs (follow, backfill, include, tokens, snapshots, balances), one beat at a time
+on a thread pool. A beat that fails is told once and tried again with growing pauses; a chain that is *halted* (its
+nodes contradict finalized rows) is looked at again and goes on by itself. A scheduler that died ends the process, so
+that a supervisor starts it again.
+
+* ``scheduler``: which job runs when.
+* ``jobs``: one beat of each piece of work, and what is told of its trouble.
+* ``halted``: when a halted chain is looked at again.
+* ``job_queue``: jobs that were asked for through the API.
+* ``manifest_watcher``: changes of the manifest, of ABI files, and of what was applied.
+* ``metrics``: figures for Prometheus.
+"""

@@ -1,0 +1,338 @@
+"""What the jobs of ``gapless run`` do: one beat of each piece of work, and how its trouble is told.
+
+Which job runs when is :mod:`indexer.service.scheduler`'s.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from indexer.chain.client import ChainClient
+from indexer.chain.disagreement import outvote
+from indexer.errors import GaplessError
+from indexer.log import bind
+from indexer.manifest.model import Chain, Manifest
+from indexer.settings import Settings
+from indexer.store.cache import Cache
+from indexer.store.database_errors import refuses_changes
+from indexer.store.head import branch
+from indexer.store.rows import block_retention
+from indexer.store.rows.blocks import ForeignBlockError
+from indexer.store.status import endpoints
+from indexer.store.status.endpoints import EndpointRow
+from indexer.sync.audit import digest
+from indexer.sync.head.follower import ChainHaltedError, Follower, Tick
+from indexer.sync.head.polling import Pace
+from indexer.sync.history.backfill import Backfill
+from indexer.sync.history.transactions import Includer
+from indexer.sync.tokens import balances, metadata_job
+from indexer.troubles import Trouble, Troubles, kind_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Network:
+    """A chain at work."""
+
+    chain: Chain
+    client: ChainClient
+    follower: Follower
+    pace: Pace = field(default_factory=Pace)
+    stop: threading.Event = field(default_factory=threading.Event)
+    closed: bool = False
+    checked: bool = False
+    troubles: Troubles = field(default_factory=Troubles)
+    told_hindrance: str | None = None
+    hindrances: dict[str, str] = field(default_factory=dict)
+    """By job: why Postgres took no changes from it when it was last run."""
+    jobs: dict[str, object] = field(default_factory=dict)
+    """By its jobs' ids: what each depends on; another value means another job."""
+    busy: int = 0
+    idle: threading.Condition = field(default_factory=threading.Condition)
+
+    def hindrance(self) -> str | None:
+        """Why nothing can be written now; None: it can, as far as is known."""
+        return next(iter(list(self.hindrances.values())), None)
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Counts a job that is running."""
+        with self.idle:
+            self.busy += 1
+        try:
+            yield
+        finally:
+            with self.idle:
+                self.busy -= 1
+                self.idle.notify_all()
+
+    def go_on(self) -> bool:
+        """Lets it be worked at again after it was halted; False if it was closed meanwhile."""
+        with self.idle:
+            if not self.closed:
+                self.stop = threading.Event()  # what was under way keeps the one that is set
+            return not self.closed
+
+    def close(self, within: float) -> None:
+        """Ends its work, and lets another process, or another one of these, follow the chain.
+
+        Args:
+            within: seconds that its jobs have to end; those that do not are cut off from the nodes.
+        """
+        with self.idle:
+            self.closed = True
+            self.stop.set()
+            is_idle = self.idle.wait_for(lambda: self.busy == 0, within)
+        self.client.close()
+        if not is_idle:
+            bind(log, chain=self.chain.name).warning("a job did not end within %.0f s; it was cut off", within)
+            with self.idle:
+                self.idle.wait_for(lambda: self.busy == 0, within)
+        self.follower.close()
+
+
+class Shop(Protocol):
+    """What jobs need of the service that they belong to."""
+
+    @property
+    def engine(self) -> Engine:
+        """The database."""
+
+    @property
+    def cache(self) -> Cache:
+        """Redis, or nothing."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What to index."""
+
+    @property
+    def settings(self) -> Settings:
+        """The environment."""
+
+    def halt(self, one: Network, error: GaplessError) -> None:
+        """Stops a chain, loudly."""
+
+
+Work: TypeAlias = Callable[[Shop, Network], None]
+
+
+@dataclass(slots=True)
+class Job:
+    """Runs one piece of work for one chain again and again, and says what goes wrong once, not at every beat."""
+
+    shop: Shop
+    network: Network
+    work: Work
+    name: str
+    leader_only: bool = True
+    trouble: Trouble = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trouble = Trouble(self.network.troubles)
+
+    def run(self) -> None:
+        """One beat; of what is the leader's alone, none while another process leads."""
+        with self.network.at_work():
+            if not self.network.stop.is_set() and (not self.leader_only or self.network.follower.leads()):
+                self._run()
+
+    def _run(self) -> None:
+        name = self.network.chain.name
+        try:
+            if not self.network.checked:
+                self.network.client.check()
+                self.network.checked = True
+            self.work(self.shop, self.network)
+        except ChainHaltedError as error:
+            self.shop.halt(self.network, error)
+        except ForeignBlockError as error:
+            if not outvote(self.network.client, {error.number: error.stored}):
+                self.shop.halt(self.network, error)
+        except GaplessError as error:
+            if not self.network.stop.is_set():
+                self._say(f"{error}" + (f" ({error.hint})" if error.hint else ""), error)
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error) as error:
+            if (why := refuses_changes(error)) is not None:
+                self.network.hindrances[self.name] = why
+                if why != self.network.told_hindrance and self.network.follower.leads():
+                    with contextlib.suppress(sa.exc.SQLAlchemyError):  # it may be refused like all else
+                        _tell_hindrance(self.shop, self.network)
+            if not self.network.stop.is_set():
+                self._say(f"Postgres: {_cause(error)}; nothing was written by this step", error)
+        else:
+            self.network.hindrances.pop(self.name, None)
+            if self.trouble.worked():
+                bind(log, chain=name).info("%s works again", self.name)
+
+    def _say(self, text: str, error: Exception) -> None:
+        # What is no node's fault is each job's own.
+        kind = kind_of(error) if getattr(error, "host", "") else f"{self.name}: {kind_of(error)}"
+        telling = self.trouble.failed(kind)
+        if telling is not None:
+            beside = "" if telling == "new" else "; it comes and goes, and is not told again before it has stopped"
+            bind(log, chain=self.network.chain.name).warning("%s: %s; trying again%s", self.name, text, beside)
+
+
+@dataclass(slots=True)
+class OwnJob:
+    """Runs a piece of work that belongs to no chain; its trouble is said once, too."""
+
+    name: str
+    work: Callable[[], None]
+    trouble: Trouble = field(default_factory=Trouble)
+
+    def run(self) -> None:
+        """One beat."""
+        try:
+            self.work()
+        except (GaplessError, sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error) as error:
+            text = str(error) if isinstance(error, GaplessError) else f"Postgres: {_cause(error)}"
+            if self.trouble.failed(kind_of(error)) is not None:
+                log.warning("%s: %s; trying again", self.name, text)
+        else:
+            self.trouble.worked()
+
+
+class Defects:
+    """Defects of jobs, each told once with its traceback, and from then on by how often it came again. Thread-safe."""
+
+    AGAIN_AFTER = 60.0
+    """Seconds between two lines about the same defect."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: dict[tuple[str, str], tuple[int, int, float]] = {}
+
+    def saw(self, job: str, error: BaseException, now: float) -> None:
+        """Counts a defect, and says it where that is due.
+
+        Args:
+            job: in which it came.
+            error: what came.
+            now: seconds of a clock that only grows.
+        """
+        place = traceback.extract_tb(error.__traceback__)[-1:]
+        key = job, f"{type(error).__name__} at {place}"
+        with self._lock:
+            count, said, said_at = self._seen.get(key, (0, 0, now))
+            count += 1
+            is_due = said == 0 or now - said_at >= self.AGAIN_AFTER
+            self._seen[key] = (count, count, now) if is_due else (count, said, said_at)
+        if said == 0:
+            log.error("job %s failed: %s", job, error, exc_info=error)
+        elif is_due:
+            log.error("job %s failed %d times more in the same way, %d in all: %s", job, count - said, count, error)
+
+
+def _cause(error: Exception) -> str:
+    # COPY and DDL go past SQLAlchemy, and their errors too.
+    lines = str(getattr(error, "orig", error)).strip().splitlines()
+    return lines[0] if lines else repr(error)
+
+
+def follow(shop: Shop, one: Network) -> None:
+    """Takes steps towards the head until there is nothing new."""
+    try:
+        outcome = one.follower.tick()
+        # What came in while we were away, or in bursts, is not left until the next beat.
+        while outcome in (Tick.EXTENDED, Tick.REORGANISED) and not one.stop.is_set():
+            outcome = one.follower.tick()
+        if (tip := one.follower.tip_number) is not None:
+            one.pace.saw(tip, time.monotonic())
+    except GaplessError as error:
+        with shop.engine.begin() as connection:
+            branch.report_state(connection, one.chain.chain_id, "waiting", str(error))
+        raise
+    if outcome is not Tick.STANDING_BY:
+        _tell_hindrance(shop, one)
+    else:
+        raise _StandingByError(f"{one.chain.name} is followed by another process; standing by to take over")
+
+
+def _tell_hindrance(shop: Shop, one: Network) -> None:
+    """Says in the chain's state that what other jobs of it want to write is refused, and that it no longer is."""
+    why = one.hindrance()
+    if why is None and one.told_hindrance is None:
+        return
+    with shop.engine.begin() as connection:
+        branch.report_state(connection, one.chain.chain_id, "following" if why is None else "waiting", why)
+    one.told_hindrance = why
+
+
+class _StandingByError(GaplessError):
+    """Not an error: said once, like one."""
+
+
+def fill(shop: Shop, one: Network) -> None:
+    """Fills history until no gap is left."""
+    backfill = Backfill(
+        shop.engine, one.client, one.chain.chain_id, stop=one.stop, in_flight=shop.settings.backfill_in_flight
+    )
+    done = backfill.run()
+    if done.blocks:
+        bind(log, chain=one.chain.name).info(
+            "filled %d blocks of history: %d events, %d requests", done.blocks, done.rows, done.requests
+        )
+
+
+def keep_balances(shop: Shop, one: Network) -> None:
+    """Takes balances that lag behind further through history."""
+    balances.catch_up(shop.engine, one.chain.chain_id, stop=one.stop)
+
+
+def include(shop: Shop, one: Network) -> None:
+    """Fetches blocks, transactions and receipts of events."""
+    Includer(shop.engine, one.client, one.chain.chain_id, one.stop).run()
+
+
+def refresh_tokens(shop: Shop, one: Network) -> None:
+    """Reads what new tokens say of themselves."""
+    contracts = frozenset(contract for contract, chain in shop.manifest.tokens if chain == one.chain.name)
+    while not one.stop.is_set():
+        if metadata_job.refresh(shop.engine, one.client, one.chain.chain_id, contracts, shop.cache) == 0:
+            break
+
+
+def take_digests(shop: Shop, one: Network) -> None:
+    """Sums up what has become final, so that an audit can tell later whether it is still the same."""
+    digest.take(shop.engine, one.chain.chain_id)
+
+
+def thin_blocks(shop: Shop, one: Network) -> None:
+    """Makes the old blocks of a fast chain fewer."""
+    while not one.stop.is_set():
+        with shop.engine.begin() as connection:
+            if block_retention.thin(connection, one.chain.chain_id) is None:
+                break
+
+
+def report_endpoints(shop: Shop, one: Network) -> None:
+    """Notes how the endpoints do, and takes back those that serve the chain again."""
+    one.client.pool.reconsider()
+    rows = [
+        EndpointRow(status.host, status.state, status.head, dataclasses.asdict(status))
+        for status in one.client.describe()
+    ]
+    with shop.engine.begin() as connection:
+        endpoints.store(connection, one.chain.chain_id, rows)
+
+
+def quiet(work: Callable[[], object]) -> Work:
+    """Work that needs neither shop nor network."""
+
+    def run(_shop: Shop, _network: Network) -> None:
+        work()
+
+    return run

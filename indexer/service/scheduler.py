@@ -1,0 +1,417 @@
+"""Which job runs when: ``gapless run``.
+
+APScheduler runs a job for each thing that has to happen again and again, on threads of its own; no job overlaps itself,
+and none waits for another's. Each chain has its own jobs, so that one chain's trouble never stops another.
+
+The manifest may change under way: what is different is begun, ended or begun anew, and nothing else is touched.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+from sqlalchemy.engine import Engine
+
+from indexer.errors import GaplessError
+from indexer.log import bind
+from indexer.manifest.model import Chain, Manifest, Snapshot
+from indexer.problems import ProblemsError
+from indexer.service import job_queue, jobs
+from indexer.service.halted import AfterPause, LookAgain, contradicted
+from indexer.service.job_queue import Desk
+from indexer.service.jobs import Defects, Job, Network, OwnJob, Work
+from indexer.service.manifest_watcher import CatalogWatch, ManifestWatch, PatientWatch
+from indexer.settings import Settings
+from indexer.store.access import keys
+from indexer.store.cache import Cache
+from indexer.store.catalog import catalog
+from indexer.store.catalog.changes import Change, summary
+from indexer.store.database import DatabaseError
+from indexer.store.head import branch
+from indexer.store.leases import Lease, Renewer
+from indexer.store.rows import indexes
+from indexer.store.status import gauges
+from indexer.store.tokens import transfers
+from indexer.sync.head.follower import Follower
+from indexer.sync.head.polling import Pace
+from indexer.sync.setup import network
+from indexer.sync.snapshots.series import Snapshots
+
+log = logging.getLogger(__name__)
+
+FILL_EVERY = 3.0
+SNAPSHOTS_EVERY = 2.0
+TOKENS_EVERY = 5.0
+INCLUDE_EVERY = 1.0
+ENDPOINTS_EVERY = 5.0
+DIGESTS_EVERY = 30.0
+THIN_EVERY = 60.0
+MANIFEST_EVERY = 1.0
+INDEXES_EVERY = 5.0
+STALLED_EVERY = 3.0
+SECRET_EVERY = 3600.0
+BALANCES_EVERY = 3.0
+REQUESTED_EVERY = 1.0
+CATALOG_EVERY = 3.0
+VIEW_PATIENCE = 1.0
+
+# Threads are made as they are needed: one for each job, so that one that waits for a node keeps no other from running.
+MOST_JOBS = 1000
+# How long the jobs of a chain that is no longer wanted, or wanted otherwise, have to finish what they are at.
+RETIRE_WITHIN = 60.0
+# A look at the head that takes longer than this is taken for one that never ends. A slow node's takes minutes.
+HANGS_AFTER = 600.0
+
+
+class SchedulerDiedError(GaplessError):
+    """A thread without which nothing happens has died."""
+
+    exit_status = 70
+
+
+class AtPace(BaseTrigger):  # type: ignore[misc]
+    """Beats as a chain's own pace asks."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+
+    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
+        """The next beat. APScheduler asks when the one before begins."""
+        return now + timedelta(seconds=self._pace.wait(time.monotonic()))
+
+
+class Service:
+    """Everything that ``gapless run`` does, as jobs."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        cache: Cache,
+        manifest: Manifest,
+        settings: Settings,
+        *,
+        watch: ManifestWatch | PatientWatch | None = None,
+        prepare: Callable[[Manifest], list[Change]] | None = None,
+        differs: Callable[[Manifest], Sequence[Change]] | None = None,
+        reload: threading.Event | None = None,
+        lease_engine: Engine | None = None,
+    ) -> None:
+        """Prepares the jobs; runs none.
+
+        Args:
+            engine: a database whose catalog is that of the manifest.
+            cache: Redis, or nothing.
+            manifest: what to index.
+            settings: the environment.
+            watch: tells of a new manifest; None: it stays as it is.
+            prepare: makes the catalog what a new manifest asks for; needed with ``watch``.
+            differs: what that would change; None: it is not looked at whether others change the catalog.
+            reload: set by somebody else to have the manifest read again, changed or not, and halted chains tried again.
+            lease_engine: the same database by connections that jobs cannot use up, to renew leases; None: ``engine``.
+        """
+        self._engine = engine
+        self._cache = cache
+        self._manifest = manifest
+        self._settings = settings
+        self._watch = watch
+        self._prepare = prepare
+        self._catalog = None if differs is None else CatalogWatch(self._version, differs)
+        self._viewed = -1
+        self._pending: Manifest | None = None
+        self._reload_wanted = reload or threading.Event()
+        self._restart_halted = False
+        self._stop = threading.Event()
+        self._builder = indexes.Builder(engine)
+        self._networks = {name: self._network(chain) for name, chain in manifest.chains.items()}
+        self._renewer = Renewer(lease_engine or engine, self._leases)
+        self._scheduler = BackgroundScheduler(
+            timezone="UTC",
+            executors={"default": ThreadPoolExecutor(MOST_JOBS)},
+            # A job that comes late (by default: a second) would be skipped; late is better than never.
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        self._defects = Defects()
+        self._stalled: dict[str, str] = {}
+        self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
+
+    def _network(self, chain: Chain) -> Network:
+        client = network.connect(chain, self._settings)
+        follower = Follower(
+            self._engine,
+            client,
+            chain.chain_id,
+            name=chain.name,
+            finality=chain.finality,
+            blooms=chain.bloom_checks,
+        )
+        return Network(chain, client, follower)
+
+    def start(self) -> None:
+        """Starts all jobs."""
+        # Overlapping itself is prevented by max_instances; APScheduler says so at every beat of a job that is busy.
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)
+        for one in self._networks.values():
+            self._schedule(one)
+        self._scheduler.add_job(OwnJob("stalled", self._look_for_stalled).run, IntervalTrigger(seconds=STALLED_EVERY))
+        secret = OwnJob("secret of tokens", self._renew_secret)
+        self._scheduler.add_job(secret.run, IntervalTrigger(seconds=SECRET_EVERY), next_run_time=datetime.now(UTC))
+        self._scheduler.add_job(OwnJob("indexes", self._build_indexes).run, IntervalTrigger(seconds=INDEXES_EVERY))
+        self._scheduler.add_job(OwnJob("view", self._keep_view).run, IntervalTrigger(seconds=CATALOG_EVERY))
+        if self._catalog is not None:
+            job = OwnJob("catalog", self._look_at_catalog)
+            self._scheduler.add_job(job.run, IntervalTrigger(seconds=CATALOG_EVERY))
+        for kind in job_queue.KINDS:
+            desk = Desk(self, self.networks, kind, self._stop)
+            self._scheduler.add_job(OwnJob(f"{kind} jobs", desk.run).run, IntervalTrigger(seconds=REQUESTED_EVERY))
+        if self._watch is not None:
+            job = OwnJob("manifest", self._look_at_manifest)
+            self._scheduler.add_job(job.run, IntervalTrigger(seconds=MANIFEST_EVERY))
+        self._renewer.start()
+        self._scheduler.start()
+
+    def _leases(self) -> list[Lease]:
+        """Those of the chains whose followers do look: one that hangs must not keep others from its chain."""
+        now = time.monotonic()
+        return [one.follower.lease for one in self.networks().values() if now - one.follower.looked_at < HANGS_AFTER]
+
+    def _schedule(self, one: Network) -> None:
+        """Gives a chain the jobs that the manifest asks for now; those that it has already stay as they are."""
+        wanted = {job_id: (key, trigger, work) for job_id, key, trigger, work in self._wanted_jobs(one)}
+        for job_id, key in list(one.jobs.items()):
+            if job_id not in wanted or wanted[job_id][0] != key:
+                one.jobs.pop(job_id, None)
+                with contextlib.suppress(JobLookupError):
+                    self._scheduler.remove_job(job_id)
+        for job_id, (key, trigger, work) in wanted.items():
+            if job_id not in one.jobs:
+                one.jobs[job_id] = key
+                job = Job(self, one, work, job_id, leader_only=work is not jobs.follow)
+                self._scheduler.add_job(job.run, trigger, id=job_id, name=job_id)
+
+    def _wanted_jobs(self, one: Network) -> Iterator[tuple[str, object, BaseTrigger, Work]]:
+        """The jobs of a chain: id, what it depends on besides the chain itself, when it runs, and what it does."""
+        name, chain_id = one.chain.name, one.chain.chain_id
+        poll = one.chain.poll_interval
+        beat = AtPace(one.pace) if poll is None else IntervalTrigger(seconds=poll)
+        yield f"follow {name}", None, beat, jobs.follow
+        yield f"fill {name}", None, IntervalTrigger(seconds=FILL_EVERY), jobs.fill
+        yield f"balances {name}", None, IntervalTrigger(seconds=BALANCES_EVERY), jobs.keep_balances
+        yield f"endpoints {name}", None, IntervalTrigger(seconds=ENDPOINTS_EVERY), jobs.report_endpoints
+        yield f"digests {name}", None, IntervalTrigger(seconds=DIGESTS_EVERY), jobs.take_digests
+        yield f"blocks {name}", None, IntervalTrigger(seconds=THIN_EVERY), jobs.thin_blocks
+        if any(chain == name for _, chain in self._manifest.tokens):
+            yield f"tokens {name}", None, IntervalTrigger(seconds=TOKENS_EVERY), jobs.refresh_tokens
+        if any(contract.include for contract in self._manifest.contracts_on(name)):
+            yield f"include {name}", None, IntervalTrigger(seconds=INCLUDE_EVERY), jobs.include
+        for snapshot in self._manifest.snapshots.values():
+            if name in snapshot.chains:
+                taker = Snapshots(self._engine, one.client, chain_id, snapshot)
+                work = jobs.quiet(taker.take_due if snapshot.every.kind == "blocks" else taker.take_now)
+                yield f"snapshot {snapshot.name} {name}", snapshot, _trigger(snapshot), work
+                if snapshot.every.kind != "blocks":
+                    missed = IntervalTrigger(seconds=SNAPSHOTS_EVERY)
+                    yield f"missed points of {snapshot.name} {name}", snapshot, missed, jobs.quiet(taker.take_missed)
+
+    # -- changes under way ---------------------------------------------------------------------------------------
+
+    def _look_at_manifest(self) -> None:
+        assert self._watch is not None
+        forced = self._reload_wanted.is_set()
+        self._reload_wanted.clear()
+        self._restart_halted |= forced
+        try:
+            self._pending = self._watch.look(force=forced) or self._pending
+            if self._pending is not None:
+                self.reconfigure(self._pending)
+        except (ProblemsError, DatabaseError) as error:
+            hint = f"\n{error.hint}" if error.hint else ""
+            log.error("the new manifest is refused, the one before stays in force: %s%s", error, hint)
+        # Whatever else goes wrong (a node, the connection to Postgres) passes: it is tried again at the next beat.
+        self._pending, self._restart_halted = None, False
+
+    def reconfigure(self, manifest: Manifest) -> None:
+        """Takes over another manifest: what is new is begun, what is gone is ended, all else goes on untouched.
+
+        Raises:
+            DatabaseError: it contradicts what is in the database; nothing was changed.
+            GaplessError, sqlalchemy.exc.DBAPIError: it could not be applied now; nothing was changed.
+        """
+        assert self._prepare is not None
+        changes = self._prepare(manifest)
+        for line in summary(changes):
+            log.info("manifest: %s", line)
+        if not changes:
+            log.info("the manifest was read again; the database is as it asks already")
+        self._manifest = manifest
+        for name, one in list(self._networks.items()):
+            is_halted = one.stop.is_set()
+            if manifest.chains.get(name) != one.chain or (is_halted and self._restart_halted):
+                del self._networks[name]
+                self._remove_jobs(one)
+                one.close(RETIRE_WITHIN)
+                log.info("chain %s: let go", name)
+        for name, chain in manifest.chains.items():
+            if name not in self._networks:
+                self._networks[name] = self._network(chain)
+                log.info("chain %s: taken up", name)
+            if not self._networks[name].stop.is_set():
+                self._schedule(self._networks[name])
+
+    def _remove_jobs(self, one: Network) -> None:
+        for job_id in list(one.jobs):  # a copy: another thread may be at it
+            with contextlib.suppress(JobLookupError):
+                self._scheduler.remove_job(job_id)
+        one.jobs.clear()
+
+    def _version(self) -> int:
+        with self._engine.connect() as connection:
+            return catalog.load_version(connection)
+
+    def _look_at_catalog(self) -> None:
+        assert self._catalog is not None
+        if self._pending is None:
+            self._catalog.look(self._manifest)
+
+    def _keep_view(self) -> None:
+        """Renews ``gapless.transfers`` where it could not be when a manifest was applied, since it was being read."""
+        version = self._version()
+        if version != self._viewed:
+            transfers.keep_view(self._engine, patience=VIEW_PATIENCE)
+            self._viewed = version
+
+    def _build_indexes(self) -> None:
+        self._builder.run(self._stop)
+
+    # -- until the end -------------------------------------------------------------------------------------------
+
+    def run_until(self, stop: threading.Event) -> None:
+        """Waits for the order to stop, and watches that all lives on which everything depends.
+
+        Raises:
+            SchedulerDiedError: a thread died; the process must be restarted.
+        """
+        while not stop.wait(1.0):
+            for what, thread in (("scheduler", self._scheduler._thread), ("renewal of leases", self._renewer)):
+                if not thread.is_alive():
+                    raise SchedulerDiedError(
+                        f"the {what} has died: nothing is indexed any more; this process ends",
+                        hint="whatever supervises it starts it anew, else do: gapless run; please report this",
+                    )
+
+    def stop(self) -> None:
+        """Tells all jobs to come to an end; open transactions are finished or abandoned by whoever holds them."""
+        self._stop.set()
+        networks = self.networks().values()
+        for one in networks:
+            one.stop.set()
+        self._scheduler.shutdown(wait=True)
+        self._renewer.stop()
+        for one in networks:
+            one.follower.close()
+            one.client.close()
+
+    def _failed(self, event: JobExecutionEvent) -> None:
+        # Every foreseen error is handled in the job: what arrives here is a defect. It runs again at its next beat.
+        self._defects.saw(event.job_id, event.exception, time.monotonic())
+
+    # -- what jobs need ------------------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        """The database."""
+        return self._engine
+
+    @property
+    def cache(self) -> Cache:
+        """Redis, or nothing."""
+        return self._cache
+
+    @property
+    def manifest(self) -> Manifest:
+        """What to index."""
+        return self._manifest
+
+    @property
+    def settings(self) -> Settings:
+        """The environment."""
+        return self._settings
+
+    def networks(self) -> Mapping[str, Network]:
+        """The chains at work, by name, as they are at the moment."""
+        return dict(self._networks)
+
+    def trouble(self) -> str | None:
+        """What keeps this process from its work as a whole, or None; one chain's trouble is in its state."""
+        if not self._scheduler.running:
+            return "the scheduler does not run"
+        try:
+            with self._engine.connect() as connection:
+                connection.execute(sa.text("SELECT FROM gapless.chains LIMIT 0"))
+        except sa.exc.SQLAlchemyError:
+            return "the database does not answer"
+        for one in self.networks().values():
+            if (why := one.hindrance()) is not None:
+                return why
+        if self._settings.ready_fails_when_stalled and self._stalled:
+            return f"no new block is indexed of {', '.join(self._stalled)}"
+        return None
+
+    def _look_for_stalled(self) -> None:
+        """Says once that the head of a chain stands still, and once that it moves again."""
+        with self._engine.connect() as connection:
+            stalled = gauges.load_stalled(connection)
+        mine = {name: reason for name, reason in stalled.items() if name in self._networks}
+        for name, reason in mine.items():
+            if name not in self._stalled:
+                bind(log, chain=name).error("%s is stalled: %s", name, reason)
+        for name in self._stalled:
+            if name not in mine:
+                bind(log, chain=name).info("%s moves again", name)
+        self._stalled = mine
+
+    def _renew_secret(self) -> None:
+        with self._engine.begin() as connection:
+            keys.renew_token_secret(connection)
+
+    def halt(self, one: Network, error: GaplessError) -> None:
+        """Stops a chain, loudly: its data is left as it is, other chains go on, and it is looked at again."""
+        log.error("%s is halted: %s. %s", one.chain.name, error, error.hint or "")
+        one.stop.set()
+        self._remove_jobs(one)
+        with self._engine.begin() as connection:
+            branch.report_state(connection, one.chain.chain_id, "halted", f"{error}. {error.hint or ''}")
+        look = LookAgain(one, contradicted(error), lambda: self._go_on(one))
+        job_id = f"look again {one.chain.name}"
+        one.jobs[job_id] = None
+        self._scheduler.add_job(look.run, AfterPause(look), id=job_id, name=job_id, replace_existing=True)
+
+    def _go_on(self, one: Network) -> None:
+        """Lets a chain that was halted be worked at again."""
+        with self._engine.begin() as connection:
+            branch.lift(connection, one.chain.chain_id)
+        if self._stop.is_set() or not one.go_on():
+            return
+        self._remove_jobs(one)
+        log.warning("%s goes on: its nodes serve again what was indexed", one.chain.name)
+        self._schedule(one)
+
+
+def _trigger(snapshot: Snapshot) -> BaseTrigger:
+    match snapshot.every.kind:
+        case "blocks":
+            return IntervalTrigger(seconds=SNAPSHOTS_EVERY)
+        case "seconds":
+            return IntervalTrigger(seconds=snapshot.every.amount)
+        case "cron":
+            return CronTrigger.from_crontab(snapshot.every.cron, timezone="UTC")

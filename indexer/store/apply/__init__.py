@@ -1,0 +1,10 @@
+"""From the manifest to the catalog: compared first, then done in steps that hold no lock for long.
+
+Nothing that holds data is dropped by applying: what is no longer declared becomes inactive and keeps its rows.
+
+* ``apply``: does what differs. ``planned``: the catalog as it would be, for ``gapless plan``.
+* ``difference``, ``difference_chains``, ``difference_deployments``, ``difference_events``, ``difference_sources``:
+  what differs. Pure.
+* ``drop``, ``drop_chain``: ``gapless drop`` and ``gapless reset``, in bounded steps.
+* ``migrate``, ``layout_upgrade``: the static schema; event tables of earlier versions.
+"""

@@ -1,0 +1,247 @@
+"""``gapless drop`` and ``gapless reset``: what is no longer in the manifest, and a chain that began anew, deleted.
+
+The only place that drops tables. A transaction drops some tables, with the rows of the catalog that tell of them, and
+changes the catalog last; a contract of very many events takes several. Killed in between, the rest is what the contract
+has, and the next drop finishes. Chains: :mod:`indexer.store.apply.drop_chain`.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.engine import Connection, Engine
+
+from indexer.store import lock_waits
+from indexer.store.apply import drop_chain
+from indexer.store.catalog import children, ledgers
+from indexer.store.catalog.catalog import end_change, hold_for_change
+from indexer.store.database import DatabaseError, psycopg_connection
+from indexer.store.schema import tables
+from indexer.store.tokens import transfers
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["contract", "event", "snapshot", "chain"]
+
+#: Tables that one transaction drops: it locks each of them, with all of its indexes, and the server has room for
+#: thousands of locks.
+STEP: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Droppable:
+    """Something that can be dropped.
+
+    Attributes:
+        kind: what it is.
+        name: as the operator names it.
+        key: its id in the catalog.
+        active: whether the manifest that was applied last asks for it.
+        tables: the tables that go with it, schema and name.
+        rows: how many rows they have, by Postgres' statistics.
+    """
+
+    kind: Kind
+    name: str
+    key: int
+    active: bool
+    tables: tuple[tuple[str, str], ...] = ()
+    rows: int = 0
+
+
+_FIND = sa.text("""
+    WITH named AS (
+        SELECT 'contract' AS kind, c.name, c.id::bigint AS key, c.active FROM gapless.contracts c
+        WHERE c.name = :name OR (:all AND NOT c.active)
+        UNION ALL
+        SELECT 'event', c.name || '.' || e.api_name, e.id, e.active AND c.active
+        FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
+        WHERE c.name || '.' || e.api_name = :name OR (:all AND NOT (e.active AND c.active))
+        UNION ALL
+        SELECT 'snapshot', s.name, s.id, s.active FROM gapless.series s WHERE s.name = :name OR (:all AND NOT s.active)
+        UNION ALL
+        SELECT 'chain', n.name, n.chain_id, n.active FROM gapless.chains n
+        WHERE n.name = :name OR (:all AND NOT n.active)
+    ), tables AS (
+        SELECT n.kind, n.key, c.schema_name, e.table_name
+        FROM named n JOIN gapless.contracts c ON n.kind = 'contract' AND c.id = n.key
+        JOIN gapless.events e ON e.contract_id = c.id
+        UNION ALL
+        SELECT n.kind, n.key, c.schema_name, s.table_name
+        FROM named n JOIN gapless.contracts c ON n.kind = 'contract' AND c.id = n.key
+        JOIN gapless.series s ON s.contract_id = c.id
+        UNION ALL
+        SELECT n.kind, n.key, c.schema_name, e.table_name
+        FROM named n JOIN gapless.events e ON n.kind = 'event' AND e.id = n.key
+        JOIN gapless.contracts c ON c.id = e.contract_id
+        UNION ALL
+        SELECT n.kind, n.key, c.schema_name, s.table_name
+        FROM named n JOIN gapless.series s ON n.kind = 'snapshot' AND s.id = n.key
+        JOIN gapless.contracts c ON c.id = s.contract_id
+    ), sizes AS MATERIALIZED (
+        SELECT m.nspname AS schema_name, p.relname AS table_name,
+               greatest(pg_stat_get_live_tuples(p.oid), p.reltuples, 0) AS rows
+        FROM pg_catalog.pg_class p JOIN pg_catalog.pg_namespace m ON m.oid = p.relnamespace
+        WHERE p.relkind = 'r' AND m.nspname IN (SELECT schema_name FROM tables)
+    )
+    SELECT n.kind, n.name, n.key, n.active,
+           coalesce(json_agg(json_build_array(t.schema_name, t.table_name)) FILTER (WHERE t.table_name IS NOT NULL),
+                    '[]') AS tables,
+           coalesce(sum(z.rows), 0)::bigint AS rows
+    FROM named n LEFT JOIN tables t USING (kind, key) LEFT JOIN sizes z USING (schema_name, table_name)
+    GROUP BY n.kind, n.name, n.key, n.active ORDER BY n.kind, n.name
+""")
+
+
+def find(connection: Connection, name: str) -> list[Droppable]:
+    """Everything in the catalog that has a name: a contract's, a snapshot's, a chain's, or ``contract.Event``."""
+    return _found(connection, name)
+
+
+def retired(connection: Connection) -> list[Droppable]:
+    """What the manifest names no longer, and whose data is still there; not apart what goes with its contract."""
+    found = _found(connection, None)
+    whole = {table for one in found if one.kind == "contract" for table in one.tables}
+    return [one for one in found if one.kind in ("contract", "chain") or not whole.issuperset(one.tables)]
+
+
+def _found(connection: Connection, name: str | None) -> list[Droppable]:
+    """What has a name; None: all that is not active."""
+    return [
+        Droppable(row.kind, row.name, row.key, row.active, tuple((a, b) for a, b in row.tables), row.rows)
+        for row in connection.execute(_FIND, {"name": name, "all": name is None})
+    ]
+
+
+def drop(engine: Engine, given: Droppable, *, patience: float = lock_waits.PATIENCE) -> None:
+    """Deletes it: tables, coverage, and all that is kept about it. Killed, it is finished by the next run.
+
+    Args:
+        engine: the database.
+        given: what :func:`find` found.
+        patience: seconds for which each step is tried while others use what goes.
+
+    Raises:
+        DatabaseError: it is active, an indexer still works on it, or somebody else's objects depend on its tables.
+            Nothing was changed then, but by steps before.
+        BusyError: others read its tables all the time; the same.
+    """
+    what = f"{given.kind} {given.name} cannot be dropped"
+    if given.kind == "chain":
+        drop_chain.delete_chain(
+            engine,
+            given.key,
+            given.name,
+            what=what,
+            check=lambda connection: _refuse_active(_current(connection, given)),
+            patience=patience,
+        )
+        return
+    while left := lock_waits.attempt(engine, what, partial(_drop_some, given=given), patience=patience):
+        log.info("%s %s: %d tables are left", given.kind, given.name, left)
+
+
+def reset(engine: Engine, chain_id: int, name: str, *, patience: float = lock_waits.PATIENCE) -> None:
+    """Deletes all rows of a chain, and all that is known of it, so that the manifest can be applied to it anew.
+
+    Args:
+        engine: the database.
+        chain_id: the chain; one that the database does not know has nothing to delete.
+        name: its name, for messages.
+        patience: seconds for which each step is tried while others use what goes.
+
+    Raises:
+        DatabaseError: an indexer still follows it; nothing was changed then, but by steps before.
+        BusyError: others hold its rows all the time; the same.
+    """
+    drop_chain.delete_chain(
+        engine, chain_id, name, what=f"chain {name} cannot be reset", check=lambda _: None, patience=patience
+    )
+
+
+def _current(connection: Connection, given: Droppable) -> Droppable:
+    """What was found, as it is by now.
+
+    Raises:
+        DatabaseError: it is gone.
+    """
+    for one in find(connection, given.name):
+        if (one.kind, one.key) == (given.kind, given.key):
+            return one
+    raise DatabaseError(f"{given.kind} {given.name} is gone already")
+
+
+def _refuse_active(current: Droppable) -> None:
+    if current.active:
+        raise DatabaseError(
+            f"{current.kind} {current.name} is in the manifest that was applied last",
+            hint="take it out of the manifest and run: gapless apply",
+        )
+
+
+def _drop_some(connection: Connection, given: Droppable) -> int:
+    """Drops some tables with what is known of them, and with the last all the rest; returns how many are left."""
+    current = _current(connection, given)
+    _refuse_active(current)
+    if current.kind in ("contract", "event"):
+        children.forget_announcements(connection, current.name.partition(".")[0])
+    # Those of the view first: it is taken away and made anew once.
+    shown = transfers.shown_tables(connection)
+    names = sorted(current.tables, key=lambda table: table not in shown)
+    some, left = names[:STEP], len(names[STEP:])
+    is_shown = not shown.isdisjoint(some)
+    try:
+        if is_shown:
+            transfers.drop_view(connection)
+        _drop_tables(connection, some)
+        if current.kind == "contract":
+            _forget_tables(connection, current.key, some)
+            if not left:
+                _drop_contract(connection, current.key)
+        elif current.kind == "event":
+            ledgers.forget_events(connection, [current.key])
+            connection.execute(sa.delete(tables.events).where(tables.events.c.id == current.key))
+        else:
+            connection.execute(sa.delete(tables.series).where(tables.series.c.id == current.key))
+    except psycopg.errors.DependentObjectsStillExist as error:
+        raise DatabaseError(
+            f"{given.kind} {given.name}: other objects depend on its tables: {error.diag.message_detail}",
+            hint="drop those first; they are not Gapless' own",
+        ) from None
+    if is_shown:
+        transfers.renew_view(connection)
+    hold_for_change(connection, wait=lock_waits.WAIT)
+    end_change(connection)
+    return left
+
+
+def _drop_tables(connection: Connection, names: Sequence[tuple[str, str]]) -> None:
+    driver = psycopg_connection(connection)
+    for schema_name, table_name in names:
+        driver.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(schema_name, table_name)))
+
+
+def _forget_tables(connection: Connection, contract_id: int, names: Sequence[tuple[str, str]]) -> None:
+    """Deletes a contract's events and series whose tables are dropped; what is known of them goes with them."""
+    dropped = [table_name for _, table_name in names]
+    for table in (tables.events, tables.series):
+        of_them = sa.and_(table.c.contract_id == contract_id, table.c.table_name.in_(dropped))
+        if table is tables.events:
+            ids = connection.execute(sa.select(table.c.id).where(of_them)).scalars().all()
+            ledgers.forget_events(connection, ids)
+        connection.execute(sa.delete(table).where(of_them))
+
+
+def _drop_contract(connection: Connection, contract_id: int) -> None:
+    contracts = tables.contracts
+    schema_name = connection.execute(
+        sa.delete(contracts).where(contracts.c.id == contract_id).returning(contracts.c.schema_name)
+    ).scalar_one()
+    psycopg_connection(connection).execute(
+        sql.SQL("DROP SCHEMA IF EXISTS {} RESTRICT").format(sql.Identifier(schema_name))
+    )

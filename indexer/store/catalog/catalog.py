@@ -1,0 +1,415 @@
+"""The catalog: what is indexed, as the database knows it."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.engine import Connection
+
+from indexer.abi.columns import Column
+from indexer.addresses import Births, Children
+from indexer.errors import GaplessError
+from indexer.intervals import BlockRange, RangeSet, intersect, subtract
+from indexer.store.catalog.declaration import Place
+from indexer.store.database import psycopg_connection
+from indexer.store.schema import multirange
+from indexer.store.schema.layout import EventTable
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEvent:
+    """One event: its contract, its ABI item, its table.
+
+    Attributes:
+        contract_abi: the whole ABI, for an anonymous event only: what is none of its named events may be this one.
+        announces: whether a factory rule names it, one that is in force or one that was.
+    """
+
+    event_id: int
+    contract_id: int
+    contract: str
+    name: str
+    api_name: str
+    signature: str
+    topic0: bytes
+    anonymous: bool
+    item: Mapping[str, Any]
+    table: EventTable
+    contract_abi: Sequence[Any] | None = None
+    announces: bool = False
+
+    @property
+    def label(self) -> str:
+        """``usdc.Transfer``: for people."""
+        return f"{self.contract}.{self.api_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """chain x contract x event x where: the unit whose coverage is tracked.
+
+    Attributes:
+        adopted: for a factory's children: whether they were looked for among the announcements that are in the tables.
+    """
+
+    source_id: int
+    chain_id: int
+    event: CatalogEvent
+    place: Place
+    start_block: int
+    end_block: int | None
+    coverage: RangeSet
+    verified: RangeSet
+    adopted: bool = True
+
+    def wanted(self, last: int) -> RangeSet:
+        """The blocks that the manifest wants of this source, up to a block."""
+        end = last if self.end_block is None else min(last, self.end_block)
+        return ((self.start_block, end),) if self.start_block <= end else ()
+
+    def gap(self, last: int) -> RangeSet:
+        """Wanted blocks minus coverage."""
+        return subtract(self.wanted(last), self.coverage)
+
+    def within(self, block_range: BlockRange) -> RangeSet:
+        """The part of a range that this source wants."""
+        return intersect(self.wanted(block_range[1]), (block_range,))
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A snapshot: which calls of which contract, how often, and where its rows go."""
+
+    series_id: int
+    name: str
+    contract_id: int
+    contract: str
+    schema_name: str
+    table_name: str
+    calls: tuple[str, ...]
+    every: str
+    columns: tuple[Column, ...]
+    abi: Sequence[Any]
+    deployments: Mapping[int, tuple[bytes, ...]]
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The qualified name of its table, quoted for SQL."""
+        return sql.Identifier(self.schema_name, self.table_name)
+
+
+class CatalogChangedError(GaplessError):
+    """The catalog is no longer the one by which something was planned: plan again."""
+
+
+class CatalogBusyError(CatalogChangedError):
+    """A change of the catalog was being committed for longer than a writer waits: nothing was written, plan again."""
+
+
+# Held exclusively by the transaction that changes the catalog, shared by each one that writes by it while it commits.
+# Advisory, and not the lock of the catalog's row: advisory locks are granted in the order in which they were asked for,
+# while writers that share a row's lock one after the other can keep a change away for ever.
+_CATALOG_LOCK: Final = 0x6761706C617070
+
+#: Seconds that a writer that is done waits for a change of the catalog that is being committed.
+WRITER_WAIT: Final = 5.0
+
+# What a table that was dropped, or a contract whose rows in the catalog are gone, looks like to those who write there.
+_GONE = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.ForeignKeyViolation,
+)
+
+
+def load_version(connection: Connection) -> int:
+    """The version of the catalog; read it before what depends on it."""
+    version: int = connection.execute(sa.text("SELECT version FROM gapless.catalog")).scalar_one()
+    return version
+
+
+def hold_version(connection: Connection, version: int) -> None:
+    """Makes sure that the catalog is still the one by which a transaction was planned, and stays so until it ends.
+
+    The last thing that the transaction does: every lock that it waited for is held by then, so that nothing is written
+    by a catalog that was changed during the wait, and a change of the catalog waits for a commit only.
+
+    Raises:
+        CatalogChangedError: it is another one already.
+        CatalogBusyError: a change was being committed for :data:`WRITER_WAIT` seconds.
+    """
+    try:
+        # One question. The version is read by a statement of its own, which sees what was committed during the wait.
+        cursor = psycopg_connection(connection).execute(
+            f"SET LOCAL lock_timeout = {int(WRITER_WAIT * 1000)}; "
+            f"SELECT pg_advisory_xact_lock_shared({_CATALOG_LOCK}); SELECT version FROM gapless.catalog"
+        )
+    except psycopg.errors.LockNotAvailable:
+        raise CatalogBusyError("the manifest is being applied; nothing was written, trying again") from None
+    while cursor.nextset():
+        pass
+    if cursor.fetchone() != (version,):
+        raise CatalogChangedError("the manifest was applied anew meanwhile; planning again")
+
+
+@dataclass(slots=True)
+class Writing:
+    """A transaction that writes by the catalog.
+
+    Attributes:
+        forgets: whether those who work by the catalog hold something in memory that this transaction makes untrue: they
+            read the catalog anew once it is committed.
+    """
+
+    forgets: bool = False
+
+
+@contextmanager
+def writing_by(connection: Connection, version: int) -> Iterator[Writing]:
+    """Around all that a transaction writes by the catalog; nothing but the commit may follow.
+
+    Args:
+        connection: in a transaction.
+        version: of the catalog by which it was planned.
+
+    Raises:
+        CatalogChangedError: the catalog is another one now, or what is written to is gone; nothing may be committed.
+    """
+    writing = Writing()
+    try:
+        yield writing
+    except (psycopg.Error, sa.exc.DBAPIError) as error:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        if not isinstance(cause, _GONE):
+            raise
+        what = cause.diag.message_primary or str(cause)
+        raise CatalogChangedError(f"it was dropped meanwhile ({what}); planning again") from None
+    if writing.forgets:
+        advance_version(connection, version)
+    else:
+        hold_version(connection, version)
+
+
+def advance_version(connection: Connection, version: int) -> None:
+    """Lets everybody who works by the catalog read it anew; waits for those who are committing by it.
+
+    The last thing that the transaction does.
+
+    Raises:
+        CatalogChangedError: it is another one already.
+        CatalogBusyError: a change was being committed for :data:`WRITER_WAIT` seconds.
+    """
+    try:
+        hold_for_change(connection, wait=WRITER_WAIT)
+    except psycopg.errors.LockNotAvailable:
+        raise CatalogBusyError("the manifest is being applied; nothing was written, trying again") from None
+    if load_version(connection) != version:
+        raise CatalogChangedError("the manifest was applied anew meanwhile; planning again")
+    _bump(connection)
+
+
+def hold_for_change(connection: Connection, *, wait: float) -> None:
+    """Begins a change of the catalog: nobody who writes by it commits until the transaction ends, so it must be short.
+
+    Args:
+        connection: in a transaction; no lock is waited for longer than ``wait`` in the rest of it.
+        wait: seconds.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: others held it for longer.
+    """
+    psycopg_connection(connection).execute(
+        f"SET LOCAL lock_timeout = {int(wait * 1000)}; SELECT pg_advisory_xact_lock({_CATALOG_LOCK})"
+    )
+
+
+def end_change(connection: Connection) -> None:
+    """Ends a change of the catalog: everybody reads it anew once the transaction is committed."""
+    _bump(connection)
+
+
+def _bump(connection: Connection) -> None:
+    connection.execute(sa.text("UPDATE gapless.catalog SET version = version + 1"))
+
+
+_EVENTS = sa.text("""
+    SELECT e.id, e.contract_id, c.name AS contract, c.schema_name, e.name, e.api_name, e.signature, e.topic0,
+           e.anonymous, e.abi, e.table_name, e.columns, CASE WHEN e.anonymous THEN c.abi END AS contract_abi,
+           r.event IS NOT NULL AS announces
+    FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
+    LEFT JOIN (
+        SELECT f ->> 'contract' AS contract, f ->> 'event' AS event
+        FROM gapless.sources s, jsonb_array_elements(s.place -> 'factories') f
+        UNION
+        SELECT f ->> 'contract', f ->> 'event'
+        FROM gapless.deployments d, jsonb_array_elements(d.factories) f
+    ) r ON r.contract = c.name AND r.event = e.signature
+    WHERE (CAST(:contracts AS text[]) IS NULL
+           OR (c.name, e.signature) IN (SELECT * FROM unnest(CAST(:contracts AS text[]), CAST(:named AS text[]))))
+      AND (CAST(:signatures AS text[]) IS NULL OR e.signature = ANY(:signatures))
+    ORDER BY e.id
+""")
+
+_SOURCES = sa.text("""
+    SELECT s.id, s.chain_id, s.event_id, s.place, s.start_block, s.end_block, s.verified,
+           gapless.covered(s.coverage, s.end_block, n.tip_number) AS coverage,
+           NOT s.place @> '{"kind": "factory"}' OR coalesce(d.adopted, true) AS adopted
+    FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id JOIN gapless.events e ON e.id = s.event_id
+    LEFT JOIN gapless.deployments d ON d.contract_id = e.contract_id AND d.chain_id = s.chain_id
+    WHERE (s.active OR :retired) AND (CAST(:chain_id AS bigint) IS NULL OR s.chain_id = :chain_id)
+      AND (CAST(:event_ids AS integer[]) IS NULL OR s.event_id = ANY(:event_ids))
+    ORDER BY s.id
+""")
+
+_SERIES = sa.text("""
+    SELECT s.id, s.name, s.contract_id, c.name AS contract, c.schema_name, c.abi, s.table_name, s.calls, s.every,
+           s.columns,
+           (SELECT coalesce(jsonb_object_agg(d.chain_id, to_jsonb(
+                       ARRAY(SELECT encode(address, 'hex') FROM unnest(d.addresses) address))), '{}')
+            FROM gapless.deployments d
+            WHERE d.contract_id = c.id AND d.active AND d.kind = 'addresses') AS deployments
+    FROM gapless.series s JOIN gapless.contracts c ON c.id = s.contract_id
+    WHERE s.active OR :retired
+    ORDER BY s.id
+""")
+
+
+def load_events(
+    connection: Connection,
+    *,
+    named: Collection[tuple[str, str]] | None = None,
+    signatures: Collection[str] | None = None,
+) -> dict[int, CatalogEvent]:
+    """Events ever declared, by id: the active ones and those whose data stays.
+
+    Args:
+        connection: to read with.
+        named: only those of such contracts with such signatures; None: all.
+        signatures: only those with one of these, of whatever contract; None: all.
+    """
+    wanted = None if named is None else sorted(named)
+    parameters = {
+        "contracts": None if wanted is None else [contract for contract, _ in wanted],
+        "named": None if wanted is None else [signature for _, signature in wanted],
+        "signatures": None if signatures is None else sorted(signatures),
+    }
+    return {row.id: _event(row) for row in connection.execute(_EVENTS, parameters)}
+
+
+def _event(row: sa.Row[Any]) -> CatalogEvent:
+    columns = tuple(Column.from_json(column) for column in row.columns)
+    return CatalogEvent(
+        event_id=row.id,
+        contract_id=row.contract_id,
+        contract=row.contract,
+        name=row.name,
+        api_name=row.api_name,
+        signature=row.signature,
+        topic0=bytes(row.topic0),
+        anonymous=row.anonymous,
+        item=row.abi,
+        table=EventTable(row.id, row.schema_name, row.table_name, columns),
+        contract_abi=row.contract_abi,
+        announces=row.announces,
+    )
+
+
+def load_sources(
+    connection: Connection,
+    chain_id: int | None = None,
+    *,
+    retired: bool = False,
+    named: Collection[tuple[str, str]] | None = None,
+) -> list[Source]:
+    """The active sources of a chain (or of all), with their coverage at this moment, in the order of their ids.
+
+    Args:
+        connection: to read with.
+        chain_id: the chain; None: all.
+        retired: whether those are wanted, too, that are active no longer and whose data stays.
+        named: only of events of such contracts with such signatures; None: of all.
+    """
+    ids = None if named is None else list(load_events(connection, named=named))
+    rows = connection.execute(_SOURCES, {"chain_id": chain_id, "retired": retired, "event_ids": ids}).all()
+    # After the sources: what a manifest that is applied in between adds is no part of them. What it drops is left out.
+    events = load_events(connection, named=named)
+    return [
+        Source(
+            source_id=row.id,
+            chain_id=row.chain_id,
+            event=events[row.event_id],
+            place=Place.from_json(row.place),
+            start_block=row.start_block,
+            end_block=row.end_block,
+            coverage=multirange.from_sql(row.coverage),
+            verified=multirange.from_sql(row.verified),
+            adopted=row.adopted,
+        )
+        for row in rows
+        if row.event_id in events
+    ]
+
+
+def load_series(connection: Connection, *, retired: bool = False) -> list[Series]:
+    """The active snapshot series, and if asked for those whose data stays."""
+    return [
+        Series(
+            series_id=row.id,
+            name=row.name,
+            contract_id=row.contract_id,
+            contract=row.contract,
+            schema_name=row.schema_name,
+            table_name=row.table_name,
+            calls=tuple(row.calls),
+            every=row.every,
+            columns=tuple(Column.from_json(column) for column in row.columns),
+            abi=row.abi,
+            deployments={
+                int(chain_id): tuple(bytes.fromhex(address) for address in addresses)
+                for chain_id, addresses in row.deployments.items()
+            },
+        )
+        for row in connection.execute(_SERIES, {"retired": retired})
+    ]
+
+
+def load_starts(connection: Connection) -> dict[tuple[str, str], int]:
+    """By (contract, chain): the first wanted block of all deployments that were ever declared."""
+    rows = connection.execute(
+        sa.text("""
+            SELECT c.name AS contract, n.name AS chain, d.start_block
+            FROM gapless.deployments d JOIN gapless.contracts c ON c.id = d.contract_id
+            JOIN gapless.chains n USING (chain_id)
+        """)
+    )
+    return {(row.contract, row.chain): row.start_block for row in rows}
+
+
+def load_children(connection: Connection, chain_id: int, contract_ids: Collection[int] | None = None) -> Children:
+    """By contract id: the addresses that factories announced, each with the block of its discovery.
+
+    Args:
+        connection: to read with.
+        chain_id: the chain.
+        contract_ids: only theirs; None: all.
+    """
+    if contract_ids is not None and not contract_ids:
+        return {}
+    wanted = None if contract_ids is None else list(contract_ids)
+    # One row for each contract, in binary: a factory may have 300,000 children.
+    cursor = psycopg_connection(connection).cursor(binary=True)
+    cursor.execute(
+        """
+        SELECT contract_id, string_agg(address, ''::bytea ORDER BY address),
+               string_agg(int8send(block_number), ''::bytea ORDER BY address)
+        FROM gapless.children WHERE chain_id = %s AND (%s::integer[] IS NULL OR contract_id = ANY(%s))
+        GROUP BY contract_id
+        """,
+        (chain_id, wanted, wanted),
+    )
+    return {contract_id: Births(addresses, births) for contract_id, addresses, births in cursor}

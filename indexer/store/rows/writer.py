@@ -1,0 +1,391 @@
+"""Writing: rows and coverage in one transaction (invariant 1).
+
+Two writers share the tables without ever waiting for one another's work:
+
+* *backfill* (:func:`write_history`), any number of them, at and below ``chains.finalized_number``. A chunk locks its
+  sources (advisory, in the order of their ids), writes only if all of it is still uncovered, and touches the rows of
+  coverage and version last, so that those locks are held for a moment only.
+* *the follower* (``store.head``), one for each chain, above ``chains.finalized_number``. It alone moves that number.
+
+Every function works in the transaction of the connection it is given and leaves the commit to the caller.
+"""
+
+import enum
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+from psycopg.types.json import Jsonb
+from sqlalchemy.engine import Connection
+
+from indexer.block_columns import BlockColumns
+from indexer.intervals import BlockRange, RangeSet, intersect
+from indexer.store.catalog import children, ledgers
+from indexer.store.catalog.catalog import CatalogEvent, Source, writing_by
+from indexer.store.catalog.declaration import Place
+from indexer.store.database import psycopg_connection
+from indexer.store.rows import copy_binary as binary
+from indexer.store.rows import rejected_rows
+from indexer.store.rows import transactions as included
+from indexer.store.rows.blocks import copy_blocks
+from indexer.store.rows.copy_binary import BinaryRows
+from indexer.store.schema import multirange
+from indexer.store.schema.layout import FIXED_COLUMNS, EventTable
+
+# First key of the two-part advisory locks; the second is the id of a source (or, for followers, of a chain's row).
+_SOURCE_LOCK = 0x67610001
+
+_BLOCK_NUMBER = [name for name, _, _ in FIXED_COLUMNS].index("block_number")
+
+
+class Outcome(enum.Enum):
+    """What became of a chunk."""
+
+    WRITTEN = "written"
+    OVERTAKEN = "overtaken"
+    """Another worker covered part of it meanwhile, or its sources changed: nothing was written, plan again."""
+
+
+@dataclass(frozen=True, slots=True)
+class UndecodedLog:
+    """A log that bears an event's topic but not its shape, raw."""
+
+    event_id: int
+    block_number: int
+    log_index: int
+    block_time: datetime
+    tx_hash: bytes
+    tx_index: int
+    contract_address: bytes
+    topics: list[bytes]
+    data: bytes
+    reason: str
+    has_row: bool
+    announced: Mapping[str, str] | None = None
+    """The addresses in a row that Postgres refused, by column."""
+
+
+class RawLog(Protocol):
+    """A log as it came (``chain.logs.RawLog``), hex as text."""
+
+    block_number: int
+    log_index: int
+    topics: list[str]
+    data: str
+
+
+@dataclass(slots=True)
+class Rows:
+    """What a range of blocks adds to the tables, decoded, and the logs that it was decoded from."""
+
+    by_table: dict[int, tuple[EventTable, list[tuple[Any, ...]]]] = field(default_factory=dict)
+    undecoded: list[UndecodedLog] = field(default_factory=list)
+    logs: Sequence[RawLog] = ()
+    binary: dict[int, tuple[EventTable, list[BinaryRows]]] = field(default_factory=dict)
+    """More rows, of history only, in the form in which they are copied."""
+
+    @property
+    def count(self) -> int:
+        """Rows for event tables; undecoded logs are not counted."""
+        return sum(len(rows) for _, rows in self.by_table.values()) + sum(
+            batch.count for _, batches in self.binary.values() for batch in batches
+        )
+
+    @property
+    def event_ids(self) -> set[int]:
+        """The events that have rows or logs among these."""
+        return {*self.by_table, *self.binary, *(log.event_id for log in self.undecoded)}
+
+    def add(self, other: "Rows") -> None:
+        """Takes in what the blocks behind these add."""
+        for event_id, (table, rows) in other.by_table.items():
+            self.by_table.setdefault(event_id, (table, []))[1].extend(rows)
+        for event_id, (table, batches) in other.binary.items():
+            self.binary.setdefault(event_id, (table, []))[1].extend(batches)
+        self.undecoded += other.undecoded
+        self.logs = [*self.logs, *other.logs]
+
+    def within(self, ranges: RangeSet) -> "Rows":
+        """The part of it that lies in some blocks."""
+
+        def inside(number: int) -> bool:
+            return any(first <= number <= last for first, last in ranges)
+
+        return Rows(
+            by_table={
+                event_id: (table, [row for row in rows if inside(row[_BLOCK_NUMBER])])
+                for event_id, (table, rows) in self.by_table.items()
+            },
+            undecoded=[log for log in self.undecoded if inside(log.block_number)],
+            logs=self.logs,
+        )
+
+
+def write_history(
+    connection: Connection,
+    chain_id: int,
+    block_range: BlockRange,
+    sources: Sequence[Source],
+    *,
+    rows: Rows,
+    blocks: BlockColumns,
+    catalog_version: int,
+    durable: bool = True,
+) -> Outcome:
+    """Writes a finalized chunk and covers its range for its sources.
+
+    Args:
+        connection: in a transaction that has done nothing yet; nothing but its commit may follow.
+        chain_id: the chain.
+        block_range: all of it finalized.
+        sources: all that the chunk serves; each wants the whole range.
+        rows: everything that the sources' logs say in the range.
+        blocks: those that bore the logs, and the range's last one.
+        catalog_version: of the catalog by which the chunk was planned.
+        durable: whether the commit waits for the disk. Where it does not, a crash of Postgres may undo the last
+            commits: rows and coverage together, so that the chunk is only fetched again.
+
+    Raises:
+        CatalogChangedError: the catalog is another one now.
+        ForeignBlockError: one of the blocks is stored with another hash.
+    """
+    if not durable:
+        connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
+    with writing_by(connection, catalog_version) as writing:
+        ids = sorted(source.source_id for source in sources)
+        if not _lock_uncovered(connection, chain_id, block_range, ids):
+            return Outcome.OVERTAKEN
+        displaced = displace_retired(connection, chain_id, (block_range,), sources)
+        copy_blocks(connection, chain_id, blocks)
+        insert_rows(connection, chain_id, rows)
+        announcing = children.announcing([s.event for s in sources], None if displaced else rows.event_ids)
+        changed = children.reconcile(connection, chain_id, announcing, (block_range,), rewritten=displaced)
+        writing.forgets = changed.outdated
+        cover(connection, dict.fromkeys(ids, (block_range,)))
+        bump_versions(connection, [source.event.event_id for source in sources], rewritten=displaced)
+        return Outcome.WRITTEN
+
+
+def _lock_uncovered(connection: Connection, chain_id: int, block_range: BlockRange, ids: list[int]) -> bool:
+    connection.execute(
+        sa.text("SELECT count(pg_advisory_xact_lock(:lock, id)) FROM unnest(CAST(:ids AS integer[])) AS given (id)"),
+        {"lock": _SOURCE_LOCK, "ids": ids},
+    )
+    free = connection.execute(
+        sa.text("""
+            SELECT count(*) FROM gapless.sources s JOIN gapless.chains c ON c.chain_id = s.chain_id
+            WHERE s.id = ANY(:ids) AND s.chain_id = :chain_id AND s.active
+              AND NOT s.coverage && CAST(:range AS int8multirange)
+              AND c.finalized_number >= :last
+        """),
+        {"ids": ids, "chain_id": chain_id, "range": multirange.to_sql((block_range,)), "last": block_range[1]},
+    ).scalar_one()
+    return bool(free == len(ids))
+
+
+def displace_retired(connection: Connection, chain_id: int, ranges: RangeSet, sources: Sequence[Source]) -> bool:
+    """Takes ranges away from retired sources whose where overlaps ours: a filter or a kind of place was changed.
+
+    Their rows there go: what of them is still wanted is among ours, which follow in this very transaction.
+
+    Returns:
+        Whether there were any.
+    """
+    literal = multirange.to_sql(ranges)
+    # Locked, and looked at again after a wait: another worker that displaces the same one may have written its own rows
+    # there meanwhile, and those must not be deleted.
+    retired = connection.execute(
+        sa.text("""
+            SELECT id, event_id, place, coverage FROM gapless.sources
+            WHERE chain_id = :chain_id AND NOT active AND event_id = ANY(:events)
+              AND coverage && CAST(:ranges AS int8multirange)
+            ORDER BY id FOR NO KEY UPDATE
+        """),
+        {"chain_id": chain_id, "events": [s.event.event_id for s in sources], "ranges": literal},
+    ).all()
+    displaced: list[int] = []
+    for row in retired:
+        place = Place.from_json(row.place)
+        event = next((s.event for s in sources if s.event.event_id == row.event_id and s.place.overlaps(place)), None)
+        if event is not None:
+            displaced.append(row.id)
+            # Only where it is covered by this one: elsewhere the rows are those of sources that displaced it before.
+            theirs = intersect(multirange.from_sql(row.coverage), ranges)
+            delete_rows(connection, chain_id, event, place, theirs)
+    if displaced:
+        connection.execute(
+            sa.text(
+                "UPDATE gapless.sources SET coverage = coverage - CAST(:ranges AS int8multirange), "
+                "verified = verified - CAST(:ranges AS int8multirange) WHERE id = ANY(:ids)"
+            ),
+            {"ranges": literal, "ids": displaced},
+        )
+        connection.execute(sa.text("DELETE FROM gapless.digests WHERE source_id = ANY(:ids)"), {"ids": displaced})
+        ledgers.cannot_resume(connection, chain_id, {source.event.event_id for source in sources})
+    return bool(displaced)
+
+
+def delete_rows(connection: Connection, chain_id: int, event: CatalogEvent, place: Place, ranges: RangeSet) -> int:
+    """Deletes an event's rows and undecoded logs of a place in ranges; says nothing about coverage or children.
+
+    Returns:
+        How many rows of the event's table went.
+    """
+    driver = psycopg_connection(connection)
+    included.forget(connection, chain_id, event.contract_id, ranges)
+    addresses = [bytes.fromhex(address[2:]) for address in place.addresses] or None
+    deleted = 0
+    for first, last in ranges:
+        parameters = {"chain_id": chain_id, "first": first, "last": last, "addresses": addresses}
+        condition = sql.SQL(
+            "chain_id = %(chain_id)s AND block_number BETWEEN %(first)s AND %(last)s "
+            "AND (%(addresses)s::bytea[] IS NULL OR contract_address = ANY(%(addresses)s::bytea[]))"
+        )
+        deleted += driver.execute(
+            sql.SQL("DELETE FROM {} WHERE {}").format(event.table.identifier, condition), parameters
+        ).rowcount
+        driver.execute(
+            sql.SQL("DELETE FROM gapless.undecoded_logs WHERE event_id = %(event)s AND {}").format(condition),
+            parameters | {"event": event.event_id},
+        )
+    return deleted
+
+
+def insert_rows(connection: Connection, chain_id: int, rows: Rows) -> None:
+    """Copies decoded rows into their tables, and keeps what could not be decoded or stored."""
+    driver = psycopg_connection(connection)
+    for table, batches in rows.binary.values():
+        copy_binary(driver, table, batches)
+    undecoded = {(log.event_id, log.block_number, log.log_index): log for log in rows.undecoded}
+    for event_id, (table, table_rows) in rows.by_table.items():
+        if table_rows:
+            copy = functools.partial(copy_rows, driver, table)
+            for row, reason in rejected_rows.copy_accepted(driver, table_rows, copy):
+                log = _refused_log(table, row, reason, rows.logs)
+                undecoded[event_id, log.block_number, log.log_index] = log
+    if undecoded:
+        _insert_undecoded(driver, chain_id, list(undecoded.values()))
+
+
+def _refused_log(table: EventTable, row: rejected_rows.Row, reason: str, logs: Iterable[RawLog]) -> UndecodedLog:
+    _, number, time, tx_hash, tx_index, log_index, address, *values = row
+    raw = next((log for log in logs if (log.block_number, log.log_index) == (number, log_index)), None)
+    topics = [bytes.fromhex(topic[2:]) for topic in raw.topics] if raw else []
+    data = bytes.fromhex(raw.data[2:]) if raw else b""
+    return UndecodedLog(
+        table.event_id, number, log_index, time, tx_hash, tx_index, address, topics, data, reason, has_row=False,
+        announced=rejected_rows.addresses(table.columns, values),
+    )  # fmt: skip
+
+
+def copy_binary(driver: psycopg.Connection[Any], table: EventTable, batches: Iterable[BinaryRows]) -> None:
+    """Copies rows that are in COPY's binary form already into an event's table.
+
+    Postgres refuses none of them: no type of one width has values that a table or an index cannot take.
+    """
+    with driver.cursor() as cursor, cursor.copy(_copy_statement(table)) as copy:
+        copy.write(binary.SIGNATURE)
+        for batch in batches:
+            copy.write(batch.data)
+        copy.write(binary.TRAILER)
+
+
+def copy_rows(driver: psycopg.Connection[Any], table: EventTable, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Copies rows (in the order of ``table.column_names``) into an event's table, binary."""
+    with driver.cursor() as cursor, cursor.copy(_copy_statement(table)) as copy:
+        copy.set_types(table.column_types)
+        for row in rows:
+            copy.write_row(row)
+
+
+def _copy_statement(table: EventTable) -> sql.Composed:
+    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        table.identifier, sql.SQL(", ").join(map(sql.Identifier, table.column_names))
+    )
+
+
+def _insert_undecoded(driver: psycopg.Connection[Any], chain_id: int, logs: Sequence[UndecodedLog]) -> None:
+    with driver.cursor() as cursor:
+        cursor.executemany(
+            """
+            INSERT INTO gapless.undecoded_logs (event_id, chain_id, block_number, log_index, block_time, tx_hash,
+                tx_index, contract_address, topics, data, reason, has_row, announced)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            ON CONFLICT (event_id, chain_id, block_number, log_index)
+            DO UPDATE SET reason = excluded.reason, has_row = excluded.has_row, announced = excluded.announced
+            """,
+            [
+                (
+                    log.event_id, chain_id, log.block_number, log.log_index, log.block_time, log.tx_hash, log.tx_index,
+                    log.contract_address, log.topics, log.data, log.reason, log.has_row, jsonb(log.announced or None),
+                )
+                for log in logs
+            ],
+        )  # fmt: skip
+
+
+def cover(connection: Connection, added: Mapping[int, RangeSet]) -> None:
+    """Adds ranges to the coverage of sources; rows are locked in the order of their ids."""
+    given = {source_id: multirange.to_sql(ranges) for source_id, ranges in sorted(added.items()) if ranges}
+    if given:
+        connection.execute(
+            sa.text("""
+                UPDATE gapless.sources s SET coverage = coverage + CAST(given.range AS int8multirange)
+                FROM unnest(CAST(:ids AS integer[]), CAST(:ranges AS text[])) AS given (id, range)
+                JOIN (SELECT id FROM gapless.sources WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
+                    ON locked.id = given.id
+                WHERE s.id = given.id
+            """),
+            {"ids": list(given), "ranges": list(given.values())},
+        )
+
+
+def uncover_above(connection: Connection, chain_id: int, common: int) -> None:
+    """Takes all blocks above one from what the sources of a chain cover, the retired ones too.
+
+    Not those that are followed: they cover the new branch up to its tip.
+    """
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.sources s
+            SET coverage = CASE WHEN followed THEN coverage ELSE coverage - int8multirange(int8range(:above, NULL)) END,
+                verified = verified - int8multirange(int8range(:above, NULL))
+            FROM (SELECT id FROM gapless.sources
+                  WHERE chain_id = :chain_id
+                    AND (verified && int8multirange(int8range(:above, NULL))
+                         OR NOT followed AND coverage && int8multirange(int8range(:above, NULL)))
+                  ORDER BY id FOR NO KEY UPDATE) locked
+            WHERE s.id = locked.id
+        """),
+        {"chain_id": chain_id, "above": common + 1},
+    )
+
+
+def bump_versions(connection: Connection, event_ids: Iterable[int], *, rewritten: bool) -> None:
+    """Makes cached answers about events stale: all of them, or only those that the head can change.
+
+    The head's own transactions need not: every such answer depends on the chain's tip, which they move.
+
+    Args:
+        connection: the writing transaction.
+        event_ids: the events whose rows or coverage changed.
+        rewritten: whether answers about finalized ranges may have changed too.
+    """
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.events e SET version = version + 1, rewrite_version = rewrite_version + :rewritten
+            FROM (SELECT id FROM gapless.events WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
+            WHERE e.id = locked.id
+        """),
+        {"ids": sorted(set(event_ids)), "rewritten": int(rewritten)},
+    )
+
+
+def jsonb(value: Any) -> Any:
+    """Wraps a value for a jsonb parameter; None stays SQL's null."""
+    return None if value is None else Jsonb(value)

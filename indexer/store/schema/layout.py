@@ -1,0 +1,130 @@
+"""Event tables and series tables: their layout as SQL.
+
+Every contract is a Postgres schema and every event a table in it. A table begins with :data:`FIXED_COLUMNS`; the
+arguments follow. Nothing here decides names: they were chosen by ``abi.names`` and are kept in the catalog.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from indexer.abi.columns import Column
+
+LAYOUT_VERSION = 2
+"""Of event tables: 1 had ``tx_index`` and ``log_index`` as ``integer`` (:mod:`indexer.store.apply.layout_upgrade`)."""
+
+# Name, type, comment. chain_id is bigint: ids above 2^31 are in use (Palm is 11297108109).
+FIXED_COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("chain_id", "bigint", "EIP-155 chain id"),
+    ("block_number", "bigint", "block that bore the log"),
+    ("block_time", "timestamptz", "the block's timestamp"),
+    ("tx_hash", "bytea", "hash of the transaction, 32 bytes"),
+    ("tx_index", "bigint", "place of the transaction in the block"),
+    ("log_index", "bigint", "place of the log in the block"),
+    ("contract_address", "bytea", "who emitted the log, 20 bytes"),
+)
+
+SERIES_COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("chain_id", "bigint", "EIP-155 chain id"),
+    ("block_number", "bigint", "block at which all calls of the row were made"),
+    ("block_time", "timestamptz", "the block's timestamp"),
+    ("contract_address", "bytea", "the contract that was asked, 20 bytes"),
+    ("item", "integer", "place in the list of arguments, 0 where there is only one"),
+    ("arguments", "jsonb", "the arguments of the calls, by the names of the snapshot's query; null: fixed ones"),
+)
+SERIES_KEY = ("chain_id", "block_number", "contract_address", "item")
+SERIES_REQUIRED = (*SERIES_KEY, "block_time")
+
+
+@dataclass(frozen=True, slots=True)
+class EventTable:
+    """The table of one event, as the catalog knows it."""
+
+    event_id: int
+    schema_name: str
+    table_name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The qualified name, quoted for SQL."""
+        return sql.Identifier(self.schema_name, self.table_name)
+
+    def address(self, argument: str) -> sql.Composable:
+        """An address among the arguments as SQL yields it, 20 bytes.
+
+        Args:
+            argument: the ABI's name; ``key.currency0`` for a component of a tuple, which is kept as JSON.
+        """
+        name, *path = argument.split(".")
+        column = sql.Identifier(next(column.name for column in self.columns if column.argument == name))
+        if not path:
+            return column
+        keys = sql.SQL(", ").join(map(sql.Literal, path))
+        return sql.SQL("decode(substr({} #>> ARRAY[{}], 3), 'hex')").format(column, keys)
+
+    def kept_path(self, argument: str) -> str:
+        """The column of an argument, with the path of a component behind it; the column's name never changes."""
+        name, dot, path = argument.partition(".")
+        return next(column.name for column in self.columns if column.argument == name) + dot + path
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """All columns in their order, the fixed ones first."""
+        return tuple(name for name, _, _ in FIXED_COLUMNS) + tuple(column.name for column in self.columns)
+
+    @property
+    def column_types(self) -> tuple[str, ...]:
+        """Their Postgres types without modifiers, as psycopg's ``Copy.set_types`` names them."""
+        types = [pg_type for _, pg_type, _ in FIXED_COLUMNS] + [column.pg_type for column in self.columns]
+        return tuple(re.sub(r"\(.*?\)", "", pg_type) for pg_type in types)
+
+
+def create_schema(schema_name: str, comment: str) -> list[sql.Composed]:
+    """Statements that make a contract's schema."""
+    return [
+        sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema_name)),
+        sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema_name), sql.Literal(comment)),
+    ]
+
+
+def create_event_table(table: EventTable, signature: str) -> list[sql.Composed]:
+    """Statements that make an event's table, its primary key and its comments."""
+    columns = [(name, pg_type, comment, True) for name, pg_type, comment in FIXED_COLUMNS]
+    columns += [(column.name, column.pg_type, column.comment, False) for column in table.columns]
+    return _create_table(table.identifier, columns, ("chain_id", "block_number", "log_index"), f"event {signature}")
+
+
+def create_series_table(
+    schema_name: str, table_name: str, columns: Sequence[Column], comment: str
+) -> list[sql.Composed]:
+    """Statements that make the table of a snapshot series: one row a block, contract and list of arguments.
+
+    An output whose call failed is null, and ``failures`` says why, by the call's signature.
+    """
+    described = [(name, pg_type, text, name in SERIES_REQUIRED) for name, pg_type, text in SERIES_COLUMNS]
+    described += [(column.name, column.pg_type, column.comment, False) for column in columns]
+    described.append(("failures", "jsonb", "reasons of the calls that failed, by signature; null: none", False))
+    return _create_table(sql.Identifier(schema_name, table_name), described, SERIES_KEY, comment)
+
+
+def _create_table(
+    identifier: sql.Identifier, columns: Iterable[tuple[str, str, str, bool]], key: Sequence[str], comment: str
+) -> list[sql.Composed]:
+    columns = list(columns)
+    lines = [
+        sql.SQL("{} {}{}").format(sql.Identifier(name), sql.SQL(pg_type), sql.SQL(" NOT NULL" if required else ""))
+        for name, pg_type, _, required in columns
+    ]
+    lines.append(sql.SQL("PRIMARY KEY ({})").format(sql.SQL(", ").join(map(sql.Identifier, key))))
+    statements: list[sql.Composed] = [
+        sql.SQL("CREATE TABLE {} ({})").format(identifier, sql.SQL(", ").join(lines)),
+        sql.SQL("COMMENT ON TABLE {} IS {}").format(identifier, sql.Literal(comment)),
+    ]
+    statements += [
+        sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(identifier, sql.Identifier(name), sql.Literal(text))
+        for name, _, text, _ in columns
+    ]
+    return statements

@@ -1,0 +1,77 @@
+"""The static tables: schema ``gapless``, kept by Alembic (``migrations/``).
+
+Event tables and snapshot series are not here: they are made from ABIs (:mod:`indexer.store.schema.layout`), one
+Postgres schema a contract, and described in the ``events`` and ``series`` tables below, which are *the catalog*.
+
+Every ``*_id`` of a chain is the EIP-155 chain id. Addresses are 20 bytes, hashes 32. Numbers of blocks are ``bigint``.
+Multiranges of blocks are ``int8multirange``: Postgres keeps them normalised, half open (``[first, last + 1)``).
+
+* ``base``: the metadata. ``catalog``: what is indexed. ``chain``: chains and blocks. ``integrity``: what audits keep.
+* ``tokens``: metadata, ledgers, holdings. ``requests``: what comes in through the API.
+"""
+
+from indexer.store.schema.tables.base import SCHEMA, metadata
+from indexer.store.schema.tables.catalog import (
+    catalog,
+    children,
+    contracts,
+    deployment_blocks,
+    deployments,
+    events,
+    series,
+    series_points,
+    sources,
+    unfinalized_rows,
+)
+from indexer.store.schema.tables.chain import (
+    block_details,
+    blocks,
+    chains,
+    endpoints,
+    leases,
+    missing_details,
+    orphans,
+    reorgs,
+    transactions,
+)
+from indexer.store.schema.tables.integrity import digests, failed_ranges, findings, undecoded_logs
+from indexer.store.schema.tables.requests import api_keys, jobs, token_secrets, webhook_deliveries, webhooks
+from indexer.store.schema.tables.tokens import balance_problems, cache_secret, holdings, ledgers, tokens
+
+__all__ = [
+    "SCHEMA",
+    "api_keys",
+    "balance_problems",
+    "block_details",
+    "blocks",
+    "cache_secret",
+    "catalog",
+    "chains",
+    "children",
+    "contracts",
+    "deployment_blocks",
+    "deployments",
+    "digests",
+    "endpoints",
+    "events",
+    "failed_ranges",
+    "findings",
+    "holdings",
+    "jobs",
+    "leases",
+    "ledgers",
+    "metadata",
+    "missing_details",
+    "orphans",
+    "reorgs",
+    "series",
+    "series_points",
+    "sources",
+    "token_secrets",
+    "tokens",
+    "transactions",
+    "undecoded_logs",
+    "unfinalized_rows",
+    "webhook_deliveries",
+    "webhooks",
+]

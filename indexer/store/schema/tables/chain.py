@@ -1,0 +1,177 @@
+"""What is known of the chains themselves: how far each is, its blocks, what was reorganised away, its endpoints."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+from indexer.store.schema.tables.base import metadata, timestamp
+
+chains = Table(
+    "chains",
+    metadata,
+    Column("chain_id", BigInteger, primary_key=True, autoincrement=False, comment="EIP-155 chain id"),
+    Column("name", String, nullable=False, unique=True, comment="name in the manifest"),
+    Column("genesis_hash", LargeBinary, comment="hash of block 0: another one is another chain"),
+    Column("head_number", BigInteger, comment="newest block that the nodes reported"),
+    timestamp("head_time"),
+    timestamp("head_seen_at", comment="when head_number was last reported"),
+    Column("tip_number", BigInteger, comment="newest block that the follower has indexed"),
+    Column("tip_hash", LargeBinary),
+    timestamp("tip_time"),
+    Column("safe_number", BigInteger, comment="newest block with the node's tag safe"),
+    Column("finalized_number", BigInteger, comment="the follower alone writes above it, backfill alone below"),
+    Column("finalized_hash", LargeBinary),
+    Column("state", String, nullable=False, server_default="starting", comment="starting, following, waiting, halted"),
+    Column("state_reason", String, comment="why halted or waiting, and what to do"),
+    Column("follower", String, comment="who follows the head now, for people"),
+    Column("follower_epoch", BigInteger, nullable=False, server_default="0", comment="+1 with each new follower"),
+    Column("bloom_checks", Boolean, nullable=False, server_default=text("true")),
+    Column("active", Boolean, nullable=False, server_default=text("true"), comment="still in the manifest"),
+    timestamp("updated_at", nullable=False, default=True),
+    Column("thinned_number", BigInteger, comment="up to here blocks that bore no log were thinned out"),
+    Column("followed_mark", BigInteger, comment="another one each time that other sources are followed"),
+    Column("noted_above", BigInteger, comment="all rows above this block are in unfinalized_rows"),
+    Column("noted_epoch", BigInteger, comment="the follower_epoch whose follower said so last"),
+    timestamp("moved_at", comment="when the tip last changed, or the chain was first followed"),
+    Column(
+        "dev", Boolean, nullable=False, server_default=text("false"), comment="it makes blocks when they are needed"
+    ),
+    comment="One EVM network each, and how far it is indexed",
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String, primary_key=True, comment="follow <chain id>, or what else one process at a time may do"),
+    Column("holder", String, nullable=False, comment="application_name of the sessions of the process that has it"),
+    Column("token", UUID, nullable=False, comment="proves a renewal to be the holder's"),
+    timestamp("expires_at", nullable=False),
+    comment="What one process at a time may do; a right ends by itself where it is not renewed",
+)
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("position", Integer, nullable=False, comment="place in the manifest's list"),
+    Column("host", String, nullable=False, comment="scheme and host only: URLs carry keys"),
+    Column("state", String, nullable=False),
+    Column("head_number", BigInteger),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    timestamp("updated_at", nullable=False, default=True),
+    PrimaryKeyConstraint("chain_id", "position"),
+    comment="The indexer's latest view of its endpoints",
+)
+
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("parent_hash", LargeBinary, comment="null where only the block's logs were seen"),
+    timestamp("time", nullable=False),
+    PrimaryKeyConstraint("chain_id", "number"),
+    Index("blocks_time", "chain_id", "time"),
+    comment="Blocks that bore a log, ends of chunks, all above finalized, and some of those followed before",
+)
+
+block_details = Table(
+    "block_details",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("block_hash", LargeBinary, nullable=False),
+    timestamp("block_time", nullable=False),
+    Column("miner", LargeBinary, comment="fee recipient, 20 bytes; null: not said"),
+    Column("gas_limit", Numeric(78, 0), comment="null: not said"),
+    Column("gas_used", Numeric(78, 0), comment="null: not said"),
+    Column("base_fee", Numeric(78, 0), comment="wei per gas; null: before EIP-1559"),
+    Column("transaction_count", BigInteger, comment="null: not said"),
+    Column("size", Numeric(78, 0), comment="bytes"),
+    PrimaryKeyConstraint("chain_id", "block_number"),
+    comment="Blocks that bore events of contracts with include = block",
+)
+
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("tx_index", BigInteger, nullable=False),
+    Column("tx_hash", LargeBinary, nullable=False),
+    timestamp("block_time", nullable=False),
+    Column("sender", LargeBinary, comment="who signed it, 20 bytes; null: not said"),
+    Column("recipient", LargeBinary, comment="20 bytes; null: a contract was created"),
+    Column("type", Numeric(78, 0), comment="EIP-2718 type; null: not said"),
+    Column("value", Numeric(78, 0), comment="wei; null: transaction not included"),
+    Column("nonce", Numeric(78, 0), comment="null: transaction not included"),
+    Column("gas_limit", Numeric(78, 0), comment="null: transaction not included"),
+    Column("status", Numeric(78, 0), comment="1: success; null: no receipt, or a state root"),
+    Column("gas_used", Numeric(78, 0), comment="null: receipt not included"),
+    Column("effective_gas_price", Numeric(78, 0), comment="wei per gas; null: receipt not included"),
+    Column("created_contract", LargeBinary, comment="the contract it created, 20 bytes"),
+    PrimaryKeyConstraint("chain_id", "block_number", "tx_index"),
+    Index("transactions_hash", "chain_id", "tx_hash"),
+    Index("transactions_sender", "chain_id", "sender", "block_number", "tx_index"),
+    comment="Transactions that bore events of contracts with include = transaction or receipt",
+)
+
+missing_details = Table(
+    "missing_details",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("kind", String, nullable=False, comment="block, transaction or receipt"),
+    Column("tx_index", BigInteger, nullable=False, comment="place of the transaction; -1: the block itself"),
+    Column("tx_hash", LargeBinary, nullable=False, comment="of the transaction, or of the block"),
+    Column("reason", String, nullable=False, comment="what the nodes said, for people"),
+    Column("failures", BigInteger, nullable=False, server_default="1", comment="how often in a row"),
+    timestamp("failed_at", nullable=False, default=True),
+    timestamp("retry_at", nullable=False, comment="not asked for again before"),
+    PrimaryKeyConstraint("chain_id", "block_number", "kind", "tx_index"),
+    Index("missing_details_retry", "chain_id", "retry_at"),
+    comment="What include names and no node gave; asked for again and again, at growing intervals",
+)
+
+reorgs = Table(
+    "reorgs",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("chain_id", BigInteger, ForeignKey(chains.c.chain_id), nullable=False),
+    timestamp("detected_at", nullable=False, default=True),
+    Column("common_number", BigInteger, nullable=False, comment="last block that both branches share"),
+    Column("common_hash", LargeBinary, nullable=False),
+    Column("old_tip_number", BigInteger, nullable=False),
+    Column("old_tip_hash", LargeBinary, nullable=False),
+    Column("new_tip_number", BigInteger, nullable=False),
+    Column("new_tip_hash", LargeBinary, nullable=False),
+    Column("depth", Integer, nullable=False, comment="blocks of the old branch that were dropped"),
+    Column("rows_removed", BigInteger, nullable=False),
+    Column("rows_added", BigInteger, nullable=False),
+    Index("reorgs_chain", "chain_id", "id"),
+    comment="Every reorganisation that was followed",
+)
+
+orphans = Table(
+    "orphans",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("reorg_id", BigInteger, ForeignKey(reorgs.c.id), nullable=False),
+    PrimaryKeyConstraint("chain_id", "number", "hash", "reorg_id"),
+    comment="Blocks that were indexed and then reorganised away; kept for good, so that old cursors can be judged",
+)

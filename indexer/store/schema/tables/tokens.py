@@ -1,0 +1,100 @@
+"""Tokens, and who has how much of them."""
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from indexer.store.schema.tables.base import metadata, timestamp
+from indexer.store.schema.tables.catalog import contracts
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("address", LargeBinary, nullable=False),
+    Column("kind", String, comment="erc20, erc721, erc1155 or null: unknown"),
+    Column("name", String),
+    Column("symbol", String),
+    Column("decimals", SmallInteger, comment="null: unknown, which is neither 0 nor 18"),
+    Column("problems", JSONB, comment='what was odd, by field: {"symbol": "bytes32"}'),
+    Column("block_number", BigInteger, nullable=False, comment="read at this block"),
+    timestamp("read_at", nullable=False, default=True),
+    timestamp("asked_again_at", comment="null: never; it may not have been deployed, or no node would run its calls"),
+    Column("attempts", SmallInteger, nullable=False, server_default="1", comment="times that it was asked in vain"),
+    PrimaryKeyConstraint("chain_id", "address"),
+    Index("tokens_block", "chain_id", "block_number"),
+    comment="What tokens say of themselves",
+)
+
+ledgers = Table(
+    "ledgers",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("contract_id", Integer, ForeignKey(contracts.c.id, ondelete="CASCADE"), nullable=False),
+    Column("kind", String, nullable=False, comment="erc20, erc721 or erc1155"),
+    Column("event_ids", ARRAY(Integer), nullable=False, comment="the transfer events that it counts, ascending"),
+    Column("place", JSONB, nullable=False, comment="whose transfers it counts, as in sources.place"),
+    Column("start_block", BigInteger, nullable=False),
+    Column("through_block", BigInteger, nullable=False, comment="its holdings are true at the end of this block"),
+    Column("live", Boolean, nullable=False, comment="false: it goes no further; stale, or no longer wanted"),
+    Column("served", Boolean, nullable=False, comment="the one that answers; another one may be under way"),
+    Column("remark", String, comment="why it is not live"),
+    Column("doubt", String, comment="why what its events tell may not be all; null: nothing speaks for that"),
+    Column("version", BigInteger, nullable=False, server_default="0", comment="+1 with every change of its holdings"),
+    timestamp("updated_at", nullable=False, default=True),
+    Index("ledgers_live", "contract_id", "chain_id", unique=True, postgresql_where=text("live")),
+    Index("ledgers_served", "contract_id", "chain_id", unique=True, postgresql_where=text("served")),
+    comment="The balances of one contract on one chain, and how far they go",
+)
+
+holdings = Table(
+    "holdings",
+    metadata,
+    # No foreign key, which would be looked up for every row; what a deleted ledger leaves behind is swept up.
+    Column("ledger_id", Integer, nullable=False),
+    Column("token", LargeBinary, nullable=False, comment="the token's contract, 20 bytes"),
+    Column("token_id", Numeric(78, 0), nullable=False, comment="0 for ERC-20"),
+    Column("holder", LargeBinary, nullable=False),
+    Column("amount", Numeric, nullable=False, comment="in the token's smallest unit; 1 for ERC-721; never 0"),
+    PrimaryKeyConstraint("ledger_id", "token", "token_id", "holder"),
+    Index("holdings_holder", "holder", "ledger_id", "token", "token_id"),
+    Index("holdings_top", "ledger_id", "token", "token_id", "amount", "holder"),
+    Index("holdings_empty", "ledger_id", postgresql_where=text("amount = 0")),
+    Index("holdings_negative", "ledger_id", "token", postgresql_where=text("amount < 0")),
+    comment="Who has how much of what, by the transfers that a ledger has counted (see the view balances)",
+)
+
+balance_problems = Table(
+    "balance_problems",
+    metadata,
+    Column("ledger_id", Integer, ForeignKey(ledgers.c.id, ondelete="CASCADE"), nullable=False),
+    Column("token", LargeBinary, nullable=False),
+    Column("detail", String, nullable=False, comment="what is wrong, for people"),
+    Column("block_number", BigInteger, nullable=False, comment="found at this block"),
+    timestamp("found_at", nullable=False, default=True),
+    PrimaryKeyConstraint("ledger_id", "token"),
+    comment="Tokens whose balances do not follow from their transfers, as audits found",
+)
+
+cache_secret = Table(
+    "cache_secret",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False, comment="always 1"),
+    Column("secret", LargeBinary, nullable=False, comment="32 random bytes; values in Redis are signed with them"),
+    comment="What values in Redis are signed with, where the environment names no secret",
+)

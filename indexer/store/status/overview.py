@@ -1,0 +1,185 @@
+"""How the indexing stands: what ``gapless status`` shows, read in one snapshot of the database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from indexer.intervals import RangeSet, intersect, size, subtract
+from indexer.store.apply import drop
+from indexer.store.catalog import catalog
+from indexer.store.lag import shown_reason, shown_state
+from indexer.store.rows import failed_ranges, indexes
+from indexer.store.rows import missing_transactions as missing_details
+from indexer.store.rows.failed_ranges import FailedRange
+from indexer.store.rows.missing_transactions import MissingDetails
+
+
+@dataclass(frozen=True, slots=True)
+class ChainOverview:
+    """One chain; see the table ``chains``. ``lag_seconds``: from the tip's time to now."""
+
+    chain_id: int
+    name: str
+    state: str
+    reason: str | None
+    head: int | None
+    tip: int | None
+    finalized: int | None
+    lag_seconds: float | None
+    bloom_checks: bool
+    follower: str | None
+    reorgs: int
+    deepest_reorg: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventOverview:
+    """One event on one chain, all of its sources together.
+
+    Attributes:
+        wanted: blocks that the manifest wants up to the tip.
+        covered: how many of them are covered.
+        missing: the ranges that are not.
+        rows: an estimate by Postgres' statistics, for all chains together.
+        undecoded: logs with the event's topic and another shape.
+    """
+
+    chain_id: int
+    contract: str
+    event: str
+    wanted: int
+    covered: int
+    missing: RangeSet
+    rows: int
+    undecoded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything."""
+
+    at: datetime
+    chains: Sequence[ChainOverview]
+    events: Sequence[EventOverview]
+    endpoints: Sequence[dict[str, Any]]
+    series: Sequence[dict[str, Any]]
+    balances: Sequence[dict[str, Any]]
+    indexes: Sequence[dict[str, Any]] = ()
+    """Those that are wanted and not there yet, or there and no longer wanted."""
+    retired: Sequence[dict[str, Any]] = ()
+    """What the manifest names no longer, and whose data stays; ``rows`` is an estimate."""
+    unread: Sequence[FailedRange] = ()
+    """Blocks of history that nodes did not give, and when they are asked for again."""
+    missing_details: Sequence[MissingDetails] = ()
+    """Blocks, transactions and receipts of events that nodes did not give, and when they are asked for again."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every wanted block up to the tips is covered; of a chain that nobody has looked at, none is known."""
+        return all(chain.tip is not None for chain in self.chains) and not any(event.missing for event in self.events)
+
+
+_CHAINS = sa.text(f"""
+    SELECT c.chain_id, c.name, {shown_state("c")} AS state, {shown_reason("c")} AS state_reason,
+           c.head_number, c.tip_number, c.finalized_number,
+           CASE WHEN c.tip_time IS NOT NULL THEN greatest(extract(epoch FROM now() - c.tip_time), 0) END::float8 AS lag,
+           c.bloom_checks, c.follower,
+           (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id) AS reorgs,
+           (SELECT max(depth) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id) AS deepest
+    FROM gapless.chains c WHERE c.active ORDER BY c.chain_id
+""")
+
+_ROWS = sa.text("""
+    SELECT e.id, greatest(coalesce(s.n_live_tup, 0), t.reltuples)::bigint AS rows,
+           (SELECT count(*) FROM gapless.undecoded_logs u WHERE u.event_id = e.id) AS undecoded
+    FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
+    JOIN pg_class t ON t.oid = to_regclass(format('%I.%I', c.schema_name, e.table_name))
+    LEFT JOIN pg_stat_user_tables s ON s.relid = t.oid
+""")
+
+_ENDPOINTS = sa.text("""
+    SELECT n.name AS chain, e.host, e.state, e.head_number AS head, e.details, e.updated_at
+    FROM gapless.endpoints e JOIN gapless.chains n USING (chain_id)
+    WHERE n.active ORDER BY e.chain_id, e.position
+""")
+
+_SERIES = sa.text("""
+    SELECT s.name, c.name AS contract, s.every, s.calls,
+           (SELECT max(p.block_number) FROM gapless.series_points p WHERE p.series_id = s.id) AS last_block,
+           (SELECT count(*) FROM gapless.series_points p WHERE p.series_id = s.id) AS points
+    FROM gapless.series s JOIN gapless.contracts c ON c.id = s.contract_id WHERE s.active ORDER BY s.id
+""")
+
+# What is served, how far behind it is, and what is built in its place.
+_BALANCES = sa.text("""
+    SELECT n.name AS chain, c.name AS contract, l.kind, l.through_block AS true_at_block, NOT l.live AS stale, l.remark,
+           greatest(n.tip_number - greatest(l.through_block, l.start_block - 1), 0) AS blocks_behind,
+           (SELECT b.through_block FROM gapless.ledgers b
+            WHERE b.contract_id = l.contract_id AND b.chain_id = l.chain_id AND b.live AND NOT b.served) AS rebuilt_to,
+           (SELECT count(*) FROM gapless.balance_problems p WHERE p.ledger_id = l.id) AS marked_tokens
+    FROM gapless.ledgers l JOIN gapless.chains n ON n.chain_id = l.chain_id
+    JOIN gapless.contracts c ON c.id = l.contract_id
+    WHERE l.served AND n.active ORDER BY l.chain_id, c.name
+""")
+
+
+def load(connection: Connection) -> Overview:
+    """Reads the overview.
+
+    Args:
+        connection: in a transaction that has done nothing yet.
+    """
+    connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    at = connection.execute(sa.text("SELECT now()")).scalar_one()
+    chains = [
+        ChainOverview(
+            row.chain_id, row.name, row.state, row.state_reason, row.head_number, row.tip_number, row.finalized_number,
+            row.lag, row.bloom_checks, row.follower, row.reorgs, row.deepest,
+        )
+        for row in connection.execute(_CHAINS)
+    ]  # fmt: skip
+    tips = {chain.chain_id: chain.tip for chain in chains}
+    return Overview(
+        at=at,
+        chains=chains,
+        events=_events(connection, tips),
+        endpoints=[dict(row._mapping) for row in connection.execute(_ENDPOINTS)],
+        series=[dict(row._mapping) for row in connection.execute(_SERIES)],
+        unread=failed_ranges.load(connection),
+        missing_details=missing_details.load(connection),
+        balances=[dict(row._mapping) for row in connection.execute(_BALANCES)],
+        indexes=[
+            {"index": index.label, "state": index.state, "percent": index.percent}
+            for index in indexes.amiss(connection)
+        ],
+        retired=[
+            {"kind": one.kind, "name": one.name, "rows": None if one.kind == "chain" else one.rows}
+            for one in drop.retired(connection)
+        ],
+    )
+
+
+def _events(connection: Connection, tips: dict[int, int | None]) -> list[EventOverview]:
+    counts = {row.id: row for row in connection.execute(_ROWS)}
+    found: dict[tuple[int, int], EventOverview] = {}
+    for source in catalog.load_sources(connection):
+        tip = tips.get(source.chain_id)
+        wanted = source.wanted(-1 if tip is None else tip)
+        covered = intersect(wanted, source.coverage)
+        key = (source.chain_id, source.event.event_id)
+        before = found.get(key)
+        found[key] = EventOverview(
+            chain_id=source.chain_id,
+            contract=source.event.contract,
+            event=source.event.api_name,
+            wanted=size(wanted) + (before.wanted if before else 0),
+            covered=size(covered) + (before.covered if before else 0),
+            missing=tuple(sorted({*subtract(wanted, covered), *(before.missing if before else ())})),
+            rows=counts[source.event.event_id].rows,
+            undecoded=counts[source.event.event_id].undecoded,
+        )
+    return list(found.values())

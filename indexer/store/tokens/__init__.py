@@ -1,0 +1,6 @@
+"""Tokens: who moved them, who holds them, what they are called.
+
+* ``transfers``: the view over all events that move tokens.
+* ``balances``: every holder's amount, exact, in step with the transfers in the tables.
+* ``metadata``: the ``tokens`` table. ``metadata_cache``: the same in Redis, signed, for other deployments.
+"""

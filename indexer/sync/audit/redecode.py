@@ -1,0 +1,112 @@
+"""Retrying the logs that could not be decoded, after an ABI was mended or a decoder has learned."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from sqlalchemy.engine import Connection, Engine
+
+from indexer.abi.decoder import UndecodableLog
+from indexer.intervals import normalise
+from indexer.store.catalog import catalog, children, ledgers
+from indexer.store.catalog.catalog import CatalogEvent, Source
+from indexer.store.head import branch
+from indexer.store.integrity import digests
+from indexer.store.rows import transactions, writer
+from indexer.store.rows import undecoded_logs as undecoded
+from indexer.store.rows.undecoded_logs import Decoded
+from indexer.store.tokens import balances
+from indexer.sync.rows.router import decoder_of
+
+
+@dataclass(slots=True)
+class Redecoded:
+    """What became of the undecoded logs.
+
+    Attributes:
+        rows: by ``contract.Event``: how many are rows now.
+        still: by ``contract.Event``: how many still cannot be decoded, or stored.
+        taken: events of a factory's children that the new rows announce: what they have said since is fetched anew.
+        waiting: logs that are not finalized yet, and were left alone.
+    """
+
+    rows: Counter[str] = field(default_factory=Counter)
+    still: Counter[str] = field(default_factory=Counter)
+    taken: set[str] = field(default_factory=set)
+    waiting: int = 0
+
+
+def redecode(engine: Engine, contract: str | None = None) -> Redecoded:
+    """Decodes the kept raw logs again and moves those that succeed into their tables, an event at a time.
+
+    A transaction for each event and chain: its logs are in ``undecoded_logs`` or in its table, never in both or
+    neither.
+
+    Args:
+        engine: the database.
+        contract: only this contract's events; None: all.
+
+    Raises:
+        CatalogChangedError: the manifest was applied meanwhile; run it again.
+    """
+    done = Redecoded()
+    with engine.connect() as connection:
+        version = catalog.load_version(connection)
+        events = catalog.load_events(connection)
+        # A retired source may come back, and its digests with it.
+        every = catalog.load_sources(connection, retired=True)
+        # An event that a manifest has added since is left to the next run.
+        places = [
+            p for p in undecoded.places(connection) if p[0] in events and contract in (None, events[p[0]].contract)
+        ]
+    for event_id, chain_id in places:
+        mine = [s for s in every if s.event.event_id == event_id and s.chain_id == chain_id]
+        with engine.begin() as connection, catalog.writing_by(connection, version) as writing:
+            writing.forgets = _retry(connection, events[event_id], chain_id, mine, done)
+        # What this has made outdated is what others hold in memory: the events are the same.
+        version += writing.forgets
+    return done
+
+
+def _retry(
+    connection: Connection, event: CatalogEvent, chain_id: int, sources: Sequence[Source], done: Redecoded
+) -> bool:
+    """Returns whether what others hold in memory is outdated now."""
+    digests.lock_rewrites(connection, [source.source_id for source in sources])
+    ledgers.lock(connection, chain_id)  # before the logs, as a reorganisation does
+    finalized = branch.load_state(connection, chain_id).finalized
+    decoder = decoder_of(event)
+    decoded: list[Decoded] = []
+    for log in undecoded.load(connection, event.event_id, chain_id):
+        if finalized is None or log.block_number > finalized:
+            done.waiting += 1  # the follower's, who may take it back
+            continue
+        notes: list[str] = []
+        try:
+            values = decoder.decode(log.topics, log.data, notes)
+        except UndecodableLog as error:
+            done.still[event.label] += 1
+            if str(error) != log.reason:
+                undecoded.note(connection, log, str(error), has_row=False)
+            continue
+        row = (
+            chain_id, log.block_number, log.block_time, log.tx_hash, log.tx_index, log.log_index,
+            log.contract_address, *values,
+        )  # fmt: skip
+        decoded.append(Decoded(log, row, "; ".join(notes)))
+    if not decoded:
+        return False
+    ranges = normalise((log.block_number, log.block_number) for log, *_ in decoded)
+    with ExitStack() as stack:
+        stack.enter_context(balances.rewriting(connection, chain_id, [event.event_id], ranges))
+        for source in sources:
+            stack.enter_context(digests.rewriting(connection, source, ranges))
+        refused = undecoded.move(connection, event.table, decoded)
+    transactions.forget(connection, chain_id, event.contract_id, ranges)
+    writer.bump_versions(connection, [event.event_id], rewritten=True)
+    changed = children.reconcile(connection, chain_id, children.announcing([event]), ranges, rewritten=True)
+    done.taken |= set(changed.taken)
+    done.still[event.label] += refused
+    done.rows[event.label] += len(decoded) - refused
+    return changed.outdated

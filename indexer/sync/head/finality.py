@@ -1,0 +1,175 @@
+"""Which block of a chain can no longer be reorganised: by the node's tag, by a depth, or by a time.
+
+A node's tag is believed with two exceptions, both told. A tag that runs with the head (development chains, mocks, some
+rollups) would make the first reorganisation a contradiction of what is final: blocks count as final :data:`DEPTH` below
+the head instead, unless the manifest names a floor of its own. A tag that no endpoint answers, or that names another
+block than its number does, would stop finality: then blocks count as final as far below the head as the tag was, at
+least :data:`DEPTH`.
+"""
+
+import logging
+
+from indexer.chain.client import ChainClient
+from indexer.chain.records.errors import ProviderError
+from indexer.chain.records.messages import Header
+from indexer.manifest.model import Finality
+
+log = logging.getLogger(__name__)
+
+DEPTH = 250
+"""Blocks below the head, where the tag says nothing of use."""
+
+NEAR = 3
+"""A tag that is fewer blocks than this below the head runs with it."""
+
+FAR_LOOKS = 16
+"""So many looks in a row must find the tag further away before it is believed again."""
+
+TRIED = 3
+"""So many looks in a row must find no tag before there is none."""
+
+_DEEPEST = 4_096
+_TAG = "finalized"
+
+
+class FinalBlocks:
+    """Asks which block is final, and remembers how the chain's tag did. Not thread-safe.
+
+    Args:
+        client: the chain's nodes.
+        name: the chain's name in the manifest, for messages.
+        finality: what makes a block final.
+
+    Attributes:
+        note: what an operator should know of it, or None.
+    """
+
+    def __init__(self, client: ChainClient, name: str, finality: Finality) -> None:
+        self.note: str | None = None
+        self._client = client
+        self._name = name
+        self._finality = finality
+        self._failures = 0
+        self._far_looks_left = 0
+        self._distance = 0
+        self._confirmed = b""
+
+    def first(self, newest: Header) -> Header | None:
+        """The newest final block of a chain of which nothing is known: a tag that is not answered is not waited for.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        self._failures = max(self._failures, TRIED - 1)
+        return self.newest(newest, 0)
+
+    def newest(self, newest: Header, floor: int) -> Header | None:
+        """The newest block that is final, as the chain's nodes say now.
+
+        Args:
+            newest: the head.
+            floor: a block that is known to be final.
+
+        Returns:
+            None where no block is final yet, or the nodes do not say.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        if newest.number < floor:
+            return None  # a node that is behind
+        match self._finality.kind:
+            case "tag":
+                return self._tagged(newest, floor)
+            case "blocks":
+                return self._below(newest, self._finality.amount)
+            case "seconds":
+                return _older_than(self._client, newest, self._finality.amount, floor)
+
+    def safe(self) -> int | None:
+        """The block that the tag ``safe`` names, for a chain whose finality is a tag; None where no node says."""
+        if self._finality.kind != "tag":
+            return None
+        try:
+            tagged = self._client.tagged("safe")
+        except ProviderError:
+            return None
+        return None if tagged is None else tagged.number
+
+    def _tagged(self, newest: Header, floor: int) -> Header | None:
+        try:
+            tagged = self._client.tagged(_TAG)
+            if tagged is None:
+                return self._without(newest, floor, "no endpoint knows it")
+            if tagged.hash != self._confirmed:
+                # One answer with a wrong pair of number and hash would stop the chain at its next comparison.
+                there = self._client.header(tagged.number)
+                if there is None or there.hash != tagged.hash:
+                    return self._without(newest, floor, f"block {tagged.number} is another one by its number")
+                self._confirmed = tagged.hash
+        except ProviderError as error:
+            return self._without(newest, floor, str(error))
+        self._failures = 0
+        distance = newest.number - tagged.number
+        self._distance = max(self._distance, distance)
+        least = self._finality.at_least
+        if least is None:
+            self._far_looks_left = FAR_LOOKS if distance < NEAR else max(0, self._far_looks_left - 1)
+            least = DEPTH if self._far_looks_left else 0
+        runs_with_head = least > 0 and self._finality.at_least is None
+        self._tell(
+            f"the block tag {_TAG} runs with the head: blocks count as final {DEPTH} below it. Where blocks are final "
+            f'at once, say chains.{self._name}.finality = {{ tag = "{_TAG}", at_least = 0 }}'
+            if runs_with_head
+            else None
+        )
+        return tagged if distance >= least else self._below(newest, least)
+
+    def _without(self, newest: Header, floor: int, why: str) -> Header | None:
+        """What is final where the tag is not answered, or cannot be as it was answered."""
+        self._failures += 1
+        if self._failures < TRIED:
+            return None
+        depth = min(max(DEPTH, self._distance or (newest.number - floor if floor else 0)), _DEEPEST)
+        self._tell(
+            f"the block tag {_TAG} is of no use ({why}): blocks count as final {depth} below the head until it is; "
+            f"chains.{self._name}.finality can say otherwise"
+        )
+        return self._below(newest, depth)
+
+    def _tell(self, note: str | None) -> None:
+        # Of another reason or depth, the first is told only: both change with every look.
+        if note is not None and self.note is None:
+            log.warning("%s: %s", self._name, note)
+        elif note is None and self.note is not None:
+            log.info("%s: the block tag %s is followed again", self._name, _TAG)
+        self.note = note
+
+    def _below(self, newest: Header, depth: int) -> Header | None:
+        """The block so many below the head; None where there is none above block 0."""
+        return self._client.header(newest.number - depth) if newest.number > depth else None
+
+
+def ancestor(client: ChainClient, number: int, final: Header) -> Header | None:
+    """The block of a height at or below a final one, by one answer that knows both; None where none does."""
+    if number == final.number:
+        return final
+    found = client.headers([number, final.number])
+    same = final.number in found and found[final.number].hash == final.hash
+    return found.get(number) if same else None
+
+
+def _older_than(client: ChainClient, newest: Header, seconds: int, floor: int) -> Header | None:
+    """The newest block that is so much older than the head, by bisection."""
+    low, high = floor, newest.number
+    found: Header | None = None
+    while low <= high:
+        middle = (low + high) // 2
+        header = client.header(middle)
+        if header is None:
+            return found
+        if header.time <= newest.time - seconds:
+            found, low = header, middle + 1
+        else:
+            high = middle - 1
+    return found

@@ -1,0 +1,430 @@
+"""Following the head of one chain: its newest blocks, and their reorganisations.
+
+:meth:`Follower.tick` *is* the algorithm: ask for the head; append what is new if it grows from our tip; otherwise find
+where the branches part, fetch the new one whole, and swap. What the node says is believed only where it fits together
+(``chain.branch``); what is at or below ``finalized`` is never changed here.
+"""
+
+import enum
+import logging
+import time
+from collections.abc import Callable
+
+from sqlalchemy.engine import Engine
+
+from indexer.chain.client import ChainClient
+from indexer.chain.reads.reported_heads import every_head
+from indexer.chain.records.errors import BranchMovedError, RangeError
+from indexer.chain.records.messages import Header
+from indexer.manifest.model import Finality
+from indexer.store.catalog.catalog import CatalogChangedError
+from indexer.store.head import branch as head
+from indexer.store.head.leader_epoch import FollowerLostError
+from indexer.store.leases import Lease
+from indexer.store.rows.blocks import Block
+from indexer.store.rows.writer import Rows
+from indexer.sync.head import chain_identity, local_branch
+from indexer.sync.head.chain_identity import ChainHaltedError
+from indexer.sync.head.common_ancestor import last_common
+from indexer.sync.head.finality import FinalBlocks, ancestor
+from indexer.sync.head.followed_sources import View
+from indexer.sync.head.leadership import Leadership
+from indexer.sync.head.local_branch import Held
+from indexer.sync.head.shorter_chain import Patience
+
+__all__ = ["ChainHaltedError", "Follower", "Tick"]
+
+log = logging.getLogger(__name__)
+
+MAX_BLOCKS = 256
+"""The most blocks that are appended in one transaction."""
+
+FURTHEST_BEHIND = 1024
+"""A tip that is further behind the head jumps to ``finalized`` and leaves what it skips to backfill."""
+
+
+REPORT_EVERY = 10.0
+"""Seconds after which a head that stays the same is reported again, so that it is known to be heard of."""
+
+
+FINALITY_EVERY = 4.0
+"""Seconds between two questions for the finalized block: it moves by whole epochs, the head by blocks."""
+
+
+MOVED_TOO_OFTEN = 8
+"""So many looks in a row that find the same two answers at odds are no chain that moves."""
+
+
+class Tick(enum.Enum):
+    """What a look at the head led to."""
+
+    NOTHING_NEW = "nothing new"
+    EXTENDED = "extended"
+    REORGANISED = "reorganised"
+    LAGGING = "lagging"
+    """The node is behind what it, or another, said before; it will catch up."""
+    MOVED = "moved"
+    """The node changed its mind while it was asked, or the tables changed; the next look will tell."""
+    STANDING_BY = "standing by"
+    """Another process follows this chain."""
+
+
+class Follower:
+    """Follows one chain. Not thread-safe: one job calls :meth:`tick`, and never two at once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        client: ChainClient,
+        chain_id: int,
+        *,
+        name: str,
+        finality: Finality,
+        blooms: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepares; asks and writes nothing yet.
+
+        Args:
+            engine: the database.
+            client: the chain's nodes.
+            chain_id: the chain.
+            name: the chain's name, for the log.
+            finality: when a block can no longer be reorganised.
+            blooms: whether the chain's blooms can be trusted.
+            clock: seconds that only grow.
+        """
+        self._engine = engine
+        self._client = client
+        self._chain_id = chain_id
+        self._name = name
+        self._final = FinalBlocks(client, name, finality)
+        self._clock = clock
+        self._finality_asked_at = -FINALITY_EVERY
+        self._right = Leadership(engine, chain_id)
+        self._held = Held(engine, client, self._right, chain_id, name=name, blooms=blooms)
+        self._reported: tuple[int, str, str | None] | None = None
+        self._reported_at = 0.0
+        self._span = MAX_BLOCKS
+        self._behind = False
+        self._patience = Patience()
+        self._moved_why = ""
+        self._moved_looks = 0
+        self.looked_at = time.monotonic()
+        """When the last look began, for whoever asks whether this one is alive."""
+
+    # -- leading -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Lets another process follow."""
+        self._right.release()
+
+    @property
+    def lease(self) -> Lease:
+        """The right to follow, for whoever renews it."""
+        return self._right.lease
+
+    def leads(self) -> bool:
+        """Whether this process follows the chain, as far as it knows; may be asked by any thread."""
+        return self._right.lease.is_trusted()
+
+    @property
+    def tip_number(self) -> int | None:
+        """The newest block that is indexed, as far as this follower knows."""
+        tip = self._held.state.tip
+        return tip.number if tip is not None else None
+
+    def _lead(self) -> bool:
+        """Holds, or tries to get, the right to follow; a lease that expired and that nobody took goes on."""
+        if self._right.is_held():
+            return True
+        # Not by what was known before: another may have followed meanwhile.
+        self._held.forget()
+        if not self._right.take():
+            return False
+        with self._engine.begin() as connection:
+            head.lift(connection, self._chain_id)  # of the process before; what halted it will be seen again
+        self._held.reload()
+        tip = self._held.state.tip
+        log.info("following %s from block %s", self._name, tip.number if tip else "(none yet)")
+        return True
+
+    # -- one look at the head ------------------------------------------------------------------------------------
+
+    def tick(self) -> Tick:
+        """Takes one step towards the head.
+
+        Raises:
+            ChainHaltedError: a person must look; calling again asks again.
+            ProviderError: no node could be asked.
+            sqlalchemy.exc.DBAPIError: Postgres could not be used; nothing was written.
+        """
+        self.looked_at = time.monotonic()
+        if not self._lead():
+            return Tick.STANDING_BY
+        done = False
+        try:
+            outcome = self._step(self._client.head())
+            done = True
+        except BranchMovedError as error:
+            self._tell_moved(str(error))
+            return Tick.MOVED
+        except CatalogChangedError:
+            return Tick.MOVED
+        except FollowerLostError as error:
+            log.warning("%s: %s", self._name, error)
+            self.close()
+            return Tick.STANDING_BY
+        except RangeError:
+            self._span = max(1, self._span // 2)
+            raise
+        finally:
+            if not done:
+                # Whatever was begun did not happen, or did without our being told: what is known is read anew.
+                self._held.forget()
+                self._reported = None
+        return outcome
+
+    def prepare(self) -> bool:
+        """Makes sure that it is known where history ends, for a backfill that runs on its own.
+
+        Returns:
+            False if another process follows, which knows.
+
+        Raises:
+            ChainHaltedError, ProviderError: as :meth:`tick`.
+        """
+        if not self._lead():
+            return False
+        newest = self._client.head()
+        self._held.view()
+        if self._held.state.tip is None:
+            self._start(newest)
+        chain_identity.check(self._client, self._name, self._held.state)
+        if newest.number > self._held.tip.number + FURTHEST_BEHIND:
+            self._jump(newest)
+        return True
+
+    def _step(self, newest: Header) -> Tick:
+        self._held.view()
+        if self._held.state.tip is None:
+            self._start(newest)
+        tip = self._held.tip
+        if newest.number > tip.number + FURTHEST_BEHIND:
+            self._jump(newest)
+            tip = self._held.tip
+        outcome = self._approach(newest, tip)
+        self._moved_looks = 0
+        if outcome is not Tick.LAGGING:
+            self._patience.lose()
+        if self._clock() >= self._finality_asked_at + FINALITY_EVERY:
+            self._finality_asked_at = self._clock()
+            self._finalize(newest)
+        self._report(newest, outcome)
+        return outcome
+
+    def _approach(self, newest: Header, tip: Block) -> Tick:
+        if newest.number <= tip.number:
+            return self._compare(newest, tip)
+        try:
+            self._held.join(self._span)
+            if self._held.tip != tip:
+                return Tick.MOVED  # another process has followed, and what was known was read anew
+            self._extend(min(newest.number, tip.number + self._span))
+        except BranchMovedError:
+            # With the view goes what was learnt from another branch than ours: children born there.
+            self._held.forget()
+            at_tip = self._client.header(tip.number)
+            if at_tip is None:
+                return Tick.LAGGING
+            if at_tip.hash == tip.hash:
+                raise
+            return self._reorganise(newest)
+        return Tick.EXTENDED
+
+    def _compare(self, newest: Header, tip: Block) -> Tick:
+        """A head that is not above our tip: the same, an older one, or another branch."""
+        stored = self._held.stored(newest.number, newest.number).get(newest.number)
+        if stored is None:
+            return self._below_finalized(newest)
+        if newest.hash != stored:
+            return self._reorganise(newest)
+        if newest.number < tip.number:
+            return self._shorten(newest, tip)
+        self._held.join(self._span)
+        return Tick.NOTHING_NEW
+
+    def _shorten(self, newest: Header, tip: Block) -> Tick:
+        """A head that is one of our own blocks, below the tip: a node that is behind, until it has said so for long."""
+        now = self._clock()
+        if newest.number < self._held.floor or not self._patience.half_over(newest.hash, now):
+            return Tick.LAGGING
+        heads = every_head(self._client)
+        if not self._patience.over(heads is not None and all(one.hash == newest.hash for one in heads), now):
+            return Tick.LAGGING
+        self._held.join(self._span, fetch=False)
+        view = self._held.view()
+        local_branch.forget_births(view, newest.number)
+        self._swap(view, _block(newest), tip, [], Rows())
+        return Tick.REORGANISED
+
+    # -- beginning and finality ----------------------------------------------------------------------------------
+
+    def _start(self, newest: Header) -> None:
+        """The first look ever at this chain: what is finalized now is history."""
+        genesis, start = chain_identity.first_blocks(self._client, self._name, self._final.first(newest))
+        with self._engine.begin() as connection:
+            head.start(
+                connection, self._chain_id, self._right.epoch, None if genesis is None else genesis.hash, _block(start)
+            )
+        self._held.reload()
+
+    def _jump(self, newest: Header) -> None:
+        """After a long pause: what became final meanwhile is history, and backfill's to fetch."""
+        finalized = self._newest_final(newest)
+        if finalized is None or finalized.number <= self._held.tip.number:
+            return
+        at_tip = ancestor(self._client, self._held.tip.number, finalized)
+        if at_tip is None:
+            return
+        if at_tip.hash != self._held.tip.hash:
+            self._reorganise(newest)  # the next look jumps
+            return
+        with self._engine.begin() as connection:
+            head.jump(connection, self._chain_id, self._right.epoch, _block(finalized))
+        log.info(
+            "%s: %d blocks behind; following goes on at %d, the history up to it is backfilled",
+            self._name,
+            newest.number - self._held.tip.number,
+            finalized.number,
+        )
+        self._held.reload()
+
+    def _finalize(self, newest: Header) -> None:
+        finalized = self._newest_final(newest)
+        if finalized is None or finalized.number <= self._held.floor:
+            return
+        number = min(finalized.number, self._held.tip.number)
+        there = ancestor(self._client, number, finalized)
+        stored = self._held.stored(number, number).get(number)
+        if number <= self._held.floor or there is None or stored != there.hash:
+            return  # the branch that we hold is not the finalized one: the next look will see the reorganisation
+        safe = self._final.safe()
+        with self._engine.begin() as connection:
+            head.finalize(connection, self._chain_id, self._right.epoch, _block(there), safe)
+        self._held.reload_state()
+
+    def _newest_final(self, newest: Header) -> Header | None:
+        return self._final.newest(newest, self._held.state.finalized or 0)
+
+    # -- growing -------------------------------------------------------------------------------------------------
+
+    def _extend(self, last: int) -> None:
+        view, tip = self._held.view(), self._held.tip
+        headers, rows = self._held.read(view.followed, (tip.number + 1, last), tip.hash, self._span)
+        blocks = [_block(header) for header in headers]
+        with self._engine.begin() as connection:
+            head.extend(
+                connection,
+                self._chain_id,
+                self._right.epoch,
+                blocks=blocks,
+                sources=view.followed,
+                mark=self._held.mark,
+                rows=rows,
+                catalog_version=view.version,
+            )
+        self._held.moved(blocks[-1])
+        self._behind = False
+        self._span = min(MAX_BLOCKS, self._span * 2)
+
+    # -- reorganisation ------------------------------------------------------------------------------------------
+
+    def _reorganise(self, newest: Header) -> Tick:
+        # Just after a start nothing is followed yet; what is whole must be replaced, not merely dropped.
+        self._held.join(self._span, fetch=False)
+        view, tip, floor = self._held.view(), self._held.tip, self._held.floor
+        top = min(tip.number, newest.number)
+        common = last_common(self._held.stored, self._held.heard, floor, top)
+        if common is None:
+            return self._below_finalized(newest)
+        if common == top:
+            raise BranchMovedError(f"{self._name}: two answers differ about block {top}")
+        with self._engine.connect() as connection:
+            parent = head.load_block(connection, self._chain_id, common)
+        last = min(newest.number, max(tip.number, common + self._span))
+        local_branch.forget_births(view, common)
+        headers, rows = self._held.read(view.followed, (common + 1, last), parent.hash, self._span)
+        if headers[0].hash == self._held.stored(common + 1, common + 1).get(common + 1):
+            raise BranchMovedError(f"{self._name}: two answers differ about block {common + 1}")
+        self._swap(view, parent, tip, [_block(header) for header in headers], rows)
+        return Tick.REORGANISED
+
+    def _swap(self, view: View, common: Block, tip: Block, blocks: list[Block], rows: Rows) -> None:
+        """Puts a branch, which may be empty, in the place of what is above a common block."""
+        new_tip = blocks[-1] if blocks else common
+        with self._engine.begin() as connection:
+            head.swap(
+                connection,
+                self._chain_id,
+                self._right.epoch,
+                common=common,
+                old_tip=tip,
+                blocks=blocks,
+                sources=view.followed,
+                mark=self._held.mark,
+                events=view.events,
+                series=view.series,
+                rows=rows,
+                catalog_version=view.version,
+            )
+        log.warning(
+            "%s: reorganisation of %d blocks: %d is the last common one, %d 0x%s was replaced by %d 0x%s",
+            self._name,
+            tip.number - common.number,
+            common.number,
+            tip.number,
+            tip.hash.hex()[:8],
+            new_tip.number,
+            new_tip.hash.hex()[:8],
+        )
+        self._held.swapped(new_tip)
+
+    def _below_finalized(self, newest: Header) -> Tick:
+        """The node's chain does not join ours above ``finalized``: a node that is far behind, or another chain."""
+        if not chain_identity.check(self._client, self._name, self._held.state) and not self._behind:
+            self._behind = True
+            log.warning(
+                "%s: the node's head %d is below the finalized block %d; waiting for it to catch up",
+                *(self._name, newest.number, self._held.floor),
+            )
+        return Tick.LAGGING
+
+    def _tell_moved(self, why: str) -> None:
+        """One look that led nowhere since the chain moved is ordinary; many of the same are told as what they are."""
+        log.info("%s: %s", self._name, why)
+        self._moved_looks = self._moved_looks + 1 if why == self._moved_why else 1
+        self._moved_why = why
+        if self._moved_looks >= MOVED_TOO_OFTEN:
+            reason = f"the answers of the nodes do not fit together, again and again: {why}. They are asked again"
+            if self._moved_looks == MOVED_TOO_OFTEN:
+                log.warning("%s: %s", self._name, reason)
+            with self._engine.begin() as connection:
+                head.report_state(connection, self._chain_id, "waiting", reason)
+
+    # -- telling -------------------------------------------------------------------------------------------------
+
+    def _report(self, newest: Header, outcome: Tick) -> None:
+        state = "waiting" if outcome is Tick.LAGGING else "following"
+        note = self._final.note
+        now = self._clock()
+        # Where nothing is new, that the nodes are heard of is.
+        if self._reported == (newest.number, state, note) and now < self._reported_at + REPORT_EVERY:
+            return
+        with self._engine.begin() as connection:
+            head.report_head(connection, self._chain_id, self._right.epoch, _block(newest), state=state, reason=note)
+        self._reported, self._reported_at = (newest.number, state, note), now
+
+
+def _block(header: Header) -> Block:
+    return Block(header.number, header.hash, header.time, header.parent_hash)

@@ -1,0 +1,404 @@
+"""Filling history in: subtract, fetch, add, until no gap is left below ``finalized``.
+
+Everything is idempotent: killed at any instant, the next run computes the gaps anew and goes on. Any number of these
+may work on one chain, in any number of processes; one that finds a chunk already covered plans again.
+
+Three things happen at once: the client's threads fetch and check, one thread makes rows, and the caller's thread writes
+them. What waits between them is bounded, so memory stays flat whatever the range.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from indexer.addresses import Children
+from indexer.block_columns import BlockColumns
+from indexer.chain.client import ChainClient
+from indexer.chain.records.chunk import LogChunk
+from indexer.chain.records.errors import ProviderError
+from indexer.errors import GaplessError
+from indexer.intervals import BlockRange, RangeSet, format_ranges, intersect
+from indexer.store.catalog import catalog, children
+from indexer.store.catalog.catalog import CatalogChangedError, Source
+from indexer.store.head import branch
+from indexer.store.head.branch import HeadState
+from indexer.store.rows import failed_ranges, indexes, writer
+from indexer.store.rows.writer import Outcome, Rows
+from indexer.sync.head import chain_identity
+from indexer.sync.history.gaps import Gap, gaps, waiting
+from indexer.sync.history.pipeline import Ahead
+from indexer.sync.rows.log_filters import log_filters
+from indexer.sync.rows.router import Router
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a backfill has done so far, for the progress bar and the summary.
+
+    Attributes:
+        total: blocks to do, as planned at first.
+        blocks: blocks done.
+        rows: rows written.
+        requests: HTTP requests sent.
+        bytes: bytes received.
+        indexing: seconds in which indexes were built that had been put off.
+    """
+
+    total: int = 0
+    blocks: int = 0
+    rows: int = 0
+    requests: int = 0
+    bytes: int = 0
+    indexing: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which part of a chain's history to fill; all of it by default.
+
+    Attributes:
+        contract: only this contract's sources.
+        event: only this event's, by its API name.
+        within: only these blocks.
+    """
+
+    contract: str | None = None
+    event: str | None = None
+    within: BlockRange | None = None
+
+    def selects(self, source: Source) -> bool:
+        """Whether a source is part of it."""
+        return (self.contract is None or source.event.contract == self.contract) and (
+            self.event is None or source.event.api_name == self.event
+        )
+
+
+class UnreadRangesError(GaplessError):
+    """Parts of history could not be read; all the rest was. They are asked for again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, by one look at the catalog.
+
+    Attributes:
+        version: of the catalog.
+        sources: all active ones of the chain.
+        children: of the contracts whose children the first gap is about.
+        gaps: what can be fetched now.
+        state: how far the chain is followed.
+    """
+
+    version: int
+    sources: list[Source]
+    children: Children
+    gaps: list[Gap]
+    state: HeadState
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A range of blocks as it will be written."""
+
+    first: int
+    last: int
+    rows: Rows
+    blocks: BlockColumns
+    requests: int
+    bytes: int
+
+
+# So many prepared chunks wait for the writer at most, and so many are written in one transaction.
+_ROOM = 4
+# From so many blocks on, a backfill is large: indexes of what is empty wait for its end, and commits not for the disk.
+_LARGE = 20_000
+
+
+@dataclass(slots=True)
+class Backfill:
+    """Fills the history of one chain.
+
+    Attributes:
+        engine: the database.
+        client: the chain's nodes.
+        chain_id: the chain.
+        selection: what to fill.
+        in_flight: requests under way at once.
+        stop: when set, ends after the chunk at hand.
+        on_progress: called after each chunk.
+        keeps_indexes: leaves secondary indexes as they are; whoever began the backfill sees to them.
+    """
+
+    engine: Engine
+    client: ChainClient
+    chain_id: int
+    selection: Selection = field(default_factory=Selection)
+    in_flight: int = 4
+    stop: threading.Event = field(default_factory=threading.Event)
+    on_progress: Callable[[Progress], None] = lambda _: None
+    progress: Progress = field(default_factory=Progress)
+    keeps_indexes: bool = False
+
+    def run(self) -> Progress:
+        """Works until nothing is left to do, or until stopped.
+
+        A range that the nodes do not give stops nothing but itself: it is noted with its reason, rests, and is asked
+        for again (:mod:`indexer.store.rows.failed_ranges`).
+
+        Raises:
+            ForeignBlockError, ChainHaltedError: the node's history is not the one that was indexed; nothing of it was
+                written.
+            UnreadRangesError: all is filled but for ranges that could not be read.
+            ProviderError: no node answers.
+        """
+        fruitless = 0
+        is_ours = False
+        failures_in_a_row = 0
+        with self.engine.begin() as connection:
+            failed_ranges.forget_covered(connection, self.chain_id)
+        while not self.stop.is_set():
+            plan = self.plan()
+            if not plan.gaps:
+                self.build_indexes(plan)
+                break
+            # A block that nobody has stored cannot be found to be another chain's: the finalized one is looked at.
+            if not is_ours and not chain_identity.check(self.client, self.client.name, plan.state):
+                log.info("%s: the nodes have not come as far as the finalized block yet", self.client.name)
+                break
+            is_ours = True
+            self.put_indexes_off(plan.gaps[0])
+            self.progress.total = max(self.progress.total, self.progress.blocks + sum(gap.blocks for gap in plan.gaps))
+            # One gap, then a new plan: the children of factories can be planned once their factory is covered, and
+            # other workers take their part.
+            before = self.progress.blocks
+            try:
+                done = self._fill(plan.gaps[0], plan)
+            except ProviderError as error:
+                failures_in_a_row = 1 if self.progress.blocks > before else failures_in_a_row + 1
+                self._rest(plan.gaps[0], error, failures_in_a_row)
+                continue
+            failures_in_a_row = 0
+            fruitless = 0 if done else fruitless + 1
+            if fruitless:
+                self.stop.wait(min(5.0, 0.2 * fruitless))
+        if not self.stop.is_set():
+            self.require_read()
+        return self.progress
+
+    def require_read(self) -> None:
+        """Say which of the selected ranges could not be read.
+
+        Raises:
+            UnreadRangesError: there are any.
+        """
+        with self.engine.begin() as connection:
+            failed_ranges.forget_covered(connection, self.chain_id)
+            unread = [
+                one
+                for one in failed_ranges.load(connection, self.chain_id)
+                if self.selection.contract in (None, one.contract)
+                and self.selection.event in (None, one.event)
+                and (self.selection.within is None or intersect(((one.first, one.last),), (self.selection.within,)))
+            ]
+        if unread:
+            one = unread[0]
+            more = f" and {len(unread) - 1} more ranges" if len(unread) > 1 else ""
+            raise UnreadRangesError(
+                f"history of {one.contract}.{one.event}, blocks {one.first:,} to {one.last:,}{more}, cannot be read: "
+                f"{one.reason}",
+                hint="the rest is filled; it is asked for again by itself, less and less often (gapless status)",
+            )
+
+    def _rest(self, gap: Gap, error: ProviderError, in_a_row: int) -> None:
+        """Leave the range of a failure out for a while.
+
+        Where nothing but failures came, it is half of what lies above at most: the part of a pruned history that can be
+        read is found by few questions.
+
+        Raises:
+            ProviderError: the failure is about no range, or no node answers anything.
+        """
+        if error.blocks is None or not self._answers():
+            raise error
+        first, last = error.blocks
+        (reach,) = [b for a, b in gap.ranges if a <= first <= b] or [last]
+        wide = first + (last - first + 1) * 2 ** min(in_a_row - 1, 40) - 1
+        last = max(last, min(wide, first + (reach - first) // 2))
+        log.log(
+            logging.INFO if in_a_row == 1 else logging.DEBUG,
+            "%s: blocks %d to %d of %s cannot be read: %s; the rest of history goes on",
+            *(self.client.name, first, last, ", ".join(sorted({s.event.label for s in gap.sources})), error),
+        )
+        with self.engine.begin() as connection:
+            failed_ranges.note(connection, [source.source_id for source in gap.sources], (first, last), str(error))
+
+    def _answers(self) -> bool:
+        try:
+            self.client.head()
+        except ProviderError:
+            return False
+        return True
+
+    def plan(self) -> Plan:
+        """Reads what is covered, and says what is missing and can be fetched now.
+
+        The children of new factory rules are looked for in the tables first: what they said is planned only then.
+        """
+        children.adopt(self.engine, self.chain_id, self.stop)
+        with self.engine.connect() as connection:
+            version = catalog.load_version(connection)
+            state = branch.load_state(connection, self.chain_id)
+            sources = catalog.load_sources(connection, self.chain_id)
+            resting = failed_ranges.resting(connection, self.chain_id)
+            found = () if state.finalized is None else gaps(sources, state.finalized, self.selection.within, resting)
+            selected = [
+                Gap(gap.ranges, chosen)
+                for gap in found
+                if (chosen := tuple(source for source in gap.sources if self.selection.selects(source)))
+            ]
+            # Of the gap that is filled first, and after the sources: no child of what they cover can be missing.
+            wanted = {s.event.contract_id for gap in selected[:1] for s in gap.sources if s.place.kind == "factory"}
+            known = catalog.load_children(connection, self.chain_id, wanted)
+        return Plan(version, sources, known, selected, state)
+
+    def remaining(self) -> int:
+        """How many blocks there are to do, as far as can be said now."""
+        return sum(gap.blocks for gap in self.plan().gaps)
+
+    def blocked(self) -> list[str]:
+        """The selected events whose history must wait for that of a factory, by ``contract.Event``."""
+        with self.engine.connect() as connection:
+            finalized = branch.load_state(connection, self.chain_id).finalized
+            sources = catalog.load_sources(connection, self.chain_id)
+        if finalized is None:
+            return []
+        return [source.event.label for source in waiting(sources, finalized) if self.selection.selects(source)]
+
+    def _fill(self, gap: Gap, plan: Plan) -> int:
+        """Fetches and writes a gap.
+
+        Returns:
+            How many blocks were written.
+        """
+        router = Router(self.chain_id, gap.sources, plan.children, among=plan.sources)
+        filters = log_filters(gap.sources, plan.children)
+        log.debug("filling %s for %d sources", format_ranges(gap.ranges), len(gap.sources))
+        halt = threading.Event()
+        prepared = (
+            _prepared(self.client.scan(gap.ranges, filters, in_flight=self.in_flight, stop=halt), router)
+            if filters
+            else _silent(gap.ranges)
+        )
+        done = 0
+        with Ahead(prepared, room=_ROOM, halt=halt, name=f"rows-{self.chain_id}") as ready:
+            while waiting := ready.take(self.stop, most=_ROOM):
+                for part in _joined(waiting):
+                    try:
+                        outcome = self._write(part, gap, plan.version)
+                    except CatalogChangedError as error:
+                        log.info("%s", error)
+                        return done
+                    if outcome is Outcome.OVERTAKEN:
+                        log.info("blocks %d-%d were covered by another worker meanwhile", part.first, part.last)
+                        return done
+                    done += part.last - part.first + 1
+                    if self.stop.is_set():
+                        return done
+        return done
+
+    def put_indexes_off(self, gap: Gap) -> None:
+        """Puts the indexes of tables off that a gap will fill with many rows."""
+        if self.keeps_indexes or gap.blocks < _LARGE:
+            return
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(sa.text("SET LOCAL lock_timeout = '2s'"))
+                for name in indexes.put_off(connection, {source.event.event_id for source in gap.sources}):
+                    log.info("%s: its indexes are built when its history is filled", name)
+        except sa.exc.OperationalError as error:
+            # Somebody reads the table. It goes on with its indexes, only slower.
+            log.info("indexes stay while history is filled: %s", str(error.orig).strip())
+
+    def build_indexes(self, plan: Plan) -> None:
+        """Builds what was put off, of all events whose history does not wait for something else."""
+        if self.keeps_indexes:
+            return
+        with self.engine.connect() as connection:
+            finalized = branch.load_state(connection, self.chain_id).finalized
+        blocked = {source.source_id for source in waiting(plan.sources, -1 if finalized is None else finalized)}
+        done = {
+            source.event.event_id
+            for source in plan.sources
+            if source.source_id not in blocked and self.selection.selects(source)
+        }
+        with self.engine.begin() as connection:
+            contracts = indexes.call_for(connection, done)
+        if contracts:
+            started = time.monotonic()
+            indexes.build(self.engine, self.stop, only=contracts)
+            self.progress.indexing += time.monotonic() - started
+
+    def _write(self, part: Prepared, gap: Gap, version: int) -> Outcome:
+        with self.engine.begin() as connection:
+            outcome = writer.write_history(
+                connection,
+                self.chain_id,
+                (part.first, part.last),
+                gap.sources,
+                rows=part.rows,
+                blocks=part.blocks,
+                catalog_version=version,
+                durable=gap.blocks < _LARGE,
+            )
+            if outcome is Outcome.OVERTAKEN:
+                connection.rollback()
+                return outcome
+        progress = self.progress
+        progress.blocks += part.last - part.first + 1
+        progress.rows += part.rows.count
+        progress.requests += part.requests
+        progress.bytes += part.bytes
+        self.on_progress(progress)
+        return outcome
+
+
+def _prepared(chunks: Iterator[LogChunk], router: Router) -> Iterator[Prepared]:
+    for chunk in chunks:
+        logs, blocks = chunk.columns, chunk.block_columns
+        if logs is None:
+            rows = router.rows(chunk.logs, dict(zip(blocks.numbers.tolist(), blocks.times.tolist(), strict=True)))
+        else:
+            rows = router.columns(logs, blocks.times[np.searchsorted(blocks.numbers, logs.block_numbers)])
+        yield Prepared(chunk.first, chunk.last, rows, blocks, chunk.requests, chunk.bytes)
+
+
+def _joined(parts: Sequence[Prepared]) -> Iterator[Prepared]:
+    """Neighbours as one: a commit costs the same for many rows as for few."""
+    whole: Prepared | None = None
+    for part in parts:
+        if whole is not None and part.first == whole.last + 1:
+            whole.last = part.last
+            whole.rows.add(part.rows)
+            whole.blocks = BlockColumns.joined([whole.blocks, part.blocks])
+            whole.requests += part.requests
+            whole.bytes += part.bytes
+            continue
+        if whole is not None:
+            yield whole
+        whole = part
+    if whole is not None:
+        yield whole
+
+
+def _silent(ranges: RangeSet) -> Iterator[Prepared]:
+    """Ranges in which nothing can have been said (by a factory without children): nobody need be asked."""
+    for first, last in ranges:
+        yield Prepared(first, last, Rows(), BlockColumns.of({}), 0, 0)

@@ -1,0 +1,151 @@
+"""What filling history will take, before it is begun (``gapless plan``).
+
+The gaps are those of the manifest, applied or not; what they cost is found out from samples of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from indexer.addresses import Children
+from indexer.chain.client import ChainClient
+from indexer.chain.logs.sampling import Estimate
+from indexer.intervals import RangeSet, size
+from indexer.manifest.model import Chain, Manifest
+from indexer.store.apply.planned import Planned
+from indexer.store.catalog import catalog
+from indexer.store.catalog.catalog import Source
+from indexer.store.rows.transactions import Including
+from indexer.sync.history import estimate_snapshots, estimate_transactions
+from indexer.sync.history.estimate_snapshots import Past, PastForecast
+from indexer.sync.history.estimate_transactions import IncludeForecast
+from indexer.sync.history.gaps import gaps, waiting
+from indexer.sync.rows.log_filters import log_filters
+
+
+@dataclass(frozen=True, slots=True)
+class SourceGap:
+    """What one source lacks.
+
+    Attributes:
+        label: ``usdc.Transfer``.
+        place: where its logs come from, for people.
+        missing: wanted blocks, up to the finalized one, that are not covered.
+        waits: the history of its factory goes first, so what it will take cannot be said yet.
+    """
+
+    label: str
+    place: str
+    missing: RangeSet
+    waits: bool
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks are missing."""
+        return size(self.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Sources that are fetched together, and what that will take."""
+
+    labels: tuple[str, ...]
+    ranges: RangeSet
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the database knows of one chain.
+
+    Attributes:
+        sources: all active ones of the chain.
+        children: known so far.
+        including: the deployments with ``include``.
+        pasts: the snapshots with ``start_block``.
+    """
+
+    sources: Sequence[Source]
+    children: Children
+    including: Sequence[Including]
+    pasts: Sequence[Past]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One chain."""
+
+    chain: str
+    finalized: int
+    gaps: tuple[SourceGap, ...]
+    fetches: tuple[Fetch, ...]
+    includes: tuple[IncludeForecast, ...]
+    pasts: tuple[PastForecast, ...]
+
+
+def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: int, planned: Planned) -> Known:
+    """Reads what the forecast of a chain begins with.
+
+    Args:
+        connection: to read with.
+        manifest: says which snapshots have a past.
+        chain: one of its chains.
+        finalized: history ends here.
+        planned: the chain's part of the catalog, as the manifest would have it.
+    """
+    children = catalog.load_children(connection, chain.chain_id)
+    return Known(
+        sources=planned.sources,
+        children=children,
+        including=planned.including,
+        pasts=estimate_snapshots.load(connection, manifest, chain, children, finalized, planned.series),
+    )
+
+
+def forecast(client: ChainClient, chain: str, known: Known, finalized: int, *, in_flight: int) -> Forecast:
+    """Says what history lacks and what that will take.
+
+    Args:
+        client: the chain's nodes; asked for a few small ranges of each gap.
+        chain: its name.
+        known: what the database knows.
+        finalized: history ends here.
+        in_flight: requests that will be under way at once.
+
+    Raises:
+        ProviderError: a sample could not be read.
+    """
+    sources, children = known.sources, known.children
+    late = {source.source_id for source in waiting(sources, finalized)}
+    missing = tuple(
+        SourceGap(source.event.label, _where(source, children), lacks, source.source_id in late)
+        for source in sources
+        if (lacks := source.gap(finalized))
+    )
+    fetches: list[Fetch] = []
+    for gap in gaps(sources, finalized):
+        filters = log_filters(gap.sources, children)
+        if filters:
+            labels = tuple(dict.fromkeys(source.event.label for source in gap.sources))
+            fetches.append(Fetch(labels, gap.ranges, client.estimate(gap.ranges, filters, in_flight=in_flight)))
+    return Forecast(
+        chain=chain,
+        finalized=finalized,
+        gaps=missing,
+        fetches=tuple(fetches),
+        includes=tuple(estimate_transactions.forecast(client, known.including, sources, children, finalized)),
+        pasts=tuple(estimate_snapshots.forecast(client, one, finalized) for one in known.pasts),
+    )
+
+
+def _where(source: Source, children: Children) -> str:
+    match source.place.kind:
+        case "any":
+            return "any address"
+        case "factory":
+            count = len(children.get(source.event.contract_id, ()))
+            return f"{count:,} children so far" if count else "no children known yet"
+        case "addresses":
+            count = len(source.place.addresses)
+            return "1 address" if count == 1 else f"{count:,} addresses"

@@ -1,0 +1,174 @@
+"""Token metadata: looked up in Redis, else read by multicall, kept in ``tokens`` and in Redis."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy.engine import Engine
+
+from indexer.chain.client import ChainClient
+from indexer.store.cache import Cache
+from indexer.store.catalog import catalog
+from indexer.store.head import branch
+from indexer.store.rows.blocks import Block, hold_block
+from indexer.store.tokens import metadata as tokens
+from indexer.store.tokens.metadata import Token
+from indexer.store.tokens.metadata_cache import Kept, TokenCache
+from indexer.sync.tokens import metadata as token_metadata
+from indexer.sync.tokens.metadata import Answer
+
+log = logging.getLogger(__name__)
+
+TOKENS_PER_RUN = 500
+TOKENS_AT_ONCE = 90
+"""Tokens that are read and stored together: their calls fit into one multicall."""
+_CALLS_PER_TOKEN = 5
+# Events that only a token emits: ERC-20 and ERC-721 Transfer, ERC-1155 TransferSingle and TransferBatch.
+TOKEN_EVENTS = (
+    "Transfer(address,address,uint256)",
+    "TransferSingle(address,address,address,uint256,uint256)",
+    "TransferBatch(address,address,address,uint256[],uint256[])",
+)
+
+
+def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: frozenset[str], cache: Cache) -> int:
+    """Reads the tokens that were seen and not read yet, some hundred at a time: from Redis, else from the nodes.
+
+    Args:
+        engine: the database.
+        client: the chain's nodes.
+        chain_id: the chain.
+        contracts: names of the contracts whose addresses are tokens.
+        cache: asked first; receives what was read.
+
+    Returns:
+        How many were read; 0 when there is nothing left to do, or when the block at which they were read is gone.
+
+    Raises:
+        ProviderError: the nodes could not be asked; what was read before is stored. A failed read is never stored as an
+            answer: a token some of whose calls no node would run is marked so, and asked again.
+    """
+    with engine.connect() as connection:
+        state = branch.load_state(connection, chain_id)
+        tip = state.tip
+        if tip is None:
+            return 0
+        events = [e for e in catalog.load_events(connection).values() if e.contract in contracts]
+        contract_ids = {event.contract_id for event in events}
+        addresses = tokens.unread(connection, chain_id, contract_ids, TOKENS_PER_RUN)
+        anywhere = {s.event.event_id for s in catalog.load_sources(connection, chain_id) if s.place.kind == "any"}
+        for event in events:
+            if event.event_id in anywhere and event.signature in TOKEN_EVENTS and len(addresses) < TOKENS_PER_RUN:
+                addresses += tokens.unread_emitters(connection, chain_id, event, TOKENS_PER_RUN - len(addresses))
+    wanted = sorted(set(addresses))
+    kept = TokenCache(cache, chain_id, state.genesis_hash)
+    recalled = kept.recall(wanted)
+    _take_over(engine, chain_id, tip, recalled)
+    done = len(recalled)
+    wanted = [address for address in wanted if address not in recalled]
+    for start in range(0, len(wanted), TOKENS_AT_ONCE):
+        found = read(client, wanted[start : start + TOKENS_AT_ONCE], tip.number)
+        if not _keep(engine, client, chain_id, kept, tip, found):
+            break
+        done += len(found)
+    if done:
+        log.info(
+            "%d tokens of chain %d at block %d, %d of them known from Redis", done, chain_id, tip.number, len(recalled)
+        )
+    return done
+
+
+def _take_over(engine: Engine, chain_id: int, tip: Block, recalled: Mapping[bytes, Kept]) -> None:
+    """Stores what Redis knows, with its age."""
+    with engine.begin() as connection:
+        for address, one in recalled.items():
+            token = Token(address, one.kind, one.name, one.symbol, one.decimals, one.problems)
+            read_at = datetime.fromtimestamp(one.read_at, UTC)
+            tokens.store(connection, chain_id, min(one.block_number, tip.number), [token], read_at=read_at)
+
+
+def reread(
+    engine: Engine,
+    client: ChainClient,
+    chain_id: int,
+    cache: Cache,
+    addresses: Sequence[bytes] | None,
+    *,
+    stop: threading.Event,
+    on_progress: Callable[[int, int], None],
+) -> int:
+    """Reads tokens again that were read before: what they say may have changed, as with a renamed one.
+
+    Args:
+        engine: the database.
+        client: the chain's nodes.
+        chain_id: the chain.
+        cache: receives what was read.
+        addresses: which; None: all that are known.
+        stop: ends early when set.
+        on_progress: told how many are read, and of how many.
+
+    Returns:
+        How many were read: fewer than asked for if the chain was reorganised meanwhile.
+
+    Raises:
+        ProviderError: the nodes could not be asked; what was read before is stored.
+    """
+    with engine.connect() as connection:
+        state = branch.load_state(connection, chain_id)
+        known = tokens.known(connection, chain_id)
+    tip = state.tip
+    if tip is None:
+        return 0
+    kept = TokenCache(cache, chain_id, state.genesis_hash)
+    wanted = known if addresses is None else sorted(set(addresses))
+    done = 0
+    while done < len(wanted) and not stop.is_set():
+        found = read(client, wanted[done : done + TOKENS_AT_ONCE], tip.number)
+        if not _keep(engine, client, chain_id, kept, tip, found):
+            break
+        done += len(found)
+        on_progress(done, len(wanted))
+    return done
+
+
+def _keep(
+    engine: Engine, client: ChainClient, chain_id: int, kept: TokenCache, tip: Block, found: Sequence[Token]
+) -> bool:
+    """Keeps what was read at the tip; False if that is another block by now, at the node or here: nothing is kept."""
+    header = client.header(tip.number)
+    if header is None or header.hash != tip.hash:
+        return False
+    with engine.begin() as connection:
+        if not hold_block(connection, chain_id, tip.number, tip.hash):
+            return False
+        tokens.store(connection, chain_id, tip.number, found)
+    now = time.time()
+    kept.remember(
+        {
+            one.address: Kept(
+                one.kind, one.name, one.symbol, one.decimals, dict(one.problems), tip.number, read_at=now, kept_at=now
+            )
+            for one in found
+            if one.is_whole
+        }
+    )
+    return True
+
+
+def read(client: ChainClient, addresses: Sequence[bytes], block: int) -> list[Token]:
+    """Asks tokens what they are, at one block, with as few requests as may be.
+
+    Raises:
+        ProviderError: the nodes could not be asked.
+    """
+    questions = [call for address in addresses for call in token_metadata.calls(address)]
+    results = client.multicall(questions, block, light=True)
+    found = []
+    for i, address in enumerate(addresses):
+        answers = results[i * _CALLS_PER_TOKEN : (i + 1) * _CALLS_PER_TOKEN]
+        said = token_metadata.interpret([Answer(one.success, one.data, one.refusal) for one in answers])
+        found.append(Token(address, said.kind, said.name, said.symbol, said.decimals, said.problems, said.is_whole))
+    return found

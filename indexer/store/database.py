@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.types.json import Jsonb
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.errors import GaplessError
@@ -130,3 +131,8 @@ def describe_failure(url: str, error: BaseException) -> DatabaseError:
         hint="is it running, and do user, password and database in DATABASE_URL exist? "
         "Unset DATABASE_URL to use the embedded Postgres.",
     )
+
+
+def jsonb(value: Any) -> Any:
+    """Wrap a value for a jsonb parameter; None stays SQL's null."""
+    return None if value is None else Jsonb(value)

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from indexer.store.rows.writer import jsonb
+from indexer.store.database import jsonb
 
 #: Seconds after which a process that was not heard of is believed dead.
 LEASE: Final = 30.0

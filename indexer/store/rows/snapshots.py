@@ -10,9 +10,8 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.store.catalog.catalog import Series
-from indexer.store.database import psycopg_connection
+from indexer.store.database import jsonb, psycopg_connection
 from indexer.store.rows.blocks import hold_block
-from indexer.store.rows.writer import jsonb
 
 
 @dataclass(frozen=True, slots=True)

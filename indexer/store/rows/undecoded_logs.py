@@ -7,7 +7,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from indexer.store.database import psycopg_connection
+from indexer.store.database import jsonb, psycopg_connection
 from indexer.store.rows import rejected_rows, writer
 from indexer.store.rows.writer import UndecodedLog
 from indexer.store.schema.layout import FIXED_COLUMNS, EventTable
@@ -94,7 +94,7 @@ def note(
     psycopg_connection(connection).execute(
         "UPDATE gapless.undecoded_logs SET reason = %s, has_row = %s, announced = %s "
         "WHERE (event_id, chain_id, block_number, log_index) = (%s, %s, %s, %s)",
-        (reason, has_row, writer.jsonb(announced or None), log.event_id, log.chain_id, log.block_number, log.log_index),
+        (reason, has_row, jsonb(announced or None), log.event_id, log.chain_id, log.block_number, log.log_index),
     )
 
 

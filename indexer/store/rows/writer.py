@@ -20,7 +20,6 @@ from typing import Any, Protocol
 import psycopg
 import sqlalchemy as sa
 from psycopg import sql
-from psycopg.types.json import Jsonb
 from sqlalchemy.engine import Connection
 
 from indexer.block_columns import BlockColumns
@@ -28,7 +27,7 @@ from indexer.intervals import BlockRange, RangeSet, intersect
 from indexer.store.catalog import children, ledgers
 from indexer.store.catalog.catalog import CatalogEvent, Source, writing_by
 from indexer.store.catalog.declaration import Place
-from indexer.store.database import psycopg_connection
+from indexer.store.database import jsonb, psycopg_connection
 from indexer.store.rows import copy_binary as binary
 from indexer.store.rows import rejected_rows
 from indexer.store.rows import transactions as included
@@ -384,8 +383,3 @@ def bump_versions(connection: Connection, event_ids: Iterable[int], *, rewritten
         """),
         {"ids": sorted(set(event_ids)), "rewritten": int(rewritten)},
     )
-
-
-def jsonb(value: Any) -> Any:
-    """Wraps a value for a jsonb parameter; None stays SQL's null."""
-    return None if value is None else Jsonb(value)

@@ -7,8 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from indexer.store.database import psycopg_connection
-from indexer.store.rows.writer import jsonb
+from indexer.store.database import jsonb, psycopg_connection
 
 
 @dataclass(frozen=True, slots=True)

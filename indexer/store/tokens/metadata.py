@@ -9,9 +9,8 @@ from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.store.catalog.catalog import CatalogEvent
-from indexer.store.database import psycopg_connection
+from indexer.store.database import jsonb, psycopg_connection
 from indexer.store.rows import indexes
-from indexer.store.rows.writer import jsonb
 
 # What was asked in vain is asked again, later and later: an address may become a token, and a node may come to run its
 # calls. 'attempts' counts the vain ones before.

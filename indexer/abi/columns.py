@@ -6,18 +6,72 @@ A pure description, light to import: the store makes tables of it and keeps it i
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from indexer.abi.names import FIXED_COLUMNS, argument_names, column_name
+from indexer.abi.names import argument_names, column_name
 from indexer.abi.types import NUMBER_BITS, Array, Elementary, Parameter, Tuple, Type
 
-SERIES_COLUMNS = (
-    *(c for c in FIXED_COLUMNS if c not in ("tx_hash", "tx_index", "log_index")),
-    "item",
-    "arguments",
-    "failures",
+
+class FixedColumn(NamedTuple):
+    """A column that all tables of a kind have.
+
+    Attributes:
+        name: in Postgres.
+        pg_type: its type there.
+        comment: for a person in psql.
+    """
+
+    name: str
+    pg_type: str
+    comment: str
+
+
+# chain_id is bigint: ids above 2^31 are in use (Palm is 11297108109).
+_CHAIN_ID = FixedColumn("chain_id", "bigint", "EIP-155 chain id")
+_BLOCK_TIME = FixedColumn("block_time", "timestamptz", "the block's timestamp")
+
+FIXED_COLUMNS: Final = (
+    _CHAIN_ID,
+    FixedColumn("block_number", "bigint", "block that bore the log"),
+    _BLOCK_TIME,
+    FixedColumn("tx_hash", "bytea", "hash of the transaction, 32 bytes"),
+    FixedColumn("tx_index", "bigint", "place of the transaction in the block"),
+    FixedColumn("log_index", "bigint", "place of the log in the block"),
+    FixedColumn("contract_address", "bytea", "who emitted the log, 20 bytes"),
 )
-"""The columns of every table of a snapshot series that are not outputs."""
+"""The columns with which every event table begins. :func:`fixed_values` has their values in this order."""
+
+POSITION_OF: Final = {column.name: position for position, column in enumerate(FIXED_COLUMNS)}
+"""The position of each of them in a row, by name."""
+
+SERIES_COLUMNS: Final = (
+    _CHAIN_ID,
+    FixedColumn("block_number", "bigint", "block at which all calls of the row were made"),
+    _BLOCK_TIME,
+    FixedColumn("contract_address", "bytea", "the contract that was asked, 20 bytes"),
+    FixedColumn("item", "integer", "place in the list of arguments, 0 where there is only one"),
+    FixedColumn(
+        "arguments", "jsonb", "the arguments of the calls, by the names of the snapshot's query; null: fixed ones"
+    ),
+)
+"""The columns with which the table of every snapshot series begins."""
+
+SERIES_FAILURES: Final = FixedColumn("failures", "jsonb", "reasons of the calls that failed, by signature; null: none")
+"""The column with which it ends."""
+
+
+def fixed_values(
+    *,
+    chain_id: Any,
+    block_number: Any,
+    block_time: Any,
+    tx_hash: Any,
+    tx_index: Any,
+    log_index: Any,
+    contract_address: Any,
+) -> tuple[Any, ...]:
+    """The values of :data:`FIXED_COLUMNS`, of one log or columns of many, in their order."""
+    return (chain_id, block_number, block_time, tx_hash, tx_index, log_index, contract_address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +155,7 @@ def event_columns(event: HasInputs, kept: Sequence[str] = ()) -> tuple[Column, .
         event: the event.
         kept: column names chosen before, by position: they never change.
     """
-    return _columns(event.inputs, argument_names(p.name for p in event.inputs), set(FIXED_COLUMNS), kept)
+    return _columns(event.inputs, argument_names(p.name for p in event.inputs), set(POSITION_OF), kept)
 
 
 def output_columns(
@@ -121,7 +175,7 @@ def output_columns(
         names = tuple(argument_names(p.name for p in function.outputs))
         names = tuple(f"{called}_{name}" for name in names) if called else names
     plain = [replace(p, indexed=False) for p in function.outputs]
-    return _columns(plain, names, {*SERIES_COLUMNS, *taken}, kept)
+    return _columns(plain, names, {*(column.name for column in (*SERIES_COLUMNS, SERIES_FAILURES)), *taken}, kept)
 
 
 def _columns(

@@ -11,17 +11,6 @@ from collections.abc import Collection, Iterable
 MAX_IDENTIFIER_BYTES = 63
 """Postgres cuts a longer identifier, silently (NAMEDATALEN - 1)."""
 
-FIXED_COLUMNS = (
-    "chain_id",
-    "block_number",
-    "block_time",
-    "tx_hash",
-    "tx_index",
-    "log_index",
-    "contract_address",
-)
-"""The columns with which every event table begins."""
-
 SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 """Columns that every Postgres table has already (Postgres documentation, "System Columns")."""
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from indexer.abi.columns import FIXED_COLUMNS
 from indexer.abi.model import Abi, Event, load_abi
-from indexer.abi.names import FIXED_COLUMNS, MOST_COLUMNS, schema_name, schema_problem
+from indexer.abi.names import MOST_COLUMNS, schema_name, schema_problem
 from indexer.abi.types import AbiError
 from indexer.manifest.document import ContractPart
 from indexer.manifest.drafts import Draft, arguments, find_event, find_selected

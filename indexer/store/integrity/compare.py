@@ -7,17 +7,16 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
-from indexer.abi.columns import Column
+from indexer.abi.columns import POSITION_OF, Column
 from indexer.intervals import RangeSet, intersect
 from indexer.store.catalog.catalog import Source
 from indexer.store.database import psycopg_connection
 from indexer.store.integrity import digests
 from indexer.store.rows import rejected_rows, writer
 from indexer.store.rows.writer import Rows, UndecodedLog
-from indexer.store.schema.layout import FIXED_COLUMNS, EventTable
+from indexer.store.schema.layout import EventTable
 
-_PLACE_OF = {name: position for position, (name, _, _) in enumerate(FIXED_COLUMNS)}
-_BLOCK, _LOG, _ADDRESS = _PLACE_OF["block_number"], _PLACE_OF["log_index"], _PLACE_OF["contract_address"]
+_BLOCK, _LOG, _ADDRESS = POSITION_OF["block_number"], POSITION_OF["log_index"], POSITION_OF["contract_address"]
 
 
 NOTHING = digests.Sum(0, 0)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
+from indexer.abi.columns import SERIES_COLUMNS
 from indexer.store.catalog.catalog import Series
 from indexer.store.database import jsonb, psycopg_connection
 from indexer.store.rows.blocks import hold_block
@@ -174,7 +175,7 @@ def store(
     ).rowcount
     if not added:
         return False
-    columns = ["chain_id", "block_number", "block_time", "contract_address", "item", "arguments"]
+    columns = [column.name for column in SERIES_COLUMNS]
     columns += [column.name for column in series.columns]
     columns.append("failures")
     statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from indexer.abi.columns import FIXED_COLUMNS
 from indexer.store.database import jsonb, psycopg_connection
 from indexer.store.rows import rejected_rows, writer
 from indexer.store.rows.writer import UndecodedLog
-from indexer.store.schema.layout import FIXED_COLUMNS, EventTable
+from indexer.store.schema.layout import EventTable
 
 
 @dataclass(frozen=True, slots=True)

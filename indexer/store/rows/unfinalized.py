@@ -11,9 +11,9 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from indexer.abi.columns import POSITION_OF
 from indexer.store.database import psycopg_connection
 from indexer.store.rows.writer import Rows
-from indexer.store.schema.layout import FIXED_COLUMNS
 
 #: Assignments to a chain's row, beside those of a new tip, by a follower that notes the rows above the old one.
 NOTED: Final = (
@@ -21,7 +21,7 @@ NOTED: Final = (
     "noted_epoch = follower_epoch"
 )
 
-_BLOCK_NUMBER: Final = [name for name, _, _ in FIXED_COLUMNS].index("block_number")
+_BLOCK_NUMBER: Final = POSITION_OF["block_number"]
 
 
 def note(connection: Connection, chain_id: int, rows: Rows) -> None:

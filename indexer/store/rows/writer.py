@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
+from indexer.abi.columns import POSITION_OF
 from indexer.block_columns import BlockColumns
 from indexer.intervals import BlockRange, RangeSet, intersect
 from indexer.store.catalog import children, ledgers
@@ -34,12 +35,10 @@ from indexer.store.rows import transactions as included
 from indexer.store.rows.blocks import copy_blocks
 from indexer.store.rows.copy_binary import BinaryRows
 from indexer.store.schema import multirange
-from indexer.store.schema.layout import FIXED_COLUMNS, EventTable
+from indexer.store.schema.layout import EventTable
 
 # First key of the two-part advisory locks; the second is the id of a source (or, for followers, of a chain's row).
 _SOURCE_LOCK = 0x67610001
-
-_BLOCK_NUMBER = [name for name, _, _ in FIXED_COLUMNS].index("block_number")
 
 
 class Outcome(enum.Enum):
@@ -117,7 +116,7 @@ class Rows:
 
         return Rows(
             by_table={
-                event_id: (table, [row for row in rows if inside(row[_BLOCK_NUMBER])])
+                event_id: (table, [row for row in rows if inside(row[POSITION_OF["block_number"]])])
                 for event_id, (table, rows) in self.by_table.items()
             },
             undecoded=[log for log in self.undecoded if inside(log.block_number)],

@@ -1,7 +1,8 @@
 """Event tables and series tables: their layout as SQL.
 
-Every contract is a Postgres schema and every event a table in it. A table begins with :data:`FIXED_COLUMNS`; the
-arguments follow. Nothing here decides names: they were chosen by ``abi.names`` and are kept in the catalog.
+Every contract is a Postgres schema and every event a table in it. A table begins with
+:data:`indexer.abi.columns.FIXED_COLUMNS`; the arguments follow. Nothing here decides names: they were chosen by
+``abi.names`` and are kept in the catalog.
 """
 
 import re
@@ -10,30 +11,11 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from indexer.abi.columns import Column
+from indexer.abi.columns import FIXED_COLUMNS, SERIES_COLUMNS, SERIES_FAILURES, Column
 
 LAYOUT_VERSION = 2
 """Of event tables: 1 had ``tx_index`` and ``log_index`` as ``integer`` (:mod:`indexer.store.apply.layout_upgrade`)."""
 
-# Name, type, comment. chain_id is bigint: ids above 2^31 are in use (Palm is 11297108109).
-FIXED_COLUMNS: tuple[tuple[str, str, str], ...] = (
-    ("chain_id", "bigint", "EIP-155 chain id"),
-    ("block_number", "bigint", "block that bore the log"),
-    ("block_time", "timestamptz", "the block's timestamp"),
-    ("tx_hash", "bytea", "hash of the transaction, 32 bytes"),
-    ("tx_index", "bigint", "place of the transaction in the block"),
-    ("log_index", "bigint", "place of the log in the block"),
-    ("contract_address", "bytea", "who emitted the log, 20 bytes"),
-)
-
-SERIES_COLUMNS: tuple[tuple[str, str, str], ...] = (
-    ("chain_id", "bigint", "EIP-155 chain id"),
-    ("block_number", "bigint", "block at which all calls of the row were made"),
-    ("block_time", "timestamptz", "the block's timestamp"),
-    ("contract_address", "bytea", "the contract that was asked, 20 bytes"),
-    ("item", "integer", "place in the list of arguments, 0 where there is only one"),
-    ("arguments", "jsonb", "the arguments of the calls, by the names of the snapshot's query; null: fixed ones"),
-)
 SERIES_KEY = ("chain_id", "block_number", "contract_address", "item")
 SERIES_REQUIRED = (*SERIES_KEY, "block_time")
 
@@ -73,12 +55,12 @@ class EventTable:
     @property
     def column_names(self) -> tuple[str, ...]:
         """All columns in their order, the fixed ones first."""
-        return tuple(name for name, _, _ in FIXED_COLUMNS) + tuple(column.name for column in self.columns)
+        return tuple(column.name for column in FIXED_COLUMNS) + tuple(column.name for column in self.columns)
 
     @property
     def column_types(self) -> tuple[str, ...]:
         """Their Postgres types without modifiers, as psycopg's ``Copy.set_types`` names them."""
-        types = [pg_type for _, pg_type, _ in FIXED_COLUMNS] + [column.pg_type for column in self.columns]
+        types = [column.pg_type for column in FIXED_COLUMNS] + [column.pg_type for column in self.columns]
         return tuple(re.sub(r"\(.*?\)", "", pg_type) for pg_type in types)
 
 
@@ -106,7 +88,7 @@ def create_series_table(
     """
     described = [(name, pg_type, text, name in SERIES_REQUIRED) for name, pg_type, text in SERIES_COLUMNS]
     described += [(column.name, column.pg_type, column.comment, False) for column in columns]
-    described.append(("failures", "jsonb", "reasons of the calls that failed, by signature; null: none", False))
+    described.append((*SERIES_FAILURES, False))
     return _create_table(sql.Identifier(schema_name, table_name), described, SERIES_KEY, comment)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Connection, Engine
 
+from indexer.abi.columns import fixed_values
 from indexer.abi.decoder import UndecodableLog
 from indexer.intervals import normalise
 from indexer.store.catalog import catalog, children, ledgers
@@ -90,11 +91,16 @@ def _retry(
             if str(error) != log.reason:
                 undecoded.note(connection, log, str(error), has_row=False)
             continue
-        row = (
-            chain_id, log.block_number, log.block_time, log.tx_hash, log.tx_index, log.log_index,
-            log.contract_address, *values,
-        )  # fmt: skip
-        decoded.append(Decoded(log, row, "; ".join(notes)))
+        fixed = fixed_values(
+            chain_id=chain_id,
+            block_number=log.block_number,
+            block_time=log.block_time,
+            tx_hash=log.tx_hash,
+            tx_index=log.tx_index,
+            log_index=log.log_index,
+            contract_address=log.contract_address,
+        )
+        decoded.append(Decoded(log, (*fixed, *values), "; ".join(notes)))
     if not decoded:
         return False
     ranges = normalise((log.block_number, log.block_number) for log, *_ in decoded)

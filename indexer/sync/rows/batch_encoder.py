@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.abi.batch import BatchDecoder, Values, Wide, compile_batch
+from indexer.abi.columns import fixed_values
 from indexer.abi.model import Event
 from indexer.chain.records.log_columns import LogColumns
 from indexer.store.rows import copy_binary
 from indexer.store.rows.copy_binary import BinaryRows
-from indexer.store.schema.layout import FIXED_COLUMNS, EventTable
+from indexer.store.schema.layout import EventTable
 
 
 class BatchEncoder:
@@ -55,15 +56,16 @@ class BatchEncoder:
             topics = [own.topics[:, i] for i in range(self._first_topic, self._topics)]
             arguments, good = self._decoder.decode(topics, own.data)
             at = own.rows
-            columns = self._fixed(
-                numbers=logs.numbers[at],
-                times=times[logs.block_of[at]],
-                tx_hashes=logs.tx_hashes[at],
-                tx_indexes=logs.tx_indexes[at],
-                log_indexes=logs.log_indexes[at],
-                addresses=logs.addresses()[logs.kinds[at]],
+            fixed = fixed_values(
+                chain_id=np.full(len(at), self._chain_id, dtype=np.int64),
+                block_number=logs.numbers[at],
+                block_time=copy_binary.timestamps(times[logs.block_of[at]]),
+                tx_hash=logs.tx_hashes[at],
+                tx_index=logs.tx_indexes[at],
+                log_index=logs.log_indexes[at],
+                contract_address=logs.addresses()[logs.kinds[at]],
             )
-            columns += arguments
+            columns: list[Values] = [*fixed, *arguments]
             if not good.all():
                 odd.append(at[~good])
                 columns = [_selected(column, good) for column in columns]
@@ -73,27 +75,6 @@ class BatchEncoder:
 
     def _rows(self, columns: Sequence[Values], count: int) -> BinaryRows | None:
         return copy_binary.encode(list(zip(self._types, columns, strict=True)), count) if count else None
-
-    def _fixed(
-        self,
-        *,
-        numbers: NDArray[np.int64],
-        times: NDArray[np.int64],
-        tx_hashes: NDArray[np.uint8],
-        tx_indexes: NDArray[np.int64],
-        log_indexes: NDArray[np.int64],
-        addresses: NDArray[np.uint8],
-    ) -> list[Values]:
-        fixed: dict[str, Values] = {
-            "chain_id": np.full(len(numbers), self._chain_id, dtype=np.int64),
-            "block_number": numbers,
-            "block_time": copy_binary.timestamps(times),
-            "tx_hash": tx_hashes,
-            "tx_index": tx_indexes,
-            "log_index": log_indexes,
-            "contract_address": addresses,
-        }
-        return [fixed[name] for name, _, _ in FIXED_COLUMNS]
 
 
 def encoder(chain_id: int, event: Event, table: EventTable) -> BatchEncoder | None:

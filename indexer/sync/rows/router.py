@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.abi.columns import kept_parameters
+from indexer.abi.columns import fixed_values, kept_parameters
 from indexer.abi.decoder import Decoder, UndecodableLog, compile_decoder
 from indexer.abi.model import parse_abi
 from indexer.addresses import Births, Children
@@ -268,10 +268,16 @@ class Router:
             notes.append(str(error))
             has_row = False
         else:
-            row = (
-                self._chain_id, log.block_number, time, tx_hash, log.tx_index, log.log_index, address, *values
-            )  # fmt: skip
-            rows.by_table.setdefault(event.event_id, (event.table, []))[1].append(row)
+            fixed = fixed_values(
+                chain_id=self._chain_id,
+                block_number=log.block_number,
+                block_time=time,
+                tx_hash=tx_hash,
+                tx_index=log.tx_index,
+                log_index=log.log_index,
+                contract_address=address,
+            )
+            rows.by_table.setdefault(event.event_id, (event.table, []))[1].append((*fixed, *values))
         if notes:
             rows.undecoded.append(
                 UndecodedLog(

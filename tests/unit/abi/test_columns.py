@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from indexer.abi.columns import Column, event_columns, output_columns
+from indexer.abi.columns import FIXED_COLUMNS, Column, event_columns, fixed_values, output_columns
 from indexer.abi.model import parse_abi
 
 
@@ -159,6 +159,11 @@ def test_several_outputs_keep_their_names_beside_those_of_other_functions():
         ("arg1", "arg1"),
         ("failures", "failures_value"),
     ]
+
+
+def test_fixed_values_stand_in_the_order_of_the_fixed_columns():
+    names = [column.name for column in FIXED_COLUMNS]
+    assert list(fixed_values(**{name: name for name in names})) == names
 
 
 def test_columns_import_nothing_heavy():

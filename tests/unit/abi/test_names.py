@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.abi.columns import POSITION_OF
 from indexer.abi.names import (
-    FIXED_COLUMNS,
     MAX_IDENTIFIER_BYTES,
     RESERVED_WORDS,
     argument_names,
@@ -122,11 +122,11 @@ COLUMN_NAMES = [
 
 @pytest.mark.parametrize(("argument", "abi_type", "expected"), COLUMN_NAMES)
 def test_column_names(argument, abi_type, expected):
-    assert column_name(argument, 7, abi_type, set(FIXED_COLUMNS)) == expected
+    assert column_name(argument, 7, abi_type, set(POSITION_OF)) == expected
 
 
 def test_colliding_column_names_take_a_suffix_then_a_number():
-    taken = set(FIXED_COLUMNS)
+    taken = set(POSITION_OF)
     chosen = []
     for position, argument in enumerate(["fooBar", "foo_bar", "FooBar", "from", "fromAddress", "from_"]):
         chosen.append(column_name(argument, position, "address", taken))
@@ -150,7 +150,7 @@ def test_names_that_collide_after_they_were_cut_stay_apart():
 
 @given(st.lists(st.text(alphabet=st.sampled_from("abA_é价🦄$1"), max_size=80), max_size=20))
 def test_columns_are_always_unique_and_fit_into_postgres(names):
-    taken = set(FIXED_COLUMNS)
+    taken = set(POSITION_OF)
     for position, argument in enumerate(argument_names(names)):
         name = column_name(argument, position, "uint256", taken)
         assert name not in taken

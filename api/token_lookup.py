@@ -9,7 +9,7 @@ import orjson
 from api.database import Database
 from api.errors import ApiError
 from indexer.store.cache import Cache
-from indexer.store.tokens.metadata_cache import Kept, TokenCache
+from indexer.store.tokens.metadata_cache import CachedToken, TokenCache
 
 #: For so long a value in Redis stands for what Postgres says: tokens may be read again, while Redis is away, too.
 BELIEVED_SECONDS: Final = 3600
@@ -110,7 +110,7 @@ class TokenLookup:
             }
         )
 
-    def _find(self, chain_id: int, addresses: Sequence[bytes]) -> dict[bytes, Kept]:
+    def _find(self, chain_id: int, addresses: Sequence[bytes]) -> dict[bytes, CachedToken]:
         if not addresses:
             return {}
         now = self._wall()
@@ -121,9 +121,9 @@ class TokenLookup:
         missing = [address for address in addresses if address not in found]
         if not missing:
             return found
-        told: dict[bytes, Kept] = {}
+        told: dict[bytes, CachedToken] = {}
         for address, text, is_settled in self._database.query(_TOKENS, [str(chain_id), missing]):
-            one = Kept(**orjson.loads(text or b"{}"), kept_at=now)
+            one = CachedToken(**orjson.loads(text or b"{}"), kept_at=now)
             found[bytes.fromhex((address or b"").decode())] = one
             if is_settled == b"t":
                 told[bytes.fromhex((address or b"").decode())] = one

@@ -92,7 +92,7 @@ def united(lists: Sequence[AddressList]) -> AddressList:
     return Addresses(np.unique(np.concatenate(arrays)))
 
 
-class Births(MutableMapping[str, int]):
+class DiscoveryBlocks(MutableMapping[str, int]):
     """The children of a factory: by address (``0x`` and 40 lower-case digits) the block of the birth."""
 
     def __init__(self, addresses: bytes = b"", blocks: bytes = b"") -> None:
@@ -164,7 +164,7 @@ class Births(MutableMapping[str, int]):
 
     def update(self, other: Any = (), /, **more: int) -> None:
         """Takes others in, many at once where they are many."""
-        if not isinstance(other, Births) or more or not len(other._old):
+        if not isinstance(other, DiscoveryBlocks) or more or not len(other._old):
             super().update(other, **more)
             return
         self._settle()
@@ -174,17 +174,17 @@ class Births(MutableMapping[str, int]):
         self._take(every[order], np.concatenate([other._blocks, self._blocks[kept]])[order])
         super().update(other._young)
 
-    def until(self, block: int) -> "Births":
+    def until(self, block: int) -> "DiscoveryBlocks":
         """Those that were born up to a block."""
         if len(self._old) and self._young:
             self._settle()
-        born = Births()
+        born = DiscoveryBlocks()
         kept = self._blocks <= block
         born._take(self._old[kept], self._blocks[kept])
         born._young = {address: birth for address, birth in self._young.items() if birth <= block}
         return born
 
-    def copy(self) -> "Births":
+    def copy(self) -> "DiscoveryBlocks":
         """Another one, that grows by itself."""
         return self.until(2**62)
 
@@ -204,7 +204,7 @@ class Births(MutableMapping[str, int]):
         self._take(every[order], np.concatenate([self._blocks[~replaced], blocks])[order])
 
 
-Children: TypeAlias = dict[int, Births]
+Children: TypeAlias = dict[int, DiscoveryBlocks]
 """By contract id: the addresses that its factories announced, each with the block of its birth."""
 
 

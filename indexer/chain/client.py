@@ -16,11 +16,11 @@ from indexer.chain.logs import block_logs, earliest_log
 from indexer.chain.logs import branch as branches
 from indexer.chain.logs.address_slices import HeadQuestions
 from indexer.chain.logs.earliest_log import EarliestLog
-from indexer.chain.logs.sampling import Bearers, Estimate, bearers, estimate
+from indexer.chain.logs.sampling import DetailsEstimate, Estimate, estimate, estimate_details
 from indexer.chain.logs.scan import Scan
 from indexer.chain.reads import contract_reads, multicall, questions
 from indexer.chain.reads import transactions as surroundings
-from indexer.chain.reads.multicall import Deployment
+from indexer.chain.reads.multicall import Multicall3State
 from indexer.chain.records.chunk import LogChunk
 from indexer.chain.records.errors import (
     FatalError,
@@ -34,10 +34,10 @@ from indexer.chain.records.log_filter import LogFilter, kind_of, several
 from indexer.chain.records.messages import Call, Header, parse, parse_header
 from indexer.chain.records.validation import RawLog
 from indexer.chain.rpc import hedging
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
-from indexer.chain.rpc.hedging import Promptness
-from indexer.chain.rpc.requester import Asker
+from indexer.chain.rpc.hedging import HeadTimeouts
+from indexer.chain.rpc.requester import Requester
 
 _GET_BLOCK = "eth_getBlockByNumber"
 # How often a null block at or below the known head is asked for again before it is believed.
@@ -51,12 +51,12 @@ _UNKNOWN_TAG_CODES = frozenset({-32602, -32600, -32601, -32000, -32001, -32004, 
 
 
 @dataclass(eq=False, repr=False)
-class ChainClient(Asker):
-    """What one chain says. Thread-safe; made as an :class:`Asker` is."""
+class ChainClient(Requester):
+    """What one chain says. Thread-safe; made as an :class:`Requester` is."""
 
-    _multicall: Deployment = field(init=False, default_factory=Deployment)
+    _multicall: Multicall3State = field(init=False, default_factory=Multicall3State)
     _no_receipts: set[str] = field(init=False, default_factory=set)  # hosts without eth_getBlockReceipts
-    _promptness: Promptness = field(init=False, default_factory=Promptness)
+    _promptness: HeadTimeouts = field(init=False, default_factory=HeadTimeouts)
     _head_questions: HeadQuestions = field(init=False, default_factory=HeadQuestions)
 
     # -- blocks
@@ -68,8 +68,8 @@ class ChainClient(Asker):
             ProviderError: nobody answers.
         """
 
-        def question(endpoint: Endpoint, errand: Errand) -> tuple[Endpoint, Header]:
-            header = parse_header(endpoint.ask_one(Call(_GET_BLOCK, ("latest", False)), errand))
+        def question(endpoint: Endpoint, context: RequestContext) -> tuple[Endpoint, Header]:
+            header = parse_header(endpoint.ask_one(Call(_GET_BLOCK, ("latest", False)), context))
             if header is None:
                 raise LaggingError("it has no newest block", host=endpoint.host)
             with endpoint.lock:
@@ -91,9 +91,9 @@ class ChainClient(Asker):
             ProviderError: nobody answers.
         """
 
-        def question(endpoint: Endpoint, errand: Errand) -> Header | None:
+        def question(endpoint: Endpoint, context: RequestContext) -> Header | None:
             try:
-                return parse_header(endpoint.ask_one(Call(_GET_BLOCK, (tag, False)), errand))
+                return parse_header(endpoint.ask_one(Call(_GET_BLOCK, (tag, False)), context))
             except (TransientError, LaggingError, FatalError) as error:
                 if error.code in _UNKNOWN_TAG_CODES:
                     return None
@@ -123,8 +123,8 @@ class ChainClient(Asker):
         last: list[dict[int, Header]] = [{}]
         head = self.pool.best_head
 
-        def question(endpoint: Endpoint, errand: Errand) -> dict[int, Header]:
-            found = questions.headers(endpoint, wanted, errand)
+        def question(endpoint: Endpoint, context: RequestContext) -> dict[int, Header]:
+            found = questions.headers(endpoint, wanted, context)
             last[0] = found
             for number in wanted:
                 if number not in found and head is not None and number <= head:
@@ -143,16 +143,16 @@ class ChainClient(Asker):
         Raises:
             ProviderError: nobody answers.
         """
-        errand = Errand()
+        context = RequestContext()
 
         def question(endpoint: Endpoint) -> Header | None:
             call = Call("eth_getBlockByHash", ("0x" + block_hash.hex(), False))
-            header = parse_header(endpoint.ask_one(call, errand))
+            header = parse_header(endpoint.ask_one(call, context))
             if header is not None and header.hash != block_hash:
                 raise questions.wrong("eth_getBlockByHash was answered with another block", endpoint)
             return header
 
-        return self.run(question, "eth_getBlockByHash", errand=errand)
+        return self.run(question, "eth_getBlockByHash", context=context)
 
     def block(self, number_or_hash: int | bytes, full: bool = False) -> dict[str, Any] | None:
         """A block as the node's own JSON, or None where it has none.
@@ -178,7 +178,7 @@ class ChainClient(Asker):
         """
 
         def question(endpoint: Endpoint) -> list[dict[str, Any]]:
-            raw = endpoint.ask_one(Call("eth_getBlockReceipts", (hex(number),)), errand)
+            raw = endpoint.ask_one(Call("eth_getBlockReceipts", (hex(number),)), context)
             found = parse(
                 raw, lambda text: msgspec.json.decode(text, type=list[dict[str, Any]] | None), "list of receipts"
             )
@@ -186,10 +186,10 @@ class ChainClient(Asker):
                 raise LaggingError(f"it has no receipts of block {number:,}", host=endpoint.host)
             return found
 
-        errand = Errand()
-        return self.run(question, "eth_getBlockReceipts", block=number, errand=errand)
+        context = RequestContext()
+        return self.run(question, "eth_getBlockReceipts", block=number, context=context)
 
-    def surroundings(self, wanted: Sequence[surroundings.Wanted]) -> surroundings.Surroundings:
+    def transaction_details(self, wanted: Sequence[surroundings.DetailsRequest]) -> surroundings.TransactionDetails:
         """The blocks, transactions and receipts that surround logs, from the fewest questions.
 
         What no node gives is named in ``missing``; all the rest is there.
@@ -198,24 +198,24 @@ class ChainClient(Asker):
             ProviderError: nobody answers anything.
         """
         reader = surroundings.Reader(wanted)
-        errand = Errand()
+        context = RequestContext()
         newest = max((one.number for one in wanted), default=0)
 
         def question(endpoint: Endpoint) -> None:
             try:
-                reader.read(endpoint, errand, whole_receipts=endpoint.host not in self._no_receipts)
+                reader.read(endpoint, context, whole_receipts=endpoint.host not in self._no_receipts)
             except FatalError as error:
                 if endpoint.host in self._no_receipts or not surroundings.is_missing_method(error):
                     raise
                 self._no_receipts.add(endpoint.host)
-                reader.read(endpoint, errand, whole_receipts=False)
+                reader.read(endpoint, context, whole_receipts=False)
 
         failure: ProviderError | None = None
         for attempts in _ATTEMPTS_AT_DETAILS:
             if reader.is_done:
                 break
             try:
-                self.run(question, "eth_getTransactionReceipt", block=newest, errand=errand, attempts=attempts)
+                self.run(question, "eth_getTransactionReceipt", block=newest, context=context, attempts=attempts)
             except ProviderError as error:
                 failure = error
                 reader.split()
@@ -263,9 +263,9 @@ class ChainClient(Asker):
         """
         return estimate(self, ranges, several(filters), in_flight=in_flight)
 
-    def bearers(
+    def estimate_details(
         self, ranges: Sequence[tuple[int, int]], filters: LogFilter | Sequence[LogFilter], include: Collection[str]
-    ) -> Bearers:
+    ) -> DetailsEstimate:
         """How many blocks and transactions bore the logs of some ranges, from samples of them.
 
         Args:
@@ -276,7 +276,7 @@ class ChainClient(Asker):
         Raises:
             ProviderError: a sample could not be read.
         """
-        return bearers(self, ranges, several(filters), include)
+        return estimate_details(self, ranges, several(filters), include)
 
     def branch(
         self,
@@ -308,9 +308,9 @@ class ChainClient(Asker):
         wanted = self._head_questions.ask(named, self.settings.addresses_per_request, last - first + 1)
         mixed = set(wanted).difference(named)
 
-        def read(endpoint: Endpoint, errand: Errand, in_parts: bool = False) -> branches.Branch:
+        def read(endpoint: Endpoint, context: RequestContext, in_parts: bool = False) -> branches.Branch:
             return branches.read(
-                endpoint, first, last, wanted, parent_hash, blooms, errand, mixed=mixed, in_parts=in_parts
+                endpoint, first, last, wanted, parent_hash, blooms, context, mixed=mixed, in_parts=in_parts
             )
 
         kind = kind_of(wanted)
@@ -334,11 +334,11 @@ class ChainClient(Asker):
             LaggingError: nobody knows the block.
             ProviderError: nobody answers.
         """
-        errand = Errand()
+        context = RequestContext()
         return self.run(
-            lambda endpoint: block_logs.logs_by_hash(endpoint, [(block_hash, filters)], errand)[0],
+            lambda endpoint: block_logs.logs_by_hash(endpoint, [(block_hash, filters)], context)[0],
             "eth_getLogs",
-            errand=errand,
+            context=context,
         )
 
     def earliest_log(self, address: bytes, last: int) -> EarliestLog:
@@ -400,10 +400,10 @@ class ChainClient(Asker):
         return self._json(Call(method, params), block)
 
     def _json(self, call: Call, block: int | None) -> Any:
-        errand = Errand()
+        context = RequestContext()
         return self.run(
-            lambda endpoint: parse(endpoint.ask_one(call, errand), msgspec.json.decode, "JSON"),
+            lambda endpoint: parse(endpoint.ask_one(call, context), msgspec.json.decode, "JSON"),
             call.method,
             block=block,
-            errand=errand,
+            context=context,
         )

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from indexer.chain.reads import questions
 from indexer.chain.records.errors import ProviderError
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
-from indexer.chain.rpc.requester import Asker
+from indexer.chain.rpc.requester import Requester
 
 
-def outvote(client: Asker, known: Mapping[int, bytes]) -> bool:
+def ban_contradicting(client: Requester, known: Mapping[int, bytes]) -> bool:
     """Asks every endpoint for some blocks, and stops using those that serve others while some serve these.
 
     One endpoint's word neither deletes what is final nor stops a chain that others still serve.
@@ -40,7 +40,7 @@ def outvote(client: Asker, known: Mapping[int, bytes]) -> bool:
     return agrees
 
 
-def serve_again(client: Asker, known: Mapping[int, bytes]) -> bool:
+def serve_again(client: Requester, known: Mapping[int, bytes]) -> bool:
     """Whether some endpoint serves some blocks, those included that are not used because they did not.
 
     Args:
@@ -48,13 +48,16 @@ def serve_again(client: Asker, known: Mapping[int, bytes]) -> bool:
         known: block -> the hash that it must have.
     """
     client.pool.reconsider(at_once=True)
-    return outvote(client, known)
+    return ban_contradicting(client, known)
 
 
-def _served(client: Asker, endpoint: Endpoint, known: Mapping[int, bytes]) -> dict[int, bytes]:
+def _served(client: Requester, endpoint: Endpoint, known: Mapping[int, bytes]) -> dict[int, bytes]:
     try:
         found = client.run(
-            lambda e: questions.headers(e, sorted(known), Errand()), "eth_getBlockByNumber", only=endpoint, attempts=1
+            lambda e: questions.headers(e, sorted(known), RequestContext()),
+            "eth_getBlockByNumber",
+            only=endpoint,
+            attempts=1,
         )
     except ProviderError:
         return {}

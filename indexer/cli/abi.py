@@ -13,7 +13,7 @@ import typer
 from indexer.errors import GaplessError
 
 if TYPE_CHECKING:
-    from indexer.sync.setup.abi_lookup import Found, NotVerifiedError, VerifiedAbis
+    from indexer.sync.setup.abi_lookup import NotVerifiedError, VerifiedAbi, VerifiedAbis
 
 app = typer.Typer(name="abi", help="ABIs of verified contracts.", no_args_is_help=True)
 
@@ -76,7 +76,7 @@ def fetch(
         raise missing[0]
     passed, silent = _fetch_all(source, chain_id, trail.passed, refresh=refresh)
     for found in (*whole, *passed):
-        typer.echo(f"Found {found}", err=True)
+        typer.echo(f"VerifiedAbi {found}", err=True)
     for one in missing:
         typer.echo(f"Warning: events and functions are missing: {one}", err=True)
     for one in silent:
@@ -94,11 +94,11 @@ def fetch(
 
 def _fetch_all(
     source: VerifiedAbis, chain_id: int, addresses: Sequence[bytes], *, refresh: bool
-) -> tuple[list[Found], list[NotVerifiedError]]:
+) -> tuple[list[VerifiedAbi], list[NotVerifiedError]]:
     """The verified ABIs of some contracts, and those that are not verified."""
     from indexer.sync.setup.abi_lookup import NotVerifiedError
 
-    found: list[Found] = []
+    found: list[VerifiedAbi] = []
     missing: list[NotVerifiedError] = []
     for address in addresses:
         try:

@@ -95,7 +95,7 @@ class _Hands:
             return work.run()
         from indexer.sync.history import workers
 
-        job = workers.Job(self.database_url, chain, settings, work.selection)
+        job = workers.WorkerJob(self.database_url, chain, settings, work.selection)
         if self.dask is None:
             return workers.run_in_processes(work, job, self.workers)
         with workers.dask_executor(self.dask) as (executor, threads):

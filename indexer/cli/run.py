@@ -43,7 +43,7 @@ def run(
 
     from indexer.cli.context import begin, database, difference, prepare, reachable, servers, until_signal
     from indexer.manifest import load_manifest
-    from indexer.service.manifest_watcher import ManifestWatch, PatientWatch
+    from indexer.service.manifest_watcher import ManifestWatcher, PartialManifestWatcher
     from indexer.service.scheduler import Service
     from indexer.settings import environment
     from indexer.store.cache import Cache
@@ -54,7 +54,7 @@ def run(
     settings, manifest = begin()
     log = logging.getLogger(__name__)
     path = manifest.path
-    files = ManifestWatch(manifest, lambda: load_manifest(path, environment()))
+    files = ManifestWatcher(manifest, lambda: load_manifest(path, environment()))
     hangup = threading.Event()
     with (
         until_signal(hangup.set, status=0) as stop,
@@ -66,7 +66,7 @@ def run(
     ):
         if not server.wait_for_changes(engine, stop) or not _has_schema(engine, stop, with_migrate=with_migrate):
             return
-        watch = PatientWatch(files, manifest, lambda given: reachable(engine, given, settings))
+        watch = PartialManifestWatcher(files, manifest, lambda given: reachable(engine, given, settings))
         manifest = watch.manifest
         for line in summary(prepare(engine, manifest, settings)):
             log.info("manifest: %s", line)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from indexer.manifest.document import ChainPart, EndpointPart, FinalityPart
 from indexer.manifest.locate import KeyPath
 from indexer.manifest.model import Chain, Endpoint, Finality
-from indexer.manifest.report import Report
+from indexer.manifest.report import ManifestReport
 from indexer.manifest.values import UnsetVariableError, interpolate
 from indexer.redact import SecretText, SecretUrl
 
@@ -23,7 +23,7 @@ _RPC = (
 )
 
 
-def read_chains(raw: Mapping[str, Any], environ: Mapping[str, str], report: Report) -> dict[str, Chain]:
+def read_chains(raw: Mapping[str, Any], environ: Mapping[str, str], report: ManifestReport) -> dict[str, Chain]:
     """Read all chains; those with a mistake are there too, as far as they can be read, so that contracts find them."""
     chains: dict[str, Chain] = {}
     by_id: dict[int, str] = {}
@@ -49,7 +49,9 @@ def read_chains(raw: Mapping[str, Any], environ: Mapping[str, str], report: Repo
     return chains
 
 
-def _read_endpoints(part: ChainPart, path: KeyPath, environ: Mapping[str, str], report: Report) -> tuple[Endpoint, ...]:
+def _read_endpoints(
+    part: ChainPart, path: KeyPath, environ: Mapping[str, str], report: ManifestReport
+) -> tuple[Endpoint, ...]:
     if not part.required("rpc", path, report, _RPC) or part.rpc is None:
         return ()
     if not part.rpc:
@@ -77,7 +79,7 @@ def _read_endpoints(part: ChainPart, path: KeyPath, environ: Mapping[str, str], 
     return tuple(endpoints)
 
 
-def _read_url(text: str, path: KeyPath, environ: Mapping[str, str], report: Report) -> SecretUrl | None:
+def _read_url(text: str, path: KeyPath, environ: Mapping[str, str], report: ManifestReport) -> SecretUrl | None:
     """Read a URL. Nothing of it is shown but variables' names: it may be a key, also where it is no URL at all."""
     try:
         url = interpolate(text, environ)
@@ -109,7 +111,7 @@ def _read_url(text: str, path: KeyPath, environ: Mapping[str, str], report: Repo
 
 
 def _read_headers(
-    raw: Mapping[str, str], path: KeyPath, environ: Mapping[str, str], report: Report
+    raw: Mapping[str, str], path: KeyPath, environ: Mapping[str, str], report: ManifestReport
 ) -> tuple[tuple[str, SecretText], ...]:
     """Read HTTP headers. A value is a key more often than not: it comes from the environment, and is not shown."""
     headers: list[tuple[str, SecretText]] = []
@@ -139,7 +141,7 @@ def _read_headers(
     return tuple(headers)
 
 
-def _read_finality(value: object, path: KeyPath, report: Report) -> Finality:
+def _read_finality(value: object, path: KeyPath, report: ManifestReport) -> Finality:
     match value:
         case None | "finalized":
             return Finality()

@@ -14,7 +14,7 @@ from indexer.manifest.drafts import Draft, arguments, find_event, find_selected
 from indexer.manifest.locate import KeyPath
 from indexer.manifest.model import Chain, Contract, Include
 from indexer.manifest.places import Places
-from indexer.manifest.report import Report
+from indexer.manifest.report import ManifestReport
 from indexer.problems import did_you_mean, listed
 
 _NO_PATHS = (
@@ -26,7 +26,7 @@ _INCLUDES: tuple[Include, ...] = get_args(Include)
 
 
 def read_contracts(
-    raw: Mapping[str, Any], chains: Mapping[str, Chain], folder: Path, report: Report
+    raw: Mapping[str, Any], chains: Mapping[str, Chain], folder: Path, report: ManifestReport
 ) -> dict[str, Contract]:
     """Read all contracts. One without a readable ABI is left out, after its problem was reported."""
     abis = _Abis(folder)
@@ -108,7 +108,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _draft(name: str, table: object, abis: _Abis, report: Report) -> Draft:
+def _draft(name: str, table: object, abis: _Abis, report: ManifestReport) -> Draft:
     path: KeyPath = ("contracts", name)
     if problem := schema_problem(name):
         report.add(path, problem)
@@ -126,7 +126,7 @@ def _draft(name: str, table: object, abis: _Abis, report: Report) -> Draft:
     return Draft(name, path, part, abi, _read_events(part, abi, path, report))
 
 
-def _refuse_shared_schemas(drafts: Mapping[str, Draft], report: Report) -> None:
+def _refuse_shared_schemas(drafts: Mapping[str, Draft], report: ManifestReport) -> None:
     owners: dict[str, str] = {}
     for name, draft in drafts.items():
         if schema_problem(name):
@@ -139,7 +139,7 @@ def _refuse_shared_schemas(drafts: Mapping[str, Draft], report: Report) -> None:
         owners.setdefault(schema, name)
 
 
-def _read_events(part: ContractPart, abi: Abi | None, path: KeyPath, report: Report) -> tuple[Event, ...]:
+def _read_events(part: ContractPart, abi: Abi | None, path: KeyPath, report: ManifestReport) -> tuple[Event, ...]:
     """Return the selected events in the ABI's order: those named, or all where none is named."""
     if abi is None:
         return ()
@@ -160,7 +160,7 @@ def _read_events(part: ContractPart, abi: Abi | None, path: KeyPath, report: Rep
     return tuple(event for event in abi.events if event in chosen)
 
 
-def _refuse_too_many(event: Event, path: KeyPath, report: Report) -> None:
+def _refuse_too_many(event: Event, path: KeyPath, report: ManifestReport) -> None:
     most = MOST_COLUMNS - len(FIXED_COLUMNS)
     if len(event.inputs) > most:
         report.add(
@@ -170,7 +170,7 @@ def _refuse_too_many(event: Event, path: KeyPath, report: Report) -> None:
         )
 
 
-def _read_indexes(draft: Draft, report: Report) -> dict[str, tuple[str, ...]]:
+def _read_indexes(draft: Draft, report: ManifestReport) -> dict[str, tuple[str, ...]]:
     indexes: dict[str, tuple[str, ...]] = {}
     for name, wanted in (draft.part.indexes or {}).items():
         path: KeyPath = (*draft.path, "indexes", name)
@@ -189,7 +189,7 @@ def _read_indexes(draft: Draft, report: Report) -> dict[str, tuple[str, ...]]:
     return indexes
 
 
-def _read_include(draft: Draft, report: Report) -> frozenset[Include]:
+def _read_include(draft: Draft, report: ManifestReport) -> frozenset[Include]:
     chosen: set[Include] = set()
     for number, name in enumerate(draft.part.include or ()):
         match = next((known for known in _INCLUDES if known == name), None)

@@ -3,7 +3,7 @@
 A model here knows the keys and the plain types of its own table only. What the values mean, and how the tables fit
 together, is decided in ``chains``, ``contracts``, ``places`` and ``snapshots``. Every key is optional here, so that a
 table with a mistake in one key is still checked in its others; keys that must be there are asked for with
-:meth:`Part.required`.
+:meth:`DocumentPart.required`.
 """
 
 from typing import Any, ClassVar, Literal, Self
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from indexer.manifest.locate import KeyPath
-from indexer.manifest.report import Report
+from indexer.manifest.report import ManifestReport
 from indexer.problems import ABSENT, did_you_mean, listed, nearest
 
 # pydantic's name of a failed check -> what would have been right.
@@ -25,7 +25,7 @@ _EXPECTED = {
 }
 
 
-class Part(BaseModel):
+class DocumentPart(BaseModel):
     """One table of the manifest."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -37,7 +37,7 @@ class Part(BaseModel):
     """Keys that were given with a mistake, among them the keys that a misspelt one was probably meant to be."""
 
     @classmethod
-    def read(cls, raw: object, path: KeyPath, report: Report) -> Self:
+    def read(cls, raw: object, path: KeyPath, report: ManifestReport) -> Self:
         """Read one table; what is wrong goes to the report, and the rest is read without it."""
         if not isinstance(raw, dict):
             report.add(path, "expected a table", raw if not cls.secret else ABSENT)
@@ -57,7 +57,9 @@ class Part(BaseModel):
         return part
 
     @classmethod
-    def _report(cls, where: KeyPath, kind: str, text: str, found: object, path: KeyPath, report: Report) -> None:
+    def _report(
+        cls, where: KeyPath, kind: str, text: str, found: object, path: KeyPath, report: ManifestReport
+    ) -> None:
         key = str(where[0])
         if kind == "extra_forbidden":
             # Its value stays unshown: a misspelt rpc is a secret too.
@@ -67,7 +69,7 @@ class Part(BaseModel):
         message = _EXPECTED.get(kind) or _without_subject(text)
         report.add((*path, *where), message, ABSENT if key in cls.secret else found)
 
-    def required(self, key: str, path: KeyPath, report: Report, meaning: str) -> bool:
+    def required(self, key: str, path: KeyPath, report: ManifestReport, meaning: str) -> bool:
         """Tell whether a key was given; report it as missing, unless a mistake in it was reported already."""
         if getattr(self, key) is not None:
             return True
@@ -86,7 +88,7 @@ def _without_subject(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-class ChainPart(Part):
+class ChainPart(DocumentPart):
     """``[chains.NAME]``."""
 
     secret = frozenset({"rpc"})
@@ -100,7 +102,7 @@ class ChainPart(Part):
     dev: bool = False
 
 
-class EndpointPart(Part):
+class EndpointPart(DocumentPart):
     """``{ url = "${X}", ... }`` in a chain's ``rpc``."""
 
     secret = frozenset({"url", "headers"})
@@ -112,7 +114,7 @@ class EndpointPart(Part):
     headers: dict[str, str] | None = None
 
 
-class FinalityPart(Part):
+class FinalityPart(DocumentPart):
     """``finality = { blocks = N }``, ``{ seconds = N }`` or ``{ tag = "finalized", at_least = N }``."""
 
     blocks: int | None = Field(default=None, ge=0)
@@ -121,7 +123,7 @@ class FinalityPart(Part):
     at_least: int | None = Field(default=None, ge=0)
 
 
-class ContractPart(Part):
+class ContractPart(DocumentPart):
     """``[contracts.NAME]``."""
 
     chain: str | None = None
@@ -137,7 +139,7 @@ class ContractPart(Part):
     include: list[str] | None = None
 
 
-class PlacePart(Part):
+class PlacePart(DocumentPart):
     """``[contracts.NAME.chains.CHAIN]``: what is different on one chain."""
 
     address: Any = None
@@ -147,7 +149,7 @@ class PlacePart(Part):
     filters: dict[str, Any] | None = None
 
 
-class FactoryPart(Part):
+class FactoryPart(DocumentPart):
     """``factory = { contract = ..., event = ..., argument = ... }``."""
 
     contract: str | None = None
@@ -155,7 +157,7 @@ class FactoryPart(Part):
     argument: str | None = None
 
 
-class SnapshotPart(Part):
+class SnapshotPart(DocumentPart):
     """``[snapshots.NAME]``."""
 
     contract: str | None = None
@@ -166,7 +168,7 @@ class SnapshotPart(Part):
     for_each: str | None = None
 
 
-class CallPart(Part):
+class CallPart(DocumentPart):
     """``{ call = "balanceOf(address)", args = [...] }`` in a snapshot's ``calls``."""
 
     call: str | None = None
@@ -174,7 +176,7 @@ class CallPart(Part):
     name: str | None = None
 
 
-class TrackingPart(Part):
+class TrackingPart(DocumentPart):
     """``[tokens]`` and ``[balances]``."""
 
     enabled: bool = True
@@ -182,7 +184,7 @@ class TrackingPart(Part):
     contracts: list[str] | None = None
 
 
-class ManifestPart(Part):
+class ManifestPart(DocumentPart):
     """The whole file."""
 
     chains: dict[str, Any] | None = None

@@ -7,7 +7,7 @@ from indexer.abi.names import argument_names
 from indexer.abi.types import AbiError, Parameter
 from indexer.manifest.document import ContractPart
 from indexer.manifest.locate import KeyPath
-from indexer.manifest.report import Report
+from indexer.manifest.report import ManifestReport
 from indexer.problems import did_you_mean
 
 
@@ -29,7 +29,7 @@ class Draft:
     events: tuple[Event, ...]
 
 
-def find_event(abi: Abi, name: str, path: KeyPath, report: Report) -> Event | None:
+def find_event(abi: Abi, name: str, path: KeyPath, report: ManifestReport) -> Event | None:
     """Return the ABI's event of that name, ``Name~selector`` or signature, or report that there is none."""
     wanted = "".join(name.split())
     try:
@@ -44,7 +44,7 @@ def find_event(abi: Abi, name: str, path: KeyPath, report: Report) -> Event | No
         return None
 
 
-def find_selected(draft: Draft, name: str, path: KeyPath, report: Report) -> Event | None:
+def find_selected(draft: Draft, name: str, path: KeyPath, report: ManifestReport) -> Event | None:
     """Return the event, if it is also among those that the contract selects."""
     if draft.abi is None:
         return None

@@ -8,12 +8,12 @@ from indexer.abi.types import AbiError, Parameter
 from indexer.manifest.drafts import Draft, arguments, find_selected
 from indexer.manifest.locate import KeyPath
 from indexer.manifest.model import TopicFilter
-from indexer.manifest.report import Report
+from indexer.manifest.report import ManifestReport
 from indexer.problems import did_you_mean, listed
 
 
 def read_filters(
-    raw: Mapping[str, Any], draft: Draft, path: KeyPath, report: Report
+    raw: Mapping[str, Any], draft: Draft, path: KeyPath, report: ManifestReport
 ) -> dict[str, tuple[TopicFilter, ...]]:
     """Read ``{ Event = { argument = value or [values] } }``, or a list of such alternatives for an event."""
     filters: dict[str, tuple[TopicFilter, ...]] = {}
@@ -38,7 +38,7 @@ def read_filters(
 
 
 def _read_alternative(
-    raw: object, known: Mapping[str, Parameter], event: str, path: KeyPath, report: Report
+    raw: object, known: Mapping[str, Parameter], event: str, path: KeyPath, report: ManifestReport
 ) -> TopicFilter:
     indexed = [name for name, parameter in known.items() if parameter.indexed]
     if not isinstance(raw, dict) or not raw:
@@ -61,7 +61,7 @@ def _read_alternative(
 
 
 def _read_values(
-    value: object, parameter: Parameter, path: KeyPath, report: Report
+    value: object, parameter: Parameter, path: KeyPath, report: ManifestReport
 ) -> tuple[tuple[str | int | bool, ...], tuple[bytes, ...]]:
     items: list[tuple[Any, KeyPath]] = [(value, path)]
     if isinstance(value, list):

@@ -8,7 +8,7 @@ from indexer.manifest.contracts import read_contracts
 from indexer.manifest.document import ManifestPart
 from indexer.manifest.locate import KeyPath
 from indexer.manifest.model import Chain, Contract, Manifest, Snapshot
-from indexer.manifest.report import Report
+from indexer.manifest.report import ManifestReport
 from indexer.manifest.snapshots import read_snapshots
 from indexer.manifest.source import read_toml
 from indexer.manifest.tracking import read_balances, read_tokens
@@ -67,7 +67,7 @@ def load_chains(path: Path | str, environ: Mapping[str, str]) -> Mapping[str, Ch
     return chains
 
 
-def _build(path: Path, document: Mapping[str, object], environ: Mapping[str, str], report: Report) -> Manifest:
+def _build(path: Path, document: Mapping[str, object], environ: Mapping[str, str], report: ManifestReport) -> Manifest:
     root: KeyPath = ()
     part = ManifestPart.read(document, root, report)
     if not part.chains and not part.refused("chains"):
@@ -89,7 +89,7 @@ def _build(path: Path, document: Mapping[str, object], environ: Mapping[str, str
     )
 
 
-def _refuse_idle(contracts: Mapping[str, Contract], snapshots: Mapping[str, Snapshot], report: Report) -> None:
+def _refuse_idle(contracts: Mapping[str, Contract], snapshots: Mapping[str, Snapshot], report: ManifestReport) -> None:
     read = {snapshot.contract for snapshot in snapshots.values()}
     for contract in contracts.values():
         if not contract.abi.events and contract.name not in read:

@@ -11,7 +11,7 @@ from indexer.manifest.drafts import Draft, find_selected
 from indexer.manifest.filters import read_filters
 from indexer.manifest.locate import KeyPath
 from indexer.manifest.model import Chain, Deployment, Factory, StartBlock
-from indexer.manifest.report import Report
+from indexer.manifest.report import ManifestReport
 from indexer.manifest.values import parse_address
 from indexer.problems import did_you_mean, listed
 
@@ -22,7 +22,7 @@ _LAST_BLOCK = 2**63 - 2  # a bigint, and the end of a half-open range above it s
 class Places:
     """Resolves the deployments of contracts; a factory's before those of its children."""
 
-    def __init__(self, drafts: Mapping[str, Draft], chains: Mapping[str, Chain], report: Report) -> None:
+    def __init__(self, drafts: Mapping[str, Draft], chains: Mapping[str, Chain], report: ManifestReport) -> None:
         self._drafts = drafts
         self._chains = chains
         self._report = report

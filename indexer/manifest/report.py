@@ -9,7 +9,7 @@ from indexer.problems import ABSENT, Problem, show
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-class Report:
+class ManifestReport:
     """The problems found so far."""
 
     def __init__(self, lines: Mapping[KeyPath, int]) -> None:

@@ -10,7 +10,7 @@ from indexer.abi.types import AbiError, Array, Elementary, Tuple, Type
 from indexer.manifest.document import CallPart, SnapshotPart
 from indexer.manifest.locate import KeyPath
 from indexer.manifest.model import Call, Contract, Schedule, Snapshot
-from indexer.manifest.report import Report
+from indexer.manifest.report import ManifestReport
 from indexer.manifest.values import parse_address, parse_schedule
 from indexer.problems import did_you_mean, listed
 
@@ -20,7 +20,7 @@ _CALL = '"totalSupply()" or { call = "balanceOf(address)", args = ["0x…"], nam
 
 
 def read_snapshots(
-    raw: Mapping[str, Any], declared: Mapping[str, Any], contracts: Mapping[str, Contract], report: Report
+    raw: Mapping[str, Any], declared: Mapping[str, Any], contracts: Mapping[str, Contract], report: ManifestReport
 ) -> dict[str, Snapshot]:
     """Read all snapshots.
 
@@ -50,7 +50,7 @@ def read_snapshots(
     return snapshots
 
 
-def _check_name(name: str, path: KeyPath, report: Report) -> None:
+def _check_name(name: str, path: KeyPath, report: ManifestReport) -> None:
     if not _NAME.fullmatch(name) or name in RESERVED_WORDS:
         report.add(
             path,
@@ -59,7 +59,7 @@ def _check_name(name: str, path: KeyPath, report: Report) -> None:
         )
 
 
-def _refuse_event_table(name: str, contract: Contract, path: KeyPath, report: Report) -> None:
+def _refuse_event_table(name: str, contract: Contract, path: KeyPath, report: ManifestReport) -> None:
     tables: list[str] = []
     for event in contract.abi.events:
         overloaded = contract.abi.is_overloaded(event)
@@ -73,7 +73,7 @@ def _find_contract(
     path: KeyPath,
     declared: Mapping[str, Any],
     contracts: Mapping[str, Contract],
-    report: Report,
+    report: ManifestReport,
 ) -> Contract | None:
     if not part.required("contract", path, report, "the name of a contract in this manifest") or part.contract is None:
         return None
@@ -83,7 +83,7 @@ def _find_contract(
     return contracts.get(part.contract)
 
 
-def _read_schedule(part: SnapshotPart, path: KeyPath, report: Report) -> Schedule:
+def _read_schedule(part: SnapshotPart, path: KeyPath, report: ManifestReport) -> Schedule:
     if part.required("every", path, report, 'such as "100 blocks"') and part.every is not None:
         try:
             return parse_schedule(part.every)
@@ -92,7 +92,7 @@ def _read_schedule(part: SnapshotPart, path: KeyPath, report: Report) -> Schedul
     return Schedule("blocks", 1, None, "")
 
 
-def _read_query(part: SnapshotPart, path: KeyPath, report: Report) -> str | None:
+def _read_query(part: SnapshotPart, path: KeyPath, report: ManifestReport) -> str | None:
     if part.for_each is None:
         return None
     query = part.for_each.strip().rstrip(";").rstrip()
@@ -101,7 +101,7 @@ def _read_query(part: SnapshotPart, path: KeyPath, report: Report) -> str | None
     return query
 
 
-def _check_query_columns(calls: Sequence[Call], query: str | None, path: KeyPath, report: Report) -> None:
+def _check_query_columns(calls: Sequence[Call], query: str | None, path: KeyPath, report: ManifestReport) -> None:
     used = any(isinstance(arg, str) and _COLUMN.fullmatch(arg) for call in calls for arg in call.args)
     if used and query is None:
         report.add((*path, "calls"), "a $name is a column of the query in for_each, and there is none")
@@ -109,7 +109,7 @@ def _check_query_columns(calls: Sequence[Call], query: str | None, path: KeyPath
         report.add((*path, "for_each"), 'no call uses a column of it: write args = ["$name"]')
 
 
-def _read_chains(part: SnapshotPart, contract: Contract, path: KeyPath, report: Report) -> tuple[str, ...]:
+def _read_chains(part: SnapshotPart, contract: Contract, path: KeyPath, report: ManifestReport) -> tuple[str, ...]:
     known = tuple(deployment.chain for deployment in contract.deployments)
     if part.chains is None:
         return known
@@ -121,7 +121,9 @@ def _read_chains(part: SnapshotPart, contract: Contract, path: KeyPath, report: 
     return tuple(chain for chain in known if chain in part.chains)
 
 
-def _check_any(contract: Contract, chains: Sequence[str], query: str | None, path: KeyPath, report: Report) -> None:
+def _check_any(
+    contract: Contract, chains: Sequence[str], query: str | None, path: KeyPath, report: ManifestReport
+) -> None:
     if (
         any(((place := contract.deployment(chain)) is not None and place.kind == "any") for chain in chains)
         and query is None
@@ -129,7 +131,7 @@ def _check_any(contract: Contract, chains: Sequence[str], query: str | None, pat
         report.add((*path, "contract"), f"{contract.name} has no address to call: it is at any address")
 
 
-def _read_calls(raw: Sequence[Any], abi: Abi, path: KeyPath, report: Report) -> tuple[Call, ...]:
+def _read_calls(raw: Sequence[Any], abi: Abi, path: KeyPath, report: ManifestReport) -> tuple[Call, ...]:
     if not raw:
         report.add(path, f"the list is empty: expected {_CALL}")
     calls: list[Call] = []
@@ -155,7 +157,7 @@ def _names(call: Call) -> str:
     return call.name or call.function.name
 
 
-def _read_call(part: CallPart, abi: Abi, path: KeyPath, report: Report) -> Call | None:
+def _read_call(part: CallPart, abi: Abi, path: KeyPath, report: ManifestReport) -> Call | None:
     if not part.required("call", path, report, "a function's signature") or part.call is None:
         return None
     if part.name is not None and not _NAME.fullmatch(part.name):
@@ -177,7 +179,7 @@ def _read_call(part: CallPart, abi: Abi, path: KeyPath, report: Report) -> Call 
     return Call(function, tuple(args), part.name)
 
 
-def _find_function(abi: Abi, signature: str, path: KeyPath, report: Report) -> Function | None:
+def _find_function(abi: Abi, signature: str, path: KeyPath, report: ManifestReport) -> Function | None:
     try:
         function = abi.function(signature)
     except AbiError as error:

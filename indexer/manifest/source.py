@@ -5,14 +5,14 @@ import tomllib
 from typing import Any
 
 from indexer.manifest.locate import KeyPath, locate
-from indexer.manifest.report import Report
+from indexer.manifest.report import ManifestReport
 
 _POSITION = re.compile(r" \(at line (\d+), column \d+\)$")
 _TWICE = re.compile(r"Cannot declare \((.*)\) twice")
 _HEADER = re.compile(r"\s*\[")
 
 
-def read_toml(text: str) -> tuple[dict[str, Any], Report]:
+def read_toml(text: str) -> tuple[dict[str, Any], ManifestReport]:
     """Parse a TOML document.
 
     Returns:
@@ -27,23 +27,23 @@ def read_toml(text: str) -> tuple[dict[str, Any], Report]:
             message, line = _split(str(error))
             name = _TWICE.match(message)
             if name is None or line is None:
-                report = Report({})
+                report = ManifestReport({})
                 _report_twice(report, twice)
                 report.add((), f"not valid TOML: {message}", line=line)
                 return {}, report
             twice.append((tuple(re.findall(r"'([^']*)'", name.group(1))), line))
             text = _without_table(text, line)
         except (ValueError, RecursionError) as error:  # a number of 5,000 digits, a list of 5,000 brackets
-            report = Report({})
+            report = ManifestReport({})
             report.add((), f"cannot be read as TOML: {error}")
             return {}, report
         else:
-            report = Report(locate(text))
+            report = ManifestReport(locate(text))
             _report_twice(report, twice)
             return document, report
 
 
-def _report_twice(report: Report, twice: list[tuple[KeyPath, int]]) -> None:
+def _report_twice(report: ManifestReport, twice: list[tuple[KeyPath, int]]) -> None:
     for path, line in twice:
         report.add(path, "is there twice: names must differ (this second one was not checked)", line=line)
 

@@ -6,7 +6,7 @@ from typing import Any
 from indexer.manifest.document import TrackingPart
 from indexer.manifest.locate import KeyPath
 from indexer.manifest.model import Chain, Contract, Deployment
-from indexer.manifest.report import Report
+from indexer.manifest.report import ManifestReport
 from indexer.problems import did_you_mean, listed
 
 Pairs = frozenset[tuple[str, str]]
@@ -31,7 +31,7 @@ def read_tokens(
     declared: Mapping[str, Any],
     chains: Mapping[str, Chain],
     contracts: Mapping[str, Contract],
-    report: Report,
+    report: ManifestReport,
 ) -> Pairs:
     """Return (contract, chain) of the tokens to describe; where nothing is said: all that are tokens."""
     return _read("tokens", {} if raw is None else raw, _token_problem, declared, chains, contracts, report)
@@ -42,7 +42,7 @@ def read_balances(
     declared: Mapping[str, Any],
     chains: Mapping[str, Chain],
     contracts: Mapping[str, Contract],
-    report: Report,
+    report: ManifestReport,
 ) -> Pairs:
     """Return (contract, chain) of the tokens whose balances to keep; where nothing is said: none."""
     if raw is None:
@@ -86,7 +86,7 @@ def _read(
     declared: Mapping[str, Any],
     chains: Mapping[str, Chain],
     contracts: Mapping[str, Contract],
-    report: Report,
+    report: ManifestReport,
 ) -> Pairs:
     path: KeyPath = (key,)
     part = TrackingPart.read(raw, path, report)

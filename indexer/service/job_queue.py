@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from indexer.errors import GaplessError
 from indexer.redact import redact
-from indexer.service.jobs import Network, Shop
+from indexer.service.jobs import Network, ServiceResources
 from indexer.store.access import jobs
 from indexer.store.access.jobs import Claim
 from indexer.sync import audit as auditing
@@ -49,7 +49,7 @@ class Task:
         progress: tells how far it is, as JSON.
     """
 
-    shop: Shop
+    shop: ServiceResources
     networks: Mapping[str, Network]
     parameters: Mapping[str, Any]
     stop: threading.Event = field(default_factory=threading.Event)
@@ -157,7 +157,7 @@ def worker_name() -> str:
 
 
 @dataclass(slots=True)
-class Desk:
+class JobRunner:
     """Does the jobs of one kind, one after the other.
 
     Attributes:
@@ -169,7 +169,7 @@ class Desk:
         lease: seconds after which others may believe this process dead.
     """
 
-    shop: Shop
+    shop: ServiceResources
     networks: Callable[[], Mapping[str, Network]]
     kind: str
     stop: threading.Event
@@ -263,7 +263,7 @@ class _Heart:
         task: told to stop when the job is cancelled or no longer ours, or its chain or process is to end.
     """
 
-    def __init__(self, desk: Desk, job: Claim, task: Task) -> None:
+    def __init__(self, desk: JobRunner, job: Claim, task: Task) -> None:
         self._desk = desk
         self._job = job
         self._task = task

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
-from indexer.chain.disagreement import outvote
+from indexer.chain.disagreement import ban_contradicting
 from indexer.errors import GaplessError
 from indexer.log import bind
 from indexer.manifest.model import Chain, Manifest
@@ -32,7 +32,7 @@ from indexer.store.status import endpoints
 from indexer.store.status.endpoints import EndpointRow
 from indexer.sync.audit import digest
 from indexer.sync.head.follower import ChainHaltedError, Follower, Tick
-from indexer.sync.head.polling import Pace
+from indexer.sync.head.polling import PollSchedule
 from indexer.sync.history.backfill import Backfill
 from indexer.sync.history.transactions import Includer
 from indexer.sync.tokens import balances, metadata_job
@@ -48,7 +48,7 @@ class Network:
     chain: Chain
     client: ChainClient
     follower: Follower
-    pace: Pace = field(default_factory=Pace)
+    pace: PollSchedule = field(default_factory=PollSchedule)
     stop: threading.Event = field(default_factory=threading.Event)
     closed: bool = False
     checked: bool = False
@@ -102,7 +102,7 @@ class Network:
         self.follower.close()
 
 
-class Shop(Protocol):
+class ServiceResources(Protocol):
     """What jobs need of the service that they belong to."""
 
     @property
@@ -125,14 +125,14 @@ class Shop(Protocol):
         """Stops a chain, loudly."""
 
 
-Work: TypeAlias = Callable[[Shop, Network], None]
+Work: TypeAlias = Callable[[ServiceResources, Network], None]
 
 
 @dataclass(slots=True)
 class Job:
     """Runs one piece of work for one chain again and again, and says what goes wrong once, not at every beat."""
 
-    shop: Shop
+    shop: ServiceResources
     network: Network
     work: Work
     name: str
@@ -158,7 +158,7 @@ class Job:
         except ChainHaltedError as error:
             self.shop.halt(self.network, error)
         except ForeignBlockError as error:
-            if not outvote(self.network.client, {error.number: error.stored}):
+            if not ban_contradicting(self.network.client, {error.number: error.stored}):
                 self.shop.halt(self.network, error)
         except GaplessError as error:
             if not self.network.stop.is_set():
@@ -242,7 +242,7 @@ def _cause(error: Exception) -> str:
     return lines[0] if lines else repr(error)
 
 
-def follow(shop: Shop, one: Network) -> None:
+def follow(shop: ServiceResources, one: Network) -> None:
     """Takes steps towards the head until there is nothing new."""
     try:
         outcome = one.follower.tick()
@@ -261,7 +261,7 @@ def follow(shop: Shop, one: Network) -> None:
         raise _StandingByError(f"{one.chain.name} is followed by another process; standing by to take over")
 
 
-def _tell_hindrance(shop: Shop, one: Network) -> None:
+def _tell_hindrance(shop: ServiceResources, one: Network) -> None:
     """Says in the chain's state that what other jobs of it want to write is refused, and that it no longer is."""
     why = one.hindrance()
     if why is None and one.told_hindrance is None:
@@ -275,7 +275,7 @@ class _StandingByError(GaplessError):
     """Not an error: said once, like one."""
 
 
-def fill(shop: Shop, one: Network) -> None:
+def fill(shop: ServiceResources, one: Network) -> None:
     """Fills history until no gap is left."""
     backfill = Backfill(
         shop.engine, one.client, one.chain.chain_id, stop=one.stop, in_flight=shop.settings.backfill_in_flight
@@ -287,17 +287,17 @@ def fill(shop: Shop, one: Network) -> None:
         )
 
 
-def keep_balances(shop: Shop, one: Network) -> None:
+def keep_balances(shop: ServiceResources, one: Network) -> None:
     """Takes balances that lag behind further through history."""
     balances.catch_up(shop.engine, one.chain.chain_id, stop=one.stop)
 
 
-def include(shop: Shop, one: Network) -> None:
+def include(shop: ServiceResources, one: Network) -> None:
     """Fetches blocks, transactions and receipts of events."""
     Includer(shop.engine, one.client, one.chain.chain_id, one.stop).run()
 
 
-def refresh_tokens(shop: Shop, one: Network) -> None:
+def refresh_tokens(shop: ServiceResources, one: Network) -> None:
     """Reads what new tokens say of themselves."""
     contracts = frozenset(contract for contract, chain in shop.manifest.tokens if chain == one.chain.name)
     while not one.stop.is_set():
@@ -305,20 +305,20 @@ def refresh_tokens(shop: Shop, one: Network) -> None:
             break
 
 
-def take_digests(shop: Shop, one: Network) -> None:
+def take_digests(shop: ServiceResources, one: Network) -> None:
     """Sums up what has become final, so that an audit can tell later whether it is still the same."""
     digest.take(shop.engine, one.chain.chain_id)
 
 
-def thin_blocks(shop: Shop, one: Network) -> None:
+def prune_blocks(shop: ServiceResources, one: Network) -> None:
     """Makes the old blocks of a fast chain fewer."""
     while not one.stop.is_set():
         with shop.engine.begin() as connection:
-            if block_retention.thin(connection, one.chain.chain_id) is None:
+            if block_retention.prune(connection, one.chain.chain_id) is None:
                 break
 
 
-def report_endpoints(shop: Shop, one: Network) -> None:
+def report_endpoints(shop: ServiceResources, one: Network) -> None:
     """Notes how the endpoints do, and takes back those that serve the chain again."""
     one.client.pool.reconsider()
     rows = [
@@ -332,7 +332,7 @@ def report_endpoints(shop: Shop, one: Network) -> None:
 def quiet(work: Callable[[], object]) -> Work:
     """Work that needs neither shop nor network."""
 
-    def run(_shop: Shop, _network: Network) -> None:
+    def run(_shop: ServiceResources, _network: Network) -> None:
         work()
 
     return run

@@ -18,7 +18,7 @@ RETRY_EVERY = 30.0
 _Stat = tuple[tuple[str, int, int], ...]
 
 
-class ManifestWatch:
+class ManifestWatcher:
     """Looks at the files of a manifest again and again.
 
     A file counts as changed when its content is another one; times and sizes only say when to read it again. While the
@@ -70,7 +70,7 @@ class ManifestWatch:
         return manifest
 
 
-class PatientWatch:
+class PartialManifestWatcher:
     """Looks at a manifest of which some parts wait for a node that does not answer: all others are taken up.
 
     Where a contract was deployed (``start_block = "auto"``) is asked of its chain; a chain of which nobody answers must
@@ -79,7 +79,7 @@ class PatientWatch:
 
     def __init__(
         self,
-        watch: ManifestWatch,
+        watch: ManifestWatcher,
         manifest: Manifest,
         settle: Callable[[Manifest], tuple[Manifest, Mapping[str, str]]],
         clock: Callable[[], float] = time.monotonic,
@@ -131,7 +131,7 @@ class PatientWatch:
         return manifest
 
 
-class CatalogWatch:
+class CatalogWatcher:
     """Notices that the catalog is not that of the manifest in force: another process has applied another one."""
 
     def __init__(self, version: Callable[[], int], differs: Callable[[Manifest], Sequence[Change]]) -> None:

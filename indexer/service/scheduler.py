@@ -29,9 +29,9 @@ from indexer.manifest.model import Chain, Manifest, Snapshot
 from indexer.problems import ProblemsError
 from indexer.service import job_queue, jobs
 from indexer.service.halted import AfterPause, LookAgain, contradicted
-from indexer.service.job_queue import Desk
+from indexer.service.job_queue import JobRunner
 from indexer.service.jobs import Defects, Job, Network, OwnJob, Work
-from indexer.service.manifest_watcher import CatalogWatch, ManifestWatch, PatientWatch
+from indexer.service.manifest_watcher import CatalogWatcher, ManifestWatcher, PartialManifestWatcher
 from indexer.settings import Settings
 from indexer.store.access import keys
 from indexer.store.cache import Cache
@@ -44,7 +44,7 @@ from indexer.store.rows import indexes
 from indexer.store.status import gauges
 from indexer.store.tokens import transfers
 from indexer.sync.head.follower import Follower
-from indexer.sync.head.polling import Pace
+from indexer.sync.head.polling import PollSchedule
 from indexer.sync.setup import network
 from indexer.sync.snapshots.series import Snapshots
 
@@ -83,7 +83,7 @@ class SchedulerDiedError(GaplessError):
 class AtPace(BaseTrigger):  # type: ignore[misc]
     """Beats as a chain's own pace asks."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: PollSchedule) -> None:
         self._pace = pace
 
     def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
@@ -101,7 +101,7 @@ class Service:
         manifest: Manifest,
         settings: Settings,
         *,
-        watch: ManifestWatch | PatientWatch | None = None,
+        watch: ManifestWatcher | PartialManifestWatcher | None = None,
         prepare: Callable[[Manifest], list[Change]] | None = None,
         differs: Callable[[Manifest], Sequence[Change]] | None = None,
         reload: threading.Event | None = None,
@@ -126,7 +126,7 @@ class Service:
         self._settings = settings
         self._watch = watch
         self._prepare = prepare
-        self._catalog = None if differs is None else CatalogWatch(self._version, differs)
+        self._catalog = None if differs is None else CatalogWatcher(self._version, differs)
         self._viewed = -1
         self._pending: Manifest | None = None
         self._reload_wanted = reload or threading.Event()
@@ -172,7 +172,7 @@ class Service:
             job = OwnJob("catalog", self._look_at_catalog)
             self._scheduler.add_job(job.run, IntervalTrigger(seconds=CATALOG_EVERY))
         for kind in job_queue.KINDS:
-            desk = Desk(self, self.networks, kind, self._stop)
+            desk = JobRunner(self, self.networks, kind, self._stop)
             self._scheduler.add_job(OwnJob(f"{kind} jobs", desk.run).run, IntervalTrigger(seconds=REQUESTED_EVERY))
         if self._watch is not None:
             job = OwnJob("manifest", self._look_at_manifest)
@@ -209,7 +209,7 @@ class Service:
         yield f"balances {name}", None, IntervalTrigger(seconds=BALANCES_EVERY), jobs.keep_balances
         yield f"endpoints {name}", None, IntervalTrigger(seconds=ENDPOINTS_EVERY), jobs.report_endpoints
         yield f"digests {name}", None, IntervalTrigger(seconds=DIGESTS_EVERY), jobs.take_digests
-        yield f"blocks {name}", None, IntervalTrigger(seconds=THIN_EVERY), jobs.thin_blocks
+        yield f"blocks {name}", None, IntervalTrigger(seconds=THIN_EVERY), jobs.prune_blocks
         if any(chain == name for _, chain in self._manifest.tokens):
             yield f"tokens {name}", None, IntervalTrigger(seconds=TOKENS_EVERY), jobs.refresh_tokens
         if any(contract.include for contract in self._manifest.contracts_on(name)):

@@ -84,7 +84,7 @@ def check_included(reader: psycopg.Connection[Any], chain: Chain) -> int:
                    JOIN gapless.sources s ON s.event_id = e.id AND s.active WHERE e.contract_id = d.contract_id)
             FROM gapless.deployments d WHERE d.active AND d.include <> '{}'
         """).fetchall()
-        bearers = {contract: set(_bearers(reader, events)) for contract, _, _, events in included}
+        estimate_details = {contract: set(_bearers(reader, events)) for contract, _, _, events in included}
         noted = set(reader.execute("SELECT kind, block_number, tx_index FROM gapless.missing_details"))
     branch = branch_of(chain.by_hash[bytes(found[0])])
     for number, kept in blocks.items():
@@ -97,7 +97,7 @@ def check_included(reader: psycopg.Connection[Any], chain: Chain) -> int:
         if any(value is not None and value != wanted for value, wanted in zip(row, expected, strict=True)):
             raise WrongError(f"transaction {index} of block {number} is {row} in place of {expected}")
     for contract, include, ranges, _ in included:
-        for number, index in bearers[contract]:
+        for number, index in estimate_details[contract]:
             if not any(r.lower <= number < r.upper for r in ranges):
                 continue
             one = transactions.get((number, index))

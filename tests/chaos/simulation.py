@@ -508,7 +508,7 @@ class Simulation:
 
     def _thin(self, process: Process) -> None:
         with process.engine.begin() as connection:
-            found = block_retention.thin(connection, CHAIN_ID, batch=self.sweeps.choice((5, 40, 20_000)))
+            found = block_retention.prune(connection, CHAIN_ID, batch=self.sweeps.choice((5, 40, 20_000)))
         self.tale.events["thinned"] += found.removed if found else 0
 
     # -- what everybody stands on

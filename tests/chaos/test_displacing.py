@@ -12,7 +12,7 @@ from indexer.block_columns import BlockColumns
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import Source
 from indexer.store.rows import writer
-from indexer.store.rows.writer import Outcome, Rows
+from indexer.store.rows.writer import Rows, WriteOutcome
 from tests.chaos.chain import COINS
 from tests.chaos.stage import contract, stage
 from tests.chaos.test_blocks_at_once import until_somebody_waits
@@ -69,7 +69,7 @@ def test_neither_deletes_what_the_other_has_written(scene):
         thread.start()
         until_somebody_waits(scene)
     thread.join()
-    assert outcomes == [Outcome.WRITTEN] * 2
+    assert outcomes == [WriteOutcome.WRITTEN] * 2
     picture = scene.look()
     assert {s.active: s.coverage for s in picture.sources}[True] == (BLOCKS,)
     assert [rows(scene, source).count for source in sources] == [part.count for part in parts]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from indexer.chain.disagreement import outvote
+from indexer.chain.disagreement import ban_contradicting
 from indexer.service.jobs import Job
 from indexer.store.rows.blocks import Block, ForeignBlockError
 from indexer.troubles import Troubles
@@ -40,10 +40,10 @@ def states(client) -> list[bool]:
 
 def test_who_serves_other_blocks_than_another_is_not_used_any_more(scene, chaos, caplog):
     client = scene.client([chaos.server.add("dissent/honest", Node(scene.chain))])
-    assert outvote(client, known(scene))
+    assert ban_contradicting(client, known(scene))
     assert states(client) == [False, False]
     scene.node.chain = stranger_of(scene)
-    assert outvote(client, known(scene))
+    assert ban_contradicting(client, known(scene))
     assert states(client) == [True, False]
     assert "is not used: block 7 is 0x" in caplog.text
 
@@ -51,7 +51,7 @@ def test_who_serves_other_blocks_than_another_is_not_used_any_more(scene, chaos,
 def test_where_nobody_serves_them_all_stay(scene, chaos):
     scene.node.chain = stranger_of(scene)
     client = scene.client([chaos.server.add("dissent/other", Node(scene.node.chain))])
-    assert not outvote(client, known(scene))
+    assert not ban_contradicting(client, known(scene))
     assert states(client) == [False, False]
 
 
@@ -60,7 +60,7 @@ def test_who_does_not_know_them_has_no_say(scene, chaos):
     short = Node(scene.chain)
     short.lag = scene.chain.head.number - 3
     client = scene.client([chaos.server.add("dissent/short", short)])
-    assert not outvote(client, known(scene))
+    assert not ban_contradicting(client, known(scene))
     assert states(client) == [False, False]
 
 

@@ -14,7 +14,7 @@ from indexer.chain.records.errors import ProviderError
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call
 from indexer.chain.rpc import hedging
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.sync.head.follower import Tick
 from tests.chaos import stage as stages
 from tests.chaos.node import Honest, Node
@@ -142,7 +142,7 @@ def test_history_whose_requests_are_lost_does_not_hold_up_the_head(scene, losing
 
     def ask():
         with contextlib.suppress(ProviderError):
-            endpoint.ask_one(asking, Errand())
+            endpoint.ask_one(asking, RequestContext())
 
     for _ in range(32):
         threading.Thread(target=ask, daemon=True).start()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from indexer.chain.disagreement import outvote, serve_again
+from indexer.chain.disagreement import ban_contradicting, serve_again
 from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality
@@ -328,7 +328,7 @@ def test_an_endpoint_that_is_not_used_comes_back_when_it_agrees_again(scene, cha
     known = {7: scene.chain.canonical[7].hash}
     client = scene.client([chaos.server.add("standstill/second", Node(scene.chain))])
     scene.node.chain = stranger_of(scene)
-    assert outvote(client, known)
+    assert ban_contradicting(client, known)
     first = client.pool.endpoints[0]
     assert first.health.is_banned
     for _ in range(5):

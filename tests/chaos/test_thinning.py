@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from indexer.store.rows import block_retention
-from indexer.store.rows.block_retention import Thinned
+from indexer.store.rows.block_retention import PrunedBlocks
 from indexer.store.rows.blocks import Block, insert_blocks
 from tests.chaos.chain import CHAIN_ID
 from tests.chaos.stage import COIN, FACTORIES, contract, stage
@@ -36,9 +36,9 @@ def following(scene):
     follower.close()
 
 
-def thin(scene, **how: Any) -> Thinned | None:
+def thin(scene, **how: Any) -> PrunedBlocks | None:
     with scene.engine.begin() as connection:
-        return block_retention.thin(connection, CHAIN_ID, **how)
+        return block_retention.prune(connection, CHAIN_ID, **how)
 
 
 def kept(scene) -> set[int]:
@@ -96,7 +96,7 @@ def test_young_ones_stay(scene, following):
 
 def test_slow_chains_keep_all(scene, following):
     scene.query("UPDATE gapless.blocks SET time = to_timestamp(1700000000 + 12 * number) RETURNING 1")
-    assert thin(scene) == Thinned(234, 0)
+    assert thin(scene) == PrunedBlocks(234, 0)
 
 
 def test_a_contract_that_comes_later_has_its_blocks_again(scene, following):
@@ -121,7 +121,7 @@ def test_whoever_refers_to_a_block_meanwhile_finds_it(scene, following, has_come
             thin(scene)
     else:
         with scene.engine.begin() as connection:
-            block_retention.thin(connection, CHAIN_ID)
+            block_retention.prune(connection, CHAIN_ID)
 
             def insert() -> None:
                 with scene.engine.begin() as writer:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from indexer.chain.records.errors import ProviderError
-from indexer.service.job_queue import KINDS, Desk
+from indexer.service.job_queue import KINDS, JobRunner
 from indexer.service.jobs import Network
 from indexer.settings import Settings
 from indexer.store.access import jobs
@@ -36,8 +36,8 @@ class Office:
     def halt(self, one: Network, error: Exception) -> None:
         raise AssertionError(error)
 
-    def desk(self, kind: str, **more: Any) -> Desk:
-        return Desk(self, lambda: {self.rig.chain.name: self.network}, kind, self.stop, **more)
+    def desk(self, kind: str, **more: Any) -> JobRunner:
+        return JobRunner(self, lambda: {self.rig.chain.name: self.network}, kind, self.stop, **more)
 
     def ask(self, kind: str, **parameters: Any) -> int:
         (row,) = self.rig.query(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import addresses as module
-from indexer.addresses import Addresses, Births, united
+from indexer.addresses import Addresses, DiscoveryBlocks, united
 
 
 def name(number: int) -> str:
@@ -23,9 +23,9 @@ def _few():
     module.FEW = before
 
 
-def births(known: dict[str, int]) -> Births:
+def births(known: dict[str, int]) -> DiscoveryBlocks:
     inorder = sorted(known)
-    return Births(
+    return DiscoveryBlocks(
         bytes.fromhex("".join(address[2:] for address in inorder)),
         b"".join(known[address].to_bytes(8, "big") for address in inorder),
     )

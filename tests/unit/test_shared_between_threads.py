@@ -11,9 +11,9 @@ import pytest
 from indexer.chain.records.column_reader import Layouts
 from indexer.chain.records.errors import FatalError, LaggingError, ProviderError, RateError, TransientError
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
-from indexer.chain.rpc.endpoint_pool import Pool
+from indexer.chain.rpc.endpoint_pool import EndpointPool
 from indexer.service.jobs import Defects
-from indexer.sync.head.polling import Pace
+from indexer.sync.head.polling import PollSchedule
 
 TURNS = 3000
 
@@ -54,7 +54,7 @@ def hammer(*works: Callable[[int], object], turns: int = TURNS) -> None:
 
 def test_the_pace_of_a_chain() -> None:
     """The follower tells it; the scheduler's own thread asks it, and nothing runs any more if that thread dies."""
-    pace = Pace()
+    pace = PollSchedule()
     turns = 100_000
     ask = [lambda turn: pace.wait(turn * 0.5) for _ in range(3)]
     hammer(lambda turn: pace.saw(turn, turn * 0.5), *ask, turns=turns)
@@ -63,7 +63,7 @@ def test_the_pace_of_a_chain() -> None:
 
 def test_an_endpoint_pool() -> None:
     """Jobs ask through it, scans learn by it, metrics and the status look at it."""
-    pool = Pool(
+    pool = EndpointPool(
         "demo", [EndpointConfig("http://one"), EndpointConfig("http://two")], ClientSettings(), spawn=lambda _job: None
     )
     one, two = pool.endpoints

@@ -14,7 +14,7 @@ from eth_abi.abi import encode
 from typer.testing import CliRunner
 
 from indexer.abi.model import parse_abi
-from indexer.sync.setup.abi_lookup import Found, NotVerifiedError, SourceError, VerifiedAbis, unite
+from indexer.sync.setup.abi_lookup import NotVerifiedError, SourceError, VerifiedAbi, VerifiedAbis, unite
 from indexer.sync.setup.proxies import IMPLEMENTATION_SLOT
 
 TOKEN, PROXY, BEACON = (bytes([number]) * 20 for number in (1, 2, 3))
@@ -159,8 +159,8 @@ def test_no_message_holds_the_key(imitation, tmp_path):
     assert "secret" not in str(error.value)
 
 
-def _found(address: bytes, *items: dict[str, Any]) -> Found:
-    return Found(address, f"C{address[0]}", list(items), "test")
+def _found(address: bytes, *items: dict[str, Any]) -> VerifiedAbi:
+    return VerifiedAbi(address, f"C{address[0]}", list(items), "test")
 
 
 def test_the_events_of_a_proxy_come_with_those_of_its_implementation():
@@ -213,7 +213,7 @@ def test_the_command_names_what_it_found_and_writes_the_file(imitation, fetch):
     _verify(imitation, PROXY, "Proxy", UPGRADED)
     said, abi = fetch(PROXY)
     assert "is a proxy (ERC-1967); its implementation is 0x0101" in said
-    assert "Found Token at 0x0101" in said
+    assert "VerifiedAbi Token at 0x0101" in said
     assert "Warning" not in said
     assert abi == [EVENT, UPGRADED]
 

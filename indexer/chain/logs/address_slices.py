@@ -11,10 +11,10 @@ from indexer.chain.reads.questions import Question
 from indexer.chain.records.errors import NoEndpointError, RangeError
 from indexer.chain.records.log_filter import LogFilter, Topics
 from indexer.chain.records.validation import RawLog, matcher
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 
 if TYPE_CHECKING:
-    from indexer.chain.rpc.requester import Asker
+    from indexer.chain.rpc.requester import Requester
 
 logger = logging.getLogger(__name__)
 
@@ -46,21 +46,23 @@ def topic_only_is_cheaper(addresses: int, matching_per_block: float, any_per_blo
     return any_per_block * _LOG_BYTES < sliced
 
 
-def plan(asker: "Asker", ranges: Sequence[tuple[int, int]], filters: LogFilter, errand: Errand) -> list[Question]:
+def plan(
+    requester: "Requester", ranges: Sequence[tuple[int, int]], filters: LogFilter, context: RequestContext
+) -> list[Question]:
     """What to ask for a wanted filter.
 
     A list that fits one request is sent as it is. For a longer one a few blocks are sampled by topic alone.
 
     Args:
-        asker: the chain.
+        requester: the chain.
         ranges: the inclusive ranges that will be read.
         filters: what is wanted.
-        errand: on whose account.
+        context: on whose account.
 
     Raises:
         ProviderError: a sample could not be read.
     """
-    settings = asker.settings
+    settings = requester.settings
     if filters.addresses is None or len(filters.addresses) <= settings.addresses_per_request:
         return [Question(filters, filters)]
     slices = [Question(part, part) for part in filters.slices(settings.addresses_per_request)]
@@ -72,11 +74,11 @@ def plan(asker: "Asker", ranges: Sequence[tuple[int, int]], filters: LogFilter, 
     blocks = matching = found = 0
     for first, last in samples(ranges, _SAMPLES, _SAMPLE_BLOCKS):
         try:
-            chunk = asker.run(
-                partial(fetch.chunk, first=first, last=last, questions=[Question(wide, wide)], errand=errand),
+            chunk = requester.run(
+                partial(fetch.chunk, first=first, last=last, questions=[Question(wide, wide)], context=context),
                 wide.kind,
                 block=last,
-                errand=errand,
+                context=context,
                 sticky=False,
             )
         except (RangeError, NoEndpointError):
@@ -89,7 +91,7 @@ def plan(asker: "Asker", ranges: Sequence[tuple[int, int]], filters: LogFilter, 
     cheaper = topic_only_is_cheaper(len(filters.addresses), per_block, found / blocks, span)
     logger.info(
         "%s: %d addresses: %s",
-        asker.name,
+        requester.name,
         len(filters.addresses),
         "asked for by topic alone, filtered here" if cheaper else f"asked for in {len(slices)} slices",
     )

@@ -20,7 +20,7 @@ from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, Header
 from indexer.chain.records.validation import CheckedLogs, RawLog
 from indexer.chain.rpc import list_limits, partial_answers
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _REFUSED_CODES = frozenset({-32600, -32601, -32602})
 
 
 def logs_by_hash(
-    endpoint: Endpoint, questions: Sequence[tuple[bytes, LogFilter]], errand: Errand, *, begun: bool = False
+    endpoint: Endpoint, questions: Sequence[tuple[bytes, LogFilter]], context: RequestContext, *, begun: bool = False
 ) -> list[list[RawLog]]:
     """The matching logs of blocks named by their hashes (EIP-234), in batches; ``begun`` as :meth:`Endpoint.ask`.
 
@@ -45,9 +45,9 @@ def logs_by_hash(
     calls = [Call("eth_getLogs", (part.at(block_hash),), (0, 0), part) for block_hash, part in each]
 
     def read(place: int, raw: msgspec.Raw) -> CheckedLogs:
-        return checked_logs(endpoint, raw, 0, 2**63, each[place][1], errand)
+        return checked_logs(endpoint, raw, 0, 2**63, each[place][1], context)
 
-    answers = partial_answers.ask(endpoint, dict(enumerate(calls)), errand, read, begun=begun).whole()
+    answers = partial_answers.ask(endpoint, dict(enumerate(calls)), context, read, begun=begun).whole()
     places = iter(range(len(each)))
     for block_hash, parts in asked:
         checked = merged([answers[next(places)] for _ in parts])
@@ -61,7 +61,7 @@ def logs_by_hash(
 
 
 def logs_of_blocks(
-    endpoint: Endpoint, questions: Sequence[tuple[Header, LogFilter]], errand: Errand, *, begun: bool = False
+    endpoint: Endpoint, questions: Sequence[tuple[Header, LogFilter]], context: RequestContext, *, begun: bool = False
 ) -> list[list[RawLog]]:
     """The matching logs of blocks whose headers are known: by hash, or by number where the endpoint cannot do that.
 
@@ -78,11 +78,11 @@ def logs_of_blocks(
     if not endpoint.hash_filter.is_missing(endpoint.clock()):
         try:
             found = logs_by_hash(
-                endpoint, [(header.hash, filters) for header, filters in questions], errand, begun=begun
+                endpoint, [(header.hash, filters) for header, filters in questions], context, begun=begun
             )
         except RangeError as error:
-            if list_limits.learn(endpoint, error, errand):
-                return logs_of_blocks(endpoint, questions, errand, begun=begun)
+            if list_limits.learn(endpoint, error, context):
+                return logs_of_blocks(endpoint, questions, context, begun=begun)
             # Too many logs for one answer: in parts, by number.
         except (FatalError, TransientError) as error:
             _learn_hash_filter(endpoint, error)
@@ -93,7 +93,7 @@ def logs_of_blocks(
                 if any(log.block_number != header.number for log in logs):
                     raise wrong(f"logs of block {header.number:,}, by its hash, bear another number", endpoint)
             return found
-    return [_logs_by_number(endpoint, header, filters, errand) for header, filters in questions]
+    return [_logs_by_number(endpoint, header, filters, context) for header, filters in questions]
 
 
 def _learn_hash_filter(endpoint: Endpoint, error: FatalError | TransientError) -> None:
@@ -120,19 +120,19 @@ def _learn_hash_filter(endpoint: Endpoint, error: FatalError | TransientError) -
     )
 
 
-def _logs_by_number(endpoint: Endpoint, header: Header, filters: LogFilter, errand: Errand) -> list[RawLog]:
+def _logs_by_number(endpoint: Endpoint, header: Header, filters: LogFilter, context: RequestContext) -> list[RawLog]:
     """The matching logs of a block, with its header in the same batch: both must be of the block that is known."""
     number = header.number
     lists = cut(endpoint, filters)
     calls = [logs_call(number, number, one) for one in lists]
-    *answers, end = endpoint.ask([*calls, header_call(number)], errand)
+    *answers, end = endpoint.ask([*calls, header_call(number)], context)
     there = end_of(endpoint, end, number)
     parts = []
     for one, answer in zip(lists, answers, strict=True):
         if isinstance(answer, RangeError):
-            parts.append(logs_in_parts(endpoint, number, number, one, errand, refused=answer))
+            parts.append(logs_in_parts(endpoint, number, number, one, context, refused=answer))
         else:
-            parts.append(checked_logs(endpoint, answer, number, number, one, errand))
+            parts.append(checked_logs(endpoint, answer, number, number, one, context))
             granted(endpoint, [one])
     checked = merged(parts)
     if {there.hash, *checked.hashes.values()} != {header.hash}:

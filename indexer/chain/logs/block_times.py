@@ -9,7 +9,7 @@ from indexer.chain.records.errors import LaggingError
 from indexer.chain.records.log_columns import Integers, LogColumns
 from indexer.chain.records.messages import Header
 from indexer.chain.records.validation import CheckedLogs
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
 
@@ -18,7 +18,7 @@ def finished(
     first: int,
     end: Header,
     read: CheckedLogs | LogColumns,
-    errand: Errand,
+    context: RequestContext,
     before: tuple[int, int],
 ) -> LogChunk:
     """A chunk of checked logs and the header of its end, with the times of its blocks.
@@ -28,7 +28,7 @@ def finished(
         first: the first block.
         end: the header of the last block.
         read: the logs.
-        errand: on whose account.
+        context: on whose account.
         before: what the errand had cost, in requests and bytes, before the chunk was asked for.
 
     Raises:
@@ -36,26 +36,26 @@ def finished(
         LaggingError: the endpoint lacks a block that bears logs.
         ProviderError: a question failed.
     """
-    log_bytes = errand.bytes - before[1]
+    log_bytes = context.bytes - before[1]
     if isinstance(read, CheckedLogs) and read.removed:
-        _require_not_removed(endpoint, read, errand)
+        _require_not_removed(endpoint, read, context)
     if isinstance(read, LogColumns) and _tells_times(endpoint, read, end):
         blocks, told = _with_end(read, end), read.block_numbers
     else:
         hashes, times = (read.hashes(), read.times()) if isinstance(read, LogColumns) else (read.hashes, read.times)
-        found, told = _timed(endpoint, end, hashes, times, errand)
+        found, told = _timed(endpoint, end, hashes, times, context)
         blocks = BlockColumns.of(found)
-    requests, received = errand.requests - before[0], errand.bytes - before[1]
+    requests, received = context.requests - before[0], context.bytes - before[1]
     chunk = LogChunk(first, end.number, read, blocks, end, endpoint.host, requests, received, log_bytes)
     chunk.told_time = _told_time(blocks, told, end)
     return chunk
 
 
-def _require_not_removed(endpoint: Endpoint, checked: CheckedLogs, errand: Errand) -> None:
+def _require_not_removed(endpoint: Endpoint, checked: CheckedLogs, context: RequestContext) -> None:
     """Disbelieve logs that are marked as removed in the history of the chain; those of other branches are left out."""
     checked.require_not_removed(checked.hashes, endpoint.host)
     numbers = sorted({number for number, _ in checked.removed})
-    found = headers(endpoint, numbers, errand)
+    found = headers(endpoint, numbers, context)
     if missing := [number for number in numbers if number not in found]:
         raise LaggingError(f"it marks logs of block {missing[0]:,} as removed and lacks the block", host=endpoint.host)
     checked.require_not_removed({number: header.hash for number, header in found.items()}, endpoint.host)
@@ -95,7 +95,7 @@ def _told_time(blocks: BlockColumns, told: Integers, end: Header) -> ToldTime | 
     return int(blocks.numbers[row]), blocks.hashes[row].tobytes(), int(blocks.times[row])
 
 
-def bearing_header(endpoint: Endpoint, number: int, block_hash: bytes, errand: Errand) -> Header:
+def bearing_header(endpoint: Endpoint, number: int, block_hash: bytes, context: RequestContext) -> Header:
     """The header of a block that bears logs.
 
     Raises:
@@ -103,7 +103,7 @@ def bearing_header(endpoint: Endpoint, number: int, block_hash: bytes, errand: E
         LaggingError: the endpoint lacks the block.
         ProviderError: the question failed.
     """
-    header = headers(endpoint, [number], errand).get(number)
+    header = headers(endpoint, [number], context).get(number)
     if header is None:
         raise LaggingError(f"it does not have block {number:,}, which bears logs", host=endpoint.host)
     if header.hash != block_hash:
@@ -122,7 +122,7 @@ def _with_end(read: LogColumns, end: Header) -> BlockColumns:
 
 
 def _timed(
-    endpoint: Endpoint, end: Header, hashes: dict[int, bytes], told: dict[int, int], errand: Errand
+    endpoint: Endpoint, end: Header, hashes: dict[int, bytes], told: dict[int, int], context: RequestContext
 ) -> tuple[Blocks, Integers]:
     """The blocks that bear logs, and the end: headers are asked for where the logs do not tell the time.
 
@@ -139,7 +139,7 @@ def _timed(
         endpoint.log_times_hold = _agree(numbers, np.array([told[n] for n in numbers.tolist()], dtype=np.int64), end)
         times |= told if endpoint.log_times_hold else {}
     if untimed := [number for number in hashes if number not in times]:
-        for number, header in headers(endpoint, untimed, errand).items():
+        for number, header in headers(endpoint, untimed, context).items():
             if header.hash != hashes[number]:
                 raise wrong(f"block {number}: the logs and the header do not belong together", endpoint)
             times[number] = header.time

@@ -20,7 +20,7 @@ from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Header, parse_header
 from indexer.chain.records.validation import CheckedLogs, RawLog, sorted_once
 from indexer.chain.rpc.answers import Answer
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def read(
     filters: Sequence[LogFilter],
     parent_hash: bytes | None,
     blooms: bool,
-    errand: Errand,
+    context: RequestContext,
     *,
     mixed: Collection[LogFilter] = (),
     in_parts: bool = False,
@@ -80,7 +80,7 @@ def read(
         filters: what to ask for; none for the headers alone.
         parent_hash: the hash that block ``first - 1`` must have, or None.
         blooms: whether the chain's blooms can be trusted; else each block without logs is asked for by its hash, too.
-        errand: on whose account.
+        context: on whose account.
         mixed: those of the filters that ask for any address in place of a long list.
         in_parts: the logs of the whole range have been refused: begin with smaller questions.
 
@@ -92,7 +92,7 @@ def read(
     """
     if not 0 <= first <= last:
         raise ValueError(f"no range of blocks: {first}-{last}")
-    before = errand.requests, errand.bytes
+    before = context.requests, context.bytes
     numbers = range(first, last + 1)
     calls = [questions.header_call(number) for number in numbers]
     parts_of = {one: questions.cut(endpoint, one) for one in filters}
@@ -100,31 +100,31 @@ def read(
     mixed = {part for one in mixed for part in parts_of[one]}
     if not in_parts:
         calls += [questions.logs_call(first, last, one) for one in filters]
-    answers: list[Answer] = endpoint.ask(calls, errand)
+    answers: list[Answer] = endpoint.ask(calls, context)
     if in_parts:
         answers += [RangeError("it was refused before")] * len(filters)
-    headers = _headers(endpoint, first, answers[: len(numbers)], errand)
+    headers = _headers(endpoint, first, answers[: len(numbers)], context)
     _check_links(headers, parent_hash, endpoint.host)
     parts = []
     for one, raw in zip(filters, answers[len(numbers) :], strict=True):
         if isinstance(raw, RangeError):
-            part = logs_in_parts(endpoint, first, last, one, errand, refused=raw)
+            part = logs_in_parts(endpoint, first, last, one, context, refused=raw)
         else:
-            part = questions.checked_logs(endpoint, raw, first, last, one, errand)
+            part = questions.checked_logs(endpoint, raw, first, last, one, context)
             questions.granted(endpoint, [one])
         _check_hashes(headers, part, endpoint.host)
         parts.append(part.logs)
     branch = Branch(headers, [], endpoint.host, 0, 0)
     _learn_blooms(endpoint, headers, parts)
     _ask_again(
-        branch, endpoint, [(one, logs, one in mixed) for one, logs in zip(filters, parts, strict=True)], blooms, errand
+        branch, endpoint, [(one, logs, one in mixed) for one, logs in zip(filters, parts, strict=True)], blooms, context
     )
     branch.logs = sorted_once([log for logs in parts for log in logs])
-    branch.requests, branch.bytes = errand.requests - before[0], errand.bytes - before[1]
+    branch.requests, branch.bytes = context.requests - before[0], context.bytes - before[1]
     return branch
 
 
-def _headers(endpoint: Endpoint, first: int, answers: Sequence[Answer], errand: Errand) -> list[Header]:
+def _headers(endpoint: Endpoint, first: int, answers: Sequence[Answer], context: RequestContext) -> list[Header]:
     """The headers of a batch. Some that failed are asked for once more: the links show whether all belong together."""
     found: dict[int, Header] = {}
     failures: dict[int, ProviderError] = {}
@@ -142,7 +142,7 @@ def _headers(endpoint: Endpoint, first: int, answers: Sequence[Answer], errand: 
     last = first + len(answers) - 1
     if failures and last in found:
         # The end is there: the node has come that far.
-        found |= questions.headers(endpoint, sorted(failures), errand)
+        found |= questions.headers(endpoint, sorted(failures), context)
     for number, error in failures.items():
         if number not in found:
             raise error
@@ -191,7 +191,7 @@ def _ask_again(
     endpoint: Endpoint,
     parts: Sequence[tuple[LogFilter, list[RawLog], bool]],
     blooms: bool,
-    errand: Errand,
+    context: RequestContext,
 ) -> None:
     """Asks for what blocks may hold besides, and adds what is found to the parts."""
     questions: list[tuple[Header, LogFilter]] = []
@@ -208,7 +208,7 @@ def _ask_again(
                 targets.append(logs)
     branch.asked_again = len(questions)
     for (header, _), target, found in zip(
-        questions, targets, block_logs.logs_of_blocks(endpoint, questions, errand), strict=True
+        questions, targets, block_logs.logs_of_blocks(endpoint, questions, context), strict=True
     ):
         known = {log.log_index for log in target if log.block_number == header.number}
         fresh = [log for log in found if log.log_index not in known]

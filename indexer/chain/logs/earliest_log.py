@@ -7,9 +7,9 @@ from indexer.chain.reads import questions
 from indexer.chain.records.errors import FatalError, NoEndpointError, RangeError
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.validation import CheckedLogs
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
-from indexer.chain.rpc.requester import Asker
+from indexer.chain.rpc.requester import Requester
 
 # A question that is too wide is halved so often: from twenty million blocks to some ten thousand.
 _MOST_REFUSALS = 12
@@ -28,7 +28,7 @@ class EarliestLog:
     since: int
 
 
-def find(client: Asker, address: bytes, last: int) -> EarliestLog:
+def find(client: Requester, address: bytes, last: int) -> EarliestLog:
     """Look for logs of an address at or before a block.
 
     Args:
@@ -40,16 +40,16 @@ def find(client: Asker, address: bytes, last: int) -> EarliestLog:
         ProviderError: no node answers.
     """
     asked = LogFilter(("0x" + address.hex(),))
-    errand = Errand()
+    context = RequestContext()
     since = 0
     for _ in range(_MOST_REFUSALS):
         first = since
         try:
             checked = client.run(
-                partial(_ask, first=first, last=last, asked=asked, errand=errand),
+                partial(_ask, first=first, last=last, asked=asked, context=context),
                 "eth_getLogs",
                 block=last,
-                errand=errand,
+                context=context,
             )
         except RangeError as error:
             if first == last:
@@ -63,6 +63,6 @@ def find(client: Asker, address: bytes, last: int) -> EarliestLog:
     return EarliestLog(None, last + 1)
 
 
-def _ask(endpoint: Endpoint, *, first: int, last: int, asked: LogFilter, errand: Errand) -> CheckedLogs:
-    answer = endpoint.ask([questions.logs_call(first, last, asked)], errand)[0]
-    return questions.checked_logs(endpoint, answer, first, last, asked, errand)
+def _ask(endpoint: Endpoint, *, first: int, last: int, asked: LogFilter, context: RequestContext) -> CheckedLogs:
+    answer = endpoint.ask([questions.logs_call(first, last, asked)], context)[0]
+    return questions.checked_logs(endpoint, answer, first, last, asked, context)

@@ -33,7 +33,7 @@ from indexer.chain.records.messages import Header
 from indexer.chain.records.range_end import Marker
 from indexer.chain.records.validation import CheckedLogs
 from indexer.chain.rpc.answers import Answer
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
 ANY = LogFilter()
@@ -43,7 +43,9 @@ MARKED = 4
 __all__ = ["Question", "chunk", "header_call", "logs_call", "whole_block"]
 
 
-def chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], errand: Errand) -> LogChunk:
+def chunk(
+    endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], context: RequestContext
+) -> LogChunk:
     """The logs of a range and the header of its end.
 
     Args:
@@ -51,7 +53,7 @@ def chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Questio
         first: the first block.
         last: the last block.
         questions: what to ask; a log that several of them bring is kept once.
-        errand: on whose account.
+        context: on whose account.
 
     Raises:
         RangeError: too much at once.
@@ -59,7 +61,7 @@ def chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Questio
         AnswerError: the answer contradicts the question or itself.
         ProviderError: a question failed otherwise.
     """
-    found = _chunk(endpoint, first, last, questions, errand)
+    found = _chunk(endpoint, first, last, questions, context)
     with endpoint.lock:
         endpoint.block_limit.succeeded(last - first + 1, endpoint.clock())
     return found
@@ -82,64 +84,68 @@ class _Read:
     seconds: float
 
 
-def _chunk(endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], errand: Errand) -> LogChunk:
-    before = errand.requests, errand.bytes
+def _chunk(
+    endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], context: RequestContext
+) -> LogChunk:
+    before = context.requests, context.bytes
     questions = [part for question in questions for part in _in_parts(endpoint, question)]
     found: _Read | None = None
     if endpoint.max_batch() > 1:
-        found = _in_batches(endpoint, first, last, questions, errand)
+        found = _in_batches(endpoint, first, last, questions, context)
     if found is None:
-        found = _one_by_one(endpoint, first, last, questions, errand)
+        found = _one_by_one(endpoint, first, last, questions, context)
     granted(endpoint, [question.asked for question in questions])
-    chunk = finished(endpoint, first, found.end, found.logs, errand, before)
+    chunk = finished(endpoint, first, found.end, found.logs, context, before)
     chunk.seconds = found.seconds
     return chunk
 
 
 def _in_batches(
-    endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], errand: Errand
+    endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], context: RequestContext
 ) -> _Read | None:
     """Ask with the header of the end in each batch; None where a batch was cut and so proves nothing."""
-    started, requests = endpoint.clock(), errand.requests
+    started, requests = endpoint.clock(), context.requests
     size = max(1, endpoint.max_batch() - 1)
     groups = [questions[start : start + size] for start in range(0, len(questions), size)]
     ends: set[bytes] = set()
     answers: list[Answer] = []
     for group in groups:
         calls = [logs_call(first, last, question.asked) for question in group]
-        *raw_logs, raw_end = endpoint.ask([*calls, header_call(last)], errand, begun=bool(answers))
+        *raw_logs, raw_end = endpoint.ask([*calls, header_call(last)], context, begun=bool(answers))
         end = end_of(endpoint, raw_end, last)
         ends.add(end.hash)
         answers += raw_logs
     if len(ends) > 1:
         raise LaggingError(f"two answers differ about block {last:,}", host=endpoint.host)
-    took, asked = endpoint.clock() - started, errand.requests - requests
-    found = _read(endpoint, end, first, questions, answers, took, errand)
+    took, asked = endpoint.clock() - started, context.requests - requests
+    found = _read(endpoint, end, first, questions, answers, took, context)
     if not found.silent or asked == len(groups):
         return found
     if endpoint.refuses_batches:
         endpoint.end_markers.are_needed = True
         return None
     if 1 < endpoint.max_batch() <= size:
-        return _in_batches(endpoint, first, last, questions, errand)
+        return _in_batches(endpoint, first, last, questions, context)
     return found
 
 
-def _one_by_one(endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], errand: Errand) -> _Read:
+def _one_by_one(
+    endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], context: RequestContext
+) -> _Read:
     """Ask for the end and the logs in requests of their own, each of which another machine may answer."""
     markers = endpoint.end_markers
     marker: Marker | None = None
     tried = False
     # The end first: an endpoint that lacks it need not be asked for more.
-    end = end_of(endpoint, endpoint.ask([header_call(last)], errand)[0], last)
+    end = end_of(endpoint, endpoint.ask([header_call(last)], context)[0], last)
     while True:
         if not tried and markers.are_needed and endpoint.refuses_batches:
-            marker, tried = _find_marker(endpoint, first, end, errand), True
+            marker, tried = _find_marker(endpoint, first, end, context), True
         asked = list(questions) if marker is None else _marked(endpoint, questions, marker)
         started = endpoint.clock()
         calls = [logs_call(first, end.number, question.asked) for question in asked]
-        answers = endpoint.ask(calls, errand, begun=True)
-        found = _read(endpoint, end, first, asked, answers, endpoint.clock() - started, errand, marker)
+        answers = endpoint.ask(calls, context, begun=True)
+        found = _read(endpoint, end, first, asked, answers, endpoint.clock() - started, context, marker)
         if found.silent and marker is not None and any(marker.fits(question.asked) for question in found.silent):
             raise LaggingError(f"its logs do not reach block {marker.number:,}", host=endpoint.host)
         if not found.silent or tried or not endpoint.refuses_batches:
@@ -148,12 +154,12 @@ def _one_by_one(endpoint: Endpoint, first: int, last: int, questions: Sequence[Q
                 marker is None or [one.asked for one in asked] != [q.asked for q in questions]
             )
             if found.silent and tried:
-                _require_silence(endpoint, end, found.silent, errand)
+                _require_silence(endpoint, end, found.silent, context)
             return found
         markers.are_needed = True
 
 
-def _find_marker(endpoint: Endpoint, first: int, end: Header, errand: Errand) -> Marker | None:
+def _find_marker(endpoint: Endpoint, first: int, end: Header, context: RequestContext) -> Marker | None:
     """Look for the newest of the last blocks of a range that bears a log, by its hash: one question as a rule.
 
     A machine that lacks a block says so when it is asked by hash; by number it would answer with silence.
@@ -167,13 +173,13 @@ def _find_marker(endpoint: Endpoint, first: int, end: Header, errand: Errand) ->
     start = max(first, last - MARKED + 1)
     try:
         if endpoint.hash_filter.is_missing(endpoint.clock()):
-            logs = logs_between(endpoint, start, last, ANY, errand)
+            logs = logs_between(endpoint, start, last, ANY, context)
             return Marker.of(logs) if logs else None
         for number in range(last, start - 1, -1):
             header = end
             if number < last:
-                header = end_of(endpoint, endpoint.ask([header_call(number)], errand, begun=True)[0], number)
-            (logs,) = logs_by_hash(endpoint, [(header.hash, ANY)], errand, begun=True)
+                header = end_of(endpoint, endpoint.ask([header_call(number)], context, begun=True)[0], number)
+            (logs,) = logs_by_hash(endpoint, [(header.hash, ANY)], context, begun=True)
             if logs:
                 return Marker.of(logs)
     except (RangeError, FatalError, TransientError) as error:
@@ -201,9 +207,9 @@ def _marked(endpoint: Endpoint, questions: Sequence[Question], marker: Marker) -
     return found
 
 
-def _require_silence(endpoint: Endpoint, end: Header, silent: Sequence[Question], errand: Errand) -> None:
+def _require_silence(endpoint: Endpoint, end: Header, silent: Sequence[Question], context: RequestContext) -> None:
     """Ask for a last block by its hash, where no log of it could serve as a marker: who lacks the block says so."""
-    found = logs_of_blocks(endpoint, [(end, question.asked) for question in silent], errand, begun=True)
+    found = logs_of_blocks(endpoint, [(end, question.asked) for question in silent], context, begun=True)
     if any(found):
         raise LaggingError(f"its logs do not reach block {end.number:,}", host=endpoint.host)
 
@@ -215,7 +221,7 @@ def _read(
     questions: Sequence[Question],
     answers: Sequence[Answer],
     seconds: float,
-    errand: Errand,
+    context: RequestContext,
     marker: Marker | None = None,
 ) -> _Read:
     """Check the answers to some questions about the range that ends in a block; a marker's block may stand for it."""
@@ -230,7 +236,7 @@ def _read(
             return _Read(end, wanted, [] if newest >= proof else [questions[0]], seconds)
     parts, silent = [], []
     for raw, question in zip(answers, questions, strict=True):
-        part = checked_logs(endpoint, raw, first, last, question.asked, errand)
+        part = checked_logs(endpoint, raw, first, last, question.asked, context)
         if max(part.hashes, default=-1) < proof:
             silent.append(question)
         parts.append(part if question.asked == question.wanted else only(part, question.wanted))
@@ -258,7 +264,7 @@ def _in_parts(endpoint: Endpoint, question: Question) -> list[Question]:
     return [Question(part, question.wanted) for part in parts]
 
 
-def whole_block(endpoint: Endpoint, number: int, filters: Sequence[LogFilter], errand: Errand) -> LogChunk:
+def whole_block(endpoint: Endpoint, number: int, filters: Sequence[LogFilter], context: RequestContext) -> LogChunk:
     """One block whose logs are too much for one answer: cut by address and topic, at last read from its receipts.
 
     Raises:
@@ -266,7 +272,7 @@ def whole_block(endpoint: Endpoint, number: int, filters: Sequence[LogFilter], e
         AnswerError: an answer contradicts its question or another.
         ProviderError: a question failed.
     """
-    before = errand.requests, errand.bytes
-    end = end_of(endpoint, endpoint.ask([header_call(number)], errand)[0], number)
-    checked = merged([logs_in_parts(endpoint, number, number, part, errand) for part in filters])
-    return finished(endpoint, number, end, checked, errand, before)
+    before = context.requests, context.bytes
+    end = end_of(endpoint, endpoint.ask([header_call(number)], context)[0], number)
+    checked = merged([logs_in_parts(endpoint, number, number, part, context) for part in filters])
+    return finished(endpoint, number, end, checked, context, before)

@@ -6,7 +6,7 @@ from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, WireLog, block_decoder, parse, receipt_decoder, receipts_decoder
 from indexer.chain.records.validation import CheckedLogs
 from indexer.chain.rpc import list_limits, partial_answers
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
 
@@ -15,7 +15,7 @@ def logs_in_parts(
     first: int,
     last: int,
     filters: LogFilter,
-    errand: Errand,
+    context: RequestContext,
     *,
     refused: ProviderError | None = None,
 ) -> CheckedLogs:
@@ -26,7 +26,7 @@ def logs_in_parts(
         first: the first block.
         last: the last block.
         filters: what is wanted.
-        errand: on whose account.
+        context: on whose account.
         refused: the refusal of this very question, where it has been asked: begin with parts of it.
 
     Raises:
@@ -35,11 +35,11 @@ def logs_in_parts(
     """
     lists = cut(endpoint, filters)
     if len(lists) > 1:
-        return merged([logs_in_parts(endpoint, first, last, part, errand) for part in lists])
+        return merged([logs_in_parts(endpoint, first, last, part, context) for part in lists])
     if refused is None:
         try:
             found = checked_logs(
-                endpoint, endpoint.ask([logs_call(first, last, filters)], errand)[0], first, last, filters, errand
+                endpoint, endpoint.ask([logs_call(first, last, filters)], context)[0], first, last, filters, context
             )
         except RangeError as error:
             if error.timed_out and first == last and filters.halves() is None:
@@ -53,41 +53,43 @@ def logs_in_parts(
         else:
             granted(endpoint, [filters])
             return found
-    if list_limits.learn(endpoint, refused, errand):
+    if list_limits.learn(endpoint, refused, context):
         # Remembered, so that other blocks need not be cut in halves until one is answered.
-        return logs_in_parts(endpoint, first, last, filters, errand)
-    return _in_smaller_parts(endpoint, first, last, filters, errand)
+        return logs_in_parts(endpoint, first, last, filters, context)
+    return _in_smaller_parts(endpoint, first, last, filters, context)
 
 
-def _in_smaller_parts(endpoint: Endpoint, first: int, last: int, filters: LogFilter, errand: Errand) -> CheckedLogs:
+def _in_smaller_parts(
+    endpoint: Endpoint, first: int, last: int, filters: LogFilter, context: RequestContext
+) -> CheckedLogs:
     """The logs of a range that was refused as a whole."""
     if first < last:
         middle = (first + last) // 2
         parts = [
-            logs_in_parts(endpoint, first, middle, filters, errand),
-            logs_in_parts(endpoint, middle + 1, last, filters, errand),
+            logs_in_parts(endpoint, first, middle, filters, context),
+            logs_in_parts(endpoint, middle + 1, last, filters, context),
         ]
     elif (halves := filters.halves()) is not None:
-        parts = [logs_in_parts(endpoint, first, last, half, errand) for half in halves]
+        parts = [logs_in_parts(endpoint, first, last, half, context) for half in halves]
     else:
-        parts = [only(_logs_from_receipts(endpoint, first, errand), filters)]
+        parts = [only(_logs_from_receipts(endpoint, first, context), filters)]
     return merged(parts)
 
 
-def _logs_from_receipts(endpoint: Endpoint, number: int, errand: Errand) -> CheckedLogs:
-    raw = endpoint.ask([Call("eth_getBlockReceipts", (hex(number),))], errand)[0]
+def _logs_from_receipts(endpoint: Endpoint, number: int, context: RequestContext) -> CheckedLogs:
+    raw = endpoint.ask([Call("eth_getBlockReceipts", (hex(number),))], context)[0]
     if isinstance(raw, FatalError):
-        wire = _receipts_one_by_one(endpoint, number, errand)
+        wire = _receipts_one_by_one(endpoint, number, context)
     elif isinstance(raw, ProviderError):
         raise raw
     else:
         wire = [log for receipt in parse(raw, receipts_decoder.decode, "list of receipts") for log in receipt.logs]
-    return checked(endpoint, wire, number, number, LogFilter(), errand)
+    return checked(endpoint, wire, number, number, LogFilter(), context)
 
 
-def _receipts_one_by_one(endpoint: Endpoint, number: int, errand: Errand) -> list[WireLog]:
-    block = parse(endpoint.ask_one(header_call(number), errand), block_decoder.decode, "block")
+def _receipts_one_by_one(endpoint: Endpoint, number: int, context: RequestContext) -> list[WireLog]:
+    block = parse(endpoint.ask_one(header_call(number), context), block_decoder.decode, "block")
     calls = {tx_hash: Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in block.transactions}
-    pieces = partial_answers.ask(endpoint, calls, errand, lambda _, raw: parse(raw, receipt_decoder.decode, "receipt"))
+    pieces = partial_answers.ask(endpoint, calls, context, lambda _, raw: parse(raw, receipt_decoder.decode, "receipt"))
     receipts = pieces.whole()
     return [log for tx_hash in block.transactions for log in receipts[tx_hash].logs]

@@ -6,12 +6,12 @@ from functools import partial
 
 from indexer.chain.logs import address_slices, fetch
 from indexer.chain.logs.address_slices import samples
-from indexer.chain.reads.transactions import Wanted, calls
+from indexer.chain.reads.transactions import DetailsRequest, calls
 from indexer.chain.records.chunk import LogChunk
 from indexer.chain.records.errors import RangeError
 from indexer.chain.records.log_filter import LogFilter
-from indexer.chain.rpc.config import Errand
-from indexer.chain.rpc.requester import Asker
+from indexer.chain.rpc.config import RequestContext
+from indexer.chain.rpc.requester import Requester
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Bearers:
+class DetailsEstimate:
     """What bears the logs of some ranges, as far as it is wanted: an extrapolation.
 
     Attributes:
@@ -59,12 +59,12 @@ _WIDTH = 500  # blocks of a sample
 
 
 def estimate(
-    asker: Asker, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], *, in_flight: int = 4
+    requester: Requester, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], *, in_flight: int = 4
 ) -> Estimate:
     """Samples ranges and extrapolates.
 
     Args:
-        asker: the chain.
+        requester: the chain.
         ranges: inclusive ranges, not overlapping.
         filters: what will be asked for.
         in_flight: the requests that will be under way at once.
@@ -73,15 +73,15 @@ def estimate(
         ProviderError: a sample could not be read.
     """
     blocks = sum(last - first + 1 for first, last in ranges)
-    errand = Errand()
+    context = RequestContext()
     sampled = logs = size = bearing = 0
     header_requests = 0
     seconds = 0.0
     taken = 0
-    questions = _questions(asker, ranges, filters, errand)
+    questions = _questions(requester, ranges, filters, context)
     # Long lists of addresses are many questions, which travel in several batches.
-    batches = -(-len(questions) // asker.settings.batch_size)
-    for chunk in _sampled(asker, ranges, questions, errand):
+    batches = -(-len(questions) // requester.settings.batch_size)
+    for chunk in _sampled(requester, ranges, questions, context):
         taken += 1
         sampled += chunk.last - chunk.first + 1
         logs += chunk.count
@@ -90,11 +90,13 @@ def estimate(
         header_requests += max(0, chunk.requests - batches)
         bearing += len(chunk.block_columns.numbers)
     if not sampled:
-        return Estimate(blocks, 0, 0, 0, 0.0, 0, errand.requests)
-    settings = asker.settings
+        return Estimate(blocks, 0, 0, 0, 0.0, 0, context.requests)
+    settings = requester.settings
     scale = blocks / sampled
-    limits = [limit for e in asker.pool.endpoints if (limit := e.block_limit.known) is not None]
-    widest = min([settings.max_blocks, *limits]) if len(limits) == len(asker.pool.endpoints) else settings.max_blocks
+    limits = [limit for e in requester.pool.endpoints if (limit := e.block_limit.known) is not None]
+    widest = (
+        min([settings.max_blocks, *limits]) if len(limits) == len(requester.pool.endpoints) else settings.max_blocks
+    )
     by_density = settings.target_logs * sampled / logs if logs else float(widest)
     requests = batches * max(len(ranges), round(blocks / max(1.0, min(float(widest), by_density)) * 1.2))
     if header_requests:
@@ -107,17 +109,17 @@ def estimate(
         bytes=round(size * scale),
         seconds=requests * (seconds / taken) / in_flight,
         sampled_blocks=sampled,
-        sampled_requests=errand.requests,
+        sampled_requests=context.requests,
     )
 
 
-def bearers(
-    asker: Asker, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], include: Collection[str]
-) -> Bearers:
+def estimate_details(
+    requester: Requester, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], include: Collection[str]
+) -> DetailsEstimate:
     """Samples ranges, and extrapolates how many blocks and transactions bore their logs.
 
     Args:
-        asker: the chain.
+        requester: the chain.
         ranges: inclusive ranges, not overlapping.
         filters: whose logs.
         include: what is wanted of what bore them: ``block``, ``transaction``, ``receipt``.
@@ -125,15 +127,15 @@ def bearers(
     Raises:
         ProviderError: a sample could not be read.
     """
-    errand = Errand()
+    context = RequestContext()
     sampled = blocks = transactions = receipts = questions = 0
-    for chunk in _sampled(asker, ranges, _questions(asker, ranges, filters, errand), errand):
+    for chunk in _sampled(requester, ranges, _questions(requester, ranges, filters, context), context):
         sampled += chunk.last - chunk.first + 1
         bore: dict[int, dict[int, bytes]] = {}
         for log in chunk.logs:
             bore.setdefault(log.block_number, {})[log.tx_index] = b""
         for number, places in bore.items():
-            one = Wanted(
+            one = DetailsRequest(
                 number,
                 b"",
                 block="block" in include,
@@ -145,36 +147,41 @@ def bearers(
             receipts += len(one.receipts)
             questions += len(calls(one, whole_receipts=True))
     scale = sum(last - first + 1 for first, last in ranges) / sampled if sampled else 0.0
-    return Bearers(*(round(number * scale) for number in (blocks, transactions, receipts, questions)))
+    return DetailsEstimate(*(round(number * scale) for number in (blocks, transactions, receipts, questions)))
 
 
 def _questions(
-    asker: Asker, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], errand: Errand
+    requester: Requester, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], context: RequestContext
 ) -> list[fetch.Question]:
-    return [question for one in filters for question in address_slices.plan(asker, ranges, one, errand)]
+    return [question for one in filters for question in address_slices.plan(requester, ranges, one, context)]
 
 
 def _sampled(
-    asker: Asker, ranges: Sequence[tuple[int, int]], questions: Sequence[fetch.Question], errand: Errand
+    requester: Requester,
+    ranges: Sequence[tuple[int, int]],
+    questions: Sequence[fetch.Question],
+    context: RequestContext,
 ) -> Iterator[LogChunk]:
     for first, last in samples(ranges, _SAMPLES, _WIDTH):
-        yield _sample(asker, first, last, questions, errand)
+        yield _sample(requester, first, last, questions, context)
 
 
-def _sample(asker: Asker, first: int, last: int, questions: Sequence[fetch.Question], errand: Errand) -> LogChunk:
+def _sample(
+    requester: Requester, first: int, last: int, questions: Sequence[fetch.Question], context: RequestContext
+) -> LogChunk:
     while True:
         try:
-            return asker.run(
+            return requester.run(
                 partial(
                     fetch.chunk,
                     first=first,
                     last=last,
                     questions=questions,
-                    errand=errand,
+                    context=context,
                 ),
                 "eth_getLogs",
                 block=last,
-                errand=errand,
+                context=context,
                 sticky=False,
             )
         except RangeError as error:

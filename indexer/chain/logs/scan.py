@@ -19,11 +19,11 @@ from indexer.chain.records.chunk import LogChunk
 from indexer.chain.records.errors import ProviderError, RangeError, Stopped, is_too_old
 from indexer.chain.records.log_filter import LogFilter, kind_of
 from indexer.chain.records.range_control import RangeController
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
 if TYPE_CHECKING:
-    from indexer.chain.rpc.requester import Asker
+    from indexer.chain.rpc.requester import Requester
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Scan:
 
     def __init__(
         self,
-        client: "Asker",
+        client: "Requester",
         ranges: Iterable[tuple[int, int]],
         filters: Sequence[LogFilter],
         *,
@@ -93,9 +93,9 @@ class Scan:
     def __iter__(self) -> Iterator[LogChunk]:
         if not self._work:
             return
-        errand = Errand(stopped=self._stopped)
+        context = RequestContext(stopped=self._stopped)
         for one in self._filters:
-            self._questions += address_slices.plan(self._client, self._work, one, errand)
+            self._questions += address_slices.plan(self._client, self._work, one, context)
         workers = [
             threading.Thread(target=self._run, name=f"{self._client.name}-scan-{number}", daemon=True)
             for number in range(self._in_flight)
@@ -186,27 +186,27 @@ class Scan:
             self._changed.notify_all()
 
     def _read(self, piece: _Piece) -> LogChunk:
-        errand = Errand(stopped=self._stopped)
+        context = RequestContext(stopped=self._stopped)
         while True:
             try:
                 endpoint, chunk = self._client.run(
-                    lambda endpoint: (endpoint, self._ask(endpoint, piece, errand)),
+                    lambda endpoint: (endpoint, self._ask(endpoint, piece, context)),
                     self._kind,
                     block=piece.last,
                     oldest=piece.first,
-                    errand=errand,
+                    context=context,
                     sticky=False,
                 )
-                if self._tells_true_times(endpoint, chunk, errand):
+                if self._tells_true_times(endpoint, chunk, context):
                     break
             except RangeError as error:
                 piece.wording = None if error.wording is None else (error.host, error.wording)
                 if piece.end == piece.first:
                     chunk = self._client.run(
-                        lambda endpoint: fetch.whole_block(endpoint, piece.first, self._filters, errand),
+                        lambda endpoint: fetch.whole_block(endpoint, piece.first, self._filters, context),
                         self._kind,
                         block=piece.first,
-                        errand=errand,
+                        context=context,
                         sticky=False,
                     )
                     break
@@ -220,10 +220,10 @@ class Scan:
             self._shrink(piece, chunk.last)
             self._good_guesses += 1
             self._control.succeeded(chunk.first, chunk.last, chunk.count, chunk.log_bytes, chunk.seconds)
-        chunk.requests, chunk.bytes = errand.requests, errand.bytes
+        chunk.requests, chunk.bytes = context.requests, context.bytes
         return chunk
 
-    def _tells_true_times(self, endpoint: Endpoint, chunk: LogChunk, errand: Errand) -> bool:
+    def _tells_true_times(self, endpoint: Endpoint, chunk: LogChunk, context: RequestContext) -> bool:
         """Compare a time that only logs tell with the header of its block, from any endpoint.
 
         Returns:
@@ -233,10 +233,10 @@ class Scan:
             return True
         number, block_hash, told = chunk.told_time
         header = self._client.run(
-            lambda other: block_times.bearing_header(other, number, block_hash, errand),
+            lambda other: block_times.bearing_header(other, number, block_hash, context),
             "eth_getBlockByNumber",
             block=number,
-            errand=errand,
+            context=context,
         )
         if header.time == told:
             return True
@@ -252,13 +252,13 @@ class Scan:
         piece.last = piece.end = end
         self._under_way[piece.first] = end
 
-    def _ask(self, endpoint: Endpoint, piece: _Piece, errand: Errand) -> LogChunk:
+    def _ask(self, endpoint: Endpoint, piece: _Piece, context: RequestContext) -> LogChunk:
         now = self._client.clock()
         with endpoint.lock:
             piece.allowed = endpoint.block_limit.allowed(now)
         piece.end = min(piece.last, piece.first + (piece.allowed or self._client.settings.max_blocks) - 1)
         piece.endpoint = endpoint
-        chunk = fetch.chunk(endpoint, piece.first, piece.end, self._questions, errand)
+        chunk = fetch.chunk(endpoint, piece.first, piece.end, self._questions, context)
         if piece.wording is not None:
             self._cured(endpoint, *piece.wording)
         return chunk

@@ -55,7 +55,7 @@ class CallResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ExecutedAt:
     """In which block a node ran a call: what ``block.number`` and ``block.timestamp`` were there."""
 
     number: int
@@ -74,7 +74,7 @@ class Aggregate:
     """
 
     results: list[CallResult]
-    seen: Seen | None
+    seen: ExecutedAt | None
     can_probe: bool
     had_gas: bool
 
@@ -123,13 +123,13 @@ def decode_aggregate3(data: bytes, count: int) -> Aggregate:
         raise ValueError(f"Multicall3 answered {len(found)} results, not so many as it was asked for")
     results = [CallResult(bool(success), bytes(returned)) for success, returned in found]
     number, time, first, *wanted, last = results
-    seen = Seen(_word(number), _word(time)) if _is_word(number) and _is_word(time) else None
+    seen = ExecutedAt(_word(number), _word(time)) if _is_word(number) and _is_word(time) else None
     return Aggregate(wanted, seen, _is_true(first), _is_true(last))
 
 
-def decode_witness(data: bytes) -> Seen | None:
+def decode_executing_block(data: bytes) -> ExecutedAt | None:
     """The answer to a call of :data:`WITNESS_CODE`; None where it is none."""
-    return Seen(int.from_bytes(data[:32]), int.from_bytes(data[32:])) if len(data) == 64 else None
+    return ExecutedAt(int.from_bytes(data[:32]), int.from_bytes(data[32:])) if len(data) == 64 else None
 
 
 def _is_word(result: CallResult) -> bool:

@@ -5,8 +5,8 @@ Both are asked as every question is: retried within bounds, and failed over.
 
 from indexer.chain.records.errors import CallReverted, RevertedError
 from indexer.chain.records.messages import Call, parse_hex_bytes
-from indexer.chain.rpc.config import Errand
-from indexer.chain.rpc.requester import Asker
+from indexer.chain.rpc.config import RequestContext
+from indexer.chain.rpc.requester import Requester
 
 
 def hex_address(address: bytes | str) -> str:
@@ -26,24 +26,24 @@ def eth_call(to: bytes | str, data: bytes, block: int | str, gas: int | None = N
 
 
 def call(
-    requester: Asker, to: bytes | str, data: bytes, block: int | str = "latest", *, gas: int | None = None
+    requester: Requester, to: bytes | str, data: bytes, block: int | str = "latest", *, gas: int | None = None
 ) -> bytes:
     """Call a contract without a transaction. See :meth:`indexer.chain.client.ChainClient.eth_call`."""
     question = eth_call(to, data, block, gas)
-    errand = Errand()
+    context = RequestContext()
     try:
         return requester.run(
-            lambda endpoint: parse_hex_bytes(endpoint.ask_one(question, errand)),
+            lambda endpoint: parse_hex_bytes(endpoint.ask_one(question, context)),
             "eth_call",
             block=block if isinstance(block, int) else None,
-            errand=errand,
+            context=context,
         )
     except RevertedError as error:
         reverted = CallReverted(str(error), error.data)
     raise reverted
 
 
-def code(requester: Asker, address: bytes | str, block: int | str = "latest") -> bytes:
+def code(requester: Requester, address: bytes | str, block: int | str = "latest") -> bytes:
     """The code at an address, empty where there is none.
 
     Raises:
@@ -51,10 +51,10 @@ def code(requester: Asker, address: bytes | str, block: int | str = "latest") ->
     """
     named = hex_address(address)
     at = hex(block) if isinstance(block, int) else block
-    errand = Errand()
+    context = RequestContext()
     return requester.run(
-        lambda endpoint: parse_hex_bytes(endpoint.ask_one(Call("eth_getCode", (named, at)), errand)),
+        lambda endpoint: parse_hex_bytes(endpoint.ask_one(Call("eth_getCode", (named, at)), context)),
         "eth_getCode",
         block=block if isinstance(block, int) else None,
-        errand=errand,
+        context=context,
     )

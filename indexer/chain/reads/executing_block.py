@@ -9,11 +9,11 @@ another one.
 """
 
 from indexer.chain.reads import questions
-from indexer.chain.reads.aggregate import Seen, decode_aggregate3, decode_witness
+from indexer.chain.reads.aggregate import ExecutedAt, decode_aggregate3, decode_executing_block
 from indexer.chain.records.errors import AnswerError, ProviderError, WrongBlockError
 from indexer.chain.records.messages import Call, parse_hex_bytes
 from indexer.chain.rpc.answers import Answer
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
 # Blocks that every node keeps the state of: geth's default is 128.
@@ -22,7 +22,7 @@ _NEAR = 50
 _SEEN_OFTEN_ENOUGH = 3
 
 
-class Witnesses:
+class ExecutingBlocks:
     """What is known of a chain's ``block.number``."""
 
     def __init__(self) -> None:
@@ -34,7 +34,13 @@ class Witnesses:
         return len(self._own) >= _SEEN_OFTEN_ENOUGH
 
     def check(
-        self, endpoint: Endpoint, block: int, seen: Seen | None, head: int | None, question: "Question", errand: Errand
+        self,
+        endpoint: Endpoint,
+        block: int,
+        seen: ExecutedAt | None,
+        head: int | None,
+        question: "ExecutingBlockCall",
+        context: RequestContext,
     ) -> None:
         """Sees that a call was run in its block.
 
@@ -44,7 +50,7 @@ class Witnesses:
             seen: the block that it was run in; None: that is not known, and the answer is taken as it is.
             head: the chain's newest block, as far as known.
             question: asks for the witness alone.
-            errand: on whose account.
+            context: on whose account.
 
         Raises:
             WrongBlockError: it was run in another block.
@@ -57,13 +63,13 @@ class Witnesses:
                 self._own |= {block}
             return
         if self.number_is_blocks or not (
-            _runs_at_its_time(endpoint, block, seen, errand)
-            or _is_honest(endpoint, block, seen, head, question, errand)
+            _runs_at_its_time(endpoint, block, seen, context)
+            or _is_honest(endpoint, block, seen, head, question, context)
         ):
             raise WrongBlockError(f"eth_call at block {block:,} was run in block {seen.number:,}", host=endpoint.host)
 
 
-class Question:
+class ExecutingBlockCall:
     """The witness alone, as a question of its own; ``to`` None: code that no contract has to hold."""
 
     def __init__(self, to: str | None, data: bytes) -> None:
@@ -74,7 +80,7 @@ class Question:
         return Call("eth_call", (self._transaction, hex(block) if isinstance(block, int) else block))
 
 
-def read(answer: Answer) -> Seen | None:
+def read(answer: Answer) -> ExecutedAt | None:
     """What an answer to the witness says; None: nothing."""
     if isinstance(answer, ProviderError):
         return None
@@ -82,7 +88,7 @@ def read(answer: Answer) -> Seen | None:
         data = parse_hex_bytes(answer)
     except AnswerError:
         return None
-    if (seen := decode_witness(data)) is not None:
+    if (seen := decode_executing_block(data)) is not None:
         return seen
     try:
         return decode_aggregate3(data, 0).seen
@@ -90,21 +96,26 @@ def read(answer: Answer) -> Seen | None:
         return None
 
 
-def _runs_at_its_time(endpoint: Endpoint, block: int, seen: Seen, errand: Errand) -> bool:
-    header = questions.headers(endpoint, [block], errand).get(block)
+def _runs_at_its_time(endpoint: Endpoint, block: int, seen: ExecutedAt, context: RequestContext) -> bool:
+    header = questions.headers(endpoint, [block], context).get(block)
     return header is not None and header.time == seen.time
 
 
 def _is_honest(
-    endpoint: Endpoint, block: int, seen: Seen, head: int | None, question: Question, errand: Errand
+    endpoint: Endpoint,
+    block: int,
+    seen: ExecutedAt,
+    head: int | None,
+    question: ExecutingBlockCall,
+    context: RequestContext,
 ) -> bool:
     """Whether a node whose number and time differ honours the block that it is asked for all the same."""
     is_recent = head is None or block > head - _STATE_KEPT
     other = (block - _NEAR if block >= _NEAR else block + _NEAR) if is_recent else block // 2
     # Its newest block first, and by a request of its own: a block that comes meanwhile must not make what was run in
     # the newest look older than the newest.
-    (newest,) = map(read, endpoint.ask([question.at("latest")], errand))
-    again, elsewhere = map(read, endpoint.ask([question.at(block), question.at(other)], errand))
+    (newest,) = map(read, endpoint.ask([question.at("latest")], context))
+    again, elsewhere = map(read, endpoint.ask([question.at(block), question.at(other)], context))
     if again != seen or newest is None:
         return False  # it runs calls now here, now there
     if head is not None and block < head - 1 and (again.number, again.time) >= (newest.number, newest.time):

@@ -14,7 +14,7 @@ from indexer.chain.records.errors import AnswerError, ProviderError
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, WireLog, block_decoder, parse, parse_header
 from indexer.chain.rpc import partial_answers
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -35,41 +35,41 @@ def is_null(endpoint: Endpoint, answer: msgspec.Raw) -> bool:
     return text.nbytes == len(_NULL) and bytes(text) == _NULL
 
 
-def require_no_logs(endpoint: Endpoint, block: int, errand: Errand) -> None:
+def require_no_logs(endpoint: Endpoint, block: int, context: RequestContext) -> None:
     """Believe that ``null`` means no logs, or disbelieve it.
 
     Args:
         endpoint: it answered ``null``.
         block: one that it has.
-        errand: on whose account.
+        context: on whose account.
 
     Raises:
         AnswerError: it answers an empty list where there are no logs: ``null`` was a failure.
     """
     unknown = endpoint.null_means_no_logs is None
-    if unknown and _answers_null(endpoint, block, errand) and _gives_logs(endpoint, block, errand):
+    if unknown and _answers_null(endpoint, block, context) and _gives_logs(endpoint, block, context):
         endpoint.null_means_no_logs = True
         logger.info("%s: it answers eth_getLogs with null where there are no logs", endpoint.host)
     if not endpoint.null_means_no_logs:
         raise AnswerError("eth_getLogs was answered with null", host=endpoint.host)
 
 
-def _answers_null(endpoint: Endpoint, block: int, errand: Errand) -> bool:
+def _answers_null(endpoint: Endpoint, block: int, context: RequestContext) -> bool:
     """Whether it answers ``null`` to every question whose answer is empty for certain."""
     try:
-        answers = endpoint.ask([_logs_call(block, _NOTHING)] * _QUESTIONS, errand, begun=True)
+        answers = endpoint.ask([_logs_call(block, _NOTHING)] * _QUESTIONS, context, begun=True)
     except ProviderError:
         return False
     return all(not isinstance(one, ProviderError) and is_null(endpoint, one) for one in answers)
 
 
-def _gives_logs(endpoint: Endpoint, block: int, errand: Errand) -> bool:
+def _gives_logs(endpoint: Endpoint, block: int, context: RequestContext) -> bool:
     """False where it answers ``null`` for a block that has logs by its bloom."""
     try:
-        header = parse_header(endpoint.ask_one(Call("eth_getBlockByNumber", (hex(block), False)), errand))
+        header = parse_header(endpoint.ask_one(Call("eth_getBlockByNumber", (hex(block), False)), context))
         if header is None or not any(header.logs_bloom):
             return True
-        return not is_null(endpoint, endpoint.ask_one(_logs_call(block, LogFilter()), errand))
+        return not is_null(endpoint, endpoint.ask_one(_logs_call(block, LogFilter()), context))
     except ProviderError:
         return True  # it refuses logs of any address: nothing is known
 
@@ -78,7 +78,7 @@ def _logs_call(block: int, filters: LogFilter) -> Call:
     return Call("eth_getLogs", (filters.between(block, block),), (block, block), filters)
 
 
-def place(endpoint: Endpoint, logs: Sequence[WireLog], errand: Errand) -> None:
+def place(endpoint: Endpoint, logs: Sequence[WireLog], context: RequestContext) -> None:
     """Give logs without ``transactionIndex`` the place of their transaction in its block, as the block has it.
 
     Raises:
@@ -87,7 +87,7 @@ def place(endpoint: Endpoint, logs: Sequence[WireLog], errand: Errand) -> None:
     lacking = [log for log in logs if log.transaction_index is None]
     hashes = {log.block_hash: None for log in lacking if log.block_hash is not None}
     calls = {one: Call("eth_getBlockByHash", (one, False)) for one in hashes}
-    pieces = partial_answers.ask(endpoint, calls, errand, lambda _, raw: parse(raw, block_decoder.decode, "block"))
+    pieces = partial_answers.ask(endpoint, calls, context, lambda _, raw: parse(raw, block_decoder.decode, "block"))
     places = {
         (one, tx_hash.lower()): hex(index)
         for one, block in pieces.found.items()

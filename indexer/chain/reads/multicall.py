@@ -23,12 +23,12 @@ from indexer.chain.reads.aggregate import (
     WITNESS_CODE,
     Aggregate,
     CallResult,
-    Seen,
+    ExecutedAt,
     batches,
     decode_aggregate3,
     encode_aggregate3,
 )
-from indexer.chain.reads.executing_block import Witnesses
+from indexer.chain.reads.executing_block import ExecutingBlocks
 from indexer.chain.records.errors import (
     AnswerError,
     CallLimitError,
@@ -44,9 +44,9 @@ from indexer.chain.records.errors import (
 )
 from indexer.chain.records.messages import parse_hex_bytes
 from indexer.chain.rpc.answers import Answer
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
-from indexer.chain.rpc.requester import Asker
+from indexer.chain.rpc.requester import Requester
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ _SAY_AGAIN_AFTER = 60.0
 
 
 @dataclass(slots=True)
-class Deployment:
+class Multicall3State:
     """What is known of Multicall3 on a chain, and of how its nodes run calls. Thread-safe.
 
     Attributes:
@@ -74,7 +74,7 @@ class Deployment:
     present_from: int | None = None
     absent_up_to: int | None = None
     size: int = MAX_CALLS
-    witnesses: Witnesses = field(default_factory=Witnesses)
+    witnesses: ExecutingBlocks = field(default_factory=ExecutingBlocks)
     witnessless: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
     _garbage: int = 0
@@ -133,7 +133,7 @@ class Deployment:
 
 
 def read(
-    requester: Asker, deployment: Deployment, calls: Sequence[Pair], block: int, *, light: bool = False
+    requester: Requester, deployment: Multicall3State, calls: Sequence[Pair], block: int, *, light: bool = False
 ) -> list[CallResult]:
     """Reads many calls at one block. See :meth:`ChainClient.multicall`."""
     if not calls:
@@ -150,7 +150,7 @@ def read(
     return results
 
 
-def _stands(requester: Asker, block: int) -> bool:
+def _stands(requester: Requester, block: int) -> bool:
     try:
         return bool(contract_reads.code(requester, MULTICALL3, block))
     except FatalError as error:
@@ -159,16 +159,16 @@ def _stands(requester: Asker, block: int) -> bool:
         return True  # its answers will tell
 
 
-_MULTICALL3_WITNESS = executing_block.Question(contract_reads.hex_address(MULTICALL3), encode_aggregate3([]))
-_CODE_WITNESS = executing_block.Question(None, WITNESS_CODE)
+_MULTICALL3_WITNESS = executing_block.ExecutingBlockCall(contract_reads.hex_address(MULTICALL3), encode_aggregate3([]))
+_CODE_WITNESS = executing_block.ExecutingBlockCall(None, WITNESS_CODE)
 
 
 @dataclass(slots=True)
 class _Reading:
     """One read of many calls at one block."""
 
-    requester: Asker
-    deployment: Deployment
+    requester: Requester
+    deployment: Multicall3State
     block: int
     light: bool
     present: bool
@@ -239,24 +239,24 @@ class _Reading:
 
     def _aggregate(self, calls: Sequence[Pair]) -> Aggregate | None:
         """One question for all calls; None where what answers is no Multicall3, which is not the endpoint's fault."""
-        errand = Errand()
+        context = RequestContext()
         question = contract_reads.eth_call(MULTICALL3, encode_aggregate3(calls), self.block)
 
         def ask(endpoint: Endpoint) -> Aggregate | None:
-            raw = endpoint.ask_one(question, errand)
+            raw = endpoint.ask_one(question, context)
             try:
                 found = decode_aggregate3(parse_hex_bytes(raw), len(calls))
             except (AnswerError, ValueError):
                 return None
-            self._check(endpoint, found.seen, errand)
+            self._check(endpoint, found.seen, context)
             return found
 
-        return self.requester.run(ask, "eth_call", block=self.block, errand=errand, attempts=3)
+        return self.requester.run(ask, "eth_call", block=self.block, context=context, attempts=3)
 
     def _ask_singly(
         self, calls: Sequence[Pair], results: dict[int, CallResult], words: dict[int, ProviderError]
     ) -> None:
-        errand = Errand()
+        context = RequestContext()
 
         def ask(endpoint: Endpoint) -> None:
             missing = [i for i in range(len(calls)) if i not in results]
@@ -264,12 +264,12 @@ class _Reading:
             is_watched = endpoint.host not in self.deployment.witnessless
             if is_watched:
                 questions.insert(0, self._witness().at(self.block))
-            answers = endpoint.ask(questions, errand)
+            answers = endpoint.ask(questions, context)
             if is_watched:
                 seen = executing_block.read(answers.pop(0))
                 if seen is None and not self._has_multicall3:
                     self.deployment.witnessless.add(endpoint.host)
-                self._check(endpoint, seen, errand)
+                self._check(endpoint, seen, context)
             errors = []
             for i, answer in zip(missing, answers, strict=True):
                 outcome = _outcome(answer, endpoint)
@@ -280,20 +280,20 @@ class _Reading:
                     errors.append(outcome)
             _raise_worst(errors, nothing_came=len(errors) == len(missing))
 
-        self.requester.run(ask, "eth_call", block=self.block, errand=errand)
+        self.requester.run(ask, "eth_call", block=self.block, context=context)
 
     def _see_that_others_run(self, error: ProviderError) -> None:
         """Raises an error unless the nodes do run calls at this block: then it was about the calls it came for.
 
         Any address may be asked for that: one without code answers nothing, which is an answer.
         """
-        errand = Errand()
+        context = RequestContext()
 
         def ask(endpoint: Endpoint) -> None:
-            parse_hex_bytes(endpoint.ask_one(_MULTICALL3_WITNESS.at(self.block), errand))
+            parse_hex_bytes(endpoint.ask_one(_MULTICALL3_WITNESS.at(self.block), context))
 
         try:
-            self.requester.run(ask, "eth_call", block=self.block, errand=errand, attempts=3)
+            self.requester.run(ask, "eth_call", block=self.block, context=context, attempts=3)
         except (RevertedError, CallLimitError):
             return
         except ProviderError:
@@ -303,13 +303,13 @@ class _Reading:
     def _has_multicall3(self) -> bool:
         return self.present and not self.deployment.is_doubtful
 
-    def _witness(self) -> executing_block.Question:
+    def _witness(self) -> executing_block.ExecutingBlockCall:
         return _MULTICALL3_WITNESS if self._has_multicall3 else _CODE_WITNESS
 
-    def _check(self, endpoint: Endpoint, seen: Seen | None, errand: Errand) -> None:
+    def _check(self, endpoint: Endpoint, seen: ExecutedAt | None, context: RequestContext) -> None:
         head = self.requester.pool.best_head
         try:
-            self.deployment.witnesses.check(endpoint, self.block, seen, head, self._witness(), errand)
+            self.deployment.witnesses.check(endpoint, self.block, seen, head, self._witness(), context)
         except WrongBlockError as error:
             if self.deployment.may_say(endpoint.host, self.requester.clock()):
                 log.warning("%s: %s; its calls at old blocks are not believed", self.requester.name, error)
@@ -343,4 +343,4 @@ def _raise_worst(errors: Sequence[ProviderError], *, nothing_came: bool) -> None
         raise rest[0]
 
 
-__all__ = ["MULTICALL3", "CallResult", "CallReverted", "Deployment", "read"]
+__all__ = ["MULTICALL3", "CallResult", "CallReverted", "Multicall3State", "read"]

@@ -15,7 +15,7 @@ from indexer.chain.records.messages import Call, Header, WireLog, logs_decoder, 
 from indexer.chain.records.validation import CheckedLogs, RawLog, check_logs, select, sorted_once
 from indexer.chain.rpc import partial_answers
 from indexer.chain.rpc.answers import Answer
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 from indexer.chain.rpc.list_limits import ListSizes
 
@@ -58,7 +58,7 @@ def granted(endpoint: Endpoint, parts: Sequence[LogFilter]) -> None:
             endpoint.lists.granted(ListSizes.of(part))
 
 
-def headers(endpoint: Endpoint, numbers: Sequence[int], errand: Errand) -> dict[int, Header]:
+def headers(endpoint: Endpoint, numbers: Sequence[int], context: RequestContext) -> dict[int, Header]:
     """Headers by number, in batches; those that the endpoint does not have are missing.
 
     Raises:
@@ -80,7 +80,7 @@ def headers(endpoint: Endpoint, numbers: Sequence[int], errand: Errand) -> dict[
         # Beyond the newest block that it has shown, no header is an answer.
         return not isinstance(error, LaggingError) or number <= endpoint.health.seen
 
-    pieces = partial_answers.ask(endpoint, {n: header_call(n) for n in numbers}, errand, read, again=again)
+    pieces = partial_answers.ask(endpoint, {n: header_call(n) for n in numbers}, context, read, again=again)
     for error in pieces.failed.values():
         if not isinstance(error, LaggingError):
             raise error
@@ -102,23 +102,23 @@ def end_of(endpoint: Endpoint, answer: Answer, last: int) -> Header:
 
 
 def checked_logs(
-    endpoint: Endpoint, answer: Answer, first: int, last: int, asked: LogFilter, errand: Errand
+    endpoint: Endpoint, answer: Answer, first: int, last: int, asked: LogFilter, context: RequestContext
 ) -> CheckedLogs:
     """One answer to ``eth_getLogs``, checked. Raises what the answer was, or AnswerError."""
     if isinstance(answer, ProviderError):
         raise answer
     if log_forms.is_null(endpoint, answer):
-        log_forms.require_no_logs(endpoint, max(0, endpoint.health.seen), errand)
+        log_forms.require_no_logs(endpoint, max(0, endpoint.health.seen), context)
         return CheckedLogs([], {}, {})
-    return checked(endpoint, parse(answer, logs_decoder.decode, "list of logs"), first, last, asked, errand)
+    return checked(endpoint, parse(answer, logs_decoder.decode, "list of logs"), first, last, asked, context)
 
 
 def checked(
-    endpoint: Endpoint, wire: list[WireLog], first: int, last: int, asked: LogFilter, errand: Errand
+    endpoint: Endpoint, wire: list[WireLog], first: int, last: int, asked: LogFilter, context: RequestContext
 ) -> CheckedLogs:
     """Logs as an endpoint wrote them, checked and with their places."""
     if any(log.transaction_index is None for log in wire):
-        log_forms.place(endpoint, wire, errand)
+        log_forms.place(endpoint, wire, context)
     return check_logs(wire, first, last, asked, per_transaction=endpoint.log_index_per_transaction)
 
 
@@ -148,7 +148,7 @@ def only(checked: CheckedLogs, wanted: LogFilter) -> CheckedLogs:
     return CheckedLogs(logs, hashes, times, checked.removed)
 
 
-def logs_between(endpoint: Endpoint, first: int, last: int, asked: LogFilter, errand: Errand) -> list[RawLog]:
+def logs_between(endpoint: Endpoint, first: int, last: int, asked: LogFilter, context: RequestContext) -> list[RawLog]:
     """The logs of a range by one question.
 
     Raises:
@@ -156,5 +156,5 @@ def logs_between(endpoint: Endpoint, first: int, last: int, asked: LogFilter, er
         ProviderError: the question failed.
     """
     return checked_logs(
-        endpoint, endpoint.ask_one(logs_call(first, last, asked), errand), first, last, asked, errand
+        endpoint, endpoint.ask_one(logs_call(first, last, asked), context), first, last, asked, context
     ).logs

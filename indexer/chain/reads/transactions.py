@@ -14,7 +14,7 @@ from indexer.chain.reads.questions import wrong
 from indexer.chain.records.errors import FatalError, LaggingError, ProviderError
 from indexer.chain.records.messages import Call, hex_bytes, parse, seconds
 from indexer.chain.rpc import partial_answers
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
 # From so many wanted receipts of a block on, all of its receipts are asked for.
@@ -22,7 +22,7 @@ _WHOLE_FROM = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DetailsRequest:
     """What is wanted of one block.
 
     Attributes:
@@ -75,7 +75,7 @@ class TransactionFacts:
 
 
 @dataclass(slots=True)
-class Missing:
+class UnavailableDetail:
     """What no node gave.
 
     Attributes:
@@ -94,13 +94,13 @@ class Missing:
 
 
 @dataclass(slots=True)
-class Surroundings:
+class TransactionDetails:
     """All that was asked for; ``missing``: but for this."""
 
     blocks: list[BlockFacts] = field(default_factory=list)
     transactions: list[TransactionFacts] = field(default_factory=list)
     receipts: list[TransactionFacts] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
+    missing: list[UnavailableDetail] = field(default_factory=list)
 
 
 # A quantity as nodes write it: hex, some a plain number.
@@ -153,7 +153,7 @@ _block = msgspec.json.Decoder(_WireBlock | None)
 class _Question:
     """One question about one block."""
 
-    one: Wanted
+    one: DetailsRequest
     call: Call
 
     @property
@@ -174,8 +174,8 @@ class Reader:
         found: what came so far.
     """
 
-    def __init__(self, wanted: Sequence[Wanted]) -> None:
-        self.found = Surroundings()
+    def __init__(self, wanted: Sequence[DetailsRequest]) -> None:
+        self.found = TransactionDetails()
         self._questions = [_Question(one, call) for one in wanted for call in calls(one, whole_receipts=True)]
         self._failed: dict[int, ProviderError] = {}
         self._open = dict(enumerate(self._questions))
@@ -185,12 +185,12 @@ class Reader:
         """Whether all is there."""
         return not self._open
 
-    def read(self, endpoint: Endpoint, errand: Errand, *, whole_receipts: bool = True) -> None:
+    def read(self, endpoint: Endpoint, context: RequestContext, *, whole_receipts: bool = True) -> None:
         """Ask one endpoint for what is still lacking, in batches where it takes them.
 
         Args:
             endpoint: whom to ask.
-            errand: counts requests.
+            context: counts requests.
             whole_receipts: whether it has ``eth_getBlockReceipts``.
 
         Raises:
@@ -203,7 +203,7 @@ class Reader:
         pieces = partial_answers.ask(
             endpoint,
             {key: question.call for key, question in self._open.items()},
-            errand,
+            context,
             lambda key, raw: self._take(endpoint, self._open[key], raw),
         )
         for key in pieces.found:
@@ -260,14 +260,14 @@ def _singly(question: _Question) -> list[Call]:
     return header + [_transaction_call(tx_hash) for tx_hash in one.transactions.values()]
 
 
-def _missing(question: _Question, reason: str) -> list[Missing]:
+def _missing(question: _Question, reason: str) -> list[UnavailableDetail]:
     one = question.one
     if question.call.method == "eth_getBlockByNumber":
-        return [Missing(one.number, "block", -1, one.hash, reason)]
+        return [UnavailableDetail(one.number, "block", -1, one.hash, reason)]
     kind = "transaction" if question.call.method == "eth_getTransactionByHash" else "receipt"
     asked = one.transactions if kind == "transaction" else one.receipts
     return [
-        Missing(one.number, kind, index, tx_hash, reason)
+        UnavailableDetail(one.number, kind, index, tx_hash, reason)
         for index, tx_hash in asked.items()
         if question.call.params == ("0x" + tx_hash.hex(),)
     ]
@@ -281,7 +281,7 @@ def _receipt_call(tx_hash: bytes) -> Call:
     return Call("eth_getTransactionReceipt", ("0x" + tx_hash.hex(),))
 
 
-def calls(one: Wanted, whole_receipts: bool) -> list[Call]:
+def calls(one: DetailsRequest, whole_receipts: bool) -> list[Call]:
     """The fewest questions that bring what is wanted of one block."""
     asked: list[Call] = []
     whole = len(one.transactions) > 1 or (bool(one.transactions) and one.block)
@@ -296,7 +296,7 @@ def calls(one: Wanted, whole_receipts: bool) -> list[Call]:
     return asked
 
 
-def _transactions(endpoint: Endpoint, one: Wanted, block: _WireBlock) -> list[TransactionFacts]:
+def _transactions(endpoint: Endpoint, one: DetailsRequest, block: _WireBlock) -> list[TransactionFacts]:
     listed = block.transactions or []
     found = []
     for index, tx_hash in one.transactions.items():
@@ -307,7 +307,7 @@ def _transactions(endpoint: Endpoint, one: Wanted, block: _WireBlock) -> list[Tr
 
 
 def _transaction_of(
-    endpoint: Endpoint, one: Wanted, raw: msgspec.Raw, tx_hash: bytes | None = None
+    endpoint: Endpoint, one: DetailsRequest, raw: msgspec.Raw, tx_hash: bytes | None = None
 ) -> TransactionFacts:
     wire = parse(raw, _transaction.decode, "transaction")
     if wire is None:
@@ -319,7 +319,7 @@ def _transaction_of(
     return parse(raw, lambda _: _transaction_facts(one, index, wire), "transaction")
 
 
-def _receipts_of(endpoint: Endpoint, one: Wanted, raw: msgspec.Raw) -> list[TransactionFacts]:
+def _receipts_of(endpoint: Endpoint, one: DetailsRequest, raw: msgspec.Raw) -> list[TransactionFacts]:
     listed = parse(raw, _raws.decode, "list of receipts")
     if listed is None:
         raise LaggingError(f"it does not have the receipts of block {one.number:,}", host=endpoint.host)
@@ -332,7 +332,7 @@ def _receipts_of(endpoint: Endpoint, one: Wanted, raw: msgspec.Raw) -> list[Tran
     return [_receipt_of(endpoint, one, by_hash[tx_hash]) for tx_hash in one.receipts.values()]
 
 
-def _receipt_of(endpoint: Endpoint, one: Wanted, raw: msgspec.Raw) -> TransactionFacts:
+def _receipt_of(endpoint: Endpoint, one: DetailsRequest, raw: msgspec.Raw) -> TransactionFacts:
     wire = parse(raw, _receipt.decode, "receipt")
     if wire is None:
         raise LaggingError(f"it does not have a receipt of block {one.number:,}", host=endpoint.host)
@@ -341,7 +341,7 @@ def _receipt_of(endpoint: Endpoint, one: Wanted, raw: msgspec.Raw) -> Transactio
     return parse(raw, lambda _: _receipt_facts(one, index, wire), "receipt")
 
 
-def _check_block(endpoint: Endpoint, one: Wanted, block_hash: str | None) -> None:
+def _check_block(endpoint: Endpoint, one: DetailsRequest, block_hash: str | None) -> None:
     if block_hash is None or hex_bytes(block_hash) != one.hash:
         what = "does not have" if block_hash is None else "has another"
         raise LaggingError(f"it {what} block {one.number:,} 0x{one.hash.hex()[:8]}…", host=endpoint.host)
@@ -369,7 +369,7 @@ def _block_facts(number: int, block: _WireBlock) -> BlockFacts:
     )
 
 
-def _transaction_facts(one: Wanted, index: int, wire: _WireTransaction) -> TransactionFacts:
+def _transaction_facts(one: DetailsRequest, index: int, wire: _WireTransaction) -> TransactionFacts:
     return TransactionFacts(
         number=one.number,
         index=index,
@@ -383,7 +383,7 @@ def _transaction_facts(one: Wanted, index: int, wire: _WireTransaction) -> Trans
     )
 
 
-def _receipt_facts(one: Wanted, index: int, wire: _WireReceipt) -> TransactionFacts:
+def _receipt_facts(one: DetailsRequest, index: int, wire: _WireReceipt) -> TransactionFacts:
     return TransactionFacts(
         number=one.number,
         index=index,

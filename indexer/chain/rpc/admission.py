@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.rate_control import RateControl
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Admission:
         """The request for which :meth:`wait` has got a place at the endpoint."""
         return UnderWay(self, endpoint)
 
-    def wait(self, calls: int, errand: Errand) -> None:
+    def wait(self, calls: int, context: RequestContext) -> None:
         """Waits for the endpoint's pace, in the order of arrival: where all raced, one could wait for ever."""
         place = object()
         since = time.monotonic()
@@ -83,19 +83,19 @@ class Admission:
             self._line.append(place)
         try:
             while True:
-                errand.check()
+                context.check()
                 with self.lock:
                     now = self._clock()
                     delay = self.rate.delay(now, calls)
                     # Requests that are never answered may hold all places: the head does not wait for them.
-                    hurried = errand.urgent and delay <= 0 and time.monotonic() - since > _URGENT_AFTER
+                    hurried = context.urgent and delay <= 0 and time.monotonic() - since > _URGENT_AFTER
                     if not hurried and (self._line[0] is not place or (delay <= 0 and self.rate.full())):
                         self.lock.wait(0.1)
                         continue
                     if delay <= 0:
                         self.rate.started(now, calls)
                         return
-                errand.pause(delay, self._sleep)
+                context.pause(delay, self._sleep)
         finally:
             with self.lock:
                 self._line.remove(place)

@@ -86,7 +86,7 @@ class ClientSettings:
 
 
 @dataclass(slots=True)
-class Errand:
+class RequestContext:
     """What one caller wants done: counts what it costs, and knows when the caller wants it no more.
 
     Attributes:

@@ -38,13 +38,13 @@ from indexer.chain.records.range_end import EndMarkers
 from indexer.chain.rpc.admission import Admission
 from indexer.chain.rpc.answers import Answer, failure, number_of_id, of_a_batch, refused_for_haste
 from indexer.chain.rpc.batch_size import BatchSize
-from indexer.chain.rpc.config import ClientSettings, EndpointConfig, Errand
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.chain.rpc.endpoint_status import EndpointStatus, MethodCount
 from indexer.chain.rpc.error_table import classify
 from indexer.chain.rpc.health import Health
 from indexer.chain.rpc.list_limits import ListLimits
 from indexer.chain.rpc.rate_control import RateControl
-from indexer.chain.rpc.transport import HttpAnswer, RawProvider
+from indexer.chain.rpc.transport import HttpAnswer, Transport
 from indexer.troubles import Troubles
 
 # With these statuses a server may mean the batch, not its contents.
@@ -85,7 +85,7 @@ class Endpoint:
     ) -> None:
         self.config = config
         self.host = config.host
-        self.provider = RawProvider(config, settings, clock=clock)
+        self.provider = Transport(config, settings, clock=clock)
         self.health = Health()
         self.rate = RateControl(ceiling=config.requests_per_second, most=config.max_concurrency)
         self.block_limit = BlockLimit()
@@ -124,7 +124,7 @@ class Endpoint:
         self._http_requests = 0
         self._batch_size = BatchSize(settings.batch_size)
 
-    def ask_one(self, call: Call, errand: Errand, *, timeout: float | None = None) -> msgspec.Raw:
+    def ask_one(self, call: Call, context: RequestContext, *, timeout: float | None = None) -> msgspec.Raw:
         """Asks one question.
 
         Returns:
@@ -133,19 +133,19 @@ class Endpoint:
         Raises:
             ProviderError: one of the classes of :mod:`indexer.chain.records.errors`.
         """
-        answer = self._single(call, errand, timeout)
+        answer = self._single(call, context, timeout)
         if isinstance(answer, ProviderError):
             raise answer
         return answer
 
     def ask(
-        self, calls: Sequence[Call], errand: Errand, *, timeout: float | None = None, begun: bool = False
+        self, calls: Sequence[Call], context: RequestContext, *, timeout: float | None = None, begun: bool = False
     ) -> list[Answer]:
         """Asks several questions in as few requests as the endpoint allows: one batch, smaller ones, or one by one.
 
         Args:
             calls: the questions.
-            errand: on whose account.
+            context: on whose account.
             timeout: seconds to wait for a byte, where the settings' are too long.
             begun: whether other parts of the same answer have come already, so that a refusal for haste is waited for
                 here.
@@ -156,13 +156,13 @@ class Endpoint:
         Raises:
             ProviderError: nothing can be said of single questions (no connection, too many requests, ...).
         """
-        answers = self._in_batches(calls, errand, timeout, begun)
+        answers = self._in_batches(calls, context, timeout, begun)
         while (hasty := refused_for_haste(calls, answers)) and len(hasty) < len(calls):
             # Others of their kind were answered: each call of a batch is charged, and the rest goes more slowly.
             error = answers[hasty[0]]
             assert isinstance(error, RateError)
             self.slow_down(error, len(calls))
-            again = self._in_batches([calls[position] for position in hasty], errand, timeout, begun=True)
+            again = self._in_batches([calls[position] for position in hasty], context, timeout, begun=True)
             for position, answer in zip(hasty, again, strict=True):
                 answers[position] = answer
             if all(isinstance(answer, RateError) for answer in again):
@@ -179,14 +179,16 @@ class Endpoint:
         with self.lock:
             self.rate.forgiven(self.clock())
 
-    def _in_batches(self, calls: Sequence[Call], errand: Errand, timeout: float | None, begun: bool) -> list[Answer]:
+    def _in_batches(
+        self, calls: Sequence[Call], context: RequestContext, timeout: float | None, begun: bool
+    ) -> list[Answer]:
         answers: list[Answer] = []
         waits = 0
         while len(answers) < len(calls):
             part = calls[len(answers) : len(answers) + self.max_batch()]
             refusal: RateError | None = None
             try:
-                found = self._several(part, errand, timeout)
+                found = self._several(part, context, timeout)
             except RateError as error:
                 refusal, found = error, []
             else:
@@ -206,10 +208,10 @@ class Endpoint:
                 raise refusal
         return answers
 
-    def ask_all(self, calls: Sequence[Call], errand: Errand) -> list[msgspec.Raw]:
+    def ask_all(self, calls: Sequence[Call], context: RequestContext) -> list[msgspec.Raw]:
         """Like :meth:`ask`, but the first error among the answers is raised: all results or none."""
         results: list[msgspec.Raw] = []
-        for answer in self.ask(calls, errand):
+        for answer in self.ask(calls, context):
             if isinstance(answer, ProviderError):
                 raise answer
             results.append(answer)
@@ -248,11 +250,11 @@ class Endpoint:
                 refuses=self.health.refusals(now),
             )
 
-    def _several(self, calls: Sequence[Call], errand: Errand, timeout: float | None) -> list[Answer]:
+    def _several(self, calls: Sequence[Call], context: RequestContext, timeout: float | None) -> list[Answer]:
         if len(calls) == 1:
-            return [self._single(calls[0], errand, timeout)]
+            return [self._single(calls[0], context, timeout)]
         try:
-            answers = self._batch(calls, errand, timeout)
+            answers = self._batch(calls, context, timeout)
         except BatchError as refusal:
             named = refusal.maximum
         else:
@@ -263,14 +265,14 @@ class Endpoint:
         rest = calls
         if named is None:
             # Nothing says that it is the batch: one of its calls alone tells it from a node that is ill.
-            last = [self._single(calls[-1], errand, timeout)]
+            last = [self._single(calls[-1], context, timeout)]
             if isinstance(last[0], TransientError | RateError):
                 raise last[0]
             rest = calls[:-1]
         size = max(1, min(named, len(calls) - 1) if named is not None else len(calls) // 2)
         smaller: list[Answer] = []
         for start in range(0, len(rest), size):
-            smaller += self._several(rest[start : start + size], errand, timeout)
+            smaller += self._several(rest[start : start + size], context, timeout)
         smaller += last
         # A part that fails alone too may be what made the whole fail.
         proven = not any(isinstance(answer, _MAY_FAIL_A_BATCH) for answer in smaller)
@@ -279,9 +281,9 @@ class Endpoint:
                 self._batch_size.refused_above(size, self.clock())
         return smaller
 
-    def _single(self, call: Call, errand: Errand, timeout: float | None) -> Answer:
+    def _single(self, call: Call, context: RequestContext, timeout: float | None) -> Answer:
         number = next(self._ids) * _IDS_PER_REQUEST
-        answer = self._post([call], encode_call(call, number), errand, timeout)
+        answer = self._post([call], encode_call(call, number), context, timeout)
         envelope = self._envelopes([call], answer, call.method, call if call.blocks else None)
         if isinstance(envelope, list):
             raise self._count_error([call], AnswerError(f"{call.method}: a list was answered to a single question"))
@@ -289,11 +291,11 @@ class Endpoint:
             raise self._count_error([call], AnswerError(f"{call.method}: the answer bears another question's id"))
         return self._result(call, envelope, answer.status, answer.retry_after)
 
-    def _batch(self, calls: Sequence[Call], errand: Errand, timeout: float | None) -> list[Answer]:
+    def _batch(self, calls: Sequence[Call], context: RequestContext, timeout: float | None) -> list[Answer]:
         ranged = next((call for call in calls if call.blocks), None)
         first = next(self._ids) * _IDS_PER_REQUEST
         try:
-            answer = self._post(calls, encode_batch(calls, first), errand, timeout)
+            answer = self._post(calls, encode_batch(calls, first), context, timeout)
         except TransientError as error:
             unanswered = of_a_batch(error)
         else:
@@ -384,25 +386,25 @@ class Endpoint:
             refusal.data = revert_data(error)
         return refusal
 
-    def _post(self, calls: Sequence[Call], body: bytes, errand: Errand, timeout: float | None) -> HttpAnswer:
-        self.admission.wait(len(calls), errand)
+    def _post(self, calls: Sequence[Call], body: bytes, context: RequestContext, timeout: float | None) -> HttpAnswer:
+        self.admission.wait(len(calls), context)
         started = self.clock()
         with self.lock:
             self._http_requests += 1
             for call in calls:
                 self._counts[call.method].requests += 1
-        errand.requests += 1
-        timeout = errand.timeout if timeout is None else timeout
-        errand.under_way = self.admission.begin(self)
+        context.requests += 1
+        timeout = context.timeout if timeout is None else timeout
+        context.under_way = self.admission.begin(self)
         try:
             answer = self.provider.exchange(body, ranged=any(call.blocks for call in calls), timeout=timeout)
         except ProviderError as error:
             self._count_error(calls, error)
             raise
         finally:
-            errand.under_way.ended()
-            errand.under_way = None
-        errand.bytes += len(answer.body)
+            context.under_way.ended()
+            context.under_way = None
+        context.bytes += len(answer.body)
         took = self.clock() - started
         with self.lock:
             self.latency = took if self.latency is None else 0.8 * self.latency + 0.2 * took

@@ -25,7 +25,7 @@ from indexer.chain.records.errors import (
     TransientError,
 )
 from indexer.chain.records.messages import Call, Header, parse_header
-from indexer.chain.rpc.config import ClientSettings, EndpointConfig, Errand
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 from indexer.chain.rpc.endpoint_status import EndpointStatus
 
@@ -56,7 +56,7 @@ def in_a_thread(job: Callable[[], None]) -> None:
     threading.Thread(target=job, name="glance", daemon=True).start()
 
 
-class Pool:
+class EndpointPool:
     """All endpoints of one chain. Thread-safe.
 
     Args:
@@ -193,12 +193,12 @@ class Pool:
         self._answered(endpoint)
         return answer
 
-    def probe_due(self, block: int | None, errand: Errand) -> None:
+    def probe_due(self, block: int | None, context: RequestContext) -> None:
         """Probes endpoints whose pause is over, with the very block that is about to be read.
 
         Args:
             block: that block, or None for the head.
-            errand: on whose account.
+            context: on whose account.
         """
         now = self._clock()
         for endpoint in self.endpoints:
@@ -208,9 +208,9 @@ class Pool:
                 endpoint.health.probing(now)
             if any(other.health.state == "healthy" for other in self.endpoints):
                 # Nobody needs to wait for one that may hang.
-                self._spawn(partial(self._glance, endpoint, block, Errand()))
+                self._spawn(partial(self._glance, endpoint, block, RequestContext()))
             else:
-                self._glance(endpoint, block, errand)
+                self._glance(endpoint, block, context)
 
     def survey_due(self, chosen: Endpoint) -> None:
         """Asks the endpoints not in use for their heads, when it is time to: the first time at once, then beside."""
@@ -232,16 +232,16 @@ class Pool:
     def _survey(self, but: Endpoint) -> None:
         for endpoint in self.endpoints:
             if endpoint is not but and not endpoint.health.is_out and endpoint.health.state != "unhealthy":
-                self._glance(endpoint, None, Errand())
+                self._glance(endpoint, None, RequestContext())
         for endpoint in self.endpoints:
             head, best = endpoint.health.head, self.best_head
             if self.lags(endpoint) and self._may_say(endpoint, "lagging"):
                 logger.warning("%s: %s lags: its head is %s, the newest is %s", self.name, endpoint.host, head, best)
 
-    def _glance(self, endpoint: Endpoint, block: int | None, errand: Errand) -> None:
+    def _glance(self, endpoint: Endpoint, block: int | None, context: RequestContext) -> None:
         """Asks for one header, with little patience, to learn how the endpoint does."""
         try:
-            self.ask(endpoint, lambda e: self._header(e, block, errand), "eth_getBlockByNumber", block)
+            self.ask(endpoint, lambda e: self._header(e, block, context), "eth_getBlockByNumber", block)
         except ProviderError as error:
             logger.debug("%s: a glance: %s", self.name, error)
 
@@ -289,9 +289,9 @@ class Pool:
                     self._bans.pop(endpoint, None)
                 logger.info("%s: %s serves the chain again, and is used again", self.name, endpoint.host)
 
-    def _header(self, endpoint: Endpoint, block: int | None, errand: Errand) -> Header | None:
+    def _header(self, endpoint: Endpoint, block: int | None, context: RequestContext) -> Header | None:
         call = Call("eth_getBlockByNumber", ("latest" if block is None else hex(block), False))
-        header = parse_header(endpoint.ask_one(call, errand, timeout=self._settings.probe_timeout))
+        header = parse_header(endpoint.ask_one(call, context, timeout=self._settings.probe_timeout))
         with endpoint.lock:
             if header is None:
                 if block is not None:

@@ -37,7 +37,7 @@ _SHOWN = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ErrorRule:
     """One wording.
 
     Attributes:
@@ -71,16 +71,16 @@ class Row:
         object.__setattr__(self, "regex", re.compile(pattern, re.IGNORECASE))
 
 
-_suggests = partial(Row, "range", reads="range")
-_blocks = partial(Row, "range", reads="number", limit="blocks")
-_too_many_blocks = partial(Row, "range", limit="blocks")
-_too_much = partial(Row, "range", limit="results")
-_rate = partial(Row, "rate")
-_lagging = partial(Row, "lagging")
-_pruned = partial(Row, "fatal", scope="history")
-_gave_up = partial(Row, "call_limit")
-_lists = partial(Row, "range", limit="lists")
-_incomplete = partial(Row, "fatal", scope="question")
+_suggests = partial(ErrorRule, "range", reads="range")
+_blocks = partial(ErrorRule, "range", reads="number", limit="blocks")
+_too_many_blocks = partial(ErrorRule, "range", limit="blocks")
+_too_much = partial(ErrorRule, "range", limit="results")
+_rate = partial(ErrorRule, "rate")
+_lagging = partial(ErrorRule, "lagging")
+_pruned = partial(ErrorRule, "fatal", scope="history")
+_gave_up = partial(ErrorRule, "call_limit")
+_lists = partial(ErrorRule, "range", limit="lists")
+_incomplete = partial(ErrorRule, "fatal", scope="question")
 
 # Words with which a limit is named, and words for a limit of what a range holds rather than of its blocks.
 _LIMITS = (
@@ -90,9 +90,9 @@ _LIMITS = (
 _COUNTED_BLOCKS = re.compile(rf"{_NUMBER}[ -]?blocks?\b", re.IGNORECASE)
 _RESULTS = re.compile(r"results|response size|\blogs\b(?! request)", re.IGNORECASE)
 
-ROWS: tuple[Row, ...] = (
+ROWS: tuple[ErrorRule, ...] = (
     # -- an eth_call that ran and failed: first, as a contract's own words may hold anything that follows
-    Row("reverted", r"\brevert", "geth and all others"),
+    ErrorRule("reverted", r"\brevert", "geth and all others"),
     # -- an eth_call that the node gave up for its gas: before the contract's other failures, as some nodes say both
     _gave_up(r"out[ _-]?of[ _-]?gas|insufficient[ _]gas", "geth, Erigon, Nethermind, Besu, reth: the cap is theirs"),
     _gave_up(r"gas required exceeds|gas exhausted|gas uint64 overflow", "geth, reth"),
@@ -100,7 +100,7 @@ ROWS: tuple[Row, ...] = (
     _gave_up(r"\bgas[ _](?:limit|cap|allowance)\b.{0,60}(?:exceed|too (?:high|large|low)|reached)", "several"),
     _gave_up(r"exceeds? .{0,40}\bgas[ _](?:limit|cap|allowance)", "Erigon and others"),
     # -- and the contract's other ways to fail
-    Row(
+    ErrorRule(
         "reverted",
         r"invalid[ _]?(?:fe)?[ _]?(?:opcode|operation|jump)|bad (?:instruction|jump)|stack[ _]?(?:under|over)flow"
         r"|vm execution error|opcode 0xfe|undefined instruction",
@@ -143,10 +143,10 @@ ROWS: tuple[Row, ...] = (
     _too_much(r"query returned more than {n} results", "many", reads="number"),
     _too_much(r"query exceeds max results {n}", "reth", reads="number"),
     _too_much(r"query exceeds max results", "reth"),
-    Row("range", r"response size should not greater than {n} bytes", "several", reads="number", limit="bytes"),
-    Row("range", r"backend response too large", "proxyd", limit="bytes"),
-    Row("range", r"response is too big", "several", limit="bytes"),
-    Row("range", r"response size (?:is )?(?:exceeded|too large)", "Alchemy and others", limit="bytes"),
+    ErrorRule("range", r"response size should not greater than {n} bytes", "several", reads="number", limit="bytes"),
+    ErrorRule("range", r"backend response too large", "proxyd", limit="bytes"),
+    ErrorRule("range", r"response is too big", "several", limit="bytes"),
+    ErrorRule("range", r"response size (?:is )?(?:exceeded|too large)", "Alchemy and others", limit="bytes"),
     # -- the node is behind
     _lagging(r"one of the blocks specified in filter .{0,60}cannot be found", "Nethermind"),
     _lagging(r"invalid block range params", "geth, toBlock beyond its head"),
@@ -197,22 +197,22 @@ ROWS: tuple[Row, ...] = (
         guessed=True,
     ),
     # -- the batch as such
-    Row("batch", r"(?:maximum|max|limit(?:ed)?)\D{0,40}batch\D{0,40}{n}", "several", reads="number"),
-    Row(
+    ErrorRule("batch", r"(?:maximum|max|limit(?:ed)?)\D{0,40}batch\D{0,40}{n}", "several", reads="number"),
+    ErrorRule(
         "batch",
         r"batch\D{0,60}(?:maximum|max|limit|exceed|over|more than|at most)\D{0,40}{n}",
         "several",
         reads="number",
     ),
-    Row(
+    ErrorRule(
         "batch",
         r"batch.{0,40}(?:not (?:supported|allowed|enabled)|unsupported|disabled|forbidden)",
         "several",
         assumed=((0, 1),),
     ),
-    Row("batch", r"batch (?:size )?(?:is )?(?:too large|limit exceeded)", "several"),
+    ErrorRule("batch", r"batch (?:size )?(?:is )?(?:too large|limit exceeded)", "several"),
     # -- known faults of a moment
-    Row("transient", r"forwarder error: ?\d+", "Ankr"),
+    ErrorRule("transient", r"forwarder error: ?\d+", "Ankr"),
 )
 
 CODES: dict[int, tuple[Kind, Scope]] = {
@@ -300,7 +300,7 @@ def classify(failure: Failure) -> ProviderError:
     return _from_numbers(failure)
 
 
-def _concerns(row: Row, failure: Failure) -> bool:
+def _concerns(row: ErrorRule, failure: Failure) -> bool:
     if row.code is not None and row.code != failure.code:
         return False
     holds = {
@@ -314,7 +314,7 @@ def _concerns(row: Row, failure: Failure) -> bool:
     return holds.get(row.kind, True)
 
 
-def _from_row(failure: Failure, row: Row, match: re.Match[str]) -> ProviderError:
+def _from_row(failure: Failure, row: ErrorRule, match: re.Match[str]) -> ProviderError:
     build: Callable[..., ProviderError]
     match row.kind:
         case "range":
@@ -338,7 +338,7 @@ def _from_row(failure: Failure, row: Row, match: re.Match[str]) -> ProviderError
     return build(describe(failure), code=failure.code)
 
 
-def _range_error(failure: Failure, row: Row, match: re.Match[str], text: str, *, code: int | None) -> RangeError:
+def _range_error(failure: Failure, row: ErrorRule, match: re.Match[str], text: str, *, code: int | None) -> RangeError:
     limit, suggested, maximum = row.limit, None, None
     if row.reads == "range":
         suggested = (int(match[1], 0), int(match[2], 0))
@@ -358,7 +358,7 @@ def _range_error(failure: Failure, row: Row, match: re.Match[str], text: str, *,
     return RangeError(text, limit=limit, maximum=maximum, suggested=suggested, code=code)
 
 
-def _fits(failure: Failure, row: Row, match: re.Match[str]) -> bool:
+def _fits(failure: Failure, row: ErrorRule, match: re.Match[str]) -> bool:
     """Whether what was read from words that nobody is known by can be meant for the question."""
     if failure.blocks is None:
         return False

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from indexer.chain.records.errors import BranchMovedError, ProviderError, RangeError
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 
 if TYPE_CHECKING:
     from indexer.chain.rpc.endpoint import Endpoint
-    from indexer.chain.rpc.requester import Asker
+    from indexer.chain.rpc.requester import Requester
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ _LOOK_EVERY = 0.05
 
 
 @dataclass(slots=True)
-class Promptness:
+class HeadTimeouts:
     """How long the head's questions to one chain are waited for. Each value is replaced as a whole.
 
     Attributes:
@@ -85,14 +85,14 @@ class Promptness:
 class _Leg(Generic[T]):
     """One asking of the question."""
 
-    errand: Errand
+    context: RequestContext
     done: bool = False
     left: bool = False
     error: BaseException | None = None
     answers: list[T] = field(default_factory=list)
 
     def hangs(self, patience: float, now: float) -> bool:
-        request = self.errand.under_way
+        request = self.context.under_way
         return not self.done and request is not None and now - request.since >= patience
 
     @property
@@ -108,9 +108,9 @@ class _Leg(Generic[T]):
 
 
 def ask(
-    asker: "Asker",
-    promptness: Promptness,
-    question: "Callable[[Endpoint, Errand], T]",
+    requester: "Requester",
+    promptness: HeadTimeouts,
+    question: "Callable[[Endpoint, RequestContext], T]",
     method: str,
     *,
     block: int | None = None,
@@ -119,7 +119,7 @@ def ask(
     """Has a question answered soon.
 
     Args:
-        asker: the chain.
+        requester: the chain.
         promptness: how long the chain's questions are waited for.
         question: asks it of one endpoint, and checks the answer. It may run more than once at the same time.
         method: the method that it is about.
@@ -127,22 +127,22 @@ def ask(
         attempts: fewer attempts than the settings'.
 
     Raises:
-        ProviderError: as :meth:`Asker.run`.
+        ProviderError: as :meth:`Requester.run`.
     """
     turn = threading.Condition()
     legs: list[_Leg[T]] = []
     over = threading.Event()
-    patience = promptness.patience(asker.pool.latency)
-    timeout = promptness.timeout(patience, asker.settings.read_timeout)
+    patience = promptness.patience(requester.pool.latency)
+    timeout = promptness.timeout(patience, requester.settings.read_timeout)
     begun = time.monotonic()
 
     def go(leg: _Leg[T], avoid: "Collection[Endpoint]") -> None:
         try:
-            answer = asker.run(
-                lambda endpoint: question(endpoint, leg.errand),
+            answer = requester.run(
+                lambda endpoint: question(endpoint, leg.context),
                 method,
                 block=block,
-                errand=leg.errand,
+                context=leg.context,
                 attempts=attempts,
                 avoid=avoid,
             )
@@ -156,15 +156,15 @@ def ask(
             turn.notify_all()
 
     def start(avoid: "Collection[Endpoint]") -> None:
-        leg: _Leg[T] = _Leg(Errand(timeout=timeout, urgent=True, stopped=over.is_set))
+        leg: _Leg[T] = _Leg(RequestContext(timeout=timeout, urgent=True, stopped=over.is_set))
         legs.append(leg)
-        threading.Thread(target=go, args=(leg, avoid), name=f"head of {asker.name}", daemon=True).start()
+        threading.Thread(target=go, args=(leg, avoid), name=f"head of {requester.name}", daemon=True).start()
 
     def give_up_waiting() -> "set[Endpoint]":
         """Frees the places of requests that hang, for the one that follows."""
         busy = set()
         for leg in legs:
-            if (request := leg.errand.under_way) is not None:
+            if (request := leg.context.under_way) is not None:
                 request.supersede()
                 busy.add(request.endpoint)
         return busy

@@ -25,7 +25,7 @@ from indexer.chain.records.errors import (
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call
 from indexer.chain.records.range_control import BlockLimit
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 
 if TYPE_CHECKING:
     from indexer.chain.rpc.endpoint import Endpoint
@@ -126,13 +126,13 @@ class ListLimits:
         self._granted = found
 
 
-def learn(endpoint: "Endpoint", refusal: ProviderError, errand: Errand) -> bool:
+def learn(endpoint: "Endpoint", refusal: ProviderError, context: RequestContext) -> bool:
     """Finds out whether lists are what an endpoint refused, and how long they may be.
 
     Args:
         endpoint: the endpoint; it is asked about one block, a few times at most.
         refusal: what it said to the question for logs in ``refusal.call``.
-        errand: on whose account.
+        context: on whose account.
 
     Returns:
         Whether a limit was found that the question exceeds: cut, it can be asked again at once.
@@ -153,7 +153,7 @@ def learn(endpoint: "Endpoint", refusal: ProviderError, errand: Errand) -> bool:
     with endpoint.lock:
         if max(asked.addresses, asked.topics) <= 1 or not (certain or endpoint.lists.in_doubt(asked)):
             return False
-    experiment = _Experiment(endpoint, call, call.filters, errand)
+    experiment = _Experiment(endpoint, call, call.filters, context)
     if isinstance(refusal, RateError):
         endpoint.forgive()
     found = experiment.longest(asked, refusal, certain)
@@ -179,7 +179,7 @@ class _Experiment:
     endpoint: "Endpoint"
     call: Call
     filters: LogFilter
-    errand: Errand
+    context: RequestContext
 
     def longest(self, asked: ListSizes, refusal: ProviderError, certain: bool) -> ListSizes | None:
         """The longest lists that are answered, all of them where that is so; None where even the shortest are not."""
@@ -234,7 +234,7 @@ class _Experiment:
         call = Call("eth_getLogs", (params,), (first, first), part)
         for _ in range(_RATE_ATTEMPTS):
             try:
-                self.endpoint.ask_one(call, self.errand)
+                self.endpoint.ask_one(call, self.context)
             except RateError as error:
                 # It may be about haste after all: then the same is answered a moment later.
                 self.endpoint.slow_down(error, 1)

@@ -8,7 +8,7 @@ import msgspec
 
 from indexer.chain.records.errors import LaggingError, ProviderError, TransientError
 from indexer.chain.records.messages import Call
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
 K = TypeVar("K")
@@ -44,7 +44,7 @@ class Pieces(Generic[K, T]):
 def ask(
     endpoint: Endpoint,
     calls: Mapping[K, Call],
-    errand: Errand,
+    context: RequestContext,
     read: Callable[[K, msgspec.Raw], T],
     *,
     again: Callable[[K, ProviderError], bool] = lambda key, error: True,
@@ -57,7 +57,7 @@ def ask(
     Args:
         endpoint: whom to ask.
         calls: the questions, each under a key.
-        errand: on whose account.
+        context: on whose account.
         read: reads and checks one result; raises ProviderError where it is not believed.
         again: whether it is any use to ask again for one that failed.
         begun: whether other parts of the same answer have come already, as :meth:`Endpoint.ask`.
@@ -71,7 +71,7 @@ def ask(
     fruitless = 0
     while open_keys:
         try:
-            answers = endpoint.ask([calls[key] for key in open_keys], errand, begun=begun or bool(found))
+            answers = endpoint.ask([calls[key] for key in open_keys], context, begun=begun or bool(found))
         except ProviderError as error:
             if not found:
                 raise

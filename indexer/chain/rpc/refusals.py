@@ -21,7 +21,7 @@ from indexer.chain.records.errors import (
 )
 from indexer.chain.records.messages import Call
 from indexer.chain.rpc import list_limits
-from indexer.chain.rpc.config import Errand
+from indexer.chain.rpc.config import RequestContext
 
 if TYPE_CHECKING:
     from indexer.chain.rpc.endpoint import Endpoint
@@ -44,12 +44,12 @@ class Refusals:
     """The refusals of one question, over all its attempts.
 
     Attributes:
-        errand: on whose account.
+        context: on whose account.
         elsewhere: whether an endpoint that has not yet failed at this question is there to be asked.
         head: the newest block known.
     """
 
-    errand: Errand
+    context: RequestContext
     elsewhere: Callable[["Endpoint"], bool]
     head: Callable[[], int | None]
     _doubtful: int = 0
@@ -74,7 +74,7 @@ class Refusals:
             return error
         match error:
             case RangeError():
-                if list_limits.learn(endpoint, error, self.errand):
+                if list_limits.learn(endpoint, error, self.context):
                     return None
                 _learn_width(endpoint, error, *call.blocks)
             case FatalError(scope="endpoint") if self._answers_others(endpoint):
@@ -92,7 +92,7 @@ class Refusals:
         known = error.words in endpoint.cured_by_shrinking
         if not known and (self._doubtful < 2 or self.elsewhere(endpoint)):
             return error
-        if list_limits.learn(endpoint, error, self.errand):
+        if list_limits.learn(endpoint, error, self.context):
             return None
         return _too_much(error)
 
@@ -110,7 +110,7 @@ class Refusals:
             return error
         if endpoint.answered == tally.answered_before and not self._answers_others(endpoint):
             return error
-        if list_limits.learn(endpoint, error, self.errand):
+        if list_limits.learn(endpoint, error, self.context):
             return None
         if width == 1:
             return error
@@ -128,7 +128,7 @@ class Refusals:
             middle = (lacking + kept) // 2
             one = Call("eth_getLogs", (call.filters.between(middle, middle),), (middle, middle), call.filters)
             try:
-                endpoint.ask_one(one, self.errand)
+                endpoint.ask_one(one, self.context)
             except FatalError as error:
                 if error.scope != "history":
                     break
@@ -144,7 +144,7 @@ class Refusals:
     def _answers_others(self, endpoint: "Endpoint") -> bool:
         """Whether the endpoint answers a question that nothing is wrong with."""
         try:
-            endpoint.ask_one(Call("eth_chainId", ()), self.errand)
+            endpoint.ask_one(Call("eth_chainId", ()), self.context)
         except ProviderError:
             return False
         return True

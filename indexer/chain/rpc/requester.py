@@ -11,9 +11,9 @@ import tenacity
 
 from indexer.chain.records.errors import ChainMismatchError, NoEndpointError, ProviderError
 from indexer.chain.records.messages import Call, parse_quantity
-from indexer.chain.rpc.config import ClientSettings, EndpointConfig, Errand
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
-from indexer.chain.rpc.endpoint_pool import Pool, in_a_thread
+from indexer.chain.rpc.endpoint_pool import EndpointPool, in_a_thread
 from indexer.chain.rpc.endpoint_status import EndpointStatus
 from indexer.chain.rpc.refusals import Refusals
 from indexer.chain.rpc.retry import retrying
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 @dataclass(eq=False, repr=False)
-class Asker:
+class Requester:
     """All endpoints of one chain, and how a question is put to them. Thread-safe.
 
     Args:
@@ -57,7 +57,7 @@ class Asker:
     ) -> None:
         self._sleep = sleep
         self._random = random or random_module.Random()
-        self.pool = Pool(
+        self.pool = EndpointPool(
             self.name, endpoints, self.settings, clock=self.clock, sleep=sleep, random=self._random, spawn=spawn
         )
 
@@ -98,7 +98,7 @@ class Asker:
 
     def _chain_id_of(self, endpoint: Endpoint) -> int:
         return self.run(
-            lambda e: parse_quantity(e.ask_one(Call("eth_chainId", ()), Errand())),
+            lambda e: parse_quantity(e.ask_one(Call("eth_chainId", ()), RequestContext())),
             "eth_chainId",
             only=endpoint,
             attempts=3,
@@ -120,7 +120,7 @@ class Asker:
         *,
         block: int | None = None,
         oldest: int | None = None,
-        errand: Errand | None = None,
+        context: RequestContext | None = None,
         sticky: bool = True,
         only: Endpoint | None = None,
         attempts: int | None = None,
@@ -133,7 +133,7 @@ class Asker:
             method: the method that it is about; for logs, the kind of question (``LogFilter.kind``).
             block: the newest block that it needs, where there is one.
             oldest: the oldest block that it needs, where that is another one.
-            errand: on whose account; knows when to stop.
+            context: on whose account; knows when to stop.
             sticky: stay with the endpoint in use.
             only: ask no other endpoint.
             attempts: fewer attempts than the settings'.
@@ -145,7 +145,7 @@ class Asker:
             TransientError, RateError, LaggingError: the last attempt's error.
             Stopped: the errand was called off.
         """
-        errand = errand or Errand()
+        context = context or RequestContext()
         failed: set[Endpoint] = set(avoid)
 
         def elsewhere() -> bool:
@@ -154,7 +154,7 @@ class Asker:
         def others(tried: Endpoint) -> bool:
             return only is None and self.pool.promising(method, block, {*failed, tried}, oldest)
 
-        refusals = Refusals(errand, others, lambda: self.pool.best_head)
+        refusals = Refusals(context, others, lambda: self.pool.best_head)
 
         def judged(endpoint: Endpoint) -> T:
             while True:
@@ -170,9 +170,9 @@ class Asker:
             logger.debug("%s: attempt %d: %s; it is asked again", self.name, state.attempt_number, error)
 
         def attempt() -> T:
-            errand.check()
+            context.check()
             if only is None:
-                self.pool.probe_due(block, errand)
+                self.pool.probe_due(block, context)
             endpoint = only or self.pool.choose(method, block, oldest=oldest, failed=failed, sticky=sticky)
             try:
                 return self.pool.ask(endpoint, judged, method, block)
@@ -183,7 +183,7 @@ class Asker:
         engine = retrying(
             self.settings,
             clock=self.clock,
-            sleep=lambda seconds: errand.pause(seconds, self._sleep),
+            sleep=lambda seconds: context.pause(seconds, self._sleep),
             random=self._random,
             elsewhere=elsewhere,
             before_sleep=told,

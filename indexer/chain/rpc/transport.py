@@ -52,7 +52,7 @@ class _TooLongError(Exception):
     """An answer grows beyond what is read."""
 
 
-class RawProvider(HTTPProvider):
+class Transport(HTTPProvider):
     """web3's provider for one endpoint, speaking bytes. Thread-safe: all threads share one session.
 
     It may also be handed to ``web3.Web3`` where web3's own comfort is worth its price; time-outs and redaction hold

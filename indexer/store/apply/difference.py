@@ -26,7 +26,7 @@ from indexer.store.catalog.declaration import (
     EventDeclaration,
     SeriesDeclaration,
 )
-from indexer.store.catalog.ledgers import Step as LedgerStep
+from indexer.store.catalog.ledgers import LedgerStep
 from indexer.store.database import DatabaseError
 from indexer.store.schema import tables
 
@@ -269,7 +269,7 @@ class _Comparison:
                     Write(tables.sources, {"active": False}, {"id": row.id}) for row in rows if row.active
                 ]
 
-    def _ledgers(self) -> list[ledgers.Wanted]:
+    def _ledgers(self) -> list[ledgers.LedgerDeclaration]:
         wanted = []
         for contract in self.declaration.contracts:
             chains = [d for d in contract.deployments if (contract.name, d.chain_id) in self.declaration.balances]
@@ -287,7 +287,9 @@ class _Comparison:
             ids = tuple(sorted(event_id for event_id, _, _ in told))
             standard = min(told, key=lambda one: one[0])[1]
             wanted += [
-                ledgers.Wanted(contract.name, contract_id, d.chain_id, standard, ids, d.place, d.start_block, doubt)
+                ledgers.LedgerDeclaration(
+                    contract.name, contract_id, d.chain_id, standard, ids, d.place, d.start_block, doubt
+                )
                 for d in chains
             ]
         return wanted

@@ -27,7 +27,7 @@ class NewEvent:
 
 
 @dataclass(slots=True)
-class Events:
+class EventDifference:
     """What is to be done about the tables of a contract's events.
 
     Attributes:
@@ -51,7 +51,7 @@ def events_of(
     contract_id: int,
     covered: Collection[int],
     new_id: Callable[[], int],
-) -> Events:
+) -> EventDifference:
     """Compares the tables of a contract's events with what is wanted.
 
     Args:
@@ -64,7 +64,7 @@ def events_of(
     Raises:
         DatabaseError: a table has another layout, or its name is taken.
     """
-    done = Events()
+    done = EventDifference()
     stored = rows.events.get(contract_id, [])
     known = {bytes(row.topic0): row for row in stored}
     taken = set(rows.names.get(contract.schema_name, ())) | {row.table_name for row in stored}
@@ -98,7 +98,13 @@ def events_of(
 
 
 def _event(
-    done: Events, label: str, contract: ContractDeclaration, event: EventDeclaration, row: Row, *, is_covered: bool
+    done: EventDifference,
+    label: str,
+    contract: ContractDeclaration,
+    event: EventDeclaration,
+    row: Row,
+    *,
+    is_covered: bool,
 ) -> None:
     _refuse_other_layout(contract.name, event, row)
     stored = tuple(Column.from_json(column) for column in row.columns)

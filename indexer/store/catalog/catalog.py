@@ -11,7 +11,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.abi.columns import Column
-from indexer.addresses import Births, Children
+from indexer.addresses import Children, DiscoveryBlocks
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet, intersect, subtract
 from indexer.store.catalog.declaration import Place
@@ -412,4 +412,4 @@ def load_children(connection: Connection, chain_id: int, contract_ids: Collectio
         """,
         (chain_id, wanted, wanted),
     )
-    return {contract_id: Births(addresses, births) for contract_id, addresses, births in cursor}
+    return {contract_id: DiscoveryBlocks(addresses, births) for contract_id, addresses, births in cursor}

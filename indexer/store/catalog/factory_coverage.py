@@ -24,7 +24,7 @@ NOTHING: Final[Mapping[tuple[int, int], int]] = {}
 NO_EVENTS: Final[Mapping[tuple[str, str], int]] = {}
 
 
-class Placed(Protocol):
+class ScopedSource(Protocol):
     """A source, as far as this is concerned."""
 
     @property
@@ -50,7 +50,7 @@ class _Children:
     adopted: bool = True
 
 
-def known_until(source: Placed, sources: Iterable[Source], limit: int = 2**62) -> int:
+def known_until(source: ScopedSource, sources: Iterable[Source], limit: int = 2**62) -> int:
     """The last block up to which all addresses of a source are known; no limit but for a factory's children.
 
     Args:

@@ -127,7 +127,7 @@ def _load(connection: Connection, condition: str, locking: str, chain_id: int, *
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LedgerDeclaration:
     """What a ledger is to count."""
 
     contract: str
@@ -150,7 +150,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LedgerStep:
     """What becomes of one contract's balances on one chain.
 
     Attributes:
@@ -162,16 +162,16 @@ class Step:
 
     action: Literal["end", "begin", "resume", "doubt"]
     ledger: Ledger | None = None
-    wanted: Wanted | None = None
+    wanted: LedgerDeclaration | None = None
     remark: str = ""
 
 
-def difference(known: Iterable[Ledger], wanted: Iterable[Wanted]) -> tuple[list[Step], list[Change]]:
+def difference(known: Iterable[Ledger], wanted: Iterable[LedgerDeclaration]) -> tuple[list[LedgerStep], list[Change]]:
     """Compares the ledgers that there are with those that the manifest wants.
 
     One that was ended, and has kept all that it had counted since then, goes on where it was.
     """
-    steps: list[Step] = []
+    steps: list[LedgerStep] = []
     changes: list[Change] = []
     left = {(one.contract_id, one.chain_id): one for one in wanted}
     ended = {(one.contract_id, one.chain_id): one for one in known if not one.live and one.remark == _NOT_KEPT}
@@ -180,20 +180,20 @@ def difference(known: Iterable[Ledger], wanted: Iterable[Wanted]) -> tuple[list[
         if one is not None and one.is_kept_by(ledger):
             del left[ledger.contract_id, ledger.chain_id]
             if one.doubt != ledger.doubt:
-                steps.append(Step("doubt", ledger, one))
+                steps.append(LedgerStep("doubt", ledger, one))
         elif one is not None:
             del left[ledger.contract_id, ledger.chain_id]
-            steps += [Step("end", ledger, remark=_OTHER), Step("begin", wanted=one)]
+            steps += [LedgerStep("end", ledger, remark=_OTHER), LedgerStep("begin", wanted=one)]
             changes.append(Change("change", "balances", ledger.contract, f"anew from block {one.start_block}"))
         else:
-            steps.append(Step("end", ledger, remark=_NOT_KEPT))
+            steps.append(LedgerStep("end", ledger, remark=_NOT_KEPT))
             changes.append(Change("remove", "balances", ledger.contract, "its data stays"))
     for key, one in left.items():
         if (before := ended.get(key)) is not None and one.is_kept_by(before):
-            steps.append(Step("resume", before, one))
+            steps.append(LedgerStep("resume", before, one))
             changes.append(Change("add", "balances", one.contract, f"on from block {before.through_block + 1}"))
         else:
-            steps.append(Step("begin", wanted=one))
+            steps.append(LedgerStep("begin", wanted=one))
             changes.append(Change("add", "balances", one.contract, f"from block {one.start_block}"))
     return steps, changes
 
@@ -203,7 +203,7 @@ _OTHER = "the manifest wants other addresses, events or blocks: it is built anew
 _REPLACED = "no longer kept, and rows that it counted were replaced"
 
 
-def take(connection: Connection, steps: Iterable[Step]) -> None:
+def take(connection: Connection, steps: Iterable[LedgerStep]) -> None:
     """Begins and ends ledgers; part of ``store.apply``.
 
     Args:
@@ -237,7 +237,7 @@ def cannot_resume(connection: Connection, chain_id: int, event_ids: Iterable[int
     )
 
 
-def _begin(connection: Connection, one: Wanted) -> None:
+def _begin(connection: Connection, one: LedgerDeclaration) -> None:
     connection.execute(
         sa.insert(tables.ledgers).values(
             chain_id=one.chain_id,
@@ -278,7 +278,7 @@ def restart(connection: Connection, ledger: Ledger, reason: str) -> None:
     _freeze(connection, ledger, reason)
     _begin(
         connection,
-        Wanted(
+        LedgerDeclaration(
             ledger.contract,
             ledger.contract_id,
             ledger.chain_id,

@@ -22,7 +22,7 @@ from indexer.store.schema.layout import EventTable
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CheckResult:
     """Rows in a range of blocks."""
 
     first: int
@@ -88,7 +88,7 @@ def load_claims(connection: Connection, event_id: int, chain_id: int) -> Claims:
 
 def unclaimed(
     connection: Connection, table: EventTable, chain_id: int, claims: Claims, within: BlockRange
-) -> list[Found]:
+) -> list[CheckResult]:
     """Rows that no source has covered."""
     covered = intersect(claims.covered, (within,))
     found = _rows_in(connection, table, chain_id, subtract((within,), covered), "outside all coverage")
@@ -116,7 +116,7 @@ def delete_unclaimed(
     return deleted
 
 
-def strangers(connection: Connection, source: Source, within: BlockRange) -> list[Found]:
+def strangers(connection: Connection, source: Source, within: BlockRange) -> list[CheckResult]:
     """Rows of a factory's source whose address is no child, or was not born yet."""
     statement = sql.SQL("""
         SELECT r.block_number, count(*) FROM {} r
@@ -126,14 +126,14 @@ def strangers(connection: Connection, source: Source, within: BlockRange) -> lis
               AND c.block_number <= r.block_number)
         GROUP BY r.block_number ORDER BY r.block_number
     """).format(source.event.table.identifier)
-    found: list[Found] = []
+    found: list[CheckResult] = []
     for covered in intersect(source.coverage, (within,)):
         rows = psycopg_connection(connection).execute(statement, (source.chain_id, *covered, source.event.contract_id))
-        found += [Found(number, number, count, "of an address that is no child then") for number, count in rows]
+        found += [CheckResult(number, number, count, "of an address that is no child then") for number, count in rows]
     return coalesced(found)
 
 
-def duplicates(connection: Connection, table: EventTable, chain_id: int, within: BlockRange) -> list[Found]:
+def duplicates(connection: Connection, table: EventTable, chain_id: int, within: BlockRange) -> list[CheckResult]:
     """Logs that are in the table more than once: read past the indexes, for a broken one is how that happens."""
     driver = psycopg_connection(connection)
     for setting in ("enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan"):
@@ -150,10 +150,10 @@ def duplicates(connection: Connection, table: EventTable, chain_id: int, within:
     ).fetchall()
     for setting in ("enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan"):
         driver.execute(sql.SQL("SET LOCAL {} = on").format(sql.Identifier(setting)))
-    return coalesced([Found(number, number, int(count), "more than once") for number, count in rows])
+    return coalesced([CheckResult(number, number, int(count), "more than once") for number, count in rows])
 
 
-def dangling(connection: Connection, table: EventTable, chain_id: int, within: BlockRange) -> list[Found]:
+def dangling(connection: Connection, table: EventTable, chain_id: int, within: BlockRange) -> list[CheckResult]:
     """Rows whose block is not in ``blocks``, or has another time there."""
     rows = psycopg_connection(connection).execute(
         sql.SQL("""
@@ -166,7 +166,7 @@ def dangling(connection: Connection, table: EventTable, chain_id: int, within: B
     )
     return coalesced(
         [
-            Found(
+            CheckResult(
                 number, number, count, "of a block that is not kept" if missing else "at another time than their block"
             )
             for number, count, missing in rows
@@ -215,13 +215,13 @@ def _announced(rules: Sequence[tuple[Factory, CatalogEvent]]) -> sql.Composed:
     ).format(announcements(rules))
 
 
-def coalesced(found: Iterable[Found], most: int = 100) -> list[Found]:
+def coalesced(found: Iterable[CheckResult], most: int = 100) -> list[CheckResult]:
     """Joins what touches and is alike; if that leaves more than ``most``, also what is near."""
-    joined: list[Found] = []
+    joined: list[CheckResult] = []
     for one in sorted(found, key=lambda f: (f.what, f.first)):
         previous = joined[-1] if joined else None
         if previous and previous.what == one.what and one.first <= previous.last + 1:
-            joined[-1] = Found(previous.first, max(previous.last, one.last), previous.count + one.count, one.what)
+            joined[-1] = CheckResult(previous.first, max(previous.last, one.last), previous.count + one.count, one.what)
         else:
             joined.append(one)
     while len(joined) > most:
@@ -229,11 +229,11 @@ def coalesced(found: Iterable[Found], most: int = 100) -> list[Found]:
         if not pairs:
             break
         half = set(sorted(pairs, key=lambda i: joined[i + 1].first - joined[i].last)[: len(joined) - most])
-        kept: list[Found] = []
+        kept: list[CheckResult] = []
         for i, one in enumerate(joined):
             if i - 1 in half:
                 before = kept[-1]
-                kept[-1] = Found(before.first, one.last, before.count + one.count, one.what)
+                kept[-1] = CheckResult(before.first, one.last, before.count + one.count, one.what)
             else:
                 kept.append(one)
         joined = kept
@@ -249,7 +249,7 @@ def _rows_in(
     *,
     only: Collection[bytes] | None = None,
     but: Collection[bytes] | None = None,
-) -> list[Found]:
+) -> list[CheckResult]:
     if not ranges:
         return []
     rows = psycopg_connection(connection).execute(
@@ -258,7 +258,7 @@ def _rows_in(
         ),
         _range_parameters(chain_id, ranges, only, but),
     )
-    return [Found(first, last, count, what) for first, last, count in rows]
+    return [CheckResult(first, last, count, what) for first, last, count in rows]
 
 
 def _delete(

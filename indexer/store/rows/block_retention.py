@@ -31,7 +31,7 @@ _REFERRING: Final = ("undecoded_logs", "children", "series_points", "transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Thinned:
+class PrunedBlocks:
     """What came of one look.
 
     Attributes:
@@ -43,7 +43,7 @@ class Thinned:
     removed: int
 
 
-def thin(connection: Connection, chain_id: int, *, age: float = AGE, batch: int = BATCH) -> Thinned | None:
+def prune(connection: Connection, chain_id: int, *, age: float = AGE, batch: int = BATCH) -> PrunedBlocks | None:
     """Looks through the next blocks of a chain, and removes those that tell no more than their neighbours.
 
     Args:
@@ -70,7 +70,7 @@ def thin(connection: Connection, chain_id: int, *, age: float = AGE, batch: int 
             "UPDATE gapless.chains SET thinned_number = greatest(thinned_number, %s) WHERE chain_id = %s",
             (within[1], chain_id),
         )
-        return Thinned(within[1], removed)
+        return PrunedBlocks(within[1], removed)
 
 
 def _next(connection: Connection, chain_id: int, age: float, batch: int) -> BlockRange | None:

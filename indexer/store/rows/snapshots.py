@@ -202,7 +202,7 @@ def store(
 
 
 @dataclass(frozen=True, slots=True)
-class Unanswered:
+class UnansweredPoint:
     """A point some of whose calls no node would run.
 
     Attributes:
@@ -216,7 +216,9 @@ class Unanswered:
     rows: Sequence[tuple[bytes, int, Mapping[str, Any] | None]]
 
 
-def unanswered(connection: Connection, series: Series, chain_id: int, beginning: str, most: int) -> list[Unanswered]:
+def unanswered(
+    connection: Connection, series: Series, chain_id: int, beginning: str, most: int
+) -> list[UnansweredPoint]:
     """The points of a series whose unanswered calls are to be asked again now, the one that waits longest first.
 
     Args:
@@ -239,7 +241,7 @@ def unanswered(connection: Connection, series: Series, chain_id: int, beginning:
         ORDER BY contract_address, item
     """).format(series.identifier)
     return [
-        Unanswered(
+        UnansweredPoint(
             number,
             bytes(block_hash),
             [
@@ -255,7 +257,7 @@ def answer(
     connection: Connection,
     series: Series,
     chain_id: int,
-    point: Unanswered,
+    point: UnansweredPoint,
     readings: Sequence[Reading],
     *,
     is_over: bool,

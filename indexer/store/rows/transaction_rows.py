@@ -12,7 +12,7 @@ from indexer.store.rows import missing_transactions
 from indexer.store.rows.missing_transactions import Missing
 
 
-class Block(Protocol):
+class BlockDetails(Protocol):
     """A row of ``block_details``; ``time`` in Unix seconds."""
 
     number: int
@@ -45,7 +45,7 @@ class Transaction(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DetailRows:
     """What nodes said.
 
     Attributes:
@@ -55,13 +55,13 @@ class Facts:
         missing: what no node gave.
     """
 
-    blocks: Sequence[Block] = ()
+    blocks: Sequence[BlockDetails] = ()
     transactions: Sequence[Transaction] = ()
     receipts: Sequence[Transaction] = ()
     missing: Sequence[Missing] = ()
 
 
-def write(connection: Connection, chain_id: int, seconds: Mapping[int, int], facts: Facts) -> None:
+def write(connection: Connection, chain_id: int, seconds: Mapping[int, int], facts: DetailRows) -> None:
     """Keep what nodes said, and what they did not give.
 
     Args:

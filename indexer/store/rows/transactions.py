@@ -18,12 +18,12 @@ from indexer.store.catalog.catalog import Source
 from indexer.store.database import psycopg_connection
 from indexer.store.rows import missing_transactions, transaction_rows
 from indexer.store.rows.missing_transactions import Due
-from indexer.store.rows.transaction_rows import Facts
+from indexer.store.rows.transaction_rows import DetailRows
 from indexer.store.schema import multirange
 
 
 @dataclass(slots=True)
-class Bearer:
+class IncompleteBlock:
     """A block that bore events, and what of it is not there yet.
 
     Attributes:
@@ -44,7 +44,7 @@ class Bearer:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class DetailsTask:
     """A range of one deployment that is to be included next.
 
     Attributes:
@@ -59,7 +59,7 @@ class Task:
     contract_id: int
     source_ids: tuple[int, ...]
     block_range: BlockRange
-    bearers: tuple[Bearer, ...]
+    estimate_details: tuple[IncompleteBlock, ...]
     rewrites: int
     reorganised: int
 
@@ -94,7 +94,7 @@ def load(connection: Connection, chain_id: int) -> list[Including]:
     return [Including(row.contract_id, row.name, tuple(row.include), multirange.from_sql(row.included)) for row in rows]
 
 
-def next_task(connection: Connection, chain_id: int, most_blocks: int) -> Task | None:
+def next_task(connection: Connection, chain_id: int, most_blocks: int) -> DetailsTask | None:
     """What is to be fetched next on a chain: at most so many blocks that bore events; None: nothing.
 
     The newest ones come first: a long history holds up no new event, and neither does one that no node knows any more.
@@ -129,7 +129,7 @@ def _task(
     include: Sequence[str],
     block_range: BlockRange,
     most_blocks: int,
-) -> Task:
+) -> DetailsTask:
     first, last = block_range
     # Before the rows: where both are still the same when they are stored, these were all.
     rewrites, reorganised = _rewrites(connection, contract_id), _reorganised(connection, chain_id)
@@ -167,20 +167,22 @@ def _task(
         )
         .fetchall()
     )
-    bearers: dict[int, Bearer] = {}
+    estimate_details: dict[int, IncompleteBlock] = {}
     seen: set[int] = set()
     for number, block_hash, time, index, tx_hash, no_block, no_transaction, no_receipt in rows:
         seen.add(number)
-        bearer = bearers.setdefault(number, Bearer(number, bytes(block_hash), time, "block" in include and no_block))
+        bearer = estimate_details.setdefault(
+            number, IncompleteBlock(number, bytes(block_hash), time, "block" in include and no_block)
+        )
         if "transaction" in include and no_transaction:
             bearer.transactions[index] = bytes(tx_hash)
         if "receipt" in include and no_receipt:
             bearer.receipts[index] = bytes(tx_hash)
     # All that bore anything was chosen: the rest of the range is silent and done with it.
     since = first if len(seen) < most_blocks else min(seen)
-    lacking = tuple(b for b in bearers.values() if b.block or b.transactions or b.receipts)
+    lacking = tuple(b for b in estimate_details.values() if b.block or b.transactions or b.receipts)
     source_ids = tuple(source.source_id for source in sources)
-    return Task(contract_id, source_ids, (since, last), lacking, rewrites, reorganised)
+    return DetailsTask(contract_id, source_ids, (since, last), lacking, rewrites, reorganised)
 
 
 def _rewrites(connection: Connection, contract_id: int) -> int:
@@ -202,10 +204,10 @@ def _reorganised(connection: Connection, chain_id: int) -> int:
 def store(
     connection: Connection,
     chain_id: int,
-    task: Task,
+    task: DetailsTask,
     *,
     catalog_version: int,
-    facts: Facts,
+    facts: DetailRows,
 ) -> bool:
     """Keeps what was fetched for a task, and covers its range.
 
@@ -236,7 +238,9 @@ def store(
         )
         if not _is_still_so(connection, chain_id, task):
             return False
-        transaction_rows.write(connection, chain_id, {bearer.number: bearer.time for bearer in task.bearers}, facts)
+        transaction_rows.write(
+            connection, chain_id, {bearer.number: bearer.time for bearer in task.estimate_details}, facts
+        )
         connection.execute(
             sa.text("""
                 UPDATE gapless.deployments SET included = included + CAST(:range AS int8multirange)
@@ -251,7 +255,7 @@ def store(
         return True
 
 
-def store_again(connection: Connection, chain_id: int, asked: Sequence[Due], facts: Facts) -> None:
+def store_again(connection: Connection, chain_id: int, asked: Sequence[Due], facts: DetailRows) -> None:
     """Keep what came of what was missing, and note what is missing still; of blocks that are others now, nothing.
 
     Args:
@@ -268,7 +272,7 @@ def store_again(connection: Connection, chain_id: int, asked: Sequence[Due], fac
         transaction_rows.write(connection, chain_id, {one.number: one.time for one in asked}, facts)
 
 
-def _is_still_so(connection: Connection, chain_id: int, task: Task) -> bool:
+def _is_still_so(connection: Connection, chain_id: int, task: DetailsTask) -> bool:
     coverages: Mapping[int, RangeSet] = {
         row.id: multirange.from_sql(row.coverage)
         for row in connection.execute(
@@ -287,8 +291,8 @@ def _is_still_so(connection: Connection, chain_id: int, task: Task) -> bool:
     # Another branch may have events in blocks that were silent, while all that was asked for is as it was.
     if _reorganised(connection, chain_id) != task.reorganised:
         return False
-    hashes = _hashes(connection, chain_id, [bearer.number for bearer in task.bearers])
-    return all(hashes.get(bearer.number) == bearer.hash for bearer in task.bearers)
+    hashes = _hashes(connection, chain_id, [bearer.number for bearer in task.estimate_details])
+    return all(hashes.get(bearer.number) == bearer.hash for bearer in task.estimate_details)
 
 
 def _hashes(connection: Connection, chain_id: int, numbers: Sequence[int]) -> dict[int, bytes]:

@@ -41,7 +41,7 @@ from indexer.store.schema.layout import EventTable
 _SOURCE_LOCK = 0x67610001
 
 
-class Outcome(enum.Enum):
+class WriteOutcome(enum.Enum):
     """What became of a chunk."""
 
     WRITTEN = "written"
@@ -134,7 +134,7 @@ def write_history(
     blocks: BlockColumns,
     catalog_version: int,
     durable: bool = True,
-) -> Outcome:
+) -> WriteOutcome:
     """Writes a finalized chunk and covers its range for its sources.
 
     Args:
@@ -157,7 +157,7 @@ def write_history(
     with writing_by(connection, catalog_version) as writing:
         ids = sorted(source.source_id for source in sources)
         if not _lock_uncovered(connection, chain_id, block_range, ids):
-            return Outcome.OVERTAKEN
+            return WriteOutcome.OVERTAKEN
         displaced = displace_retired(connection, chain_id, (block_range,), sources)
         copy_blocks(connection, chain_id, blocks)
         insert_rows(connection, chain_id, rows)
@@ -166,7 +166,7 @@ def write_history(
         writing.forgets = changed.outdated
         cover(connection, dict.fromkeys(ids, (block_range,)))
         bump_versions(connection, [source.event.event_id for source in sources], rewritten=displaced)
-        return Outcome.WRITTEN
+        return WriteOutcome.WRITTEN
 
 
 def _lock_uncovered(connection: Connection, chain_id: int, block_range: BlockRange, ids: list[int]) -> bool:

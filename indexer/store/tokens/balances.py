@@ -301,7 +301,7 @@ def _reach(connection: Connection, ledger: Ledger, events: Mapping[int, CatalogE
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class HoldingDifference:
     """A holding that is not what the transfers in the tables sum up to."""
 
     token: bytes
@@ -311,7 +311,7 @@ class Difference:
     counted: int
 
 
-def differences(connection: Connection, ledger: Ledger, most: int) -> tuple[int, list[Difference]]:
+def differences(connection: Connection, ledger: Ledger, most: int) -> tuple[int, list[HoldingDifference]]:
     """Counts all of a ledger's transfers anew and compares.
 
     Args:
@@ -345,7 +345,7 @@ def differences(connection: Connection, ledger: Ledger, most: int) -> tuple[int,
         )
         .fetchall()
     )
-    found = [Difference(bytes(r[0]), int(r[1]), bytes(r[2]), int(r[3]), int(r[4])) for r in rows]
+    found = [HoldingDifference(bytes(r[0]), int(r[1]), bytes(r[2]), int(r[3]), int(r[4])) for r in rows]
     return (rows[0][5] if rows else 0), found
 
 

@@ -15,7 +15,7 @@ NEGATIVE_KEPT_SECONDS = 3600
 """For how long it is believed that an address is no token: it may become one."""
 
 
-class Kept(msgspec.Struct, frozen=True):
+class CachedToken(msgspec.Struct, frozen=True):
     """A token as it is kept.
 
     Attributes:
@@ -39,7 +39,7 @@ class Kept(msgspec.Struct, frozen=True):
     kept_at: float
 
 
-_decoder = msgspec.json.Decoder(Kept)
+_decoder = msgspec.json.Decoder(CachedToken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class TokenCache:
         genesis = "" if self.genesis is None else self.genesis.hex()
         object.__setattr__(self, "_prefix", f"gapless:token:{self.chain_id}:{genesis}:0x")
 
-    def recall(self, addresses: Sequence[bytes]) -> dict[bytes, Kept]:
+    def recall(self, addresses: Sequence[bytes]) -> dict[bytes, CachedToken]:
         """The tokens among some addresses that are known; what cannot be believed is not there."""
         if self.genesis is None or not addresses:
             return {}
@@ -74,7 +74,7 @@ class TokenCache:
                 continue  # another version's
         return found
 
-    def remember(self, tokens: Mapping[bytes, Kept]) -> bool:
+    def remember(self, tokens: Mapping[bytes, CachedToken]) -> bool:
         """Keeps tokens; one that is none for a shorter while. Returns whether they are kept."""
         if self.genesis is None:
             return False
@@ -85,5 +85,5 @@ class TokenCache:
                 done &= self.cache.set_many(self._values(some, tokens), seconds)
         return done
 
-    def _values(self, addresses: Iterable[bytes], tokens: Mapping[bytes, Kept]) -> dict[str, bytes]:
+    def _values(self, addresses: Iterable[bytes], tokens: Mapping[bytes, CachedToken]) -> dict[str, bytes]:
         return {self._prefix + address.hex(): msgspec.json.encode(tokens[address]) for address in addresses}

@@ -9,7 +9,7 @@ from indexer.intervals import BlockRange, intersect
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.declaration import Factory
 from indexer.store.integrity import checks
-from indexer.store.integrity.checks import ChildDifference, Found
+from indexer.store.integrity.checks import CheckResult, ChildDifference
 from indexer.store.integrity.findings import Finding, Kind
 from indexer.sync.audit import holdings
 from indexer.sync.audit.scope import Scope
@@ -96,7 +96,7 @@ CHECKS: tuple[tuple[Kind, Check], ...] = (
 """Every check of this kind; one more is a function added here."""
 
 
-def _about_event(kind: Kind, scope: Scope, event: CatalogEvent, found: Found) -> Finding:
+def _about_event(kind: Kind, scope: Scope, event: CatalogEvent, found: CheckResult) -> Finding:
     owners = [source.source_id for source in scope.sources if source.event.event_id == event.event_id]
     # What is twice or dangling is fetched anew; what nobody has covered belongs to nobody.
     source_id = owners[0] if len(owners) == 1 and kind != "outside" else None
@@ -113,7 +113,7 @@ def _about_event(kind: Kind, scope: Scope, event: CatalogEvent, found: Found) ->
     )
 
 
-def _rows(found: Found) -> str:
+def _rows(found: CheckResult) -> str:
     return f"{found.count} {'row' if found.count == 1 else 'rows'} {found.what}"
 
 

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Outcome:
+class RefetchResult:
     """What a repair did.
 
     Attributes:
@@ -57,7 +57,7 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Renewal:
+class Refetch:
     """Fetches ranges of one chain anew.
 
     Attributes:
@@ -76,7 +76,7 @@ class Renewal:
     chain_id: int
     other: ChainClient | None
     stop: threading.Event
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: RefetchResult = field(default_factory=RefetchResult)
     taken: set[str] = field(default_factory=set)
 
     def fetch(self, scope: Scope, sources: Sequence[Source], ranges: RangeSet, suspect: Iterable[int]) -> None:

@@ -22,7 +22,7 @@ from indexer.store.integrity import checks, findings
 from indexer.store.integrity.findings import Finding
 from indexer.store.rows import writer
 from indexer.sync.audit.coverage import factory_rules
-from indexer.sync.audit.refetch import Outcome, Renewal
+from indexer.sync.audit.refetch import Refetch, RefetchResult
 from indexer.sync.audit.scope import Scope, load_scope
 from indexer.sync.history.backfill import Backfill, Selection
 
@@ -46,17 +46,17 @@ class Repair:
     chain: str
     other: ChainClient | None = None
     stop: threading.Event = field(default_factory=threading.Event)
-    _renewal: Renewal = field(init=False)
+    _renewal: Refetch = field(init=False)
 
     def __post_init__(self) -> None:
-        self._renewal = Renewal(self.engine, self.client, self.chain_id, self.other, self.stop)
+        self._renewal = Refetch(self.engine, self.client, self.chain_id, self.other, self.stop)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RefetchResult:
         """What was done so far."""
         return self._renewal.outcome
 
-    def findings(self, contract: str | None = None) -> Outcome:
+    def findings(self, contract: str | None = None) -> RefetchResult:
         """Repairs what audits found and nobody has repaired yet.
 
         Raises:
@@ -78,7 +78,7 @@ class Repair:
                 self.outcome.repaired.append(finding)
         return self.outcome
 
-    def range(self, contract: str, first: int, last: int) -> Outcome:
+    def range(self, contract: str, first: int, last: int) -> RefetchResult:
         """Fetches a range of a contract anew, and replaces what is different.
 
         Raises:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 
 from indexer.chain.client import ChainClient
-from indexer.chain.disagreement import outvote
+from indexer.chain.disagreement import ban_contradicting
 from indexer.chain.records.errors import ProviderError
 from indexer.chain.records.messages import Header
 from indexer.errors import GaplessError
@@ -97,7 +97,7 @@ def check(client: ChainClient, name: str, state: HeadState) -> bool:
     if state.genesis_hash is not None:  # of a chain whose nodes serve no block 0 it is not known
         known[0] = state.genesis_hash
     found = client.headers(known)
-    if _stranger(known, found) is not None and outvote(client, known):
+    if _stranger(known, found) is not None and ban_contradicting(client, known):
         found = client.headers(known)  # of those that are left
     stranger = _stranger(known, found)
     if stranger is not None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Engine
 
-from indexer.addresses import Births, Children
+from indexer.addresses import Children, DiscoveryBlocks
 from indexer.chain.client import ChainClient
 from indexer.chain.records.errors import BranchMovedError
 from indexer.chain.records.messages import Header
@@ -63,7 +63,7 @@ class _Reading:
     def __init__(self, sources: Sequence[Source], children: Children, among: Sequence[Source]) -> None:
         self._sources, self._children, self._among = sources, children, among
         self._router: Router | None = None
-        self._known: list[Births] = []
+        self._known: list[DiscoveryBlocks] = []
         self._lists = [born.addresses() for born in children.values()]
         self.filters = log_filters(sources, children)
 
@@ -178,7 +178,7 @@ def _load_children(engine: Engine, chain_id: int, view: View, newcomers: Sequenc
         with engine.connect() as connection:
             found = catalog.load_children(connection, chain_id, contracts)
         for contract_id in contracts:
-            view.children[contract_id] = found.get(contract_id, Births())
+            view.children[contract_id] = found.get(contract_id, DiscoveryBlocks())
 
 
 def read(

@@ -29,8 +29,8 @@ from indexer.sync.head.common_ancestor import last_common
 from indexer.sync.head.finality import FinalBlocks, ancestor
 from indexer.sync.head.followed_sources import View
 from indexer.sync.head.leadership import Leadership
-from indexer.sync.head.local_branch import Held
-from indexer.sync.head.shorter_chain import Patience
+from indexer.sync.head.local_branch import LocalBranch
+from indexer.sync.head.shorter_chain import ShorterChain
 
 __all__ = ["ChainHaltedError", "Follower", "Tick"]
 
@@ -102,12 +102,12 @@ class Follower:
         self._clock = clock
         self._finality_asked_at = -FINALITY_EVERY
         self._right = Leadership(engine, chain_id)
-        self._held = Held(engine, client, self._right, chain_id, name=name, blooms=blooms)
+        self._held = LocalBranch(engine, client, self._right, chain_id, name=name, blooms=blooms)
         self._reported: tuple[int, str, str | None] | None = None
         self._reported_at = 0.0
         self._span = MAX_BLOCKS
         self._behind = False
-        self._patience = Patience()
+        self._patience = ShorterChain()
         self._moved_why = ""
         self._moved_looks = 0
         self.looked_at = time.monotonic()
@@ -264,7 +264,7 @@ class Follower:
             return Tick.LAGGING
         self._held.join(self._span, fetch=False)
         view = self._held.view()
-        local_branch.forget_births(view, newest.number)
+        local_branch.forget_children(view, newest.number)
         self._swap(view, _block(newest), tip, [], Rows())
         return Tick.REORGANISED
 
@@ -353,7 +353,7 @@ class Follower:
         with self._engine.connect() as connection:
             parent = head.load_block(connection, self._chain_id, common)
         last = min(newest.number, max(tip.number, common + self._span))
-        local_branch.forget_births(view, common)
+        local_branch.forget_children(view, common)
         headers, rows = self._held.read(view.followed, (common + 1, last), parent.hash, self._span)
         if headers[0].hash == self._held.stored(common + 1, common + 1).get(common + 1):
             raise BranchMovedError(f"{self._name}: two answers differ about block {common + 1}")

@@ -20,7 +20,7 @@ from indexer.sync.head.followed_sources import View
 from indexer.sync.head.leadership import Leadership
 
 
-class Held:
+class LocalBranch:
     """What is held. It is read from the database when it is not known, and forgotten when it may be wrong.
 
     Args:
@@ -163,6 +163,6 @@ def _same(left: Sequence[Source], right: Sequence[Source]) -> bool:
     return left is right or [source.source_id for source in left] == [source.source_id for source in right]
 
 
-def forget_births(view: View, common: int) -> None:
+def forget_children(view: View, common: int) -> None:
     """Forgets the children that were born above a block."""
     view.children = {contract: born.until(common) for contract, born in view.children.items()}

@@ -25,7 +25,7 @@ _SILENT = 8
 _CAUGHT_UP = 32
 
 
-class Pace:
+class PollSchedule:
     """The pace of one chain, as its head was seen to move.
 
     One thread, which follows the chain, tells what it saw; any other asks, such as the one that decides what runs when.

@@ -15,7 +15,7 @@ AGREED = 3
 
 
 @dataclass(slots=True)
-class Patience:
+class ShorterChain:
     """With one head that is behind what was indexed."""
 
     _hash: bytes | None = None

@@ -29,10 +29,10 @@ from indexer.store.catalog.catalog import CatalogChangedError, Source
 from indexer.store.head import branch
 from indexer.store.head.branch import HeadState
 from indexer.store.rows import failed_ranges, indexes, writer
-from indexer.store.rows.writer import Outcome, Rows
+from indexer.store.rows.writer import Rows, WriteOutcome
 from indexer.sync.head import chain_identity
 from indexer.sync.history.gaps import Gap, gaps, waiting
-from indexer.sync.history.pipeline import Ahead
+from indexer.sync.history.pipeline import Prefetcher
 from indexer.sync.rows.log_filters import log_filters
 from indexer.sync.rows.router import Router
 
@@ -298,7 +298,7 @@ class Backfill:
             else _silent(gap.ranges)
         )
         done = 0
-        with Ahead(prepared, room=_ROOM, halt=halt, name=f"rows-{self.chain_id}") as ready:
+        with Prefetcher(prepared, room=_ROOM, halt=halt, name=f"rows-{self.chain_id}") as ready:
             while waiting := ready.take(self.stop, most=_ROOM):
                 for part in _joined(waiting):
                     try:
@@ -306,7 +306,7 @@ class Backfill:
                     except CatalogChangedError as error:
                         log.info("%s", error)
                         return done
-                    if outcome is Outcome.OVERTAKEN:
+                    if outcome is WriteOutcome.OVERTAKEN:
                         log.info("blocks %d-%d were covered by another worker meanwhile", part.first, part.last)
                         return done
                     done += part.last - part.first + 1
@@ -346,7 +346,7 @@ class Backfill:
             indexes.build(self.engine, self.stop, only=contracts)
             self.progress.indexing += time.monotonic() - started
 
-    def _write(self, part: Prepared, gap: Gap, version: int) -> Outcome:
+    def _write(self, part: Prepared, gap: Gap, version: int) -> WriteOutcome:
         with self.engine.begin() as connection:
             outcome = writer.write_history(
                 connection,
@@ -358,7 +358,7 @@ class Backfill:
                 catalog_version=version,
                 durable=gap.blocks < _LARGE,
             )
-            if outcome is Outcome.OVERTAKEN:
+            if outcome is WriteOutcome.OVERTAKEN:
                 connection.rollback()
                 return outcome
         progress = self.progress

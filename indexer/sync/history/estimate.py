@@ -56,7 +56,7 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ChainKnowledge:
     """What the database knows of one chain.
 
     Attributes:
@@ -84,7 +84,7 @@ class Forecast:
     pasts: tuple[PastForecast, ...]
 
 
-def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: int, planned: Planned) -> Known:
+def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: int, planned: Planned) -> ChainKnowledge:
     """Reads what the forecast of a chain begins with.
 
     Args:
@@ -95,7 +95,7 @@ def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: in
         planned: the chain's part of the catalog, as the manifest would have it.
     """
     children = catalog.load_children(connection, chain.chain_id)
-    return Known(
+    return ChainKnowledge(
         sources=planned.sources,
         children=children,
         including=planned.including,
@@ -103,7 +103,7 @@ def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: in
     )
 
 
-def forecast(client: ChainClient, chain: str, known: Known, finalized: int, *, in_flight: int) -> Forecast:
+def forecast(client: ChainClient, chain: str, known: ChainKnowledge, finalized: int, *, in_flight: int) -> Forecast:
     """Says what history lacks and what that will take.
 
     Args:

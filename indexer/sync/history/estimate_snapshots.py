@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psycopg
 from sqlalchemy.engine import Connection
 
-from indexer.addresses import Births, Children
+from indexer.addresses import Children, DiscoveryBlocks
 from indexer.chain.client import ChainClient
 from indexer.chain.reads.aggregate import MULTICALL3, batches
 from indexer.chain.records.errors import ProviderError
@@ -94,7 +94,7 @@ def load(
         remark = ""
         addresses: float = len(one.deployments.get(chain.chain_id, ()))
         if not addresses:
-            addresses = _born(children.get(one.contract_id, Births()), start, finalized)
+            addresses = _born(children.get(one.contract_id, DiscoveryBlocks()), start, finalized)
             remark = "" if addresses else "no children are known yet: its factory's history goes first"
         rows = 1
         if snapshot.for_each is not None:
@@ -106,7 +106,7 @@ def load(
     return tuple(found)
 
 
-def _born(births: Births, start: int, finalized: int) -> float:
+def _born(births: DiscoveryBlocks, start: int, finalized: int) -> float:
     """How many children there were at an average block of the past."""
     blocks = finalized - start + 1
     return sum(max(0, finalized - max(birth, start) + 1) for birth in births.values()) / blocks

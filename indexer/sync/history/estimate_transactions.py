@@ -65,7 +65,7 @@ def forecast(
         if not (filters := log_filters(own, children)):
             yield IncludeForecast(one.contract, one.include, waits=True)
             continue
-        found = client.bearers(lacking, filters, one.include)
+        found = client.estimate_details(lacking, filters, one.include)
         if not found.questions:
             continue
         # As many questions travel together as a batch takes, and as belong to the blocks of one go.

@@ -10,7 +10,7 @@ T = TypeVar("T")
 _LOOK_UP_EVERY = 0.1
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Draws items from an iterable on a thread of its own, a few ahead of whoever takes them.
 
     Use it as a context manager: at its end the thread closes the iterable, if it is a generator, and ends.
@@ -32,7 +32,7 @@ class Ahead(Generic[T]):
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._draw, name=name, daemon=True)
 
-    def __enter__(self) -> "Ahead[T]":
+    def __enter__(self) -> "Prefetcher[T]":
         self._thread.start()
         return self
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
-from indexer.chain.reads.transactions import Surroundings, Wanted
+from indexer.chain.reads.transactions import DetailsRequest, TransactionDetails
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogChangedError
 from indexer.store.rows import missing_transactions
 from indexer.store.rows import transactions as included
-from indexer.store.rows.transaction_rows import Facts
+from indexer.store.rows.transaction_rows import DetailRows
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Includer:
                 task = included.next_task(connection, self.chain_id, MOST_BLOCKS)
             if task is None:
                 break
-            found = self._fetch(task.bearers)
+            found = self._fetch(task.estimate_details)
             try:
                 with self.engine.begin() as connection:
                     kept = included.store(
@@ -69,7 +69,7 @@ class Includer:
                 break
             if not kept:
                 break
-            done += len(task.bearers)
+            done += len(task.estimate_details)
             self._tell(found)
         return done + self._ask_again()
 
@@ -81,10 +81,10 @@ class Includer:
                 due = missing_transactions.due(connection, self.chain_id, MOST_BLOCKS)
             if not due:
                 break
-            bearers: dict[int, included.Bearer] = {}
+            estimate_details: dict[int, included.IncompleteBlock] = {}
             for one in due:
-                bearer = bearers.setdefault(
-                    one.number, included.Bearer(one.number, one.block_hash, one.time, block=False)
+                bearer = estimate_details.setdefault(
+                    one.number, included.IncompleteBlock(one.number, one.block_hash, one.time, block=False)
                 )
                 match one.kind:
                     case "block":
@@ -93,13 +93,13 @@ class Includer:
                         bearer.transactions[one.index] = one.hash
                     case _:
                         bearer.receipts[one.index] = one.hash
-            found = self._fetch(list(bearers.values()))
+            found = self._fetch(list(estimate_details.values()))
             with self.engine.begin() as connection:
                 included.store_again(connection, self.chain_id, due, _facts(found))
-            done += len(bearers)
+            done += len(estimate_details)
         return done
 
-    def _tell(self, found: Surroundings) -> None:
+    def _tell(self, found: TransactionDetails) -> None:
         for one in found.missing[:1]:
             more = f" and {len(found.missing) - 1} more" if len(found.missing) > 1 else ""
             log.warning(
@@ -107,13 +107,16 @@ class Includer:
                 *(self.client.name, one.kind, one.hash.hex(), one.number, more, one.reason),
             )
 
-    def _fetch(self, bearers: Sequence[included.Bearer]) -> Surroundings:
-        if not bearers:
-            return Surroundings()
-        return self.client.surroundings(
-            [Wanted(b.number, b.hash, b.block, dict(b.transactions), dict(b.receipts)) for b in bearers]
+    def _fetch(self, estimate_details: Sequence[included.IncompleteBlock]) -> TransactionDetails:
+        if not estimate_details:
+            return TransactionDetails()
+        return self.client.transaction_details(
+            [
+                DetailsRequest(b.number, b.hash, b.block, dict(b.transactions), dict(b.receipts))
+                for b in estimate_details
+            ]
         )
 
 
-def _facts(found: Surroundings) -> Facts:
-    return Facts(found.blocks, found.transactions, found.receipts, found.missing)
+def _facts(found: TransactionDetails) -> DetailRows:
+    return DetailRows(found.blocks, found.transactions, found.receipts, found.missing)

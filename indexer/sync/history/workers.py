@@ -33,7 +33,7 @@ _LOST_IN_A_ROW = 5
 
 
 @dataclass(frozen=True, repr=False)
-class Job:
+class WorkerJob:
     """What a worker must know, wherever it is. It carries URLs with their secrets: it is never shown.
 
     Attributes:
@@ -49,10 +49,10 @@ class Job:
     selection: Selection
 
     def __repr__(self) -> str:
-        return f"Job(chain={self.chain.name!r}, within={self.selection.within})"
+        return f"WorkerJob(chain={self.chain.name!r}, within={self.selection.within})"
 
 
-def fill(job: Job) -> Progress:
+def fill(job: WorkerJob) -> Progress:
     """Fills a piece: what a worker runs.
 
     Raises:
@@ -79,7 +79,7 @@ def fill(job: Job) -> Progress:
         engine.dispose()
 
 
-def run_with(executor: Executor, work: Backfill, job: Job, *, workers: int, piece: int | None = None) -> Progress:
+def run_with(executor: Executor, work: Backfill, job: WorkerJob, *, workers: int, piece: int | None = None) -> Progress:
     """Does what ``work.run()`` does, on an executor's workers.
 
     Args:
@@ -147,7 +147,7 @@ def _add(total: Progress, part: Progress) -> None:
     total.bytes += part.bytes
 
 
-def run_in_processes(work: Backfill, job: Job, workers: int, *, piece: int | None = None) -> Progress:
+def run_in_processes(work: Backfill, job: WorkerJob, workers: int, *, piece: int | None = None) -> Progress:
     """Does what ``work.run()`` does in processes of this machine; those that are killed are replaced.
 
     Raises:

@@ -6,7 +6,7 @@ much is sorted out locally (``sync.rows``).
 
 from collections.abc import Mapping, Sequence
 
-from indexer.addresses import AddressList, Births, Children, united
+from indexer.addresses import AddressList, Children, DiscoveryBlocks, united
 from indexer.chain.records.log_filter import LogFilter, Topics
 from indexer.store.catalog.catalog import Source
 
@@ -78,7 +78,7 @@ def _addresses(source: Source, children: Children) -> AddressList | None:
             return source.place.addresses
         case "factory":
             born = children.get(source.event.contract_id)
-            return born.addresses() if isinstance(born, Births) else tuple(sorted(born or ()))
+            return born.addresses() if isinstance(born, DiscoveryBlocks) else tuple(sorted(born or ()))
         case "any":
             return None
 

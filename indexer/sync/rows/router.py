@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from indexer.abi.columns import fixed_values, kept_parameters
 from indexer.abi.decoder import Decoder, UndecodableLog, compile_decoder
 from indexer.abi.model import parse_abi
-from indexer.addresses import Births, Children
+from indexer.addresses import Children, DiscoveryBlocks
 from indexer.chain.records.log_columns import LogColumns
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.declaration import Factory
@@ -133,7 +133,7 @@ class Router:
     def _add(self, source: Source, codec: _Codec) -> None:
         event, place = source.event, source.place
         topic0 = "0x" + event.topic0.hex()
-        born = self._children.setdefault(event.contract_id, Births()) if place.kind == "factory" else None
+        born = self._children.setdefault(event.contract_id, DiscoveryBlocks()) if place.kind == "factory" else None
         target = _Target(source, codec, born, _named_topics(event))
         if place.kind == "addresses":
             for address in place.addresses:
@@ -310,7 +310,7 @@ class Router:
             for rule in rules:
                 address = _address(values[rule.position], rule.path)
                 if (known := self._children.get(rule.contract_id)) is None:
-                    known = self._children[rule.contract_id] = Births()
+                    known = self._children[rule.contract_id] = DiscoveryBlocks()
                 if log.block_number < known.get(address, log.block_number + 1):
                     known[address] = log.block_number
 

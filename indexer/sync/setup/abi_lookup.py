@@ -43,7 +43,7 @@ class _AgainError(SourceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class VerifiedAbi:
     """A verified ABI.
 
     Attributes:
@@ -89,7 +89,7 @@ class VerifiedAbis:
         self._etherscan = etherscan
         self._retrying: dict[str, Any] = {} if sleep is None else {"sleep": sleep}
 
-    def fetch(self, chain_id: int, address: bytes, *, refresh: bool = False) -> Found:
+    def fetch(self, chain_id: int, address: bytes, *, refresh: bool = False) -> VerifiedAbi:
         """The verified ABI of a contract.
 
         Args:
@@ -127,7 +127,7 @@ class VerifiedAbis:
             raise SourceError(what, hint="try again later")
         raise NotVerifiedError(what, hint="ask its authors for the ABI, or take it from the artifacts of its source")
 
-    def _patiently(self, ask: Callable[[], Found | None]) -> Found | None:
+    def _patiently(self, ask: Callable[[], VerifiedAbi | None]) -> VerifiedAbi | None:
         retrying = Retrying(
             retry=retry_if_exception_type(_AgainError),
             wait=wait_exponential_jitter(multiplier=0.5, max=10),
@@ -137,16 +137,16 @@ class VerifiedAbis:
         )
         return retrying(ask)
 
-    def _ask_sourcify(self, chain_id: int, address: bytes) -> Found | None:
+    def _ask_sourcify(self, chain_id: int, address: bytes) -> VerifiedAbi | None:
         url = f"{self._sourcify}/v2/contract/{chain_id}/0x{address.hex()}"
         body = _get(url, {"fields": "abi,compilation.name"}, absent=(404,))
         if body is None or not isinstance(body.get("abi"), list):
             return None
         compilation = body.get("compilation")
         name = compilation.get("name") if isinstance(compilation, dict) else ""
-        return Found(address, str(name or ""), body["abi"], "Sourcify")
+        return VerifiedAbi(address, str(name or ""), body["abi"], "Sourcify")
 
-    def _ask_etherscan(self, chain_id: int, address: bytes) -> Found | None:
+    def _ask_etherscan(self, chain_id: int, address: bytes) -> VerifiedAbi | None:
         parameters = {
             "chainid": str(chain_id),
             "module": "contract",
@@ -165,10 +165,14 @@ class VerifiedAbis:
             abi = json.loads(first.get("ABI", ""))
         except ValueError:
             return None  # "Contract source code not verified"
-        return Found(address, str(first.get("ContractName") or ""), abi, "Etherscan") if isinstance(abi, list) else None
+        return (
+            VerifiedAbi(address, str(first.get("ContractName") or ""), abi, "Etherscan")
+            if isinstance(abi, list)
+            else None
+        )
 
 
-def unite(whole: Sequence[Found], passed: Sequence[Found]) -> tuple[Abi, list[str]]:
+def unite(whole: Sequence[VerifiedAbi], passed: Sequence[VerifiedAbi]) -> tuple[Abi, list[str]]:
     """One ABI of all that is emitted at an address.
 
     Args:
@@ -180,7 +184,7 @@ def unite(whole: Sequence[Found], passed: Sequence[Found]) -> tuple[Abi, list[st
         topic0, so that an ABI can have only one of them.
     """
     items: Abi = []
-    owners: dict[Any, Found] = {}
+    owners: dict[Any, VerifiedAbi] = {}
     shapes: dict[Any, tuple[bool, ...]] = {}
     conflicts: list[str] = []
     for found in (*whole, *passed):
@@ -235,14 +239,14 @@ def _get(url: str, parameters: Mapping[str, str], absent: Sequence[int] = ()) ->
     return body
 
 
-def _read(path: Path, address: bytes) -> Found | None:
+def _read(path: Path, address: bytes) -> VerifiedAbi | None:
     try:
         kept = json.loads(path.read_text("utf-8"))
-        return Found(address, kept["name"], kept["abi"], f"{kept['origin']}, from the cache")
+        return VerifiedAbi(address, kept["name"], kept["abi"], f"{kept['origin']}, from the cache")
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _write(path: Path, found: Found) -> None:
+def _write(path: Path, found: VerifiedAbi) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"name": found.name, "origin": found.origin, "abi": found.abi}), "utf-8")

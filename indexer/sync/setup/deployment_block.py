@@ -28,7 +28,7 @@ from indexer.store.schema import tables
 log = logging.getLogger(__name__)
 
 
-class Node(Protocol):
+class CodeReader(Protocol):
     """What is asked of a chain (``chain.client.ChainClient``)."""
 
     def head(self) -> Header:
@@ -51,7 +51,7 @@ class DeploymentUnknownError(GaplessError):
 def start_blocks(
     engine: Engine | None,
     manifest: Manifest,
-    connect: Callable[[Chain], AbstractContextManager[Node]],
+    connect: Callable[[Chain], AbstractContextManager[CodeReader]],
     unreachable: dict[str, ProviderError] | None = None,
 ) -> dict[tuple[str, str], int]:
     """By (contract, chain): the first wanted block of all that say ``"auto"``.
@@ -139,7 +139,7 @@ def load(engine: Engine, chain_id: int) -> dict[bytes, tuple[int, int | None]]:
         return {bytes(address): (number, since) for address, number, since in rows}
 
 
-def _find_all(engine: Engine | None, node: Node, chain: Chain, missing: dict[bytes, str]) -> dict[bytes, int]:
+def _find_all(engine: Engine | None, node: CodeReader, chain: Chain, missing: dict[bytes, str]) -> dict[bytes, int]:
     newest = node.head().number
     tag = node.tagged("finalized") if chain.finality.kind == "tag" else None
     finalized = tag.number if tag is not None else max(0, newest - max(chain.finality.amount, 1000))
@@ -171,7 +171,7 @@ def _compared(
     chain: Chain,
     known: dict[bytes, int],
     doubtful: dict[bytes, str],
-    connect: Callable[[Chain], AbstractContextManager[Node]],
+    connect: Callable[[Chain], AbstractContextManager[CodeReader]],
 ) -> dict[bytes, int]:
     """Compare what an earlier version found with the logs before it; where no node answers, it stays as it is."""
     found: dict[bytes, int] = {}
@@ -186,7 +186,7 @@ def _compared(
     return found
 
 
-def as_old_as_its_logs(node: Node, address: bytes, by_code: int, where: str) -> tuple[int, int]:
+def as_old_as_its_logs(node: CodeReader, address: bytes, by_code: int, where: str) -> tuple[int, int]:
     """Compare a deployment with the logs before it: a contract that spoke was there.
 
     Args:
@@ -228,7 +228,7 @@ def as_old_as_its_logs(node: Node, address: bytes, by_code: int, where: str) -> 
     )
 
 
-def first_with_code(node: Node, address: bytes, finalized: int, where: str) -> int:
+def first_with_code(node: CodeReader, address: bytes, finalized: int, where: str) -> int:
     """The first block at whose end there is code at an address.
 
     Args:

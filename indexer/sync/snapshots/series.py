@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.abi.model import parse_abi
-from indexer.addresses import Births
+from indexer.addresses import DiscoveryBlocks
 from indexer.chain.client import ChainClient
 from indexer.chain.reads.multicall import MULTICALL3
 from indexer.chain.records.errors import ProviderError, WrongBlockError, is_too_old
@@ -24,7 +24,7 @@ from indexer.store.catalog.factory_coverage import known_until
 from indexer.store.head import branch as head
 from indexer.store.head.branch import HeadState
 from indexer.store.rows import snapshots
-from indexer.store.rows.snapshots import Reading, Unanswered
+from indexer.store.rows.snapshots import Reading, UnansweredPoint
 from indexer.sync.snapshots import reader
 from indexer.sync.snapshots.due_points import due, past_times, utc
 from indexer.sync.snapshots.reader import Target
@@ -249,7 +249,7 @@ class Snapshots:
             points = snapshots.unanswered(connection, stored, self._chain_id, reader.UNANSWERED, POINTS_PER_RUN)
         return sum(self._answer(stored, point) for point in points)
 
-    def _answer(self, stored: Series, point: Unanswered) -> bool:
+    def _answer(self, stored: Series, point: UnansweredPoint) -> bool:
         by_arguments: dict[str, Mapping[str, Any] | None] = {_key(None): None}
         if self._snapshot.for_each is not None:
             with self._engine.connect() as connection:
@@ -344,7 +344,7 @@ class Snapshots:
                 return None
             if not addresses:
                 born = catalog.load_children(connection, self._chain_id, [stored.contract_id]).get(
-                    stored.contract_id, Births()
+                    stored.contract_id, DiscoveryBlocks()
                 )
                 addresses = [bytes.fromhex(child[2:]) for child, birth in sorted(born.items()) if birth <= number]
             if self._snapshot.for_each is None:

@@ -15,7 +15,7 @@ from indexer.store.head import branch
 from indexer.store.rows.blocks import Block, hold_block
 from indexer.store.tokens import metadata as tokens
 from indexer.store.tokens.metadata import Token
-from indexer.store.tokens.metadata_cache import Kept, TokenCache
+from indexer.store.tokens.metadata_cache import CachedToken, TokenCache
 from indexer.sync.tokens import metadata as token_metadata
 from indexer.sync.tokens.metadata import Answer
 
@@ -80,7 +80,7 @@ def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: froze
     return done
 
 
-def _take_over(engine: Engine, chain_id: int, tip: Block, recalled: Mapping[bytes, Kept]) -> None:
+def _take_over(engine: Engine, chain_id: int, tip: Block, recalled: Mapping[bytes, CachedToken]) -> None:
     """Stores what Redis knows, with its age."""
     with engine.begin() as connection:
         for address, one in recalled.items():
@@ -148,7 +148,7 @@ def _keep(
     now = time.time()
     kept.remember(
         {
-            one.address: Kept(
+            one.address: CachedToken(
                 one.kind, one.name, one.symbol, one.decimals, dict(one.problems), tip.number, read_at=now, kept_at=now
             )
             for one in found

@@ -24,7 +24,7 @@ from indexer.store.head import branch as head
 from indexer.store.head import leader_epoch
 from indexer.store.rows import writer
 from indexer.store.rows.blocks import Block
-from indexer.store.rows.writer import Outcome, Rows
+from indexer.store.rows.writer import Rows, WriteOutcome
 from indexer.store.tokens import balances
 from indexer.sync.setup.declaration import declaration
 from tests.integration.sync.rig import write_manifest
@@ -172,7 +172,7 @@ class Model:
                 blocks=BlockColumns.of({part[1]: (self.hashes[part[1]], 1_700_000_000 + part[1])}),
                 catalog_version=version,
             )  # fmt: skip
-        assert outcome is Outcome.WRITTEN
+        assert outcome is WriteOutcome.WRITTEN
 
     def grow(self) -> None:
         first, last = self.tip + 1, self.tip + self.random.choice((1, 1, 1, 3))

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from indexer.cli.context import difference
-from indexer.service.manifest_watcher import CatalogWatch
+from indexer.service.manifest_watcher import CatalogWatcher
 from indexer.store.catalog import catalog
 from tests.integration.sync.test_changes import chain_text, coins, indexed, url_of
 
@@ -28,7 +28,7 @@ def test_another_manifest_is_told_once_and_the_way_back(one, shared_history, tmp
         with one.engine.connect() as connection:
             return catalog.load_version(connection)
 
-    watch = CatalogWatch(version, lambda manifest: difference(one.engine, manifest))
+    watch = CatalogWatcher(version, lambda manifest: difference(one.engine, manifest))
 
     def said() -> list[str]:
         watch.look(ours)

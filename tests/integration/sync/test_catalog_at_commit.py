@@ -38,7 +38,7 @@ def until_one_waits(one, wait: str = WAITING) -> None:
     raise AssertionError("nobody waits for a lock")
 
 
-def write(one, sources, version: int) -> writer.Outcome:
+def write(one, sources, version: int) -> writer.WriteOutcome:
     with one.engine.begin() as connection:
         return writer.write_history(
             connection,
@@ -111,10 +111,10 @@ def test_of_two_who_write_the_same_one_is_overtaken(uncovered):
                 blocks=BlockColumns.of({}),
                 catalog_version=version,
             )
-            assert outcome is writer.Outcome.WRITTEN
+            assert outcome is writer.WriteOutcome.WRITTEN
             second = pool.submit(write, one, sources, version)
             until_one_waits(one)
-        assert second.result(PATIENCE) is writer.Outcome.OVERTAKEN
+        assert second.result(PATIENCE) is writer.WriteOutcome.OVERTAKEN
 
 
 def test_what_was_dropped_under_a_writer_is_a_change_of_the_catalog(uncovered):

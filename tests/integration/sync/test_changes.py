@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from indexer.cli.context import difference, prepare
 from indexer.manifest import load_manifest
-from indexer.service.manifest_watcher import ManifestWatch
+from indexer.service.manifest_watcher import ManifestWatcher
 from indexer.service.scheduler import Service
 from indexer.settings import Settings
 from indexer.store.apply import drop
@@ -345,7 +345,7 @@ def service(text: str, history, database_url: str, tmp_path):
     reload = threading.Event()
     one = Service(
         *(engine, Cache(None), manifest, Settings(_env_file=None)),
-        watch=ManifestWatch(manifest, load),
+        watch=ManifestWatcher(manifest, load),
         prepare=lambda given: prepare(engine, given),
         reload=reload,
     )

@@ -121,8 +121,8 @@ def test_a_row_that_comes_while_its_blocks_are_asked_for_brings_its_transaction(
             connection.exec_driver_sql("DELETE FROM coins.transfer WHERE tx_hash IN (SELECT tx_hash FROM aside)")
         work, fetch = includer(one), Includer._fetch
 
-        def late(self, bearers):
-            found = fetch(self, bearers)
+        def late(self, estimate_details):
+            found = fetch(self, estimate_details)
             with one.engine.begin() as connection:
                 # What redecode does, in its order.
                 connection.exec_driver_sql("INSERT INTO coins.transfer SELECT * FROM aside")
@@ -150,11 +150,11 @@ def test_a_node_without_block_receipts_is_asked_one_by_one(shared_history, migra
     with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
         real, refused = surroundings.Reader.read, []
 
-        def read(self, endpoint, errand, *, whole_receipts=True):
+        def read(self, endpoint, context, *, whole_receipts=True):
             if whole_receipts:
                 refused.append(1)
                 raise FatalError("the method does not exist", scope="method", host=endpoint.host)
-            real(self, endpoint, errand, whole_receipts=False)
+            real(self, endpoint, context, whole_receipts=False)
 
         monkeypatch.setattr(surroundings.Reader, "read", read)
         includer(one).run()
@@ -226,8 +226,8 @@ def test_a_branch_that_came_while_blocks_were_asked_for_brings_its_transactions(
         one.catch_up(follower)
         work, fetch = includer(one), Includer._fetch
 
-        def late(self, bearers):
-            found = fetch(self, bearers)
+        def late(self, estimate_details):
+            found = fetch(self, estimate_details)
             # The block that was asked for stays, what was silent behind it is not any more.
             request(w3, "evm_revert", kept)
             mine(0, 1, 0)
@@ -255,7 +255,7 @@ def test_what_no_node_knows_of_history_holds_the_head_up_in_nothing(
     with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
         events = one.rows()["coins.Transfer"]
         border = sorted(row[1] for row in events)[len(events) // 2]
-        real = one.client.surroundings
+        real = one.client.transaction_details
 
         def pruned(wanted):
             if any(each.number < border for each in wanted):
@@ -299,7 +299,7 @@ def test_a_long_history_is_not_read_from_end_to_end_for_every_part_of_it(shared_
             assert rows_read(connection) - before < 3_000
         assert task is not None
         assert task.block_range == (blocks - 199, blocks)
-        assert [bearer.number for bearer in task.bearers] == list(range(blocks - 199, blocks + 1))
+        assert [bearer.number for bearer in task.estimate_details] == list(range(blocks - 199, blocks + 1))
 
 
 def rows_read(connection) -> int:

@@ -76,7 +76,7 @@ def fill_at_once(one: Rig, database_url: str, parts: tuple[tuple[int, int], ...]
             connection.execute(sa.text("SELECT 1 FROM gapless.sources FOR UPDATE"))
             jobs = [
                 executor.submit(
-                    workers.fill, workers.Job(database_url, one.chain, Settings(), Selection("first", None, part))
+                    workers.fill, workers.WorkerJob(database_url, one.chain, Settings(), Selection("first", None, part))
                 )
                 for part in parts
             ]

@@ -31,7 +31,7 @@ def one(shared_history, migrated_url, tmp_path):
 
 @pytest.fixture
 def job(one, migrated_url):
-    return workers.Job(migrated_url, one.chain, Settings(), Selection())
+    return workers.WorkerJob(migrated_url, one.chain, Settings(), Selection())
 
 
 @pytest.fixture

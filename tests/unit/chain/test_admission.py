@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from indexer.chain.rpc.config import ClientSettings, EndpointConfig, Errand
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
 
@@ -25,7 +25,7 @@ def test_who_comes_later_does_not_overtake_who_waits():
     endpoint.rate.concurrency = 16.0
 
     def ask(name):
-        endpoint.admission.wait(1, Errand())
+        endpoint.admission.wait(1, RequestContext())
         order.append(name)
 
     ask("first")

@@ -10,7 +10,7 @@ import urllib3
 from indexer.chain.client import ChainClient
 from indexer.chain.records.errors import ProviderError
 from indexer.chain.records.messages import Call
-from indexer.chain.rpc.config import ClientSettings, EndpointConfig, Errand
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.redact import Redactor
 from tests.providers.history import make_history
 from tests.providers.node import Fragments, HttpAnswer, Node, Refusal, serving
@@ -80,7 +80,7 @@ def test_no_error_bears_the_key(fragments: Fragments, vice: object, caplog: pyte
         with pytest.raises(ProviderError) as checked:
             client.check()
         with pytest.raises(ProviderError) as single:
-            client.pool.endpoints[0].ask_one(Call("eth_chainId", ()), Errand())
+            client.pool.endpoints[0].ask_one(Call("eth_chainId", ()), RequestContext())
     for error in (caught.value, checked.value, single.value):
         assert KEY not in "".join(traceback.format_exception(error))
         assert KEY not in f"{error!r} {error} {error.hint} {vars(error)}"
@@ -114,7 +114,7 @@ def test_no_foreign_exception_passes_its_text_on(foreign: Exception, monkeypatch
 
     monkeypatch.setattr(endpoint.provider._session, "post", fail)
     with pytest.raises(ProviderError) as caught:
-        endpoint.ask_one(Call("eth_chainId", ()), Errand())
+        endpoint.ask_one(Call("eth_chainId", ()), RequestContext())
     assert KEY not in "".join(traceback.format_exception(caught.value))
     assert KEY not in repr(caught.value.__context__)
 

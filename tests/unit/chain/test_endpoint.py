@@ -21,7 +21,7 @@ from indexer.chain.records.errors import (
 )
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, parse_quantity
-from indexer.chain.rpc.config import EndpointConfig, Errand
+from indexer.chain.rpc.config import EndpointConfig, RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 from tests.providers.node import CHAIN_ID, HttpAnswer, Node, Refusal
 
@@ -36,7 +36,7 @@ def numbers(answers: list[Any]) -> list[int]:
 
 
 def ask_headers(endpoint: Endpoint, count: int) -> list[int]:
-    return numbers(endpoint.ask_all([header_call(number) for number in range(count)], Errand()))
+    return numbers(endpoint.ask_all([header_call(number) for number in range(count)], RequestContext()))
 
 
 def test_answers_to_a_batch_are_matched_by_id(serve: Serve, connect: Connect) -> None:
@@ -99,7 +99,7 @@ def test_a_batch_refused_for_one_of_its_questions_is_not_taken_for_a_refusal_of_
     endpoint = connect(serve(question=refuse)).pool.endpoints[0]
     for _ in range(3):
         with contextlib.suppress(ProviderError):
-            endpoint.ask([logs_call(0, 9, LogFilter()), header_call(9)], Errand())
+            endpoint.ask([logs_call(0, 9, LogFilter()), header_call(9)], RequestContext())
     endpoint.forgive()
     assert endpoint.max_batch() == 100
 
@@ -141,7 +141,7 @@ def test_an_answer_that_is_none(serve: Serve, connect: Connect, body: bytes, err
 
     endpoint = connect(serve(before=answer)).pool.endpoints[0]
     with pytest.raises(error) as caught:
-        endpoint.ask_one(CHAIN, Errand())
+        endpoint.ask_one(CHAIN, RequestContext())
     assert type(caught.value) is error
     assert caught.value.host == endpoint.host
 
@@ -165,7 +165,7 @@ def test_what_a_range_of_logs_makes_of_it(
 
     endpoint = connect(serve(before=broken)).pool.endpoints[0]
     with pytest.raises(error) as caught:
-        endpoint.ask_one(logs_call(0, 999, LogFilter()), Errand())
+        endpoint.ask_one(logs_call(0, 999, LogFilter()), RequestContext())
     assert type(caught.value) is error
 
 
@@ -180,17 +180,17 @@ def test_silence_on_a_range_is_a_range_error_and_counts_as_a_time_out(serve: Ser
     node = serve(before=silent)
     endpoint = connect(node, read_timeout=0.2).pool.endpoints[0]
     with pytest.raises(RangeError) as caught:
-        endpoint.ask_one(logs_call(0, 999, LogFilter()), Errand())
+        endpoint.ask_one(logs_call(0, 999, LogFilter()), RequestContext())
     assert caught.value.timed_out
     with pytest.raises(TransientError, match="no answer within"):
-        endpoint.ask_one(CHAIN, Errand())
+        endpoint.ask_one(CHAIN, RequestContext())
     patience.set()
 
 
 def test_an_answer_without_end_is_not_read_to_its_end(serve: Serve, connect: Connect) -> None:
     endpoint = connect(serve(), max_bytes=10_000).pool.endpoints[0]
     with pytest.raises(RangeError, match="longer than 10,000 bytes") as caught:
-        endpoint.ask_one(logs_call(0, 1_999, LogFilter()), Errand())
+        endpoint.ask_one(logs_call(0, 1_999, LogFilter()), RequestContext())
     assert caught.value.limit == "bytes"
 
 
@@ -200,14 +200,14 @@ def test_an_error_under_an_http_error_keeps_its_words(serve: Serve, connect: Con
 
     endpoint = connect(serve(before=refuse)).pool.endpoints[0]
     with pytest.raises(RangeError) as caught:
-        endpoint.ask_one(logs_call(0, 999, LogFilter()), Errand())
+        endpoint.ask_one(logs_call(0, 999, LogFilter()), RequestContext())
     assert caught.value.maximum == 51
 
 
 def test_a_url_that_is_none_is_fatal(connect: Connect) -> None:
     endpoint = connect(EndpointConfig("nonsense://nowhere")).pool.endpoints[0]
     with pytest.raises(FatalError) as caught:
-        endpoint.ask_one(CHAIN, Errand())
+        endpoint.ask_one(CHAIN, RequestContext())
     assert caught.value.hint
 
 
@@ -215,11 +215,11 @@ def test_costs_are_counted_by_method(serve: Serve, connect: Connect) -> None:
     node = serve()
     node.answers["eth_blockNumber"] = lambda _: b'"0x10"'
     endpoint = connect(node).pool.endpoints[0]
-    errand = Errand()
+    context = RequestContext()
     ask_headers(endpoint, 5)
-    assert parse_quantity(endpoint.ask_one(Call("eth_blockNumber", ()), errand)) == 16
+    assert parse_quantity(endpoint.ask_one(Call("eth_blockNumber", ()), context)) == 16
     with pytest.raises(FatalError):
-        endpoint.ask_one(Call("eth_nonsense", ()), errand)
+        endpoint.ask_one(Call("eth_nonsense", ()), context)
     status = endpoint.status()
     assert {name: (count.requests, count.errors) for name, count in status.counts.items()} == {
         "eth_blockNumber": (1, 0),
@@ -228,8 +228,8 @@ def test_costs_are_counted_by_method(serve: Serve, connect: Connect) -> None:
     }
     assert status.counts["eth_blockNumber"].bytes == len('"0x10"')
     assert status.http_requests == node.http_requests == 3
-    assert errand.requests == 2
-    assert errand.bytes > 50
+    assert context.requests == 2
+    assert context.bytes > 50
     assert status.latency is not None
 
 
@@ -241,9 +241,9 @@ def test_refusals_for_haste_are_counted_and_reverts_are_no_errors(serve: Serve, 
 
     endpoint = connect(serve(before=refuse)).pool.endpoints[0]
     with pytest.raises(RateError):
-        endpoint.ask_one(CHAIN, Errand())
+        endpoint.ask_one(CHAIN, RequestContext())
     with pytest.raises(RevertedError):
-        endpoint.ask_one(Call("eth_call", ({}, "latest")), Errand())
+        endpoint.ask_one(Call("eth_call", ({}, "latest")), RequestContext())
     counts = endpoint.status().counts
     assert (counts["eth_chainId"].errors, counts["eth_chainId"].limited) == (1, 1)
     assert (counts["eth_call"].requests, counts["eth_call"].errors, counts["eth_call"].limited) == (1, 0, 0)
@@ -256,7 +256,7 @@ def test_headers_of_the_configuration_travel_along(serve: Serve, connect: Connec
     sent = endpoint.provider.get_request_kwargs()["headers"]
     assert sent["Authorization"] == "Bearer hunter2"
     assert sent["Content-Type"] == "application/json"
-    endpoint.ask_one(CHAIN, Errand())
+    endpoint.ask_one(CHAIN, RequestContext())
 
 
 def test_web3_itself_can_use_the_provider(serve: Serve, connect: Connect) -> None:
@@ -268,6 +268,6 @@ def test_web3_itself_can_use_the_provider(serve: Serve, connect: Connect) -> Non
 
 def test_msgspec_raw_results_outlive_the_request(serve: Serve, connect: Connect) -> None:
     endpoint = connect(serve()).pool.endpoints[0]
-    raw = endpoint.ask_one(CHAIN, Errand())
+    raw = endpoint.ask_one(CHAIN, RequestContext())
     assert isinstance(raw, msgspec.Raw)
     assert bytes(raw) == json.dumps(hex(CHAIN_ID)).encode()

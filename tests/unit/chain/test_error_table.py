@@ -299,7 +299,7 @@ def test_what_a_wording_means(case: Case) -> None:
 
 
 @pytest.mark.parametrize("row", error_table.ROWS, ids=[row.pattern for row in error_table.ROWS])
-def test_every_row_is_what_decides_some_case(row: error_table.Row, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_row_is_what_decides_some_case(row: error_table.ErrorRule, monkeypatch: pytest.MonkeyPatch) -> None:
     # Guesses come last: they may well guess right what another row knows.
     rows = tuple(other for other in error_table.ROWS if row.guessed or not other.guessed)
     monkeypatch.setattr(error_table, "ROWS", rows)

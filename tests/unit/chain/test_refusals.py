@@ -22,7 +22,7 @@ from indexer.chain.records.errors import (
 )
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call
-from indexer.chain.rpc.config import EndpointConfig, Errand
+from indexer.chain.rpc.config import EndpointConfig, RequestContext
 from indexer.chain.rpc.list_limits import ListLimits, ListSizes
 from indexer.chain.rpc.rate_control import RateControl
 from tests.providers.history import TOKEN, TRANSFER
@@ -384,7 +384,7 @@ def test_an_ill_node_is_not_asked_a_hundred_times_for_a_batch_of_a_hundred(serve
     node = serve(before=ill)
     endpoint = connect(node).pool.endpoints[0]
     with pytest.raises(TransientError):
-        endpoint.ask([header_call(number) for number in range(100)], Errand())
+        endpoint.ask([header_call(number) for number in range(100)], RequestContext())
     assert node.http_requests == 2
     assert endpoint.max_batch() == 100
 
@@ -429,7 +429,7 @@ def test_a_refusal_for_haste_is_raised_when_nothing_has_come_yet(serve: Serve, c
 
     endpoint = connect(serve(before=busy)).pool.endpoints[0]
     with pytest.raises(RateError) as caught:
-        endpoint.ask([Call("eth_chainId", ())] * 5, Errand())
+        endpoint.ask([Call("eth_chainId", ())] * 5, RequestContext())
     assert caught.value.calls == 5
 
 
@@ -566,7 +566,7 @@ def test_blocks_asked_for_one_by_one_are_cut_to_a_limit_found_once(
     client = connect(node)
     headers = client.headers(range(1_970, 2_000))
     questions = [(headers[number], TWENTY) for number in sorted(headers)]
-    found = client.run(lambda endpoint: logs_of_blocks(endpoint, questions, Errand()), "eth_getLogs")
+    found = client.run(lambda endpoint: logs_of_blocks(endpoint, questions, RequestContext()), "eth_getLogs")
     assert sum(map(len, found)) == node.history.count(1_970, 1_999)
     if by_hash:
         assert not any(by_number), "a question by hash proves more"

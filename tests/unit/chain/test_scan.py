@@ -431,12 +431,12 @@ def test_what_bears_the_logs_is_extrapolated(
 ) -> None:
     # Three transactions in every tenth block: each kind of thing is one question a block.
     node = serve(fragments=Fragments(History(100_000, tuple(n - n % 10 for n in range(0, 100_000, 10) for _ in "abc"))))
-    found = connect(node).bearers([(0, 49_999), (60_000, 99_999)], FILTER, include)
+    found = connect(node).estimate_details([(0, 49_999), (60_000, 99_999)], FILTER, include)
     assert found.blocks == ("block" in include) * 9_000
     assert found.transactions == ("transaction" in include) * 27_000
     assert found.receipts == ("receipt" in include) * 27_000
     assert found.questions == of_a_block * 9_000
-    assert connect(node).bearers([], FILTER, include).questions == 0
+    assert connect(node).estimate_details([], FILTER, include).questions == 0
 
 
 def test_an_estimate_respects_a_limit_of_blocks(serve: Serve, connect: Connect) -> None:

@@ -24,13 +24,13 @@ def test_an_example(desk: Desk, number: int) -> None:
     assert manifest.contracts
 
 
-@pytest.mark.parametrize("part", document.Part.__subclasses__(), ids=lambda part: part.__name__)
-def test_every_key_is_described(part: type[document.Part]) -> None:
+@pytest.mark.parametrize("part", document.DocumentPart.__subclasses__(), ids=lambda part: part.__name__)
+def test_every_key_is_described(part: type[document.DocumentPart]) -> None:
     missing = [key for key in part.model_fields if not re.search(rf"`[^`\n]*\b{key}\b", TEXT)]
     assert missing == []
 
 
 def test_every_key_is_used_in_an_example() -> None:
     examples = "\n".join(EXAMPLES)
-    keys = {key for part in document.Part.__subclasses__() for key in part.model_fields}
+    keys = {key for part in document.DocumentPart.__subclasses__() for key in part.model_fields}
     assert {key for key in keys if not re.search(rf"\b{key}\b", examples)} == set()

@@ -9,7 +9,7 @@ import pytest
 from indexer.errors import GaplessError
 from indexer.manifest import Manifest, load_manifest
 from indexer.manifest.settle import settled
-from indexer.service.manifest_watcher import RETRY_EVERY, ManifestWatch, PatientWatch
+from indexer.service.manifest_watcher import RETRY_EVERY, ManifestWatcher, PartialManifestWatcher
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -80,8 +80,8 @@ def test_what_waits_is_tried_again_and_given_out_when_it_is_there(manifest: Mani
             raise GaplessError("no code")
         return settled(given, known), {} if ("maker", "two") in known else {"two": "nobody answers"}
 
-    watch = PatientWatch(
-        ManifestWatch(manifest, lambda: load_manifest(manifest.path, {})), manifest, settle, lambda: now[0]
+    watch = PartialManifestWatcher(
+        ManifestWatcher(manifest, lambda: load_manifest(manifest.path, {})), manifest, settle, lambda: now[0]
     )
     assert ("maker", "two") not in starts(watch.manifest)
     known["maker", "two"] = 6

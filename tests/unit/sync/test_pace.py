@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from indexer.sync.head.polling import CLOSEST, LONGEST, ORDINARY, Pace
+from indexer.sync.head.polling import CLOSEST, LONGEST, ORDINARY, PollSchedule
 
 
 def looks(block_times: list[float], rng: random.Random, took: float = 0.03) -> tuple[list[float], float]:
@@ -13,7 +13,7 @@ def looks(block_times: list[float], rng: random.Random, took: float = 0.03) -> t
     for each in block_times:
         at += each
         arrivals.append(at)
-    pace, now, seen, count, delays = Pace(), rng.random() * 0.1, 0, 0, []
+    pace, now, seen, count, delays = PollSchedule(), rng.random() * 0.1, 0, 0, []
     while seen < len(arrivals):
         count += 1
         new = sum(1 for arrival in arrivals[seen : seen + 100] if arrival <= now)
@@ -58,7 +58,7 @@ def test_irregular_blocks_are_not_missed() -> None:
 
 
 def test_what_is_not_known_is_not_guessed() -> None:
-    pace = Pace()
+    pace = PollSchedule()
     assert pace.wait(0.0) == ORDINARY
     for number in range(4):
         pace.saw(number, number * 0.01)
@@ -66,7 +66,7 @@ def test_what_is_not_known_is_not_guessed() -> None:
 
 
 def test_a_silent_chain() -> None:
-    pace = Pace()
+    pace = PollSchedule()
     for number in range(20):
         pace.saw(number, number * 1.0)
     assert pace.wait(19.9) == 0.1
@@ -78,7 +78,7 @@ def test_a_silent_chain() -> None:
 
 
 def test_catching_up_says_nothing_of_the_pace() -> None:
-    pace = Pace()
+    pace = PollSchedule()
     for step in range(10):
         pace.saw(step * 64, step * 0.05)
     assert pace.wait(0.5) == ORDINARY
@@ -86,7 +86,7 @@ def test_catching_up_says_nothing_of_the_pace() -> None:
 
 @pytest.mark.parametrize("seconds", [0.01, 0.1, 1.0, 600.0])
 def test_within_its_bounds(seconds: float) -> None:
-    pace = Pace()
+    pace = PollSchedule()
     for number in range(20):
         pace.saw(number, number * seconds)
         assert CLOSEST <= pace.wait(number * seconds) <= LONGEST

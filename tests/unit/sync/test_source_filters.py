@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.addresses import Births, Children
+from indexer.addresses import Children, DiscoveryBlocks
 from indexer.chain.records.log_filter import LogFilter
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.declaration import Place
@@ -38,7 +38,7 @@ def hexed(*topics: bytes) -> tuple[str, ...]:
 LISTED = Place("addresses", (A, B))
 ANY = Place("any", ())
 CHILDREN = Place("factory", ())
-BORN: Children = {2: Births()}
+BORN: Children = {2: DiscoveryBlocks()}
 BORN[2][C] = 5
 
 

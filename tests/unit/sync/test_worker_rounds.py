@@ -10,7 +10,7 @@ import pytest
 from indexer.errors import GaplessError
 from indexer.sync.history import workers
 from indexer.sync.history.backfill import Progress, Selection
-from indexer.sync.history.workers import Job, run_with
+from indexer.sync.history.workers import WorkerJob, run_with
 
 
 class Stop:
@@ -44,7 +44,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch, fill: Callable[[], Progress], count:
         require_read=lambda: None,
         on_progress=lambda _progress: None,
     )
-    job = Job(**dict.fromkeys(Job.__dataclass_fields__) | {"selection": Selection()})  # type: ignore[arg-type]
+    job = WorkerJob(**dict.fromkeys(WorkerJob.__dataclass_fields__) | {"selection": Selection()})  # type: ignore[arg-type]
     with ThreadPoolExecutor(1) as executor:
         return run_with(executor, cast(Any, work), job, workers=1, piece=10), stop
 

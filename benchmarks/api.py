@@ -30,7 +30,8 @@ from benchmarks.head import command, free_port, until_served
 from benchmarks.measure import curl, database
 from indexer.manifest import load_manifest
 from indexer.store import embedded
-from indexer.store.apply import apply, migrate
+from indexer.store.apply import migrate
+from indexer.store.apply.apply import apply
 from indexer.store.database import create_engine
 from indexer.store.embedded.postgres_server import binaries
 from indexer.store.rows import indexes

@@ -128,7 +128,8 @@ def index(database_url: str, manifest_path: str, node_url: str) -> dict[str, Any
     from indexer.manifest import load_manifest
     from indexer.memory import share_arenas
     from indexer.settings import Settings
-    from indexer.store.apply import apply, migrate
+    from indexer.store.apply import migrate
+    from indexer.store.apply.apply import apply
     from indexer.store.catalog import catalog
     from indexer.store.database import create_engine
     from indexer.sync.head.follower import Follower, Tick

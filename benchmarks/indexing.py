@@ -13,7 +13,8 @@ from typing import Any
 from benchmarks.memory import peak
 from indexer.manifest import load_manifest
 from indexer.settings import Settings
-from indexer.store.apply import apply, migrate
+from indexer.store.apply import migrate
+from indexer.store.apply.apply import apply
 from indexer.store.database import create_engine
 from indexer.sync.head.follower import Follower
 from indexer.sync.history.backfill import Backfill

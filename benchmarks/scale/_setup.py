@@ -11,7 +11,8 @@ from sqlalchemy.engine import Engine
 
 from benchmarks.measure import database
 from indexer.manifest import load_manifest
-from indexer.store.apply import apply, migrate
+from indexer.store.apply import migrate
+from indexer.store.apply.apply import apply
 from indexer.store.catalog.declaration import Declaration
 from indexer.store.database import create_engine
 from indexer.sync.setup.declaration import declaration

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from benchmarks.scale import Row
 from benchmarks.scale._setup import applied, declared
 from indexer.chain.client import ChainClient
-from indexer.store.apply import apply
+from indexer.store.apply.apply import apply
 from indexer.store.catalog.children import adopt
 from indexer.sync.history.backfill import Backfill
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.scale import Row
 from benchmarks.scale._setup import applied, declared
-from indexer.store.apply import apply
+from indexer.store.apply.apply import apply
 
 _EVENTS, _CONTRACTS = 50, 200
 _FEW_EVENTS, _FEW_CONTRACTS = 5, 4

@@ -18,7 +18,7 @@ from psycopg import sql
 
 from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
-from indexer.store.apply import apply
+from indexer.store.apply.apply import apply
 from indexer.store.database import create_engine
 from indexer.sync.setup.declaration import declaration
 from tests.chaos import autopsy, lies, manifests

@@ -31,7 +31,7 @@ from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality, Manifest
-from indexer.store.apply import apply
+from indexer.store.apply.apply import apply
 from indexer.store.cache import Cache
 from indexer.store.database import create_engine
 from indexer.store.rows import block_retention, failed_ranges, missing_transactions

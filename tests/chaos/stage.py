@@ -16,7 +16,7 @@ from indexer.chain.client import ChainClient
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality
-from indexer.store.apply import apply
+from indexer.store.apply.apply import apply
 from indexer.store.database import create_engine
 from indexer.store.rows import failed_ranges
 from indexer.sync.head.follower import Follower, Tick

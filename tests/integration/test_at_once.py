@@ -14,7 +14,8 @@ import pytest
 
 from indexer.cli.context import prepare
 from indexer.demo.manifest import manifest_text
-from indexer.store.apply import apply, migrate
+from indexer.store.apply import migrate
+from indexer.store.apply.apply import apply
 from indexer.store.database import DatabaseError, create_engine
 from indexer.sync.setup.declaration import declaration
 from tests.integration.sync.rig import write_manifest

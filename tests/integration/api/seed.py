@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from indexer.manifest.load import load_manifest
 from indexer.store import database
-from indexer.store.apply import apply
+from indexer.store.apply.apply import apply
 from indexer.store.catalog import children
 from indexer.sync.setup.declaration import declaration
 

@@ -15,7 +15,7 @@ import pytest
 
 from indexer.block_columns import BlockColumns
 from indexer.intervals import intersect, pieces
-from indexer.store.apply import apply
+from indexer.store.apply.apply import apply
 from indexer.store.catalog import catalog, ledgers
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.ledgers import Ledger

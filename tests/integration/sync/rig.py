@@ -16,7 +16,8 @@ from indexer.chain.client import ChainClient
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Chain, Finality, Manifest
-from indexer.store.apply import apply, migrate
+from indexer.store.apply import migrate
+from indexer.store.apply.apply import apply
 from indexer.store.catalog import catalog
 from indexer.store.database import create_engine, psycopg_connection
 from indexer.sync.head.follower import Follower, Tick

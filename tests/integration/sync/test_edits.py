@@ -15,7 +15,8 @@ from sqlalchemy.engine import Engine
 
 from indexer.manifest import load_manifest
 from indexer.problems import ProblemsError
-from indexer.store.apply import apply, compare, drop
+from indexer.store.apply import drop
+from indexer.store.apply.apply import apply, compare
 from indexer.store.catalog.changes import summary
 from indexer.store.catalog.declaration import Declaration
 from indexer.store.database import DatabaseError, create_engine

@@ -16,7 +16,8 @@ from psycopg import sql
 from indexer.cli.context import as_if_applied, difference
 from indexer.settings import Settings
 from indexer.store import lock_waits
-from indexer.store.apply import apply, drop
+from indexer.store.apply import drop
+from indexer.store.apply.apply import apply
 from indexer.store.catalog import catalog
 from indexer.store.database import create_engine
 from indexer.store.integrity import digests

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import sqlalchemy as sa
 from apscheduler.triggers.base import BaseTrigger
 
 from indexer.chain.disagreement import serve_again
@@ -22,40 +21,67 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 600.0
+ANEW_EVERY = 1.0
+"""Seconds between two attempts to begin a chain anew."""
 
 
 @dataclass(slots=True)
 class LookAgain:
-    """Looks at what halted a chain.
+    """Looks at what halted a chain, or begins a development chain anew.
 
     Attributes:
         network: the chain.
         known: block -> the hash that was indexed, and that another was served for.
+        tell: says in the database that it is halted.
         go_on: called when some endpoint serves these blocks again.
+        begin_anew: called when none does; None: it is looked at again.
         pause: seconds until the next look.
     """
 
     network: Network
     known: Mapping[int, bytes]
+    tell: Callable[[], None]
     go_on: Callable[[], None]
+    begin_anew: Callable[[], None] | None = None
     pause: float = FIRST_PAUSE
+    _told: bool = False
+    _begun: bool = False
 
     def run(self) -> None:
-        """One look."""
-        with self.network.at_work():
+        """One look.
+
+        Raises:
+            GaplessError, sqlalchemy.exc.DBAPIError: it could not be told, or begun anew; to be called again.
+        """
+        if not self._told:
+            self.tell()
+            self._told = True
+        elif self.begin_anew is None:
             self.pause = min(2 * self.pause, LONGEST_PAUSE)
-            if self.network.closed:
+            if self._is_over():
+                self.go_on()
+        if self.begin_anew is not None:
+            self.pause = ANEW_EVERY
+            self._go_on_or_begin_anew(self.begin_anew)
+
+    def _go_on_or_begin_anew(self, begin_anew: Callable[[], None]) -> None:
+        if not self._begun:
+            self.network.client.check()  # a node that is not there, or serves another chain id, deletes nothing
+            if self._is_over():
+                self.go_on()
                 return
+        self._begun = True
+        begin_anew()
+
+    def _is_over(self) -> bool:
+        with self.network.at_work():
+            if self.network.closed:
+                return False
             try:
-                over = serve_again(self.network.client, self.known)
+                return serve_again(self.network.client, self.known)
             except GaplessError as error:
                 log.debug("%s: still halted: %s", self.network.chain.name, error)
-                return
-        if over:
-            try:
-                self.go_on()
-            except sa.exc.DBAPIError as error:
-                log.warning("%s: Postgres: %s; looking again", self.network.chain.name, error.orig)
+                return False
 
 
 def contradicted(error: GaplessError) -> Mapping[int, bytes]:

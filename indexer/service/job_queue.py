@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from indexer.errors import GaplessError
 from indexer.redact import redact
-from indexer.service.jobs import Network, ServiceResources
+from indexer.service.jobs import Network, ServiceResources, cache_of
 from indexer.store.access import jobs
 from indexer.store.access.jobs import Claim
 from indexer.sync import audit as auditing
@@ -134,7 +134,7 @@ def _refresh_tokens(task: Task) -> dict[str, Any]:
         def tell(done: int, total: int, name: str = name) -> None:
             task.progress = lambda: {"chain": name, "done": done, "of": total}
 
-        engine, cache = task.shop.engine, task.shop.cache
+        engine, cache = task.shop.engine, cache_of(task.shop, one)
         done = metadata_job.reread(
             engine, one.client, one.chain.chain_id, cache, addresses, stop=task.stop, on_progress=tell
         )

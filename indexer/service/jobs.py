@@ -88,6 +88,15 @@ class Network:
         """Ends its work, and lets another process, or another one of these, follow the chain.
 
         Args:
+            within: as in :meth:`end_work`.
+        """
+        self.end_work(within)
+        self.follower.close()
+
+    def end_work(self, within: float) -> None:
+        """Ends its work for good; the chain stays followed by it, so that no other process can.
+
+        Args:
             within: seconds that its jobs have to end; those that do not are cut off from the nodes.
         """
         with self.idle:
@@ -99,7 +108,6 @@ class Network:
             bind(log, chain=self.chain.name).warning("a job did not end within %.0f s; it was cut off", within)
             with self.idle:
                 self.idle.wait_for(lambda: self.busy == 0, within)
-        self.follower.close()
 
 
 class ServiceResources(Protocol):
@@ -301,8 +309,13 @@ def refresh_tokens(shop: ServiceResources, one: Network) -> None:
     """Reads what new tokens say of themselves."""
     contracts = frozenset(contract for contract, chain in shop.manifest.tokens if chain == one.chain.name)
     while not one.stop.is_set():
-        if metadata_job.refresh(shop.engine, one.client, one.chain.chain_id, contracts, shop.cache) == 0:
+        if metadata_job.refresh(shop.engine, one.client, one.chain.chain_id, contracts, cache_of(shop, one)) == 0:
             break
+
+
+def cache_of(shop: ServiceResources, one: Network) -> Cache:
+    """Redis; none for a development chain: of two with one genesis, one address may be another token."""
+    return Cache(None) if one.chain.dev else shop.cache
 
 
 def take_digests(shop: ServiceResources, one: Network) -> None:

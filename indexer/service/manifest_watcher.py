@@ -121,6 +121,15 @@ class PartialManifestWatcher:
         self.manifest = self._take(self._whole)
         return self.manifest if newest is not None or self.manifest != before else None
 
+    def settle_again(self) -> Manifest:
+        """What can be taken up now of the manifest in force, where it may have become another part of it.
+
+        Raises:
+            GaplessError: nobody can say where something was deployed.
+        """
+        self.manifest = self._take(self._whole)
+        return self.manifest
+
     def _take(self, whole: Manifest) -> Manifest:
         self._retry_at = self._clock() + RETRY_EVERY
         manifest, waiting = self._settle(whole)

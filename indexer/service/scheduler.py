@@ -34,6 +34,8 @@ from indexer.service.jobs import Defects, Job, Network, OwnJob, Work
 from indexer.service.manifest_watcher import CatalogWatcher, ManifestWatcher, PartialManifestWatcher
 from indexer.settings import Settings
 from indexer.store.access import keys
+from indexer.store.apply import drop
+from indexer.store.apply.apply import apply
 from indexer.store.cache import Cache
 from indexer.store.catalog import catalog
 from indexer.store.catalog.changes import Change, summary
@@ -46,6 +48,7 @@ from indexer.store.tokens import transfers
 from indexer.sync.head.follower import Follower
 from indexer.sync.head.polling import PollSchedule
 from indexer.sync.setup import network
+from indexer.sync.setup.declaration import declaration
 from indexer.sync.snapshots.series import Snapshots
 
 log = logging.getLogger(__name__)
@@ -115,7 +118,7 @@ class Service:
             manifest: what to index.
             settings: the environment.
             watch: tells of a new manifest; None: it stays as it is.
-            prepare: makes the catalog what a new manifest asks for; needed with ``watch``.
+            prepare: makes the catalog what a manifest asks for; None: as it stands, with no block to be found out.
             differs: what that would change; None: it is not looked at whether others change the catalog.
             reload: set by somebody else to have the manifest read again, changed or not, and halted chains tried again.
             lease_engine: the same database by connections that jobs cannot use up, to renew leases; None: ``engine``.
@@ -125,13 +128,17 @@ class Service:
         self._manifest = manifest
         self._settings = settings
         self._watch = watch
-        self._prepare = prepare
+        self._prepare = prepare or (lambda given: apply(engine, declaration(given)))
         self._catalog = None if differs is None else CatalogWatcher(self._version, differs)
         self._viewed = -1
         self._pending: Manifest | None = None
         self._reload_wanted = reload or threading.Event()
         self._restart_halted = False
         self._stop = threading.Event()
+        self._changing = threading.RLock()
+        """Held while another manifest is taken over, or a chain begun anew."""
+        self._anew: set[str] = set()
+        """Chains whose rows are being deleted: the catalog lacks them."""
         self._builder = indexes.Builder(engine)
         self._networks = {name: self._network(chain) for name, chain in manifest.chains.items()}
         self._renewer = Renewer(lease_engine or engine, self._leases)
@@ -154,6 +161,7 @@ class Service:
             name=chain.name,
             finality=chain.finality,
             blooms=chain.bloom_checks,
+            dev=chain.dev,
         )
         return Network(chain, client, follower)
 
@@ -231,9 +239,10 @@ class Service:
         self._reload_wanted.clear()
         self._restart_halted |= forced
         try:
-            self._pending = self._watch.look(force=forced) or self._pending
-            if self._pending is not None:
-                self.reconfigure(self._pending)
+            with self._changing:
+                self._pending = self._watch.look(force=forced) or self._pending
+                if self._pending is not None:
+                    self.reconfigure(self._pending)
         except (ProblemsError, DatabaseError) as error:
             hint = f"\n{error.hint}" if error.hint else ""
             log.error("the new manifest is refused, the one before stays in force: %s%s", error, hint)
@@ -247,12 +256,16 @@ class Service:
             DatabaseError: it contradicts what is in the database; nothing was changed.
             GaplessError, sqlalchemy.exc.DBAPIError: it could not be applied now; nothing was changed.
         """
-        assert self._prepare is not None
-        changes = self._prepare(manifest)
-        for line in summary(changes):
-            log.info("manifest: %s", line)
-        if not changes:
-            log.info("the manifest was read again; the database is as it asks already")
+        with self._changing:
+            changes = self._prepare(manifest)
+            for line in summary(changes):
+                log.info("manifest: %s", line)
+            if not changes:
+                log.info("the manifest was read again; the database is as it asks already")
+            self._take_over(manifest)
+
+    def _take_over(self, manifest: Manifest) -> None:
+        """Begins and ends the work at chains as a manifest asks."""
         self._manifest = manifest
         for name, one in list(self._networks.items()):
             is_halted = one.stop.is_set()
@@ -280,7 +293,7 @@ class Service:
 
     def _look_at_catalog(self) -> None:
         assert self._catalog is not None
-        if self._pending is None:
+        if self._pending is None and not self._anew:
             self._catalog.look(self._manifest)
 
     def _keep_view(self) -> None:
@@ -385,16 +398,60 @@ class Service:
             keys.renew_token_secret(connection)
 
     def halt(self, one: Network, error: GaplessError) -> None:
-        """Stops a chain, loudly: its data is left as it is, other chains go on, and it is looked at again."""
-        log.error("%s is halted: %s. %s", one.chain.name, error, error.hint or "")
-        one.stop.set()
+        """Stops a chain, loudly: its data is left as it is, other chains go on, and it is looked at again.
+
+        A development chain is begun anew.
+        """
+        with one.idle:
+            if one.stop.is_set():
+                return  # another of its jobs has met the same, or it is to end
+            one.stop.set()
         self._remove_jobs(one)
-        with self._engine.begin() as connection:
-            branch.report_state(connection, one.chain.chain_id, "halted", f"{error}. {error.hint or ''}")
-        look = LookAgain(one, contradicted(error), lambda: self._go_on(one))
-        job_id = f"look again {one.chain.name}"
+        name, dev = one.chain.name, one.chain.dev
+        if dev:
+            log.warning("%s is to be begun anew, since it has dev = true: %s", name, error)
+        else:
+            log.error("%s is halted: %s. %s", name, error, error.hint or "")
+        state, reason = ("waiting", f"it is begun anew: {error}") if dev else ("halted", f"{error}. {error.hint or ''}")
+
+        def tell() -> None:
+            with self._engine.begin() as connection:
+                branch.report_state(connection, one.chain.chain_id, state, reason)
+
+        begin_anew = (lambda: self._begin_anew(one)) if dev else None
+        look = LookAgain(one, contradicted(error), tell, lambda: self._go_on(one), begin_anew)
+        job_id = f"{'begin anew' if dev else 'look again'} {name}"
         one.jobs[job_id] = None
-        self._scheduler.add_job(look.run, AfterPause(look), id=job_id, name=job_id, replace_existing=True)
+        job = OwnJob(job_id, look.run)
+        now = datetime.now(UTC)
+        self._scheduler.add_job(
+            job.run, AfterPause(look), id=job_id, name=job_id, replace_existing=True, next_run_time=now
+        )
+
+    def _begin_anew(self, one: Network) -> None:
+        """Deletes what was indexed of a development chain that was restarted, and takes up the one that is there.
+
+        Raises:
+            GaplessError, sqlalchemy.exc.DBAPIError: it could not be done, or in part; to be called again.
+        """
+        name = one.chain.name
+        with self._changing:
+            if self._stop.is_set() or self._networks.get(name) is not one:
+                return
+            one.end_work(RETIRE_WITHIN)
+            manifest = self._manifest
+            # Its lease is kept meanwhile. Where it was lost, the process that has it begins the chain anew.
+            if one.follower.lease.is_held():
+                self._anew.add(name)
+                drop.reset(self._engine, one.chain.chain_id, name, follower=one.follower.lease.token)
+                manifest = self._watch.settle_again() if isinstance(self._watch, PartialManifestWatcher) else manifest
+                self._prepare(manifest)
+                self._anew.discard(name)
+                log.warning("%s was restarted: all of its rows were deleted, and it is begun anew (dev = true)", name)
+            one.follower.close()
+            self._remove_jobs(one)
+            del self._networks[name]
+            self._take_over(manifest)
 
     def _go_on(self, one: Network) -> None:
         """Lets a chain that was halted be worked at again."""

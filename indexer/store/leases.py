@@ -161,6 +161,16 @@ def acquire(connection: Connection, name: str, token: uuid.UUID) -> bool:
     return bool(taken)
 
 
+def is_valid(connection: Connection, name: str, token: uuid.UUID) -> bool:
+    """Whether a lease is that of a token's holder; its renewal does not wait for the transaction that asks."""
+    return bool(
+        connection.execute(
+            sa.text("SELECT FROM gapless.leases WHERE name = :name AND token = :token FOR KEY SHARE"),
+            {"name": name, "token": token},
+        ).all()
+    )
+
+
 def give_back(connection: Connection, name: str, token: uuid.UUID) -> None:
     """Makes a lease free, in a transaction of the caller, unless another process has taken it meanwhile."""
     connection.execute(

@@ -248,8 +248,8 @@ def test_what_halted_a_chain_is_looked_at_again_and_it_goes_on(scene, follow):
         for _ in range(5):
             scene.tick(follower)
     went_on = threading.Event()
-    look = LookAgain(network_of(scene, follower), contradicted(caught.value), went_on.set)
-    for _ in range(9):
+    look = LookAgain(network_of(scene, follower), contradicted(caught.value), lambda: None, went_on.set)
+    for _ in range(10):
         look.run()
     assert not went_on.is_set()
     assert look.pause == halted.LONGEST_PAUSE

@@ -6,6 +6,7 @@ has, and the next drop finishes. Chains: :mod:`indexer.store.apply.drop_chain`.
 """
 
 import logging
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -146,21 +147,39 @@ def drop(engine: Engine, given: Droppable, *, patience: float = lock_waits.PATIE
         log.info("%s %s: %d tables are left", given.kind, given.name, left)
 
 
-def reset(engine: Engine, chain_id: int, name: str, *, patience: float = lock_waits.PATIENCE) -> None:
-    """Deletes all rows of a chain, and all that is known of it, so that the manifest can be applied to it anew.
+def reset(
+    engine: Engine,
+    chain_id: int,
+    name: str,
+    *,
+    patience: float = lock_waits.PATIENCE,
+    follower: uuid.UUID | None = None,
+) -> None:
+    """Deletes all rows of a chain, and all that is known of its blocks, so that the manifest can be applied to it anew.
+
+    Webhooks stay, and are told of the new chain from its start.
 
     Args:
         engine: the database.
         chain_id: the chain; one that the database does not know has nothing to delete.
         name: its name, for messages.
         patience: seconds for which each step is tried while others use what goes.
+        follower: proves the lease of the caller, who follows the chain; None: nobody may follow it.
 
     Raises:
-        DatabaseError: an indexer still follows it; nothing was changed then, but by steps before.
+        DatabaseError: an indexer, another one than the caller, follows it; nothing was changed then, but by steps
+            before.
         BusyError: others hold its rows all the time; the same.
     """
     drop_chain.delete_chain(
-        engine, chain_id, name, what=f"chain {name} cannot be reset", check=lambda _: None, patience=patience
+        engine,
+        chain_id,
+        name,
+        what=f"chain {name} cannot be reset",
+        check=lambda _: None,
+        patience=patience,
+        begin_anew=True,
+        follower=follower,
     )
 
 

@@ -3,11 +3,13 @@
 The first step retires the chain's sources, with a where that no manifest can declare, so that nothing is served or
 believed of it any more. Rows that are left after a kill are theirs, and are displaced where the chain is indexed again.
 Then the rows go, some tables or some thousands of rows at a time. What is known of the blocks, and the chain itself,
-goes last, so that the next run finds the chain and finishes.
+goes last, so that the next run finds the chain and finishes. A chain that is to begin anew keeps its row, its follower
+and its webhooks, which begin anew as well.
 """
 
 import json
 import logging
+import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -38,6 +40,9 @@ _NEVER: Final = json.dumps(Place("factory").to_json())
 #: Static tables that may have very many rows of a chain, on which nobody goes on by mistake once its sources are gone.
 _LARGE: Final = ("undecoded_logs", "transactions", "block_details", "children")
 
+#: The position of a webhook that was told of nothing: block 0 bears no log.
+_START: Final = "0-0"
+
 
 def delete_chain(
     engine: Engine,
@@ -47,6 +52,8 @@ def delete_chain(
     what: str,
     check: Callable[[Connection], None],
     patience: float,
+    begin_anew: bool = False,
+    follower: uuid.UUID | None = None,
 ) -> None:
     """Deletes all rows of a chain and all that is known of it. Killed, it is finished by the next run.
 
@@ -57,35 +64,41 @@ def delete_chain(
         what: for people, what cannot be done while others hold what goes.
         check: refuses in every step, by a DatabaseError, a chain that must not be deleted.
         patience: seconds for which each step is tried while others use what goes.
+        begin_anew: whether the chain itself stays, with nothing known of its blocks.
+        follower: proves the lease of the caller, who follows the chain; None: nobody may follow it.
 
     Raises:
-        DatabaseError: an indexer follows it, or a manifest that wants it was applied; what was deleted before is gone.
+        DatabaseError: an indexer follows it, another one than the caller, or a manifest that wants it was
+            applied; what was deleted before is gone.
         BusyError: others hold its rows all the time; the same.
     """
     attempt = partial(lock_waits.attempt, engine, what, patience=patience)
 
     def begin(connection: Connection) -> None:
         check(connection)
-        _keep_away(connection, chain_id, name)
+        _keep_away(connection, chain_id, name, follower)
         _retire(connection, chain_id)
         hold_for_change(connection, wait=lock_waits.WAIT)
         end_change(connection)
 
     def end(connection: Connection) -> None:
         check(connection)
-        _keep_away(connection, chain_id, name)
+        _keep_away(connection, chain_id, name, follower)
         _require_retired(connection, chain_id, name)
         # From those that refer to others to those that are referred to.
+        kept = (tables.chains, tables.webhooks) if begin_anew else ()
         for table in reversed(tables.metadata.sorted_tables):
-            if "chain_id" in table.c:
+            if "chain_id" in table.c and table not in kept:
                 connection.execute(sa.delete(table).where(table.c.chain_id == chain_id))
+        if begin_anew:
+            _begin_anew(connection, chain_id)
         hold_for_change(connection, wait=lock_waits.WAIT)
         end_change(connection)
 
     def step(connection: Connection, names: Sequence[sql.Identifier]) -> int:
         with writing_by(connection, load_version(connection)):
             check(connection)
-            _keep_away(connection, chain_id, name)
+            _keep_away(connection, chain_id, name, follower)
             _require_retired(connection, chain_id, name)
             return _delete_some(connection, chain_id, names)
 
@@ -103,8 +116,8 @@ def delete_chain(
     raise BusyError(f"{what}: other processes change the catalog all the time", hint="run it again to finish it")
 
 
-def _keep_away(connection: Connection, chain_id: int, name: str) -> None:
-    if not leader_epoch.keep_away(connection, chain_id):
+def _keep_away(connection: Connection, chain_id: int, name: str, follower: uuid.UUID | None) -> None:
+    if not leader_epoch.keep_away(connection, chain_id, follower):
         raise DatabaseError(
             f"chain {name} is still being followed by an indexer",
             hint="stop it, or take the chain out of its manifest; then run this again",
@@ -123,6 +136,23 @@ def _retire(connection: Connection, chain_id: int) -> None:
     ):
         values = {"chain_id": chain_id, "never": _NEVER}
         connection.execute(sa.text(statement), {key: value for key, value in values.items() if f":{key}" in statement})
+
+
+def _begin_anew(connection: Connection, chain_id: int) -> None:
+    """Makes what stays of a chain as of one that was never looked at; its epoch still fences former followers off."""
+    forgotten = {column.name: None for column in tables.chains.c if column.nullable and column.name != "follower"}
+    connection.execute(
+        sa.update(tables.chains).where(tables.chains.c.chain_id == chain_id).values({**forgotten, "state": "starting"})
+    )
+    # A message that was not acknowledged tells of rows that are gone, and a position may be one that never comes.
+    connection.execute(
+        sa.text(
+            "UPDATE gapless.webhooks SET position = :start, told_block = NULL, looked = NULL, message_id = NULL, "
+            "message_type = NULL, message = NULL, message_position = NULL, failures = 0, due_at = now() "
+            "WHERE chain_id = :chain_id"
+        ),
+        {"chain_id": chain_id, "start": _START},
+    )
 
 
 def _require_retired(connection: Connection, chain_id: int, name: str) -> None:

@@ -21,12 +21,19 @@ def lease_name(chain_id: int) -> str:
     return f"follow {chain_id}"
 
 
-def keep_away(connection: Connection, chain_id: int) -> bool:
-    """Keeps every follower away from a chain until the transaction ends.
+def keep_away(connection: Connection, chain_id: int, follower: uuid.UUID | None = None) -> bool:
+    """Keeps every other follower away from a chain until the transaction ends.
+
+    Args:
+        connection: in a transaction.
+        chain_id: the chain.
+        follower: proves the lease of the caller, who follows the chain; None: the caller does not.
 
     Returns:
-        False if the chain is followed; nothing was done then.
+        False if the chain is followed by another; nothing was done then.
     """
+    if follower is not None:
+        return leases.is_valid(connection, lease_name(chain_id), follower)
     if not leases.acquire(connection, lease_name(chain_id), token := uuid.uuid4()):
         return False
     leases.give_back(connection, lease_name(chain_id), token)

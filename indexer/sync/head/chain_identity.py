@@ -104,14 +104,27 @@ def check(client: ChainClient, name: str, state: HeadState) -> bool:
         what = "block 0" if stranger.number == 0 else "the finalized block"
         raise ChainHaltedError(
             f"{name}: {what} ({stranger.number}) is 0x{stranger.hash.hex()} at the node, but "
-            f"0x{known[stranger.number].hex()} was indexed. Nothing was deleted, and nothing is written until this is "
-            "resolved",
+            f"0x{known[stranger.number].hex()} was indexed",
             known=known,
-            hint="is this the right node? A development chain that was restarted is another chain: stop the indexer "
-            f"and run gapless reset {name}. Otherwise compare with a second provider: "
-            "gapless audit --against URL",
+            hint="nothing was deleted, and nothing is written until this is resolved: is this the right node? A "
+            f"development chain that was restarted is another chain: stop the indexer and run gapless reset {name}, or "
+            "say dev = true in the manifest. Otherwise compare with a second provider: gapless audit --against URL",
         )
     return state.finalized in found
+
+
+def shortened(name: str, state: HeadState, newest: Header) -> ChainHaltedError:
+    """The error of a development chain that ends below a block that was final.
+
+    Args:
+        name: the chain's name, for the message.
+        state: what is known of the chain.
+        newest: its head.
+    """
+    return ChainHaltedError(
+        f"{name}: the node's head is block {newest.number}, below the finalized block {state.finalized}, and stays so",
+        known={state.finalized or 0: state.finalized_hash or b""},
+    )
 
 
 def _stranger(known: Mapping[int, bytes], found: Mapping[int, Header]) -> Header | None:

@@ -30,7 +30,7 @@ from indexer.sync.head.finality import FinalBlocks, ancestor
 from indexer.sync.head.followed_sources import View
 from indexer.sync.head.leadership import Leadership
 from indexer.sync.head.local_branch import LocalBranch
-from indexer.sync.head.shorter_chain import ShorterChain
+from indexer.sync.head.shorter_chain import DEV_STANDS_FOR, STANDS_FOR, ShorterChain
 
 __all__ = ["ChainHaltedError", "Follower", "Tick"]
 
@@ -81,6 +81,7 @@ class Follower:
         name: str,
         finality: Finality,
         blooms: bool = True,
+        dev: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepares; asks and writes nothing yet.
@@ -92,6 +93,7 @@ class Follower:
             name: the chain's name, for the log.
             finality: when a block can no longer be reorganised.
             blooms: whether the chain's blooms can be trusted.
+            dev: whether it is a development chain, whose node may be restarted or take back any block.
             clock: seconds that only grow.
         """
         self._engine = engine
@@ -107,7 +109,8 @@ class Follower:
         self._reported_at = 0.0
         self._span = MAX_BLOCKS
         self._behind = False
-        self._patience = ShorterChain()
+        self._dev = dev
+        self._patience = ShorterChain(DEV_STANDS_FOR if dev else STANDS_FOR)
         self._moved_why = ""
         self._moved_looks = 0
         self.looked_at = time.monotonic()
@@ -256,17 +259,28 @@ class Follower:
 
     def _shorten(self, newest: Header, tip: Block) -> Tick:
         """A head that is one of our own blocks, below the tip: a node that is behind, until it has said so for long."""
-        now = self._clock()
-        if newest.number < self._held.floor or not self._patience.half_over(newest.hash, now):
-            return Tick.LAGGING
-        heads = every_head(self._client)
-        if not self._patience.over(heads is not None and all(one.hash == newest.hash for one in heads), now):
+        if newest.number < self._held.floor:
+            return self._below_finalized(newest) if self._dev else Tick.LAGGING
+        if not self._all_say(newest.hash, lambda one: one.hash == newest.hash):
             return Tick.LAGGING
         self._held.join(self._span, fetch=False)
         view = self._held.view()
         local_branch.forget_children(view, newest.number)
         self._swap(view, _block(newest), tip, [], Rows())
         return Tick.REORGANISED
+
+    def _all_say(self, what: bytes, says: Callable[[Header], bool]) -> bool:
+        """Whether the heads of all endpoints have said for so long that the chain became shorter that it did.
+
+        Args:
+            what: they say; where it changes, time begins anew.
+            says: whether a head says so.
+        """
+        now = self._clock()
+        if not self._patience.half_over(what, now):
+            return False
+        heads = every_head(self._client)
+        return self._patience.over(heads is not None and all(map(says, heads)), now)
 
     # -- beginning and finality ----------------------------------------------------------------------------------
 
@@ -392,7 +406,11 @@ class Follower:
 
     def _below_finalized(self, newest: Header) -> Tick:
         """The node's chain does not join ours above ``finalized``: a node that is far behind, or another chain."""
-        if not chain_identity.check(self._client, self._name, self._held.state) and not self._behind:
+        if chain_identity.check(self._client, self._name, self._held.state):
+            return Tick.LAGGING
+        if self._dev and self._all_say(b"below finalized", lambda one: one.number < self._held.floor):
+            raise chain_identity.shortened(self._name, self._held.state, newest)
+        if not self._behind:
             self._behind = True
             log.warning(
                 "%s: the node's head %d is below the finalized block %d; waiting for it to catch up",

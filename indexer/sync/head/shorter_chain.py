@@ -10,14 +10,22 @@ from dataclasses import dataclass
 STANDS_FOR = 120.0
 """Seconds for which the shorter head must not have moved."""
 
+DEV_STANDS_FOR = 2.0
+"""The same of a development chain."""
+
 AGREED = 3
 """So many looks in a row, in the second half of that time, all endpoints must have named this very block."""
 
 
 @dataclass(slots=True)
 class ShorterChain:
-    """With one head that is behind what was indexed."""
+    """With one head that is behind what was indexed.
 
+    Attributes:
+        stands_for: seconds for which the shorter head must not have moved.
+    """
+
+    stands_for: float = STANDS_FOR
     _hash: bytes | None = None
     _since: float = 0.0
     _agreed: int = 0
@@ -26,19 +34,19 @@ class ShorterChain:
         """The head is not behind (any more)."""
         self._hash = None
 
-    def half_over(self, block_hash: bytes, now: float) -> bool:
+    def half_over(self, what: bytes, now: float) -> bool:
         """Notes a look at a head that is behind.
 
         Args:
-            block_hash: of the head.
+            what: the hash of the head, or what else must stay the same.
             now: seconds that only grow.
 
         Returns:
             Whether it has stood for so long that all endpoints should be asked.
         """
-        if block_hash != self._hash:
-            self._hash, self._since, self._agreed = block_hash, now, 0
-        return now - self._since >= STANDS_FOR / 2
+        if what != self._hash:
+            self._hash, self._since, self._agreed = what, now, 0
+        return now - self._since >= self.stands_for / 2
 
     def over(self, agreed: bool, now: float) -> bool:
         """Notes what all endpoints said of the head that was looked at.
@@ -54,4 +62,4 @@ class ShorterChain:
             self._hash = None
             return False
         self._agreed += 1
-        return self._agreed >= AGREED and now - self._since >= STANDS_FOR
+        return self._agreed >= AGREED and now - self._since >= self.stands_for

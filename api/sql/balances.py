@@ -27,13 +27,8 @@ HOLDER_FIELDS: Final = ("address", "token_id", "balance")
 
 
 def _problem(of_ledger: str, of_token: str) -> str:
-    """SQL of why the balances of a token do not follow from its transfers; null: as far as known they do."""
-    return f"""coalesce(
-        (SELECT p.detail FROM gapless.balance_problems p WHERE p.ledger_id = {of_ledger} AND p.token = {of_token}),
-        CASE WHEN EXISTS (SELECT FROM gapless.holdings n
-                          WHERE n.ledger_id = {of_ledger} AND n.token = {of_token} AND n.amount < 0)
-             THEN 'somebody has less than nothing: the token gives without Transfer events' END,
-        (SELECT d.doubt FROM gapless.ledgers d WHERE d.id = {of_ledger}))"""
+    """SQL of why the balances of a token may not be exact; null: as far as known they are."""
+    return f"gapless.balance_problem({of_ledger}, {of_token})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +95,11 @@ def _state(asked: Asked, shape: rows.Shape, bind: Binder) -> str:
     # There may be hundreds, one a contract: those that are where they should be need no mention.
     behind = " FILTER (WHERE NOT live OR through_block < (SELECT last FROM scope))" if asked.of == "address" else ""
     # What audits find changes no version.
-    noted = """(SELECT array[count(*)::text, max(p.found_at)::text]
-        FROM gapless.balance_problems p WHERE p.ledger_id IN (SELECT id FROM ledgers))"""
+    noted = f"""(SELECT array_agg(f.seen) FROM (
+        SELECT count(*) || ' ' || max(p.found_at) AS seen
+        FROM gapless.balance_problems p WHERE p.ledger_id IN (SELECT id FROM ledgers)
+        UNION ALL SELECT count(*) || ' ' || max(a.id)
+        FROM gapless.findings a WHERE a.chain_id = {shape.chain_id} AND a.repaired_at IS NULL) f)"""
     extra = [
         ("ledgers", ledgers.format(behind)),
         ("through", "(SELECT nullif(greatest(min(through_block), -1), -1) FROM counting)"),
@@ -193,7 +191,7 @@ def _held(asked: Asked, shape: rows.Shape, bind: Binder, window: int, *, limit: 
             GROUP BY 1, 2, 3 HAVING sum(s.amount) <> 0) h"""
     at_block = f"least({_LAST}, l.through_block)" if asked.past is not None else "l.through_block"
     return f"""SELECT l.id AS ledger_id, l.contract, l.kind, {at_block} AS at_block, NOT l.live AS stale,
-       h.token, h.token_id, h.amount
+       h.token, h.token_id, h.amount, {_problem("l.id", "h.token")} AS problem
     FROM ledgers l CROSS JOIN LATERAL ({source} WHERE {" AND ".join(where)} {end}) h {kind} {end}"""
 
 
@@ -205,8 +203,8 @@ _OF_BALANCE: Final = {
     "contract": ("t.contract", True),
     "at_block": ("t.at_block", False),
     "stale": ("t.stale", False),
-    "exact": (f"({_problem('t.ledger_id', 't.token')} IS NULL)", False),
-    "problem": (_problem("t.ledger_id", "t.token"), None),
+    "exact": ("(t.problem IS NULL)", False),
+    "problem": ("t.problem", None),
 }
 
 

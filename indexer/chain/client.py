@@ -341,9 +341,9 @@ class ChainClient(Requester):
             context=context,
         )
 
-    def earliest_log(self, address: bytes, last: int) -> EarliestLog:
+    def earliest_log(self, address: bytes, last: int, topics: Sequence[bytes] = ()) -> EarliestLog:
         """The first log of an address at or before a block, by one wide question, or narrower ones."""
-        return earliest_log.find(self, address, last)
+        return earliest_log.find(self, address, last, topics)
 
     # -- calls
 

@@ -30,12 +30,12 @@ from indexer.store.rows import block_retention
 from indexer.store.rows.blocks import ForeignBlockError
 from indexer.store.status import endpoints
 from indexer.store.status.endpoints import EndpointRow
-from indexer.sync.audit import digest
+from indexer.sync.audit import digest, holdings
 from indexer.sync.head.follower import ChainHaltedError, Follower, Tick
 from indexer.sync.head.polling import PollSchedule
 from indexer.sync.history.backfill import Backfill
 from indexer.sync.history.transactions import Includer
-from indexer.sync.tokens import balances, metadata_job
+from indexer.sync.tokens import balances, earlier_transfers, metadata_job
 from indexer.troubles import Trouble, Troubles, kind_of
 
 log = logging.getLogger(__name__)
@@ -298,6 +298,14 @@ def fill(shop: ServiceResources, one: Network) -> None:
 def keep_balances(shop: ServiceResources, one: Network) -> None:
     """Takes balances that lag behind further through history."""
     balances.catch_up(shop.engine, one.chain.chain_id, stop=one.stop)
+
+
+def check_balances(shop: ServiceResources, one: Network) -> None:
+    """Asks nodes whether balances are exact: whether tokens gave before they are counted, and what holders have."""
+    chain_id = one.chain.chain_id
+    earlier_transfers.look(shop.engine, one.client, chain_id, stop=one.stop)
+    if not one.stop.is_set():
+        holdings.ask_due(shop.engine, one.client, chain_id)
 
 
 def include(shop: ServiceResources, one: Network) -> None:

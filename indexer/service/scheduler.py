@@ -65,6 +65,7 @@ INDEXES_EVERY = 5.0
 STALLED_EVERY = 3.0
 SECRET_EVERY = 3600.0
 BALANCES_EVERY = 3.0
+BALANCE_CHECKS_EVERY = 10.0
 REQUESTED_EVERY = 1.0
 CATALOG_EVERY = 3.0
 VIEW_PATIENCE = 1.0
@@ -215,6 +216,8 @@ class Service:
         yield f"follow {name}", None, beat, jobs.follow
         yield f"fill {name}", None, IntervalTrigger(seconds=FILL_EVERY), jobs.fill
         yield f"balances {name}", None, IntervalTrigger(seconds=BALANCES_EVERY), jobs.keep_balances
+        if any(chain == name for _, chain in self._manifest.balances):
+            yield f"balance checks {name}", None, IntervalTrigger(seconds=BALANCE_CHECKS_EVERY), jobs.check_balances
         yield f"endpoints {name}", None, IntervalTrigger(seconds=ENDPOINTS_EVERY), jobs.report_endpoints
         yield f"digests {name}", None, IntervalTrigger(seconds=DIGESTS_EVERY), jobs.take_digests
         yield f"blocks {name}", None, IntervalTrigger(seconds=THIN_EVERY), jobs.prune_blocks

@@ -1,5 +1,6 @@
 """Whether an address said anything before a block: one wide ``eth_getLogs``, narrower ones where that is refused."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +14,7 @@ from indexer.chain.rpc.requester import Requester
 
 # A question that is too wide is halved so often: from twenty million blocks to some ten thousand.
 _MOST_REFUSALS = 12
+_NEAR = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +30,34 @@ class EarliestLog:
     since: int
 
 
-def find(client: Requester, address: bytes, last: int) -> EarliestLog:
+def find(client: Requester, address: bytes, last: int, topics: Sequence[bytes] = ()) -> EarliestLog:
     """Look for logs of an address at or before a block.
+
+    Where only some topics are asked for, the blocks nearest to the last one come first: of an address that is busy
+    there no more is asked for, so that no answer is long.
 
     Args:
         client: the chain.
         address: 20 bytes.
         last: the last block to look at.
+        topics: only logs whose first topic is one of these; empty: any.
 
     Raises:
         ProviderError: no node answers.
     """
-    asked = LogFilter(("0x" + address.hex(),))
-    context = RequestContext()
-    since = 0
+    named = ("0x" + address.hex(),)
+    asked = LogFilter(named, (tuple("0x" + topic.hex() for topic in topics),) if topics else ())
+    if topics and last >= _NEAR:
+        near = _find(client, asked, last - _NEAR + 1, last, RequestContext())
+        if near.block is not None or near.since > last - _NEAR + 1:
+            return near
+        # Of the rest the older part alone is asked for.
+        rest = _find(client, asked, 0, last - _NEAR, RequestContext())
+        return EarliestLog(rest.block, min(rest.since, near.since))
+    return _find(client, asked, 0, last, RequestContext())
+
+
+def _find(client: Requester, asked: LogFilter, since: int, last: int, context: RequestContext) -> EarliestLog:
     for _ in range(_MOST_REFUSALS):
         first = since
         try:

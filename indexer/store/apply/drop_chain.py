@@ -132,6 +132,7 @@ def _retire(connection: Connection, chain_id: int) -> None:
         "UPDATE gapless.deployments SET included = '{}', adopted = adopted AND factories IS NULL "
         "WHERE chain_id = :chain_id",
         "DELETE FROM gapless.ledgers WHERE chain_id = :chain_id",
+        "DELETE FROM gapless.earlier_transfers WHERE chain_id = :chain_id",
         "DELETE FROM gapless.series_points WHERE chain_id = :chain_id",
     ):
         values = {"chain_id": chain_id, "never": _NEVER}

@@ -70,6 +70,19 @@ def load(connection: Connection, chain_id: int) -> list[Ledger]:
     return _load(connection, "true", "", chain_id)
 
 
+def load_uncompared(connection: Connection, chain_id: int, seconds: float) -> list[Ledger]:
+    """The served, live ledgers of a chain whose tokens were not asked what holders have for so long."""
+    condition = "l.live AND l.served AND coalesce(l.compared_at <= now() - make_interval(secs => :seconds), true)"
+    return _load(connection, condition, "", chain_id, seconds=seconds)
+
+
+def note_compared(connection: Connection, ledger: Ledger) -> None:
+    """Notes that a ledger's tokens were asked what holders have."""
+    connection.execute(
+        sa.text("UPDATE gapless.ledgers SET compared_at = now() WHERE id = :id"), {"id": ledger.ledger_id}
+    )
+
+
 def lock(connection: Connection, chain_id: int) -> list[Ledger]:
     """All ledgers of a chain, locked; waits for whoever is changing one."""
     while True:

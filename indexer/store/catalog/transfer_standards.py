@@ -38,6 +38,18 @@ _ONLY_ERC721 = frozenset(
 )
 _ONLY_ERC20 = frozenset({"allowance(address,address)", "decimals()"})
 
+# What ABIs have whose tokens change balances without a Transfer: each with how they do it.
+_SILENT: Mapping[frozenset[str], str] = {
+    frozenset({"Deposit(address,uint256)", "Withdrawal(address,uint256)"}): "it wraps, and may mint and burn silently",
+    frozenset({"LogRebase(uint256,uint256)"}): "it rebases",
+    frozenset({"rebase(uint256,int256)"}): "it rebases",
+    frozenset({"getPooledEthByShares(uint256)"}): "what holders have follows from shares",
+    frozenset({"sharesOf(address)"}): "what holders have follows from shares",
+    frozenset({"scaledBalanceOf(address)"}): "what holders have grows with interest",
+    frozenset({"rebasingCreditsPerToken()"}): "it rebases",
+    frozenset({"reflectionFromToken(uint256,bool)"}): "it gives a part of every transfer to all holders",
+}
+
 _ALWAYS = sql.SQL("true")
 
 
@@ -73,8 +85,11 @@ def doubt(events: Sequence[tuple[str, Sequence[Column]]], abi: Sequence[Mapping[
         events: signatures and arguments of the events that are counted.
         abi: their contract's ABI.
     """
-    counted = dict(events)
-    if TRANSFER in counted and CONSECUTIVE_TRANSFER not in counted and CONSECUTIVE_TRANSFER in _signatures(abi):
+    counted, has = dict(events), _signatures(abi)
+    for signatures, how in _SILENT.items():
+        if signatures <= has:
+            return f"the token gives without Transfer events: its ABI has {' and '.join(sorted(signatures))}, so {how}"
+    if TRANSFER in counted and CONSECUTIVE_TRANSFER not in counted and CONSECUTIVE_TRANSFER in has:
         return "the token may give without Transfer: ConsecutiveTransfer, which its ABI has, is not indexed"
     if TRANSFER in counted and _by_abi(abi) is None:
         indexed = [column.indexed for column in counted[TRANSFER]]
@@ -166,6 +181,21 @@ def too_long(table: sql.Composable, columns: Sequence[Column], condition: sql.Co
         "SELECT r.contract_address AS token, max(r.block_number) AS block_number, max({end} - {start} + 1) AS tokens "
         "FROM {table} r WHERE {end} - {start} >= {most} AND {condition} GROUP BY 1"
     ).format(start=start, end=end, table=table, most=MOST_CONSECUTIVE, condition=condition)
+
+
+def uneven(table: sql.Composable, columns: Sequence[Column], condition: sql.Composable) -> sql.Composed:
+    """A SELECT of the contracts of ``TransferBatch`` events whose arrays have different lengths, each once.
+
+    Args:
+        table: the event's.
+        columns: its arguments.
+        condition: on the event's table, which is called ``r``.
+    """
+    numbers, amounts = (sql.SQL("cardinality(r.{})").format(sql.Identifier(column.name)) for column in columns[3:5])
+    return sql.SQL(
+        "SELECT r.contract_address AS token, min(r.block_number) AS block_number "
+        "FROM {table} r WHERE {numbers} <> {amounts} AND {condition} GROUP BY 1"
+    ).format(numbers=numbers, amounts=amounts, table=table, condition=condition)
 
 
 def _select(

@@ -10,7 +10,7 @@ it was minted, what goes to it was burned). So transfers may be added in any ord
 * *Changed rows* below: :func:`rewriting`, around the change.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from indexer.intervals import BlockRange, RangeSet, frontier, intersect
 from indexer.store.catalog import ledgers, transfer_standards
 from indexer.store.catalog.catalog import CatalogEvent, Source, load_version, writing_by
 from indexer.store.catalog.ledgers import Ledger
-from indexer.store.catalog.transfer_standards import CONSECUTIVE_TRANSFER
+from indexer.store.catalog.transfer_standards import CONSECUTIVE_TRANSFER, TRANSFER_BATCH
 from indexer.store.database import psycopg_connection
 from indexer.store.rows.writer import Rows
 from indexer.store.tokens import transfers
@@ -90,7 +90,9 @@ def add(
         driver.execute(statement, values)
         for event in events:
             if event.signature == CONSECUTIVE_TRANSFER:
-                driver.execute(_NOTE_TOO_LONG.format(_too_long(event)), values)
+                driver.execute(_NOTE_TOO_LONG.format(_odd(event, transfer_standards.too_long)), values)
+            elif event.signature == TRANSFER_BATCH:
+                driver.execute(_NOTE_UNEVEN.format(_odd(event, transfer_standards.uneven)), values)
     # An index of the empty ones alone finds them; kept, they would soon be most of the table.
     driver.execute("DELETE FROM gapless.holdings WHERE ledger_id = %s AND amount = 0", (ledger.ledger_id,))
 
@@ -107,8 +109,16 @@ _NOTE_TOO_LONG = sql.SQL("""
 """)
 
 
-def _too_long(event: CatalogEvent) -> sql.Composed:
-    return transfer_standards.too_long(event.table.identifier, event.table.columns, _COUNTED)
+_NOTE_UNEVEN = sql.SQL("""
+    INSERT INTO gapless.balance_problems (ledger_id, token, detail, block_number)
+    SELECT %(ledger)s, f.token, 'the TransferBatch in block ' || f.block_number ||
+           ' names more tokens than amounts, or fewer: what has no counterpart is not counted', f.block_number
+    FROM ({}) f ON CONFLICT (ledger_id, token) DO NOTHING
+""")
+
+
+def _odd(event: CatalogEvent, of: Callable[..., sql.Composed]) -> sql.Composed:
+    return of(event.table.identifier, event.table.columns, _COUNTED)
 
 
 def deltas(ledger: Ledger, events: Iterable[CatalogEvent]) -> sql.Composed:

@@ -27,6 +27,9 @@ DIFFERENCES_SHOWN = 3
 SAMPLE = 1_000
 """Holdings of each contract that the tokens are asked about, where nothing else is said."""
 
+FEW, EVERY = 20, 86_400.0
+"""Holdings of each contract that the tokens are asked about unbidden, and every how many seconds."""
+
 # Selectors of the standards' functions: ERC-20's, ERC-721's, ERC-1155's.
 _BALANCE_OF = bytes.fromhex("70a08231")  # balanceOf(address)
 _OWNER_OF = bytes.fromhex("6352211e")  # ownerOf(uint256)
@@ -97,34 +100,64 @@ def ask(
     with engine.connect() as connection:
         audited = _audited(connection, scope)
     for ledger in audited:
-        if ledger.through_block < max(ledger.start_block, 0):
-            continue
-        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            found = {one.ledger_id: one for one in ledgers.load(connection, scope.chain_id)}
-            if (now := found.get(ledger.ledger_id)) is None or now.through_block < max(now.start_block, 0):
-                done.unasked[ledger.contract] = "its balances are being built anew"
-                continue
-            sample = balances.sample(connection, now, most or SAMPLE, random.uniform(-1, 1))
-            at = now.through_block
-            stored = branch.load_headers(connection, scope.chain_id, (at, at)).get(at)
-            connection.rollback()
-        try:
-            answers = client.multicall([_question(now, holding) for holding in sample], at)
-            header = client.header(at)
-        except (LaggingError, FatalError, NoEndpointError, WrongBlockError) as error:
-            done.unasked[ledger.contract] = f"no node has the state of block {at}: {error}"
-            continue
-        if header is None or (stored is not None and header.hash != stored):
-            done.unasked[ledger.contract] = f"block {at} was reorganised away meanwhile"
-            continue
-        # What no node would run says nothing of the token.
-        answered = [pair for pair in zip(sample, answers, strict=True) if not pair[1].refusal]
-        if sample and not answered:
-            done.unasked[ledger.contract] = f"no node would run the calls at block {at}: {answers[0].refusal}"
-            continue
-        done.compared += len(answered)
-        done.marked += _compare(engine, now, answered)
+        _ask(engine, client, ledger, done, most or SAMPLE, random)
     return done
+
+
+def ask_due(engine: Engine, client: ChainClient, chain_id: int, *, random: Random | None = None) -> HoldersCheck:
+    """Compares a few holdings of each ledger that has come to its end and was not compared for a day.
+
+    Args:
+        engine: the database.
+        client: the chain's nodes.
+        chain_id: the chain.
+        random: chooses them.
+
+    Raises:
+        ProviderError: no node answers.
+    """
+    done = HoldersCheck()
+    with engine.connect() as connection:
+        due = [
+            ledger
+            for ledger in ledgers.load_uncompared(connection, chain_id, EVERY)
+            if not balances.lags(connection, ledger)
+        ]
+    for ledger in due:
+        _ask(engine, client, ledger, done, FEW, random or Random())
+        with engine.begin() as connection:
+            ledgers.note_compared(connection, ledger)
+    return done
+
+
+def _ask(engine: Engine, client: ChainClient, ledger: Ledger, done: HoldersCheck, most: int, random: Random) -> None:
+    if ledger.through_block < max(ledger.start_block, 0):
+        return
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        found = {one.ledger_id: one for one in ledgers.load(connection, ledger.chain_id)}
+        if (now := found.get(ledger.ledger_id)) is None or now.through_block < max(now.start_block, 0):
+            done.unasked[ledger.contract] = "its balances are being built anew"
+            return
+        sample = balances.sample(connection, now, most, random.uniform(-1, 1))
+        at = now.through_block
+        stored = branch.load_headers(connection, ledger.chain_id, (at, at)).get(at)
+        connection.rollback()
+    try:
+        answers = client.multicall([_question(now, holding) for holding in sample], at)
+        header = client.header(at)
+    except (LaggingError, FatalError, NoEndpointError, WrongBlockError) as error:
+        done.unasked[ledger.contract] = f"no node has the state of block {at}: {error}"
+        return
+    if header is None or (stored is not None and header.hash != stored):
+        done.unasked[ledger.contract] = f"block {at} was reorganised away meanwhile"
+        return
+    # What no node would run says nothing of the token.
+    answered = [pair for pair in zip(sample, answers, strict=True) if not pair[1].refusal]
+    if sample and not answered:
+        done.unasked[ledger.contract] = f"no node would run the calls at block {at}: {answers[0].refusal}"
+        return
+    done.compared += len(answered)
+    done.marked += _compare(engine, now, answered)
 
 
 def _compare(engine: Engine, ledger: Ledger, answered: Sequence[tuple[Holding, CallResult]]) -> Iterator[Mark]:

@@ -2,4 +2,5 @@
 
 * ``metadata_job``: tokens looked up in Redis, else read by multicall. ``metadata``: what their answers mean.
 * ``balances``: ledgers that lag behind are taken further through history.
+* ``earlier_transfers``: nodes are asked whether tokens gave before they are counted.
 """

@@ -36,7 +36,14 @@ from indexer.store.schema.tables.chain import (
 )
 from indexer.store.schema.tables.integrity import digests, failed_ranges, findings, undecoded_logs
 from indexer.store.schema.tables.requests import api_keys, jobs, token_secrets, webhook_deliveries, webhooks
-from indexer.store.schema.tables.tokens import balance_problems, cache_secret, holdings, ledgers, tokens
+from indexer.store.schema.tables.tokens import (
+    balance_problems,
+    cache_secret,
+    earlier_transfers,
+    holdings,
+    ledgers,
+    tokens,
+)
 
 __all__ = [
     "SCHEMA",
@@ -52,6 +59,7 @@ __all__ = [
     "deployment_blocks",
     "deployments",
     "digests",
+    "earlier_transfers",
     "endpoints",
     "events",
     "failed_ranges",

@@ -13,6 +13,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -103,5 +104,10 @@ undecoded_logs = Table(
     Column("has_row", Boolean, nullable=False, comment="true: the row is in the table, with a text altered"),
     Column("announced", JSONB(none_as_null=True), comment="addresses in a row that Postgres refused, by column"),
     PrimaryKeyConstraint("event_id", "chain_id", "block_number", "log_index"),
+    Index(
+        "undecoded_logs_address",
+        *("contract_address", "event_id", "chain_id", "block_number"),
+        postgresql_where=text("NOT has_row"),
+    ),
     comment="Logs that bear an event's topic but not its shape, raw, each with the reason",
 )

@@ -57,6 +57,7 @@ ledgers = Table(
     Column("doubt", String, comment="why what its events tell may not be all; null: nothing speaks for that"),
     Column("version", BigInteger, nullable=False, server_default="0", comment="+1 with every change of its holdings"),
     timestamp("updated_at", nullable=False, default=True),
+    timestamp("compared_at", comment="when its tokens were asked what holders have"),
     Index("ledgers_live", "contract_id", "chain_id", unique=True, postgresql_where=text("live")),
     Index("ledgers_served", "contract_id", "chain_id", unique=True, postgresql_where=text("served")),
     comment="The balances of one contract on one chain, and how far they go",
@@ -89,6 +90,23 @@ balance_problems = Table(
     timestamp("found_at", nullable=False, default=True),
     PrimaryKeyConstraint("ledger_id", "token"),
     comment="Tokens whose balances do not follow from their transfers, as audits found",
+)
+
+earlier_transfers = Table(
+    "earlier_transfers",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("address", LargeBinary, nullable=False),
+    Column("before_block", BigInteger, nullable=False, comment="from here on its transfers are counted"),
+    Column("found_block", BigInteger, comment="a block before that in which it gave; null: none was found"),
+    Column("silent", Boolean, nullable=False, comment="true: it gave nothing before that"),
+    Column("checked_from", BigInteger, nullable=False, comment="from here to before_block it gave nothing"),
+    Column("detail", String, comment="why it is not known, for people"),
+    Column("attempts", SmallInteger, nullable=False, comment="times that nodes were asked in vain"),
+    timestamp("asked_again_at", comment="when nodes are asked again; null: it is known"),
+    PrimaryKeyConstraint("chain_id", "address", "before_block"),
+    Index("earlier_transfers_found", "chain_id", "address", postgresql_where=text("found_block IS NOT NULL")),
+    comment="Whether tokens whose balances are kept gave anything before their transfers are counted",
 )
 
 cache_secret = Table(

@@ -9,7 +9,7 @@ from api.database import Database
 from api.errors import ApiError
 from api.values import BadValueError, parse_address
 from indexer.abi.columns import Column
-from indexer.store.catalog.transfer_standards import Standard
+from indexer.abi.token_standards import Standard
 
 T = TypeVar("T")
 

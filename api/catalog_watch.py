@@ -16,8 +16,8 @@ import orjson
 from api.catalog import Catalog, Chain, Contract, Deployment, Event, Series
 from api.database import Database
 from api.errors import ApiError
+from indexer.abi import token_standards
 from indexer.abi.columns import Column
-from indexer.store.catalog import transfer_standards
 
 # Another database may have come to the same numbers, above all one that was made anew: what Redis, proxies and browsers
 # keep under them must not be taken for its answer. So which one it is belongs to the version.
@@ -116,7 +116,7 @@ def load(database: Database, version: str, block_seconds: Mapping[str, float]) -
     events: dict[int, dict[str, Event]] = {contract_id: {} for contract_id in contracts}
     series: dict[int, dict[str, Series]] = {contract_id: {} for contract_id in contracts}
     # What belongs to a contract that was added since the contracts were read comes with the next version.
-    for document in read(_EVENTS, list(transfer_standards.SIGNATURES)):
+    for document in read(_EVENTS, list(token_standards.SIGNATURES)):
         if contract := contracts.get(document["contract_id"]):
             events[document["contract_id"]][document["api_name"]] = _event(document, contract)
     for document in read(_SERIES):
@@ -166,7 +166,7 @@ def _event(document: Mapping[str, Any], contract: Mapping[str, Any]) -> Event:
             int(chain_id): frozenset(bytes.fromhex(address[2:]) for address in addresses)
             for chain_id, addresses in document["addresses"].items()
         },
-        standard=transfer_standards.standard_of(
+        standard=token_standards.standard_of(
             document["signature"], columns, document["token_abi"] or (), anonymous=document["anonymous"]
         ),
     )

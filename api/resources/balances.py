@@ -22,7 +22,7 @@ from api.sql.statement import Binder, Statement
 from api.state import State
 from api.transfer_tables import transfer_events
 from api.values import ADDRESS, BadValueError, Kind, choice, list_of
-from indexer.store.catalog import transfer_standards
+from indexer.abi import token_standards
 
 _BIG: Final = r"(0|[1-9][0-9]{0,77})"
 _OF_BALANCE: Final = re.compile(rf"0x([0-9a-f]{{40}})-{_BIG}")
@@ -136,7 +136,7 @@ class HeldQuery(RowsQuery):
 
 def _is_served(event: Event) -> bool:
     """Whether indexes lead to what somebody gave and received."""
-    parties = transfer_standards.parties(event.signature, event.columns)
+    parties = token_standards.parties(event.signature, event.columns)
     return all(column.name in event.ordered_by for column in parties)
 
 

@@ -18,8 +18,9 @@ from api.sql import counting, json_text, scope
 from api.sql import events as rows
 from api.sql.events import Condition
 from api.sql.statement import Binder, Statement, integers
+from indexer.abi import token_standards
+from indexer.abi.token_standards import CONSECUTIVE_TRANSFER, TRANSFER, TRANSFER_BATCH, TRANSFER_SINGLE
 from indexer.store.catalog import transfer_standards
-from indexer.store.catalog.transfer_standards import CONSECUTIVE_TRANSFER, TRANSFER, TRANSFER_BATCH, TRANSFER_SINGLE
 
 FIELDS: Final = (
     "id",
@@ -92,7 +93,7 @@ def legs(asked: Asked, shape: rows.Shape, bind: Binder) -> list[Leg]:
     """All readings of a request; together they find each transfer once."""
     found = []
     for table in asked.tables:
-        giver, receiver = transfer_standards.parties(table.event.signature, table.event.columns)
+        giver, receiver = token_standards.parties(table.event.signature, table.event.columns)
         conditions = _conditions(asked, table, shape, bind)
         sides: tuple[tuple[Condition, ...], ...] = ((),)
         if asked.direction is not None:
@@ -111,7 +112,7 @@ def legs(asked: Asked, shape: rows.Shape, bind: Binder) -> list[Leg]:
 
 def _conditions(asked: Asked, table: Table, shape: rows.Shape, bind: Binder) -> list[Condition]:
     columns = table.event.columns
-    giver, receiver = transfer_standards.parties(table.event.signature, columns)
+    giver, receiver = token_standards.parties(table.event.signature, columns)
     found = []
     if "tx_hash" in shape.given:
         found.append(Condition(f"t.tx_hash = {bind('tx_hash', 'bytea')}", "tx_hash"))

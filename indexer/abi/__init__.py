@@ -5,4 +5,5 @@
 * ``columns``, ``names``: how an argument is kept, and what Postgres calls it.
 * ``decoder``, ``codegen``, ``runtime``: decoders that are generated from an ABI, for one log at a time.
 * ``batch``: many logs of one event at once.
+* ``token_standards``: which events are transfers, and of which standard.
 """

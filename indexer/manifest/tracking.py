@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from indexer.abi.token_standards import BY_STANDARD, CONSECUTIVE_TRANSFER
 from indexer.manifest.document import TrackingPart
 from indexer.manifest.locate import KeyPath
 from indexer.manifest.model import Chain, Contract, Deployment
@@ -10,20 +11,6 @@ from indexer.manifest.report import ManifestReport
 from indexer.problems import did_you_mean, listed
 
 Pairs = frozenset[tuple[str, str]]
-
-# ERC-20 and ERC-721 share the first signature; ERC-1155 moves tokens by either of the other two.
-_STANDARDS = (
-    frozenset({"Transfer(address,address,uint256)"}),
-    frozenset(
-        {
-            "TransferSingle(address,address,address,uint256,uint256)",
-            "TransferBatch(address,address,address,uint256[],uint256[])",
-        }
-    ),
-)
-
-# ERC-2309, for ERC-721s that are minted by ranges.
-_BESIDE = frozenset({"ConsecutiveTransfer(uint256,uint256,address,address)"})
 
 
 def read_tokens(
@@ -55,7 +42,7 @@ def _token_problem(contract: Contract, deployment: Deployment) -> str | None:
     # address there is anything: those are seen as tokens only where their transfers are wanted.
     events = contract.abi.events if deployment.kind == "addresses" else contract.events
     signatures = {event.signature for event in events}
-    if any(standard & signatures for standard in _STANDARDS):
+    if any(standard & signatures for standard in BY_STANDARD):
         return None
     return "has none of the transfer events of ERC-20, ERC-721 and ERC-1155"
 
@@ -63,15 +50,15 @@ def _token_problem(contract: Contract, deployment: Deployment) -> str | None:
 def _balance_problem(contract: Contract, deployment: Deployment) -> str | None:
     """Say why balances cannot be kept: they are exact only if every transfer is there."""
     events = {event.signature: event for event in contract.events}
-    if not any(standard & events.keys() for standard in _STANDARDS):
+    if not any(standard & events.keys() for standard in BY_STANDARD):
         return "has none of the transfer events of ERC-20, ERC-721 and ERC-1155 among its events"
-    if all(standard & events.keys() for standard in _STANDARDS):
+    if all(standard & events.keys() for standard in BY_STANDARD):
         return "has the transfer events of two standards: name it twice, each time with the events of one of them"
-    for standard in _STANDARDS:
+    for standard in BY_STANDARD:
         present = standard & events.keys()
         if missing := sorted(standard - present) if present else []:
             return f"must index {listed(missing)} as well: balances need every transfer"
-        for signature in sorted(present | (_BESIDE & events.keys() if present else set())):
+        for signature in sorted(present | ({CONSECUTIVE_TRANSFER} & events.keys() if present else set())):
             if contract.abi.api_name(events[signature]) in deployment.filters:
                 return f"filters {events[signature].name}: balances need every transfer"
     if deployment.end_block is not None:

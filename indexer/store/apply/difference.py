@@ -11,12 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from indexer.abi import token_standards
 from indexer.abi.columns import Column
 from indexer.store.apply.difference_chains import chains_of
 from indexer.store.apply.difference_deployments import deployments_of
 from indexer.store.apply.difference_events import NewEvent, events_of, refuse_taken
 from indexer.store.apply.difference_sources import Split, Write, sources_of, values_that_differ
-from indexer.store.catalog import ledgers, transfer_standards
+from indexer.store.catalog import ledgers
 from indexer.store.catalog.catalog_rows import CatalogRows, Row
 from indexer.store.catalog.changes import Change, abi_difference
 from indexer.store.catalog.component_names import with_kept_components
@@ -283,7 +284,7 @@ class _Comparison:
             ]
             if not told:
                 continue
-            doubt = transfer_standards.doubt([(event.signature, event.columns) for _, _, event in told], contract.abi)
+            doubt = token_standards.doubt([(event.signature, event.columns) for _, _, event in told], contract.abi)
             ids = tuple(sorted(event_id for event_id, _, _ in told))
             standard = min(told, key=lambda one: one[0])[1]
             wanted += [
@@ -295,5 +296,5 @@ class _Comparison:
         return wanted
 
 
-def _standard(contract: ContractDeclaration, event: EventDeclaration) -> transfer_standards.Standard | None:
-    return transfer_standards.standard_of(event.signature, event.columns, contract.abi, anonymous=event.anonymous)
+def _standard(contract: ContractDeclaration, event: EventDeclaration) -> token_standards.Standard | None:
+    return token_standards.standard_of(event.signature, event.columns, contract.abi, anonymous=event.anonymous)

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from indexer.abi.token_standards import Standard
 from indexer.intervals import RangeSet
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent
 from indexer.store.catalog.changes import Change
 from indexer.store.catalog.declaration import Place
-from indexer.store.catalog.transfer_standards import Standard
 from indexer.store.database import psycopg_connection
 from indexer.store.schema import multirange, tables
 

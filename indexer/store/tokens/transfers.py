@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
+from indexer.abi import token_standards
+from indexer.abi.token_standards import Standard
 from indexer.store import lock_waits
 from indexer.store.catalog import catalog, transfer_standards
 from indexer.store.catalog.catalog import CatalogEvent
 from indexer.store.catalog.declaration import Place
-from indexer.store.catalog.transfer_standards import Standard
 from indexer.store.database import psycopg_connection
 
 #: Seconds for which a view that is being read is tried to be renewed before it is left to the next time.
@@ -64,12 +65,12 @@ def standard_of(event: CatalogEvent, abi: Sequence[Mapping[str, Any]]) -> Standa
         event: the event.
         abi: its contract's ABI.
     """
-    return transfer_standards.standard_of(event.signature, event.table.columns, abi, anonymous=event.anonymous)
+    return token_standards.standard_of(event.signature, event.table.columns, abi, anonymous=event.anonymous)
 
 
 def load(connection: Connection) -> list[TransferEvent]:
     """All events of the catalog that tell of transfers, the retired ones too."""
-    events = catalog.load_events(connection, signatures=transfer_standards.SIGNATURES).values()
+    events = catalog.load_events(connection, signatures=token_standards.SIGNATURES).values()
     contract_ids = list({event.contract_id for event in events})
     rows = connection.execute(
         sa.text("SELECT id, abi FROM gapless.contracts WHERE id = ANY(:ids)"), {"ids": contract_ids}

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.engine import Engine
 
+from indexer.abi.token_standards import BY_STANDARD
 from indexer.chain.client import ChainClient
 from indexer.store.cache import Cache
 from indexer.store.catalog import catalog
@@ -25,12 +26,7 @@ TOKENS_PER_RUN = 500
 TOKENS_AT_ONCE = 90
 """Tokens that are read and stored together: their calls fit into one multicall."""
 _CALLS_PER_TOKEN = 5
-# Events that only a token emits: ERC-20 and ERC-721 Transfer, ERC-1155 TransferSingle and TransferBatch.
-TOKEN_EVENTS = (
-    "Transfer(address,address,uint256)",
-    "TransferSingle(address,address,address,uint256,uint256)",
-    "TransferBatch(address,address,address,uint256[],uint256[])",
-)
+_TOKEN_EVENTS = frozenset().union(*BY_STANDARD)
 
 
 def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: frozenset[str], cache: Cache) -> int:
@@ -60,7 +56,7 @@ def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: froze
         addresses = tokens.unread(connection, chain_id, contract_ids, TOKENS_PER_RUN)
         anywhere = {s.event.event_id for s in catalog.load_sources(connection, chain_id) if s.place.kind == "any"}
         for event in events:
-            if event.event_id in anywhere and event.signature in TOKEN_EVENTS and len(addresses) < TOKENS_PER_RUN:
+            if event.event_id in anywhere and event.signature in _TOKEN_EVENTS and len(addresses) < TOKENS_PER_RUN:
                 addresses += tokens.unread_emitters(connection, chain_id, event, TOKENS_PER_RUN - len(addresses))
     wanted = sorted(set(addresses))
     kept = TokenCache(cache, chain_id, state.genesis_hash)

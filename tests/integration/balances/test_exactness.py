@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from eth_utils.crypto import keccak
 
-from indexer.store.catalog import transfer_standards
+from indexer.abi import token_standards
 from indexer.store.catalog.transfer_standards import MOST_CONSECUTIVE
 from indexer.sync.tokens import balances
 from tests.integration.sync.rig import rig
@@ -71,12 +71,12 @@ def word(number: int) -> bytes:
 
 
 def consecutive(first: int, last: int, giver: bytes, receiver: bytes) -> tuple[list[bytes], bytes]:
-    signature = keccak(transfer_standards.CONSECUTIVE_TRANSFER.encode())
+    signature = keccak(token_standards.CONSECUTIVE_TRANSFER.encode())
     return [signature, word(first), giver, receiver], word(last)
 
 
 def moved(giver: bytes, receiver: bytes, number: int) -> list[bytes]:
-    return [keccak(transfer_standards.TRANSFER.encode()), giver, receiver, word(number)]
+    return [keccak(token_standards.TRANSFER.encode()), giver, receiver, word(number)]
 
 
 @pytest.fixture

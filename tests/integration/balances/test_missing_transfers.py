@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 from eth_utils.crypto import keccak
 
+from indexer.abi import token_standards
 from indexer.chain.logs.earliest_log import EarliestLog
 from indexer.chain.records.errors import FatalError, NoEndpointError
-from indexer.store.catalog import transfer_standards
 from indexer.sync.audit import holdings
 from indexer.sync.tokens import balances, earlier_transfers
 from tests.integration.balances.conftest import text_of
@@ -22,7 +22,7 @@ from tests.integration.balances.test_exactness import ANN, BEN, NOBODY, argument
 from tests.integration.sync.rig import rig
 
 COIN, OTHER, REGISTRY = "0x" + "81" * 20, "0x" + "82" * 20, "0x" + "83" * 20
-HEAD = [keccak(transfer_standards.TRANSFER.encode()), NOBODY, ANN]
+HEAD = [keccak(token_standards.TRANSFER.encode()), NOBODY, ANN]
 LISTED = event("Listed", argument("token", "address", indexed=True))
 BATCH = (
     event(
@@ -229,7 +229,7 @@ def test_tokens_of_a_factory_are_exact(world, migrated_url, tmp_path):
 
 
 def test_a_batch_with_more_tokens_than_amounts_is_not_exact(world, migrated_url, tmp_path):
-    topics = [keccak(transfer_standards.TRANSFER_BATCH.encode()), BEN, NOBODY, ANN]
+    topics = [keccak(token_standards.TRANSFER_BATCH.encode()), BEN, NOBODY, ANN]
     whole = b"".join(map(word, (64, 160, 2, 7, 8, 1, 3)))
     log(world, COIN, topics, whole)
     text = manifest(tmp_path, world, COIN, list(BATCH), '"TransferSingle", "TransferBatch"')
@@ -294,5 +294,5 @@ def test_nodes_that_know_no_old_states_mark_no_token(make_world, migrated_url, t
 )
 def test_abis_of_tokens_that_give_silently_are_known(more):
     items = [{"type": kind, "name": name, "inputs": [{"type": t} for t in types]} for kind, name, types in more]
-    assert "without Transfer events" in str(transfer_standards.doubt([], [transfer(2), *items]))
-    assert transfer_standards.doubt([], [transfer(2), {"type": "event", "name": "Deposit", "inputs": []}]) is None
+    assert "without Transfer events" in str(token_standards.doubt([], [transfer(2), *items]))
+    assert token_standards.doubt([], [transfer(2), {"type": "event", "name": "Deposit", "inputs": []}]) is None

@@ -68,9 +68,10 @@ class Stage:
     finality: Finality = field(default_factory=Finality)
     clock: Clock = field(default_factory=Clock)
     settings: ClientSettings = QUICK
+    requests_per_second: float | None = None
 
     def client(self, more: Sequence[str] = ()) -> ChainClient:
-        endpoints = [EndpointConfig(url) for url in (self.url, *more)]
+        endpoints = [EndpointConfig(url, requests_per_second=self.requests_per_second) for url in (self.url, *more)]
         return ChainClient("sim", CHAIN_ID, endpoints, settings=self.settings, clock=self.clock, sleep=self.clock.sleep,
                            random=Random(1), spawn=lambda job: job())  # fmt: skip
 

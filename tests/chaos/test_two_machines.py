@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 
@@ -10,7 +11,7 @@ import pytest
 
 from indexer.errors import GaplessError
 from tests.chaos.chain import PEOPLE, Saying, Transaction, topic
-from tests.chaos.node import Honest, Node, RpcError
+from tests.chaos.node import Honest, HttpAnswer, Node, RpcError
 from tests.chaos.stage import COIN, FACTORIES, stage
 
 _numbers = itertools.count()
@@ -109,20 +110,69 @@ def test_a_machine_that_is_behind_is_never_taken_for_silence(scene, is_behind, m
     assert liar.short
 
 
-@pytest.mark.parametrize("is_behind", [logs_by_number, every(1, 2)])
-def test_a_machine_that_is_behind_where_the_last_blocks_say_nothing(chaos, is_behind):
+@pytest.mark.parametrize(
+    ("quiet", "is_behind", "settings"),
+    [
+        (2, wanted_logs, {}),
+        (7, logs_by_number, {}),
+        (7, every(1, 2), {"batch_size": 1}),
+        (30, logs_by_number, {}),
+        (100, every(1, 2), {}),
+    ],
+)
+def test_a_machine_that_is_behind_where_the_last_blocks_say_nothing(chaos, is_behind, quiet, settings):
+    """After wanted logs come some blocks without any, one with another log, and again blocks without any."""
     with stage(chaos, f"machines/{next(_numbers)}") as scene:
-        for _ in range(2):
+        scene.settings = dataclasses.replace(scene.settings, **settings)
+        for _ in range(quiet):
             scene.chain.append()
         scene.chain.append(other_transaction())
-        for _ in range(7):
+        for _ in range(quiet):
             scene.chain.append()
         scene.chain.finalize(scene.chain.head.number)
         scene.node.finalized = scene.chain.head.number - 4
         follower = follow_first(scene, COIN)
         behind = Node(scene.chain)
-        behind.lag = 30
-        fill(scene, follower, TwoMachines(behind, is_behind))
+        behind.lag = scene.chain.head.number - 15
+        liar = TwoMachines(behind, is_behind, most_calls=99 if settings else 1)
+        fill(scene, follower, liar, looks=4)
+        assert liar.short
+
+
+def test_an_endpoint_too_slow_for_two_calls_at_once_is_proven_too(scene):
+    """It takes batches, but the operator allows for one call a second: nothing binds the header to the logs."""
+    scene.requests_per_second = 1.0
+    follower = follow_first(scene, COIN, FACTORIES)
+    behind = Node(scene.chain)
+    behind.lag = 22
+    liar = TwoMachines(behind, logs_by_number, most_calls=99)
+    fill(scene, follower, liar, looks=4)
+    assert liar.short
+
+
+@pytest.mark.parametrize(("is_behind", "most_calls"), [(logs_by_number, 1), (every(1, 2), 99)])
+def test_a_single_block_read_in_parts_is_proven_too(scene, is_behind, most_calls):
+    """No question for more than one address is answered, so that blocks are read in parts at last."""
+    follower = follow_first(scene, COIN, FACTORIES)
+
+    class Narrow(TwoMachines):
+        def result(self, node, call, result):
+            asked = call["params"][0]
+            if logs(0, call) and (asked.get("fromBlock") != asked.get("toBlock") or _longest(asked) > 1):
+                raise RpcError(-32000, "query returned more than 10000 results")
+            return super().result(node, call, result)
+
+    behind = Node(scene.chain)
+    behind.lag = 22
+    liar = Narrow(behind, is_behind, most_calls)
+    fill(scene, follower, liar, looks=4)
+    assert liar.short
+
+
+def _longest(asked):
+    return max(
+        len(one) for one in (asked.get("address") or [], *(asked.get("topics") or [[]])) if isinstance(one, list)
+    )
 
 
 def other_transaction():
@@ -130,18 +180,32 @@ def other_transaction():
     return Transaction(bytes(31) + b"\7", (Saying("0x" + "77" * 20, (topic(7),), b"", None),))
 
 
-REFUSALS = [RpcError(-32602, "specify an address in your request"), RpcError(-32005, "too much")]
+REFUSALS = [
+    RpcError(-32602, "specify an address in your request"),
+    RpcError(-32005, "too much"),
+    RpcError(-31996, "kein Zugriff"),
+    HttpAnswer(403, b"forbidden"),
+    HttpAnswer(500, b"<html>"),
+]
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
-def test_history_goes_on_where_all_logs_of_a_block_are_not_told(scene, refusal):
+@pytest.mark.parametrize("receipts", [True, False])
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["address", "rate", "unknown words", "403", "500"])
+def test_history_goes_on_where_all_logs_of_a_block_are_not_told(scene, refusal, receipts):
     follower = follow_first(scene, COIN, FACTORIES)
 
     class Refusing(TwoMachines):
         def request(self, node, calls, is_batch):
             super().request(node, calls, is_batch)
-            if calls[0]["method"] == "eth_getLogs" and not {"address", "topics"} & set(calls[0]["params"][0]):
+            if logs(0, calls[0]) and not {"address", "topics"} & set(calls[0]["params"][0]):
                 raise refusal
+            if not receipts and calls[0]["method"] == "eth_getBlockReceipts":
+                raise RpcError(-32601, "the method does not exist")
 
-    fill(scene, follower, Refusing(Node(scene.chain), lambda *_: False), looks=1)
+    liar = Refusing(Node(scene.chain), lambda *_: False)
+    scene.node.liar = liar
+    scene.backfill().run()
+    assert liar.answered < 150, "what is refused is not asked for again and again"
+    scene.settle(follower)
+    follower.close()
     assert scene.look().tip == 40

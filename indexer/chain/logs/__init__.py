@@ -5,6 +5,7 @@ or a log of that block. A node that answers with less than it should is found by
 in history.
 
 * ``scan``: all logs of some ranges, a few requests ahead of the reader. ``fetch``: one range with its proof.
+  ``range_proof``: the proof where header and logs are answers of their own.
 * ``address_slices``: lists that are too long for one question. ``log_parts``: answers that are too large.
 * ``block_times``: the hashes and times of a chunk's blocks.
 * ``branch``: headers and logs that provably belong to one branch. ``block_logs``: the logs of blocks whose headers

@@ -75,7 +75,9 @@ def plan(
     for first, last in samples(ranges, _SAMPLES, _SAMPLE_BLOCKS):
         try:
             chunk = requester.run(
-                partial(fetch.chunk, first=first, last=last, questions=[Question(wide, wide)], context=context),
+                partial(
+                    fetch.chunk, first=first, last=last, questions=[Question(wide, wide)], context=context, prove=False
+                ),
                 wide.kind,
                 block=last,
                 context=context,

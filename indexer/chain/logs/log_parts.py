@@ -18,6 +18,7 @@ def logs_in_parts(
     context: RequestContext,
     *,
     refused: ProviderError | None = None,
+    silent: list[LogFilter] | None = None,
 ) -> CheckedLogs:
     """The logs of a range in as many parts as the endpoint demands.
 
@@ -28,6 +29,7 @@ def logs_in_parts(
         filters: what is wanted.
         context: on whose account.
         refused: the refusal of this very question, where it has been asked: begin with parts of it.
+        silent: takes the parts to which no log was answered: what shows that a machine has the blocks is missing there.
 
     Raises:
         AnswerError: an answer contradicts its question or another.
@@ -35,7 +37,7 @@ def logs_in_parts(
     """
     lists = cut(endpoint, filters)
     if len(lists) > 1:
-        return merged([logs_in_parts(endpoint, first, last, part, context) for part in lists])
+        return merged([logs_in_parts(endpoint, first, last, part, context, silent=silent) for part in lists])
     if refused is None:
         try:
             found = checked_logs(
@@ -52,31 +54,44 @@ def logs_in_parts(
             refused = error
         else:
             granted(endpoint, [filters])
+            if silent is not None and not found.hashes:
+                silent.append(filters)
             return found
     if list_limits.learn(endpoint, refused, context):
         # Remembered, so that other blocks need not be cut in halves until one is answered.
-        return logs_in_parts(endpoint, first, last, filters, context)
-    return _in_smaller_parts(endpoint, first, last, filters, context)
+        return logs_in_parts(endpoint, first, last, filters, context, silent=silent)
+    return _in_smaller_parts(endpoint, first, last, filters, context, silent)
 
 
 def _in_smaller_parts(
-    endpoint: Endpoint, first: int, last: int, filters: LogFilter, context: RequestContext
+    endpoint: Endpoint,
+    first: int,
+    last: int,
+    filters: LogFilter,
+    context: RequestContext,
+    silent: list[LogFilter] | None,
 ) -> CheckedLogs:
     """The logs of a range that was refused as a whole."""
     if first < last:
         middle = (first + last) // 2
         parts = [
-            logs_in_parts(endpoint, first, middle, filters, context),
-            logs_in_parts(endpoint, middle + 1, last, filters, context),
+            logs_in_parts(endpoint, first, middle, filters, context, silent=silent),
+            logs_in_parts(endpoint, middle + 1, last, filters, context, silent=silent),
         ]
     elif (halves := filters.halves()) is not None:
-        parts = [logs_in_parts(endpoint, first, last, half, context) for half in halves]
+        parts = [logs_in_parts(endpoint, first, last, half, context, silent=silent) for half in halves]
     else:
-        parts = [only(_logs_from_receipts(endpoint, first, context), filters)]
+        parts = [only(logs_from_receipts(endpoint, first, context), filters)]
     return merged(parts)
 
 
-def _logs_from_receipts(endpoint: Endpoint, number: int, context: RequestContext) -> CheckedLogs:
+def logs_from_receipts(endpoint: Endpoint, number: int, context: RequestContext) -> CheckedLogs:
+    """All logs of a block, from its receipts.
+
+    Raises:
+        AnswerError: an answer contradicts its question, or is null.
+        ProviderError: a question failed.
+    """
     raw = endpoint.ask([Call("eth_getBlockReceipts", (hex(number),))], context)[0]
     if isinstance(raw, FatalError):
         wire = _receipts_one_by_one(endpoint, number, context)

@@ -178,6 +178,7 @@ def _sample(
                     last=last,
                     questions=questions,
                     context=context,
+                    prove=False,
                 ),
                 "eth_getLogs",
                 block=last,

@@ -1,4 +1,4 @@
-"""Single questions to one endpoint, and how each answer is checked: headers, and the logs of a range.
+"""Questions to one endpoint, and how their answers are checked: headers, and the logs of a range.
 
 Nothing here retries or chooses; the client does that around it.
 """
@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import msgspec
 
 from indexer.chain.reads import log_forms
+from indexer.chain.records import column_reader
 from indexer.chain.records.errors import AnswerError, LaggingError, ProviderError
+from indexer.chain.records.log_columns import LogColumns
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, Header, WireLog, logs_decoder, parse, parse_header
+from indexer.chain.records.range_end import Marker
 from indexer.chain.records.validation import CheckedLogs, RawLog, check_logs, select, sorted_once
 from indexer.chain.rpc import partial_answers
 from indexer.chain.rpc.answers import Answer
@@ -28,6 +31,23 @@ class Question:
 
     asked: LogFilter
     wanted: LogFilter
+
+
+@dataclass(slots=True)
+class RangeAnswer:
+    """What some questions about one range brought.
+
+    Attributes:
+        end: the header of the last block.
+        logs: what is wanted of the answers.
+        silent: those questions whose answers hold no log of the last block, or of the marker's block or above it.
+        seconds: how long the answers took.
+    """
+
+    end: Header
+    logs: CheckedLogs | LogColumns
+    silent: list[Question]
+    seconds: float
 
 
 def wrong(problem: str, endpoint: Endpoint) -> AnswerError:
@@ -146,6 +166,76 @@ def only(checked: CheckedLogs, wanted: LogFilter) -> CheckedLogs:
     hashes = {number: block_hash for number, block_hash in checked.hashes.items() if number in bearing}
     times = {number: time for number, time in checked.times.items() if number in bearing}
     return CheckedLogs(logs, hashes, times, checked.removed)
+
+
+def up_to(checked: CheckedLogs, last: int) -> CheckedLogs:
+    """The logs of the blocks up to one, and those blocks."""
+    return CheckedLogs(
+        [log for log in checked.logs if log.block_number <= last],
+        {number: block_hash for number, block_hash in checked.hashes.items() if number <= last},
+        {number: time for number, time in checked.times.items() if number <= last},
+        {(number, block_hash) for number, block_hash in checked.removed if number <= last},
+    )
+
+
+def range_answer(
+    endpoint: Endpoint,
+    end: Header,
+    first: int,
+    questions: Sequence[Question],
+    answers: Sequence[Answer],
+    seconds: float,
+    context: RequestContext,
+    marker: Marker | None = None,
+) -> RangeAnswer:
+    """Check the answers to some questions about one range.
+
+    Args:
+        endpoint: who answered.
+        end: the header of the last block of the range.
+        first: the first block.
+        questions: what was asked of all these blocks, and of those up to the marker's where that lies above the end.
+        answers: one for each question.
+        seconds: how long they took.
+        context: on whose account.
+        marker: a block that stands for the last one.
+
+    Raises:
+        AnswerError: an answer contradicts its question or another.
+        ProviderError: a question failed.
+    """
+    for answer in answers:
+        if isinstance(answer, ProviderError):
+            raise answer
+    proof = end.number if marker is None else marker.number
+    last = max(end.number, proof)
+    if len(questions) == 1 and last == end.number:
+        columns = _columns(endpoint, answers[0], first, last, questions[0])
+        if columns is not None:
+            wanted, newest = columns
+            return RangeAnswer(end, wanted, [] if newest >= proof else [questions[0]], seconds)
+    parts, silent = [], []
+    for raw, question in zip(answers, questions, strict=True):
+        part = checked_logs(endpoint, raw, first, last, question.asked, context)
+        if max(part.hashes, default=-1) < proof:
+            silent.append(question)
+        part = part if last == end.number else up_to(part, end.number)
+        parts.append(part if question.asked == question.wanted else only(part, question.wanted))
+    return RangeAnswer(end, merged(parts), silent, seconds)
+
+
+def _columns(
+    endpoint: Endpoint, answer: Answer, first: int, last: int, question: Question
+) -> tuple[LogColumns, int] | None:
+    """The logs of an answer in columns, and the newest block of them; None: to be read the plain way."""
+    if isinstance(answer, ProviderError) or endpoint.log_index_per_transaction:
+        return None
+    columns = column_reader.read(memoryview(answer), first, last, question.asked, endpoint.layouts)
+    if columns is None:
+        return None
+    newest = int(columns.block_numbers[-1]) if len(columns) else -1
+    wanted = columns if question.asked == question.wanted else columns.only(question.wanted)
+    return None if wanted is None else (wanted, newest)
 
 
 def logs_between(endpoint: Endpoint, first: int, last: int, asked: LogFilter, context: RequestContext) -> list[RawLog]:

@@ -106,7 +106,7 @@ class Endpoint:
         # What its blooms are worth, and whether it filters logs by a block's hash.
         self.blooms = BloomTrust()
         self.hash_filter = HashFilter()
-        # How the ends of its ranges are proven, where it refuses batches.
+        # How the ends of its ranges are proven, where it answers one question at a time.
         self.end_markers = EndMarkers()
         # How it writes logs.
         self.layouts = Layouts()
@@ -216,11 +216,6 @@ class Endpoint:
                 raise answer
             results.append(answer)
         return results
-
-    @property
-    def refuses_batches(self) -> bool:
-        """Whether it takes no batch of any size, as opposed to one that is asked too often for more than one call."""
-        return self._batch_size.largest <= 1
 
     def max_batch(self) -> int:
         """The most calls to put in one batch now."""

@@ -22,6 +22,8 @@ _FORGET_PACE_AFTER = 600.0
 # The second in which the ceiling holds, with what the way to the node may stretch or squeeze.
 _SECOND = 1.05
 _TRY_LARGER_AFTER = 50
+# Two calls of which one proves the other stay together until so many requests in a row were refused.
+_REFUSED_PAIRS = 5
 
 
 def retry_after_seconds(value: str | None, now: datetime | None = None) -> float | None:
@@ -140,8 +142,10 @@ class RateControl:
         wait = retry_after if retry_after is not None else min(0.25 * 2.0 ** min(self._refusals - 1, 8), 30.0)
         wait = min(wait, _LONGEST_WAIT) * (1.0 + 0.25 * jitter)
         self._blocked_until = max(self._blocked_until, now + wait)
-        if calls > 1:
-            self._batch, self._batches_since = max(1, min(self._batch or calls, calls) // 2), 0
+        if calls > 2:
+            self._batch, self._batches_since = max(2, min(self._batch or calls, calls) // 2), 0
+        elif calls == 2 and self._refusals >= _REFUSED_PAIRS:
+            self._batch, self._batches_since = 1, 0
         if now - self._limited_at < 1.0:
             return False
         self._limited_at, self._spent = now, 0.0

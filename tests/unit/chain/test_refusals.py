@@ -125,7 +125,10 @@ def test_no_batch_is_above_the_pace() -> None:
     assert pace is not None
     assert rate.largest_batch() == int(pace / 2)
     rate.limited(0.1, None, 0.0, 3)
-    assert rate.largest_batch() == 1
+    assert rate.largest_batch() == 2, "one call may prove another"
+    for attempt in range(3):
+        rate.limited(0.2 + attempt, None, 0.0, 2)
+    assert rate.largest_batch() == 1, "it takes no two calls at once"
 
 
 # -- wide ranges in the words of a rate
@@ -163,7 +166,9 @@ def test_a_node_that_is_asked_too_often_is_not_asked_for_less(serve: Serve, conn
 
     node = serve(before=busy)
     check_whole(list(connect(node).scan([(0, 1_999)], FILTER)), node.history, (0, 1_999))
-    assert set(node.ranges) == {(0, 1_999)}
+    # Asked one by one after many refusals, the range ends with its last log; what follows is a range of its own.
+    assert (0, node.history.positions[-1]) in node.ranges or (0, 1_999) in node.ranges
+    assert len(node.ranges) <= 6
 
 
 # -- lists
@@ -495,8 +500,8 @@ def test_lists_refused_as_wide_ranges_are_found_out_once_in_history(
     node = serve(question=short, limit=in_haste, batches=batches)
     client = connect(node)
     check_whole(list(client.scan([(1_000, 1_199)], TWENTY, in_flight=1)), node.history, (1_000, 1_199))
-    # Without batches each list is of one address and the marker of the range's end.
-    least = 20 * 10 if batches else 20 * 20
+    # Without batches each list is of one address and the marker of the range's end, and ranges end with a log.
+    least = 20 * 10 if batches else 40 * 20
     assert len(short.asked) <= least + 150, "fifteen refused ranges of ten lists each are the search for their width"
     assert client.pool.endpoints[0].block_limit.known is None, "no words for a range were about ranges"
 

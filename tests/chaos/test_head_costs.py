@@ -75,6 +75,29 @@ def test_an_empty_block_writes_no_source_and_no_event(scene, following):
     scene.judge.check_complete(scene.look())
 
 
+def count_updates_of_the_chain(scene):
+    """Counts from now on how often the chain's row is written; what was counted is in ``public.counted``."""
+    scene.query("""
+        CREATE TABLE IF NOT EXISTS public.counted (state text);
+        TRUNCATE public.counted;
+        CREATE OR REPLACE FUNCTION public.counts() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN INSERT INTO public.counted VALUES (NEW.state); RETURN NEW; END';
+        CREATE OR REPLACE TRIGGER counts AFTER UPDATE ON gapless.chains FOR EACH ROW EXECUTE FUNCTION public.counts();
+        SELECT 1
+    """)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_block_changes_the_chains_row_once(scene, following, silent):
+    count_updates_of_the_chain(scene)
+    for _ in range(5):
+        scene.chain.append(*([] if silent else [transfer()]))
+        assert following.tick() is Tick.EXTENDED
+        assert following.tick() is Tick.NOTHING_NEW
+    assert scene.query("SELECT count(*) FROM public.counted") == [(5,)]
+    assert scene.query("SELECT head_number - tip_number, state FROM gapless.chains") == [(0, "following")]
+
+
 def test_only_what_says_something_is_decoded_and_its_decoder_is_made_once(scene, following, monkeypatch):
     made = []
     compile_decoder = router.compile_decoder

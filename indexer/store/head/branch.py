@@ -11,6 +11,7 @@ open: ``chains.followed_mark`` changes whenever any transaction opens or closes 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 import sqlalchemy as sa
 from psycopg import sql
@@ -44,6 +45,35 @@ class HeadState:
     tip: Block | None
     finalized: int | None
     finalized_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeadReport:
+    """What the nodes say the head is, and how following it goes.
+
+    Attributes:
+        head: the newest block of the nodes.
+        state: ``following`` or ``waiting``.
+        reason: for people; None: there is nothing to say.
+    """
+
+    head: Block
+    state: str
+    reason: str | None = None
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """The values of :data:`_REPORTED`."""
+        moment = datetime.fromtimestamp(self.head.time, UTC)
+        return {"head": self.head.number, "head_time": moment, "state": self.state, "reason": self.reason}
+
+
+# A chain that is halted stays so.
+_REPORTED: Final = (
+    "head_number = :head, head_time = :head_time, head_seen_at = now(), "
+    "state = CASE state WHEN 'halted' THEN state ELSE :state END, "
+    "state_reason = CASE state WHEN 'halted' THEN state_reason ELSE :reason END"
+)
 
 
 def load_state(connection: Connection, chain_id: int) -> HeadState:
@@ -133,19 +163,9 @@ def jump(connection: Connection, chain_id: int, epoch: int, finalized: Block) ->
     insert_blocks(connection, chain_id, [finalized])
 
 
-def report_head(
-    connection: Connection, chain_id: int, epoch: int, head: Block, *, state: str, reason: str | None = None
-) -> None:
-    """Notes what the nodes say the head is, and how following goes; a chain that is halted stays so."""
-    fenced(
-        connection,
-        chain_id,
-        epoch,
-        "head_number = :number, head_time = :time, head_seen_at = now(), "
-        "state = CASE state WHEN 'halted' THEN state ELSE :state END, "
-        "state_reason = CASE state WHEN 'halted' THEN state_reason ELSE :reason END",
-        {"number": head.number, "time": datetime.fromtimestamp(head.time, UTC), "state": state, "reason": reason},
-    )
+def report_head(connection: Connection, chain_id: int, epoch: int, report: HeadReport) -> None:
+    """Notes what the nodes say the head is, where no block says so with it (:func:`extend`)."""
+    fenced(connection, chain_id, epoch, _REPORTED, report.parameters)
 
 
 def report_state(connection: Connection, chain_id: int, state: str, reason: str | None) -> None:
@@ -262,6 +282,7 @@ def extend(
     mark: int,
     rows: Rows,
     catalog_version: int,
+    report: HeadReport | None = None,
 ) -> None:
     """Appends new blocks to the tip: their headers, rows and the new tip, in one transaction.
 
@@ -274,13 +295,14 @@ def extend(
         mark: what :func:`follow` returned for them.
         rows: what those sources' logs say in these blocks.
         catalog_version: of the catalog by which they were decoded.
+        report: what the head is, for the same change of the chain's row: a block without rows changes no other row.
 
     Raises:
         CatalogChangedError: the catalog is another one now, or other sources are followed.
         FollowerLostError: another process follows now.
     """
     with writing_by(connection, catalog_version):
-        _move_tip(connection, chain_id, epoch, blocks[-1], mark)
+        _move_tip(connection, chain_id, epoch, blocks[-1], mark, report)
         insert_blocks(connection, chain_id, blocks)
         writer.insert_rows(connection, chain_id, rows)
         unfinalized.note(connection, chain_id, rows)
@@ -341,6 +363,7 @@ def swap(
     series: Iterable[Series],
     rows: Rows,
     catalog_version: int,
+    report: HeadReport | None = None,
 ) -> int:
     """Replaces the branch above a common block by another one, in one transaction, and records the reorganisation.
 
@@ -357,6 +380,7 @@ def swap(
         series: all snapshot series, the retired ones too; their points above ``common`` go, and are taken again later.
         rows: what the followed sources' logs say in the new branch.
         catalog_version: of the catalog by which they were decoded.
+        report: what the head is, for the same change of the chain's row.
 
     Returns:
         The id of the record in ``reorgs``.
@@ -367,7 +391,7 @@ def swap(
     """
     with writing_by(connection, catalog_version):
         new_tip = blocks[-1] if blocks else common
-        _move_tip(connection, chain_id, epoch, new_tip, mark)
+        _move_tip(connection, chain_id, epoch, new_tip, mark, report)
         known = {event.event_id: event for event in events}
         balances.take_back(connection, chain_id, common.number, known.values())
         removed = _drop_branch(connection, chain_id, common.number, known, {one.series_id: one for one in series})
@@ -475,14 +499,15 @@ def finalize(connection: Connection, chain_id: int, epoch: int, finalized: Block
     unfinalized.forget_through(connection, chain_id, finalized.number)
 
 
-def _move_tip(connection: Connection, chain_id: int, epoch: int, tip: Block, mark: int) -> None:
+def _move_tip(
+    connection: Connection, chain_id: int, epoch: int, tip: Block, mark: int, report: HeadReport | None
+) -> None:
     """Moves the tip, and says that the rows above the old one are noted (:mod:`indexer.store.rows.unfinalized`)."""
-    fenced(
-        connection,
-        chain_id,
-        epoch,
-        f"tip_number = :number, tip_hash = :hash, tip_time = :time, moved_at = now(), {unfinalized.NOTED}",
-        {"number": tip.number, "hash": tip.hash, "time": datetime.fromtimestamp(tip.time, UTC)},
-    )
+    moved = f"tip_number = :number, tip_hash = :hash, tip_time = :time, moved_at = now(), {unfinalized.NOTED}"
+    values = {"number": tip.number, "hash": tip.hash, "time": datetime.fromtimestamp(tip.time, UTC)}
+    if report is None:
+        fenced(connection, chain_id, epoch, moved, values)
+    else:
+        fenced(connection, chain_id, epoch, f"{moved}, {_REPORTED}", {**values, **report.parameters})
     if _mark(connection, chain_id) != mark:
         raise CatalogChangedError("other sources are followed now; planning again")

@@ -19,6 +19,7 @@ from indexer.chain.records.messages import Header
 from indexer.manifest.model import Finality
 from indexer.store.catalog.catalog import CatalogChangedError
 from indexer.store.head import branch as head
+from indexer.store.head.branch import HeadReport
 from indexer.store.head.leader_epoch import FollowerLostError
 from indexer.store.leases import Lease
 from indexer.store.rows.blocks import Block
@@ -105,7 +106,7 @@ class Follower:
         self._finality_asked_at = -FINALITY_EVERY
         self._right = Leadership(engine, chain_id)
         self._held = LocalBranch(engine, client, self._right, chain_id, name=name, blooms=blooms)
-        self._reported: tuple[int, str, str | None] | None = None
+        self._reported: HeadReport | None = None
         self._reported_at = 0.0
         self._span = MAX_BLOCKS
         self._behind = False
@@ -233,7 +234,7 @@ class Follower:
             self._held.join(self._span)
             if self._held.tip != tip:
                 return Tick.MOVED  # another process has followed, and what was known was read anew
-            self._extend(min(newest.number, tip.number + self._span))
+            self._extend(newest)
         except BranchMovedError:
             # With the view goes what was learnt from another branch than ours: children born there.
             self._held.forget()
@@ -266,7 +267,7 @@ class Follower:
         self._held.join(self._span, fetch=False)
         view = self._held.view()
         local_branch.forget_children(view, newest.number)
-        self._swap(view, _block(newest), tip, [], Rows())
+        self._swap(view, _block(newest), tip, [], Rows(), self._report_of(newest))
         return Tick.REORGANISED
 
     def _all_say(self, what: bytes, says: Callable[[Header], bool]) -> bool:
@@ -333,8 +334,9 @@ class Follower:
 
     # -- growing -------------------------------------------------------------------------------------------------
 
-    def _extend(self, last: int) -> None:
+    def _extend(self, newest: Header) -> None:
         view, tip = self._held.view(), self._held.tip
+        last, report = min(newest.number, tip.number + self._span), self._report_of(newest)
         headers, rows = self._held.read(view.followed, (tip.number + 1, last), tip.hash, self._span)
         blocks = [_block(header) for header in headers]
         with self._engine.begin() as connection:
@@ -347,7 +349,9 @@ class Follower:
                 mark=self._held.mark,
                 rows=rows,
                 catalog_version=view.version,
+                report=report,
             )
+        self._note_reported(report)
         self._held.moved(blocks[-1])
         self._behind = False
         self._span = min(MAX_BLOCKS, self._span * 2)
@@ -371,10 +375,10 @@ class Follower:
         headers, rows = self._held.read(view.followed, (common + 1, last), parent.hash, self._span)
         if headers[0].hash == self._held.stored(common + 1, common + 1).get(common + 1):
             raise BranchMovedError(f"{self._name}: two answers differ about block {common + 1}")
-        self._swap(view, parent, tip, [_block(header) for header in headers], rows)
+        self._swap(view, parent, tip, [_block(header) for header in headers], rows, self._report_of(newest))
         return Tick.REORGANISED
 
-    def _swap(self, view: View, common: Block, tip: Block, blocks: list[Block], rows: Rows) -> None:
+    def _swap(self, view: View, common: Block, tip: Block, blocks: list[Block], rows: Rows, report: HeadReport) -> None:
         """Puts a branch, which may be empty, in the place of what is above a common block."""
         new_tip = blocks[-1] if blocks else common
         with self._engine.begin() as connection:
@@ -391,7 +395,9 @@ class Follower:
                 series=view.series,
                 rows=rows,
                 catalog_version=view.version,
+                report=report,
             )
+        self._note_reported(report)
         log.warning(
             "%s: reorganisation of %d blocks: %d is the last common one, %d 0x%s was replaced by %d 0x%s",
             self._name,
@@ -433,15 +439,19 @@ class Follower:
     # -- telling -------------------------------------------------------------------------------------------------
 
     def _report(self, newest: Header, outcome: Tick) -> None:
-        state = "waiting" if outcome is Tick.LAGGING else "following"
-        note = self._final.note
-        now = self._clock()
-        # Where nothing is new, that the nodes are heard of is.
-        if self._reported == (newest.number, state, note) and now < self._reported_at + REPORT_EVERY:
+        report = self._report_of(newest, "waiting" if outcome is Tick.LAGGING else "following")
+        # Where nothing is new, that the nodes are heard of is. A block that was written has said the same.
+        if self._reported == report and self._clock() < self._reported_at + REPORT_EVERY:
             return
         with self._engine.begin() as connection:
-            head.report_head(connection, self._chain_id, self._right.epoch, _block(newest), state=state, reason=note)
-        self._reported, self._reported_at = (newest.number, state, note), now
+            head.report_head(connection, self._chain_id, self._right.epoch, report)
+        self._note_reported(report)
+
+    def _report_of(self, newest: Header, state: str = "following") -> HeadReport:
+        return HeadReport(_block(newest), state, self._final.note)
+
+    def _note_reported(self, report: HeadReport) -> None:
+        self._reported, self._reported_at = report, self._clock()
 
 
 def _block(header: Header) -> Block:

@@ -85,12 +85,13 @@ def difference(rows: CatalogRows, declaration: Declaration) -> Difference:
     Raises:
         DatabaseError: the declaration contradicts what is there.
     """
-    stored = {
+    tuples = {
         (name, bytes(event.topic0)): [Column.from_json(column) for column in event.columns]
         for name, contract in rows.contracts.items()
         for event in rows.events.get(contract.id, ())
+        if any(column.get("components") for column in event.columns)
     }
-    return _Comparison(rows, with_kept_components(declaration, stored), Difference(rows.version)).run()
+    return _Comparison(rows, with_kept_components(declaration, tuples), Difference(rows.version)).run()
 
 
 @dataclass(slots=True)

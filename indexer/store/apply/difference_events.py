@@ -82,7 +82,7 @@ def events_of(
             taken.add(table_name)
             ours.add(table_name)
             done.ids[event.topic0] = new_id()
-            indexes = _indexes(contract, event, event.columns)
+            indexes = _indexes(contract, event, [column.name for column in event.columns])
             done.new.append(NewEvent(contract.name, contract.schema_name, event, table_name, indexes))
             detail = "" if table_name == event.table_name else f"its table is {contract.schema_name}.{table_name}"
             done.changes.append(Change("add", "event", label, detail))
@@ -107,17 +107,19 @@ def _event(
     is_covered: bool,
 ) -> None:
     _refuse_other_layout(contract.name, event, row)
-    stored = tuple(Column.from_json(column) for column in row.columns)
     # Names of tables and columns never change; the ABI's own (of arguments) may.
-    columns = [
-        {**column.to_json(), "argument": now.argument} for column, now in zip(stored, event.columns, strict=True)
-    ]
-    indexes = _indexes(contract, event, stored)
+    columns = row.columns
+    if [column["argument"] for column in columns] != [now.argument for now in event.columns]:
+        columns = [
+            {**Column.from_json(column).to_json(), "argument": now.argument}
+            for column, now in zip(row.columns, event.columns, strict=True)
+        ]
+    indexes = _indexes(contract, event, [column["name"] for column in row.columns])
     wanted = {
         "name": event.name,
         "api_name": event.api_name,
         "abi": dict(event.item),
-        "columns": columns if columns != [column.to_json() for column in stored] else row.columns,
+        "columns": columns,
         "active": True,
     }
     if set(indexes) != set(row.indexes):
@@ -164,9 +166,9 @@ def _refuse_other_layout(contract: str, event: EventDeclaration, row: Row) -> No
         )
 
 
-def _indexes(contract: ContractDeclaration, event: EventDeclaration, columns: Sequence[Column]) -> tuple[str, ...]:
+def _indexes(contract: ContractDeclaration, event: EventDeclaration, names: Sequence[str]) -> tuple[str, ...]:
     """The columns that are to have an index, by the names that they have in the table."""
-    pairs = list(zip([column.name for column in columns], event.columns, strict=True))
+    pairs = list(zip(names, event.columns, strict=True))
     wanted = [name for name, column in pairs if column.indexed]
     wanted += [name for name, column in pairs if column.argument in event.indexes and name not in wanted]
     if any(d.place.kind != "addresses" or len(d.place.addresses) > 1 for d in contract.deployments):

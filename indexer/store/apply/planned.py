@@ -12,7 +12,7 @@ from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Series, Source
 from indexer.store.catalog.catalog_rows import CatalogRows
 from indexer.store.catalog.declaration import ContractDeclaration, Declaration, EventDeclaration, Place
-from indexer.store.catalog.factory_coverage import known_until
+from indexer.store.catalog.factory_coverage import announcers, known_until
 from indexer.store.rows import transactions
 from indexer.store.rows.transactions import Including
 from indexer.store.schema import tables
@@ -46,13 +46,13 @@ def load(
         declaration: what is wanted.
         chain_id: the chain.
     """
-    events = catalog.load_events(connection)
+    kept_sources, events = catalog.load_with_events(connection, chain_id, retired=True)
     for contract in declaration.contracts:
         for event in contract.events:
             event_id = found.event_ids[contract.name, event.topic0]
             if event_id not in events:
                 events[event_id] = _event(event_id, found.contract_ids[contract.name], contract, event)
-    sources = _sources(connection, rows, found, events, chain_id)
+    sources = _sources(kept_sources, rows, found, events, chain_id)
     kept = {one.contract_id: one for one in transactions.load(connection, chain_id)}
     return Planned(
         sources=_without_unknown(sources),
@@ -78,7 +78,7 @@ def _event(event_id: int, contract_id: int, contract: ContractDeclaration, event
 
 
 def _sources(
-    connection: Connection, rows: CatalogRows, found: Difference, events: dict[int, CatalogEvent], chain_id: int
+    kept: Sequence[Source], rows: CatalogRows, found: Difference, events: dict[int, CatalogEvent], chain_id: int
 ) -> list[Source]:
     changed: dict[int, dict[str, Any]] = {}
     new: list[dict[str, Any]] = []
@@ -91,7 +91,7 @@ def _sources(
         changed.setdefault(split.source_id, {})["place"] = split.kept.to_json()
     active = {row.id for some in rows.sources.values() for row in some if row.active}
     sources = []
-    for source in catalog.load_sources(connection, chain_id, retired=True):
+    for source in kept:
         values = changed.get(source.source_id, {})
         if values.get("active", source.source_id in active):
             place = Place.from_json(values["place"]) if "place" in values else source.place
@@ -108,10 +108,11 @@ def _sources(
 def _without_unknown(sources: Sequence[Source]) -> list[Source]:
     """Without the coverage of factories' children where not all of them would be known."""
     while True:
+        announcing = announcers(sources)
         cut = [
             replace(one, coverage=intersect(one.coverage, ((0, until),)) if until >= 0 else ())
             for one in sources
-            for until in (known_until(one, sources),)
+            for until in (known_until(one, announcing),)
         ]
         if cut == list(sources):
             return cut

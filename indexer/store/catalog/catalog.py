@@ -1,6 +1,6 @@
 """The catalog: what is indexed, as the database knows it."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -252,6 +252,8 @@ _EVENTS = sa.text("""
     WHERE (CAST(:contracts AS text[]) IS NULL
            OR (c.name, e.signature) IN (SELECT * FROM unnest(CAST(:contracts AS text[]), CAST(:named AS text[]))))
       AND (CAST(:signatures AS text[]) IS NULL OR e.signature = ANY(:signatures))
+      AND (CAST(:ids AS integer[]) IS NULL OR e.id = ANY(:ids))
+      AND (CAST(:of AS text[]) IS NULL OR c.name = ANY(:of))
     ORDER BY e.id
 """)
 
@@ -262,8 +264,26 @@ _SOURCES = sa.text("""
     FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id JOIN gapless.events e ON e.id = s.event_id
     LEFT JOIN gapless.deployments d ON d.contract_id = e.contract_id AND d.chain_id = s.chain_id
     WHERE (s.active OR :retired) AND (CAST(:chain_id AS bigint) IS NULL OR s.chain_id = :chain_id)
+      AND (CAST(:ids AS integer[]) IS NULL OR s.id = ANY(:ids))
       AND (CAST(:event_ids AS integer[]) IS NULL OR s.event_id = ANY(:event_ids))
     ORDER BY s.id
+""")
+
+# Covered or not, a source wants nothing of blocks between its end and its start: an empty range is in everything.
+_LACKING = sa.text("""
+    SELECT id FROM gapless.sources
+    WHERE chain_id = :chain_id AND active
+      AND NOT coverage @> int8range(start_block, greatest(start_block, least(end_block, :last) + 1))
+""")
+_FINDING = sa.text("""
+    SELECT s.id FROM gapless.sources s JOIN gapless.events e ON e.id = s.event_id
+    JOIN gapless.contracts c ON c.id = e.contract_id
+    WHERE s.chain_id = :chain_id AND s.active AND (
+        s.place @> '{"kind": "factory"}'
+        OR (c.name, e.signature) IN (
+            SELECT f ->> 'contract', f ->> 'event'
+            FROM gapless.sources r, jsonb_array_elements(r.place -> 'factories') f
+            WHERE r.chain_id = :chain_id AND r.active))
 """)
 
 _SERIES = sa.text("""
@@ -284,16 +304,24 @@ def load_events(
     *,
     named: Collection[tuple[str, str]] | None = None,
     signatures: Collection[str] | None = None,
+    ids: Collection[int] | None = None,
+    contracts: Collection[str] | None = None,
 ) -> dict[int, CatalogEvent]:
     """Events ever declared, by id: the active ones and those whose data stays.
+
+    There may be ten thousand, which takes half a second: what happens again and again reads those that it needs.
 
     Args:
         connection: to read with.
         named: only those of such contracts with such signatures; None: all.
         signatures: only those with one of these, of whatever contract; None: all.
+        ids: only these; None: all.
+        contracts: only those of contracts with such names; None: all.
     """
     wanted = None if named is None else sorted(named)
     parameters = {
+        "ids": None if ids is None else sorted(ids),
+        "of": None if contracts is None else sorted(contracts),
         "contracts": None if wanted is None else [contract for contract, _ in wanted],
         "named": None if wanted is None else [signature for _, signature in wanted],
         "signatures": None if signatures is None else sorted(signatures),
@@ -325,19 +353,60 @@ def load_sources(
     *,
     retired: bool = False,
     named: Collection[tuple[str, str]] | None = None,
+    ids: Collection[int] | None = None,
+    contracts: Collection[str] | None = None,
 ) -> list[Source]:
     """The active sources of a chain (or of all), with their coverage at this moment, in the order of their ids.
+
+    There may be ten thousand, which takes a second: what happens again and again reads those that it needs.
 
     Args:
         connection: to read with.
         chain_id: the chain; None: all.
         retired: whether those are wanted, too, that are active no longer and whose data stays.
         named: only of events of such contracts with such signatures; None: of all.
+        ids: only these; None: all.
+        contracts: only those of contracts with such names; None: of all.
     """
-    ids = None if named is None else list(load_events(connection, named=named))
-    rows = connection.execute(_SOURCES, {"chain_id": chain_id, "retired": retired, "event_ids": ids}).all()
-    # After the sources: what a manifest that is applied in between adds is no part of them. What it drops is left out.
-    events = load_events(connection, named=named)
+    if ids is not None and not ids:
+        return []
+    event_ids = None
+    if named is not None or contracts is not None:
+        event_ids = set(load_events(connection, named=named, contracts=contracts))
+    rows = _source_rows(connection, chain_id, retired=retired, ids=ids, event_ids=event_ids)
+    is_part = ids is not None or event_ids is not None
+    return _sources(rows, load_events(connection, ids={row.event_id for row in rows} if is_part else None))
+
+
+def load_with_events(
+    connection: Connection, chain_id: int | None = None, *, retired: bool = False
+) -> tuple[list[Source], dict[int, CatalogEvent]]:
+    """What :func:`load_sources` and :func:`load_events` load together, each event read once."""
+    rows = _source_rows(connection, chain_id, retired=retired)
+    events = load_events(connection)
+    return _sources(rows, events), events
+
+
+def _source_rows(
+    connection: Connection,
+    chain_id: int | None,
+    *,
+    retired: bool,
+    ids: Collection[int] | None = None,
+    event_ids: Collection[int] | None = None,
+) -> Sequence[sa.Row[Any]]:
+    parameters = {
+        "chain_id": chain_id,
+        "retired": retired,
+        "ids": None if ids is None else sorted(ids),
+        "event_ids": None if event_ids is None else sorted(event_ids),
+    }
+    return connection.execute(_SOURCES, parameters).all()
+
+
+def _sources(rows: Iterable[sa.Row[Any]], events: Mapping[int, CatalogEvent]) -> list[Source]:
+    # The events are read after the sources: what a manifest that is applied in between adds is no part of them. What it
+    # drops is left out.
     return [
         Source(
             source_id=row.id,
@@ -353,6 +422,24 @@ def load_sources(
         for row in rows
         if row.event_id in events
     ]
+
+
+def load_lacking(connection: Connection, chain_id: int, last: int) -> list[Source]:
+    """The active sources of a chain that lack a wanted block up to one, and all by which children are found.
+
+    Where nothing is lacking, nothing is read: of thousands of sources that are whole an idle chain reads none.
+
+    Args:
+        connection: to read with.
+        chain_id: the chain.
+        last: a block that is not above the chain's tip.
+    """
+    parameters = {"chain_id": chain_id, "last": last}
+    if not (lacking := set(connection.execute(_LACKING, parameters).scalars())):
+        return []
+    return load_sources(
+        connection, chain_id, ids=lacking.union(connection.execute(_FINDING, {"chain_id": chain_id}).scalars())
+    )
 
 
 def load_series(connection: Connection, *, retired: bool = False) -> list[Series]:
@@ -376,6 +463,23 @@ def load_series(connection: Connection, *, retired: bool = False) -> list[Series
         )
         for row in connection.execute(_SERIES, {"retired": retired})
     ]
+
+
+def table_identifiers(connection: Connection) -> list[sql.Identifier]:
+    """The tables of all events that were ever declared, quoted for SQL."""
+    rows = connection.execute(
+        sa.text("""
+            SELECT c.schema_name, e.table_name FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
+            ORDER BY e.id
+        """)
+    )
+    return [sql.Identifier(row.schema_name, row.table_name) for row in rows]
+
+
+def contract_ids(connection: Connection, names: Collection[str]) -> set[int]:
+    """The ids of the contracts with some names."""
+    rows = connection.execute(sa.text("SELECT id FROM gapless.contracts WHERE name = ANY(:names)"), {"names": [*names]})
+    return set(rows.scalars())
 
 
 def load_starts(connection: Connection) -> dict[tuple[str, str], int]:

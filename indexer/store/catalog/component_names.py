@@ -15,7 +15,7 @@ def with_kept_components(declaration: Declaration, stored: Mapping[tuple[str, by
 
     Args:
         declaration: by the ABI's names.
-        stored: by contract and topic0, the columns of the events that have a table.
+        stored: by contract and topic0, the columns of the events that have a table, at least of those with tuples.
     """
     kept: dict[tuple[str, str], dict[str, str]] = {}
     for contract in declaration.contracts:

@@ -85,6 +85,8 @@ class Place:
 
     def renamed(self, renamed: Renamed) -> "Place":
         """The same place, by the names that arguments have now."""
+        if not self.factories or not renamed:
+            return self
         return replace(self, factories=tuple(rule.renamed(renamed) for rule in self.factories))
 
     def overlaps(self, other: "Place") -> bool:
@@ -151,7 +153,8 @@ class Deployment:
 
     def place_of(self, topic0: bytes) -> Place:
         """The place of one event: the contract's, narrowed by that event's topic filters."""
-        filters = self.filters.get(topic0, ())
+        if not (filters := self.filters.get(topic0, ())) and not self.place.filters:
+            return self.place
         return Place(self.place.kind, self.place.addresses, self.place.factories, filters)
 
 

@@ -8,7 +8,7 @@ themselves are kept by ``store.children``.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -50,19 +50,31 @@ class _Children:
     adopted: bool = True
 
 
-def known_until(source: ScopedSource, sources: Iterable[Source], limit: int = 2**62) -> int:
+Announcers: TypeAlias = Mapping[tuple[str, str], Sequence[Source]]
+"""The sources of a chain, by their events' contracts and signatures, as factory rules name them."""
+
+
+def announcers(sources: Iterable[Source]) -> Announcers:
+    """All active sources of a chain, or those by which children are found, so that rules find theirs among them."""
+    found: dict[tuple[str, str], list[Source]] = {}
+    for source in sources:
+        found.setdefault((source.event.contract, source.event.signature), []).append(source)
+    return found
+
+
+def known_until(source: ScopedSource, sources: Announcers, limit: int = 2**62) -> int:
     """The last block up to which all addresses of a source are known; no limit but for a factory's children.
 
     Args:
         source: whose addresses are in question.
-        sources: all active sources of its chain.
+        sources: those of its chain.
         limit: what "no limit" is.
     """
     if not source.adopted:
         return -1
     until = limit
     for factory in source.place.factories:
-        announcing = [s for s in sources if factory.announced_by(s.event)]
+        announcing = sources.get((factory.contract, factory.event), ())
         if not announcing:
             return -1
         until = min(until, *(_announced_until(s, limit) for s in announcing))
@@ -120,10 +132,13 @@ def _take_all_back(
         return []
     # Of the announcing events alone: there may be thousands of others, and those who write wait for this transaction.
     named = {(rule.contract, rule.event) for one in every for rule in one.place.factories}
-    sources = load_sources(connection, chain_id, named=named)
+    by_chain: dict[int, list[Source]] = {}
+    for source in load_sources(connection, chain_id, named=named):
+        by_chain.setdefault(source.chain_id, []).append(source)
+    sources = {number: announcers(some) for number, some in by_chain.items()}
     taken = []
     for one in every:
-        above = _known_until(one, sources) + 1
+        above = _known_until(one, sources.get(one.chain_id, {})) + 1
         if one.active:
             above = min(above, found.get((one.chain_id, one.contract_id), above))
         else:
@@ -134,11 +149,10 @@ def _take_all_back(
     return taken
 
 
-def _known_until(children: _Children, sources: Sequence[Source]) -> int:
-    here = [source for source in sources if source.chain_id == children.chain_id]
+def _known_until(children: _Children, sources: Announcers) -> int:
     # A factory that is not wanted at present is judged when it comes back.
-    rules = tuple(f for f in children.place.factories if any(f.announced_by(source.event) for source in here))
-    return known_until(replace(children, place=Place("factory", factories=rules)), here)
+    rules = tuple(rule for rule in children.place.factories if (rule.contract, rule.event) in sources)
+    return known_until(replace(children, place=Place("factory", factories=rules)), sources)
 
 
 def _all_children(connection: Connection, chain_id: int | None) -> list[_Children]:

@@ -396,4 +396,4 @@ def coverage(connection: Connection, ledger: Ledger) -> RangeSet:
 
 def events_of(connection: Connection, ledger: Ledger) -> Mapping[int, CatalogEvent]:
     """The events that a ledger counts, by id, as far as they still are in the catalog."""
-    return {i: e for i, e in catalog.load_events(connection).items() if i in ledger.event_ids}
+    return catalog.load_events(connection, ids=ledger.event_ids)

@@ -158,6 +158,33 @@ def _parameters(source: Source, block_range: BlockRange) -> dict[str, Any]:
     }
 
 
+def waiting(connection: Connection, chain_id: int, finalized: int, most: int | None) -> list[int]:
+    """The active sources of a chain that have covered blocks without a digest: those with the most such blocks first.
+
+    Args:
+        connection: to read with.
+        chain_id: the chain.
+        finalized: blocks above it have none yet.
+        most: so many at most; None: all.
+    """
+    rows = connection.execute(
+        sa.text("""
+            SELECT s.id
+            FROM gapless.sources s
+            LEFT JOIN (SELECT source_id, range_agg(int8range(first_block, last_block, '[]')) AS digested
+                       FROM gapless.digests GROUP BY source_id) d ON d.source_id = s.id,
+            LATERAL (SELECT gapless.covered(s.coverage, s.end_block, :finalized)
+                            * int8multirange(int8range(0, :finalized, '[]')) - coalesce(d.digested, '{}') AS blocks
+                    ) missing,
+            LATERAL (SELECT sum(upper(r) - lower(r)) AS size FROM unnest(missing.blocks) r) counted
+            WHERE s.chain_id = :chain_id AND s.active AND missing.blocks <> '{}'
+            ORDER BY counted.size DESC, s.id LIMIT :most
+        """),
+        {"chain_id": chain_id, "finalized": finalized, "most": most},
+    )
+    return list(rows.scalars())
+
+
 def take(connection: Connection, source: Source, finalized: int) -> RangeSet:
     """Digests what a source has covered and not digested yet, in the connection's transaction.
 

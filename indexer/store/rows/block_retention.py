@@ -13,7 +13,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import BlockRange
-from indexer.store.catalog.catalog import load_events, load_version, writing_by
+from indexer.store.catalog.catalog import load_version, table_identifiers, writing_by
 from indexer.store.database import psycopg_connection
 
 #: Seconds between the blocks that stay.
@@ -136,7 +136,7 @@ def _locked(connection: Connection, chain_id: int, within: BlockRange, step: int
 def _removed(connection: Connection, chain_id: int, within: BlockRange, numbers: list[int]) -> int:
     # Statements of their own: they see what was committed before the candidates were locked, and whoever comes later
     # waits for the lock, finds the block gone and stores it again.
-    tables = [event.table.identifier for event in load_events(connection).values()]
+    tables = table_identifiers(connection)
     tables += [sql.Identifier("gapless", name) for name in _REFERRING]
     left = set(numbers)
     for at in range(0, len(tables), _AT_ONCE):

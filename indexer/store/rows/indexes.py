@@ -188,6 +188,20 @@ def call_for(connection: Connection, event_ids: Collection[int]) -> list[str]:
     return sorted(set(rows.scalars()))
 
 
+def those_put_off(connection: Connection, chain_id: int) -> list[tuple[int, str, str]]:
+    """The events of a chain whose indexes are put off: id, contract, and the event's API name."""
+    rows = connection.execute(
+        sa.text("""
+            SELECT e.id, c.name, e.api_name FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
+            WHERE e.indexes_put_off AND EXISTS (
+                SELECT FROM gapless.sources s WHERE s.event_id = e.id AND s.chain_id = :chain_id AND s.active)
+            ORDER BY e.id
+        """),
+        {"chain_id": chain_id},
+    )
+    return [(row.id, row.name, row.api_name) for row in rows]
+
+
 def create_if_empty(connection: Connection, event_id: int) -> None:
     """Builds the indexes that an event's table is to have and lacks, where it has no rows: that takes no time.
 

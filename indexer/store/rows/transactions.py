@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
-from indexer.intervals import BlockRange, RangeSet, contains, intersect, subtract
+from indexer.intervals import BlockRange, RangeSet, contains
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import Source
 from indexer.store.database import psycopg_connection
@@ -99,26 +99,28 @@ def next_task(connection: Connection, chain_id: int, most_blocks: int) -> Detail
 
     The newest ones come first: a long history holds up no new event, and neither does one that no node knows any more.
     """
-    including = load(connection, chain_id)
-    if not including:
+    # Of sources that lack nothing, which may be thousands, none is read.
+    rows = connection.execute(_LACKING, {"chain_id": chain_id}).all()
+    ranges = [(multirange.from_sql(row.lacking), row) for row in rows]
+    if not ranges:
         return None
-    sources = catalog.load_sources(connection, chain_id)
-    newest: BlockRange | None = None
-    for one in including:
-        own = [source for source in sources if source.event.contract_id == one.contract_id]
-        lacking = subtract(_covered(own), one.included) if own else ()
-        if lacking and (newest is None or lacking[-1][1] > newest[1]):
-            newest, chosen, its = lacking[-1], one, own
-    if newest is None:
-        return None
-    return _task(connection, chain_id, chosen.contract_id, its, chosen.include, newest, most_blocks)
+    lacking, chosen = max(ranges, key=lambda one: one[0][-1][1])
+    sources = catalog.load_sources(connection, chain_id, contracts={chosen.name})
+    return _task(connection, chain_id, chosen.contract_id, sources, chosen.include, lacking[-1], most_blocks)
 
 
-def _covered(sources: Sequence[Source]) -> RangeSet:
-    covered = sources[0].coverage
-    for source in sources[1:]:
-        covered = intersect(covered, source.coverage)
-    return covered
+_LACKING = sa.text("""
+    SELECT d.contract_id, c.name, d.include,
+           range_intersect_agg(gapless.covered(s.coverage, s.end_block, n.tip_number)) - d.included AS lacking
+    FROM gapless.deployments d JOIN gapless.contracts c ON c.id = d.contract_id
+    JOIN gapless.chains n ON n.chain_id = d.chain_id
+    JOIN gapless.events e ON e.contract_id = d.contract_id
+    JOIN gapless.sources s ON s.event_id = e.id AND s.chain_id = d.chain_id AND s.active
+    WHERE d.chain_id = :chain_id AND d.active AND d.include <> '{}'
+    GROUP BY d.contract_id, d.chain_id, c.name, d.include, d.included
+    HAVING range_intersect_agg(gapless.covered(s.coverage, s.end_block, n.tip_number)) - d.included <> '{}'
+    ORDER BY d.contract_id
+""")
 
 
 def _task(

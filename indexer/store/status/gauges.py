@@ -8,8 +8,6 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from indexer.intervals import intersect, size
-from indexer.store.catalog import catalog
 from indexer.store.lag import lag, shown_reason, shown_state, stalled
 from indexer.store.rows import failed_ranges
 
@@ -46,6 +44,16 @@ _CHAINS = sa.text(f"""
                                   LIMIT {MOST_COUNTED}) u) AS undecoded
     FROM gapless.chains c WHERE c.active ORDER BY c.chain_id
 """)
+_MISSING = sa.text("""
+    SELECT n.name, c.name, e.api_name, sum(missing.blocks)
+    FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id
+    JOIN gapless.events e ON e.id = s.event_id JOIN gapless.contracts c ON c.id = e.contract_id,
+    LATERAL (SELECT coalesce(sum(upper(r) - lower(r)), 0) AS blocks
+             FROM unnest(int8multirange(int8range(s.start_block, greatest(
+                      s.start_block, coalesce(least(s.end_block, n.tip_number) + 1, s.start_block))))
+                  - s.coverage) r) missing
+    WHERE s.active AND n.active GROUP BY s.chain_id, n.name, c.name, e.id, e.api_name ORDER BY s.chain_id, e.id
+""")
 _JOBS = sa.text("SELECT kind, state, count(*) FROM gapless.jobs WHERE state IN ('queued', 'running') GROUP BY 1, 2")
 _FINDINGS = sa.text("""
     SELECT n.name, f.kind, sum(f.count) FROM gapless.findings f JOIN gapless.chains n USING (chain_id)
@@ -61,15 +69,9 @@ def load(connection: Connection) -> Gauges:
     """
     connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     chains = [dict(row._mapping) for row in connection.execute(_CHAINS)]
-    named = {chain["chain_id"]: (chain["name"], chain["tip"]) for chain in chains}
-    missing: Counter[tuple[str, str, str]] = Counter()
-    for source in catalog.load_sources(connection):
-        if source.chain_id not in named:
-            continue
-        name, tip = named[source.chain_id]
-        wanted = source.wanted(-1 if tip is None else tip)
-        key = (name, source.event.contract, source.event.api_name)
-        missing[key] += size(wanted) - size(intersect(wanted, source.coverage))
+    missing = Counter(
+        {(chain, contract, event): int(blocks) for chain, contract, event, blocks in connection.execute(_MISSING)}
+    )
     unread: Counter[tuple[str, str, str]] = Counter()
     for one in failed_ranges.load(connection):
         unread[one.chain, one.contract, one.event] += one.last - one.first + 1

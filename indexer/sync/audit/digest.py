@@ -62,8 +62,14 @@ def check(connection: Connection, scope: Scope) -> DigestCheck:
     return done
 
 
-def take(engine: Engine, chain_id: int) -> int:
+def take(engine: Engine, chain_id: int, *, most: int | None = None) -> int:
     """Digests what is covered, finalized and has no digest yet: a maintenance job, and part of every audit.
+
+    Args:
+        engine: the database.
+        chain_id: the chain.
+        most: of so many sources at most, those with the most blocks first; None: of all. Each takes a transaction, and
+            each has more to digest whenever more blocks are final.
 
     Returns:
         How many blocks (of all sources together) were digested.
@@ -72,9 +78,11 @@ def take(engine: Engine, chain_id: int) -> int:
     with engine.connect() as connection:
         version = catalog.load_version(connection)
         finalized = branch.load_state(connection, chain_id).finalized
-        sources = catalog.load_sources(connection, chain_id)
-    for source in sources if finalized is not None else ():
+        if finalized is None:
+            return 0
+        waiting = digests.waiting(connection, chain_id, finalized, most)
+        sources = catalog.load_sources(connection, chain_id, ids=waiting)
+    for source in sources:
         with engine.begin() as connection, catalog.writing_by(connection, version):
-            assert finalized is not None
             taken[source.source_id] = size(digests.take(connection, source, finalized))
     return taken.total()

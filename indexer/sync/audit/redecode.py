@@ -54,9 +54,8 @@ def redecode(engine: Engine, contract: str | None = None) -> Redecoded:
     done = Redecoded()
     with engine.connect() as connection:
         version = catalog.load_version(connection)
-        events = catalog.load_events(connection)
         # A retired source may come back, and its digests with it.
-        every = catalog.load_sources(connection, retired=True)
+        every, events = catalog.load_with_events(connection, retired=True)
         # An event that a manifest has added since is left to the next run.
         places = [
             p for p in undecoded.places(connection) if p[0] in events and contract in (None, events[p[0]].contract)

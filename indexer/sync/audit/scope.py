@@ -108,7 +108,7 @@ def load_scope(
     """
     version = catalog.load_version(connection)
     state = branch.load_state(connection, chain_id)
-    every = catalog.load_sources(connection, chain_id)
+    every, events = catalog.load_with_events(connection, chain_id)
     tip = -1 if state.tip is None else state.tip.number
     first, last = within or (0, tip)
     return Scope(
@@ -117,7 +117,7 @@ def load_scope(
         version=version,
         every=every,
         sources=[source for source in every if contract in (None, source.event.contract)],
-        events=[e for e in catalog.load_events(connection).values() if contract in (None, e.contract)],
+        events=[e for e in events.values() if contract in (None, e.contract)],
         children=catalog.load_children(connection, chain_id),
         finalized=-1 if state.finalized is None else state.finalized,
         tip=tip,

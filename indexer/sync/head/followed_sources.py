@@ -12,7 +12,7 @@ from indexer.chain.records.messages import Header
 from indexer.intervals import RangeSet, intersect
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Series, Source
-from indexer.store.catalog.factory_coverage import known_until
+from indexer.store.catalog.factory_coverage import announcers, known_until
 from indexer.store.head import branch as head
 from indexer.store.head.branch import HeadState
 from indexer.store.rows.writer import Rows
@@ -97,11 +97,11 @@ def load(engine: Engine, chain_id: int) -> tuple[View, HeadState]:
     with engine.connect() as connection:
         version = catalog.load_version(connection)
         state = head.load_state(connection, chain_id)
-        sources = catalog.load_sources(connection, chain_id)
+        sources, events = catalog.load_with_events(connection, chain_id)
         view = View(
             version=version,
             sources=sources,
-            events=list(catalog.load_events(connection).values()),
+            events=list(events.values()),
             series=catalog.load_series(connection, retired=True),
             children={},
         )
@@ -143,26 +143,33 @@ def join(engine: Engine, chain_id: int, view: View, tip: int, floor: int, fill: 
 
 def _newcomers(view: View, floor: int) -> list[Source]:
     followed = {source.source_id for source in view.followed}
+    late = [source for source in view.sources if source.source_id not in followed]
+    announcing = announcers(view.sources)
 
     def announced(source: Source) -> bool:
         return all(
             other.source_id in followed
             for factory in source.place.factories
-            for other in view.sources
-            if factory.announced_by(other.event)
+            for other in announcing.get((factory.contract, factory.event), ())
         )
 
-    return [
-        source
-        for source in view.sources
-        if source.source_id not in followed and announced(source) and known_until(source, view.sources) >= floor
-    ]
+    return [source for source in late if announced(source) and known_until(source, announcing) >= floor]
 
 
 def _refresh(engine: Engine, chain_id: int, view: View) -> None:
-    with engine.connect() as connection:
-        view.sources = catalog.load_sources(connection, chain_id)
+    """Reads anew how far those sources are covered that are not followed yet, and those that find their children."""
     followed = {source.source_id for source in view.followed}
+    late = [source for source in view.sources if source.source_id not in followed]
+    rules = {(factory.contract, factory.event) for source in late for factory in source.place.factories}
+    asked = {source.source_id for source in late}
+    asked |= {source.source_id for source in view.sources if (source.event.contract, source.event.signature) in rules}
+    with engine.connect() as connection:
+        found = {source.source_id: source for source in catalog.load_sources(connection, chain_id, ids=asked)}
+    view.sources = [
+        found.get(source.source_id, source)
+        for source in view.sources
+        if source.source_id in found or source.source_id not in asked
+    ]
     if not followed <= {source.source_id for source in view.sources}:
         view.followed = [source for source in view.sources if source.source_id in followed]
 

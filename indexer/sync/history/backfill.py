@@ -74,11 +74,9 @@ class Selection:
     event: str | None = None
     within: BlockRange | None = None
 
-    def selects(self, source: Source) -> bool:
-        """Whether a source is part of it."""
-        return (self.contract is None or source.event.contract == self.contract) and (
-            self.event is None or source.event.api_name == self.event
-        )
+    def selects(self, contract: str, event: str) -> bool:
+        """Whether an event, by its contract's name and its own in the API, is part of it."""
+        return self.contract in (None, contract) and self.event in (None, event)
 
 
 class UnreadRangesError(GaplessError):
@@ -91,7 +89,7 @@ class Plan:
 
     Attributes:
         version: of the catalog.
-        sources: all active ones of the chain.
+        sources: those active ones of the chain that lack something, and all by which children are found.
         children: of the contracts whose children the first gap is about.
         gaps: what can be fetched now.
         state: how far the chain is followed.
@@ -256,13 +254,13 @@ class Backfill:
         with self.engine.connect() as connection:
             version = catalog.load_version(connection)
             state = branch.load_state(connection, self.chain_id)
-            sources = catalog.load_sources(connection, self.chain_id)
+            last = -1 if state.finalized is None else state.finalized
+            sources = catalog.load_lacking(connection, self.chain_id, last)
             resting = failed_ranges.resting(connection, self.chain_id)
-            found = () if state.finalized is None else gaps(sources, state.finalized, self.selection.within, resting)
             selected = [
                 Gap(gap.ranges, chosen)
-                for gap in found
-                if (chosen := tuple(source for source in gap.sources if self.selection.selects(source)))
+                for gap in gaps(sources, last, self.selection.within, resting)
+                if (chosen := tuple(source for source in gap.sources if self._selects(source)))
             ]
             # Of the gap that is filled first, and after the sources: no child of what they cover can be missing.
             wanted = {s.event.contract_id for gap in selected[:1] for s in gap.sources if s.place.kind == "factory"}
@@ -277,10 +275,13 @@ class Backfill:
         """The selected events whose history must wait for that of a factory, by ``contract.Event``."""
         with self.engine.connect() as connection:
             finalized = branch.load_state(connection, self.chain_id).finalized
-            sources = catalog.load_sources(connection, self.chain_id)
-        if finalized is None:
-            return []
-        return [source.event.label for source in waiting(sources, finalized) if self.selection.selects(source)]
+            if finalized is None:
+                return []
+            sources = catalog.load_lacking(connection, self.chain_id, finalized)
+        return [source.event.label for source in waiting(sources, finalized) if self._selects(source)]
+
+    def _selects(self, source: Source) -> bool:
+        return self.selection.selects(source.event.contract, source.event.api_name)
 
     def _fill(self, gap: Gap, plan: Plan) -> int:
         """Fetches and writes a gap.
@@ -332,12 +333,15 @@ class Backfill:
         if self.keeps_indexes:
             return
         with self.engine.connect() as connection:
-            finalized = branch.load_state(connection, self.chain_id).finalized
-        blocked = {source.source_id for source in waiting(plan.sources, -1 if finalized is None else finalized)}
+            put_off = indexes.those_put_off(connection, self.chain_id)
+        if not put_off:
+            return
+        last = -1 if plan.state.finalized is None else plan.state.finalized
+        blocked = {source.event.event_id for source in waiting(plan.sources, last)}
         done = {
-            source.event.event_id
-            for source in plan.sources
-            if source.source_id not in blocked and self.selection.selects(source)
+            event_id
+            for event_id, contract, event in put_off
+            if event_id not in blocked and self.selection.selects(contract, event)
         }
         with self.engine.begin() as connection:
             contracts = indexes.call_for(connection, done)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, shared, size, subtract
 from indexer.store.catalog.catalog import Source
-from indexer.store.catalog.factory_coverage import known_until
+from indexer.store.catalog.factory_coverage import announcers, known_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def gaps(
     beyond that their gap does not count yet.
 
     Args:
-        sources: the active sources of one chain, all of them (factories are looked up among them).
+        sources: the active sources of one chain that may lack something, and all by which children are found.
         finalized: history ends here.
         within: only this range, if given.
         resting: by source: blocks that could not be read lately and are not asked for yet.
@@ -48,8 +48,9 @@ def gaps(
     """
     groups: dict[bool, list[tuple[int, RangeSet]]] = {False: [], True: []}
     by_id = {source.source_id: source for source in sources}
+    announcing = announcers(sources)
     for source in sources:
-        missing = source.gap(min(finalized, known_until(source, sources)))
+        missing = source.gap(min(finalized, known_until(source, announcing)))
         if within is not None:
             missing = intersect(missing, (within,))
         if resting:
@@ -67,4 +68,5 @@ def gaps(
 
 def waiting(sources: Sequence[Source], finalized: int) -> list[Source]:
     """The sources that lack history which cannot be fetched yet, since their factory's own lacks some."""
-    return [source for source in sources if source.gap(finalized) and known_until(source, sources) < finalized]
+    announcing = announcers(sources)
+    return [source for source in sources if source.gap(finalized) and known_until(source, announcing) < finalized]

@@ -113,7 +113,7 @@ class Router:
             chain_id: goes into every row.
             sources: those that rows are wanted for.
             children: known so far; :meth:`learn` adds to it.
-            among: all sources of the chain: their factory rules say which events announce children.
+            among: all sources of factories' children of the chain: their rules say which events announce children.
         """
         self._chain_id = chain_id
         self._children = children
@@ -148,9 +148,10 @@ class Router:
 
     def _add_rules(self, sources: Sequence[Source], among: Sequence[Source]) -> None:
         done: set[tuple[int, Factory]] = set()
+        announcing = {(s.event.contract, s.event.signature): s.event for s in reversed(sources)}
         for source in among:
             for factory in source.place.factories:
-                event = next((s.event for s in sources if factory.announced_by(s.event)), None)
+                event = announcing.get((factory.contract, factory.event))
                 if event is None or (source.event.contract_id, factory) in done:
                     continue
                 done.add((source.event.contract_id, factory))

@@ -20,7 +20,7 @@ from indexer.errors import GaplessError
 from indexer.manifest.model import Snapshot
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogChangedError, Series
-from indexer.store.catalog.factory_coverage import known_until
+from indexer.store.catalog.factory_coverage import announcers, known_until
 from indexer.store.head import branch as head
 from indexer.store.head.branch import HeadState
 from indexer.store.rows import snapshots
@@ -292,9 +292,10 @@ class Snapshots:
         """The series, how far the chain is indexed, and up to which block all are known who are to be asked."""
         stored = self._series(catalog.load_series(connection))
         state = head.load_state(connection, self._chain_id)
-        sources = catalog.load_sources(connection, self._chain_id)
-        own = [source for source in sources if source.event.contract_id == stored.contract_id]
-        return stored, state, min((known_until(source, sources) for source in own), default=_ALWAYS)
+        own = catalog.load_sources(connection, self._chain_id, contracts={stored.contract})
+        rules = {(factory.contract, factory.event) for source in own for factory in source.place.factories}
+        announcing = announcers(catalog.load_sources(connection, self._chain_id, named=rules) if rules else ())
+        return stored, state, min((known_until(source, announcing) for source in own), default=_ALWAYS)
 
     def _series(self, known: Sequence[Series]) -> Series:
         found = next((one for one in known if one.name == self._snapshot.name), None)

@@ -51,13 +51,14 @@ def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: froze
         tip = state.tip
         if tip is None:
             return 0
-        events = [e for e in catalog.load_events(connection).values() if e.contract in contracts]
-        contract_ids = {event.contract_id for event in events}
+        named = {(contract, signature) for contract in contracts for signature in _TOKEN_EVENTS}
+        contract_ids = catalog.contract_ids(connection, contracts)
         addresses = tokens.unread(connection, chain_id, contract_ids, TOKENS_PER_RUN)
-        anywhere = {s.event.event_id for s in catalog.load_sources(connection, chain_id) if s.place.kind == "any"}
-        for event in events:
-            if event.event_id in anywhere and event.signature in _TOKEN_EVENTS and len(addresses) < TOKENS_PER_RUN:
-                addresses += tokens.unread_emitters(connection, chain_id, event, TOKENS_PER_RUN - len(addresses))
+        anywhere = [s for s in catalog.load_sources(connection, chain_id, named=named) if s.place.kind == "any"]
+        for source in anywhere:
+            if len(addresses) < TOKENS_PER_RUN:
+                left = TOKENS_PER_RUN - len(addresses)
+                addresses += tokens.unread_emitters(connection, chain_id, source.event, left)
     wanted = sorted(set(addresses))
     kept = TokenCache(cache, chain_id, state.genesis_hash)
     recalled = kept.recall(wanted)

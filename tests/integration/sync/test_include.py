@@ -263,7 +263,7 @@ def test_what_no_node_knows_of_history_holds_the_head_up_in_nothing(
             return real(wanted)
 
         monkeypatch.setattr(include, "MOST_BLOCKS", 1)
-        monkeypatch.setattr(one.client, "surroundings", pruned)
+        monkeypatch.setattr(one.client, "transaction_details", pruned)
         with pytest.raises(ProviderError):
             includer(one).run()
         kept = [row for row in events if row[1] >= border]

@@ -35,6 +35,19 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--promise R-01``: only the tests that guard this promise of docs/promises.md."""
+    parser.addoption("--promise", action="append", default=[], metavar="ID", help="run only the tests of a promise")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that guard none of the promises that were asked for."""
+    if wanted := set(config.getoption("--promise")):
+        others = [item for item in items if not any(wanted & set(mark.args) for mark in item.iter_markers("promise"))]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     """Each test ends with the logging that it began with.

@@ -7,6 +7,7 @@ import pytest
 from tests.chaos.simulation import Simulation
 
 
+@pytest.mark.promise("B-01")
 @pytest.mark.parametrize("seed", range(1, 3))
 def test_balances_are_the_sum_of_the_rows(seed, chaos):
     with chaos.database() as (url, folder):

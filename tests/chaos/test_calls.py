@@ -76,6 +76,7 @@ def ignores_the_block(node: Node, call: dict[str, Any], result: Any) -> Any:
 # -- snapshots
 
 
+@pytest.mark.promise("R-15")
 @pytest.mark.parametrize("has_multicall3", [True, False])
 def test_a_node_that_ignores_the_block_gives_no_point_a_wrong_value(scene, following, has_multicall3):
     scene.node.has_multicall3 = has_multicall3
@@ -103,6 +104,7 @@ def test_another_node_tells_what_one_that_ignores_the_block_does_not(scene, foll
     assert points(scene) == truth(scene)
 
 
+@pytest.mark.promise("N-07")
 def test_one_call_that_no_node_runs_holds_up_nothing_and_is_asked_again(scene, following):
     bad = bytes.fromhex(COINS[1][2:])
     said = scene.node._said
@@ -198,6 +200,7 @@ def symbols(scene: Stage) -> dict[str, str | None]:
     }
 
 
+@pytest.mark.promise("B-05")
 @pytest.mark.parametrize(("has_multicall3", "most"), [(True, 12), (False, 2_700)])
 def test_five_hundred_tokens_from_a_node_that_fails_one_call_in_a_hundred(many, has_multicall3, most):
     scene, coins = many
@@ -344,6 +347,7 @@ def forge(kind: str, client: Any, names: list[bytes]) -> None:
                 client.delete(name)
 
 
+@pytest.mark.promise("S-11")
 @pytest.mark.parametrize(
     "kind", ["garbage", "empty", "of another type", "plain JSON", "altered", "of another token", "gone"]
 )

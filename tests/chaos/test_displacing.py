@@ -44,6 +44,7 @@ def coins(where: str) -> str:
     return contract("coins", "coin", f"address = {where}", start_block="0", events='["Transfer"]')
 
 
+@pytest.mark.promise("R-13")
 def test_neither_deletes_what_the_other_has_written(scene):
     with scene.engine.connect() as connection:
         version, sources = catalog.load_version(connection), catalog.load_sources(connection)

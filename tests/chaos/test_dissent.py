@@ -38,6 +38,7 @@ def states(client) -> list[bool]:
     return [endpoint.health.is_banned for endpoint in client.pool.endpoints]
 
 
+@pytest.mark.promise("N-05")
 def test_who_serves_other_blocks_than_another_is_not_used_any_more(scene, chaos, caplog):
     client = scene.client([chaos.server.add("dissent/honest", Node(scene.chain))])
     assert ban_contradicting(client, known(scene))

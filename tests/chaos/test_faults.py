@@ -61,6 +61,7 @@ def reorgs(scene):
 # -- answers
 
 
+@pytest.mark.promise("H-04")
 def test_logs_that_the_bloom_betrays_are_asked_for_again(scene, following):
     scene.chain.mine(20)
     scene.twist.lie = lambda node, call, result: (
@@ -70,6 +71,7 @@ def test_logs_that_the_bloom_betrays_are_asked_for_again(scene, following):
     assert scene.look().tip == 60
 
 
+@pytest.mark.promise("H-04")
 def test_a_block_that_lost_some_of_its_logs_is_asked_for_again(scene, following):
     """Others of its logs came: what no log shows and the bloom holds is asked for by the block's hash."""
     scene.chain.mine(20)
@@ -107,6 +109,7 @@ def test_a_chain_without_blooms_whose_logs_another_machine_answers(scene, follow
     follower.close()
 
 
+@pytest.mark.promise("H-01")
 def test_logs_of_another_branch_are_not_believed(scene, following):
     scene.chain.append(transfer())
     stale = scene.chain.head
@@ -143,6 +146,7 @@ def test_headers_of_two_branches_are_not_joined(scene, following):
     assert scene.look().tip == 40
 
 
+@pytest.mark.promise("H-03")
 def test_a_node_that_has_lost_our_tip_is_behind_and_no_reorganisation(scene, following):
     scene.chain.mine(3)
     scene.twist.lie = lambda node, call, result: (
@@ -176,6 +180,7 @@ def test_a_head_that_went_backwards_and_stays_is_a_chain_that_became_shorter(sce
     assert reorgs(scene) == [4]
 
 
+@pytest.mark.promise("H-03")
 def test_a_replica_that_catches_up_slowly_is_no_shorter_chain(scene, following):
     for lag in (9, 9, 8, 8, 7, 7, 6, 6, 5, 5, 4, 4):
         scene.node.lag = lag
@@ -201,6 +206,7 @@ def test_a_chain_is_not_shorter_while_one_endpoint_knows_more(scene, chaos, foll
     follower.close()
 
 
+@pytest.mark.promise("H-02")
 def test_below_finalized_a_chain_never_becomes_shorter(scene, following):
     scene.chain.canonical = scene.chain.canonical[:25]
     outcomes = {scene.tick(following) for _ in range(10)}
@@ -208,6 +214,7 @@ def test_below_finalized_a_chain_never_becomes_shorter(scene, following):
     assert (scene.look().tip, reorgs(scene)) == (40, [])
 
 
+@pytest.mark.promise("H-09")
 def test_a_finality_tag_that_goes_backwards_is_not_followed(scene, following):
     scene.node.finalized = 12
     scene.chain.mine(2)
@@ -288,6 +295,7 @@ def test_a_log_that_moves_to_another_block_and_one_that_is_dropped(scene, follow
     scene.settle(following)
 
 
+@pytest.mark.promise("H-10")
 def test_children_born_in_a_branch_that_is_gone_are_forgotten(scene, following):
     at = scene.chain.head
     mine_until_a_kid_is_born(scene.chain)
@@ -411,6 +419,7 @@ def test_a_place_without_factories_is_null_in_sql_too(scene, following):
     assert scene.query("SELECT count(*) FROM gapless.deployments WHERE factories IS NULL") == [(2,)]
 
 
+@pytest.mark.promise("M-06")
 def test_a_manifest_that_is_applied_between_the_question_and_the_commit(scene, following):
     both = contract("coins", "coin", f"address = {json.dumps(list(COINS[:2]))}", start_block="0")
     scene.apply(both, FACTORIES)
@@ -444,6 +453,7 @@ def test_one_follows_and_one_stands_by_and_takes_over(scene, following):
     second.close()
 
 
+@pytest.mark.promise("H-05")
 def test_a_follower_that_lost_its_lock_while_it_asked_writes_nothing(scene, following):
     second = scene.follower("second")
     scene.chain.mine(2)
@@ -508,6 +518,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_copy(scene, following):
     scene.settle(following)
 
 
+@pytest.mark.promise("H-01")
 def test_a_connection_that_is_cut_in_the_middle_of_a_swap(scene, following):
     scene.chain.reorganise(6, 8)
     before = scene.look()
@@ -530,6 +541,7 @@ def test_a_connection_that_is_cut_in_the_middle_of_a_swap(scene, following):
     scene.settle(following)
 
 
+@pytest.mark.promise("R-02")
 def test_a_commit_whose_answer_is_lost_is_not_done_twice(scene, following):
     scene.chain.mine(4)
     lost = []
@@ -577,6 +589,7 @@ def test_a_long_pause_on_a_branch_that_is_gone(scene, following, monkeypatch):
 # -- another chain
 
 
+@pytest.mark.promise("H-02")
 @pytest.mark.parametrize("what", ["another genesis", "another finalized block"])
 def test_another_chain_halts_loudly_and_nothing_is_deleted(scene, following, what):
     before = scene.look()
@@ -613,6 +626,7 @@ def test_a_chain_that_another_endpoint_still_serves_goes_on_without_the_stranger
     follower.close()
 
 
+@pytest.mark.promise("N-08")
 def test_words_that_nobody_knows_halt_nothing(scene, following):
     scene.chain.mine(8)
 

@@ -65,6 +65,7 @@ def exclusively_locked(scene, table):
     sa.event.remove(scene.engine, "begin", hasty)
 
 
+@pytest.mark.promise("H-07")
 def test_an_empty_block_writes_no_source_and_no_event(scene, following):
     before = row_versions(scene)
     assert len(before) > 2 * EVENTS
@@ -111,6 +112,7 @@ def test_only_what_says_something_is_decoded_and_its_decoder_is_made_once(scene,
     scene.settle(following)
 
 
+@pytest.mark.promise("H-07")
 def test_a_block_writes_its_rows_and_no_source_whatever_is_covered(scene, following):
     scene.query("""
         UPDATE gapless.sources SET coverage = coverage + (

@@ -33,6 +33,7 @@ def following(scene):
     follower.close()
 
 
+@pytest.mark.promise("R-08")
 @pytest.mark.parametrize("first_log", [0xFFFFFFE2, 2**31 - 2, 2**53])
 def test_logs_may_be_numbered_beyond_31_bits(chaos, first_log):
     with stage(chaos, f"history/{next(_numbers)}", first_log=first_log) as scene:
@@ -46,6 +47,7 @@ def test_logs_may_be_numbered_beyond_31_bits(chaos, first_log):
         follower.close()
 
 
+@pytest.mark.promise("R-10")
 @pytest.mark.parametrize("words", [("the index of logs is corrupt", -32000), ("internal error", -32603)])
 def test_one_range_that_cannot_be_read_stops_nothing_else(scene, following, words):
     """Blocks 0 to 9 are gone: all above is filled, the rest is named with its reason, and comes when it can."""
@@ -88,6 +90,7 @@ def fill(scene, follower):
             scene.look()
 
 
+@pytest.mark.promise("R-04")
 @pytest.mark.parametrize("name", ["marked removed", "removed logs", "pending logs", "wrong times"])
 def test_history_is_whole_and_true_whatever_logs_say(scene, following, name):
     """Said in the first ten answers; what is true must be there afterwards, and nothing else."""

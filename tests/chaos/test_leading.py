@@ -121,6 +121,7 @@ def test_sessions_of_a_holder_that_is_alive_are_left_alone(scene):
     other.dispose()
 
 
+@pytest.mark.promise("H-05")
 def test_a_commit_after_another_took_over_is_refused(scene):
     first, second = Leadership(scene.engine, CHAIN_ID), Leadership(scene.engine, CHAIN_ID)
     assert first.take()

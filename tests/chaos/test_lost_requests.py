@@ -78,6 +78,7 @@ def within_patience(work):
     return found[0]
 
 
+@pytest.mark.promise("N-06")
 @pytest.mark.parametrize("endpoints", [1, 2])
 @pytest.mark.parametrize("match", ['"latest"', '"0x29"', "eth_getLogs", '"finalized"', '"safe"'])
 def test_one_request_that_is_never_answered_does_not_stop_the_head(scene, chaos, losing, match, endpoints):
@@ -133,6 +134,7 @@ def test_a_head_whose_requests_are_all_lost_leaves_few_threads(scene, losing, mo
     assert (endpoint.admission.hanging, endpoint.rate.under_way) == (0, 0)
 
 
+@pytest.mark.promise("N-06")
 def test_history_whose_requests_are_lost_does_not_hold_up_the_head(scene, losing):
     client = scene.client()
     client.head()

@@ -8,6 +8,7 @@ from tests.chaos.kills import KillingSpree
 from tests.chaos.simulation import Simulation
 
 
+@pytest.mark.promise("R-01")
 @pytest.mark.parametrize("seed", range(2, 5))
 def test_whatever_happens_the_tables_are_right(seed, chaos):
     with chaos.database() as (url, folder):
@@ -15,6 +16,7 @@ def test_whatever_happens_the_tables_are_right(seed, chaos):
     assert tale.events["read"] >= 60
 
 
+@pytest.mark.promise("R-02")
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_a_killed_indexer_goes_on_where_it_was(seed, chaos):
     with chaos.database() as (url, folder):

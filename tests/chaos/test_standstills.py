@@ -73,6 +73,7 @@ def on(method, answer, *, first=None):
 # -- finality
 
 
+@pytest.mark.promise("H-09")
 def test_a_tag_that_is_the_head_is_told_and_survives_deep_reorganisations(scene, follow, caplog):
     scene.chain.mine(300)
     scene.chain.finalize(30)
@@ -240,6 +241,7 @@ def test_a_halted_chain_stays_halted_whatever_was_under_way_says(scene, follow):
     assert state(scene) == ("waiting", None)
 
 
+@pytest.mark.promise("O-03")
 def test_what_halted_a_chain_is_looked_at_again_and_it_goes_on(scene, follow):
     follower = follow()
     scene.tick(follower)
@@ -260,6 +262,7 @@ def test_what_halted_a_chain_is_looked_at_again_and_it_goes_on(scene, follow):
     scene.settle(follower)
 
 
+@pytest.mark.promise("O-03")
 def test_a_running_indexer_goes_on_alone_when_the_nodes_serve_its_chain_again(scene, monkeypatch):
     """The whole of it: an endpoint that serves another chain for a while, seen in the state and gone on from."""
     monkeypatch.setattr(halted, "FIRST_PAUSE", 0.1)
@@ -323,6 +326,7 @@ def until(scene, wanted, *, tip=None):
     raise AssertionError(f"the chain is {found}, not {wanted} at {tip}")
 
 
+@pytest.mark.promise("N-05")
 def test_an_endpoint_that_is_not_used_comes_back_when_it_agrees_again(scene, chaos, caplog):
     caplog.set_level(logging.INFO)
     known = {7: scene.chain.canonical[7].hash}

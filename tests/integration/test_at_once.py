@@ -65,6 +65,7 @@ def expected(migrated_url, manifest):
     return _catalog(migrated_url)
 
 
+@pytest.mark.promise("O-09")
 @pytest.mark.parametrize("is_migrated", [False, True], ids=["an empty database", "a migrated one"])
 def test_first_applies_at_once_make_one_catalog(make_database, manifest, expected, is_migrated):
     for _ in range(ROUNDS):
@@ -105,6 +106,7 @@ def test_a_contradiction_that_no_other_process_made_is_still_told(migrated_url, 
     engine.dispose()
 
 
+@pytest.mark.promise("O-09")
 def test_processes_that_begin_at_once_on_an_empty_database_all_go_on(
     make_database, manifest, shared_history, redis_url
 ):

@@ -60,6 +60,7 @@ def plain(column: Column, value):
     return value
 
 
+@pytest.mark.promise("R-07")
 @pytest.mark.parametrize("which", [1, 2], ids=["least", "greatest"])
 @pytest.mark.parametrize("brackets", ["", "[1]", "[1][1]"])
 def test_every_value_of_every_type_fits_exactly(database_url, brackets, which):

@@ -211,6 +211,7 @@ def test_owners_that_start_at_once_start_one_server(tmp_path: Path, own: Callabl
     assert servers(tmp_path) == []
 
 
+@pytest.mark.promise("O-11")
 @pytest.mark.parametrize("kind", ["postgres", "redis"])
 def test_a_killed_owner_leaves_no_server_behind(tmp_path: Path, own: Callable[..., Owner], kind: str) -> None:
     owner = own(kind)
@@ -253,6 +254,7 @@ def test_a_killed_postgres_recovers(tmp_path: Path, own: Callable[..., Owner]) -
     wait_until_gone(running)
 
 
+@pytest.mark.promise("O-11")
 def test_everything_killed_at_once_recovers(tmp_path: Path, own: Callable[..., Owner]) -> None:
     owner = own()
     write(owner.url)

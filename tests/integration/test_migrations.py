@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import psycopg
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
@@ -10,6 +11,7 @@ from indexer.store import database
 from indexer.store.schema import tables
 
 
+@pytest.mark.promise("O-08")
 def test_the_migrations_make_the_tables_of_the_code(migrated_url):
     engine = database.create_engine(migrated_url)
     with engine.connect() as connection:

@@ -146,11 +146,13 @@ def test_a_second_one_stands_by_and_takes_over(start, migrated_url):
     _until_complete(migrated_url, second)
 
 
+@pytest.mark.promise("H-06")
 def test_a_takeover_takes_less_than_fifteen_seconds():
     """The lease ends; the next look comes; one lock is waited for; the look after that succeeds."""
     assert leases.LASTS + 2 * polling.LONGEST + 2 * 1.0 < 15
 
 
+@pytest.mark.promise("H-06")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_leader_that_is_killed_or_frozen_is_replaced_in_time(start, migrated_url, how):
     first, second = start("run"), None
@@ -205,6 +207,7 @@ main()
     assert "nothing is indexed any more; this process ends" in process.said, process.said
 
 
+@pytest.mark.promise("O-04")
 def test_without_redis_it_only_does_without_the_cache(start, migrated_url):
     process = start("run", REDIS_URL=f"redis://:secret@127.0.0.1:{_closed_port()}/0")
     _until_complete(migrated_url, process)
@@ -290,6 +293,7 @@ def test_backfill_by_hand_resumes_and_then_has_nothing_to_do(start, migrated_url
         assert right in process.said
 
 
+@pytest.mark.promise("O-02")
 def test_postgres_is_restarted_under_it(start, migrated_url):
     """Connections that are cut are opened anew; what was under way is done again."""
     process = start("run")
@@ -305,6 +309,7 @@ def test_postgres_is_restarted_under_it(start, migrated_url):
     assert "Traceback" not in process.said, process.said
 
 
+@pytest.mark.promise("O-02")
 def test_a_full_disk_is_told_and_waited_for(start, migrated_url):
     """Imitated by a trigger that raises what Postgres raises then (SQLSTATE 53100), in the middle of COPY."""
     assert start("migrate").ended() == 0
@@ -334,6 +339,7 @@ def test_a_full_disk_is_told_and_waited_for(start, migrated_url):
     assert "Traceback" not in process.said, process.said
 
 
+@pytest.mark.promise("O-05")
 def test_a_head_that_stands_still_is_told_and_that_it_moves_again(start, migrated_url):
     port = _closed_port()
     process = start("run", ADMIN_PORT=str(port), READY_FAILS_WHEN_STALLED="true")
@@ -361,6 +367,7 @@ def _made_read_only(url: str, setting: str) -> None:
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
 
 
+@pytest.mark.promise("O-02")
 def test_a_database_that_takes_no_changes_is_waited_for(start, migrated_url):
     _made_read_only(migrated_url, "on")
     process = start("run")

@@ -59,6 +59,7 @@ def old_server(data_dir):
         yield cluster
 
 
+@pytest.mark.promise("O-10")
 def test_the_main_path_on_an_older_postgres(start, old_server):  # noqa: F811
     """Migrate, apply, history, head, a page of the API, an audit."""
     url = old_server.url
@@ -112,6 +113,7 @@ def test_a_server_before_the_oldest_is_refused(migrated_url, monkeypatch):
 # -- pgbouncer -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("O-10")
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 def test_everything_works_through_pgbouncer(start, migrated_url, data_dir, mode):  # noqa: F811
     with servers.pgbouncer(migrated_url, data_dir / f"bouncer {mode}", mode) as url:

@@ -19,6 +19,7 @@ def small() -> Fragments:
     return Fragments(make_history(20_000, 5_000, seed=12))
 
 
+@pytest.mark.promise("N-03")
 @pytest.mark.parametrize("profile", [pytest.param(each.smaller(), id=each.name) for each in PROFILES])
 def test_same_rows_with_few_requests(profile: Profile, small: Fragments) -> None:
     # One request at a time: then the number does not hang on how threads happen to run.

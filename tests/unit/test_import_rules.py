@@ -93,6 +93,7 @@ def test_the_indexer_does_not_know_the_api() -> None:
     assert not [name for name in imports(SERVE, top=True) if within(name, "api")]
 
 
+@pytest.mark.promise("A-11")
 def test_the_api_imports_nothing_heavy_by_any_way() -> None:
     came = {module: "" for module in FILES if within(module, "api")}
     todo = list(came)

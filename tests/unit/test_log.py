@@ -139,6 +139,7 @@ def raise_nested() -> None:
         raise RuntimeError(f"Max retries exceeded with url: /v2/SECRET at {URL!r}") from error
 
 
+@pytest.mark.promise("S-01")
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_no_secret_leaves(form: Format) -> None:
     stream = io.StringIO()
@@ -178,6 +179,7 @@ def test_a_bad_call_of_the_log_is_logged_all_the_same() -> None:
         assert "%d (its arguments do not fit: ('https://eth.example/***',))" in formatter.format(record)
 
 
+@pytest.mark.promise("S-10")
 def test_a_terminal_obeys_nothing_that_comes_from_outside() -> None:
     line = text_of(lambda log: log.info("token \x1b[2J\r", extra={"token": "\x1b]0;x\x07", "wide": "a\u2028b"}))
     assert line.endswith('token \\x1b[2J\\r  token="\\u001b]0;x\\u0007" wide="a\\u2028b"\n')

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 
+@pytest.mark.promise("S-12")
 @pytest.mark.parametrize("module", ["indexer.chain.client", "indexer.sync.tokens.metadata"])
 def test_a_deeply_nested_document_does_not_kill_the_process(module):
     program = (

@@ -75,6 +75,7 @@ def test_a_real_exception_of_requests() -> None:
     assert "Connection refused" in redact(text)
 
 
+@pytest.mark.promise("S-01")
 @given(
     st.sampled_from(["https://{}@host/x", "https://host/{}", "https://host?{}", "postgresql://u:{}@host:1/x"]),
     st.text(st.characters(categories=["L", "N"], include_characters="-._~%!$&()*+,;=:@/?#"), min_size=1),

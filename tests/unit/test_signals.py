@@ -55,6 +55,7 @@ def started(code: str) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.promise("O-06")
 @pytest.mark.parametrize("seed", range(8))
 def test_processes_that_are_told_at_random_moments_all_stop_in_order(seed):
     random = Random(seed)
@@ -69,6 +70,7 @@ def test_processes_that_are_told_at_random_moments_all_stop_in_order(seed):
         assert (process.returncode, said) == (0, "stopped in order\n")
 
 
+@pytest.mark.promise("O-06")
 def test_a_second_order_ends_a_process_that_hangs_at_once():
     process = started(HANGING.format(within=1000, status=None))
     assert process.stdout is not None

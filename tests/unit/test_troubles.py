@@ -1,5 +1,7 @@
 """What comes back at every beat is told once."""
 
+import pytest
+
 from indexer.chain.records.errors import AnswerError, LaggingError
 from indexer.troubles import Trouble, Troubles, kind_of
 
@@ -11,6 +13,7 @@ class Clock:
         return self.now
 
 
+@pytest.mark.promise("O-07")
 def test_a_trouble_that_stays_is_told_once_whatever_its_text_says() -> None:
     clock = Clock()
     trouble = Trouble(Troubles(clock))

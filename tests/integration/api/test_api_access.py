@@ -64,6 +64,7 @@ def test_a_key_opens(make_client, make_key, header):
     assert closed.ask("/v1", authorization=f"bearer {key}").headers["cache-control"].startswith("private")
 
 
+@pytest.mark.promise("S-02")
 def test_a_key_is_kept_as_a_hash_only(make_key, seed):
     _, key = make_key()
     rows = seed.execute("SELECT k::text FROM gapless.api_keys k").fetchall()
@@ -153,6 +154,7 @@ def test_a_rate_is_kept_and_told(make_client, make_key):
     client.get("/health", authorization=f"Bearer {key}")
 
 
+@pytest.mark.promise("S-09")
 def test_clients_without_a_key_have_a_rate_by_address(make_client):
     client = make_client(rate_limit_address=1)
     client.get(PATH)
@@ -160,6 +162,7 @@ def test_clients_without_a_key_have_a_rate_by_address(make_client):
     client.refused(PATH, 429, "RATE_LIMITED", x_forwarded_for="203.0.113.9")  # nobody's word
 
 
+@pytest.mark.promise("S-08")
 def test_guessing_keys_is_limited(make_client):
     client = make_client(rate_limit_address=2)
     for _ in range(2):
@@ -183,6 +186,7 @@ def test_without_redis_a_process_counts_for_itself():
         assert [limits.take("a", 2).allowed for _ in range(2)] == [True, False]
 
 
+@pytest.mark.promise("S-09")
 @pytest.mark.parametrize(("peer", "forwarded", "client"), [
     ("198.51.100.1", None, "198.51.100.1"),
     ("198.51.100.1", "203.0.113.9", "198.51.100.1"),

@@ -19,6 +19,7 @@ def as_cell(value: Any) -> str:
     return str(value) if isinstance(value, int) else json.dumps(value)
 
 
+@pytest.mark.promise("A-06")
 @pytest.mark.parametrize("path", [
     "/v1/tokens?chain=1", "/v1/tokens?chain=1&order=desc&kind=erc20",
     SUPPLY, f"{SUPPLY}?order=asc&address={hex_of(GOLD)}",

@@ -296,6 +296,7 @@ def test_a_position_of_another_database_is_refused(context):
     assert refused.value.code == "INVALID_CURSOR"
 
 
+@pytest.mark.promise("L-01")
 @pytest.mark.parametrize("number", range(2))
 @pytest.mark.parametrize("merged", [False, True])
 def test_whatever_happens_a_reader_has_what_is_there(context, seed, number, merged):

@@ -52,6 +52,7 @@ def test_a_row_is_what_the_contract_said(api):
     }
 
 
+@pytest.mark.promise("R-07")
 def test_every_type_comes_out_exact(api):
     (row,) = api.get("/v1/contracts/zoo/events/Everything")["data"]
     assert row["args"] == {
@@ -90,6 +91,7 @@ def test_every_filterable_type_is_told_apart(api, filters):
     assert ids(api.get(f"/v1/contracts/zoo/events/Everything?{filters}{window}")) == []
 
 
+@pytest.mark.promise("A-01")
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("limit", [1000, 100, 7])
 def test_a_walk_over_all_pages_finds_every_row_once(api, order, limit):
@@ -179,6 +181,7 @@ def test_block_and_time_bounds_mean_the_same(api):
     assert ids(api.get(f"{TRANSFERS}?from_time=2030-01-01")) == []
 
 
+@pytest.mark.promise("A-04")
 @pytest.mark.parametrize(("query", "missing"), [
     ("", [[1040, 1049]]),
     ("from_block=1050", []),
@@ -203,6 +206,7 @@ def test_what_is_missing_is_told(api, query, missing):
     assert meta["complete"] == (missing == [])
 
 
+@pytest.mark.promise("A-04")
 def test_only_the_sources_that_matter_are_missed(own, seed):
     """An address whose history is not there yet makes answers about the other one no less complete."""
     seed.execute(
@@ -235,6 +239,7 @@ def test_a_contract_that_was_removed_says_what_it_has(own, seed):
     assert answer["meta"]["missing"] == [[1000, TIP]]
 
 
+@pytest.mark.promise("R-08")
 def test_a_log_index_beyond_31_bits_is_a_place_like_any_other(own, seed):
     first = 0xFFFFFFE2
     logs = [{"block": 1299, "log": first + i, "address": USDC, "from": BOB, "to": CAROL, "value": i} for i in range(5)]

@@ -210,6 +210,7 @@ def test_a_client_that_leaves_ends_its_export(big_url, tmp_path):
     seed.close()
 
 
+@pytest.mark.promise("A-06")
 def test_an_export_that_breaks_is_noticed(big_url, tmp_path):
     """Its status is sent already: the missing end mark tells the client."""
     seed = Seed(big_url, tmp_path)

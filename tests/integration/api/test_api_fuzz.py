@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
@@ -34,6 +35,7 @@ CHECKS = (
 )
 
 
+@pytest.mark.promise("A-07")
 def test_the_document_is_kept(api, subtests):
     schema = schemathesis.openapi.from_wsgi("/openapi.json", api.http.app)
     for found in schema.get_all_operations():

@@ -58,6 +58,7 @@ BAD_REQUESTS = [
 ]
 
 
+@pytest.mark.promise("A-08")
 @pytest.mark.parametrize(("query", "code"), BAD_REQUESTS)
 def test_nonsense_is_refused_and_named(api, query, code):
     body = api.refused(f"{TRANSFERS}?{query}", 400, code)
@@ -65,6 +66,7 @@ def test_nonsense_is_refused_and_named(api, query, code):
         assert all(set(detail) == {"parameter", "message"} for detail in body["details"])
 
 
+@pytest.mark.promise("A-08")
 @pytest.mark.parametrize("path", ["/v1", "/v1/contracts", "/v1/contracts/usdc", "/v1/contracts/usdc/events", "/health",
                                   "/ready", "/status", "/openapi.json", "/v1/contracts/usdc/abi",
                                   "/v1/contracts/coins/snapshots"])  # fmt: skip
@@ -175,6 +177,7 @@ CONDITIONAL = [
 ]
 
 
+@pytest.mark.promise("A-09")
 @pytest.mark.parametrize("path", CONDITIONAL)
 def test_what_the_client_has_is_not_sent_again(api, path):
     etag = api.ask(path).headers["etag"]
@@ -208,6 +211,7 @@ def test_news_change_open_answers_only(own, seed, change):
     assert after[SETTLED] == before[SETTLED]
 
 
+@pytest.mark.promise("A-09")
 def test_a_rewrite_changes_settled_answers_too(own, seed):
     before = tags(own, seed)
     after = tags(own, seed, "UPDATE gapless.events SET rewrite_version = rewrite_version + 1")
@@ -232,6 +236,7 @@ def test_only_settled_answers_are_kept_long(api, query, kept):
     assert api.ask(f"{TRANSFERS}?{query}").headers["cache-control"] == kept
 
 
+@pytest.mark.promise("A-09")
 @pytest.mark.parametrize("query", ["to_block=9999", "to_time=2100-01-01"])
 def test_an_end_that_the_chain_has_not_reached_is_never_settled(own, seed, query):
     seed.head(1299, finalized=1299, safe=1299)  # every block is final at once

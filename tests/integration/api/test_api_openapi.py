@@ -17,6 +17,7 @@ def document(api) -> Any:
     return api.get("/openapi.json")
 
 
+@pytest.mark.promise("A-07")
 def test_it_is_valid(document):
     OpenAPIV31SpecValidator(document).validate()
 
@@ -83,6 +84,7 @@ def _asked(document: Any) -> Iterator[tuple[str, str]]:
         yield path, filled
 
 
+@pytest.mark.promise("A-07")
 def test_answers_are_what_the_document_says(document, api):
     """Each path's answer against its schema; members that the schema does not name are errors too."""
     answered = 0
@@ -97,6 +99,7 @@ def test_answers_are_what_the_document_says(document, api):
     assert answered > 30
 
 
+@pytest.mark.promise("A-07")
 def test_errors_are_what_the_document_says(document, api):
     schema = _strict(_resolved(document["components"]["schemas"]["Error"], document))
     for asked in ("/v1/contracts/nobody", "/v1/contracts/usdc/events/Transfer?limit=x", "/nothing"):

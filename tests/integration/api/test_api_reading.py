@@ -33,6 +33,7 @@ def test_the_head_is_never_behind_what_is_indexed(own, seed):
     assert own.get("/status")["data"]["chains"][0]["head_block"] == TIP
 
 
+@pytest.mark.promise("A-05")
 def test_no_earlier_than_a_block(api):
     assert ids(api.get(f"{TRANSFERS}?limit=1&min_block={TIP}")) == [f"{TIP}-7"]
     result = api.ask(f"{TRANSFERS}?min_block={HEAD}")
@@ -40,6 +41,7 @@ def test_no_earlier_than_a_block(api):
     assert result.headers["retry-after"] == "1"
 
 
+@pytest.mark.promise("A-05")
 def test_a_wait_ends_when_the_block_comes(own, seed):
     own.get(TRANSFERS)
     answers: list = []
@@ -59,6 +61,7 @@ def test_a_wait_ends_when_the_block_comes(own, seed):
     assert ids(answers[0].json) == [f"{HEAD}-0"]
 
 
+@pytest.mark.promise("A-05")
 def test_a_wait_in_vain_ends(own):
     own.refused(f"{TRANSFERS}?min_block={HEAD}&wait=1", 409, "BLOCK_NOT_INDEXED")
 
@@ -71,6 +74,7 @@ def test_waiting_takes_slots_so_that_others_are_answered(make_client):
     assert client.get(f"{TRANSFERS}?min_block={TIP}&wait=10")["data"]
 
 
+@pytest.mark.promise("A-02", "H-08")
 def test_a_cursor_of_a_block_that_is_gone(own, seed):
     first = own.get(f"{TRANSFERS}?limit=3")
     cursor = first["page"]["next"]
@@ -86,6 +90,7 @@ def test_a_cursor_of_a_block_that_is_gone(own, seed):
     assert own.get(f"{TRANSFERS}?limit=1&after={fresh['page']['next']}")["data"]
 
 
+@pytest.mark.promise("A-02")
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_a_cursor_below_a_reorganisation_goes_on(own, seed, order):
     cursor = f"1280-3.{block_hash(1280).hex()[:12]}"
@@ -93,6 +98,7 @@ def test_a_cursor_below_a_reorganisation_goes_on(own, seed, order):
     assert own.get(f"{TRANSFERS}?order={order}&after={cursor}")["data"]
 
 
+@pytest.mark.promise("H-08")
 def test_the_common_block_is_that_of_all_reorganisations_since(own, seed):
     cursor = own.get(f"{TRANSFERS}?limit=1")["page"]["next"]
     seed.reorg(1295, TIP, branch=1)
@@ -155,6 +161,7 @@ def test_a_large_count_is_estimated(own, seed, monkeypatch):
     assert own.get(f"{TRANSFERS}?count=exact&limit=1")["page"] == page | {"count": 580, "count_is": "exact"}
 
 
+@pytest.mark.promise("A-10")
 def test_a_query_that_takes_too_long_is_not_a_5xx(make_client, seed):
     seed.execute("""
         CREATE FUNCTION public.slow(bytea) RETURNS bytea LANGUAGE sql VOLATILE AS 'SELECT $1 FROM pg_sleep(5)';
@@ -166,6 +173,7 @@ def test_a_query_that_takes_too_long_is_not_a_5xx(make_client, seed):
     make_client(api_statement_timeout=0.2).refused(TRANSFERS, 422, "QUERY_TOO_EXPENSIVE")
 
 
+@pytest.mark.promise("A-03")
 def test_readers_never_see_two_branches_in_one_answer(world_url, make_client, seed, tmp_path):
     """A writer swaps branches all the time; each answer must be of one of them, as its cursor says it is."""
     writer = Seed(world_url, tmp_path)
@@ -219,6 +227,7 @@ def test_a_follower_goes_on_from_the_last_row(own, seed):
     own.refused(following, 409, "REORGED")
 
 
+@pytest.mark.promise("A-01")
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_a_walk_while_the_head_moves_finds_every_finalized_row_once(world_url, make_client, seed, tmp_path, order):
     writer = Seed(world_url, tmp_path)
@@ -265,6 +274,7 @@ def test_a_walk_while_the_head_moves_finds_every_finalized_row_once(world_url, m
     assert final == (everything if order == "asc" else everything[::-1])
 
 
+@pytest.mark.promise("A-04")
 @pytest.mark.parametrize("finality", ["safe", "finalized"])
 @pytest.mark.parametrize("path", [TRANSFERS, f"{TRANSFERS}/daily", "/v1/events?chain=1"])
 def test_nothing_is_complete_while_nobody_knows_what_is_final(own, seed, path, finality):

@@ -78,6 +78,7 @@ def test_connections_that_were_cut_are_replaced_unseen(own, seed):
         assert own.ask(f"{TRANSFERS}?format=csv&limit=1").status_code == 200
 
 
+@pytest.mark.promise("O-04")
 def test_redis_is_not_needed(make_client):
     client = make_client(redis_url="redis://127.0.0.1:1/0")
     assert client.get("/ready") == {"status": "ready", "redis": "away"}

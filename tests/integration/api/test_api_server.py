@@ -207,6 +207,7 @@ def test_it_stops_within_five_seconds(world_url, number):
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.promise("A-12")
 def test_an_answer_that_is_being_made_is_finished(world_url):
     with running(world_url) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         assert server.get("/ready")[0] == 200
@@ -230,6 +231,7 @@ def is_let_in(address: tuple[str, int]) -> bool:
     return True
 
 
+@pytest.mark.promise("A-12")
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_while_it_stops_nobody_new_is_let_in_and_answers_end_their_connections(world_url, processes):
     with running(world_url, API_PROCESSES=processes) as server:
@@ -289,6 +291,7 @@ def test_a_port_that_is_taken_is_said(world_url):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.promise("A-11")
 def test_it_starts_without_web3():
     code = "import sys, api.server; print(sorted({'web3', 'eth_abi', 'eth_utils', 'sqlalchemy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -301,6 +304,7 @@ def test_a_trusted_proxy_tells_whose_request_it_is(world_url):
         assert asked == [200, 200, 429]
 
 
+@pytest.mark.promise("S-09")
 def test_a_stranger_does_not_tell_whose_request_it_is(world_url):
     with running(world_url, RATE_LIMIT_ADDRESS="1") as server:
         asked = [server.get("/v1", **{"X-Forwarded-For": f"203.0.113.{client}"})[0] for client in (1, 2)]

@@ -80,6 +80,7 @@ def test_unknown_decimals_are_not_guessed(own, seed):
 HOSTILE = "<script>alert(1)</script>\"'&\u202egpj.exe\x07" + "Z" + "\u0301" * 50 + "A" * 10_000
 
 
+@pytest.mark.promise("S-10")
 def test_a_hostile_token_is_nothing_but_text(own, seed):
     seed.execute("UPDATE gapless.tokens SET symbol = %s WHERE address = %s", ('<b>"x\u202e\u0007', USDC))
     result = own.ask("/")
@@ -89,6 +90,7 @@ def test_a_hostile_token_is_nothing_but_text(own, seed):
     assert '<b>"x' in seen.text
 
 
+@pytest.mark.promise("S-10")
 def test_hostile_text_is_cut_and_cleaned():
     from api.page.html import h, said
 
@@ -111,6 +113,7 @@ def test_whatever_halts_a_chain_stands_first(own, seed):
     assert "<i>l" not in result.text
 
 
+@pytest.mark.promise("O-05")
 def test_an_indexer_that_stands_still_is_seen(own, seed):
     seed.execute("UPDATE gapless.chains SET head_seen_at = now() - interval '3 hours'")
     assert "nothing was heard of its nodes for 3 h" in page(own).text
@@ -173,6 +176,7 @@ def test_every_link_leads_somewhere(api):
         assert api.ask(link).status_code == 200, link
 
 
+@pytest.mark.promise("S-10")
 def test_the_policy_allows_its_own_style_sheet_and_nothing_else(api):
     result = api.ask("/")
     policy = result.headers["content-security-policy"]

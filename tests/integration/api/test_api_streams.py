@@ -151,6 +151,7 @@ def test_only_what_is_final(serving, seed):
 # -- gaps -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("L-02")
 def test_a_gap_holds_the_stream_until_it_is_filled(serving, seed):
     with serving.listen(f"{TRANSFERS}?after=1037-7") as listener:
         status = listener.until_status()
@@ -235,6 +236,7 @@ def test_a_new_contract_joins_the_feed(serving, seed):
 # -- reorganisations ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("L-03")
 def test_reverts(serving, seed):
     with serving.listen(f"{TRANSFERS}?after=1289-7") as listener:
         listener.until(f"{TIP}-7")
@@ -248,6 +250,7 @@ def test_reverts(serving, seed):
         assert {listener.values[row] for row in listener.rows} == {"2"}
 
 
+@pytest.mark.promise("L-03")
 def test_who_got_nothing_of_the_old_branch_hears_nothing_of_it(serving, seed):
     with serving.listen() as listener, serving.listen(f"{TRANSFERS}?after=1200-3&arg.value.lt=5") as filtered:
         listener.until_status()
@@ -260,6 +263,7 @@ def test_who_got_nothing_of_the_old_branch_hears_nothing_of_it(serving, seed):
         assert (filtered.reverts, filtered.rows) == ([], ids(TIP, TIP + 1))
 
 
+@pytest.mark.promise("L-01")
 def test_a_reorganisation_while_away(serving, seed):
     with serving.listen(f"{TRANSFERS}?after=1289-7") as listener:
         listener.until(f"{TIP}-7")
@@ -273,6 +277,7 @@ def test_a_reorganisation_while_away(serving, seed):
         assert again.values[f"{TIP}-7"] == "3"
 
 
+@pytest.mark.promise("L-01")
 @pytest.mark.parametrize("number", range(2))
 def test_nothing_is_lost_or_twice(serving, seed, world_url, tmp_path, number):
     """Blocks come, branches are swapped, the connection breaks anywhere: the client has what is there."""
@@ -377,6 +382,7 @@ def test_a_slot_is_free_again_when_the_client_has_left(serve, seed):
     serving.wait_until_open(0)
 
 
+@pytest.mark.promise("L-06")
 def test_a_client_that_reads_nothing_is_dropped_and_holds_nobody_up(serve, seed):
     serving = serve(stalled=1.0)
     seed.cover("usdc", (START, TIP))

@@ -70,6 +70,7 @@ def test_redis_is_read_first_and_postgres_where_it_has_nothing(known, make_clien
     assert client.get(USDC_PATH)["data"]["symbol"] == "OTHER"
 
 
+@pytest.mark.promise("S-11")
 @pytest.mark.parametrize("forged", ["garbage", "plain", "altered", "swapped", "of another type"])
 def test_what_is_not_ours_is_as_good_as_none(known, make_client, redis_url, store, forged):
     expected = answers(make_client())
@@ -137,6 +138,7 @@ def test_a_token_whose_calls_no_node_would_run_is_shown_and_not_kept(known, make
     assert names(store) == []
 
 
+@pytest.mark.promise("S-11")
 @pytest.mark.parametrize("forged", [b"\xff\xfe", b'{"data":[],"page":{"next":null}', b"", None])
 def test_a_forged_count_of_days_is_counted_anew(known, make_client, redis_url, store, forged):
     expected = days(make_client())

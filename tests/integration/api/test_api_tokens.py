@@ -92,6 +92,7 @@ def test_a_key_makes_a_token_that_opens_like_it(make_client, make_key):
     assert client.ask(PATH, x_api_key=made["access_token"]).status_code == 200
 
 
+@pytest.mark.promise("S-05")
 def test_a_token_may_do_less_than_its_key(make_client, make_key):
     client = make_client(require_api_key=True)
     _, key = make_key(scopes=("read", "admin"))
@@ -142,6 +143,7 @@ def test_a_key_of_pages_may_lie_on_a_server_that_makes_tokens(make_client, make_
         assert refused(result) == (403, "ORIGIN_NOT_ALLOWED")
 
 
+@pytest.mark.promise("S-05")
 def test_a_revoked_key_takes_its_tokens_along(make_timed, make_key, seed):
     now = [0.0]
     client = make_timed(lambda: now[0])
@@ -159,6 +161,7 @@ def test_a_token_ends_with_its_key(make_client, make_key):
     assert 90 <= made["expires_in"] <= 100
 
 
+@pytest.mark.promise("S-05")
 def test_a_token_expires(make_timed, make_key):
     wall = [time.time()]
     client = make_timed(wall=lambda: wall[0])
@@ -171,6 +174,7 @@ def test_a_token_expires(make_timed, make_key):
     assert refused(client.ask(PATH, authorization=bearer(token))) == (401, "INVALID_API_KEY"), "not valid yet"
 
 
+@pytest.mark.promise("S-05")
 @pytest.mark.filterwarnings("ignore:The HMAC key")
 def test_tampered_and_foreign_tokens(make_client, make_key, seed):
     client = make_client()
@@ -276,6 +280,7 @@ def test_secrets_that_are_deleted_prove_nothing_any_more(make_timed, make_key, s
     assert refused(client.ask(PATH, authorization=bearer(token))) == (401, "INVALID_API_KEY")
 
 
+@pytest.mark.promise("S-08")
 def test_guessing_tokens_is_limited(make_client):
     client = make_client(rate_limit_address=2)
     guess = bearer(jwt.encode({"iss": "gapless"}, "x" * 32, algorithm="HS256"))
@@ -323,6 +328,7 @@ def outside(make_timed, issuer) -> Callable[..., Client]:
     return make
 
 
+@pytest.mark.promise("S-06")
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_tokens_of_the_issuer_open(outside, issuer, algorithm):
     issuer.add("it", algorithm)
@@ -348,6 +354,7 @@ def test_scopes_are_those_of_a_claim(outside, issuer):
     assert refused(client.send("/v1/auth/token", authorization=bearer(token))) == (403, "INSUFFICIENT_SCOPE")
 
 
+@pytest.mark.promise("S-06")
 def test_wrong_tokens_of_the_issuer(outside, issuer):
     client = outside()
     now = int(time.time())
@@ -388,6 +395,7 @@ def _with_header(token: str, header: dict[str, Any]) -> str:
     return ".".join((head, *token.split(".")[1:]))
 
 
+@pytest.mark.promise("S-07")
 def test_a_key_that_the_issuer_has_changed_to_is_found(outside, issuer):
     now = [1000.0]
     client = outside(now)
@@ -405,6 +413,7 @@ def test_a_key_that_the_issuer_has_changed_to_is_found(outside, issuer):
     assert issuer.asked == []
 
 
+@pytest.mark.promise("S-06")
 def test_a_key_that_the_issuer_took_back_is_not_believed_for_ever(outside, issuer):
     now = [1000.0]
     client = outside(now)
@@ -416,6 +425,7 @@ def test_a_key_that_the_issuer_took_back_is_not_believed_for_ever(outside, issue
     assert refused(client.ask(PATH, authorization=token)) == (401, "INVALID_API_KEY")
 
 
+@pytest.mark.promise("S-07")
 def test_an_issuer_that_is_away_is_no_reason_to_call_a_token_wrong(outside, issuer):
     now = [1000.0]
     client = outside(now)
@@ -469,6 +479,7 @@ def test_settings_of_an_issuer_that_make_no_sense(monkeypatch, tmp_path, environ
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("S-02")
 def test_keys_are_made_shown_once_and_revoked(make_client, make_key):
     client = make_client(require_api_key=True)
     admin = bearer(make_key(scopes=("admin",))[1])

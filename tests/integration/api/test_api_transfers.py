@@ -78,6 +78,7 @@ def _said(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "finality"} for row in rows]
 
 
+@pytest.mark.promise("B-06")
 @pytest.mark.parametrize("name", ["gold", "maker", "nft", "items"])
 def test_of_every_standard_as_the_view_has_them(real, name):  # noqa: F811
     token = real.history.world.addresses[name].lower()
@@ -238,6 +239,7 @@ def test_what_has_not_changed_is_a_304(own, seed):
     assert "max-age=300" in settled.headers["cache-control"]
 
 
+@pytest.mark.promise("B-04")
 def test_a_log_in_two_tables_is_one_transfer(own, seed):
     twin = f'chain = "ethereum"\nabi = "erc20.json"\naddress = "{hex_of(GOLD)}"\nstart_block = {START}\n'
     before = {path: ids(own.get(path)) for path in (f"/v1/tokens/{hex_of(GOLD)}/transfers?chain=1", OF_ALICE)}

@@ -173,6 +173,7 @@ def grow(seed: Seed, tip: int, *rows: dict[str, Any], finalized: int = world.FIN
     seed.head(tip, finalized=finalized, safe=max(finalized, world.SAFE), branch=branch)
 
 
+@pytest.mark.promise("L-04")
 def test_rows_come_in_order_and_once_with_the_json_of_a_page(desk: Desk, receiver: Receiver) -> None:
     webhook = desk.subscribe(contract="usdc", event="Transfer", finality="latest", from_block=1200, batch=7)
     until(lambda: len(receiver.places()) == 200)
@@ -223,6 +224,7 @@ def test_only_what_is_final_enough_is_told(desk: Desk, receiver: Receiver, seed:
     assert receiver.places() == transfers(1190, 1203)
 
 
+@pytest.mark.promise("L-02")
 def test_a_gap_holds_up_what_is_behind_it(desk: Desk, receiver: Receiver, seed: Seed) -> None:
     webhook = desk.subscribe(contract="usdc", event="Transfer", from_block=1030)
     until(lambda: (desk.one(webhook)["reason"] or "").startswith(f"block {world.GAP[0]} is not indexed yet"))
@@ -265,6 +267,7 @@ def test_nobody_is_told_of_what_they_were_never_told(desk: Desk, receiver: Recei
     assert receiver.kinds() == ["event.rows"]
 
 
+@pytest.mark.promise("L-04")
 @pytest.mark.parametrize("chance", [1, 2, 3])
 def test_a_receiver_that_fails_is_told_everything_in_order(
     make_desk: Callable[..., Desk], receiver: Receiver, seed: Seed, chance: int
@@ -524,6 +527,7 @@ def test_what_cannot_be_subscribed_to(
     assert desk.ask("POST", body={k: v for k, v in whole.items() if v is not None}, status=status) == code
 
 
+@pytest.mark.promise("S-03")
 def test_names_of_private_addresses_are_refused_when_made_and_when_sent(
     desk: Desk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -554,6 +558,7 @@ def test_without_a_key_for_secrets_there_are_no_webhooks(make_desk: Callable[...
     assert desk.ask("POST", f"/{webhook}/test", status=501) == "NOT_CONFIGURED"
 
 
+@pytest.mark.promise("S-04")
 def test_nothing_that_is_secret_is_kept_in_the_clear_or_logged(
     desk: Desk, receiver: Receiver, seed: Seed, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -640,6 +645,7 @@ def post(port: int, key: str, path: str, body: Any) -> Any:
     return answer["data"]
 
 
+@pytest.mark.promise("L-04")
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_server_that_ends_in_the_middle_loses_nothing(
     url: str, make_key: Callable[..., tuple[int, str]], receiver: Receiver, how: signal.Signals
@@ -658,6 +664,7 @@ def test_a_server_that_ends_in_the_middle_loses_nothing(
         until(lambda: receiver.places() == transfers(1150, world.FINALIZED), seconds=60)
 
 
+@pytest.mark.promise("L-05")
 def test_two_processes_deliver_once(url: str, make_key: Callable[..., tuple[int, str]], receiver: Receiver) -> None:
     key = make_key()[1]
     with running(url, **ENVIRONMENT) as first, running(url, **ENVIRONMENT):

@@ -122,6 +122,7 @@ def scene(history: History, database_url: str, tmp_path: Any) -> Iterator[Scene]
             follower.close()
 
 
+@pytest.mark.promise("L-03")
 def test_a_reorganisation_is_told_once_and_then_the_new_branch(scene: Scene) -> None:
     first = scene.history.last - 20
     scene.subscribe(first, finality="latest", batch=7)

@@ -43,6 +43,7 @@ def test_nothing_is_wrong(indexed):
     assert report.against.logs > 500
 
 
+@pytest.mark.promise("P-05")
 def test_it_says_what_it_looked_at_and_what_it_has_not_proven(indexed):
     report = run(indexed)
     assert not report.findings
@@ -77,12 +78,14 @@ def test_what_was_proven_is_kept_and_not_proven_again(indexed):
     assert run(indexed, deep=True, again=True, within=(1, 50)).deep.proven == 50
 
 
+@pytest.mark.promise("P-01")
 def test_a_gap(indexed):
     execute(indexed, "UPDATE gapless.sources SET coverage = coverage - '{[7,10)}'::int8multirange WHERE id = 1")
     (gap,) = [f for f in run(indexed).findings if f.kind == "gap"]
     assert (gap.first, gap.last, gap.count, gap.source_id) == (7, 9, 3, 1)
 
 
+@pytest.mark.promise("P-01")
 def test_rows_that_nobody_covered(indexed):
     block, _ = a_row(indexed)
     execute(
@@ -123,6 +126,7 @@ def test_rows_above_the_tip(indexed):
     assert finding.first == finding.last == 100_000
 
 
+@pytest.mark.promise("P-01")
 def test_a_log_that_is_there_twice(indexed):
     execute(indexed, "ALTER TABLE coins.transfer DROP CONSTRAINT transfer_pkey")
     block, log = a_row(indexed)
@@ -137,6 +141,7 @@ def test_a_log_that_is_there_twice(indexed):
     assert (twice.first, twice.last, twice.label) == (block, block, "coins.Transfer")
 
 
+@pytest.mark.promise("P-01")
 def test_a_block_that_is_gone_or_had_another_time(indexed):
     block, _ = a_row(indexed)
     execute(indexed, "DELETE FROM gapless.blocks WHERE number = %s", block)
@@ -175,6 +180,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.promise("P-02")
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_row_that_was_changed_is_seen_by_the_digest_and_found_by_comparison(indexed, change):
     block, log = a_row(indexed)

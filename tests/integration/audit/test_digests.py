@@ -16,6 +16,7 @@ def source_of(connection, label: str):
     return next(s for s in catalog.load_sources(connection) if s.event.label == label)
 
 
+@pytest.mark.promise("P-02")
 def test_parts_add_up_to_the_whole_for_every_source(indexed):
     with indexed.engine.connect() as connection:
         for source in catalog.load_sources(connection):

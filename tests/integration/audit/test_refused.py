@@ -36,6 +36,7 @@ def copied(connection, rows):
 HUGE = Random(1).randbytes(10_000).hex()  # too long for a btree, and hardly compressible
 
 
+@pytest.mark.promise("R-09")
 @pytest.mark.parametrize("bad", [[], [0], [99], [50], [3, 4, 77], list(range(100))])
 def test_only_the_refused_rows_are_missing(table, bad):
     rows = [(i, HUGE if i in bad else "fine") for i in range(100)]
@@ -50,6 +51,7 @@ def test_what_is_not_the_rows_fault_is_raised(table):
         copied(table, [(1, "a"), (1, "b")])
 
 
+@pytest.mark.promise("R-09")
 def test_a_backfill_goes_on_past_a_row_that_postgres_refuses(indexed):
     """A text that an index cannot hold, in a chunk of others."""
     (label, column), *_ = [

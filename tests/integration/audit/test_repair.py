@@ -97,6 +97,7 @@ def test_children(indexed, change):
     assert not run(indexed).findings
 
 
+@pytest.mark.promise("P-03")
 def test_a_range_by_hand_touches_nothing_else(indexed):
     rows = indexed.rows()
     block, log = a_row(indexed)
@@ -147,6 +148,7 @@ def forgetful(indexed, shared_history):
     client.close()
 
 
+@pytest.mark.promise("P-03")
 def test_nothing_is_deleted_on_the_word_of_a_node_that_lost_a_log(indexed, forgetful):
     rows = indexed.rows()
     forgetful.lost, _ = a_row(indexed)
@@ -166,6 +168,7 @@ def test_nothing_is_deleted_on_the_word_of_a_node_that_lost_a_log(indexed, forge
     assert len(indexed.rows()["coins.Transfer"]) < len(rows["coins.Transfer"])
 
 
+@pytest.mark.promise("P-04")
 def test_a_log_that_the_index_lost_is_found_by_proof_and_repaired_by_it(indexed, forgetful):
     """The node's index lost it while we were reading: only receipts know better, for the audit and for the repair."""
     rows = indexed.rows()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from indexer.store.catalog import ledgers
 from indexer.store.tokens.balances import advance, rewriting
 from indexer.sync.tokens import balances
@@ -12,6 +14,7 @@ from tests.integration.balances import oracle
 WAIT = 30.0
 
 
+@pytest.mark.promise("B-03")
 def test_a_ledger_that_is_begun_anew_while_rows_wait_for_the_old_one(indexed, history):
     chain_id = indexed.chain.chain_id
     ((event_id,),) = indexed.query("SELECT event_ids[1] FROM gapless.ledgers WHERE id = 1")

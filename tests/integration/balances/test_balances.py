@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
+
 from indexer.demo.anvil import rpc
 from indexer.demo.traffic import burst
 from indexer.store.apply import drop
@@ -43,6 +45,7 @@ def _execute(one: Rig, statement: str, *parameters: object) -> None:
 # What happens on the chain ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("B-01")
 def test_every_holder_of_every_token(indexed, history):
     expected = oracle.on_chain(history.world)
     assert oracle.kept(indexed) == expected
@@ -50,6 +53,7 @@ def test_every_holder_of_every_token(indexed, history):
     assert set(oracle.through(indexed).values()) == {history.last}
 
 
+@pytest.mark.promise("B-01")
 def test_at_the_head_they_are_kept_with_the_rows(indexed, history):
     for seed in range(5):
         _, last = burst(history.world, Random(seed), 40, 6)
@@ -58,6 +62,7 @@ def test_at_the_head_they_are_kept_with_the_rows(indexed, history):
     assert oracle.kept(indexed) == oracle.on_chain(history.world)
 
 
+@pytest.mark.promise("B-01")
 def test_reorganisations(indexed, history):
     for seed, depth in enumerate((1, 7, 30, 2)):
         _reorganise(history, depth)
@@ -168,6 +173,7 @@ def test_a_repair_of_rows_repairs_balances_with_them(indexed, history):
     assert oracle.kept(indexed) == oracle.on_chain(history.world)
 
 
+@pytest.mark.promise("B-02")
 def test_a_token_that_changes_balances_without_telling_is_marked(indexed, history):
     world = history.world
     report = _audit(indexed, deep=True)
@@ -188,6 +194,7 @@ def test_a_token_that_changes_balances_without_telling_is_marked(indexed, histor
     assert [bytes(token) for (token,) in marked] == [mark.token]
 
 
+@pytest.mark.promise("B-02")
 def test_a_holder_with_less_than_nothing_marks_the_token(indexed, history):
     world = history.world
     giver = world.accounts[2]

@@ -115,6 +115,7 @@ def held(text: str, world: Any, tmp_path: Any, database: str) -> tuple[dict[tupl
     return {(int(number), bytes(holder)): int(amount) for number, holder, amount, _ in rows}, {row[3] for row in rows}
 
 
+@pytest.mark.promise("B-06")
 def test_tokens_that_are_minted_by_ranges_are_counted(world, migrated_url, tmp_path):
     log(world, NFT, *consecutive(5, 9, NOBODY, ANN))
     log(world, NFT, *consecutive(2**256 - 3, 2**256 - 1, NOBODY, BEN))
@@ -129,6 +130,7 @@ def test_tokens_that_are_minted_by_ranges_are_counted(world, migrated_url, tmp_p
     assert said == {None}
 
 
+@pytest.mark.promise("B-06")
 def test_a_range_that_is_too_long_is_counted_in_part_and_said_so(world, migrated_url, tmp_path):
     log(world, NFT, *consecutive(0, 2**64 - 1, NOBODY, ANN))
     text = manifest(tmp_path, world, NFT, [transfer(3), CONSECUTIVE], '"Transfer", "ConsecutiveTransfer"')

@@ -323,6 +323,7 @@ ACTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.promise("B-03")
 @pytest.mark.parametrize("seed", range(12))
 def test_every_ledger_is_right_at_every_moment(seed, migrated_url, tmp_path, pytestconfig):
     model = Model(seed, migrated_url, tmp_path, pytestconfig.rootpath / "abis")

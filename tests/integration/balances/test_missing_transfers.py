@@ -72,6 +72,7 @@ def mint(world: Any, token: str = COIN, amount: int = 5) -> int:
     return int(world.w3.eth.block_number) - 1
 
 
+@pytest.mark.promise("B-02")
 @pytest.mark.parametrize(
     ("topics", "data"),
     [([*HEAD, word(7)], b""), (HEAD, b"\1" * 31), (HEAD[:1], NOBODY.rjust(32, b"\0") + ANN.rjust(32, b"\0"))],
@@ -284,6 +285,7 @@ def test_nodes_that_know_no_old_states_mark_no_token(make_world, migrated_url, t
         assert (done.marked, done.compared, len(done.unasked)) == ([], 0, 4)
 
 
+@pytest.mark.promise("B-02")
 @pytest.mark.parametrize(
     "more",
     [

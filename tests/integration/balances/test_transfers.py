@@ -55,6 +55,7 @@ def test_every_item_of_a_batch_is_a_row(indexed):
     assert any(item > 0 for _, _, item, *_ in expected)
 
 
+@pytest.mark.promise("B-04")
 @pytest.mark.parametrize("few", [1, 100], ids=["many tables", "few tables"])
 def test_a_log_in_two_tables_is_one_transfer(indexed, history, tmp_path, monkeypatch, few):
     """Both forms of the view say the same, which depends on how many tables share logs."""

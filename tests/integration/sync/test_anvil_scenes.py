@@ -74,6 +74,7 @@ def _reorgs(one: Rig) -> list[int]:
     return [depth for (depth,) in one.query("SELECT depth FROM gapless.reorgs ORDER BY id")]
 
 
+@pytest.mark.promise("H-01")
 def test_a_reorganisation_while_it_follows(indexed, history, assert_right):
     before = sum(map(len, indexed.rows().values()))
     _reorganise(history, 5)
@@ -156,6 +157,7 @@ def test_a_reorganisation_during_the_backfill(history, database_url, tmp_path, a
         one.following.close()
 
 
+@pytest.mark.promise("H-02")
 def test_a_branch_from_below_finalized_halts_the_chain(indexed, history):
     before, chains = indexed.rows(), indexed.query("SELECT tip_hash, finalized_hash FROM gapless.chains")
     _reorganise(history, 100)

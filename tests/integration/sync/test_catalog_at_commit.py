@@ -76,6 +76,7 @@ def uncovered(defaults, shared_history, migrated_url, tmp_path):
         yield one
 
 
+@pytest.mark.promise("M-06")
 @whatever_the_defaults
 def test_what_waited_for_a_source_is_not_written_by_the_catalog_of_before(uncovered, shared_history, tmp_path):
     one = uncovered
@@ -94,6 +95,7 @@ def test_what_waited_for_a_source_is_not_written_by_the_catalog_of_before(uncove
     assert one.query("SELECT count(*) FROM gapless.sources WHERE coverage @> 5::bigint") == [(0,)]
 
 
+@pytest.mark.promise("R-13")
 @whatever_the_defaults
 def test_of_two_who_write_the_same_one_is_overtaken(uncovered):
     """The second sees what the first has committed while it waited for the source."""

@@ -93,6 +93,7 @@ def test_a_first_apply_of_many_events_is_one_line_a_contract(shared_history, dat
     engine.dispose()
 
 
+@pytest.mark.promise("R-12")
 def test_a_new_address_and_a_new_event_cost_only_their_own_history(shared_history, migrated_url, tmp_path):
     text = chain_text(shared_history)
     with indexed(text + coins(shared_history, "gold"), shared_history, migrated_url, tmp_path) as (one, follower):
@@ -121,6 +122,7 @@ def test_a_new_address_and_a_new_event_cost_only_their_own_history(shared_histor
         assert rows["coins.Approval"]
 
 
+@pytest.mark.promise("M-02")
 def test_what_is_removed_keeps_its_data_until_it_is_dropped(shared_history, migrated_url, tmp_path):
     text = chain_text(shared_history)
     both = coins(shared_history, "gold", events='"Transfer", "Approval"')
@@ -372,6 +374,7 @@ def until(engine, statement: str, expected) -> None:
     raise AssertionError(f"{statement} is {found}")
 
 
+@pytest.mark.promise("M-05")
 def test_a_running_indexer_takes_a_changed_manifest_over(shared_history, migrated_url, tmp_path, caplog):
     text = chain_text(shared_history)
     caplog.set_level("INFO")
@@ -423,6 +426,7 @@ def wait_for(condition) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.promise("M-05")
 def test_a_chain_that_comes_later_is_followed_beside_the_others(make_world, migrated_url, tmp_path):
     first = make_world(transactions=60, blocks=90)
     second = make_world(transactions=60, blocks=90, seed=2)

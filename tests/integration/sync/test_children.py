@@ -140,6 +140,7 @@ EVERY = ("child", "other", "pool")
 ORDERS = [("child", "pool"), ("pool", "child"), ("other", "child"), EVERY]
 
 
+@pytest.mark.promise("R-11")
 @pytest.mark.parametrize("rules", ORDERS, ids="-".join)
 @pytest.mark.parametrize("late", [False, True], ids=["with_its_factory", "after_it"])
 def test_a_child_is_discovered_by_the_earliest_of_all_rules(story, migrated_url, rules, late):
@@ -192,6 +193,7 @@ def test_rules_that_come_back_at_once_cost_nothing(story, migrated_url):
         follower.close()
 
 
+@pytest.mark.promise("H-10")
 @pytest.mark.parametrize("again", ["below_the_common_block", "above_it", "never"])
 def test_a_reorganisation_that_removes_the_earliest_announcement(story, migrated_url, again):
     tell(story)

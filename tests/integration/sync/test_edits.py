@@ -247,6 +247,7 @@ def test_balances_that_are_wanted_again_go_on_where_they_were(place: Place) -> N
     assert place.apply(kept) == ["+ balances usdc: from block 1"]
 
 
+@pytest.mark.promise("M-04")
 def test_an_apply_that_changes_nothing_writes_nothing(place: Place) -> None:
     place.apply(chain() + contract())
     before = place.query("SELECT xmin::text FROM gapless.events UNION ALL SELECT xmin::text FROM gapless.sources")
@@ -255,6 +256,7 @@ def test_an_apply_that_changes_nothing_writes_nothing(place: Place) -> None:
     assert now == before
 
 
+@pytest.mark.promise("M-04")
 def test_what_a_killed_apply_has_created_is_gone_on_with(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     from indexer.store.apply import apply as module
 
@@ -314,6 +316,7 @@ def random_manifest(random: Random) -> str:
     return text
 
 
+@pytest.mark.promise("M-02")
 @pytest.mark.parametrize("seed", range(4))
 def test_any_manifest_after_any_other_is_planned_or_refused(place: Place, seed: int) -> None:
     random = Random(seed)

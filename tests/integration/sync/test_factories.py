@@ -142,6 +142,7 @@ def check(one: Rig, expected: dict[str, list[Any]]) -> None:
     assert births == expected["births"]
 
 
+@pytest.mark.promise("R-11")
 def test_factories_of_factories_by_history_and_at_the_head(stage, migrated_url, tmp_path):
     text = beginning(stage, tmp_path) + POOL + CHILD
     expected = tell_the_story(stage)
@@ -159,6 +160,7 @@ def test_factories_of_factories_by_history_and_at_the_head(stage, migrated_url, 
         follower.close()
 
 
+@pytest.mark.promise("R-11")
 def test_children_that_are_wanted_after_their_factory_was_indexed(stage, migrated_url, tmp_path):
     text = beginning(stage, tmp_path)
     expected = tell_the_story(stage)

@@ -49,6 +49,7 @@ def rows_of(one, statement: str):
     return [tuple(normal(value) for value in row) for row in one.query(statement)]
 
 
+@pytest.mark.promise("R-14")
 def test_what_is_included_is_what_web3_says(shared_history, migrated_url, tmp_path):
     w3 = shared_history.world.w3
     more = 'include = ["block", "transaction", "receipt"]'
@@ -164,6 +165,7 @@ def test_a_node_without_block_receipts_is_asked_one_by_one(shared_history, migra
         )
 
 
+@pytest.mark.promise("R-14")
 def test_a_reorganisation_takes_what_was_included_with_it(make_world, migrated_url, tmp_path):
     from indexer.demo.traffic import burst
 

@@ -94,6 +94,7 @@ def _opinion_of_web3(w3: Any, contract: Contract, addresses: list[str]) -> tuple
     return found, unreadable
 
 
+@pytest.mark.promise("R-01")
 def test_every_row_equals_the_opinion_of_web3(indexed, shared_history):
     w3 = shared_history.world.w3
     rows, chain_id = indexed.rows(), w3.eth.chain_id
@@ -138,6 +139,7 @@ def _as_json(value: Any, of: Type) -> Any:
     return "0x" + value.hex().removeprefix("0x") if isinstance(value, bytes) else value
 
 
+@pytest.mark.promise("R-01")
 def test_everything_wanted_is_covered_and_nothing_else(indexed, shared_history):
     (covered,) = indexed.query("SELECT count(*) FILTER (WHERE NOT isempty(coverage)), count(*) FROM gapless.sources")
     assert covered[0] == covered[1]
@@ -147,6 +149,7 @@ def test_everything_wanted_is_covered_and_nothing_else(indexed, shared_history):
     assert finalized == shared_history.last - 64
 
 
+@pytest.mark.promise("R-03")
 def test_a_second_run_asks_for_nothing(indexed):
     progress = indexed.backfill().run()
     assert (progress.blocks, progress.requests) == (0, 0)

@@ -117,6 +117,7 @@ def wanted(one, text: str, tmp_path, history):
     return write_manifest(text, tmp_path, url_of(history))
 
 
+@pytest.mark.promise("O-01")
 def test_the_head_goes_on_while_an_analyst_reads_and_manifests_are_applied(one, shared_history, migrated_url, tmp_path):
     other = coins(shared_history, "silver").replace("contracts.coins", "contracts.other")
     with reading_everything(migrated_url), moving(one) as head:
@@ -136,6 +137,7 @@ def test_the_head_goes_on_while_an_analyst_reads_and_manifests_are_applied(one, 
         assert "other" in connection.execute(sa.text("SELECT pg_get_viewdef('gapless.transfers')")).scalar_one()
 
 
+@pytest.mark.promise("O-01")
 def test_a_drop_that_readers_hold_up_holds_up_no_head(one, shared_history, migrated_url, tmp_path):
     other = coins(shared_history, "silver").replace("contracts.coins", "contracts.other")
     apply(one.engine, declaration(wanted(one, one.text + other, tmp_path, shared_history)))
@@ -151,6 +153,7 @@ def test_a_drop_that_readers_hold_up_holds_up_no_head(one, shared_history, migra
     assert one.query("SELECT count(*) FROM gapless.contracts") == [(1,)]
 
 
+@pytest.mark.promise("O-01")
 def test_plans_and_dry_runs_lock_nothing(one, shared_history, tmp_path):
     """While every row of the catalog is locked, they say what they have to say."""
     manifest = wanted(one, one.text.replace("start_block = 1", "start_block = 5"), tmp_path, shared_history)

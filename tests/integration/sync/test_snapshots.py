@@ -137,6 +137,7 @@ def test_without_multicall3_it_is_call_by_call(make_world, migrated_url, tmp_pat
         assert sorted(found) == sorted(expected)
 
 
+@pytest.mark.promise("R-15")
 def test_a_reorganisation_takes_points_with_it_and_they_are_taken_again(make_world, migrated_url, tmp_path):
     from indexer.demo.traffic import burst
 

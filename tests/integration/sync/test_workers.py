@@ -51,6 +51,7 @@ def remaining(one):
     return one.backfill().remaining()
 
 
+@pytest.mark.promise("R-02")
 def test_processes_fill_it_and_one_that_is_killed_loses_nothing(one, job, alone):
     killed = []
 

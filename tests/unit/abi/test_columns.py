@@ -123,6 +123,7 @@ def test_names():
     ]
 
 
+@pytest.mark.promise("M-03")
 def test_kept_names_never_change_and_new_ones_go_around_them():
     found = columns(parameter("bool", "a"), parameter("bool", "b"), parameter("bool", "c"), kept=("old", "c"))
     assert [c.name for c in found] == ["old", "c", "c_value"]

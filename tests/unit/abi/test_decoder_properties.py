@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from decimal import Context, Decimal
 
+import pytest
 from eth_abi import codec, grammar
 from eth_abi.abi import encode
 from eth_abi.exceptions import DecodingError
@@ -163,6 +164,7 @@ def logs(draw):
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
+@pytest.mark.promise("R-05")
 @settings(RELAXED, max_examples=300)
 @given(logs())
 def test_every_value_is_what_eth_abi_says(log):
@@ -241,6 +243,7 @@ def eth_abi_says(data_types, data):
         return None
 
 
+@pytest.mark.promise("R-05", "S-12")
 @settings(RELAXED, max_examples=400)
 @given(damaged())
 def test_damage_is_decoded_as_eth_abi_does_or_refused_in_time(log):
@@ -258,6 +261,7 @@ def test_damage_is_decoded_as_eth_abi_does_or_refused_in_time(log):
                 assert value == expected(given_, next(seen), as_json=given_["type"] == "tuple")
 
 
+@pytest.mark.promise("R-04")
 @settings(RELAXED, max_examples=200)
 @given(logs(), st.lists(st.binary(max_size=33), max_size=5), st.binary(max_size=600))
 def test_noise_is_refused_or_decoded_and_never_anything_else(log, topics, data):

@@ -148,6 +148,7 @@ def test_names_that_collide_after_they_were_cut_stay_apart():
     assert [first, second, third] == ["x" * 63, "x" * 57 + "_value", "x" * 55 + "_value_2"]
 
 
+@pytest.mark.promise("M-03")
 @given(st.lists(st.text(alphabet=st.sampled_from("abA_é价🦄$1"), max_size=80), max_size=20))
 def test_columns_are_always_unique_and_fit_into_postgres(names):
     taken = set(POSITION_OF)

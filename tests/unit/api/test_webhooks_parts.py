@@ -17,6 +17,7 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
 OLD, NEW = "a" * 32, "b" * 32
 
 
+@pytest.mark.promise("S-04")
 @given(st.binary(max_size=200).map(lambda data: json.dumps({"a": data.hex(), "é": "🦊"}).encode()))
 def test_signatures_are_what_standard_webhooks_checks(body):
     secret, other = signing.new_secret(), signing.new_secret()
@@ -55,6 +56,7 @@ def test_an_id_cannot_be_mistaken_for_more():
             signing.headers(wrong, 1, b"", [signing.new_secret()])
 
 
+@pytest.mark.promise("S-04")
 def test_the_vault_opens_what_it_sealed_and_nothing_else():
     vault = Vault.of(OLD)
     sealed = vault.seal("whsec_x", "wh_1 secret")

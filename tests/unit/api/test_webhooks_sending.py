@@ -99,6 +99,7 @@ def test_public_addresses_are_allowed(address):
     assert is_allowed(ip_address(address))
 
 
+@pytest.mark.promise("S-03")
 @pytest.mark.parametrize("address", REFUSED.split())
 def test_no_other_address_is(address):
     assert not is_allowed(ip_address(address))
@@ -116,6 +117,7 @@ def test_networks_can_be_allowed_and_no_more_than_they():
         networks("10.0.0.1/8")
 
 
+@pytest.mark.promise("S-03")
 def test_one_refused_address_refuses_the_name():
     target = parse("https://rebind.example/")
     assert addresses(target, (), lambda *_: ["1.1.1.1", "1.1.1.1"]) == (ip_address("1.1.1.1"),)
@@ -134,6 +136,7 @@ def test_a_name_that_cannot_be_resolved_is_an_outcome():
     )
 
 
+@pytest.mark.promise("S-03")
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "017700000001", "localhost", "[::1]"]
 )
@@ -216,6 +219,7 @@ def test_a_message_is_posted_as_it_should_be():
         assert {b"Content-Type: application/json", b"User-Agent: Gapless-Webhooks/test"} <= set(lines)
 
 
+@pytest.mark.promise("S-03")
 def test_the_name_is_resolved_once():
     answers = iter([["127.0.0.1"], ["10.0.0.1"]])
     with receiver(says("HTTP/1.1 200 OK\nContent-Length: 2\n\nok")) as (port, seen):
@@ -224,6 +228,7 @@ def test_the_name_is_resolved_once():
     assert next(answers) == ["10.0.0.1"]
 
 
+@pytest.mark.promise("S-03")
 def test_redirects_are_not_followed():
     with (
         receiver(says("HTTP/1.1 200 OK\n\n")) as (inner, reached),

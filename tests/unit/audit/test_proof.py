@@ -49,6 +49,7 @@ FIRST = GENESIS | {
 }
 
 
+@pytest.mark.promise("P-04")
 @pytest.mark.parametrize("block", [GENESIS, FIRST], ids=["genesis", "block 1"])
 def test_mainnet_headers_hash_to_their_hashes(block):
     assert "0x" + header_hash(block).hex() == block["hash"]
@@ -56,6 +57,7 @@ def test_mainnet_headers_hash_to_their_hashes(block):
     assert (proven.number, proven.logs) == (int(block["number"], 16), ())
 
 
+@pytest.mark.promise("P-04")
 @pytest.mark.parametrize("name", sorted(set(FIRST) - {"hash", "transactions"}))
 def test_no_field_of_a_header_can_be_altered(name):
     text = FIRST[name]
@@ -210,6 +212,7 @@ def _short_topic(receipts):
     receipts[0]["logs"][0]["topics"][0] = "0x01"
 
 
+@pytest.mark.promise("P-04")
 @pytest.mark.parametrize(
     "spoil",
     [_drop_log, _drop_receipt, _alter_data, _swap_topics, _other_address, _other_transaction, _no_logs, _short_topic],

@@ -68,6 +68,7 @@ def redirects(_: Node, __: object) -> None:
     raise HttpAnswer(302, b"", {"Location": f"http://127.0.0.1:9/{KEY}"})
 
 
+@pytest.mark.promise("S-01")
 @pytest.mark.parametrize("vice", [quotes_the_key, quotes_the_key_in_html, closes, redirects, None])
 def test_no_error_bears_the_key(fragments: Fragments, vice: object, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
@@ -119,6 +120,7 @@ def test_no_foreign_exception_passes_its_text_on(foreign: Exception, monkeypatch
     assert KEY not in repr(caught.value.__context__)
 
 
+@pytest.mark.promise("S-01")
 def test_the_log_of_urllib3_shows_no_path(fragments: Fragments, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with serving(Node(fragments)) as url:

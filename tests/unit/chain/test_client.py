@@ -209,6 +209,7 @@ def test_an_endpoint_that_lags_is_passed_over(serve: Serve, connect: Connect, ca
     assert client.header(1_999) is not None
 
 
+@pytest.mark.promise("H-03")
 def test_a_range_that_a_node_has_not_reached_is_not_an_empty_range(serve: Serve, connect: Connect) -> None:
     node = serve()
     node.head = 1_000

@@ -235,6 +235,7 @@ def test_odd_answers(answer: bytes) -> None:
     agree(answer)
 
 
+@pytest.mark.promise("R-06")
 def test_what_the_plain_way_refuses_is_refused() -> None:
     """Of the odd answers, none that is taken in columns is one that the plain way refuses."""
     taken = {name for name, answer in ODD.items() if in_columns(answer) is not None}

@@ -287,6 +287,7 @@ def failure(case: Case) -> Failure:
     )
 
 
+@pytest.mark.promise("N-03")
 @pytest.mark.parametrize("case", CASES, ids=[case.text[:60] or f"status {case.status}" for case in CASES])
 def test_what_a_wording_means(case: Case) -> None:
     error = classify(failure(case))

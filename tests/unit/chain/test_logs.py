@@ -101,6 +101,7 @@ def test_a_removed_log_is_set_aside_with_its_block() -> None:
         checked.require_not_removed({11: b"\xff" * 32}, "")
 
 
+@pytest.mark.promise("N-01")
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -149,6 +150,7 @@ def test_logs_that_are_numbered_per_transaction_have_a_place_of_their_own() -> N
         assert [(one.log_index, one.tx_index) for one in found] == expected
 
 
+@pytest.mark.promise("N-02")
 def test_two_hashes_of_one_block_are_two_branches() -> None:
     with pytest.raises(AnswerError, match="two hashes"):
         check(log(11, 0), log(11, 1, blockHash="0x" + "ff" * 32))

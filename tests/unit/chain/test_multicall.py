@@ -102,6 +102,7 @@ def results(calls: list[tuple[bytes, bytes]]) -> list[CallResult]:
     return [CallResult(to in good, data if to in good else b"no " + data if to == LOUD else b"") for to, data in calls]
 
 
+@pytest.mark.promise("N-07")
 def test_one_request_answers_many_calls_each_with_its_own_failure(serve: Serve, connect: Connect) -> None:
     contracts = Contracts(node := serve())
     calls = [(GOOD, b"a"), (LOUD, b"b"), (GOOD, b""), (GOOD, b"c" * 100)]
@@ -245,6 +246,7 @@ def test_answers_that_came_are_kept_and_only_the_rest_is_asked_again(serve: Serv
     assert asked[0] < 2_700
 
 
+@pytest.mark.promise("N-07")
 def test_a_node_that_is_away_is_an_error_and_no_answer(serve: Serve, connect: Connect) -> None:
     contracts = Contracts(node := serve())
 

@@ -59,6 +59,7 @@ def test_full_when_so_many_are_under_way() -> None:
     assert not rate.full()
 
 
+@pytest.mark.promise("N-04")
 def test_retry_after_is_honoured_to_the_second() -> None:
     rate = RateControl()
     rate.limited(100.0, 30.0, 0.0)
@@ -110,6 +111,7 @@ def test_the_pace_grows_by_the_second_whatever_a_request_holds(calls: int) -> No
     assert 40.0 < rate.pace < 140.0, "a pace of three calls a second is not kept for long by who asks in batches"
 
 
+@pytest.mark.promise("N-04")
 @given(st.lists(st.tuples(st.floats(0, 0.5), st.integers(1, 20)), min_size=1, max_size=60), st.floats(0.5, 50))
 def test_the_ceiling_holds_whatever_is_asked(requests: list[tuple[float, int]], ceiling: float) -> None:
     rate = RateControl(ceiling=ceiling)

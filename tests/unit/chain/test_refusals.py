@@ -95,6 +95,7 @@ def test_calls_of_a_batch_that_were_refused_for_haste_are_asked_for_again(serve:
     assert len(answered) == 40
 
 
+@pytest.mark.promise("N-04")
 @pytest.mark.parametrize("ceiling", [25.0, 3.0, 1.0, 0.5])
 def test_a_ceiling_holds_in_every_second(serve: Serve, connect: Connect, clock: Clock, ceiling: float) -> None:
     seen: list[tuple[float, int]] = []
@@ -438,6 +439,7 @@ def test_a_refusal_for_haste_is_raised_when_nothing_has_come_yet(serve: Serve, c
     assert caught.value.calls == 5
 
 
+@pytest.mark.promise("N-08")
 def test_unknown_words_at_the_head_do_not_stop_it(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -118,6 +118,7 @@ def test_headers_read_for_their_times_must_be_the_logs_own(
         list(connect(node, attempts=2).scan([(0, 1_999)], FILTER))
 
 
+@pytest.mark.promise("N-09")
 @pytest.mark.parametrize("digit", [b"4", b"7"])
 def test_a_log_time_that_contradicts_the_header_is_not_believed(serve: Serve, connect: Connect, digit: bytes) -> None:
     node = serve()
@@ -239,6 +240,7 @@ LIES = {
 }
 
 
+@pytest.mark.promise("N-01")
 @pytest.mark.parametrize("name", LIES)
 def test_a_lie_is_never_believed_and_the_other_endpoint_asked(
     serve: Serve, connect: Connect, fragments: Fragments, name: str
@@ -253,6 +255,7 @@ def test_a_lie_is_never_believed_and_the_other_endpoint_asked(
         list(connect(liar, attempts=2).scan([(0, last)], FILTER))
 
 
+@pytest.mark.promise("N-02")
 def test_disorder_duplicates_and_removed_logs_do_no_harm(serve: Serve, connect: Connect) -> None:
     node = serve()
     other = "0x" + "11" * 32  # a block of another branch

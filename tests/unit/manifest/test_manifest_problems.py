@@ -13,6 +13,7 @@ from indexer.problems import Problem
 Read = Callable[[str], Problem]
 
 
+@pytest.mark.promise("M-01")
 def test_all_problems_at_once_each_with_its_line(desk: Desk) -> None:
     (desk.folder / "abis/broken.json").write_text("{}")
     problems = desk.problems(

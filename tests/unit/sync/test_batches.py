@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -198,6 +199,7 @@ def in_columns(logs):
     return column_reader.read(msgspec.json.encode(answer), 0, 100, LogFilter(), Layouts(), least=0, few=0)
 
 
+@pytest.mark.promise("R-06")
 @settings(RELAXED, max_examples=300)
 @given(st.data())
 def test_one_event_anywhere(data):
@@ -216,6 +218,7 @@ def test_an_event_with_more_than_words(data):
     both_ways([source], [source], logs)
 
 
+@pytest.mark.promise("R-06")
 @settings(RELAXED, max_examples=200)
 @given(st.data())
 def test_several_sources_with_bounds_and_filters(data):
@@ -240,6 +243,7 @@ def test_several_sources_with_bounds_and_filters(data):
     both_ways(sources, sources, logs)
 
 
+@pytest.mark.promise("R-06")
 @settings(RELAXED, max_examples=150)
 @given(st.data())
 def test_children_of_a_factory_from_their_birth_on(data):

@@ -40,6 +40,7 @@ def test_an_archive_node_is_believed_for_sure() -> None:
     assert as_old_as_its_logs(node, ADDRESS, 100, "a on b") == (100, 0)
 
 
+@pytest.mark.promise("O-12")
 def test_a_node_that_answers_0x_for_old_code_hides_no_rows(caplog: pytest.LogCaptureFixture) -> None:
     """92 of 98 rows were missing, and coverage was whole."""
     node = Node(state=900)
@@ -54,6 +55,7 @@ def test_what_is_known_to_be_older_and_cannot_be_found_out_is_refused() -> None:
         as_old_as_its_logs(Node(state=900, logs=500), ADDRESS, 900, "a on b")
 
 
+@pytest.mark.promise("O-12")
 def test_what_nobody_can_tell_is_said_to_be_unsure(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     assert as_old_as_its_logs(Node(logs=100), ADDRESS, 100, "a on b") == (100, 100)

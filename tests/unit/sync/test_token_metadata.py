@@ -93,6 +93,7 @@ def test_decimals_in_any_form(data: bytes, decimals: int | None, problem: str | 
     assert (found.decimals, found.problems.get("decimals")) == (decimals, problem)
 
 
+@pytest.mark.promise("B-05")
 def test_what_no_node_would_run_is_unknown_and_not_absent() -> None:
     name, symbol, unknown = Answer(True, string("Name")), Answer(True, string("USDC")), Answer(False, b"", "timed out")
     found = interpret([name, symbol, unknown, REVERT, REVERT])

@@ -201,7 +201,7 @@ class OwnJob:
     """Runs a piece of work that belongs to no chain; its trouble is said once, too."""
 
     name: str
-    work: Callable[[], None]
+    work: Callable[[], object]
     trouble: Trouble = field(default_factory=Trouble)
 
     def run(self) -> None:

@@ -40,6 +40,7 @@ from indexer.store.cache import Cache
 from indexer.store.catalog import catalog
 from indexer.store.catalog.changes import Change, summary
 from indexer.store.database import DatabaseError
+from indexer.store.frozen_sessions import FrozenSessions
 from indexer.store.head import branch
 from indexer.store.leases import Lease, Renewer
 from indexer.store.rows import indexes
@@ -68,6 +69,7 @@ BALANCES_EVERY = 3.0
 BALANCE_CHECKS_EVERY = 10.0
 REQUESTED_EVERY = 1.0
 CATALOG_EVERY = 3.0
+FROZEN_EVERY = 2.0
 VIEW_PATIENCE = 1.0
 
 # Threads are made as they are needed: one for each job, so that one that waits for a node keeps no other from running.
@@ -176,6 +178,8 @@ class Service:
         secret = OwnJob("secret of tokens", self._renew_secret)
         self._scheduler.add_job(secret.run, IntervalTrigger(seconds=SECRET_EVERY), next_run_time=datetime.now(UTC))
         self._scheduler.add_job(OwnJob("indexes", self._build_indexes).run, IntervalTrigger(seconds=INDEXES_EVERY))
+        frozen = FrozenSessions(self._engine)
+        self._scheduler.add_job(OwnJob("frozen sessions", frozen.look).run, IntervalTrigger(seconds=FROZEN_EVERY))
         self._scheduler.add_job(OwnJob("view", self._keep_view).run, IntervalTrigger(seconds=CATALOG_EVERY))
         if self._catalog is not None:
             job = OwnJob("catalog", self._look_at_catalog)

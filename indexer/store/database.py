@@ -27,13 +27,14 @@ class DatabaseError(GaplessError):
 
 
 # What each connection is told when it is opened, by statements: a pooler in between knows few startup parameters.
-# A session whose process is frozen, or whose machine is gone, must not keep its locks for hours.
+# A session whose process is frozen, or whose machine is gone, must not keep its locks for longer than seconds
+# (:mod:`indexer.store.frozen_sessions` has the rest).
 _SETTINGS = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
     "default_transaction_isolation": "read committed",
-    "idle_in_transaction_session_timeout": "5min",
+    "idle_in_transaction_session_timeout": "10s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "4",

@@ -22,6 +22,11 @@ _HINTS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
         "the user of DATABASE_URL must own the database, or be allowed to create schemas in it",
     ),
     (
+        (psycopg.errors.IdleInTransactionSessionTimeout,),
+        "this process stood still in the middle of a transaction (suspended, or starved), and Postgres ended that for "
+        "those who wait for it; run it again: nothing that was committed is lost",
+    ),
+    (
         (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown, psycopg.errors.CannotConnectNow),
         "Postgres was shut down or is starting; run it again when it answers: nothing that was committed is lost",
     ),
@@ -34,6 +39,16 @@ _HINTS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
         "the connection to Postgres was lost; run it again when it answers: nothing that was committed is lost",
     ),
 )
+
+
+_ENDED = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.AdminShutdown)
+
+
+def is_lost_session(error: BaseException) -> bool:
+    """Whether a session was ended from outside, as that of a process that stood still is: a new one may do the same."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    # Where Postgres' last words were not read, there is no SQLSTATE.
+    return isinstance(cause, _ENDED) or (isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None)
 
 
 def describe(error: BaseException) -> DatabaseError | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
@@ -26,6 +27,7 @@ from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet, format_ranges, intersect
 from indexer.store.catalog import catalog, children
 from indexer.store.catalog.catalog import CatalogChangedError, Source
+from indexer.store.database_errors import is_lost_session
 from indexer.store.head import branch
 from indexer.store.head.branch import HeadState
 from indexer.store.rows import failed_ranges, indexes, writer
@@ -351,6 +353,16 @@ class Backfill:
             self.progress.indexing += time.monotonic() - started
 
     def _write(self, part: Prepared, gap: Gap, version: int) -> WriteOutcome:
+        """Writes a part; once more where the session was lost, such as that of a process that stood still."""
+        try:
+            return self._write_once(part, gap, version)
+        except (sa.exc.DBAPIError, psycopg.Error) as error:
+            if not is_lost_session(error):
+                raise
+            log.warning("the session was lost while blocks %d-%d were written; once more", part.first, part.last)
+        return self._write_once(part, gap, version)
+
+    def _write_once(self, part: Prepared, gap: Gap, version: int) -> WriteOutcome:
         with self.engine.begin() as connection:
             outcome = writer.write_history(
                 connection,

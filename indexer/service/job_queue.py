@@ -1,6 +1,7 @@
 """Work that was asked for through the API (``/v1/jobs``), done by ``gapless run`` beside everything else.
 
-A thread for each kind looks for jobs and does one at a time; nothing that follows a head waits for it. While a job is
+A job belongs to the process that leads: the one that follows its chain, or the first of its chains. A thread for each
+kind looks for jobs and does one at a time; nothing that follows a head waits for it. While a job is
 under way a second thread says so in the database every few seconds, and learns there whether it is to be cancelled.
 """
 
@@ -184,10 +185,23 @@ class JobRunner:
         """
         while not self.stop.is_set():
             with self.shop.engine.begin() as connection:
-                job = jobs.claim(connection, self.kind, self.worker, lease=self.lease)
+                job = jobs.claim(connection, self.kind, self.worker, may=self.leads, lease=self.lease)
             if job is None:
                 return
             self._do(job)
+
+    def leads(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether a job is this process's to do: it follows the job's chain, the first of several.
+
+        A process that stands by leaves all jobs to the one that leads. Where a job names what is not there, the first
+        chain of all decides who says so.
+        """
+        manifest, networks = self.shop.manifest, self.networks()
+        contract, chain = manifest.contracts.get(parameters.get("contract", "")), parameters.get("chain")
+        names = manifest.chains if contract is None else [one.chain for one in contract.deployments]
+        found = [networks[name] for name in names if name in networks and chain in (None, name)]
+        first = min(found or networks.values(), key=lambda one: one.chain.chain_id, default=None)
+        return first is not None and first.follower.leads()
 
     def _do(self, job: Claim) -> None:
         log.info("job %d (%s) is begun", job.job_id, job.kind)
@@ -210,7 +224,7 @@ class JobRunner:
             return
         if heart.standing == "cancelled":
             self._end(job, "cancelled", result=result)
-        elif heart.standing == "ours" and task.stop.is_set():  # the process, or one of the chains, is to end
+        elif heart.standing == "ours" and task.stop.is_set():  # the process, a chain or its lead is to end, or has
             with self.shop.engine.begin() as connection:
                 jobs.give_back(connection, job)
         elif heart.standing == "ours":
@@ -260,7 +274,8 @@ class _Heart:
     Args:
         desk: whose job.
         job: which.
-        task: told to stop when the job is cancelled or no longer ours, or its chain or process is to end.
+        task: told to stop when the job is cancelled or no longer ours, its chain or process is to end, or another
+            process leads.
     """
 
     def __init__(self, desk: JobRunner, job: Claim, task: Task) -> None:
@@ -284,7 +299,8 @@ class _Heart:
     def _run(self) -> None:
         left = 0.0
         while not self._over.wait(_LOOK_EVERY):
-            if self._desk.stop.is_set() or any(one.stop.is_set() for one in self._task.networks.values()):
+            is_to_end = self._desk.stop.is_set() or any(one.stop.is_set() for one in self._task.networks.values())
+            if is_to_end or not self._desk.leads(self._job.parameters):
                 self._task.stop.set()
             left -= _LOOK_EVERY
             if left <= 0:

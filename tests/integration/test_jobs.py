@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,8 @@ class Office:
     def __post_init__(self) -> None:
         self.engine, self.manifest, self.cache = self.rig.engine, self.rig.manifest, Cache(None)
         self.settings = Settings(_env_file=None)
-        self.network = Network(self.rig.chain, self.rig.client, None)
+        self.follows = True
+        self.network = Network(self.rig.chain, self.rig.client, SimpleNamespace(leads=lambda: self.follows))
 
     def halt(self, one: Network, error: Exception) -> None:
         raise AssertionError(error)
@@ -170,6 +172,26 @@ def test_a_process_that_is_told_to_stop_gives_its_job_back(office, slow):
     thread.start()
     assert slow.wait(30)
     office.stop.set()
+    thread.join(30)
+    assert (office.said(job_id)["state"], office.said(job_id)["attempts"]) == ("queued", 0)
+
+
+def test_a_process_that_stands_by_leaves_jobs_to_the_leader(office):
+    ids = [office.ask("audit", contract="coins", from_block=1, to_block=2), office.ask("audit", contract="nobody")]
+    office.follows = False
+    office.desk("audit").run()
+    assert [office.said(one)["state"] for one in ids] == ["queued", "queued"]
+    office.follows = True
+    office.desk("audit").run()
+    assert [office.said(one)["state"] for one in ids] == ["done", "failed"]
+
+
+def test_a_process_that_leads_no_more_gives_its_job_back(office, slow):
+    job_id = office.ask("audit")
+    thread = threading.Thread(target=office.desk("audit").run)
+    thread.start()
+    assert slow.wait(30)
+    office.follows = False
     thread.join(30)
     assert (office.said(job_id)["state"], office.said(job_id)["attempts"]) == ("queued", 0)
 

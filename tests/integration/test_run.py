@@ -146,6 +146,27 @@ def test_a_second_one_stands_by_and_takes_over(start, migrated_url):
     _until_complete(migrated_url, second)
 
 
+def test_jobs_belong_to_the_leader_alone(start, migrated_url):
+    first = start("run")
+    first.until("following demo from")
+    second = start("run")
+    second.until("standing by")
+    ask = """
+        INSERT INTO gapless.jobs (kind, parameters, created_by)
+        SELECT kind, '{"contract": "coins", "from_block": 1, "to_block": 2}', 'key 1'
+        FROM unnest(ARRAY['audit', 'audit', 'audit', 'repair', 'repair', 'redecode']) AS given (kind) RETURNING 1
+    """
+    done = "SELECT bool_and(state = 'done') FROM gapless.jobs"
+    for leader in (first, second):
+        _one(migrated_url, ask)
+        _until(lambda: _one(migrated_url, done), lambda: first.said + second.said)
+        mine = f"SELECT count(*) FROM gapless.jobs WHERE worker LIKE '%:{leader.popen.pid}:%'"
+        assert _one(migrated_url, mine) == 6
+        if leader is first:
+            first.popen.send_signal(signal.SIGTERM)
+            second.until("following demo from")
+
+
 @pytest.mark.promise("H-06")
 def test_a_takeover_takes_less_than_fifteen_seconds():
     """The lease ends; the next look comes; one lock is waited for; the look after that succeeds."""

@@ -31,7 +31,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "indexer.chain": [{"records"}, {"rpc"}, {"reads", "proof"}, {"logs"}, {"client", "disagreement"}],
     "indexer.store": [
         {"database", "cache", "lag", "leases"},
-        {"database_errors", "lock_waits"},
+        {"database_errors", "lock_waits", "frozen_sessions"},
         {"schema", "embedded"},
         {"catalog"},
         {"rows"},

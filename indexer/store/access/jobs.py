@@ -1,11 +1,11 @@
-"""Jobs: work that was asked for through the API, taken by one process at a time.
+"""Jobs: work that was asked for through the API, taken by the process whose it is to do, one at a time.
 
 Whoever works on a job says so every few seconds. One that was not heard of for long is believed dead, and its job is
 taken up again from the start: everything that jobs do may be done twice. What a process says of a job counts only as
 long as the job is its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -43,16 +43,24 @@ class Claim:
     attempt: int
 
 
-def claim(connection: Connection, kind: str, worker: str, *, lease: float = LEASE) -> Claim | None:
+def claim(
+    connection: Connection,
+    kind: str,
+    worker: str,
+    *,
+    may: Callable[[Mapping[str, Any]], bool] = lambda _: True,
+    lease: float = LEASE,
+) -> Claim | None:
     """Take the oldest job of a kind that waits, or whose worker is believed dead.
 
     Args:
         connection: in a transaction.
         kind: of which.
         worker: who takes it.
+        may: whether it is this process's to do, by its parameters.
         lease: seconds after which a worker that was not heard of is believed dead.
     """
-    given = {"kind": kind, "worker": worker, "lease": lease, "most": MOST_ATTEMPTS}
+    given: dict[str, Any] = {"kind": kind, "worker": worker, "lease": lease, "most": MOST_ATTEMPTS}
     waiting = "SELECT FROM gapless.jobs WHERE kind = :kind AND state IN ('queued', 'running') LIMIT 1"
     if connection.execute(sa.text(waiting), given).first() is None:
         return None
@@ -70,6 +78,12 @@ def claim(connection: Connection, kind: str, worker: str, *, lease: float = LEAS
     connection.execute(
         sa.text(f"DELETE FROM gapless.jobs WHERE kind = :kind AND ended_at < now() - interval '{_KEPT}'"), given
     )
+    free = sa.text("""
+        SELECT id, parameters FROM gapless.jobs
+        WHERE kind = :kind AND (state = 'queued' OR (
+            state = 'running' AND heartbeat_at < now() - make_interval(secs => :lease)))
+    """)
+    given["ids"] = [row.id for row in connection.execute(free, given) if may(row.parameters)]
     row = connection.execute(
         sa.text("""
             UPDATE gapless.jobs
@@ -77,7 +91,7 @@ def claim(connection: Connection, kind: str, worker: str, *, lease: float = LEAS
                 progress = NULL
             WHERE id = (
                 SELECT id FROM gapless.jobs
-                WHERE kind = :kind AND (state = 'queued' OR (
+                WHERE id = ANY(:ids) AND (state = 'queued' OR (
                     state = 'running' AND heartbeat_at < now() - make_interval(secs => :lease)))
                 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
             RETURNING id, parameters, attempts

@@ -15,4 +15,4 @@ know each other. Each wing's and each folder's own docstring is its page. What l
   limit kept.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -55,7 +55,9 @@ class FakeIssuer:
     def _answer(self, path: str) -> Any:
         if path == "/realm/.well-known/openid-configuration":
             return {"issuer": self.name, "jwks_uri": f"{self.url}/keys"}
-        return {"keys": [self._public(kid) for kid in self.keys] + [{"kty": "what"}, 7]}
+        # Odd keys take no other along: an unknown kind, no key at all, one that PyJWT raises no error of its own for.
+        odd = [{"kty": "what"}, 7, {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "alg": "none", "kid": "none"}]
+        return {"keys": [*odd, *(self._public(kid) for kid in self.keys)]}
 
     def _public(self, kid: str) -> dict[str, Any]:
         algorithm, private = self.keys[kid]

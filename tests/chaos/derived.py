@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 
 from indexer.store.catalog import ledgers
 from indexer.store.tokens import balances
-from tests.chaos.chain import CHAIN_ID, Block, Chain, Transaction, branch_of, facts, symbol_of
+from tests.chaos.chain import CHAIN_ID, TRANSFER, Block, Chain, Transaction, branch_of, facts, symbol_of
 from tests.chaos.truth import WrongError, normal, snapshot
 
 _BLOCKS = "SELECT block_number, block_hash, gas_used, transaction_count, base_fee FROM gapless.block_details"
@@ -191,3 +191,41 @@ def _transaction(block: Block, index: int, transaction: Transaction) -> tuple[An
         block.number, index, transaction.hash, bytes.fromhex(said["from"][2:]), bytes.fromhex(said["to"][2:]),
         int(said["value"], 16), int(said["nonce"], 16), 1, block.gas_of(index),
     )  # fmt: skip
+
+
+def check_deployed(chain: Chain, address: str, number: int, since: int) -> None:
+    """Checks that a contract is as old as its first log, where nodes were asked for all of its logs before that.
+
+    Args:
+        chain: what there is.
+        address: the contract.
+        number: the first block that matters, as was found out.
+        since: the first block whose logs were looked at.
+
+    Raises:
+        WrongError: the contract spoke before that.
+    """
+    for block in chain.canonical[since : min(number, chain.finalized + 1)]:
+        if any(log.saying.address == address for log in block.logs):
+            raise WrongError(f"{address} is said to be as old as block {number}, and spoke in block {block.number}")
+
+
+def check_earlier_transfers(reader: psycopg.Connection[Any], chain: Chain) -> int:
+    """Checks what is kept of tokens before their transfers are counted. Returns of how many it is known.
+
+    Raises:
+        WrongError: one is said to have been silent that was not, or the other way round.
+    """
+    with snapshot(reader):
+        rows = reader.execute("SELECT address, before_block, found_block, silent FROM gapless.earlier_transfers")
+        found = rows.fetchall()
+    for address, before, first, silent in found:
+        coin = "0x" + bytes(address).hex()
+        gave = [
+            block.number
+            for block in chain.canonical[:before]
+            if any(log.saying.address == coin and log.saying.topics[:1] == (TRANSFER,) for log in block.logs)
+        ]
+        if (silent and gave) or (first is not None and first not in gave):
+            raise WrongError(f"{coin} gave in blocks {gave} before block {before}, and is kept as {(first, silent)}")
+    return sum(silent or first is not None for _, _, first, silent in found)

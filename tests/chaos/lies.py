@@ -16,7 +16,9 @@ from random import Random
 from typing import Any
 
 from tests import multicall3
+from tests.chaos import odd_answers
 from tests.chaos.node import Answer, Call, HttpAnswer, Node, RpcError, matches
+from tests.chaos.odd_answers import Tell
 from tests.multicall3 import ADDRESS as MULTICALL3
 
 # What providers say of a range of more than {n} blocks (``to - from <= n``; one less where a row is "inclusive").
@@ -102,6 +104,7 @@ class Lies:
         most_listed: the most addresses, and values at one position of the topics, in a question; None: no limit.
         list_wording: how that is worded, an index of LIST_TEXTS.
         needs_address: questions without an address are refused, as long as ``active``.
+        no_batches: whether HTTP 403 is the answer to every batch.
         bucket: so many calls a second are answered, each item of a batch counted; None: any number.
         clock: tells the bucket's seconds.
     """
@@ -118,6 +121,7 @@ class Lies:
     most_listed: int | None = None
     list_wording: int = 0
     needs_address: bool = False
+    no_batches: bool = False
     bucket: int | None = None
     clock: Callable[[], float] = time.monotonic
     _recent: deque[float] = field(default_factory=deque)
@@ -132,6 +136,9 @@ class Lies:
             return True
 
     def request(self, node: Node, calls: Sequence[Call], is_batch: bool) -> None:
+        if is_batch and self.no_batches:
+            self.told["no batches"] += 1
+            raise HttpAnswer(403, b"forbidden")
         if is_batch and self.most_calls is not None and len(calls) > self.most_calls:
             self.told["batch limit"] += 1
             raise RpcError(-32600, f"batch size exceeds the limit of {self.most_calls}")
@@ -167,8 +174,7 @@ class Lies:
             raise RpcError(429, self.random.choice(RATE_TEXTS))
         if is_logs and self.wants("lag worded"):
             raise RpcError(*reversed(self.random.choice(LAG_TEXTS)))
-        by_method = {"eth_getBlockByNumber": HEADER, "eth_call": CALLS}
-        for name, tell in (LOGS if is_logs else by_method.get(call["method"], {})).items():
+        for name, tell in (LOGS if is_logs else BY_METHOD.get(call["method"], {})).items():
             if self.wants(name):
                 result = tell(self.random, node, call, result)
         return result
@@ -277,12 +283,11 @@ ANSWERS: Mapping[str, Callable[[Random, list[Answer]], list[Answer]]] = {
     "short batch": _short,
     "shuffled batch": _shuffled,
     "no result": _empty,
+    **odd_answers.BATCHES,
 }
 
 
 # -- about a block
-
-Tell = Callable[[Random, Node, Call, Any], Any]
 
 
 def _null(random: Random, node: Node, call: Call, result: Any) -> Any:
@@ -324,6 +329,7 @@ HEADER: Mapping[str, Tell] = {
     "other header": _other_header,
     "head behind": _head_behind,
     "finalized behind": _finalized_behind,
+    **odd_answers.HEADER,
 }
 
 
@@ -455,6 +461,7 @@ LOGS: Mapping[str, Tell] = {
     "pending logs": _pending,
     "foreign logs": _others,
     "logs outside": _outside,
+    **odd_answers.LOGS,
 }
 
 # -- about calls
@@ -481,12 +488,23 @@ CALLS: Mapping[str, Tell] = {
     "call given up": _gave_up,
     "no multicall3": _no_multicall3,
 }
+BY_METHOD: Mapping[str, Mapping[str, Tell]] = {
+    "eth_getBlockByNumber": HEADER,
+    "eth_call": CALLS,
+    "eth_getCode": odd_answers.CODE,
+    "eth_getLogs": {"null for none": odd_answers.null_for_none},  # of a block by its hash
+    "eth_getTransactionByHash": odd_answers.DETAILS,
+    "eth_getTransactionReceipt": odd_answers.DETAILS,
+    "eth_getBlockReceipts": odd_answers.DETAILS,
+}
 
 # How often each is told when it is told at all. Those at the end are harmless, and may be told always.
-NAMES: tuple[str, ...] = (
-    *BEFORE, *ANSWERS, *HEADER, *LOGS, *CALLS, "item error", "item rate", "lag worded", "body cut", "body broken",
-)  # fmt: skip
-HARMLESS = frozenset({"shuffled batch", "doubled logs", "unsorted logs", "removed logs", "upper case", "timestamps"})
+EVERY = (*BEFORE, *ANSWERS, *HEADER, *LOGS, *CALLS, "item error", "item rate", "lag worded", "body cut", "body broken")
+NAMES = tuple(name for name in EVERY if name not in odd_answers.NAMES)
+HARMLESS = (
+    frozenset({"shuffled batch", "doubled logs", "unsorted logs", "removed logs", "upper case", "timestamps"})
+    | odd_answers.HARMLESS
+)
 
 
 # What would do harm at once if it were believed.
@@ -516,7 +534,17 @@ def choose(random: Random, told: Counter[str] | None = None) -> Lies:
     found.list_wording = limits.randrange(len(LIST_TEXTS))
     found.needs_address = limits.random() < 0.15
     found.bucket = limits.choice((None, None, None, None, 10, 25))
+    later = Random(f"odd answers of {found.rates} {found.bucket}")
+    found.no_batches = later.random() < 0.15
+    odd = [name for name in odd_answers.NAMES if later.random() < 0.3]
+    found.rates = {**found.rates, **{name: later.choice(_rates(name)) for name in odd}}
     return found
+
+
+def _rates(name: str) -> tuple[float, ...]:
+    if name in ("no old code", "tag error"):
+        return (0.2, 1.0)
+    return (0.2, 1.0) if name in HARMLESS else (0.01, 0.04, 0.12)
 
 
 def _range_of(call: Call) -> tuple[int, int]:

@@ -149,7 +149,7 @@ class Node:
             case "eth_getTransactionReceipt":
                 return next((block.receipt_json(i) for block, i in self._places(params[0])), None)
             case "eth_getCode":
-                return "0x60" if self.has_multicall3 and params[0] == multicall3.ADDRESS else "0x"
+                return "0x60" if self._has_code(params[0], params[1]) else "0x"
             case "eth_call":
                 return self._call(params[0], params[1])
         raise RpcError(-32601, f"the method {method} does not exist/is not available")
@@ -169,6 +169,14 @@ class Node:
         """A block by its hash, also on a branch that was left lately, as nodes keep those."""
         block = self.chain.by_hash.get(bytes.fromhex(block_hash[2:]))
         return None if block is None or block.number > self.blocks[-1].number + 20 else block
+
+    def _has_code(self, address: str, at: str) -> bool:
+        if address == multicall3.ADDRESS:
+            return self.has_multicall3
+        block = self.named(at)
+        if block is None:
+            raise RpcError(-32000, "header not found")
+        return address in COINS and block.number >= 1
 
     def _places(self, tx_hash: str) -> Iterator[tuple[Block, int]]:
         wanted = bytes.fromhex(tx_hash[2:])

@@ -41,12 +41,13 @@ from indexer.sync.head import follower as follow
 from indexer.sync.head.follower import ChainHaltedError, Follower
 from indexer.sync.history.backfill import Backfill
 from indexer.sync.history.transactions import Includer
+from indexer.sync.setup import deployment_block
 from indexer.sync.setup.declaration import declaration
 from indexer.sync.snapshots.reader import UNANSWERED
 from indexer.sync.snapshots.series import Snapshots
-from indexer.sync.tokens import balances, metadata_job
+from indexer.sync.tokens import balances, earlier_transfers, metadata_job
 from tests.chaos import derived, lies, manifests
-from tests.chaos.chain import CHAIN_ID, Chain
+from tests.chaos.chain import CHAIN_ID, COINS, Chain
 from tests.chaos.mishaps import Chances, KilledError, crash_postgres, endanger
 from tests.chaos.node import Honest, Node, Server
 from tests.chaos.truth import Judge, Picture, WrongError, look, normal, snapshot
@@ -164,6 +165,7 @@ class Simulation:
         self.unseats = self.coups.choice((0.0, 0.01, 0.05))
         self.sweeps = Random(f"sweeps of {seed}")
         self.thins = self.sweeps.choice((0.0, 0.02, 0.1))
+        self.ages = Random(f"ages of {seed}")
         self.pairs = Random(f"pairs of {seed}")
         self.pairing = self.pairs.choice((0.0, 0.01, 0.04))
         # Answers as small as these are otherwise read log by log.
@@ -216,6 +218,8 @@ class Simulation:
 
     def _step(self) -> None:
         name = self.random.choices(("one", "two"), (8, 2))[0]
+        if self.ages.random() < 0.1:
+            self._try(name, self._ask_age, "age")
         if self.sweeps.random() < self.thins:
             self._try(self.sweeps.choice(("one", "two")), self._thin, "thin")
         action = self.random.choices(
@@ -506,6 +510,16 @@ class Simulation:
         cache = Cache(self.redis_url, secret=CacheSecret(process.engine))
         metadata_job.refresh(process.engine, process.clients[2], CHAIN_ID, frozenset({"coins"}), cache)
 
+    def _ask_age(self, process: Process) -> None:
+        """How old a contract is, and whether tokens gave before they are counted."""
+        earlier_transfers.look(process.engine, process.clients[2], CHAIN_ID)
+        coin = self.ages.choice(COINS)
+        address, finalized = bytes.fromhex(coin[2:]), self.chain.finalized
+        by_code = deployment_block.first_with_code(process.clients[2], address, finalized, coin)
+        number, since = deployment_block.as_old_as_its_logs(process.clients[2], address, by_code, coin)
+        derived.check_deployed(self.chain, coin, number, since)
+        self.tale.events["ages"] += 1
+
     def _thin(self, process: Process) -> None:
         with process.engine.begin() as connection:
             found = block_retention.prune(connection, CHAIN_ID, batch=self.sweeps.choice((5, 40, 20_000)))
@@ -570,6 +584,7 @@ class Simulation:
             self.tips.add(picture.tip_hash)
         self.tale.events["ledgers read"] += derived.check_ledgers(self._auditor)
         self.tale.events["transactions read"] += derived.check_included(self._reader, self.chain)
+        self.tale.events["earlier transfers read"] += derived.check_earlier_transfers(self._reader, self.chain)
         self.tale.events["tokens read"] += derived.check_tokens(self._reader)
         self.tale.events["read"] += 1
         return picture

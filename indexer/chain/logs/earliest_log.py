@@ -80,5 +80,8 @@ def _find(client: Requester, asked: LogFilter, since: int, last: int, context: R
 
 
 def _ask(endpoint: Endpoint, *, first: int, last: int, asked: LogFilter, context: RequestContext) -> CheckedLogs:
-    answer = endpoint.ask([questions.logs_call(first, last, asked)], context)[0]
-    return questions.checked_logs(endpoint, answer, first, last, asked, context)
+    # A node that has not reached the range's end answers with no logs, too.
+    answer, end = endpoint.ask([questions.logs_call(first, last, asked), questions.header_call(last)], context)
+    checked = questions.checked_logs(endpoint, answer, first, last, asked, context)
+    questions.end_of(endpoint, end, last)
+    return checked

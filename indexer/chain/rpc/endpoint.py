@@ -266,8 +266,10 @@ class Endpoint:
             rest = calls[:-1]
         size = max(1, min(named, len(calls) - 1) if named is not None else len(calls) // 2)
         smaller: list[Answer] = []
-        for start in range(0, len(rest), size):
-            smaller += self._several(rest[start : start + size], context, timeout)
+        while len(smaller) < len(rest):
+            # What the first part has shown holds for those after it.
+            step = min(size, self.max_batch())
+            smaller += self._several(rest[len(smaller) : len(smaller) + step], context, timeout)
         smaller += last
         # A part that fails alone too may be what made the whole fail.
         proven = not any(isinstance(answer, _MAY_FAIL_A_BATCH) for answer in smaller)

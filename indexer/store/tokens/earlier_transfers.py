@@ -42,7 +42,8 @@ class Question:
     found_by_code: bool
 
 
-# Listed addresses; children that were announced before the counting begins, and a sample of those announced later.
+# Only where all blocks before that are final. Listed addresses; children that were announced before the counting
+# begins, and a sample of those announced later.
 _DUE = sa.text("""
     WITH counted AS (
         SELECT l.id, l.contract_id, c.name, l.event_ids, decode(substr(a.address, 3), 'hex') AS address,
@@ -70,7 +71,8 @@ _DUE = sa.text("""
                    AND d.block_number >= t.before AND d.checked_from = 0) AS settled,
            EXISTS (SELECT FROM gapless.deployment_blocks d WHERE d.chain_id = :chain_id AND d.address = t.address
                    AND d.block_number = t.before) AS found_by_code
-    FROM counted t LEFT JOIN gapless.earlier_transfers e
+    FROM counted t JOIN gapless.chains n ON n.chain_id = :chain_id AND n.finalized_number >= t.before - 1
+    LEFT JOIN gapless.earlier_transfers e
       ON e.chain_id = :chain_id AND e.address = t.address AND e.before_block = t.before
     WHERE e.address IS NULL OR e.asked_again_at <= now()
     ORDER BY coalesce(e.attempts, 0), t.before, t.address LIMIT :most

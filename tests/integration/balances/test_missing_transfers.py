@@ -260,7 +260,8 @@ def test_what_an_audit_found_and_nobody_repaired_is_not_exact(world, migrated_ur
         assert said(one)[COIN[2:]] is None
 
 
-def test_tokens_are_asked_unbidden_what_holders_have(make_world, migrated_url, tmp_path):
+def test_tokens_are_asked_unbidden_what_holders_have(make_world, migrated_url, tmp_path, monkeypatch):
+    monkeypatch.setattr(holdings, "FEW", 1_000)
     history = make_world(transactions=60, blocks=20)
     world = history.world
     _make_rich(world, "copper", world.accounts[3])

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from indexer.sync.history.estimate import Forecast
 
 
+# Lines of a table; all are in the JSON.
+_MOST_UNREAD = 20
+
+
 def plan(
     chain: Annotated[str | None, typer.Option(help="Only this chain.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -91,6 +95,17 @@ def _plain(one: Forecast) -> dict[str, Any]:
             }
             for fetch in one.fetches
         ],
+        "unread": [
+            {
+                "event": f"{unread.contract}.{unread.event}",
+                "from": unread.first,
+                "to": unread.last,
+                "failures": unread.failures,
+                "retry_at": unread.retry_at.isoformat(),
+                "reason": unread.reason,
+            }
+            for unread in one.unread
+        ],
         "includes": [
             {
                 "contract": include.contract,
@@ -123,9 +138,11 @@ def _print(found: Iterable[Forecast]) -> None:
 
     console = Console()
     for one in found:
+        if one.unread:
+            _print_unread(console, one)
         if one.gaps:
             _print_gaps(console, one)
-        else:
+        elif not one.unread:
             console.print(f"{one.chain}: nothing is missing up to the finalized block {one.finalized:,}.")
         if one.includes:
             _print_includes(console, one)
@@ -168,6 +185,23 @@ def _print_gaps(console: Console, one: Forecast) -> None:
     console.print(costs)
     if any(gap.waits for gap in one.gaps):
         console.print("What waits for its factory is not in these numbers: its addresses are not known yet.")
+
+
+def _print_unread(console: Console, one: Forecast) -> None:
+    from indexer.intervals import format_ranges
+
+    table = _table(
+        f"{one.chain}: history that nodes did not give; not in the numbers below",
+        *("event", "blocks", "asked again at", "tried", "remarks"),
+        left=3,
+    )
+    for unread in one.unread[:_MOST_UNREAD]:
+        blocks = format_ranges(((unread.first, unread.last),))
+        again = f"{unread.retry_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(f"{unread.contract}.{unread.event}", blocks, again, str(unread.failures), unread.reason)
+    console.print(table)
+    if len(one.unread) > _MOST_UNREAD:
+        console.print(f"and {len(one.unread) - _MOST_UNREAD} more: gapless plan --json")
 
 
 def _print_includes(console: Console, one: Forecast) -> None:

@@ -132,14 +132,15 @@ LOAD = """
 """
 
 
-def load(connection: Connection, chain_id: int | None = None) -> list[FailedRange]:
+def load(connection: Connection, chain_id: int | None = None, *, resting: bool = False) -> list[FailedRange]:
     """Read what could not be read and is still lacking.
 
     Args:
         connection: to the database.
         chain_id: of this chain; None: of all.
+        resting: only what is not to be asked for yet.
     """
-    named = "" if chain_id is None else "AND s.chain_id = :chain_id "
+    named = ("" if chain_id is None else "AND s.chain_id = :chain_id ") + ("AND f.retry_at > now() " if resting else "")
     rows = connection.execute(
         sa.text(LOAD.replace("ORDER BY", f"{named}ORDER BY")), {} if chain_id is None else {"chain_id": chain_id}
     )

@@ -3,7 +3,7 @@
 The gaps are those of the manifest, applied or not; what they cost is found out from samples of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
@@ -11,11 +11,13 @@ from sqlalchemy.engine import Connection
 from indexer.addresses import Children
 from indexer.chain.client import ChainClient
 from indexer.chain.logs.sampling import Estimate
-from indexer.intervals import RangeSet, size
+from indexer.intervals import EMPTY, RangeSet, size, subtract
 from indexer.manifest.model import Chain, Manifest
 from indexer.store.apply.planned import Planned
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import Source
+from indexer.store.rows import failed_ranges
+from indexer.store.rows.failed_ranges import FailedRange
 from indexer.store.rows.transactions import Including
 from indexer.sync.history import estimate_snapshots, estimate_transactions
 from indexer.sync.history.estimate_snapshots import Past, PastForecast
@@ -31,7 +33,7 @@ class SourceGap:
     Attributes:
         label: ``usdc.Transfer``.
         place: where its logs come from, for people.
-        missing: wanted blocks, up to the finalized one, that are not covered.
+        missing: wanted blocks, up to the finalized one, that are neither covered nor resting.
         waits: the history of its factory goes first, so what it will take cannot be said yet.
     """
 
@@ -64,17 +66,31 @@ class ChainKnowledge:
         children: known so far.
         including: the deployments with ``include``.
         pasts: the snapshots with ``start_block``.
+        resting: by source: blocks that nodes did not give lately, and that are not asked for yet.
+        unread: the same for people, with the reasons.
     """
 
     sources: Sequence[Source]
     children: Children
     including: Sequence[Including]
     pasts: Sequence[Past]
+    resting: Mapping[int, RangeSet]
+    unread: Sequence[FailedRange]
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """One chain."""
+    """One chain.
+
+    Attributes:
+        chain: its name.
+        finalized: history ends here.
+        gaps: what sources lack, without what rests.
+        fetches: what filling that takes.
+        includes: what ``include`` adds.
+        pasts: the past of snapshots.
+        unread: what nodes did not give lately, and when it is asked for again; not in the numbers.
+    """
 
     chain: str
     finalized: int
@@ -82,6 +98,7 @@ class Forecast:
     fetches: tuple[Fetch, ...]
     includes: tuple[IncludeForecast, ...]
     pasts: tuple[PastForecast, ...]
+    unread: tuple[FailedRange, ...]
 
 
 def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: int, planned: Planned) -> ChainKnowledge:
@@ -100,6 +117,8 @@ def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: in
         children=children,
         including=planned.including,
         pasts=estimate_snapshots.load(connection, manifest, chain, children, finalized, planned.series),
+        resting=failed_ranges.resting(connection, chain.chain_id),
+        unread=failed_ranges.load(connection, chain.chain_id, resting=True),
     )
 
 
@@ -121,10 +140,10 @@ def forecast(client: ChainClient, chain: str, known: ChainKnowledge, finalized: 
     missing = tuple(
         SourceGap(source.event.label, _where(source, children), lacks, source.source_id in late)
         for source in sources
-        if (lacks := source.gap(finalized))
+        if (lacks := subtract(source.gap(finalized), known.resting.get(source.source_id, EMPTY)))
     )
     fetches: list[Fetch] = []
-    for gap in gaps(sources, finalized):
+    for gap in gaps(sources, finalized, resting=known.resting):
         filters = log_filters(gap.sources, children)
         if filters:
             labels = tuple(dict.fromkeys(source.event.label for source in gap.sources))
@@ -136,6 +155,7 @@ def forecast(client: ChainClient, chain: str, known: ChainKnowledge, finalized: 
         fetches=tuple(fetches),
         includes=tuple(estimate_transactions.forecast(client, known.including, sources, children, finalized)),
         pasts=tuple(estimate_snapshots.forecast(client, one, finalized) for one in known.pasts),
+        unread=tuple(known.unread),
     )
 
 

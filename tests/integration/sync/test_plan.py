@@ -6,6 +6,7 @@ import json
 from contextlib import contextmanager
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from indexer.chain.client import ChainClient
@@ -13,6 +14,8 @@ from indexer.chain.records.errors import LaggingError
 from indexer.cli import app
 from indexer.demo.contracts import ARTIFACTS
 from indexer.demo.world import MULTICALL3
+from indexer.store.catalog import catalog
+from indexer.store.rows import failed_ranges
 from indexer.sync.snapshots.series import Snapshots
 from tests.integration.sync.test_changes import chain_text, coins, indexed, url_of
 from tests.integration.sync.test_include import includer
@@ -206,3 +209,26 @@ def test_a_node_that_lost_its_old_states_spoils_no_plan(shared_history, migrated
     found = plan(text, shared_history, migrated_url, "--json")
     assert found["fetches"]
     assert "no endpoint knows the state of block 20" in found["snapshots"][0]["remark"]
+
+
+def test_what_nodes_did_not_give_is_shown_as_that_and_is_no_ordinary_gap(shared_history, migrated_url, tmp_path, plan):
+    text = chain_text(shared_history) + coins(shared_history, "gold", events='"Transfer", "Approval"')
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _), one.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE gapless.sources SET coverage = '{[100,)}'"))
+        ids = {source.event.api_name: source.source_id for source in catalog.load_sources(connection)}
+        transfer, approval = ids["Transfer"], ids["Approval"]
+        failed_ranges.note(connection, [transfer], (10, 19), "history has been pruned for this block")
+        failed_ranges.note(connection, [approval], (30, 39), "is due again")
+        failed_ranges.retry_now(connection, one.chain.chain_id)
+        failed_ranges.note(connection, [transfer], (10, 19), "history has been pruned for this block")
+    found = plan(text, shared_history, migrated_url, "--json")
+    (unread,) = found["unread"]
+    assert (unread["event"], unread["from"], unread["to"], unread["failures"]) == ("coins.Transfer", 10, 19, 2)
+    assert unread["reason"] == "history has been pruned for this block"
+    missing = {gap["event"]: [(part["from"], part["to"]) for part in gap["ranges"]] for gap in found["gaps"]}
+    assert missing == {"coins.Transfer": [(1, 9), (20, 99)], "coins.Approval": [(1, 99)]}
+    fetched = sum(len(fetch["events"]) * fetch["blocks"] for fetch in found["fetches"])
+    assert fetched == 99 + 89
+    said = plan(text, shared_history, migrated_url)
+    assert "history that nodes did not give" in said
+    assert "10-19" in said

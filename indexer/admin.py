@@ -1,6 +1,6 @@
 """The administrator's port: ``/metrics`` in Prometheus' text format, ``/health`` and ``/ready``. Off unless asked for.
 
-It is for whoever watches over the process, not for the world: it listens on loopback at first, knows no keys, and what
+It is for those who watch over the process, not for the world: it listens on loopback at first, knows no keys, and what
 it says holds no secret: of an endpoint's URL no more than its host.
 """
 

@@ -1,8 +1,9 @@
 """Child processes that never outlive us, even when we are killed with SIGKILL.
 
 A child is not started directly but by a small supervisor, a second Python process that runs this file and uses the
-standard library alone. The supervisor waits for one of two things: that the child ends by itself, or that nobody wants
-it any more. Both ways of wanting it are undone by the kernel when a process dies, so no death is too sudden for them:
+standard library alone. The supervisor waits for one of two things: that the child ends by itself, or that no process
+wants it any more. Both ways of wanting it are undone by the kernel when a process dies, so no death is too sudden for
+them:
 
 - *a pipe* (:func:`tied`): the supervisor's standard input is a pipe that only we hold open;
 - *a lock* (:class:`Keeper`): every process that uses a shared server holds a shared ``flock`` on one file, and the
@@ -157,7 +158,7 @@ def _die_with_parent(stop_signal: int) -> Callable[[], None] | None:
 
 
 def _wait_until_unwanted(owners: Path | None) -> None:
-    """Return when nobody wants the child any more."""
+    """Return when no process wants the child any more."""
     if owners is None:
         while os.read(0, 4096):
             pass
@@ -173,7 +174,7 @@ def _supervise(arguments: argparse.Namespace) -> NoReturn:
     if held is not None:
         fcntl.flock(held, fcntl.LOCK_EX)
         if os.fork():
-            os._exit(0)  # whoever started us may rely on the lock from here on, and never has a zombie to reap
+            os._exit(0)  # our parent may rely on the lock from here on, and never has a zombie to reap
         os.setsid()
         held.write(b"%d\n" % os.getpid())
         held.flush()
@@ -213,7 +214,7 @@ def _supervise(arguments: argparse.Namespace) -> NoReturn:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Run a program for as long as somebody wants it.")
+    parser = argparse.ArgumentParser(description="Run a program for as long as a process wants it.")
     parser.add_argument("--owners", type=Path)
     parser.add_argument("--supervisor", type=Path)
     parser.add_argument("--stop-signal", type=int, required=True)

@@ -46,7 +46,7 @@ def redact_url(url: str) -> str:
         return "***"
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     beyond = rest[len(authority) :]
-    # An @ behind the authority is a password with an unescaped slash, or a path with an @: nobody can tell.
+    # An @ behind the authority is a password with an unescaped slash, or a path with an @: there is no telling.
     host = authority.rpartition("@")[2]
     if "@" in beyond or not _HOST.fullmatch(host):
         return f"{scheme}://***"

@@ -119,7 +119,7 @@ class Settings(BaseSettings):
         alias="ADMIN_PORT",
         ge=0,
         le=65535,
-        description="Port of /metrics, /health and /ready for whoever watches over a process; unset: none. "
+        description="Port of /metrics, /health and /ready for a supervisor of the process; unset: none. "
         "gapless run and gapless serve need one each.",
     )
     ready_fails_when_stalled: bool = Field(

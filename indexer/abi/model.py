@@ -123,7 +123,7 @@ class Abi:
         events: in the ABI's order, one a signature.
         functions: likewise.
         errors: likewise.
-        ignored: functions and errors that nobody can call or decode from outside, such as a library's with storage
+        ignored: functions and errors that cannot be called or decoded from outside, such as a library's with storage
             references, each with its path and why.
         document: the list of items as given.
     """

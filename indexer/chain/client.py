@@ -65,7 +65,7 @@ class ChainClient(Requester):
         """The newest block. One cheap question to the endpoint in use; the others are asked now and then.
 
         Raises:
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
 
         def question(endpoint: Endpoint, context: RequestContext) -> tuple[Endpoint, Header]:
@@ -88,7 +88,7 @@ class ChainClient(Requester):
         """The block that a tag (``safe``, ``finalized``) names now, or None where no endpoint knows the tag.
 
         Raises:
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
 
         def question(endpoint: Endpoint, context: RequestContext) -> Header | None:
@@ -107,7 +107,7 @@ class ChainClient(Requester):
         A null for a block at or below the known head is asked again, here and elsewhere, before it is believed.
 
         Raises:
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         return self.headers([number]).get(number)
 
@@ -115,7 +115,7 @@ class ChainClient(Requester):
         """The headers of several blocks, in batches to one endpoint. Blocks beyond the head are missing.
 
         Raises:
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         wanted = sorted(set(numbers))
         if not wanted:
@@ -141,7 +141,7 @@ class ChainClient(Requester):
         """The header of a block by hash, or None where the endpoint in use does not know it.
 
         Raises:
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         context = RequestContext()
 
@@ -162,7 +162,7 @@ class ChainClient(Requester):
             full: with whole transactions in place of their hashes.
 
         Raises:
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         if isinstance(number_or_hash, bytes):
             found = self._json(Call("eth_getBlockByHash", ("0x" + number_or_hash.hex(), full)), None)
@@ -174,7 +174,7 @@ class ChainClient(Requester):
         """All receipts of a block as the node's own JSON (``eth_getBlockReceipts``).
 
         Raises:
-            ProviderError: nobody answers; LaggingError where nobody has the block.
+            ProviderError: no endpoint answers; LaggingError where none has the block.
         """
 
         def question(endpoint: Endpoint) -> list[dict[str, Any]]:
@@ -195,7 +195,7 @@ class ChainClient(Requester):
         What no node gives is named in ``missing``; all the rest is there.
 
         Raises:
-            ProviderError: nobody answers anything.
+            ProviderError: no endpoint answers at all.
         """
         reader = surroundings.Reader(wanted)
         context = RequestContext()
@@ -220,7 +220,7 @@ class ChainClient(Requester):
                 failure = error
                 reader.split()
         if failure is not None and not reader.is_done:
-            self.head()  # nobody answers anything: that says nothing of what is lacking
+            self.head()  # no endpoint answers at all: that says nothing of what is lacking
             reader.give_up(failure)
         return reader.found
 
@@ -302,7 +302,7 @@ class ChainClient(Requester):
 
         Raises:
             BranchMovedError: the chain moved meanwhile, or does not join ``parent_hash``: look again.
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         named = several(filters)
         wanted = self._head_questions.ask(named, self.settings.addresses_per_request, last - first + 1)
@@ -331,8 +331,8 @@ class ChainClient(Requester):
         """The matching logs of one block, named by its hash (EIP-234).
 
         Raises:
-            LaggingError: nobody knows the block.
-            ProviderError: nobody answers.
+            LaggingError: no endpoint knows the block.
+            ProviderError: no endpoint answers.
         """
         context = RequestContext()
         return self.run(
@@ -358,7 +358,7 @@ class ChainClient(Requester):
 
         Raises:
             CallReverted: the call was executed and reverted.
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         return contract_reads.call(self, to, data, block, gas=gas)
 
@@ -366,7 +366,7 @@ class ChainClient(Requester):
         """The code at an address, empty where there is none.
 
         Raises:
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         return contract_reads.code(self, address, block)
 
@@ -387,7 +387,7 @@ class ChainClient(Requester):
 
         Raises:
             WrongBlockError: the nodes ran the calls in another block.
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         return multicall.read(self, self._multicall, calls, block, light=light)
 
@@ -395,7 +395,7 @@ class ChainClient(Requester):
         """Any other question, retried and failed over like the rest. Returns the result as decoded JSON.
 
         Raises:
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         return self._json(Call(method, params), block)
 

@@ -32,7 +32,7 @@ def apply(
             raise typer.Exit(3)
         if not yes:
             if not sys.stdin.isatty():
-                typer.echo("Nothing was done: there is nobody to ask. Run it with --yes.", err=True)
+                typer.echo("Nothing was done: there is no terminal to ask on. Run it with --yes.", err=True)
                 raise typer.Exit(1)
             typer.confirm("Do it?", abort=True)
         done = prepare(engine, manifest, settings)

@@ -41,7 +41,7 @@ def drop(
         typer.echo(f"{chosen.kind} {chosen.name}: {_described(chosen)}")
         if not yes:
             if not sys.stdin.isatty():
-                typer.echo("Nothing was done: there is nobody to ask. Run it with --yes.", err=True)
+                typer.echo("Nothing was done: there is no terminal to ask on. Run it with --yes.", err=True)
                 raise typer.Exit(1)
             typer.confirm("Delete it for good?", abort=True)
         drop_it(engine, chosen)

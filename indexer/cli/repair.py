@@ -57,7 +57,7 @@ def repair(
             client.close()
             typer.echo(
                 f"{one.name}: {done.checked:,} blocks fetched anew, rows of {done.blocks:,} blocks replaced, "
-                f"{done.removed:,} rows of nobody deleted, {done.filled:,} blocks of gaps filled; "
+                f"{done.removed:,} orphan rows deleted, {done.filled:,} blocks of gaps filled; "
                 f"{len(done.repaired)} findings settled"
             )
             for line in done.left:

@@ -32,7 +32,7 @@ def reset(
         typer.echo(f"chain {chain} (id {one.chain_id}): its rows in all tables, and all that is known of its blocks")
         if not yes:
             if not sys.stdin.isatty():
-                typer.echo("Nothing was done: there is nobody to ask. Run it with --yes.", err=True)
+                typer.echo("Nothing was done: there is no terminal to ask on. Run it with --yes.", err=True)
                 raise typer.Exit(1)
             typer.confirm("Delete it for good and begin anew?", abort=True)
         reset_it(engine, one.chain_id, chain)

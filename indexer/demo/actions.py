@@ -45,7 +45,7 @@ def choose(world: World, random: Random, *, hostile: bool = False) -> Call:
 
 
 def transfer(world: World, random: Random) -> Call:
-    """Mostly small and to a neighbour; sometimes nothing at all, to oneself, or to somebody never seen."""
+    """Mostly small and to a neighbour; sometimes nothing at all, to oneself, or to an address never seen."""
     sender = _account(world, random)
     receiver = random.choice((_account(world, random), _account(world, random), random_address(random), sender))
     amount = random.choice((0, 1, random.randrange(10**20)))
@@ -53,7 +53,7 @@ def transfer(world: World, random: Random) -> Call:
 
 
 def transfer_too_much(world: World, random: Random) -> Call:
-    """Fails: nobody has that much."""
+    """Fails: no account has that much."""
     return _call(world, _account(world, random), "gold", "transfer", _account(world, random), MAX_UINT256)
 
 
@@ -95,7 +95,7 @@ def nft_mint(world: World, random: Random) -> Call:
 
 
 def nft_transfer(world: World, random: Random) -> Call:
-    """From its owner to anybody, the owner included."""
+    """From its owner to any account, the owner included."""
     owner, token = _portrait(world, random)
     receiver = random.choice((_account(world, random), owner, random_address(random)))
     return _call(world, owner, "nft", "transferFrom", owner, receiver, token)
@@ -108,7 +108,7 @@ def nft_burn(world: World, random: Random) -> Call:
 
 
 def nft_approve(world: World, random: Random) -> Call:
-    """One portrait, for somebody."""
+    """One portrait, for some account."""
     owner, token = _portrait(world, random)
     return _call(world, owner, "nft", "approve", _account(world, random), token)
 
@@ -120,7 +120,7 @@ def nft_approve_all(world: World, random: Random) -> Call:
 
 
 def _portrait(world: World, random: Random) -> tuple[str, int]:
-    """A portrait and its owner; where that is nobody we can send from, some account that will fail."""
+    """A portrait and its owner; where that is no account we can send from, some account that will fail."""
     nft = world.contract("nft").functions
     token = random.randint(1, max(1, nft.minted().call()))
     try:

@@ -54,7 +54,7 @@ def run(world: World, random: Random, stop: threading.Event, interval: float) ->
 def burst(world: World, random: Random, transactions: int, blocks: int, *, hostile: bool = False) -> tuple[int, int]:
     """Make a dense history: ``transactions`` spread unevenly over ``blocks`` new blocks, a second apart.
 
-    The node's own mining is switched off meanwhile and put back afterwards. Nobody else may send from the world's
+    The node's own mining is switched off meanwhile and put back afterwards. No other program may send from the world's
     accounts at the same time. The chain's clock has moved ``blocks`` seconds ahead at the end.
 
     Args:

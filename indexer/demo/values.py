@@ -49,7 +49,7 @@ def random_integer(random: Random, low: int, high: int) -> int:
 
 
 def random_address(random: Random) -> str:
-    """An address that nobody has seen before."""
+    """An address that was never seen before."""
     return "0x" + random.randbytes(20).hex()
 
 

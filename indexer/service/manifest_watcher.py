@@ -73,8 +73,8 @@ class ManifestWatcher:
 class PartialManifestWatcher:
     """Looks at a manifest of which some parts wait for a node that does not answer: all others are taken up.
 
-    Where a contract was deployed (``start_block = "auto"``) is asked of its chain; a chain of which nobody answers must
-    not keep the others waiting.
+    Where a contract was deployed (``start_block = "auto"``) is asked of its chain; a chain without an answering node
+    must not keep the others waiting.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class PartialManifestWatcher:
             clock: seconds that only grow.
 
         Raises:
-            GaplessError: nobody can say where something was deployed.
+            GaplessError: no node can say where something was deployed.
         """
         self._watch, self._settle, self._clock = watch, settle, clock
         self._whole = manifest
@@ -110,7 +110,7 @@ class PartialManifestWatcher:
 
         Raises:
             ProblemsError: it is invalid.
-            GaplessError: nobody can say where something was deployed; the next looks try again.
+            GaplessError: no node can say where something was deployed; the next looks try again.
         """
         newest = self._watch.look(force=force)
         if newest is not None:
@@ -125,7 +125,7 @@ class PartialManifestWatcher:
         """What can be taken up now of the manifest in force, where it may have become another part of it.
 
         Raises:
-            GaplessError: nobody can say where something was deployed.
+            GaplessError: no node can say where something was deployed.
         """
         self.manifest = self._take(self._whole)
         return self.manifest

@@ -113,7 +113,7 @@ def _of_work(found: Gauges) -> Iterable[Metric]:
         unread.add_metric(key, count)
     yield unread
     findings = GaugeMetricFamily(
-        "gapless_findings", "What audits found wrong and nobody has repaired", labels=["chain", "kind"]
+        "gapless_findings", "What audits found wrong and is not repaired", labels=["chain", "kind"]
     )
     for labels, count in found.findings.items():
         findings.add_metric(labels, count)

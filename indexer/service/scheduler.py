@@ -123,7 +123,7 @@ class Service:
             watch: tells of a new manifest; None: it stays as it is.
             prepare: makes the catalog what a manifest asks for; None: as it stands, with no block to be found out.
             differs: what that would change; None: it is not looked at whether others change the catalog.
-            reload: set by somebody else to have the manifest read again, changed or not, and halted chains tried again.
+            reload: set from outside to have the manifest read again, changed or not, and halted chains tried again.
             lease_engine: the same database by connections that jobs cannot use up, to renew leases; None: ``engine``.
         """
         self._engine = engine
@@ -330,7 +330,7 @@ class Service:
                     )
 
     def stop(self) -> None:
-        """Tells all jobs to come to an end; open transactions are finished or abandoned by whoever holds them."""
+        """Tells all jobs to come to an end; open transactions are finished or abandoned by their owners."""
         self._stop.set()
         networks = self.networks().values()
         for one in networks:

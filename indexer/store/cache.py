@@ -1,7 +1,7 @@
 """Redis as what it is here: a cache. Gone, slow, flushed or full of garbage, everything still works, only slower.
 
-What is kept is signed (HMAC-SHA-256) together with its key and the time at which it ends, so a value that somebody else
-put there, that stands under another key, or that is too old, is as good as none.
+What is kept is signed (HMAC-SHA-256) together with its key and the time at which it ends, so a value that another
+program put there, that stands under another key, or that is too old, is as good as none.
 """
 
 import hashlib

@@ -76,8 +76,8 @@ def create_engine(url: str, *, application_name: str = "gapless", pool_size: int
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
-        # Said with every BEGIN: whoever waited for a lock must see what was committed meanwhile, whatever the defaults
-        # of the database, the role or a pooler's session are.
+        # Said with every BEGIN: a transaction that waited for a lock must see what was committed meanwhile, whatever
+        # the defaults of the database, the role or a pooler's session are.
         isolation_level="READ COMMITTED",
         connect_args={key: value for key, value in defaults.items() if key not in given} | {"application_name": name},
     )

@@ -29,7 +29,7 @@ def stalled(chain: str) -> str:
     """SQL of whether a chain's head stands still: no block was indexed for longer than its pace allows, whatever why.
 
     That is ten times as long as nine in ten of its newest blocks took, and half a minute at least. False where no
-    indexer has ever followed the chain. A chain for development stands still while nobody sends transactions: it is
+    indexer has ever followed the chain. A chain for development stands still while no transaction is sent: it is
     idle, as long as its nodes are heard of and have no block that is not indexed.
 
     Args:

@@ -57,7 +57,7 @@ class Lease:
             return self._token
 
     def is_trusted(self) -> bool:
-        """Whether the lease is held as far as this process knows; asks nobody."""
+        """Whether the lease is held as far as this process knows; no query."""
         with self._guard:
             return self._token is not None and self._clock() < self._trusted_until
 
@@ -79,7 +79,7 @@ class Lease:
         """Tries to get the lease.
 
         The sessions of a holder whose lease has expired are ended first, where they wait for it within a transaction:
-        its locks would keep everybody waiting.
+        its locks would keep all others waiting.
 
         Args:
             also: what belongs to it, in the same transaction.
@@ -140,7 +140,7 @@ class Lease:
 
 
 def acquire(connection: Connection, name: str, token: uuid.UUID) -> bool:
-    """Takes a lease if it is free, in a transaction of the caller; until that ends nobody else can take it.
+    """Takes a lease if it is free, in a transaction of the caller; until that ends no other process can take it.
 
     Returns:
         False if another process has it.
@@ -189,8 +189,8 @@ def renew(engine: Engine, leases: Iterable[Lease]) -> None:
         return
     with engine.begin() as connection:
         connection.execute(_WAITS)
-        # An expired one that nobody took is still ours. Locked in one order, so that two renewals never lock each other
-        # out.
+        # An expired one that no other process took is still ours. Locked in one order, so that two renewals never lock
+        # each other out.
         renewed = set(
             connection.execute(
                 sa.text("""
@@ -218,7 +218,7 @@ def _is_taken(connection: Connection, name: str) -> bool:
 def _end_sessions_of_expired(connection: Connection, name: str) -> None:
     """Ends what is left of a holder that no longer renews its lease: it may be frozen, or its machine may be gone.
 
-    Only sessions that wait for their client in a transaction: they hold locks, and nobody knows for how long. Those
+    Only sessions that wait for their client in a transaction: they hold locks, for an unknown time. Those
     that work on a statement come to an end, and then wait or are gone.
     """
     ended = connection.execute(
@@ -245,7 +245,7 @@ class Renewer:
     """Renews leases on a thread of its own, whatever the rest of the process waits for.
 
     Args:
-        engine: the database; best one whose connections nobody else can use up.
+        engine: the database; best one whose connections no other user can use up.
         leases: those to renew, as they are at the moment.
     """
 

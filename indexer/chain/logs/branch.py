@@ -74,7 +74,7 @@ def read(
     """Reads a branch from one endpoint, in one batch where it takes batches.
 
     Args:
-        endpoint: whom to ask; all parts come from it.
+        endpoint: the endpoint to ask; all parts come from it.
         first: the first block.
         last: the last block.
         filters: what to ask for; none for the headers alone.

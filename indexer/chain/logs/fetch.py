@@ -44,7 +44,7 @@ def chunk(
     """The logs of a range and the header of its end.
 
     Args:
-        endpoint: whom to ask; all parts come from it.
+        endpoint: the endpoint to ask; all parts come from it.
         first: the first block.
         last: the last block.
         questions: what to ask; a log that several of them bring is kept once.

@@ -23,7 +23,7 @@ def logs_in_parts(
     """The logs of a range in as many parts as the endpoint demands.
 
     Args:
-        endpoint: whom to ask.
+        endpoint: the endpoint to ask.
         first: the first block.
         last: the last block.
         filters: what is wanted.

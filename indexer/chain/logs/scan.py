@@ -1,4 +1,4 @@
-"""History: all logs of some block ranges, a few requests ahead of whoever reads them.
+"""History: all logs of some block ranges, a few requests ahead of their reader.
 
 Worker threads take a piece as wide as :class:`~indexer.chain.records.range_control.RangeController` says, ask for it,
 and give back what turned out too much. Pieces are handed on in ascending order. No more than a few wait unread, so
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A worker that waits for a node ends when that answers; nobody waits longer for it than this, in seconds.
+# A worker that waits for a node ends when that answers; it is not waited for longer than this, in seconds.
 _PATIENCE = 1.0
 _LOOK_UP_EVERY = 0.1
 # Beside those under way, so many finished chunks may wait for the reader.
@@ -111,7 +111,7 @@ class Scan:
                 self._changed.notify_all()
             patience = time.monotonic() + _PATIENCE
             for worker in workers:
-                # An iterator that nobody holds any more is closed by whichever thread collects it.
+                # An iterator without any reference is closed by whichever thread collects it.
                 if worker.ident is not None and worker is not threading.current_thread():
                     worker.join(max(0.0, patience - time.monotonic()))
 
@@ -150,7 +150,7 @@ class Scan:
                     del self._under_way[piece.first]
                     self._changed.notify_all()
                     if isinstance(error, ProviderError) and is_too_old(error):
-                        # What nobody keeps any more does not hold up what is kept.
+                        # What is not kept any more does not hold up what is kept.
                         self._too_old = self._too_old or error
                         continue
                     self._failure = self._failure or error

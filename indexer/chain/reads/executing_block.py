@@ -1,11 +1,11 @@
 """Was a call run in the block that it was asked for? What ``block.number`` and ``block.timestamp`` were in it tells.
 
-A node may ignore the block that an ``eth_call`` names, and run it in its newest: then every point of a snapshot has the
-newest value. But the number in a call is not the block's on every chain (Arbitrum's is that of its parent chain, and
-zkSync's was that of a batch), so a number that differs accuses nobody until the chain's own numbers were seen in some
-calls. The block's time clears the node; failing that, the node is asked in which block it runs a call at its newest and
-at another block: one that honours what it is asked for runs an old call before its newest block, and another call in
-another one.
+A node may ignore the block that an ``eth_call`` names, and run it in its newest: then every point of a snapshot has
+the newest value. But the number in a call is not the block's on every chain (Arbitrum's is that of its parent chain,
+and zkSync's was that of a batch), so a number that differs accuses no endpoint until the chain's own numbers were seen
+in some calls. The block's time clears the node; failing that, the node is asked in which block it runs a call at its
+newest and at another block: one that honours what it is asked for runs an old call before its newest block, and
+another call in another one.
 """
 
 from indexer.chain.reads import questions

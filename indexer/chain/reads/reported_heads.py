@@ -12,7 +12,7 @@ _GET_BLOCK = "eth_getBlockByNumber"
 def every_head(client: Requester) -> list[Header] | None:
     """The newest block of each endpoint, those left out that refuse everything or serve another chain.
 
-    Each is asked once: whoever needs this asks again later anyway.
+    Each is asked once: callers ask again later anyway.
 
     Returns:
         At least one header; None where an endpoint that might know better does not answer.

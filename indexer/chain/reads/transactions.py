@@ -189,7 +189,7 @@ class Reader:
         """Ask one endpoint for what is still lacking, in batches where it takes them.
 
         Args:
-            endpoint: whom to ask.
+            endpoint: the endpoint to ask.
             context: counts requests.
             whole_receipts: whether it has ``eth_getBlockReceipts``.
 

@@ -1,4 +1,4 @@
-"""A range of blocks as it was read: in columns where the answer allowed it, as objects for whoever wants those."""
+"""A range of blocks as it was read: in columns where the answer allowed it, as objects for callers that want those."""
 
 from dataclasses import dataclass
 

@@ -72,7 +72,7 @@ class RangeError(ProviderError):
         maximum: the limit's size where the provider names it: blocks in one request (a count), logs, or bytes.
         suggested: a block range (inclusive) that the provider says would work.
         timed_out: whether it was a time-out, which may also mean that the endpoint is ill.
-        wording: where it is only a guess that the question asked for too much: the words that nobody knew.
+        wording: where it is only a guess that the question asked for too much: the words that no rule knew.
     """
 
     def __init__(

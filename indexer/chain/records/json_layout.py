@@ -42,9 +42,9 @@ class Layout:
         topics: how many there are.
         data: the bytes of ``data``.
         pairs: even spans: the topics, the data, the address, the transaction's hash, the block's hash, then members
-            that nobody reads.
+            that are not read.
         quantities: block number, transaction index, log index, and the time, which may be missing.
-        unread: odd spans of members that nobody reads.
+        unread: odd spans of members that are not read.
     """
 
     length: int
@@ -114,7 +114,7 @@ def _members(text: bytes) -> Iterator[re.Match[bytes] | None]:
 
 
 def _is_ordinary(name: str, member: re.Match[bytes]) -> bool:
-    """Whether a member is of the kind that it should be; only a time, ``removed`` and what nobody reads may be null."""
+    """Whether a member is of the kind that it should be; only a time, ``removed`` and what is not read may be null."""
     if name == "topics" or member["list"] is not None:
         return name == "topics" and member["list"] is not None
     if name == "removed":

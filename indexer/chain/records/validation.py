@@ -27,7 +27,7 @@ _LOGS_PER_TRANSACTION = 2**32
 
 
 class RawLog(msgspec.Struct, gc=False):
-    """A checked log. Hex stays text: whoever needs bytes converts once, whoever does not pays nothing.
+    """A checked log. Hex stays text: a caller that needs bytes converts it once; others pay nothing.
 
     Attributes:
         address: ``0x`` and 40 lower-case hex digits.

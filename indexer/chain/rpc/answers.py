@@ -24,7 +24,7 @@ def failure(
 
 
 def of_a_batch(error: ProviderError) -> ProviderError:
-    """A refusal of a whole batch in words that nobody knows, as one that may be about the batch."""
+    """A refusal of a whole batch in words that no rule knows, as one that may be about the batch."""
     doubtful = isinstance(error, TransientError) and error.shrinkable
     if doubtful or (isinstance(error, FatalError) and error.scope in ("endpoint", "method")):
         return BatchError(error.args[0], host=error.host, code=error.code)

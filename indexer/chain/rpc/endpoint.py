@@ -410,7 +410,7 @@ class Endpoint:
     def _count_error(self, calls: Sequence[Call], error: E) -> E:
         with self.lock:
             for call in calls:
-                # A revert is an answer; only whoever asked knows whether it is a bad one.
+                # A revert is an answer; only the caller knows whether it is a bad one.
                 self._counts[call.method].errors += not isinstance(error, RevertedError)
                 self._counts[call.method].limited += isinstance(error, RateError)
         error.host, error.calls = self.host, len(calls)

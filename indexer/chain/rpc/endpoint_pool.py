@@ -66,7 +66,7 @@ class EndpointPool:
         clock: a monotonic clock, seconds.
         sleep: sleeps for seconds.
         random: the source of jitter.
-        spawn: runs a job beside, without anybody waiting for it.
+        spawn: runs a job beside, without waiting for it.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class EndpointPool:
                     continue
                 endpoint.health.probing(now)
             if any(other.health.state == "healthy" for other in self.endpoints):
-                # Nobody needs to wait for one that may hang.
+                # The caller need not wait for one that may hang.
                 self._spawn(partial(self._glance, endpoint, block, RequestContext()))
             else:
                 self._glance(endpoint, block, context)

@@ -188,7 +188,7 @@ ROWS: tuple[ErrorRule, ...] = (
     # -- too long a list of addresses or topics; how long it may be, an experiment shows
     _lists(rf"{_LIMITS}\b.{{0,60}}\b(?:address|topic)", "geth and others"),
     _lists(rf"\b(?:address|topic)\w*\b.{{0,60}}\b{_LIMITS}", "several"),
-    # -- words of nobody that is known, which hold a limit or a range that fits the question
+    # -- words of no known node, which hold a limit or a range that fits the question
     _suggests(r"{block}\]? ?(?:-|,|to|and|\.\.|through|toblock\W{1,4}) ?\[?{block}", "anyone", guessed=True),
     _blocks(rf"{_LIMITS}\b\D{{0,50}}{{n}}[ -]?blocks?\b", "anyone", guessed=True),
     _blocks(
@@ -359,7 +359,7 @@ def _range_error(failure: Failure, row: ErrorRule, match: re.Match[str], text: s
 
 
 def _fits(failure: Failure, row: ErrorRule, match: re.Match[str]) -> bool:
-    """Whether what was read from words that nobody is known by can be meant for the question."""
+    """Whether what was read from words of no known node can be meant for the question."""
     if failure.blocks is None:
         return False
     first, last = failure.blocks

@@ -26,8 +26,8 @@ _REFUSED_FOR = 1800.0
 class Health:
     """One endpoint's health, head and refusals.
 
-    Whoever changes it holds the endpoint's lock. Whoever only asks need not: each answer is made of one look at values
-    that are replaced and never changed.
+    A caller that changes it holds the endpoint's lock. One that only reads need not: each answer is made of one look
+    at values that are replaced and never changed.
 
     Attributes:
         head: the newest block that this endpoint has said to have, or None where it was never asked.
@@ -102,11 +102,11 @@ class Health:
         return self._banned
 
     def due(self, now: float) -> bool:
-        """Whether the pause of an unhealthy endpoint is over, so that somebody should probe it."""
+        """Whether the pause of an unhealthy endpoint is over, so that it should be probed."""
         return self.state == "unhealthy" and not self._banned and now >= self._until
 
     def probing(self, now: float) -> None:
-        """Somebody probes the endpoint now; nobody else needs to."""
+        """Note that a caller probes the endpoint now; no other needs to."""
         self.state = "unknown"
         self._until = now + self._pause
 

@@ -3,7 +3,7 @@
 A request can be lost: accepted, and never answered. History waits for its time-out; the head must not. After about a
 block's time the question goes out a second time (to another endpoint where there is one, else to the same), and later a
 third; the first answer wins. A slow answer is still taken, so no endpoint is asked without end. The threads of requests
-that nobody waits for any more end with their time-out, and are bounded.
+that no caller waits for any more end with their time-out, and are bounded.
 """
 
 import threading
@@ -28,7 +28,7 @@ MOST_AT_ONCE = 3
 """The same question at once."""
 
 MOST_LEFT = 8
-"""Requests of one chain that nobody waits for any more, and that have not ended yet."""
+"""Requests of one chain that no caller waits for any more, and that have not ended yet."""
 
 _SLOWER_THAN_USUAL = 3.0
 _SHORTEST_TIMEOUT = 5.0
@@ -67,11 +67,11 @@ class HeadTimeouts:
         return min(max(SOONEST, usual, _SLOWER_THAN_USUAL * (latency or 0.0)), LATEST)
 
     def timeout(self, patience: float, longest: float) -> float:
-        """Seconds without a byte after which a request is given up: more, after questions that nobody answered."""
+        """Seconds without a byte after which a request is given up: more, after questions without an answer."""
         return float(min(max(_SHORTEST_TIMEOUT, 2.0 * patience) * 2.0 ** min(self.timeouts, 8), longest))
 
     def leave(self, count: int) -> None:
-        """Counts threads that nobody waits for any more, or that have ended (negative)."""
+        """Counts threads that no caller waits for any more, or that have ended (negative)."""
         with self._lock:
             self._left += count
 

@@ -55,7 +55,7 @@ def ask(
     A failure that a repetition does not cure (a refusal, a revert) is not asked again.
 
     Args:
-        endpoint: whom to ask.
+        endpoint: the endpoint to ask.
         calls: the questions, each under a key.
         context: on whose account.
         read: reads and checks one result; raises ProviderError where it is not believed.

@@ -35,7 +35,7 @@ class Requester:
         clock: a monotonic clock, seconds.
         sleep: sleeps for seconds.
         random: the source of jitter.
-        spawn: runs a job beside (a probe, a survey of heads), without anybody waiting for it.
+        spawn: runs a job beside (a probe, a survey of heads), without waiting for it.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """When a question is asked again: tenacity's engine, our rules.
 
 Rate errors wait at the endpoint, which knows how long. All others are asked again elsewhere at once; where there is
-nobody else, at the same endpoint after a pause that doubles, with jitter.
+no other endpoint, at the same one after a pause that doubles, with jitter.
 """
 
 import random as random_module

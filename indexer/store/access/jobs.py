@@ -1,8 +1,8 @@
 """Jobs: work that was asked for through the API, taken by the process whose it is to do, one at a time.
 
-Whoever works on a job says so every few seconds. One that was not heard of for long is believed dead, and its job is
-taken up again from the start: everything that jobs do may be done twice. What a process says of a job counts only as
-long as the job is its own.
+The process that works on a job says so every few seconds. One that was not heard of for long is believed dead, and its
+job is taken up again from the start: everything that jobs do may be done twice. What a process says of a job counts
+only as long as the job is its own.
 """
 
 from collections.abc import Callable, Mapping

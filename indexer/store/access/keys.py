@@ -1,7 +1,7 @@
 """Keys of the read API: random, shown once, and kept as a hash.
 
-A key has 256 random bits, so nobody can try all of them against its SHA-256: a slow hash, which protects what people
-choose, would only cost every request time.
+A key has 256 random bits, so an attacker cannot try all of them against its SHA-256: a slow hash, which protects what
+people choose, would only cost every request time.
 """
 
 import secrets

@@ -128,7 +128,7 @@ def drop(engine: Engine, given: Droppable, *, patience: float = lock_waits.PATIE
         patience: seconds for which each step is tried while others use what goes.
 
     Raises:
-        DatabaseError: it is active, an indexer still works on it, or somebody else's objects depend on its tables.
+        DatabaseError: it is active, an indexer still works on it, or objects of another owner depend on its tables.
             Nothing was changed then, but by steps before.
         BusyError: others read its tables all the time; the same.
     """
@@ -164,7 +164,7 @@ def reset(
         chain_id: the chain; one that the database does not know has nothing to delete.
         name: its name, for messages.
         patience: seconds for which each step is tried while others use what goes.
-        follower: proves the lease of the caller, who follows the chain; None: nobody may follow it.
+        follower: proves the lease of the caller, who follows the chain; None: no process may follow it.
 
     Raises:
         DatabaseError: an indexer, another one than the caller, follows it; nothing was changed then, but by steps

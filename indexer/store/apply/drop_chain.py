@@ -37,7 +37,8 @@ _MOST_ROUNDS: Final = 20
 
 #: By no rule that can be declared: what such a source covers is never believed again.
 _NEVER: Final = json.dumps(Place("factory").to_json())
-#: Static tables that may have very many rows of a chain, on which nobody goes on by mistake once its sources are gone.
+#: Static tables that may have very many rows of a chain, on which no writer goes on by mistake once its sources are
+#: gone.
 _LARGE: Final = ("undecoded_logs", "transactions", "block_details", "children")
 
 #: The position of a webhook that was told of nothing: block 0 bears no log.
@@ -65,7 +66,7 @@ def delete_chain(
         check: refuses in every step, by a DatabaseError, a chain that must not be deleted.
         patience: seconds for which each step is tried while others use what goes.
         begin_anew: whether the chain itself stays, with nothing known of its blocks.
-        follower: proves the lease of the caller, who follows the chain; None: nobody may follow it.
+        follower: proves the lease of the caller, who follows the chain; None: no process may follow it.
 
     Raises:
         DatabaseError: an indexer follows it, another one than the caller, or a manifest that wants it was

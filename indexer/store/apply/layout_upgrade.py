@@ -1,6 +1,6 @@
 """Bring the tables of events to the current layout (:data:`indexer.store.schema.layout.LAYOUT_VERSION`).
 
-Version 2 keeps ``tx_index`` and ``log_index`` as ``bigint``. Postgres rewrites a table for that and nobody reads it
+Version 2 keeps ``tx_index`` and ``log_index`` as ``bigint``. Postgres rewrites a table for that and it cannot be read
 meanwhile, so each table has a transaction of its own: an upgrade that is interrupted goes on where it was.
 """
 

@@ -196,7 +196,7 @@ def writing_by(connection: Connection, version: int) -> Iterator[Writing]:
 
 
 def advance_version(connection: Connection, version: int) -> None:
-    """Lets everybody who works by the catalog read it anew; waits for those who are committing by it.
+    """Make every process that works by the catalog read it anew; waits for those that are committing by it.
 
     The last thing that the transaction does.
 
@@ -214,7 +214,7 @@ def advance_version(connection: Connection, version: int) -> None:
 
 
 def hold_for_change(connection: Connection, *, wait: float) -> None:
-    """Begins a change of the catalog: nobody who writes by it commits until the transaction ends, so it must be short.
+    """Begin a change of the catalog: writers that work by it do not commit before it ends, so it must be short.
 
     Args:
         connection: in a transaction; no lock is waited for longer than ``wait`` in the rest of it.
@@ -229,7 +229,7 @@ def hold_for_change(connection: Connection, *, wait: float) -> None:
 
 
 def end_change(connection: Connection) -> None:
-    """Ends a change of the catalog: everybody reads it anew once the transaction is committed."""
+    """Ends a change of the catalog: every process reads it anew once the transaction is committed."""
     _bump(connection)
 
 

@@ -6,7 +6,8 @@ changed announcing rows; every writer calls it before it covers those blocks. A 
 (:func:`adopt`) by history, in steps of a transaction each, before anything of it is fetched.
 
 What this needs of the writers: the catalog by which a transaction decided that it has announcing rows is still the one
-in force when it commits, and nobody can change it between that check and the commit; transactions are READ COMMITTED.
+in force when it commits, and no transaction can change it between that check and the commit; transactions are READ
+COMMITTED.
 """
 
 import json
@@ -128,7 +129,7 @@ def reconcile(
             found[contract_id] = first
     if appended or (not found and not rewritten):
         return Changed(count)
-    # Of rules that are in force no more, nobody knows what they had announced: any row may be new.
+    # Of rules that are in force no more, it is not known what they had announced: any row may be new.
     suspect = min(found.values()) if not rewritten else min([ranges[0][0], *found.values()])
     events = {event.event_id: event for rules in every.values() for _, event in rules}
     events = {event_id: event for event_id, event in events.items() if event_id in event_ids}
@@ -249,7 +250,7 @@ def _take_back(
         found: by contract, the first block where a child is another one than before.
         events: those whose rows were changed.
         suspect: of sources by other rules than those in force: the first block that may be wrong.
-        locked: whether nobody may cover such a source from now on until this transaction ends.
+        locked: whether no transaction may cover such a source from now on until this transaction ends.
     """
     wanted = {
         "chain_id": chain_id,
@@ -258,7 +259,7 @@ def _take_back(
         "first": suspect,
     }
     if locked:
-        # Whoever covers one of them now waits for us, and sees then that its plan is outdated.
+        # A writer that covers one of them now waits for us, and sees then that its plan is outdated.
         connection.execute(sa.text(f"SELECT s.id {_DEPENDING} ORDER BY s.id FOR NO KEY UPDATE OF s"), wanted)
     covered = connection.execute(
         sa.text(

@@ -1,7 +1,7 @@
 """Up to which block the addresses of a factory's children are known, and what follows when that becomes less.
 
 A factory may come to announce more in blocks that are indexed: it gets another address, or an earlier first block, or a
-log of it can be decoded at last. Then the children's coverage promises what nobody has looked for. The children
+log of it can be decoded at last. Then the children's coverage promises what was not looked for. The children
 themselves are kept by ``store.children``.
 """
 

@@ -5,7 +5,7 @@ contract's transfer events from ``start_block`` on, and goes where all of them a
 never changes: when the manifest wants something else, or when what it counted can be trusted no more, another ledger
 is begun, while the old one stays as it is and is served as stale, until the new one has come as far.
 
-A ledger's row is its lock: whoever changes its holdings holds it for update until the end of the transaction.
+A ledger's row is its lock: a writer that changes its holdings holds it for update until the end of the transaction.
 """
 
 from collections.abc import Iterable, Mapping
@@ -84,7 +84,7 @@ def note_compared(connection: Connection, ledger: Ledger) -> None:
 
 
 def lock(connection: Connection, chain_id: int) -> list[Ledger]:
-    """All ledgers of a chain, locked; waits for whoever is changing one."""
+    """All ledgers of a chain, locked; waits for writers that change one."""
     while True:
         # First the locks, then the look: what another transaction has just committed is seen.
         locked = set(
@@ -100,12 +100,12 @@ def lock(connection: Connection, chain_id: int) -> list[Ledger]:
 
 
 def try_lock(connection: Connection, chain_id: int, *, at: int) -> list[Ledger]:
-    """The live ledgers of a chain that have come exactly to a block, locked; without those that somebody changes."""
+    """The live ledgers of a chain that have come exactly to a block, locked; without those that are being changed."""
     return _load(connection, "l.live AND l.through_block = :at", "FOR UPDATE OF l SKIP LOCKED", chain_id, at=at)
 
 
 def try_lock_one(connection: Connection, chain_id: int, ledger_id: int) -> Ledger | None:
-    """A live ledger, locked; None if somebody changes it, or if it is gone."""
+    """A live ledger, locked; None if it is being changed, or if it is gone."""
     locked = connection.execute(
         sa.text("SELECT FROM gapless.ledgers WHERE id = :id AND live FOR UPDATE SKIP LOCKED"), {"id": ledger_id}
     ).rowcount

@@ -1,4 +1,4 @@
-"""``python -m indexer.store.embedded stop DATA_DIR``: stop the servers of a data directory, whoever uses them."""
+"""``python -m indexer.store.embedded stop DATA_DIR``: stop the servers of a data directory, even while in use."""
 
 import argparse
 from pathlib import Path

@@ -197,7 +197,7 @@ def _connect(server: SharedServer, port: int) -> psycopg.Connection[tuple[Any, .
         dbname="postgres",
         connect_timeout=5,
         autocommit=True,
-        require_auth="scram-sha-256",  # never shows the password itself to whoever listens there
+        require_auth="scram-sha-256",  # never shows the password itself to a stranger that listens there
     )
 
 

@@ -114,7 +114,7 @@ def _answers(url: str) -> bool:
 def _end_leftover(server: SharedServer, port: int) -> None:
     """Stop a Redis of this directory that no supervisor holds, so that its port is free again.
 
-    It is known by its working directory: whoever else listens on that port must not be shown our password.
+    It is known by its working directory: another program on that port must not be shown our password.
     """
     import psutil  # comes with the wheel
 

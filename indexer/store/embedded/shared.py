@@ -2,9 +2,9 @@
 
 Four files in the server's directory carry the agreement; all locks are ``flock`` and vanish with their holder:
 
-- ``owners.lock``: shared by every process that uses the server. Its exclusive lock means: nobody does.
+- ``owners.lock``: shared by every process that uses the server. Its exclusive lock means: none does.
 - ``supervisor.lock``: exclusive to the supervisor (:mod:`indexer.processes`) for as long as the server runs.
-- ``start.lock``: exclusive while somebody looks whether the server runs and starts it if not.
+- ``start.lock``: exclusive while a process looks whether the server runs and starts it if not.
 - ``port``: the TCP port, kept so that a ``psql`` line from yesterday works today.
 
 An owner that is killed leaves no trace: the kernel drops its lock, and the supervisor stops the server if it was the

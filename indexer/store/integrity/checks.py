@@ -45,7 +45,7 @@ class Claims:
 
     @property
     def covered(self) -> RangeSet:
-        """The blocks that anybody has covered."""
+        """The blocks that any source covers."""
         return union(self.anywhere, *self.listed.values())
 
 
@@ -55,7 +55,7 @@ class ChildDifference:
 
     Attributes:
         address: 20 bytes.
-        announced: block of birth by the events; None: nobody announced it.
+        announced: block of birth by the events; None: no event announced it.
         known: block of birth by ``children``; None: it is not known.
     """
 

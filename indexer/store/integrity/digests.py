@@ -4,7 +4,7 @@ The digest of a range is the sum of a 64-bit hash of each of its rows: it knows 
 add up to that of both. Digests are taken a moment after the rows were committed (:func:`take`, a maintenance job), not
 in the writing transaction, where they would cost a dense backfill a seventh of its writing; a range that has none yet
 is *not yet digested* and is never said to be unchanged. It is a checksum against accidents (a restored backup, a
-forgotten ``UPDATE``, a failing disk), no seal against somebody who can write the digests too.
+forgotten ``UPDATE``, a failing disk), no seal against a person who can write the digests too.
 """
 
 from collections.abc import Iterable, Iterator
@@ -60,7 +60,7 @@ def method(connection: Connection) -> str:
 
 
 def lock_rewrites(connection: Connection, source_ids: Iterable[int]) -> None:
-    """Keeps everybody else from digesting or rewriting covered ranges of some sources until the transaction ends.
+    """Keep all others from digesting or rewriting covered ranges of some sources until the transaction ends.
 
     Backfill and the follower are not kept: they only add to what is not covered yet.
     """

@@ -1,4 +1,4 @@
-"""Followed blocks that nobody refers to, made fewer: a chain of four a second has a hundred million of them a year.
+"""Pruning followed blocks that no row refers to: a chain of four a second has a hundred million of them a year.
 
 Above what is final every block is kept: a reorganisation is found by it. Below, a block that bore no log tells no more
 than the time, and one for some seconds is enough for that. So old blocks are left as a backfill would have left them:
@@ -18,7 +18,7 @@ from indexer.store.database import psycopg_connection
 
 #: Seconds between the blocks that stay.
 BETWEEN: Final = 10
-#: Days for which all stay: somebody may look into what has just happened.
+#: Days for which all stay: people may look into what has just happened.
 AGE: Final = 7
 #: Blocks that are looked through at once.
 BATCH: Final = 20_000
@@ -118,7 +118,7 @@ def _step(connection: Connection, chain_id: int, within: BlockRange) -> int:
 
 
 def _locked(connection: Connection, chain_id: int, within: BlockRange, step: int) -> list[int]:
-    """Candidates, which nobody else can refer to any more until the transaction ends.
+    """Candidates, which no other transaction can refer to any more until the transaction ends.
 
     Only followed ones, which have a parent: a backfill's ends of chunks stay, by which another chain is recognised.
     """
@@ -134,7 +134,7 @@ def _locked(connection: Connection, chain_id: int, within: BlockRange, step: int
 
 
 def _removed(connection: Connection, chain_id: int, within: BlockRange, numbers: list[int]) -> int:
-    # Statements of their own: they see what was committed before the candidates were locked, and whoever comes later
+    # Statements of their own: they see what was committed before the candidates were locked, and a later transaction
     # waits for the lock, finds the block gone and stores it again.
     tables = table_identifiers(connection)
     tables += [sql.Identifier("gapless", name) for name in _REFERRING]

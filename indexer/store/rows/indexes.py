@@ -1,7 +1,7 @@
 """Secondary indexes of event tables: those that are wanted (``events.indexes``) and those that are there.
 
 All of them have one shape, (chain, column, block, log), which serves "rows where this equals that, newest first"; an
-index of another shape is somebody else's and is left alone. On an empty table they are made at once, with the table;
+index of another shape is not ours and is left alone. On an empty table they are made at once, with the table;
 on one that has rows they are built beside all other work, which ``CREATE INDEX`` would stop and ``CONCURRENTLY`` does
 not: outside of any transaction, by one process at a time.
 
@@ -295,8 +295,8 @@ class Builder:
         try:
             driver.execute(create(index.schema_name, index.table_name, index.column, concurrently=True))
         except REFUSALS as error:
-            # A value that is in the table already, such as a text of many kilobytes: whoever logs it must stop nobody
-            # else.
+            # A value that is in the table already, such as a text of many kilobytes: the contract that logs it must
+            # not stop the others.
             reason = error.diag.message_primary or error
             log.warning("index %s cannot be built: %s; it is tried again in an hour", index.label, reason)
             self._left[index.label] = self._clock() + AGAIN

@@ -87,7 +87,7 @@ def is_read_between(connection: Connection, series: Series, chain_id: int, after
 
 
 def is_read_at(connection: Connection, series: Series, chain_id: int, number: int) -> bool:
-    """Whether a series was read at a block, also where there was nobody to ask there."""
+    """Whether a series was read at a block, also where there was no contract to ask there."""
     row = connection.execute(
         sa.text(
             "SELECT 1 FROM gapless.series_points "

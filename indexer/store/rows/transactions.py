@@ -231,7 +231,7 @@ def store(
         connection.execute(
             sa.text("SELECT FROM gapless.chains WHERE chain_id = :chain_id FOR SHARE"), {"chain_id": chain_id}
         )
-        # Whoever changes rows takes their range back (forget): he waits for us, or we see his work.
+        # Writers that change rows take their range back (forget): they wait for our commit, or we see theirs.
         connection.execute(
             sa.text(
                 "SELECT FROM gapless.deployments WHERE contract_id = :contract_id AND chain_id = :chain_id FOR UPDATE"

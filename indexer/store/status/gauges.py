@@ -24,7 +24,7 @@ class Gauges:
         missing: by chain, contract and event: blocks that are wanted up to the tip and not covered.
         jobs: by kind and state (queued or running): how many.
         unread: by chain, contract and event: blocks of history that nodes did not give, and that are asked for again.
-        findings: by chain and kind: rows or blocks that audits found wrong and nobody has repaired.
+        findings: by chain and kind: rows or blocks that audits found wrong and are not repaired.
     """
 
     chains: Sequence[Mapping[str, Any]]

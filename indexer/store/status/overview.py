@@ -79,7 +79,7 @@ class Overview:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every wanted block up to the tips is covered; of a chain that nobody has looked at, none is known."""
+        """Whether every wanted block up to the tips is covered; of a chain never followed, none is known."""
         return all(chain.tip is not None for chain in self.chains) and not any(event.missing for event in self.events)
 
 

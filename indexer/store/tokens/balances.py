@@ -254,7 +254,7 @@ def advance(connection: Connection, chain_id: int, ledger_id: int, *, rows: int 
         rows: about how many logs of each of its events to count at most; a block is counted whole.
 
     Returns:
-        What was done; None if somebody else is at it, or if the ledger is gone.
+        What was done; None if another process is at it, or if the ledger is gone.
     """
     with writing_by(connection, load_version(connection)):
         ledger = ledgers.try_lock_one(connection, chain_id, ledger_id)
@@ -262,7 +262,7 @@ def advance(connection: Connection, chain_id: int, ledger_id: int, *, rows: int 
             return None
         covered_until = frontier(ledgers.coverage(connection, ledger), ledger.start_block)
         if covered_until < ledger.through_block:
-            # Whoever took coverage away may bring other rows.
+            # The writer that took coverage away may bring other rows.
             ledgers.restart(connection, ledger, "blocks that were counted are not covered any more: it is built anew")
             return Step(ledger.contract, ledger.start_block - 1, counted=False, is_last=False, restarted=True)
         through = covered_until
@@ -361,7 +361,7 @@ def differences(connection: Connection, ledger: Ledger, most: int) -> tuple[int,
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What somebody has of a token."""
+    """What an account has of a token."""
 
     token: bytes
     token_id: int

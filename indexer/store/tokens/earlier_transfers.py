@@ -1,6 +1,6 @@
 """Whether tokens gave anything before their transfers are counted: what is known, and what is to be asked of nodes.
 
-A ledger counts from a block on. A token that gave before that has holders of whom the ledger knows nothing: its
+A ledger counts from a block on. A token that gave before that has holders that the ledger does not know: its
 balances are not exact (``gapless.balance_problem``).
 """
 

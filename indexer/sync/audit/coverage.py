@@ -29,14 +29,14 @@ def looked_at(scope: Scope) -> BlockRange:
 
 
 def gaps(_connection: Connection, scope: Scope) -> Iterator[Finding]:
-    """Blocks that the manifest wants and nobody has indexed."""
+    """Blocks that the manifest wants and that are not indexed."""
     for source in scope.sources:
         for first, last in intersect(source.gap(scope.tip), (scope.within,)):
             yield scope.finding("gap", source, first, last, last - first + 1, "wanted by the manifest and not covered")
 
 
 def outside(connection: Connection, scope: Scope) -> Iterator[Finding]:
-    """Rows that nobody has covered, and rows of a factory's children that are none."""
+    """Rows without coverage, and rows of a factory's children that are none."""
     within = looked_at(scope)
     for event in scope.events:
         claims = checks.load_claims(connection, event.event_id, scope.chain_id)
@@ -98,7 +98,7 @@ CHECKS: tuple[tuple[Kind, Check], ...] = (
 
 def _about_event(kind: Kind, scope: Scope, event: CatalogEvent, found: CheckResult) -> Finding:
     owners = [source.source_id for source in scope.sources if source.event.event_id == event.event_id]
-    # What is twice or dangling is fetched anew; what nobody has covered belongs to nobody.
+    # What is twice or dangling is fetched anew; rows without coverage belong to no source.
     source_id = owners[0] if len(owners) == 1 and kind != "outside" else None
     return Finding(
         kind,

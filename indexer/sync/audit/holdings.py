@@ -52,7 +52,7 @@ class HoldersCheck:
     Attributes:
         marked: tokens that say otherwise.
         compared: holdings that the tokens confirmed or denied.
-        unasked: by contract: why nobody could be asked.
+        unasked: by contract: why no node could be asked.
     """
 
     marked: list[Mark] = field(default_factory=list)

@@ -61,7 +61,7 @@ class Prover:
             except (NoEndpointError, FatalError) as error:
                 if is_too_old(error):
                     raise
-                self._block_receipts = False  # nobody has the method
+                self._block_receipts = False  # no endpoint has the method
         hashes = [one if isinstance(one, str) else one.get("hash") for one in block.get("transactions", ())]
         found = [self._client.raw("eth_getTransactionReceipt", [one], block=number) for one in hashes]
         if not all(isinstance(one, dict) for one in found):

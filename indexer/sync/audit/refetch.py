@@ -42,7 +42,7 @@ class RefetchResult:
     Attributes:
         blocks: blocks (of all sources together) whose rows were replaced.
         checked: blocks that were fetched and compared.
-        removed: rows that nobody had covered, and that were deleted.
+        removed: rows without coverage, which were deleted.
         filled: blocks of gaps that were filled.
         repaired: findings that are settled.
         left: what was not repaired, and why.
@@ -86,7 +86,7 @@ class Refetch:
             scope: one look at the chain.
             sources: whose rows may be wrong.
             ranges: where.
-            suspect: blocks that are proven in any case: whoever answers for them may have lost logs of them.
+            suspect: blocks that are proven in any case: the endpoint that answers for them may have lost logs of them.
         """
         history = union(*(intersect(scope.covered_history(source), ranges) for source in sources))
         if history:
@@ -195,7 +195,7 @@ class Refetch:
                 if kept := [n for n in blocks if n not in refused]:
                     changes[source.source_id] = kept
             self._swap(connection, [s for s in sources if s.source_id in changes], changes, rows, proven)
-            # Whoever is stopped from here on leaves gaps, which history fills.
+            # A process that stops from here on leaves gaps, which history fills.
             announcing = children.announcing([s.event for s in sources if s.source_id in changes])
             blocks_changed = ranges_of(number for numbers in changes.values() for number in numbers)
             reconciled = children.reconcile(connection, self.chain_id, announcing, blocks_changed, rewritten=True)

@@ -57,7 +57,7 @@ class Repair:
         return self._renewal.outcome
 
     def findings(self, contract: str | None = None) -> RefetchResult:
-        """Repairs what audits found and nobody has repaired yet.
+        """Repair what audits found and is not repaired yet.
 
         Raises:
             ProviderError: no node answers; what was repaired before stays so.
@@ -142,7 +142,7 @@ class Repair:
 
         def remove(connection: Connection) -> tuple[int, tuple[str, ...]]:
             with catalog.writing_by(connection, scope.version) as writing:
-                # Whoever is writing finishes first: rows and coverage are seen together.
+                # A writer under way finishes first: rows and coverage are seen together.
                 psycopg_connection(connection).execute(
                     sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(event.table.identifier)
                 )
@@ -190,7 +190,7 @@ class Repair:
             self.outcome.filled += done.blocks
 
     def _count_anew(self, scope: Scope, finding: Finding) -> None:
-        """Has the balances of the finding's contract counted from the first transfer on, by whoever keeps them."""
+        """Has the balances of the finding's contract counted anew from the first transfer on."""
         with self.engine.begin() as connection, catalog.writing_by(connection, scope.version):
             for ledger in ledgers.lock(connection, self.chain_id):
                 if ledger.live and finding.event_id in ledger.event_ids:
@@ -226,9 +226,9 @@ def _generation(source: Source, every: Sequence[Source], below: frozenset[int] =
 def _rank(finding: Finding, generations: Mapping[int, int]) -> tuple[int, int, int]:
     """The order of repairs: what is in the way of others goes first.
 
-    Rows that belong to nobody could stand where others are inserted; digests reach over gaps, and a gap of a factory's
-    children waits for the factory's own; children follow from their factory's events, which must be right by then; and
-    a stranger may turn out to be a child.
+    Rows that belong to no source could stand where others are inserted; digests reach over gaps, and a gap of a
+    factory's children waits for the factory's own; children follow from their factory's events, which must be right by
+    then; and a stranger may turn out to be a child.
     """
     order = ("outside", "gap", "duplicate", "dangling", "digest", "against", "proof", "child", "balance")
     stranger = finding.kind == "outside" and finding.source_id is not None

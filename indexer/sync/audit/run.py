@@ -120,7 +120,7 @@ def audit(
         found += report.digest.findings
     examined: dict[Kind, RangeSet] = {kind: (coverage.looked_at(scope),) for kind, _ in coverage.CHECKS}
     examined["digest"] = normalise(report.digest.examined)
-    # Before anybody is asked: a node that fails must not take along what the tables alone have told.
+    # Before any node is asked: one that fails must not take along what the tables alone have told.
     note(found, examined)
     if other is not None or request.deep:
         blocks = _chosen(engine, scope, request)
@@ -155,7 +155,7 @@ def _snapshot(engine: Engine) -> Iterator[Connection]:
 
 
 def _unsure(connection: Connection, scope: Scope) -> Iterator[str]:
-    """Contracts with ``start_block = "auto"`` of which nobody knows whether they spoke before that block."""
+    """Contracts with ``start_block = "auto"`` of which it is not known whether they emitted logs before that block."""
     rows = connection.execute(
         sa.text("SELECT address, block_number, checked_from FROM gapless.deployment_blocks WHERE chain_id = :chain_id"),
         {"chain_id": scope.chain_id},

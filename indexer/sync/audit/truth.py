@@ -56,7 +56,7 @@ def compare(
 
 
 def compare_hashes(engine: Engine, scope: Scope, kind: Kind, hashes: Mapping[int, bytes], whose: str) -> list[Finding]:
-    """Compares the stored hashes of blocks with those that somebody else has."""
+    """Compares the stored hashes of blocks with those that another source has."""
     if not hashes:
         return []
     with engine.connect() as connection:

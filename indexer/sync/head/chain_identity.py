@@ -45,7 +45,7 @@ def first_blocks(client: ChainClient, name: str, finalized: Header | None) -> tu
 
     Raises:
         GaplessError: two answers differ, or neither block is known.
-        ProviderError: nobody answers.
+        ProviderError: no endpoint answers.
     """
     try:
         genesis = client.header(0)
@@ -82,14 +82,14 @@ def check(client: ChainClient, name: str, state: HeadState) -> bool:
     Args:
         client: the chain's nodes.
         name: the chain's name, for the message.
-        state: what is known of the chain; of one that nobody has looked at yet everything is right.
+        state: what is known of the chain; of one that no follower has looked at yet everything is right.
 
     Returns:
         False if the nodes have not come as far as the finalized block.
 
     Raises:
         ChainHaltedError: one of them is another block now, wherever it was asked for.
-        ProviderError: nobody answers.
+        ProviderError: no endpoint answers.
     """
     if state.finalized is None:
         return True

@@ -58,7 +58,7 @@ class FinalBlocks:
         """The newest final block of a chain of which nothing is known: a tag that is not answered is not waited for.
 
         Raises:
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         self._failures = max(self._failures, TRIED - 1)
         return self.newest(newest, 0)
@@ -74,7 +74,7 @@ class FinalBlocks:
             None where no block is final yet, or the nodes do not say.
 
         Raises:
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         if newest.number < floor:
             return None  # a node that is behind

@@ -214,7 +214,7 @@ def read(
 
     Raises:
         BranchMovedError: the chain moved meanwhile.
-        ProviderError: nobody answers.
+        ProviderError: no endpoint answers.
     """
     last_hash: bytes | None = None
     while True:

@@ -115,7 +115,7 @@ class Follower:
         self._moved_why = ""
         self._moved_looks = 0
         self.looked_at = time.monotonic()
-        """When the last look began, for whoever asks whether this one is alive."""
+        """When the last look began, for those who ask whether this one is alive."""
 
     # -- leading -------------------------------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class Follower:
 
     @property
     def lease(self) -> Lease:
-        """The right to follow, for whoever renews it."""
+        """The right to follow, for the thread that renews it."""
         return self._right.lease
 
     def leads(self) -> bool:
@@ -139,7 +139,7 @@ class Follower:
         return tip.number if tip is not None else None
 
     def _lead(self) -> bool:
-        """Holds, or tries to get, the right to follow; a lease that expired and that nobody took goes on."""
+        """Holds, or tries to get, the right to follow; a lease that expired and that no other process took goes on."""
         if self._right.is_held():
             return True
         # Not by what was known before: another may have followed meanwhile.

@@ -134,7 +134,7 @@ class Backfill:
         in_flight: requests under way at once.
         stop: when set, ends after the chunk at hand.
         on_progress: called after each chunk.
-        keeps_indexes: leaves secondary indexes as they are; whoever began the backfill sees to them.
+        keeps_indexes: leaves secondary indexes as they are; the process that began the backfill sees to them.
     """
 
     engine: Engine
@@ -169,7 +169,7 @@ class Backfill:
             if not plan.gaps:
                 self.build_indexes(plan)
                 break
-            # A block that nobody has stored cannot be found to be another chain's: the finalized one is looked at.
+            # A block that is not stored cannot be found to be another chain's: the finalized one is looked at.
             if not is_ours and not chain_identity.check(self.client, self.client.name, plan.state):
                 log.info("%s: the nodes have not come as far as the finalized block yet", self.client.name)
                 break
@@ -327,7 +327,7 @@ class Backfill:
                 for name in indexes.put_off(connection, {source.event.event_id for source in gap.sources}):
                     log.info("%s: its indexes are built when its history is filled", name)
         except sa.exc.OperationalError as error:
-            # Somebody reads the table. It goes on with its indexes, only slower.
+            # The table is being read. It goes on with its indexes, only slower.
             log.info("indexes stay while history is filled: %s", str(error.orig).strip())
 
     def build_indexes(self, plan: Plan) -> None:
@@ -415,6 +415,6 @@ def _joined(parts: Sequence[Prepared]) -> Iterator[Prepared]:
 
 
 def _silent(ranges: RangeSet) -> Iterator[Prepared]:
-    """Ranges in which nothing can have been said (by a factory without children): nobody need be asked."""
+    """Ranges in which nothing can have been said (by a factory without children): no node need be asked."""
     for first, last in ranges:
         yield Prepared(first, last, Rows(), BlockColumns.of({}), 0, 0)

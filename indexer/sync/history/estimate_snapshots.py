@@ -154,7 +154,7 @@ def forecast(client: ChainClient, past: Past, finalized: int) -> PastForecast:
         try:
             before = _without_multicall(client, past.start, finalized)
         except (ProviderError, DeploymentUnknownError) as error:
-            # The head was told a moment ago: it is the old state that nobody has.
+            # The head was told a moment ago: it is the old state that no node has.
             remark = f"no endpoint knows the state of block {past.start:,}, which an archive node does: {error}"
     asked = before * -(-calls // client.settings.batch_size) + (1 - before) * len(_together(past.snapshot, calls))
     # The header of a point is asked for before and after.

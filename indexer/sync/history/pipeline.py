@@ -11,7 +11,7 @@ _LOOK_UP_EVERY = 0.1
 
 
 class Prefetcher(Generic[T]):
-    """Draws items from an iterable on a thread of its own, a few ahead of whoever takes them.
+    """Draws items from an iterable on a thread of its own, a few ahead of their consumer.
 
     Use it as a context manager: at its end the thread closes the iterable, if it is a generator, and ends.
 

@@ -73,7 +73,7 @@ def fill(job: WorkerJob) -> Progress:
             work.stop = _stop
         return work.run()
     except UnreadRangesError:
-        return work.progress  # noted in the database; whoever planned the pieces tells of it
+        return work.progress  # noted in the database; the process that planned the pieces tells of it
     finally:
         client.close()
         engine.dispose()
@@ -201,7 +201,7 @@ def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
             raise GaplessError(
                 f"the Dask cluster at {address} has no workers", hint=f"start some: dask worker {address}"
             )
-        # A piece is the same whoever fills it, but must be filled again when it is asked for again.
+        # A piece is the same in every worker, but must be filled again when it is asked for again.
         with client.get_executor(pure=False) as executor:
             yield executor, threads
 

@@ -31,7 +31,7 @@ _ATTEMPTS = 5
 
 
 class NotVerifiedError(GaplessError):
-    """Nobody has a verified ABI of the contract."""
+    """No registry has a verified ABI of the contract."""
 
 
 class SourceError(GaplessError):
@@ -98,8 +98,8 @@ class VerifiedAbis:
             refresh: ask anew, also where it is in the cache.
 
         Raises:
-            NotVerifiedError: nobody has it.
-            SourceError: nobody who might have it could be asked.
+            NotVerifiedError: no registry has it.
+            SourceError: no registry that might have it could be asked.
         """
         cached = self._folder / str(chain_id) / f"{address.hex()}.json"
         if not refresh and (kept := _read(cached, address)) is not None:

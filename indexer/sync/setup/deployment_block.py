@@ -60,7 +60,7 @@ def start_blocks(
         engine: the database; what is found is kept there, in transactions of its own. None: there is none yet.
         manifest: checked.
         connect: opens a client for a chain; called only where something is to be found out.
-        unreachable: takes the chains of which nobody could be asked, and why; what was to be found out there is
+        unreachable: takes the chains of which no node could be asked, and why; what was to be found out there is
             missing in the answer. None: that is an error.
 
     Raises:
@@ -92,7 +92,7 @@ def start_blocks(
                     ) from error
                 unreachable[chain.name] = error
         for name, deployment in wanted.items():
-            # A factory's children may begin where somebody else's do.
+            # A factory's children may begin where another factory's do.
             with contextlib.suppress(KeyError):
                 found[name, chain.name] = _first(manifest.contracts[name], deployment, known, manifest, found)
     return found
@@ -241,7 +241,7 @@ def first_with_code(node: CodeReader, address: bytes, finalized: int, where: str
         The block; one above ``finalized`` (the very next) where it was deployed after that.
 
     Raises:
-        DeploymentUnknownError: there is no code, or nobody knows the old states.
+        DeploymentUnknownError: there is no code, or no node has the old states.
         ProviderError: no node answers.
     """
     if not node.code(address, "latest"):

@@ -25,7 +25,7 @@ def inspect(client: ChainClient, chain: Chain, manifest: Manifest) -> Iterator[s
         manifest: checked.
 
     Raises:
-        ProviderError: nobody answers.
+        ProviderError: no endpoint answers.
     """
     head = client.head().number
     for contract in manifest.contracts_on(chain.name):

@@ -38,7 +38,7 @@ def read(client: ChainClient, calls: Sequence[Call], abi: Abi, targets: Sequence
         client: the chain's nodes.
         calls: of the series.
         abi: of its contract, for the reasons of failures.
-        targets: whom to ask.
+        targets: the contracts to ask.
         number: the block.
 
     Returns:

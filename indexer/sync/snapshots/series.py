@@ -159,7 +159,7 @@ class Snapshots:
                 break
             shared, furthest = found[reorg.common], found.get(reorg.furthest)
             # A chain whose clock runs ahead of ours was read at times that are still to come. How late the dropped
-            # branch was nobody has kept: about as late as the new one is at that height.
+            # branch was is not kept: about as late as the new one is at that height.
             until = max(int(reorg.noticed.timestamp()), furthest.time if furthest else tip.time)
             for before, moment in past_times(self._snapshot.every, shared.time + 1, min(until, tip.time)):
                 number = self._unread_at(stored, before, moment, shared, tip.number)
@@ -335,7 +335,7 @@ class Snapshots:
         return kept
 
     def _targets(self, stored: Series, header: Header) -> list[Target] | None:
-        """Whom to ask at a block, and for what; None: it is not the block that is indexed."""
+        """The contracts to ask at a block, and the calls; None: it is not the block that is indexed."""
         addresses: Sequence[bytes] = stored.deployments.get(self._chain_id, ())
         number = header.number
         with self._engine.connect() as connection:

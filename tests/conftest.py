@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 
 import indexer.recursion_limit  # noqa: F401 - before anything imports web3
@@ -28,6 +29,10 @@ from tests.world import history, make_world, shared_history, world  # noqa: F401
 
 if TYPE_CHECKING:
     from web3 import Web3
+
+# A busy machine is no failure.
+hypothesis_settings.register_profile("gapless", deadline=None)
+hypothesis_settings.load_profile("gapless")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

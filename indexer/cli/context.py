@@ -17,7 +17,7 @@ from indexer.errors import GaplessError
 from indexer.log import configure
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Manifest
-from indexer.manifest.settle import settled
+from indexer.manifest.start_blocks import settled
 from indexer.memory import share_arenas
 from indexer.settings import Settings, environment, load_settings
 from indexer.store.apply import migrate, planned

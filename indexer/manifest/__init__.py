@@ -4,9 +4,9 @@ All mistakes are told at once, each with its line.
 
 * ``source``, ``locate``, ``document``, ``values``, ``report``: the TOML as written: read, each line found, each value
   understood, all problems told.
-* ``load``: the way in. ``chains``, ``contracts``, ``places``, ``filters``, ``snapshots``, ``tracking``, ``drafts``:
+* ``load``: the way in. ``chains``, ``contracts``, ``log_scopes``, ``filters``, ``snapshots``, ``tracking``, ``drafts``:
   its parts, checked.
-* ``model``, ``settle``: what the program uses; the same with ``start_block = "auto"`` found out.
+* ``model``, ``start_blocks``: what the program uses; the same with ``start_block = "auto"`` found out.
 """
 
 from indexer.manifest.load import ManifestErrors, load_manifest

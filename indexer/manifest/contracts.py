@@ -12,8 +12,8 @@ from indexer.abi.types import AbiError
 from indexer.manifest.document import ContractPart
 from indexer.manifest.drafts import Draft, arguments, find_event, find_selected
 from indexer.manifest.locate import KeyPath
+from indexer.manifest.log_scopes import Places
 from indexer.manifest.model import Chain, Contract, Include
-from indexer.manifest.places import Places
 from indexer.manifest.report import ManifestReport
 from indexer.problems import did_you_mean, listed
 

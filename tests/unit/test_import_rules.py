@@ -147,3 +147,24 @@ def test_each_folders_page_names_its_modules() -> None:
         named = set(re.findall(r"``([a-z_0-9]+)``", page))
         there = {other.stem for other in path.parent.glob("*.py")} - {"__init__", "__main__"}
         assert there <= named, f"the docstring of {module} does not name {sorted(there - named)}"
+
+
+# Private words, for which the glossary has others.
+WORDS = {
+    *("asked", "bearer", "beside", "born", "desk", "dissent", "errand", "held", "outvote", "patience", "places"),
+    *("right", "settle", "shop", "surroundings", "thin", "told"),
+}
+
+
+@pytest.mark.parametrize("wing", sorted({".".join(module.split(".")[:2]) for module in FILES if module.count(".") > 1}))
+def test_a_modules_name_says_what_it_is_and_means_one_module_of_its_wing(wing: str) -> None:
+    # The tables of a subject bear its name; api/sql and api/resources pair their modules by name.
+    apart = {"indexer.store.schema.tables", "api.resources", "api.sql"}
+    names = [
+        module.rsplit(".", 1)[1]
+        for module, path in FILES.items()
+        if within(module, wing) and path.stem not in {"__init__", "__main__"} and module.rsplit(".", 1)[0] not in apart
+    ]
+    assert sorted(set(names)) == sorted(names)
+    private = [name for name in names if WORDS & set(name.split("_"))]
+    assert not private, "the glossary of the house has another word for it"

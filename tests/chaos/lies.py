@@ -278,9 +278,26 @@ def _empty(random: Random, answers: list[Answer]) -> list[Answer]:
     return lied
 
 
+def _twin_id(random: Random, answers: list[Answer]) -> list[Answer]:
+    """Two answers bear one id, and one of them is about another question."""
+    if len(answers) == 1:
+        return answers
+    lied = copy.copy(answers)
+    one, other = random.sample(range(len(lied)), 2)
+    lied[one] = {**lied[one], "id": lied[other]["id"]}
+    return lied
+
+
+def _absent(random: Random, answers: list[Answer]) -> list[Answer]:
+    """Three in ten are left out."""
+    return answers if len(answers) == 1 else [answer for answer in answers if random.random() > 0.3]
+
+
 ANSWERS: Mapping[str, Callable[[Random, list[Answer]], list[Answer]]] = {
     "wrong id": _wrong_id,
     "short batch": _short,
+    "twin id": _twin_id,
+    "absent answers": _absent,
     "shuffled batch": _shuffled,
     "no result": _empty,
     **odd_answers.BATCHES,

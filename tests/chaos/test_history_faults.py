@@ -11,7 +11,7 @@ import pytest
 from indexer.errors import GaplessError
 from indexer.sync.history.backfill import UnreadRangesError
 from tests.chaos import lies
-from tests.chaos.node import RpcError
+from tests.chaos.node import Honest, RpcError
 from tests.chaos.stage import COIN, FACTORIES, stage
 
 _numbers = itertools.count()
@@ -170,3 +170,27 @@ def test_null_of_a_node_that_fails_is_not_no_logs(scene, following):
     scene.twist.lie = lie
     fill(scene, following)
     scene.judge.check_complete(scene.look())
+
+
+@pytest.mark.parametrize("name", ["absent answers", "twin id", "short batch", "wrong id", "no result"])
+def test_batches_with_some_answers_are_as_good_as_whole_ones(scene, name):
+    """Told of every batch: history and head go on at once, without a failure."""
+    scene.apply(COIN, FACTORIES)
+
+    class Mangling(Honest):
+        told = 0
+
+        def response(self, node, calls, answers):
+            self.told += len(answers) > 1
+            return lies.ANSWERS[name](scene.chain.random, answers) if len(answers) > 1 else answers
+
+    liar = scene.node.liar = Mangling()
+    follower = scene.follower()
+    for _ in range(4):
+        scene.tick(follower)
+        scene.backfill().run()
+        scene.chain.mine(5)
+        scene.chain.finalize(scene.chain.head.number - 10)
+    scene.settle(follower)
+    assert liar.told > 5
+    follower.close()

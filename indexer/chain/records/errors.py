@@ -181,11 +181,21 @@ class BatchError(ProviderError):
 
     Attributes:
         maximum: the number of calls that the provider allows in a batch, where it says so.
+        unanswered: whether it was no refusal, but an answer without an answer to any of the calls.
     """
 
-    def __init__(self, message: str, *, maximum: int | None = None, host: str = "", code: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        maximum: int | None = None,
+        unanswered: bool = False,
+        host: str = "",
+        code: int | None = None,
+    ) -> None:
         super().__init__(message, host=host, code=code)
         self.maximum = maximum
+        self.unanswered = unanswered
 
 
 class RevertedError(ProviderError):

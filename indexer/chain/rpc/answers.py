@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from indexer.chain.records.errors import BatchError, FatalError, ProviderError, RateError, TransientError
-from indexer.chain.records.messages import Call
+from indexer.chain.records.messages import Call, Envelope, encode
 from indexer.chain.rpc.error_table import Failure
 
 Answer = msgspec.Raw | ProviderError
@@ -21,6 +21,34 @@ def failure(
         return Failure(method, text, code, status, retry_after, blocks)
     longest = max(len(filters.addresses or ()), filters.longest_topics)
     return Failure(method, text, code, status, retry_after, blocks, longest, filters.addresses is None)
+
+
+def code_and_text(error: object) -> tuple[int | None, str]:
+    """The code of a JSON-RPC error, where it has one, and its words: the message and the data."""
+    if not isinstance(error, dict):
+        return None, str(error) if error is not None else "no list was answered to a batch"
+    code = error.get("code")
+    if not isinstance(code, int | float) and not (isinstance(code, str) and code.lstrip("-").isdigit()):
+        code = None
+    data = error.get("data")
+    shown = data if isinstance(data, str) else encode(data).decode() if data is not None else ""
+    return None if code is None else int(code), f"{error.get('message') or ''} {shown}".strip()
+
+
+def matched(envelopes: Sequence[Envelope], first: int, count: int) -> list[Envelope | None]:
+    """The answers to a batch, by the places of its questions, whose ids count up from ``first``.
+
+    None where there is no answer, or an empty one, and where two answers with one id differ: neither is believed.
+    """
+    found: dict[int, Envelope | None] = {}
+    for envelope in envelopes:
+        number = number_of_id(envelope.id)
+        if not isinstance(number, int) or (envelope.error is None and not memoryview(envelope.result).nbytes):
+            continue
+        other = found.setdefault(number, envelope)
+        if other is None or (bytes(other.result), other.error) != (bytes(envelope.result), envelope.error):
+            found[number] = None
+    return [found.get(first + place) for place in range(count)]
 
 
 def of_a_batch(error: ProviderError) -> ProviderError:

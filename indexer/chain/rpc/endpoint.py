@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 import random as random_module
 import threading
 import time
@@ -27,7 +28,6 @@ from indexer.chain.records.hash_filter import HashFilter
 from indexer.chain.records.messages import (
     Call,
     Envelope,
-    encode,
     encode_batch,
     encode_call,
     parse_envelopes,
@@ -36,7 +36,15 @@ from indexer.chain.records.messages import (
 from indexer.chain.records.range_control import BlockLimit
 from indexer.chain.records.range_end import EndMarkers
 from indexer.chain.rpc.admission import Admission
-from indexer.chain.rpc.answers import Answer, failure, number_of_id, of_a_batch, refused_for_haste
+from indexer.chain.rpc.answers import (
+    Answer,
+    code_and_text,
+    failure,
+    matched,
+    number_of_id,
+    of_a_batch,
+    refused_for_haste,
+)
 from indexer.chain.rpc.batch_size import BatchSize
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.chain.rpc.endpoint_status import EndpointStatus, MethodCount
@@ -46,6 +54,8 @@ from indexer.chain.rpc.list_limits import ListLimits
 from indexer.chain.rpc.rate_control import RateControl
 from indexer.chain.rpc.transport import HttpAnswer, Transport
 from indexer.troubles import Troubles
+
+logger = logging.getLogger(__name__)
 
 # With these statuses a server may mean the batch, not its contents.
 _BATCH_STATUSES = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 500, 501})
@@ -252,10 +262,14 @@ class Endpoint:
             answers = self._batch(calls, context, timeout)
         except BatchError as refusal:
             named = refusal.maximum
-        else:
             with self.lock:
-                self._batch_size.worked(self.clock())
-            return answers
+                is_rule = not refusal.unanswered or self._batch_size.unanswered()
+        else:
+            if any(answer is None for answer in answers):
+                return self._rest(calls, answers, context, timeout)
+            with self.lock:
+                self._batch_size.worked(len(calls), self.clock())
+            return [answer for answer in answers if answer is not None]
         last: list[Answer] = []
         rest = calls
         if named is None:
@@ -272,8 +286,7 @@ class Endpoint:
             smaller += self._several(rest[len(smaller) : len(smaller) + step], context, timeout)
         smaller += last
         # A part that fails alone too may be what made the whole fail.
-        proven = not any(isinstance(answer, _MAY_FAIL_A_BATCH) for answer in smaller)
-        if proven:
+        if is_rule and not any(isinstance(answer, _MAY_FAIL_A_BATCH) for answer in smaller):
             with self.lock:
                 self._batch_size.refused_above(size, self.clock())
         return smaller
@@ -288,7 +301,7 @@ class Endpoint:
             raise self._count_error([call], AnswerError(f"{call.method}: the answer bears another question's id"))
         return self._result(call, envelope, answer.status, answer.retry_after)
 
-    def _batch(self, calls: Sequence[Call], context: RequestContext, timeout: float | None) -> list[Answer]:
+    def _batch(self, calls: Sequence[Call], context: RequestContext, timeout: float | None) -> list[Answer | None]:
         ranged = next((call for call in calls if call.blocks), None)
         first = next(self._ids) * _IDS_PER_REQUEST
         try:
@@ -299,27 +312,48 @@ class Endpoint:
             return self._matched(calls, answer, first, ranged)
         raise unanswered
 
-    def _matched(self, calls: Sequence[Call], answer: HttpAnswer, first: int, ranged: Call | None) -> list[Answer]:
-        """The answers to a batch, each with its question; their ids count up from ``first``."""
+    def _matched(
+        self, calls: Sequence[Call], answer: HttpAnswer, first: int, ranged: Call | None
+    ) -> list[Answer | None]:
+        """The answers to a batch, each with its question, whose ids count up from ``first``; None: there is none."""
         envelopes = self._envelopes(calls, answer, "batch", ranged)
         error: ProviderError
         if isinstance(envelopes, Envelope):
             error = self._refusal("batch", envelopes.error, answer, ranged)
             raise self._count_error(calls, of_a_batch(error))
-        by_id = {number_of_id(envelope.id): envelope for envelope in envelopes}
-        matched = [by_id.get(first + position) for position in range(len(calls))]
-        if any(envelope is None for envelope in matched):
+        found = matched(envelopes, first, len(calls))
+        if not any(found):
             lone = next((e for e in envelopes if e.id is None and e.error is not None), None)
             if lone is not None:
                 error = self._refusal("batch", lone.error, answer, ranged)
                 raise self._count_error(calls, of_a_batch(error))
-            found = sum(envelope is not None for envelope in matched)
-            raise self._count_error(calls, BatchError(f"{found} answers to a batch of {len(calls)}"))
+            raise self._count_error(calls, BatchError(f"no answers to a batch of {len(calls)}", unanswered=True))
         return [
-            self._result(call, envelope, answer.status, answer.retry_after)
-            for call, envelope in zip(calls, matched, strict=True)
-            if envelope is not None
+            None if envelope is None else self._result(call, envelope, answer.status, answer.retry_after)
+            for call, envelope in zip(calls, found, strict=True)
         ]
+
+    def _rest(
+        self, calls: Sequence[Call], answers: Sequence[Answer | None], context: RequestContext, timeout: float | None
+    ) -> list[Answer]:
+        """Ask for what a batch did not answer; what it did is kept."""
+        absent = [place for place, answer in enumerate(answers) if answer is None]
+        with self.lock:
+            self._batch_size.cut_at(absent[0] if absent[0] + len(absent) == len(calls) else 0, self.clock())
+            for place in absent:
+                self._counts[calls[place].method].errors += 1
+        if not self.troubles.met("batches cut"):
+            logger.warning(
+                "%s: it answered %d of %d questions of a batch; the others are asked again",
+                *(self.host, len(calls) - len(absent), len(calls)),
+            )
+        rest: list[Answer]
+        try:
+            rest = self._several([calls[place] for place in absent], context, timeout)
+        except ProviderError as error:
+            rest = [error] * len(absent)
+        again = iter(rest)
+        return [next(again) if answer is None else answer for answer in answers]
 
     def _envelopes(
         self, calls: Sequence[Call], answer: HttpAnswer, method: str, ranged: Call | None
@@ -366,15 +400,7 @@ class Endpoint:
         return envelope.result
 
     def _refusal(self, method: str, error: object, answer: HttpAnswer, asked: Call | None) -> ProviderError:
-        code: int | None = None
-        text = str(error) if error is not None else "no list was answered to a batch"
-        if isinstance(error, dict):
-            raw_code = error.get("code")
-            if isinstance(raw_code, int | float) or (isinstance(raw_code, str) and raw_code.lstrip("-").isdigit()):
-                code = int(raw_code)
-            data = error.get("data")
-            shown = data if isinstance(data, str) else encode(data).decode() if data is not None else ""
-            text = f"{error.get('message') or ''} {shown}".strip()
+        code, text = code_and_text(error)
         text = self.provider.redact(text[:_ERROR_TEXT])
         # A JSON-RPC error under an HTTP error status: the text decides first, then the code, then the status.
         refusal = classify(failure(method, text, code, answer.status, answer.retry_after, asked))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -104,21 +105,89 @@ def test_a_batch_refused_for_one_of_its_questions_is_not_taken_for_a_refusal_of_
     assert endpoint.max_batch() == 100
 
 
-def test_a_batch_with_fewer_answers_than_questions_is_asked_again_in_parts(serve: Serve, connect: Connect) -> None:
-    node = serve()
+Envelopes = list[dict[str, Any]]
+
+
+def mangle(node: Node, lie: Callable[[Envelopes], Envelopes]) -> None:
+    """Lets a node answer batches otherwise."""
     respond = node.respond
 
-    def forgetful(body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def other(body: bytes) -> tuple[int, dict[str, str], bytes]:
         status, headers, answer = respond(body)
         parsed = json.loads(answer)
-        return (
-            status,
-            headers,
-            json.dumps(parsed[:-1] if isinstance(parsed, list) and len(parsed) > 3 else parsed).encode(),
-        )
+        return status, headers, json.dumps(lie(parsed) if isinstance(parsed, list) else parsed).encode()
 
-    node.respond = forgetful  # type: ignore[method-assign]
-    assert ask_headers(connect(node).pool.endpoints[0], 10) == list(range(10))
+    node.respond = other  # type: ignore[method-assign]
+
+
+def first_twice_the_rest_missing(answers: Envelopes) -> Envelopes:
+    return [answers[0], {**answers[0], "result": None}, *answers[2:]]
+
+
+MANGLED: list[Callable[[Envelopes], Envelopes]] = [
+    lambda answers: answers[:-1],
+    lambda answers: answers[1:],
+    lambda answers: answers[:1],
+    lambda answers: answers[::2],
+    lambda answers: [{**one, "id": 7} if at % 3 == 0 else one for at, one in enumerate(answers)],
+    lambda answers: [{**one, "id": None} if at % 3 == 0 else one for at, one in enumerate(answers)],
+    lambda answers: [{**one, "id": [1]} if at % 3 == 0 else one for at, one in enumerate(answers)],
+    lambda answers: [{"id": one["id"], "jsonrpc": "2.0"} if at % 3 == 0 else one for at, one in enumerate(answers)],
+    lambda answers: [*answers[:-1], {"id": None, "error": {"code": -32603, "message": "one of them failed"}}],
+    lambda answers: [*answers, *answers],
+    lambda answers: [*answers, {"id": 1, "jsonrpc": "2.0", "result": "0x1"}],
+    first_twice_the_rest_missing,
+]
+
+
+@pytest.mark.parametrize("lie", MANGLED)
+def test_of_a_batch_what_came_is_kept_and_the_rest_is_asked_for(
+    serve: Serve, connect: Connect, lie: Callable[[Envelopes], Envelopes], caplog: pytest.LogCaptureFixture
+) -> None:
+    node = serve()
+    mangle(node, lie)
+    endpoint = connect(node).pool.endpoints[0]
+    assert ask_headers(endpoint, 40) == list(range(40))
+    assert node.counts["eth_getBlockByNumber"] <= 40 * 2 if lie is not MANGLED[2] else 40 * 41 // 2
+    told = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) <= 1
+    assert all(endpoint.host in record.getMessage() for record in told)
+
+
+def test_batches_that_lack_some_answers_lose_no_progress(serve: Serve, connect: Connect) -> None:
+    """Of every batch three in ten answers are absent."""
+    node, source = serve(), random.Random(3)
+    mangle(node, lambda answers: [one for one in answers if source.random() > 0.3])
+    endpoint = connect(node).pool.endpoints[0]
+    for _ in range(4):
+        assert ask_headers(endpoint, 300) == list(range(300))
+    assert node.counts["eth_getBlockByNumber"] <= 1.6 * 1_200, "each is asked for 1 / 0.7 times on average"
+    assert node.http_requests <= 4 * 3 * 8
+    assert endpoint.max_batch() == 100
+
+
+def test_what_came_is_kept_where_the_rest_fails(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    mangle(node, lambda answers: [one for one in answers if one["id"] % 2])
+
+    def dies(one: Node, _: object) -> None:
+        if one.http_requests > 1:
+            raise HttpAnswer(502, b"<html>")
+
+    node.before = dies
+    endpoint = connect(node).pool.endpoints[0]
+    answers = endpoint.ask([header_call(number) for number in range(10)], RequestContext())
+    assert numbers(answers[1::2]) == [1, 3, 5, 7, 9]
+    assert all(isinstance(answer, TransientError) for answer in answers[::2])
+
+
+def test_batches_always_answered_up_to_the_same_place_become_as_short(serve: Serve, connect: Connect) -> None:
+    node = serve()
+    mangle(node, lambda answers: sorted(answers, key=lambda one: one["id"])[:10])
+    endpoint = connect(node).pool.endpoints[0]
+    for _ in range(3):
+        assert ask_headers(endpoint, 60) == list(range(60))
+    assert endpoint.max_batch() == 10
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
-from api.page.html import Html, h
 from indexer.intervals import RangeSet
 
 #: Parts of a bar; each stands for so many blocks that no page gets large.
@@ -43,13 +42,3 @@ def _inside(ranges: RangeSet, edges: Sequence[int]) -> list[int]:
             counts[cell] += min(high + 1, edges[cell + 1]) - max(low, edges[cell])
             cell += 1
     return counts
-
-
-def bar(wanted: RangeSet, missing: RangeSet, label: str) -> Html:
-    """The bar as an image with words for those who do not see it."""
-    parts = runs(wanted, missing)
-    cells = max(1, sum(length for _, length, _ in parts))
-    rects = [h("rect", x=x, y=0, width=width, height=10, class_=kind) for x, width, kind in parts]
-    return h(
-        "svg", rects, viewBox=f"0 0 {cells} 10", preserveAspectRatio="none", role="img", aria_label=label, class_="bar"
-    )

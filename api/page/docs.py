@@ -6,8 +6,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
-from api.page.html import document, h
-
 _FILES: Final = Path(__file__).parent / "swagger"
 _TYPES: Final = {"start.js": "text/javascript", "swagger-ui-bundle.js": "text/javascript", "start.css": "text/css",
                  "swagger-ui.css": "text/css"}  # fmt: skip
@@ -41,16 +39,4 @@ def asset(name: str) -> Asset | None:
 @cache
 def page() -> bytes:
     """The page, which is the same everywhere."""
-    head = [
-        h("meta", charset="utf-8"),
-        h("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        h("title", "Gapless: the API"),
-        h("link", rel="icon", href="data:,"),  # or browsers ask for one
-        *[h("link", rel="stylesheet", href=f"/docs/{name}") for name in ("swagger-ui.css", "start.css")],
-    ]
-    body = [
-        h("nav", h("a", "how it stands", href="/"), h("a", "openapi.json", href="/openapi.json")),
-        h("div", h("noscript", "This page needs JavaScript; /openapi.json says the same."), id="page"),
-        *[h("script", src=f"/docs/{name}") for name in ("swagger-ui-bundle.js", "start.js")],
-    ]
-    return document(head, body)
+    return Path(__file__).with_name("docs.html").read_bytes()

@@ -214,10 +214,16 @@ class JobRunner:
                 heart = stack.enter_context(_Heart(self, job, task))
                 result = self._work(task)
         except GaplessError as error:
+            if self.stop.is_set():
+                self._give_back(job)
+                return
             self._end(job, "failed", error=redact(f"{error}" + (f" ({error.hint})" if error.hint else "")))
             return
         except (sa.exc.DBAPIError, psycopg.Error):
-            raise  # the job stays ours until the lease is over, and is begun again then
+            if not self.stop.is_set():
+                raise  # the job stays ours until the lease is over, and is begun again then
+            self._give_back(job)
+            return
         except Exception:
             log.exception("job %d (%s) failed by a defect", job.job_id, job.kind)
             self._end(job, "failed", error="a defect of gapless: the indexer's log has it")
@@ -225,10 +231,13 @@ class JobRunner:
         if heart.standing == "cancelled":
             self._end(job, "cancelled", result=result)
         elif heart.standing == "ours" and task.stop.is_set():  # the process, a chain or its lead is to end, or has
-            with self.shop.engine.begin() as connection:
-                jobs.give_back(connection, job)
+            self._give_back(job)
         elif heart.standing == "ours":
             self._end(job, "done", result=result)
+
+    def _give_back(self, job: Claim) -> None:
+        with self.shop.engine.begin() as connection:
+            jobs.give_back(connection, job)
 
     def _work(self, task: Task) -> dict[str, Any]:
         for one in task.networks.values():

@@ -106,7 +106,7 @@ class Network:
             self.closed = True
             self.stop.set()
             is_idle = self.idle.wait_for(lambda: self.busy == 0, within)
-        self.client.close()
+        self.client.abort()
         if not is_idle:
             bind(log, chain=self.chain.name).warning("a job did not end within %.0f s; it was cut off", within)
             with self.idle:
@@ -202,15 +202,19 @@ class OwnJob:
 
     name: str
     work: Callable[[], object]
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set when the process is to end, which is no trouble."""
     trouble: Trouble = field(default_factory=Trouble)
 
     def run(self) -> None:
         """One beat."""
+        if self.stop.is_set():
+            return
         try:
             self.work()
         except (GaplessError, sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error) as error:
             text = str(error) if isinstance(error, GaplessError) else f"Postgres: {_cause(error)}"
-            if self.trouble.failed(kind_of(error)) is not None:
+            if not self.stop.is_set() and self.trouble.failed(kind_of(error)) is not None:
                 log.warning("%s: %s; trying again", self.name, text)
         else:
             self.trouble.worked()
@@ -263,6 +267,8 @@ def follow(shop: ServiceResources, one: Network) -> None:
         if (tip := one.follower.tip_number) is not None:
             one.pace.saw(tip, time.monotonic())
     except GaplessError as error:
+        if one.stop.is_set():
+            raise
         with shop.engine.begin() as connection:
             branch.report_state(connection, one.chain.chain_id, "waiting", str(error))
         raise

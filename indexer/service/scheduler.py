@@ -39,7 +39,7 @@ from indexer.store.apply.apply import apply
 from indexer.store.cache import Cache
 from indexer.store.catalog import catalog
 from indexer.store.catalog.changes import Change, summary
-from indexer.store.database import DatabaseError
+from indexer.store.database import DatabaseError, cancel_statements
 from indexer.store.frozen_sessions import FrozenSessions
 from indexer.store.head import branch
 from indexer.store.leases import Lease, Renewer
@@ -76,6 +76,8 @@ VIEW_PATIENCE = 1.0
 MOST_JOBS = 1000
 # How long the jobs of a chain that is no longer wanted, or wanted otherwise, have to finish what they are at.
 RETIRE_WITHIN = 60.0
+# How long transactions have to end in order when the process is told to stop.
+COMMITS_WITHIN = 1.0
 # A look at the head that takes longer than this is taken for one that never ends. A slow node's takes minutes.
 HANGS_AFTER = 600.0
 
@@ -144,7 +146,8 @@ class Service:
         """Chains whose rows are being deleted: the catalog lacks them."""
         self._builder = indexes.Builder(engine)
         self._networks = {name: self._network(chain) for name, chain in manifest.chains.items()}
-        self._renewer = Renewer(lease_engine or engine, self._leases)
+        self._lease_engine = lease_engine or engine
+        self._renewer = Renewer(self._lease_engine, self._leases)
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(MOST_JOBS)},
@@ -174,24 +177,24 @@ class Service:
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         for one in self._networks.values():
             self._schedule(one)
-        self._scheduler.add_job(OwnJob("stalled", self._look_for_stalled).run, IntervalTrigger(seconds=STALLED_EVERY))
-        secret = OwnJob("secret of tokens", self._renew_secret)
+        self._every(STALLED_EVERY, "stalled", self._look_for_stalled)
+        secret = OwnJob("secret of tokens", self._renew_secret, self._stop)
         self._scheduler.add_job(secret.run, IntervalTrigger(seconds=SECRET_EVERY), next_run_time=datetime.now(UTC))
-        self._scheduler.add_job(OwnJob("indexes", self._build_indexes).run, IntervalTrigger(seconds=INDEXES_EVERY))
-        frozen = FrozenSessions(self._engine)
-        self._scheduler.add_job(OwnJob("frozen sessions", frozen.look).run, IntervalTrigger(seconds=FROZEN_EVERY))
-        self._scheduler.add_job(OwnJob("view", self._keep_view).run, IntervalTrigger(seconds=CATALOG_EVERY))
+        self._every(INDEXES_EVERY, "indexes", self._build_indexes)
+        self._every(FROZEN_EVERY, "frozen sessions", FrozenSessions(self._engine).look)
+        self._every(CATALOG_EVERY, "view", self._keep_view)
         if self._catalog is not None:
-            job = OwnJob("catalog", self._look_at_catalog)
-            self._scheduler.add_job(job.run, IntervalTrigger(seconds=CATALOG_EVERY))
+            self._every(CATALOG_EVERY, "catalog", self._look_at_catalog)
         for kind in job_queue.KINDS:
-            desk = JobRunner(self, self.networks, kind, self._stop)
-            self._scheduler.add_job(OwnJob(f"{kind} jobs", desk.run).run, IntervalTrigger(seconds=REQUESTED_EVERY))
+            self._every(REQUESTED_EVERY, f"{kind} jobs", JobRunner(self, self.networks, kind, self._stop).run)
         if self._watch is not None:
-            job = OwnJob("manifest", self._look_at_manifest)
-            self._scheduler.add_job(job.run, IntervalTrigger(seconds=MANIFEST_EVERY))
+            self._every(MANIFEST_EVERY, "manifest", self._look_at_manifest)
         self._renewer.start()
         self._scheduler.start()
+
+    def _every(self, seconds: float, name: str, work: Callable[[], object]) -> None:
+        """Has a piece of work that belongs to no chain done again and again."""
+        self._scheduler.add_job(OwnJob(name, work, self._stop).run, IntervalTrigger(seconds=seconds))
 
     def _leases(self) -> list[Lease]:
         """Those of the chains whose followers do look: one that hangs must not keep others from its chain."""
@@ -335,11 +338,22 @@ class Service:
         networks = self.networks().values()
         for one in networks:
             one.stop.set()
+        for one in networks:
+            one.client.abort()
+        late = threading.Timer(COMMITS_WITHIN, self._cancel_statements)
+        late.daemon = True
+        late.start()
         self._scheduler.shutdown(wait=True)
+        late.cancel()
         self._renewer.stop()
         for one in networks:
             one.follower.close()
             one.client.close()
+
+    def _cancel_statements(self) -> None:
+        """Has Postgres give up what this process waits for there, such as for a lock or a long look."""
+        with contextlib.suppress(sa.exc.SQLAlchemyError), self._lease_engine.connect() as connection:
+            cancel_statements(connection)
 
     def _failed(self, event: JobExecutionEvent) -> None:
         # Every foreseen error is handled in the job: what arrives here is a defect. It runs again at its next beat.
@@ -429,7 +443,7 @@ class Service:
         look = LookAgain(one, contradicted(error), tell, lambda: self._go_on(one), begin_anew)
         job_id = f"{'begin anew' if dev else 'look again'} {name}"
         one.jobs[job_id] = None
-        job = OwnJob(job_id, look.run)
+        job = OwnJob(job_id, look.run, self._stop)
         now = datetime.now(UTC)
         self._scheduler.add_job(
             job.run, AfterPause(look), id=job_id, name=job_id, replace_existing=True, next_run_time=now

@@ -122,6 +122,22 @@ def psycopg_connection(connection: Connection) -> psycopg.Connection[Any]:
     return driver
 
 
+def cancel_statements(connection: Connection) -> int:
+    """Has Postgres give up the statements of this process's other sessions; returns how many there were.
+
+    A process has several application names (:func:`process_name`), which end in the same words.
+    """
+    cancelled: int = connection.execute(
+        sa.text("""
+            SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+            WHERE right(application_name, length(:process)) = :process AND datname = current_database()
+              AND usename = current_user AND state = 'active' AND pid <> pg_backend_pid()
+        """),
+        {"process": process_name("")},
+    ).scalar_one()
+    return cancelled
+
+
 def describe_failure(url: str, error: BaseException) -> DatabaseError:
     """Turns a failed connection into something to act upon; names host and database, never the password."""
     parsed = sa.engine.make_url(url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -235,6 +236,42 @@ def test_without_redis_it_only_does_without_the_cache(start, migrated_url):
     _until(lambda: _one(migrated_url, "SELECT count(*) FROM gapless.tokens"), lambda: process.said)
     process.until("going on without the cache")
     assert "secret" not in process.said
+
+
+def _stops_in_order(process: Process) -> None:
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.ended() == 0
+    assert "INFO    cli.run  stopped" in process.said, process.said
+    assert "Traceback" not in process.said
+    assert "trying again" not in process.said.rpartition("running")[2]
+
+
+def test_requests_that_are_never_answered_do_not_hold_it_up_when_it_is_to_stop(start, manifest, migrated_url):
+    asked: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    asked.append(silent.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        process = start("run", RPC_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        _until(lambda: asked and asked[0].recv(1), lambda: process.said)
+        _stops_in_order(process)
+        for one in asked:
+            one.close()
+
+
+def test_statements_that_wait_for_a_lock_do_not_hold_it_up_when_it_is_to_stop(start, migrated_url):
+    applied = start("apply", "--yes")
+    assert applied.ended() == 0, applied.said
+    with psycopg.connect(migrated_url) as other:
+        other.execute("LOCK TABLE coins.transfer IN ACCESS EXCLUSIVE MODE")
+        process = start("run")
+        waits = "SELECT 1 FROM pg_stat_activity WHERE application_name ~ '^gapless run' AND wait_event_type = 'Lock'"
+        _until(lambda: _one(migrated_url, waits), lambda: process.said)
+        _stops_in_order(process)
 
 
 def test_a_dead_postgres_is_named(start):

@@ -5,7 +5,7 @@ pool chooses. What an endpoint refuses (ranges, lists, batches, methods, rates) 
 
 * ``requester``: a question retried, failed over and learned from. ``endpoint_pool``: which endpoint is asked next.
 * ``endpoint``, ``endpoint_status``: one endpoint; what an operator is told of it.
-* ``transport``, ``config``: bytes there and back; settings.
+* ``transport``, ``open_sockets``, ``config``: bytes there and back, until they are wanted no more; settings.
 * ``admission``, ``batch_size``, ``rate_control``, ``health``, ``retry``: which requests may be under way, how many
   calls a batch takes, how fast, whether the endpoint is worth asking, when a question is asked again.
 * ``answers``, ``error_table``, ``refusals``, ``list_limits``: whose answer it is; what an error's text means; what a

@@ -2,6 +2,7 @@
 
 import logging
 import random as random_module
+import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field
@@ -9,7 +10,7 @@ from typing import TypeVar
 
 import tenacity
 
-from indexer.chain.records.errors import ChainMismatchError, NoEndpointError, ProviderError
+from indexer.chain.records.errors import ChainMismatchError, NoEndpointError, ProviderError, Stopped
 from indexer.chain.records.messages import Call, parse_quantity
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
@@ -55,10 +56,17 @@ class Requester:
         random: random_module.Random | None,
         spawn: Callable[[Callable[[], None]], object],
     ) -> None:
-        self._sleep = sleep
+        self._aborted = threading.Event()
+
+        def pause(seconds: float) -> None:
+            sleep(seconds)
+            if self._aborted.is_set():
+                raise Stopped("a question to a node was given up, since its work is to end")
+
+        self._sleep = pause
         self._random = random or random_module.Random()
         self.pool = EndpointPool(
-            self.name, endpoints, self.settings, clock=self.clock, sleep=sleep, random=self._random, spawn=spawn
+            self.name, endpoints, self.settings, clock=self.clock, sleep=pause, random=self._random, spawn=spawn
         )
 
     def check(self) -> None:
@@ -112,6 +120,12 @@ class Requester:
         """Closes idle connections. The client can still be used."""
         for endpoint in self.pool.endpoints:
             endpoint.provider.close()
+
+    def abort(self) -> None:
+        """Ends all questions at once, those that wait and those to come: each raises Stopped."""
+        self._aborted.set()
+        for endpoint in self.pool.endpoints:
+            endpoint.provider.abort()
 
     def run(
         self,

@@ -14,13 +14,13 @@ from email.utils import parsedate_to_datetime
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 from web3 import HTTPProvider
 from web3.types import RPCEndpoint
 
-from indexer.chain.records.errors import FatalError, ProviderError, RangeError, TransientError
+from indexer.chain.records.errors import FatalError, ProviderError, RangeError, Stopped, TransientError
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
+from indexer.chain.rpc.open_sockets import Adapter, OpenSockets
 from indexer.chain.rpc.rate_control import retry_after_seconds
 from indexer.redact import RedactingFilter, Redactor, redact_url
 
@@ -63,7 +63,8 @@ class Transport(HTTPProvider):
         self, config: EndpointConfig, settings: ClientSettings, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         session = requests.Session()
-        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=config.max_concurrency, max_retries=0)
+        self._sockets = OpenSockets()
+        adapter = Adapter(self._sockets, pool_connections=2, pool_maxsize=config.max_concurrency, max_retries=0)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         timeout = (settings.connect_timeout, settings.read_timeout)
@@ -74,6 +75,7 @@ class Transport(HTTPProvider):
             exception_retry_configuration=None,
         )
         self._url = config.url
+        self._is_aborted = False
         self._session = session
         self._settings = settings
         self._clock = clock
@@ -93,6 +95,11 @@ class Transport(HTTPProvider):
         """Closes idle connections."""
         self._session.close()
 
+    def abort(self) -> None:
+        """Ends all requests that are under way, and those to come: each raises Stopped."""
+        self._is_aborted = True
+        self._sockets.shut_down()
+
     def exchange(self, body: bytes, *, ranged: bool = False, timeout: float | None = None) -> HttpAnswer:
         """Posts a request body and reads the whole answer.
 
@@ -105,8 +112,10 @@ class Transport(HTTPProvider):
             RangeError: a ranged question timed out, or its answer was cut short or is too long.
             TransientError: no connection, or an answer cut short or too long.
             FatalError: the URL redirects elsewhere, or is none.
+            Stopped: it was aborted, which says nothing of the endpoint.
         """
         failure: ProviderError
+        self._require_open()
         try:
             return self._exchange(body, timeout)
         except _TooLongError:
@@ -115,7 +124,12 @@ class Transport(HTTPProvider):
             failure.host = self._host
         except (OSError, urllib3.exceptions.HTTPError) as error:
             failure = self._failure(error, ranged, timeout)
+        self._require_open()
         raise failure
+
+    def _require_open(self) -> None:
+        if self._is_aborted:
+            raise Stopped("a request to a node was given up, since its work is to end")
 
     def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:
         answer = self.exchange(request_data, ranged=method == "eth_getLogs")

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Engine
 from benchmarks.scale._setup import applied
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Source
+from indexer.store.catalog.version import load_version
 from indexer.store.head import branch as head
 from indexer.store.head.leader_epoch import become_follower
 from indexer.store.rows.blocks import Block
@@ -112,7 +113,7 @@ def followed(server_url: str, events: int) -> Iterator[Followed]:
                 {"end": FINALIZED + 1},
             )
         with engine.connect() as connection:
-            version, sources = catalog.load_version(connection), catalog.load_sources(connection, CHAIN_ID)
+            version, sources = load_version(connection), catalog.load_sources(connection, CHAIN_ID)
             by_id = catalog.load_events(connection)
         yield Followed(engine, sources, by_id, version, epoch, [start])
 

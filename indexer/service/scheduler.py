@@ -37,8 +37,8 @@ from indexer.store.access import keys
 from indexer.store.apply import drop
 from indexer.store.apply.apply import apply
 from indexer.store.cache import Cache
-from indexer.store.catalog import catalog
 from indexer.store.catalog.changes import Change, summary
+from indexer.store.catalog.version import load_version
 from indexer.store.database import DatabaseError, cancel_statements
 from indexer.store.frozen_sessions import FrozenSessions
 from indexer.store.head import branch
@@ -299,7 +299,7 @@ class Service:
 
     def _version(self) -> int:
         with self._engine.connect() as connection:
-            return catalog.load_version(connection)
+            return load_version(connection)
 
     def _look_at_catalog(self) -> None:
         assert self._catalog is not None

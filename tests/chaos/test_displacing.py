@@ -11,6 +11,7 @@ import pytest
 from indexer.block_columns import BlockColumns
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import Source
+from indexer.store.catalog.version import load_version
 from indexer.store.rows import writer
 from indexer.store.rows.writer import Rows, WriteOutcome
 from tests.chaos.chain import COINS
@@ -47,7 +48,7 @@ def coins(where: str) -> str:
 @pytest.mark.promise("R-13")
 def test_neither_deletes_what_the_other_has_written(scene):
     with scene.engine.connect() as connection:
-        version, sources = catalog.load_version(connection), catalog.load_sources(connection)
+        version, sources = load_version(connection), catalog.load_sources(connection)
     one, other = sources
     parts = [rows(scene, source) for source in sources]
     assert all(part.count for part in parts)

@@ -24,9 +24,9 @@ from indexer.store.apply.difference import Difference, NewSeries, difference
 from indexer.store.apply.difference_events import NewEvent
 from indexer.store.apply.difference_sources import Split, Write
 from indexer.store.catalog import catalog_rows, factory_coverage, ledgers
-from indexer.store.catalog.catalog import end_change, hold_for_change, load_version
 from indexer.store.catalog.changes import Change
 from indexer.store.catalog.declaration import ContractDeclaration, Declaration
+from indexer.store.catalog.version import end_change, hold_for_change, load_version
 from indexer.store.database import DatabaseError, psycopg_connection
 from indexer.store.lock_waits import BusyError
 from indexer.store.rows import indexes

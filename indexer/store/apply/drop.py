@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection, Engine
 from indexer.store import lock_waits
 from indexer.store.apply import drop_chain
 from indexer.store.catalog import children, ledgers
-from indexer.store.catalog.catalog import end_change, hold_for_change
+from indexer.store.catalog.version import end_change, hold_for_change
 from indexer.store.database import DatabaseError, psycopg_connection
 from indexer.store.schema import tables
 from indexer.store.tokens import transfers

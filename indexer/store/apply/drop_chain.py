@@ -19,8 +19,8 @@ from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.store import lock_waits
-from indexer.store.catalog.catalog import CatalogChangedError, end_change, hold_for_change, load_version, writing_by
 from indexer.store.catalog.declaration import Place
+from indexer.store.catalog.version import CatalogChangedError, end_change, hold_for_change, load_version, writing_by
 from indexer.store.database import DatabaseError, psycopg_connection
 from indexer.store.head import leader_epoch
 from indexer.store.lock_waits import BusyError

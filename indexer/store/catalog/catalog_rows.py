@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from indexer.store.catalog import ledgers
-from indexer.store.catalog.catalog import load_version
 from indexer.store.catalog.declaration import Declaration
 from indexer.store.catalog.ledgers import Ledger
+from indexer.store.catalog.version import load_version
 from indexer.store.schema import tables
 
 Row: TypeAlias = Any

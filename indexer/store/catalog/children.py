@@ -48,7 +48,7 @@ class Changed:
         children: how many children were found, forgotten, or discovered at another block.
         taken: sources (``contract.Event``) whose coverage was taken back, as a child in it had not been looked for.
         outdated: whether what others planned before is wrong now: the transaction ``forgets`` then
-            (:class:`indexer.store.catalog.catalog.Writing`).
+            (:class:`indexer.store.catalog.version.Writing`).
     """
 
     children: int = 0

@@ -19,7 +19,8 @@ from sqlalchemy.engine import Connection
 
 from indexer.intervals import BlockRange, RangeSet
 from indexer.store.catalog import children
-from indexer.store.catalog.catalog import CatalogChangedError, CatalogEvent, Series, Source, writing_by
+from indexer.store.catalog.catalog import CatalogEvent, Series, Source
+from indexer.store.catalog.version import CatalogChangedError, writing_by
 from indexer.store.database import psycopg_connection
 from indexer.store.head.leader_epoch import fenced
 from indexer.store.rows import transactions as included

@@ -13,7 +13,8 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import BlockRange
-from indexer.store.catalog.catalog import load_version, table_identifiers, writing_by
+from indexer.store.catalog.catalog import table_identifiers
+from indexer.store.catalog.version import load_version, writing_by
 from indexer.store.database import psycopg_connection
 
 #: Seconds between the blocks that stay.

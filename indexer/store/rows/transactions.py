@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from indexer.intervals import BlockRange, RangeSet, contains
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import Source
+from indexer.store.catalog.version import writing_by
 from indexer.store.database import psycopg_connection
 from indexer.store.rows import missing_transactions, transaction_rows
 from indexer.store.rows.missing_transactions import Due
@@ -226,7 +227,7 @@ def store(
     Raises:
         CatalogChangedError: the catalog is another one now.
     """
-    with catalog.writing_by(connection, catalog_version):
+    with writing_by(connection, catalog_version):
         # A reorganisation moves the tip first: it waits for us, or we see what it left.
         connection.execute(
             sa.text("SELECT FROM gapless.chains WHERE chain_id = :chain_id FOR SHARE"), {"chain_id": chain_id}

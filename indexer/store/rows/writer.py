@@ -26,8 +26,9 @@ from indexer.abi.columns import POSITION_OF
 from indexer.block_columns import BlockColumns
 from indexer.intervals import BlockRange, RangeSet, intersect
 from indexer.store.catalog import children, ledgers
-from indexer.store.catalog.catalog import CatalogEvent, Source, writing_by
+from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.declaration import Place
+from indexer.store.catalog.version import writing_by
 from indexer.store.database import jsonb, psycopg_connection
 from indexer.store.rows import copy_binary as binary
 from indexer.store.rows import rejected_rows

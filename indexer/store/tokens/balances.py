@@ -21,8 +21,9 @@ from sqlalchemy.engine import Connection
 from indexer.abi.token_standards import CONSECUTIVE_TRANSFER, TRANSFER_BATCH
 from indexer.intervals import BlockRange, RangeSet, frontier, intersect
 from indexer.store.catalog import ledgers, transfer_standards
-from indexer.store.catalog.catalog import CatalogEvent, Source, load_version, writing_by
+from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.ledgers import Ledger
+from indexer.store.catalog.version import load_version, writing_by
 from indexer.store.database import psycopg_connection
 from indexer.store.rows.writer import Rows
 from indexer.store.tokens import transfers

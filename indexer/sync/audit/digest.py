@@ -7,6 +7,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.intervals import intersect, size
 from indexer.store.catalog import catalog
+from indexer.store.catalog.version import load_version, writing_by
 from indexer.store.head import branch
 from indexer.store.integrity import digests
 from indexer.store.integrity.findings import Finding
@@ -76,13 +77,13 @@ def take(engine: Engine, chain_id: int, *, most: int | None = None) -> int:
     """
     taken: Counter[int] = Counter()
     with engine.connect() as connection:
-        version = catalog.load_version(connection)
+        version = load_version(connection)
         finalized = branch.load_state(connection, chain_id).finalized
         if finalized is None:
             return 0
         waiting = digests.waiting(connection, chain_id, finalized, most)
         sources = catalog.load_sources(connection, chain_id, ids=waiting)
     for source in sources:
-        with engine.begin() as connection, catalog.writing_by(connection, version):
+        with engine.begin() as connection, writing_by(connection, version):
             taken[source.source_id] = size(digests.take(connection, source, finalized))
     return taken.total()

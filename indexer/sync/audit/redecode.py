@@ -12,6 +12,7 @@ from indexer.abi.decoder import UndecodableLog
 from indexer.intervals import normalise
 from indexer.store.catalog import catalog, children, ledgers
 from indexer.store.catalog.catalog import CatalogEvent, Source
+from indexer.store.catalog.version import load_version, writing_by
 from indexer.store.head import branch
 from indexer.store.integrity import digests
 from indexer.store.rows import transactions, writer
@@ -53,7 +54,7 @@ def redecode(engine: Engine, contract: str | None = None) -> Redecoded:
     """
     done = Redecoded()
     with engine.connect() as connection:
-        version = catalog.load_version(connection)
+        version = load_version(connection)
         # A retired source may come back, and its digests with it.
         every, events = catalog.load_with_events(connection, retired=True)
         # An event that a manifest has added since is left to the next run.
@@ -62,7 +63,7 @@ def redecode(engine: Engine, contract: str | None = None) -> Redecoded:
         ]
     for event_id, chain_id in places:
         mine = [s for s in every if s.event.event_id == event_id and s.chain_id == chain_id]
-        with engine.begin() as connection, catalog.writing_by(connection, version) as writing:
+        with engine.begin() as connection, writing_by(connection, version) as writing:
             writing.forgets = _retry(connection, events[event_id], chain_id, mine, done)
         # What this has made outdated is what others hold in memory: the events are the same.
         version += writing.forgets

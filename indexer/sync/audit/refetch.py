@@ -18,8 +18,9 @@ from indexer.chain.client import ChainClient
 from indexer.chain.records.chunk import LogChunk
 from indexer.chain.records.validation import RawLog
 from indexer.intervals import RangeSet, format_ranges, intersect, size, union
-from indexer.store.catalog import catalog, children
+from indexer.store.catalog import children
 from indexer.store.catalog.catalog import Source
+from indexer.store.catalog.version import writing_by
 from indexer.store.integrity import compare, digests, proven_blocks
 from indexer.store.integrity.compare import Expected
 from indexer.store.integrity.findings import Finding
@@ -178,7 +179,7 @@ class Refetch:
             logs += answer.logs
         rows = scope.rows(logs, times, sources)
         doubtful = [number for number in numbers if number not in proven]
-        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version) as writing:
+        with self.engine.begin() as connection, writing_by(connection, scope.version) as writing:
             digests.lock_rewrites(connection, [source.source_id for source in sources])
             expected = Expected(connection, rows)
             changes: dict[int, list[int]] = {}
@@ -246,7 +247,7 @@ class Refetch:
         """A digest all of whose blocks were fetched anew, and that still does not match, was wrong itself."""
         if self.outcome.left or self.stop.is_set():
             return
-        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version):
+        with self.engine.begin() as connection, writing_by(connection, scope.version):
             digests.lock_rewrites(connection, [source.source_id])
             for digest in digests.load(connection, source.source_id):
                 block_range = (digest.first, digest.last)

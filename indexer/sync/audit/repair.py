@@ -15,8 +15,9 @@ from sqlalchemy.engine import Connection, Engine
 from indexer.chain.client import ChainClient
 from indexer.intervals import RangeSet, format_ranges, intersect
 from indexer.store import lock_waits
-from indexer.store.catalog import catalog, children, ledgers
+from indexer.store.catalog import children, ledgers
 from indexer.store.catalog.catalog import Source
+from indexer.store.catalog.version import writing_by
 from indexer.store.database import psycopg_connection
 from indexer.store.integrity import checks, findings
 from indexer.store.integrity.findings import Finding
@@ -141,7 +142,7 @@ class Repair:
         event = next(event for event in scope.events if event.event_id == event_id)
 
         def remove(connection: Connection) -> tuple[int, tuple[str, ...]]:
-            with catalog.writing_by(connection, scope.version) as writing:
+            with writing_by(connection, scope.version) as writing:
                 # A writer under way finishes first: rows and coverage are seen together.
                 psycopg_connection(connection).execute(
                     sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(event.table.identifier)
@@ -166,7 +167,7 @@ class Repair:
     def _reconcile(self, scope: Scope, source: Source) -> None:
         """Makes the children of a contract what its factories' events say; what was fetched by others is a gap then."""
         announcing = {event.event_id for _, event in factory_rules(scope.every, source)}
-        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version) as writing:
+        with self.engine.begin() as connection, writing_by(connection, scope.version) as writing:
             changed = children.reconcile(connection, self.chain_id, announcing, ((0, children.ALWAYS),), rewritten=True)
             writing.forgets = changed.outdated
         self._renewal.taken |= set(changed.taken)
@@ -191,7 +192,7 @@ class Repair:
 
     def _count_anew(self, scope: Scope, finding: Finding) -> None:
         """Has the balances of the finding's contract counted anew from the first transfer on."""
-        with self.engine.begin() as connection, catalog.writing_by(connection, scope.version):
+        with self.engine.begin() as connection, writing_by(connection, scope.version):
             for ledger in ledgers.lock(connection, self.chain_id):
                 if ledger.live and finding.event_id in ledger.event_ids:
                     ledgers.restart(connection, ledger, "an audit found it wrong: it is built anew")

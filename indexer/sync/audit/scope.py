@@ -10,6 +10,7 @@ from indexer.chain.records.validation import RawLog
 from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, subtract, union
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Source
+from indexer.store.catalog.version import load_version
 from indexer.store.head import branch
 from indexer.store.integrity.findings import Finding, Kind
 from indexer.store.rows.writer import Rows
@@ -106,7 +107,7 @@ def load_scope(
         contract: only this contract's events; None: all.
         within: only these blocks; None: all.
     """
-    version = catalog.load_version(connection)
+    version = load_version(connection)
     state = branch.load_state(connection, chain_id)
     every, events = catalog.load_with_events(connection, chain_id)
     tip = -1 if state.tip is None else state.tip.number

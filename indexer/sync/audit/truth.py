@@ -6,8 +6,8 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.chain.records.validation import RawLog
 from indexer.intervals import RangeSet, intersect, subtract
-from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import Source
+from indexer.store.catalog.version import writing_by
 from indexer.store.integrity import checks, digests, proven_blocks
 from indexer.store.integrity.compare import Expected
 from indexer.store.integrity.findings import Finding, Kind
@@ -42,7 +42,7 @@ def compare(
     """
     rows = scope.rows(logs, times, scope.sources)
     found: list[Finding] = []
-    with engine.begin() as connection, catalog.writing_by(connection, scope.version):
+    with engine.begin() as connection, writing_by(connection, scope.version):
         digests.lock_rewrites(connection, [source.source_id for source in scope.sources])
         expected = Expected(connection, rows)
         for source in scope.sources:

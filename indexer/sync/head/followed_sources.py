@@ -13,6 +13,7 @@ from indexer.intervals import RangeSet, intersect
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Series, Source
 from indexer.store.catalog.factory_coverage import announcers, known_until
+from indexer.store.catalog.version import load_version
 from indexer.store.head import branch as head
 from indexer.store.head.branch import HeadState
 from indexer.store.rows.writer import Rows
@@ -95,7 +96,7 @@ class _Reading:
 def load(engine: Engine, chain_id: int) -> tuple[View, HeadState]:
     """What there is to follow (nothing is followed yet), and how far the chain is followed."""
     with engine.connect() as connection:
-        version = catalog.load_version(connection)
+        version = load_version(connection)
         state = head.load_state(connection, chain_id)
         sources, events = catalog.load_with_events(connection, chain_id)
         view = View(

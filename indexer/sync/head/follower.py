@@ -17,7 +17,7 @@ from indexer.chain.reads.reported_heads import every_head
 from indexer.chain.records.errors import BranchMovedError, RangeError
 from indexer.chain.records.messages import Header
 from indexer.manifest.model import Finality
-from indexer.store.catalog.catalog import CatalogChangedError
+from indexer.store.catalog.version import CatalogChangedError
 from indexer.store.head import branch as head
 from indexer.store.head.branch import HeadReport
 from indexer.store.head.leader_epoch import FollowerLostError

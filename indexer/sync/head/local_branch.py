@@ -9,8 +9,8 @@ from indexer.chain.client import ChainClient
 from indexer.chain.records.errors import BranchMovedError
 from indexer.chain.records.messages import Header
 from indexer.intervals import BlockRange, RangeSet
-from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import Source
+from indexer.store.catalog.version import load_version
 from indexer.store.head import branch as head
 from indexer.store.head.branch import HeadState
 from indexer.store.rows.blocks import Block
@@ -125,7 +125,7 @@ class LocalBranch:
             BranchMovedError, ProviderError: what they lack could not be fetched.
         """
         with self._engine.connect() as connection:
-            changed = self._view is None or catalog.load_version(connection) != self._view.version
+            changed = self._view is None or load_version(connection) != self._view.version
         if changed:
             self.reload()
 

@@ -26,7 +26,8 @@ from indexer.chain.records.errors import ProviderError
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet, format_ranges, intersect
 from indexer.store.catalog import catalog, children
-from indexer.store.catalog.catalog import CatalogChangedError, Source
+from indexer.store.catalog.catalog import Source
+from indexer.store.catalog.version import CatalogChangedError, load_version
 from indexer.store.database_errors import is_lost_session
 from indexer.store.head import branch
 from indexer.store.head.branch import HeadState
@@ -254,7 +255,7 @@ class Backfill:
         """
         children.adopt(self.engine, self.chain_id, self.stop)
         with self.engine.connect() as connection:
-            version = catalog.load_version(connection)
+            version = load_version(connection)
             state = branch.load_state(connection, self.chain_id)
             last = -1 if state.finalized is None else state.finalized
             sources = catalog.load_lacking(connection, self.chain_id, last)

@@ -9,8 +9,7 @@ from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
 from indexer.chain.reads.transactions import DetailsRequest, TransactionDetails
-from indexer.store.catalog import catalog
-from indexer.store.catalog.catalog import CatalogChangedError
+from indexer.store.catalog.version import CatalogChangedError, load_version
 from indexer.store.rows import missing_transactions
 from indexer.store.rows import transactions as included
 from indexer.store.rows.transaction_rows import DetailRows
@@ -51,7 +50,7 @@ class Includer:
         done = 0
         while not self.stop.is_set():
             with self.engine.connect() as connection:
-                version = catalog.load_version(connection)
+                version = load_version(connection)
                 task = included.next_task(connection, self.chain_id, MOST_BLOCKS)
             if task is None:
                 break

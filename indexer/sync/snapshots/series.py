@@ -19,8 +19,9 @@ from indexer.chain.records.messages import Header
 from indexer.errors import GaplessError
 from indexer.manifest.model import Snapshot
 from indexer.store.catalog import catalog
-from indexer.store.catalog.catalog import CatalogChangedError, Series
+from indexer.store.catalog.catalog import Series
 from indexer.store.catalog.factory_coverage import announcers, known_until
+from indexer.store.catalog.version import CatalogChangedError
 from indexer.store.head import branch as head
 from indexer.store.head.branch import HeadState
 from indexer.store.rows import snapshots

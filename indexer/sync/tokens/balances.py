@@ -10,7 +10,7 @@ import threading
 from sqlalchemy.engine import Engine
 
 from indexer.store.catalog import ledgers
-from indexer.store.catalog.catalog import CatalogChangedError
+from indexer.store.catalog.version import CatalogChangedError
 from indexer.store.tokens import balances
 from indexer.store.tokens.balances import STEP_ROWS
 

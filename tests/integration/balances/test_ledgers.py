@@ -19,6 +19,7 @@ from indexer.store.apply.apply import apply
 from indexer.store.catalog import catalog, ledgers
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.ledgers import Ledger
+from indexer.store.catalog.version import load_version
 from indexer.store.database import create_engine
 from indexer.store.head import branch as head
 from indexer.store.head import leader_epoch
@@ -131,7 +132,7 @@ class Model:
 
     def look(self) -> tuple[int, list[Source], dict[int, CatalogEvent]]:
         with self.engine.connect() as connection:
-            version = catalog.load_version(connection)
+            version = load_version(connection)
             return version, catalog.load_sources(connection, CHAIN), catalog.load_events(connection)
 
     def followed(self, sources: list[Source]) -> list[Source]:

@@ -8,7 +8,7 @@ import pytest
 
 from indexer.cli.context import difference
 from indexer.service.manifest_watcher import CatalogWatcher
-from indexer.store.catalog import catalog
+from indexer.store.catalog.version import end_change, load_version
 from tests.integration.sync.test_changes import chain_text, coins, indexed, url_of
 
 
@@ -26,7 +26,7 @@ def test_another_manifest_is_told_once_and_the_way_back(one, shared_history, tmp
 
     def version() -> int:
         with one.engine.connect() as connection:
-            return catalog.load_version(connection)
+            return load_version(connection)
 
     watch = CatalogWatcher(version, lambda manifest: difference(one.engine, manifest))
 
@@ -46,7 +46,7 @@ def test_another_manifest_is_told_once_and_the_way_back(one, shared_history, tmp
     assert watch.changes
     assert said() == [], "it is said once"
     with one.engine.begin() as connection:
-        catalog.end_change(connection)
+        end_change(connection)
     assert said() == [], "and not again while it is the same difference"
     one.apply(one.text, tmp_path, url_of(shared_history))
     assert said() == [f"the catalog is that of {ours.path} again"]

@@ -12,7 +12,16 @@ import sqlalchemy as sa
 from indexer.block_columns import BlockColumns
 from indexer.store import lock_waits
 from indexer.store.catalog import catalog
-from indexer.store.catalog.catalog import CatalogBusyError, CatalogChangedError
+from indexer.store.catalog import version as version_module
+from indexer.store.catalog.version import (
+    CatalogBusyError,
+    CatalogChangedError,
+    advance_version,
+    hold_for_change,
+    hold_version,
+    load_version,
+    writing_by,
+)
 from indexer.store.lock_waits import BusyError
 from indexer.store.rows import writer
 from indexer.store.rows.writer import Rows
@@ -81,7 +90,7 @@ def uncovered(defaults, shared_history, migrated_url, tmp_path):
 def test_what_waited_for_a_source_is_not_written_by_the_catalog_of_before(uncovered, shared_history, tmp_path):
     one = uncovered
     with one.engine.connect() as connection:
-        version, sources = catalog.load_version(connection), catalog.load_sources(connection)
+        version, sources = load_version(connection), catalog.load_sources(connection)
     with psycopg.connect(one.engine.url.set(drivername="postgresql").render_as_string(False)) as other:
         other.execute("SELECT pg_advisory_xact_lock(%s, %s)", (writer._SOURCE_LOCK, sources[0].source_id))
         with ThreadPoolExecutor(1) as pool:
@@ -101,7 +110,7 @@ def test_of_two_who_write_the_same_one_is_overtaken(uncovered):
     """The second sees what the first has committed while it waited for the source."""
     one = uncovered
     with one.engine.connect() as connection:
-        version, sources = catalog.load_version(connection), catalog.load_sources(connection)
+        version, sources = load_version(connection), catalog.load_sources(connection)
     with ThreadPoolExecutor(1) as pool:
         with one.engine.begin() as first:
             outcome = writer.write_history(
@@ -121,25 +130,25 @@ def test_of_two_who_write_the_same_one_is_overtaken(uncovered):
 
 def test_what_was_dropped_under_a_writer_is_a_change_of_the_catalog(uncovered):
     with uncovered.engine.connect() as connection:
-        version = catalog.load_version(connection)
+        version = load_version(connection)
     with (
         uncovered.engine.begin() as connection,
         pytest.raises(CatalogChangedError, match="dropped meanwhile"),
-        catalog.writing_by(connection, version),
+        writing_by(connection, version),
     ):
         connection.execute(sa.text("INSERT INTO coins.gone VALUES (1)"))
 
 
 def test_a_change_that_takes_long_is_not_waited_for_for_ever(uncovered, monkeypatch):
-    monkeypatch.setattr(catalog, "WRITER_WAIT", 0.2)
+    monkeypatch.setattr(version_module, "WRITER_WAIT", 0.2)
     with uncovered.engine.connect() as connection:
-        version = catalog.load_version(connection)
+        version = load_version(connection)
     with uncovered.engine.begin() as other:
-        catalog.hold_for_change(other, wait=1)
+        hold_for_change(other, wait=1)
         with uncovered.engine.begin() as connection, pytest.raises(CatalogBusyError):
-            catalog.hold_version(connection, version)
+            hold_version(connection, version)
         with uncovered.engine.begin() as connection, pytest.raises(CatalogBusyError):
-            catalog.advance_version(connection, version)
+            advance_version(connection, version)
 
 
 def test_what_cannot_be_locked_is_told_with_the_one_who_holds_it(uncovered):
@@ -162,7 +171,7 @@ def test_many_writers_that_commit_keep_no_change_away(uncovered):
     def keep_writing() -> None:
         while not stop.is_set():
             with uncovered.engine.begin() as connection:
-                catalog.hold_version(connection, catalog.load_version(connection))
+                hold_version(connection, load_version(connection))
                 connection.execute(sa.text("SELECT pg_sleep(0.02)"))
 
     with ThreadPoolExecutor(6) as pool:
@@ -172,7 +181,7 @@ def test_many_writers_that_commit_keep_no_change_away(uncovered):
                 lock_waits.attempt(
                     uncovered.engine,
                     "no change",
-                    lambda connection: catalog.hold_for_change(connection, wait=lock_waits.WAIT),
+                    lambda connection: hold_for_change(connection, wait=lock_waits.WAIT),
                     patience=5,
                 )
         finally:

@@ -19,6 +19,15 @@ from indexer.store import lock_waits
 from indexer.store.apply import drop
 from indexer.store.apply.apply import apply
 from indexer.store.catalog import catalog
+from indexer.store.catalog.version import (
+    WRITER_WAIT,
+    CatalogChangedError,
+    advance_version,
+    hold_for_change,
+    hold_version,
+    load_version,
+    writing_by,
+)
 from indexer.store.database import create_engine
 from indexer.store.integrity import digests
 from indexer.store.lock_waits import BusyError
@@ -77,14 +86,14 @@ class Head:
             try:
                 with (
                     self._engine.begin() as connection,
-                    catalog.writing_by(connection, catalog.load_version(connection)),
+                    writing_by(connection, load_version(connection)),
                 ):
                     connection.execute(
                         sa.text("UPDATE gapless.chains SET tip_number = tip_number WHERE chain_id = :id"),
                         {"id": self._chain_id},
                     )
                 self.commits += 1
-            except catalog.CatalogChangedError:
+            except CatalogChangedError:
                 pass
             self.longest = max(self.longest, time.monotonic() - started)
 
@@ -131,7 +140,7 @@ def test_the_head_goes_on_while_an_analyst_reads_and_manifests_are_applied(one, 
         deadline = time.monotonic() + PATIENCE
         while head.commits < enough:
             assert time.monotonic() < deadline, "the head stands still"
-    assert head.longest < catalog.WRITER_WAIT, f"a commit took {head.longest:.1f} s"
+    assert head.longest < WRITER_WAIT, f"a commit took {head.longest:.1f} s"
     transfers.keep_view(one.engine)
     with one.engine.connect() as connection:
         assert "other" in connection.execute(sa.text("SELECT pg_get_viewdef('gapless.transfers')")).scalar_one()
@@ -148,7 +157,7 @@ def test_a_drop_that_readers_hold_up_holds_up_no_head(one, shared_history, migra
         with pytest.raises(BusyError, match="notebook"):
             drop.drop(one.engine, gone, patience=1.0)
         assert head.commits
-    assert head.longest < catalog.WRITER_WAIT
+    assert head.longest < WRITER_WAIT
     drop.drop(one.engine, gone)
     assert one.query("SELECT count(*) FROM gapless.contracts") == [(1,)]
 
@@ -159,7 +168,7 @@ def test_plans_and_dry_runs_lock_nothing(one, shared_history, tmp_path):
     manifest = wanted(one, one.text.replace("start_block = 1", "start_block = 5"), tmp_path, shared_history)
     settings = Settings()
     with one.engine.begin() as other:
-        catalog.hold_for_change(other, wait=lock_waits.WAIT)
+        hold_for_change(other, wait=lock_waits.WAIT)
         for table in ("catalog", "chains", "contracts", "deployments", "events", "sources"):
             other.execute(sa.text(f"SELECT FROM gapless.{table} FOR UPDATE"))
         with ThreadPoolExecutor(1) as pool:
@@ -173,15 +182,15 @@ def test_plans_and_dry_runs_lock_nothing(one, shared_history, tmp_path):
 def test_an_apply_beside_a_digest(one, shared_history, tmp_path):
     """A digest that takes long makes no apply wait, and does not become true of another catalog."""
     with one.engine.connect() as connection:
-        version = catalog.load_version(connection)
+        version = load_version(connection)
         (source,) = catalog.load_sources(connection)
     more = declaration(wanted(one, one.text.replace("start_block = 1", "start_block = 2"), tmp_path, shared_history))
     with one.engine.begin() as connection:
         digests.lock_rewrites(connection, [source.source_id])
         digests.take(connection, source, shared_history.last)
         assert apply(one.engine, more, patience=5)
-        with pytest.raises(catalog.CatalogChangedError):
-            catalog.hold_version(connection, version)
+        with pytest.raises(CatalogChangedError):
+            hold_version(connection, version)
         connection.rollback()
     assert digest.take(one.engine, one.chain.chain_id) > 0
 
@@ -203,10 +212,10 @@ def test_other_defaults_of_the_database_change_nothing(other_defaults, shared_hi
         assert one.rows()["coins.Transfer"]
         with one.engine.connect() as connection:
             # Two who look at the version: the second sees what the first has committed while it was in its transaction.
-            version = catalog.load_version(connection)
+            version = load_version(connection)
             with one.engine.begin() as first:
-                catalog.advance_version(first, version)
-            with pytest.raises(catalog.CatalogChangedError):
-                catalog.hold_version(connection, version)
+                advance_version(first, version)
+            with pytest.raises(CatalogChangedError):
+                hold_version(connection, version)
         with one.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             assert connection.execute(sa.text("SHOW transaction_isolation")).scalar_one() == "read committed"

@@ -16,6 +16,7 @@ from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.version import load_version
 from indexer.store.head import branch as head
+from indexer.store.head import followed_sources
 from indexer.store.head.leader_epoch import become_follower
 from indexer.store.rows.blocks import Block
 from indexer.store.rows.writer import Rows
@@ -45,7 +46,9 @@ class Followed:
     def write(self, what: Callable[[sa.Connection, int], object]) -> float:
         """Follows all sources, then runs a transaction with their mark; returns its time in ms."""
         with self.engine.begin() as connection:
-            mark = head.follow(connection, CHAIN_ID, self.epoch, [s.source_id for s in self.sources], self.version)
+            mark = followed_sources.follow(
+                connection, CHAIN_ID, self.epoch, [s.source_id for s in self.sources], self.version
+            )
         started = time.perf_counter()
         with self.engine.begin() as connection:
             what(connection, mark)

@@ -25,7 +25,7 @@ from indexer.manifest.model import Chain, Manifest
 from indexer.settings import Settings
 from indexer.store.cache import Cache
 from indexer.store.database_errors import refuses_changes
-from indexer.store.head import branch
+from indexer.store.head import state as head_state
 from indexer.store.rows import block_retention
 from indexer.store.rows.blocks import ForeignBlockError
 from indexer.store.status import endpoints
@@ -270,7 +270,7 @@ def follow(shop: ServiceResources, one: Network) -> None:
         if one.stop.is_set():
             raise
         with shop.engine.begin() as connection:
-            branch.report_state(connection, one.chain.chain_id, "waiting", str(error))
+            head_state.report_state(connection, one.chain.chain_id, "waiting", str(error))
         raise
     if outcome is not Tick.STANDING_BY:
         _tell_hindrance(shop, one)
@@ -284,7 +284,7 @@ def _tell_hindrance(shop: ServiceResources, one: Network) -> None:
     if why is None and one.told_hindrance is None:
         return
     with shop.engine.begin() as connection:
-        branch.report_state(connection, one.chain.chain_id, "following" if why is None else "waiting", why)
+        head_state.report_state(connection, one.chain.chain_id, "following" if why is None else "waiting", why)
     one.told_hindrance = why
 
 

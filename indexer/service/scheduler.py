@@ -41,7 +41,7 @@ from indexer.store.catalog.changes import Change, summary
 from indexer.store.catalog.version import load_version
 from indexer.store.database import DatabaseError, cancel_statements
 from indexer.store.frozen_sessions import FrozenSessions
-from indexer.store.head import branch
+from indexer.store.head import state as head_state
 from indexer.store.leases import Lease, Renewer
 from indexer.store.rows import indexes
 from indexer.store.status import gauges
@@ -437,7 +437,7 @@ class Service:
 
         def tell() -> None:
             with self._engine.begin() as connection:
-                branch.report_state(connection, one.chain.chain_id, state, reason)
+                head_state.report_state(connection, one.chain.chain_id, state, reason)
 
         begin_anew = (lambda: self._begin_anew(one)) if dev else None
         look = LookAgain(one, contradicted(error), tell, lambda: self._go_on(one), begin_anew)
@@ -477,7 +477,7 @@ class Service:
     def _go_on(self, one: Network) -> None:
         """Lets a chain that was halted be worked at again."""
         with self._engine.begin() as connection:
-            branch.lift(connection, one.chain.chain_id)
+            head_state.lift(connection, one.chain.chain_id)
         if self._stop.is_set() or not one.go_on():
             return
         self._remove_jobs(one)

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from indexer.errors import GaplessError
-from indexer.store.head import branch as head
+from indexer.store.head import state as head_state
 from indexer.sync.head import follower as follow
 from indexer.sync.head.follower import ChainHaltedError, Tick
 from tests.chaos import manifests
@@ -648,6 +648,6 @@ def test_words_that_nobody_knows_halt_nothing(scene, following):
 
 def test_the_state_of_the_follower_is_read_anew_by_whoever_takes_over(scene, following):
     with scene.engine.connect() as connection:
-        state = head.load_state(connection, scene.query("SELECT chain_id FROM gapless.chains")[0][0])
+        state = head_state.load_state(connection, scene.query("SELECT chain_id FROM gapless.chains")[0][0])
     assert state.tip is not None
     assert state.tip.hash == scene.chain.head.hash

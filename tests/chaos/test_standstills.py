@@ -223,12 +223,12 @@ def stranger_of(scene):
 
 
 def test_a_halted_chain_stays_halted_whatever_was_under_way_says(scene, follow):
-    from indexer.store.head import branch
+    from indexer.store.head import state as head_state
 
     follower = follow()
     scene.tick(follower)
     with scene.engine.begin() as connection:
-        branch.report_state(connection, scene.node.chain_id, "halted", "another chain")
+        head_state.report_state(connection, scene.node.chain_id, "halted", "another chain")
     scene.chain.mine(1)
     scene.tick(follower)
     shop = SimpleNamespace(engine=scene.engine)
@@ -237,7 +237,7 @@ def test_a_halted_chain_stays_halted_whatever_was_under_way_says(scene, follow):
         jobs.follow(shop, network_of(scene, follower))
     assert state(scene) == ("halted", "another chain")
     with scene.engine.begin() as connection:
-        branch.lift(connection, scene.node.chain_id)
+        head_state.lift(connection, scene.node.chain_id)
     assert state(scene) == ("waiting", None)
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection, Engine
 from indexer.intervals import intersect, size
 from indexer.store.catalog import catalog
 from indexer.store.catalog.version import load_version, writing_by
-from indexer.store.head import branch
+from indexer.store.head import state as head_state
 from indexer.store.integrity import digests
 from indexer.store.integrity.findings import Finding
 from indexer.sync.audit.scope import Scope
@@ -78,7 +78,7 @@ def take(engine: Engine, chain_id: int, *, most: int | None = None) -> int:
     taken: Counter[int] = Counter()
     with engine.connect() as connection:
         version = load_version(connection)
-        finalized = branch.load_state(connection, chain_id).finalized
+        finalized = head_state.load_state(connection, chain_id).finalized
         if finalized is None:
             return 0
         waiting = digests.waiting(connection, chain_id, finalized, most)

@@ -17,7 +17,7 @@ from indexer.chain.reads.aggregate import CallResult
 from indexer.chain.records.errors import FatalError, LaggingError, NoEndpointError, WrongBlockError
 from indexer.store.catalog import ledgers
 from indexer.store.catalog.ledgers import Ledger
-from indexer.store.head import branch
+from indexer.store.head import state as head_state
 from indexer.store.integrity.findings import Finding
 from indexer.store.tokens import balances
 from indexer.store.tokens.balances import Holding
@@ -140,7 +140,7 @@ def _ask(engine: Engine, client: ChainClient, ledger: Ledger, done: HoldersCheck
             return
         sample = balances.sample(connection, now, most, random.uniform(-1, 1))
         at = now.through_block
-        stored = branch.load_headers(connection, ledger.chain_id, (at, at)).get(at)
+        stored = head_state.load_headers(connection, ledger.chain_id, (at, at)).get(at)
         connection.rollback()
     try:
         answers = client.multicall([_question(now, holding) for holding in sample], at)

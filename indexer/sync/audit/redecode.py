@@ -13,7 +13,7 @@ from indexer.intervals import normalise
 from indexer.store.catalog import catalog, children, ledgers
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.version import load_version, writing_by
-from indexer.store.head import branch
+from indexer.store.head import state as head_state
 from indexer.store.integrity import digests
 from indexer.store.rows import transactions, writer
 from indexer.store.rows import undecoded_logs as undecoded
@@ -76,7 +76,7 @@ def _retry(
     """Returns whether what others hold in memory is outdated now."""
     digests.lock_rewrites(connection, [source.source_id for source in sources])
     ledgers.lock(connection, chain_id)  # before the logs, as a reorganisation does
-    finalized = branch.load_state(connection, chain_id).finalized
+    finalized = head_state.load_state(connection, chain_id).finalized
     decoder = decoder_of(event)
     decoded: list[Decoded] = []
     for log in undecoded.load(connection, event.event_id, chain_id):

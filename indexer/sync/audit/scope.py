@@ -11,7 +11,7 @@ from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, subtract, 
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.version import load_version
-from indexer.store.head import branch
+from indexer.store.head import state as head_state
 from indexer.store.integrity.findings import Finding, Kind
 from indexer.store.rows.writer import Rows
 from indexer.sync.rows.router import Router
@@ -108,7 +108,7 @@ def load_scope(
         within: only these blocks; None: all.
     """
     version = load_version(connection)
-    state = branch.load_state(connection, chain_id)
+    state = head_state.load_state(connection, chain_id)
     every, events = catalog.load_with_events(connection, chain_id)
     tip = -1 if state.tip is None else state.tip.number
     first, last = within or (0, tip)

@@ -6,6 +6,7 @@ for the head, reads the blocks up to it with their logs, finds the common ancest
 commits. What may be wrong after an error is forgotten and read from the database again.
 
 * ``follower``: one tick. ``polling``: when the next one is. ``leadership``: the lease and its epoch.
+* ``reporting``: what is told of it in the database. ``history_border``: the finalized block, below which is history.
 * ``local_branch``, ``followed_sources``: our unfinalised blocks; which sources are followed.
 * ``common_ancestor``, ``shorter_chain``: where two branches part; how long a head that went backwards is taken for a
   node that lags.

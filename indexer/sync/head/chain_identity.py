@@ -13,7 +13,7 @@ from indexer.chain.disagreement import ban_contradicting
 from indexer.chain.records.errors import ProviderError
 from indexer.chain.records.messages import Header
 from indexer.errors import GaplessError
-from indexer.store.head.branch import HeadState
+from indexer.store.head.state import HeadState
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Series, Source
 from indexer.store.catalog.factory_coverage import announcers, known_until
 from indexer.store.catalog.version import load_version
-from indexer.store.head import branch as head
-from indexer.store.head.branch import HeadState
+from indexer.store.head import state as head_state
+from indexer.store.head.state import HeadState
 from indexer.store.rows.writer import Rows
 from indexer.sync.rows.log_filters import NOTHING, log_filters
 from indexer.sync.rows.router import Log, Router
@@ -97,7 +97,7 @@ def load(engine: Engine, chain_id: int) -> tuple[View, HeadState]:
     """What there is to follow (nothing is followed yet), and how far the chain is followed."""
     with engine.connect() as connection:
         version = load_version(connection)
-        state = head.load_state(connection, chain_id)
+        state = head_state.load_state(connection, chain_id)
         sources, events = catalog.load_with_events(connection, chain_id)
         view = View(
             version=version,

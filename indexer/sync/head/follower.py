@@ -19,18 +19,21 @@ from indexer.chain.records.messages import Header
 from indexer.manifest.model import Finality
 from indexer.store.catalog.version import CatalogChangedError
 from indexer.store.head import branch as head
-from indexer.store.head.branch import HeadReport
+from indexer.store.head import state as head_state
 from indexer.store.head.leader_epoch import FollowerLostError
+from indexer.store.head.state import HeadReport
 from indexer.store.leases import Lease
 from indexer.store.rows.blocks import Block
 from indexer.store.rows.writer import Rows
 from indexer.sync.head import chain_identity, local_branch
 from indexer.sync.head.chain_identity import ChainHaltedError
 from indexer.sync.head.common_ancestor import last_common
-from indexer.sync.head.finality import FinalBlocks, ancestor
+from indexer.sync.head.finality import FinalBlocks
 from indexer.sync.head.followed_sources import View
+from indexer.sync.head.history_border import HistoryBorder
 from indexer.sync.head.leadership import Leadership
-from indexer.sync.head.local_branch import LocalBranch
+from indexer.sync.head.local_branch import LocalBranch, block_of
+from indexer.sync.head.reporting import HeadReporter
 from indexer.sync.head.shorter_chain import DEV_STANDS_FOR, STANDS_FOR, ShorterChain
 
 __all__ = ["ChainHaltedError", "Follower", "Tick"]
@@ -42,18 +45,6 @@ MAX_BLOCKS = 256
 
 FURTHEST_BEHIND = 1024
 """A tip that is further behind the head jumps to ``finalized`` and leaves what it skips to backfill."""
-
-
-REPORT_EVERY = 10.0
-"""Seconds after which a head that stays the same is reported again, so that it is known to be heard of."""
-
-
-FINALITY_EVERY = 4.0
-"""Seconds between two questions for the finalized block: it moves by whole epochs, the head by blocks."""
-
-
-MOVED_TOO_OFTEN = 8
-"""So many looks in a row that find the same two answers at odds are no chain that moves."""
 
 
 class Tick(enum.Enum):
@@ -101,19 +92,16 @@ class Follower:
         self._client = client
         self._chain_id = chain_id
         self._name = name
-        self._final = FinalBlocks(client, name, finality)
         self._clock = clock
-        self._finality_asked_at = -FINALITY_EVERY
         self._right = Leadership(engine, chain_id)
         self._held = LocalBranch(engine, client, self._right, chain_id, name=name, blooms=blooms)
-        self._reported: HeadReport | None = None
-        self._reported_at = 0.0
+        final = FinalBlocks(client, name, finality)
+        self._border = HistoryBorder(engine, client, self._right, self._held, final, chain_id, name=name, clock=clock)
+        self._reporter = HeadReporter(engine, self._right, chain_id, name=name, clock=clock)
         self._span = MAX_BLOCKS
         self._behind = False
         self._dev = dev
         self._patience = ShorterChain(DEV_STANDS_FOR if dev else STANDS_FOR)
-        self._moved_why = ""
-        self._moved_looks = 0
         self.looked_at = time.monotonic()
         """When the last look began, for those who ask whether this one is alive."""
 
@@ -147,7 +135,7 @@ class Follower:
         if not self._right.take():
             return False
         with self._engine.begin() as connection:
-            head.lift(connection, self._chain_id)  # of the process before; what halted it will be seen again
+            head_state.lift(connection, self._chain_id)  # of the process before; what halted it will be seen again
         self._held.reload()
         tip = self._held.state.tip
         log.info("following %s from block %s", self._name, tip.number if tip else "(none yet)")
@@ -171,7 +159,7 @@ class Follower:
             outcome = self._step(self._client.head())
             done = True
         except BranchMovedError as error:
-            self._tell_moved(str(error))
+            self._reporter.moved(str(error))
             return Tick.MOVED
         except CatalogChangedError:
             return Tick.MOVED
@@ -186,7 +174,7 @@ class Follower:
             if not done:
                 # Whatever was begun did not happen, or did without our being told: what is known is read anew.
                 self._held.forget()
-                self._reported = None
+                self._reporter.forget()
         return outcome
 
     def prepare(self) -> bool:
@@ -203,7 +191,7 @@ class Follower:
         newest = self._client.head()
         self._held.view()
         if self._held.state.tip is None:
-            self._start(newest)
+            self._border.start(newest)
         chain_identity.check(self._client, self._name, self._held.state)
         if newest.number > self._held.tip.number + FURTHEST_BEHIND:
             self._jump(newest)
@@ -212,20 +200,22 @@ class Follower:
     def _step(self, newest: Header) -> Tick:
         self._held.view()
         if self._held.state.tip is None:
-            self._start(newest)
+            self._border.start(newest)
         tip = self._held.tip
         if newest.number > tip.number + FURTHEST_BEHIND:
             self._jump(newest)
             tip = self._held.tip
         outcome = self._approach(newest, tip)
-        self._moved_looks = 0
+        self._reporter.stood()
         if outcome is not Tick.LAGGING:
             self._patience.lose()
-        if self._clock() >= self._finality_asked_at + FINALITY_EVERY:
-            self._finality_asked_at = self._clock()
-            self._finalize(newest)
-        self._report(newest, outcome)
+        self._border.advance(newest)
+        self._reporter.report(self._report_of(newest, "waiting" if outcome is Tick.LAGGING else "following"))
         return outcome
+
+    def _jump(self, newest: Header) -> None:
+        if not self._border.jump(newest):
+            self._reorganise(newest)  # the next look jumps
 
     def _approach(self, newest: Header, tip: Block) -> Tick:
         if newest.number <= tip.number:
@@ -267,7 +257,7 @@ class Follower:
         self._held.join(self._span, fetch=False)
         view = self._held.view()
         local_branch.forget_children(view, newest.number)
-        self._swap(view, _block(newest), tip, [], Rows(), self._report_of(newest))
+        self._swap(view, block_of(newest), tip, [], Rows(), self._report_of(newest))
         return Tick.REORGANISED
 
     def _all_say(self, what: bytes, says: Callable[[Header], bool]) -> bool:
@@ -283,62 +273,13 @@ class Follower:
         heads = every_head(self._client)
         return self._patience.over(heads is not None and all(map(says, heads)), now)
 
-    # -- beginning and finality ----------------------------------------------------------------------------------
-
-    def _start(self, newest: Header) -> None:
-        """The first look ever at this chain: what is finalized now is history."""
-        genesis, start = chain_identity.first_blocks(self._client, self._name, self._final.first(newest))
-        with self._engine.begin() as connection:
-            head.start(
-                connection, self._chain_id, self._right.epoch, None if genesis is None else genesis.hash, _block(start)
-            )
-        self._held.reload()
-
-    def _jump(self, newest: Header) -> None:
-        """After a long pause: what became final meanwhile is history, and backfill's to fetch."""
-        finalized = self._newest_final(newest)
-        if finalized is None or finalized.number <= self._held.tip.number:
-            return
-        at_tip = ancestor(self._client, self._held.tip.number, finalized)
-        if at_tip is None:
-            return
-        if at_tip.hash != self._held.tip.hash:
-            self._reorganise(newest)  # the next look jumps
-            return
-        with self._engine.begin() as connection:
-            head.jump(connection, self._chain_id, self._right.epoch, _block(finalized))
-        log.info(
-            "%s: %d blocks behind; following goes on at %d, the history up to it is backfilled",
-            self._name,
-            newest.number - self._held.tip.number,
-            finalized.number,
-        )
-        self._held.reload()
-
-    def _finalize(self, newest: Header) -> None:
-        finalized = self._newest_final(newest)
-        if finalized is None or finalized.number <= self._held.floor:
-            return
-        number = min(finalized.number, self._held.tip.number)
-        there = ancestor(self._client, number, finalized)
-        stored = self._held.stored(number, number).get(number)
-        if number <= self._held.floor or there is None or stored != there.hash:
-            return  # the branch that we hold is not the finalized one: the next look will see the reorganisation
-        safe = self._final.safe()
-        with self._engine.begin() as connection:
-            head.finalize(connection, self._chain_id, self._right.epoch, _block(there), safe)
-        self._held.reload_state()
-
-    def _newest_final(self, newest: Header) -> Header | None:
-        return self._final.newest(newest, self._held.state.finalized or 0)
-
     # -- growing -------------------------------------------------------------------------------------------------
 
     def _extend(self, newest: Header) -> None:
         view, tip = self._held.view(), self._held.tip
         last, report = min(newest.number, tip.number + self._span), self._report_of(newest)
         headers, rows = self._held.read(view.followed, (tip.number + 1, last), tip.hash, self._span)
-        blocks = [_block(header) for header in headers]
+        blocks = [block_of(header) for header in headers]
         with self._engine.begin() as connection:
             head.extend(
                 connection,
@@ -351,7 +292,7 @@ class Follower:
                 catalog_version=view.version,
                 report=report,
             )
-        self._note_reported(report)
+        self._reporter.said(report)
         self._held.moved(blocks[-1])
         self._behind = False
         self._span = min(MAX_BLOCKS, self._span * 2)
@@ -369,13 +310,13 @@ class Follower:
         if common == top:
             raise BranchMovedError(f"{self._name}: two answers differ about block {top}")
         with self._engine.connect() as connection:
-            parent = head.load_block(connection, self._chain_id, common)
+            parent = head_state.load_block(connection, self._chain_id, common)
         last = min(newest.number, max(tip.number, common + self._span))
         local_branch.forget_children(view, common)
         headers, rows = self._held.read(view.followed, (common + 1, last), parent.hash, self._span)
         if headers[0].hash == self._held.stored(common + 1, common + 1).get(common + 1):
             raise BranchMovedError(f"{self._name}: two answers differ about block {common + 1}")
-        self._swap(view, parent, tip, [_block(header) for header in headers], rows, self._report_of(newest))
+        self._swap(view, parent, tip, [block_of(header) for header in headers], rows, self._report_of(newest))
         return Tick.REORGANISED
 
     def _swap(self, view: View, common: Block, tip: Block, blocks: list[Block], rows: Rows, report: HeadReport) -> None:
@@ -397,7 +338,7 @@ class Follower:
                 catalog_version=view.version,
                 report=report,
             )
-        self._note_reported(report)
+        self._reporter.said(report)
         log.warning(
             "%s: reorganisation of %d blocks: %d is the last common one, %d 0x%s was replaced by %d 0x%s",
             self._name,
@@ -424,35 +365,5 @@ class Follower:
             )
         return Tick.LAGGING
 
-    def _tell_moved(self, why: str) -> None:
-        """One look that led nowhere since the chain moved is ordinary; many of the same are told as what they are."""
-        log.info("%s: %s", self._name, why)
-        self._moved_looks = self._moved_looks + 1 if why == self._moved_why else 1
-        self._moved_why = why
-        if self._moved_looks >= MOVED_TOO_OFTEN:
-            reason = f"the answers of the nodes do not fit together, again and again: {why}. They are asked again"
-            if self._moved_looks == MOVED_TOO_OFTEN:
-                log.warning("%s: %s", self._name, reason)
-            with self._engine.begin() as connection:
-                head.report_state(connection, self._chain_id, "waiting", reason)
-
-    # -- telling -------------------------------------------------------------------------------------------------
-
-    def _report(self, newest: Header, outcome: Tick) -> None:
-        report = self._report_of(newest, "waiting" if outcome is Tick.LAGGING else "following")
-        # Where nothing is new, that the nodes are heard of is. A block that was written has said the same.
-        if self._reported == report and self._clock() < self._reported_at + REPORT_EVERY:
-            return
-        with self._engine.begin() as connection:
-            head.report_head(connection, self._chain_id, self._right.epoch, report)
-        self._note_reported(report)
-
     def _report_of(self, newest: Header, state: str = "following") -> HeadReport:
-        return HeadReport(_block(newest), state, self._final.note)
-
-    def _note_reported(self, report: HeadReport) -> None:
-        self._reported, self._reported_at = report, self._clock()
-
-
-def _block(header: Header) -> Block:
-    return Block(header.number, header.hash, header.time, header.parent_hash)
+        return HeadReport(block_of(newest), state, self._border.note)

@@ -12,7 +12,9 @@ from indexer.intervals import BlockRange, RangeSet
 from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import load_version
 from indexer.store.head import branch as head
-from indexer.store.head.branch import HeadState
+from indexer.store.head import followed_sources as store_followed
+from indexer.store.head import state as head_state
+from indexer.store.head.state import HeadState
 from indexer.store.rows.blocks import Block
 from indexer.store.rows.writer import Rows
 from indexer.sync.head import followed_sources
@@ -78,14 +80,14 @@ class LocalBranch:
 
     @property
     def mark(self) -> int:
-        """The mark of the followed sources (:func:`indexer.store.head.branch.follow`); :meth:`join` sets it."""
+        """The mark of the sources that are followed (``store.head.followed_sources``); :meth:`join` sets it."""
         assert self._open is not None
         return self._open[1]
 
     def reload_state(self) -> None:
         """Reads anew how far the chain is followed."""
         with self._engine.connect() as connection:
-            self.state = head.load_state(connection, self._chain_id)
+            self.state = head_state.load_state(connection, self._chain_id)
 
     def moved(self, tip: Block) -> None:
         """Notes the tip that was just committed."""
@@ -99,7 +101,7 @@ class LocalBranch:
     def stored(self, first: int, last: int) -> dict[int, bytes]:
         """The hashes of our own blocks of a range, by number."""
         with self._engine.connect() as connection:
-            return head.load_headers(connection, self._chain_id, (first, last))
+            return head_state.load_headers(connection, self._chain_id, (first, last))
 
     def heard(self, first: int, last: int) -> dict[int, bytes]:
         """The hashes of the node's blocks of a range, by number."""
@@ -137,13 +139,13 @@ class LocalBranch:
         if self._open is None or not _same(self._open[0], view.followed):
             ids = [source.source_id for source in view.followed]
             with self._engine.begin() as connection:
-                mark = head.follow(connection, self._chain_id, self._right.epoch, ids, view.version)
+                mark = store_followed.follow(connection, self._chain_id, self._right.epoch, ids, view.version)
             self._open = view.followed, mark
 
     def _fill(self, sources: Sequence[Source], missing: RangeSet, span: int) -> None:
         view, tip, first = self.view(), self.tip, missing[0][0]
         with self._engine.connect() as connection:
-            parent = head.load_block(connection, self._chain_id, first - 1)
+            parent = head_state.load_block(connection, self._chain_id, first - 1)
         headers, rows = self.read(sources, (first, tip.number), parent.hash, span)
         if headers[-1].hash != tip.hash:
             raise BranchMovedError(f"{self._name}: the branch moved while {sources[0].event.label} was joining")
@@ -166,3 +168,8 @@ def _same(left: Sequence[Source], right: Sequence[Source]) -> bool:
 def forget_children(view: View, common: int) -> None:
     """Forgets the children that were born above a block."""
     view.children = {contract: born.until(common) for contract, born in view.children.items()}
+
+
+def block_of(header: Header) -> Block:
+    """A header as a block of ours."""
+    return Block(header.number, header.hash, header.time, header.parent_hash)

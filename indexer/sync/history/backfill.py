@@ -29,8 +29,8 @@ from indexer.store.catalog import catalog, children
 from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import CatalogChangedError, load_version
 from indexer.store.database_errors import is_lost_session
-from indexer.store.head import branch
-from indexer.store.head.branch import HeadState
+from indexer.store.head import state as head_state
+from indexer.store.head.state import HeadState
 from indexer.store.rows import failed_ranges, indexes, writer
 from indexer.store.rows.writer import Rows, WriteOutcome
 from indexer.sync.head import chain_identity
@@ -256,7 +256,7 @@ class Backfill:
         children.adopt(self.engine, self.chain_id, self.stop)
         with self.engine.connect() as connection:
             version = load_version(connection)
-            state = branch.load_state(connection, self.chain_id)
+            state = head_state.load_state(connection, self.chain_id)
             last = -1 if state.finalized is None else state.finalized
             sources = catalog.load_lacking(connection, self.chain_id, last)
             resting = failed_ranges.resting(connection, self.chain_id)
@@ -277,7 +277,7 @@ class Backfill:
     def blocked(self) -> list[str]:
         """The selected events whose history must wait for that of a factory, by ``contract.Event``."""
         with self.engine.connect() as connection:
-            finalized = branch.load_state(connection, self.chain_id).finalized
+            finalized = head_state.load_state(connection, self.chain_id).finalized
             if finalized is None:
                 return []
             sources = catalog.load_lacking(connection, self.chain_id, finalized)

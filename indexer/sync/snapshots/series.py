@@ -22,8 +22,8 @@ from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import Series
 from indexer.store.catalog.factory_coverage import announcers, known_until
 from indexer.store.catalog.version import CatalogChangedError
-from indexer.store.head import branch as head
-from indexer.store.head.branch import HeadState
+from indexer.store.head import state as head_state
+from indexer.store.head.state import HeadState
 from indexer.store.rows import snapshots
 from indexer.store.rows.snapshots import Reading, UnansweredPoint
 from indexer.sync.snapshots import reader
@@ -292,7 +292,7 @@ class Snapshots:
     def _look(self, connection: Connection) -> tuple[Series, HeadState, int]:
         """The series, how far the chain is indexed, and up to which block all are known who are to be asked."""
         stored = self._series(catalog.load_series(connection))
-        state = head.load_state(connection, self._chain_id)
+        state = head_state.load_state(connection, self._chain_id)
         own = catalog.load_sources(connection, self._chain_id, contracts={stored.contract})
         rules = {(factory.contract, factory.event) for source in own for factory in source.place.factories}
         announcing = announcers(catalog.load_sources(connection, self._chain_id, named=rules) if rules else ())
@@ -341,7 +341,7 @@ class Snapshots:
         number = header.number
         with self._engine.connect() as connection:
             # Before the children: those of another branch may be others, and that one may be ours before we are done.
-            kept = head.load_headers(connection, self._chain_id, (number, number))
+            kept = head_state.load_headers(connection, self._chain_id, (number, number))
             if kept.get(number, header.hash) != header.hash:
                 return None
             if not addresses:

@@ -12,7 +12,7 @@ from indexer.abi.token_standards import BY_STANDARD
 from indexer.chain.client import ChainClient
 from indexer.store.cache import Cache
 from indexer.store.catalog import catalog
-from indexer.store.head import branch
+from indexer.store.head import state as head_state
 from indexer.store.rows.blocks import Block, hold_block
 from indexer.store.tokens import metadata as tokens
 from indexer.store.tokens.metadata import Token
@@ -47,7 +47,7 @@ def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: froze
             answer: a token some of whose calls no node would run is marked so, and asked again.
     """
     with engine.connect() as connection:
-        state = branch.load_state(connection, chain_id)
+        state = head_state.load_state(connection, chain_id)
         tip = state.tip
         if tip is None:
             return 0
@@ -114,7 +114,7 @@ def reread(
         ProviderError: the nodes could not be asked; what was read before is stored.
     """
     with engine.connect() as connection:
-        state = branch.load_state(connection, chain_id)
+        state = head_state.load_state(connection, chain_id)
         known = tokens.known(connection, chain_id)
     tip = state.tip
     if tip is None:

@@ -94,9 +94,9 @@ def _never_the_same() -> float:
 
 
 def catalog_tip(connection: Any, chain_id: int) -> int:
-    from indexer.store.head import branch
+    from indexer.store.head import state as head_state
 
-    tip = branch.load_state(connection, chain_id).tip
+    tip = head_state.load_state(connection, chain_id).tip
     return -1 if tip is None else tip.number
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import rlp
 from eth_abi import encode
 from eth_utils.crypto import keccak
+from trie.hexary import HexaryTrie
 
 CHAIN_ID = 2**53
 GENESIS_TIME = 1_700_000_000
@@ -154,12 +155,28 @@ class Block:
 
     def _fields(self) -> list[bytes | int]:
         parent = self.parent.hash if self.parent else bytes(32)
-        logs_root = keccak(rlp.encode([[bytes.fromhex(log.saying.address[2:]), log.saying.data] for log in self.logs]))
         return [
-            parent, _EMPTY_LIST_HASH, bytes(20), keccak(self.salt), keccak(b"".join(t.hash for t in self.transactions)),
-            logs_root, self.bloom, 0, self.number, 30_000_000, self.gas_used, self.time, self.salt,
+            parent, _EMPTY_LIST_HASH, bytes(20), keccak(self.salt), self.transactions_root,
+            self.receipts_root, self.bloom, 0, self.number, 30_000_000, self.gas_used, self.time, self.salt,
             bytes(32), bytes(8), 7,
         ]  # fmt: skip
+
+    @cached_property
+    def transactions_root(self) -> bytes:
+        return keccak(b"".join(transaction.hash for transaction in self.transactions))
+
+    @cached_property
+    def receipts_root(self) -> bytes:
+        """The root of the trie of receipts (EIP-1559's), as every real chain has it."""
+        tree = HexaryTrie({})
+        for index in range(len(self.transactions)):
+            logs = [log for log in self.logs if log.tx_index == index]
+            told = [
+                [_bytes(log.saying.address), [bytes.fromhex(one[2:]) for one in log.saying.topics], log.saying.data]
+                for log in logs
+            ]
+            tree[rlp.encode(index)] = b"\x02" + rlp.encode([1, 21_000 * (index + 1), _bloom(logs), told])
+        return bytes(tree.root_hash)
 
     def ancestor(self, number: int) -> Block:
         block = self
@@ -177,6 +194,14 @@ class Block:
             "timestamp": hex(self.time),
             "logsBloom": "0x" + self.bloom.hex(),
             "transactions": ["0x" + transaction.hash.hex() for transaction in self.transactions],
+            "sha3Uncles": "0x" + _EMPTY_LIST_HASH.hex(),
+            "stateRoot": "0x" + keccak(self.salt).hex(),
+            "transactionsRoot": "0x" + self.transactions_root.hex(),
+            "receiptsRoot": "0x" + self.receipts_root.hex(),
+            "difficulty": "0x0",
+            "extraData": "0x" + self.salt.hex(),
+            "mixHash": "0x" + bytes(32).hex(),
+            "nonce": "0x" + bytes(8).hex(),
             "miner": "0x" + bytes(20).hex(),
             "gasLimit": hex(30_000_000),
             "gasUsed": hex(self.gas_used),
@@ -208,6 +233,8 @@ class Block:
             "type": "0x2",
             "status": "0x1",
             "gasUsed": hex(self.gas_of(index)),
+            "cumulativeGasUsed": hex(21_000 * (index + 1)),
+            "logsBloom": "0x" + _bloom(log for log in self.logs if log.tx_index == index).hex(),
             "effectiveGasPrice": "0x8",
             "contractAddress": None,
             "logs": [log for log in self.logs_json if log["transactionIndex"] == hex(index)],

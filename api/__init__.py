@@ -6,7 +6,7 @@ an unchanged page is answered without a look at the rows.
 * ``app``, ``server``, ``http_server``, ``threads``, ``settings``, ``context``: the routes, the processes that serve
   them, waitress and the threads that answer, the environment, what resources share.
 * ``access_log``, ``cors``, ``compression``, ``limits``, ``metrics``: what every request passes.
-* ``params``, ``arguments``, ``values``, ``body``, ``cursors``, ``errors``, ``schemas``, ``openapi``: what may be
+* ``parameters``, ``arguments``, ``values``, ``body``, ``cursors``, ``errors``, ``schemas``, ``openapi``: what may be
   asked, described once for reading, refusing and the OpenAPI document.
 * ``database``, ``catalog``, ``catalog_watch``, ``state``, ``transfer_tables``: Postgres, what is indexed, how far,
   and where transfers are.

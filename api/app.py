@@ -1,6 +1,7 @@
 """The Falcon application."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
 import falcon
@@ -83,17 +84,22 @@ PAGES: Final[tuple[tuple[str, type[Resource]], ...]] = (
 )
 
 
-def create_app(context: Context, access: Access | None = None) -> falcon.App[Any, Any]:
+def create_app(
+    context: Context, access: Access | None = None, *, routes: Sequence[tuple[str, type[Path]]] = ROUTES
+) -> falcon.App[Any, Any]:
     """The application: a WSGI callable.
 
     Args:
         context: what the resources share; the caller closes it.
         access: who may ask; left out, as the settings say.
+        routes: paths and what answers there; the OpenAPI document has them.
     """
     app = _application(context, access)
-    OpenApi.routes = ROUTES
-    for path, resource in (*ROUTES, *PAGES):
-        app.add_route(path, resource(context))
+    for path, resource in (*routes, *PAGES):
+        made = resource(context)
+        if isinstance(made, OpenApi):
+            made.routes = routes
+        app.add_route(path, made)
     return app
 
 

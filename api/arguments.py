@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api.params import Param
 from api.values import BOOL, Kind, decimal, hex_bytes, integer, list_of, parse_address, text
 from indexer.abi.columns import Column
 
 PREFIX: Final = "arg."
 _SQL_OPERATORS: Final = {"ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _MEANINGS: Final = {
+    "eq": "is this",
     "in": "is one of these (comma list)",
     "ne": "is not this",
     "gt": "is greater",
@@ -28,11 +28,18 @@ class Filter:
         name: of the parameter, and of its value in a statement.
         column: the argument.
         operator: ``eq``, ``in``, ``ne``, ``gt``, ``gte``, ``lt`` or ``lte``.
+        kind: how the parameter's value is written.
     """
 
     name: str
     column: Column
     operator: str
+    kind: Kind[Any]
+
+    @property
+    def description(self) -> str:
+        """For the OpenAPI document."""
+        return f"{self.column.argument} ({self.column.abi_type}) {_MEANINGS[self.operator]}"
 
     @property
     def pg_type(self) -> str:
@@ -49,24 +56,21 @@ class Filter:
         return f"{name} {_SQL_OPERATORS[self.operator]} {placeholder}"
 
 
-def filters(columns: tuple[Column, ...]) -> dict[str, tuple[Filter, Param]]:
+def filters(columns: tuple[Column, ...]) -> dict[str, Filter]:
     """All filters that an event's arguments allow, by the name of their parameter.
 
     Arrays and tuples have none. Those of bytes and texts know equality only, those of numbers order too.
     """
-    result: dict[str, tuple[Filter, Param]] = {}
+    result: dict[str, Filter] = {}
     for column in columns:
         kind = argument_kind(column)
         if kind is None:
             continue
-        described = f"{column.argument} ({column.abi_type})"
         name = PREFIX + column.argument
-        result[name] = (Filter(name, column, "eq"), Param(name, kind, f"{described} is this"))
+        result[name] = Filter(name, column, "eq", kind)
         for operator in _operators(column):
-            parsed: Kind[Any] = list_of(kind) if operator == "in" else kind
             key = f"{name}.{operator}"
-            param = Param(key, parsed, f"{described} {_MEANINGS[operator]}")
-            result[key] = (Filter(key, column, operator), param)
+            result[key] = Filter(key, column, operator, list_of(kind) if operator == "in" else kind)
     return result
 
 

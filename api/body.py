@@ -14,7 +14,7 @@ import falcon
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api.errors import ApiError, Problem
-from api.params import Params
+from api.parameters import Parameters
 from api.schemas import Schema
 
 #: Enough for filters with hundreds of addresses; whoever listens refuses far longer ones before they are here.
@@ -23,7 +23,6 @@ MAX_BYTES: Final = 64 * 1024
 #: What any operation with a body may answer.
 BODY_CODES: Final = ("BAD_REQUEST", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
 
-_NO_PARAMETERS: Final = Params(())
 _HALF: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -67,7 +66,7 @@ class Operation(Generic[B]):
             ApiError: INVALID_PARAMETER and UNKNOWN_PARAMETER with all problems; BAD_REQUEST, PAYLOAD_TOO_LARGE or
                 UNSUPPORTED_MEDIA_TYPE.
         """
-        _NO_PARAMETERS.read(request.query_string)
+        Parameters.read(request.query_string)
         return _model(self.body, _document(request, required=self.required and self.body is not NoBody))
 
 

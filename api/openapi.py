@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document: made from the routes, the parameter lists and the catalog, once per version of the catalog.
+"""The OpenAPI 3.1 document: made from the routes, the parameters and the catalog, once per version of the catalog.
 
 Each event and each series that is indexed is a path of its own, so that its arguments have their types: a client made
 from the document knows them.
@@ -15,7 +15,6 @@ from api import schemas
 from api.body import BODY_CODES, Operation, request_body
 from api.catalog import Catalog, Contract, Event, Series
 from api.errors import CODES
-from api.params import Param
 from api.resources.base import MEDIA_TYPES, Path, Resource, body_tag, send_kept
 from api.schemas import Schema, an_object, ref
 
@@ -147,7 +146,7 @@ def _item(
     if issubclass(path, Resource):
         event, series = (of, None) if isinstance(of, Event) else (None, of)
         params, answer = path.described(catalog, event=event, series=series)
-        parameters = places + [_parameter(param, components["parameters"]) for param in params]
+        parameters = places + [_shared(param, components["parameters"]) for param in params]
         item["get"] = _reading(path, parameters, answer, of)
     for method, operation in path.operations.items():
         item[method] = _changing(path, method, operation, places, components)
@@ -234,12 +233,11 @@ def _identifier(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]", "_", text)
 
 
-def _parameter(param: Param, known: dict[str, Schema]) -> Schema:
+def _shared(made: Schema, known: dict[str, Schema]) -> Schema:
     """The parameter, by reference where it is one that many paths have."""
-    made = param.openapi()
-    if param.name.startswith("arg.") or param.name == "fields":
+    key: str = made["name"]
+    if key.startswith("arg.") or key == "fields":
         return made
-    key = param.name
     # The same name may mean something else elsewhere (`after` of tokens is an address).
     while known.setdefault(key, made) != made:
         key += "_"
@@ -267,7 +265,7 @@ class OpenApi(Resource):
     tag: ClassVar = "service"
     conditional: ClassVar = True
     #: Set by the application, which knows them.
-    routes: ClassVar[Routes] = ()
+    routes: Routes = ()
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with the document."""

@@ -149,6 +149,22 @@ COMPONENTS: Final[Mapping[str, Schema]] = {
 }
 
 
+#: What goes with rows, by its member of the answer.
+INCLUDED: Final[Mapping[str, Schema]] = {
+    "tokens": {
+        "type": "object",
+        "additionalProperties": ref("Token"),
+        "description": "By address, with include=token.",
+    },
+    "transactions": {
+        "type": "object",
+        "additionalProperties": nullable(ref("Transaction")),
+        "description": "By hash, with include=tx; null where the manifest does not ask for it, it is not fetched yet, "
+        "or no node gives it.",
+    },
+}
+
+
 def column_schema(column: Column) -> Schema:
     """What an argument or output looks like in an answer."""
     if column.hashed:

@@ -51,7 +51,7 @@ def is_full(database: Database) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LedgerState:
     """What one snapshot of the database says about balances.
 
     Attributes:
@@ -74,7 +74,7 @@ class Held:
     noted: tuple[Any, ...]
 
     @classmethod
-    def read(cls, body: dict[str, Any]) -> "Held | None":
+    def read(cls, body: dict[str, Any]) -> "LedgerState | None":
         """Read what :mod:`api.sql.balances` adds to a state."""
         if "ledgers" not in body:
             return None
@@ -118,6 +118,7 @@ class State:
         held: of balances: which ledgers tell.
         filtered: the events of which the manifest wants but a part, where the collection is one of many events.
         tip_hash: the beginning of the hash of the newest block that the follower has.
+        days: of days: the first and the last that the answer can tell of, which blocks of other contracts change.
     """
 
     head: int | None
@@ -133,8 +134,9 @@ class State:
     cursor: dict[str, int | None] | None
     tip_hash: str | None
     filtered: tuple[str, ...] = ()
-    held: Held | None = None
+    held: LedgerState | None = None
     ends: int | None = None
+    days: str | None = None
 
     @classmethod
     def read(cls, text: bytes) -> "State":
@@ -154,8 +156,9 @@ class State:
             cursor=body.get("cursor"),
             tip_hash=body["tip_hash"],
             filtered=tuple(body.get("filtered") or ()),
-            held=Held.read(body),
+            held=LedgerState.read(body),
             ends=body["ends"],
+            days=body.get("days"),
         )
 
     @property
@@ -173,6 +176,22 @@ class State:
             return False
         # Not its last block alone: with ``finality=finalized`` that is final wherever the request ends, and moves on.
         return self.complete and self.last <= self.finalized and self.ends <= self.finalized
+
+    def headers(self) -> dict[str, str]:
+        """What ``meta`` says, as the headers of an export.
+
+        ``X-Complete`` and ``X-Indexed-Block``; for balances ``X-At-Block`` and, for those of one token, ``X-Exact``.
+        """
+        headers = {
+            "X-Complete": "true" if self.complete else "false",
+            "X-Indexed-Block": "" if self.indexed is None else str(self.indexed),
+        }
+        if self.held:
+            at_block = self.held.meta(self.last)["at_block"]
+            headers["X-At-Block"] = "" if at_block is None else str(at_block)
+            if self.held.of_token:
+                headers["X-Exact"] = "false" if self.held.problem else "true"
+        return headers
 
     def etag(self, explicit_end: bool, *salt: object) -> str:
         """The entity tag of the answer: equal as long as the answer is.
@@ -201,7 +220,7 @@ class State:
                 self._silence(),
             )
         )
-        digest = blake2b(repr((FORMAT_VERSION, settled, parts, salt)).encode(), digest_size=12)
+        digest = blake2b(repr((FORMAT_VERSION, settled, parts, self.held, self.days, salt)).encode(), digest_size=12)
         return f'W/"{digest.hexdigest()}"'
 
     def _silence(self) -> int:

@@ -94,7 +94,7 @@ class TokenLookup:
             "block_number": found.block_number,
         }
 
-    def beside(self, chain_id: int, addresses: bytes | None) -> bytes:
+    def of_addresses(self, chain_id: int, addresses: bytes | None) -> bytes:
         """What goes with rows: those of their tokens that are known, a JSON object by address.
 
         Args:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from api.catalog import Catalog, Chain, Event
 from api.database import Database
 from api.errors import ApiError
-from api.sql.transfers import Table
+from api.sql.transfers import TransferTable
 
 
 def transfer_events(catalog: Catalog, chain: Chain) -> list[Event]:
@@ -22,7 +22,7 @@ def transfer_events(catalog: Catalog, chain: Chain) -> list[Event]:
 
 def tables_of(
     catalog: Catalog, chain: Chain, database: Database, tokens: Sequence[bytes] | None, *, kind: str | None = None
-) -> tuple[Table, ...]:
+) -> tuple[TransferTable, ...]:
     """Where the transfers of tokens are.
 
     Args:
@@ -54,7 +54,7 @@ def tables_of(
         raise ApiError("NOT_FOUND", f"no transfers of such tokens are indexed on {chain.name} as {kind}")
     narrowed = "one" if tokens is not None and len(tokens) == 1 else "some"
     return tuple(
-        Table(
+        TransferTable(
             event,
             narrowed if some else "all",  # type: ignore[arg-type]
             tuple(other for other, _ in chosen[:position] if _may_share(event, other, chain.chain_id)),

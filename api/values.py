@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
+from pydantic_core import CoreSchema, core_schema
+
 from api.cursors import CursorError, Position
 from indexer.checksum import is_well_cased
 
@@ -39,9 +41,9 @@ class BadValueError(ValueError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Kind(Generic[T]):
-    """How to read a value, and what it may be.
+    """How to read a value, and what it may be. A pydantic field that is ``Annotated`` with a kind is read by it.
 
     Attributes:
         parse: text to value; raises BadValueError.
@@ -50,6 +52,10 @@ class Kind(Generic[T]):
 
     parse: Callable[[str], T]
     schema: Mapping[str, Any]
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> CoreSchema:
+        """The validator that pydantic calls."""
+        return core_schema.no_info_plain_validator_function(self.parse)
 
 
 def integer(minimum: int, maximum: int) -> Kind[int]:

@@ -11,7 +11,7 @@ from api.errors import ApiError
 from api.live import sse
 from api.live.changes import Changes
 from api.live.hub import Stream
-from api.live.topic import Told, Topic
+from api.live.topic import RenderedChanges, Topic
 
 #: Seconds after which a silent stream says that it is alive.
 HEARTBEAT: Final = 15.0
@@ -37,7 +37,7 @@ class Carrier:
     def __init__(
         self, stream: Stream, topic: Topic, send: Send, executor: Executor, *, heartbeat: float = HEARTBEAT
     ) -> None:
-        asked = stream.asked.position
+        asked = stream.request.position
         self.rows = 0
         # Taken away from the stream, which lives as long as the connection: rows need not.
         self._first, stream.first = stream.first, None
@@ -80,7 +80,7 @@ class Carrier:
                 except TimeoutError:
                     await self._send(self._alive())
 
-    async def _tell(self, told: Told) -> bool:
+    async def _tell(self, told: RenderedChanges) -> bool:
         """Send what is new; returns whether there may be more right now."""
         changes, pieces = told.changes, []
         if self._last is None:

@@ -23,6 +23,7 @@ from api.catalog import Event
 from api.cursors import END_OF_BLOCK, MAX_ITEM, Position
 from api.database import Database
 from api.sql.live import BEYOND
+from api.sql.source import ANY_WINDOW
 from api.sql.statement import Statement
 from api.state import State
 
@@ -125,7 +126,13 @@ def read(database: Database, scope: Scope, position: Position | None, *, span: i
             such as QUERY_TOO_EXPENSIVE, after which fewer blocks can be asked for.
     """
     statement = scope.statement
-    values = {**scope.values, **_cursor(scope, position), "span": min(span or scope.span, scope.span)}
+    values = {
+        **scope.values,
+        **_cursor(scope, position),
+        "span": min(span or scope.span, scope.span),
+        "take": scope.limit,
+        "window": ANY_WINDOW,
+    }
     raw, rows, branches = database.query(statement.text, statement.values(values))[0]
     body: dict[str, Any] = orjson.loads(raw or b"{}")
     state = State.read(raw or b"{}")

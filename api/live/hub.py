@@ -1,6 +1,6 @@
 """The hub: all topics of a process, and the one query that tells which of them to stir.
 
-The query is asked a few times a second, whatever the number of clients, and not at all while there are none. It costs
+The query runs a few times a second, whatever the number of clients, and not at all while there are none. It costs
 less than a millisecond: the chains' tips, and the versions of events. Postgres' LISTEN and NOTIFY would save it, but a
 notification would have to be part of every writing transaction, and a connection to be held for listening.
 """
@@ -22,7 +22,7 @@ from api.cursors import Position
 from api.database import Database
 from api.errors import ApiError
 from api.live.changes import Scope
-from api.live.topic import Known, Told, Topic
+from api.live.topic import Known, RenderedChanges, Topic
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ SELECT json_build_object(
 
 
 @dataclass(frozen=True)
-class Asked:
+class StreamRequest:
     """A client's request.
 
     Attributes:
@@ -74,10 +74,10 @@ class Stream:
         first: what the first look brought; to be taken away by who tells it.
     """
 
-    def __init__(self, asked: Asked, topic: Topic, first: Told, slots: Slots) -> None:
-        self.asked = asked
+    def __init__(self, request: StreamRequest, topic: Topic, first: RenderedChanges, slots: Slots) -> None:
+        self.request = request
         self.topic = topic
-        self.first: Told | None = first
+        self.first: RenderedChanges | None = first
         self._slots = slots
         self._open = True
 
@@ -114,7 +114,7 @@ class Hub:
         self.readers = ThreadPoolExecutor(READERS, "stream-reader")
         self._watcher = ThreadPoolExecutor(1, "stream-watcher")
 
-    def open(self, asked: Asked) -> Stream:
+    def open(self, request: StreamRequest) -> Stream:
         """Take a slot and a first look; called in any thread.
 
         Raises:
@@ -123,15 +123,15 @@ class Hub:
         self._slots.take()
         try:
             # Another topic with this key may be there; a scope is cheap to compile a second time.
-            topic = Topic(asked.key, asked.compiled, self._database, self.known)
-            return Stream(asked, topic, topic.look(asked.position), self._slots)
+            topic = Topic(request.key, request.compiled, self._database, self.known)
+            return Stream(request, topic, topic.look(request.position), self._slots)
         except BaseException:
             self._slots.give_back()
             raise
 
     def join(self, stream: Stream) -> Topic:
         """The topic of a stream, shared with others; called in the loop's thread, as all that follows."""
-        topic = self._topics.setdefault(stream.asked.key, stream.topic)
+        topic = self._topics.setdefault(stream.request.key, stream.topic)
         topic.users += 1
         return topic
 

@@ -254,7 +254,7 @@ class StreamServer:
         try:
             done, _ = await asyncio.wait(
                 tasks,
-                timeout=MOST_PRIVATE if stream.asked.private else None,
+                timeout=MOST_PRIVATE if stream.request.private else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             for task in done:
@@ -266,7 +266,7 @@ class StreamServer:
             self._hub.leave(topic)
             log.info(
                 "stream of %s ended after %.1f s",
-                stream.asked.path,
+                stream.request.path,
                 monotonic() - began,
                 extra={"rows": carrier.rows},
             )

@@ -35,7 +35,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RenderedChanges:
     """Changes, and their rows as they go over the wire."""
 
     changes: Changes
@@ -74,7 +74,7 @@ class Topic:
         now = known(None)
         self._scope = (compiled(now.catalog), now)
         self._span = self.scope.span
-        self._kept: dict[Position | None, asyncio.Task[Told]] = {}
+        self._kept: dict[Position | None, asyncio.Task[RenderedChanges]] = {}
         # What it depended on when it was stirred last, and whether the progress of history concerns it.
         self._seen: tuple[Hashable, Hashable] = (None, None)
         self._waits = True
@@ -108,7 +108,7 @@ class Topic:
         before, self.stirred = self.stirred, asyncio.Event()
         before.set()
 
-    async def read(self, position: Position | None, executor: Executor) -> Told:
+    async def read(self, position: Position | None, executor: Executor) -> RenderedChanges:
         """What follows a position; one query for all clients that stand there.
 
         Raises:
@@ -118,7 +118,7 @@ class Topic:
         if task is None:
             if len(self._kept) >= _MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
-            task = self._kept[position] = asyncio.create_task(self._told(position, executor))
+            task = self._kept[position] = asyncio.create_task(self._rendered(position, executor))
             task.add_done_callback(_heard)
         try:
             # A client that leaves must not take the answer away from the others.
@@ -128,13 +128,13 @@ class Topic:
                 del self._kept[position]
             raise
 
-    async def _told(self, position: Position | None, executor: Executor) -> Told:
-        told = await asyncio.get_running_loop().run_in_executor(executor, self.look, position)
+    async def _rendered(self, position: Position | None, executor: Executor) -> RenderedChanges:
+        found = await asyncio.get_running_loop().run_in_executor(executor, self.look, position)
         # Whom a gap holds up, or who does not know where "now" is, is concerned by all that is added.
-        self._waits = self._waits or told.changes.waiting_for is not None or told.changes.position is None
-        return told
+        self._waits = self._waits or found.changes.waiting_for is not None or found.changes.position is None
+        return found
 
-    def look(self, position: Position | None) -> Told:
+    def look(self, position: Position | None) -> RenderedChanges:
         """As :meth:`read`, in this thread."""
         for _ in range(10):
             scope, known = self._newest(None)
@@ -151,7 +151,7 @@ class Topic:
                 continue
             if changes.catalog == known.number:
                 self._span = min(scope.span, span * 4)
-                return Told(changes, b"".join(map(sse.row, changes.rows)))
+                return RenderedChanges(changes, b"".join(map(sse.row, changes.rows)))
             # What is indexed has changed: rows of a new event must not be passed over.
             self._newest(changes.catalog)
         raise ApiError("OVERLOADED", "this takes too long at the moment: try again", retry_after=5)
@@ -165,7 +165,7 @@ class Topic:
         return scope, known
 
 
-def _heard(task: asyncio.Task[Told]) -> None:
+def _heard(task: asyncio.Task[RenderedChanges]) -> None:
     """Take note of a failure, which asyncio would report if every client had left meanwhile."""
     if not task.cancelled():
         task.exception()

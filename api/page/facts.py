@@ -8,10 +8,10 @@ import orjson
 
 from api.catalog import Catalog, Chain, Event
 from api.context import Context
-from api.resources import collection
-from api.resources.feed import Feed, FeedQuery
+from api.resources import row_page
+from api.resources.feed import Feed, feed_query
 from api.sql import coverage, jobs, status
-from api.state import State, ranges
+from api.state import ranges
 from indexer.intervals import RangeSet, intersect, size, union
 
 #: Rows of the newest events, a chain.
@@ -127,7 +127,6 @@ def _coverage(catalog: Catalog, sources: Sequence[Mapping[str, Any]], put_off: s
 
 
 def _latest(context: Context, catalog: Catalog, chain: Chain) -> Latest:
-    values = Feed.params.read(f"limit={LATEST}&include=token") | {"format": "json"}
     events = [
         event
         for contract in catalog.contracts.values()
@@ -137,11 +136,8 @@ def _latest(context: Context, catalog: Catalog, chain: Chain) -> Latest:
     ]
     if not events:
         return Latest(chain, (), {})
-    query = FeedQuery(catalog, events, chain, values)
-    statement = query.page_statement(context.settings.api_unindexed_window)
-    raw, rows, branches, tokens, *_ = context.database.query(statement.text, statement.values(query.values))[0]
-    page = collection.Page(rows, query.shape.limit, query.shape.cursor, branches)
-    beside = collection.beside(tokens=context.tokens.beside(chain.chain_id, tokens))
-    body = collection.body(page, query.shape.limit, State.read(raw or b"").meta(chain.chain_id), beside=beside)
-    answer = orjson.loads(body)
+    values = Feed.params.read(f"limit={LATEST}&include=token").given()
+    state, _, begun, included = Feed(context).page(feed_query(catalog, chain, events, values))
+    assert state is not None
+    answer = orjson.loads(row_page.body(begun, state.meta(chain.chain_id), included))
     return Latest(chain, answer["data"], answer["tokens"])

@@ -1,6 +1,10 @@
 """One module a family of resources.
 
-* ``base``, ``collection``, ``rows``, ``numbered``, ``waiting``, ``exporting``: what resources do alike.
+A collection is a subclass of ``collection.Collection``: it declares its parameters, its order and its members, and
+pages, counts, exports, cursors and the OpenAPI document follow (docs/collections.md).
+
+* ``base``, ``numbered``, ``waiting``, ``common_parameters``: what resources do alike.
+* ``collection``, ``row_page``: what all collections do.
 * ``contracts``, ``events``, ``daily``, ``feed``, ``stream``, ``blocks``, ``snapshots``: what contracts said and
   answer.
 * ``tokens``, ``transfers``, ``balances``, ``addresses``: tokens, and who moves and holds them.

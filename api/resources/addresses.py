@@ -4,9 +4,8 @@ from typing import ClassVar
 
 import falcon
 
-from api.params import Params
-from api.resources import collection
 from api.resources.base import Resource, send_json
+from api.resources.common_parameters import ChainParameters
 from api.schemas import ADDRESS, LINKS, an_array, an_object
 from api.sql import addresses as sql
 
@@ -17,7 +16,7 @@ class OneAddress(Resource):
     summary: ClassVar = "Where to read about an address"
     tag: ClassVar = "tokens"
     codes: ClassVar = ("INVALID_ADDRESS", "CHAIN_REQUIRED", "CHAIN_NOT_FOUND")
-    params: ClassVar = Params((collection.CHAIN,))
+    params: ClassVar = ChainParameters
     answer: ClassVar = an_object(
         {
             "data": an_object(
@@ -32,11 +31,11 @@ class OneAddress(Resource):
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with links."""
-        values = self.params.read(request.query_string)
+        parameters = ChainParameters.read(request.query_string)
         self.format(request)
         address = self.address(path["address"])
         catalog = self.context.catalog.current()
-        chain = catalog.chain(values.get("chain"))
+        chain = catalog.chain(parameters.chain)
         born, is_token = self.context.database.query(sql.KNOWN, [str(chain.chain_id), address])[0]
         contracts = {
             name

@@ -13,7 +13,7 @@ from api.body import Operation
 from api.catalog import Catalog, ContractPath, Event, Series
 from api.context import Context
 from api.errors import ApiError
-from api.params import Param, Params
+from api.parameters import Parameters
 from api.schemas import Schema
 from api.values import BadValueError, parse_address
 
@@ -46,7 +46,7 @@ class Resource(Path):
     Subclasses define :meth:`read` and, for those without arguments of events, :attr:`params`.
     """
 
-    params: ClassVar[Params] = Params(())
+    params: ClassVar[Any] = Parameters
     #: What the resource can answer with.
     formats: ClassVar[Sequence[str]] = ("json",)
 
@@ -67,7 +67,7 @@ class Resource(Path):
         *,
         event: Event | None = None,
         series: Series | None = None,
-    ) -> tuple[Sequence[Param], Schema]:
+    ) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document.
 
         Args:
@@ -75,7 +75,7 @@ class Resource(Path):
             event: the event that the path names, where it names one.
             series: the series that the path names, where it names one.
         """
-        return cls.params.all, cls.answer
+        return cls.params.openapi(), cls.answer
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer a request."""
@@ -139,19 +139,12 @@ class Resource(Path):
             return find(self.context.catalog.renewed())
 
     def contract(self, name: str) -> tuple[Catalog, ContractPath]:
-        """The contract of a path, in a catalog that is renewed first if it does not know it.
+        """The contract of a path.
 
         Raises:
             ApiError: as :meth:`api.catalog.Catalog.contract`.
         """
-        catalog = self.context.catalog.current()
-        try:
-            return catalog, catalog.contract(name, self.context.database)
-        except ApiError as error:
-            if error.status != falcon.http_status_to_code(404):
-                raise
-            catalog = self.context.catalog.renewed()
-            return catalog, catalog.contract(name, self.context.database)
+        return self.looked_up(lambda catalog: (catalog, catalog.contract(name, self.context.database)))
 
     def event(self, contract: str, event: str) -> tuple[Catalog, ContractPath, Event]:
         """The contract and the event of a path.
@@ -159,15 +152,12 @@ class Resource(Path):
         Raises:
             ApiError: as :meth:`contract` and :meth:`api.catalog.Catalog.event`.
         """
-        catalog, path = self.contract(contract)
-        try:
+
+        def find(catalog: Catalog) -> tuple[Catalog, ContractPath, Event]:
+            path = catalog.contract(contract, self.context.database)
             return catalog, path, catalog.event(path.contract, event)
-        except ApiError as error:
-            if error.status != falcon.http_status_to_code(404):
-                raise
-            self.context.catalog.renewed()
-            catalog, path = self.contract(contract)
-            return catalog, path, catalog.event(path.contract, event)
+
+        return self.looked_up(find)
 
 
 def send_json(response: falcon.Response, body: Any, *, cache_control: str = "no-store") -> None:

@@ -1,16 +1,17 @@
 """Blocks, as far as their headers are kept: those that bore an indexed event, and those that can still change."""
 
-from typing import Any, ClassVar, Final
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Final
 
 import falcon
 import orjson
+from pydantic import Field
 
 from api import caching
 from api.catalog import Chain
 from api.errors import ApiError, Problem
-from api.params import Param, Params
-from api.resources import collection
 from api.resources.base import Resource, body_tag, send_kept
+from api.resources.common_parameters import ChainParameters
 from api.schemas import BLOCK, FINALITY, HASH, TIME, an_object, nullable, ref
 from api.sql import blocks as sql
 from api.state import State
@@ -29,6 +30,12 @@ _BLOCK: Final = {
 }
 
 
+class TimeParameters(ChainParameters):
+    """A moment of a chain."""
+
+    time: Annotated[datetime, MOMENT] = Field(description="The moment.")
+
+
 class OneBlock(Resource):
     """``/v1/blocks/{number}``: a block by number or name."""
 
@@ -36,12 +43,12 @@ class OneBlock(Resource):
     tag: ClassVar = "blocks"
     codes: ClassVar = ("CHAIN_REQUIRED", "CHAIN_NOT_FOUND", "NOT_FOUND", "BLOCK_NOT_INDEXED")
     conditional: ClassVar = True
-    params: ClassVar = Params((collection.CHAIN,))
+    params: ClassVar = ChainParameters
     answer: ClassVar = an_object({"data": an_object(_BLOCK), "meta": ref("Meta")})
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with the block."""
-        values = self.params.read(request.query_string)
+        values = self.params.read(request.query_string).given()
         self.format(request)
         catalog = self.context.catalog.current()
         chain = catalog.chain(values.get("chain"))
@@ -76,7 +83,7 @@ class BlockByTime(Resource):
     tag: ClassVar = "blocks"
     codes: ClassVar = ("CHAIN_REQUIRED", "CHAIN_NOT_FOUND", "NOT_FOUND")
     conditional: ClassVar = True
-    params: ClassVar = Params((collection.CHAIN, Param("time", MOMENT, "The moment.", required=True)))
+    params: ClassVar = TimeParameters
     answer: ClassVar = an_object(
         {
             "data": an_object(
@@ -95,7 +102,7 @@ class BlockByTime(Resource):
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with the block."""
-        values = self.params.read(request.query_string)
+        values = self.params.read(request.query_string).given()
         self.format(request)
         catalog = self.context.catalog.current()
         chain = catalog.chain(values.get("chain"))

@@ -1,221 +1,373 @@
-"""Parameters and pages that all collections have in common."""
+"""Collections: one description of a kind of rows, from which its pages, counts, exports and OpenAPI document follow.
 
-import re
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, Final, Literal
-from urllib.parse import parse_qsl, quote, urlencode
+A collection is a :class:`Collection`: what it is called, which parameters it has of its own, and which
+:class:`~api.sql.source.Source` a request reads. Everything else is here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Annotated, Any, ClassVar, Final, TypeVar
+from urllib.parse import quote
 
 import falcon
 import orjson
+from pydantic import Field, create_model
 
-from api.cursors import Position
-from api.errors import ApiError, Problem
-from api.params import Param
+from api import caching
+from api.catalog import Catalog, Chain, Event, Series
+from api.compression import accepts_gzip
+from api.cursors import MAX_ITEM
+from api.export import CSV_OPTIONS, NDJSON_OPTIONS, Export, csv_head
+from api.parameters import Parameters, joined
+from api.resources import common_parameters as common
+from api.resources import row_page
+from api.resources.base import MEDIA_TYPES, Resource, body_tag, send_kept
+from api.resources.waiting import wait_for
+from api.schemas import INCLUDED, Schema, an_array, an_object, ref
+from api.sql import counting, source
+from api.sql.members import Member, field_names, row_schema
+from api.sql.query_shape import QueryShape
+from api.sql.row_order import RowOrder
+from api.sql.source import ANY_WINDOW, MAX_LIMIT, Source, page_values
+from api.sql.statement import Inline, Statement
 from api.state import State
-from api.values import ADDRESS, BLOCK, CURSOR, HASH, TIME, Kind, choice, integer, list_of, text, words
+from api.values import choice
 
-MAX_LIMIT: Final = 1000
+T = TypeVar("T")
+
 DEFAULT_LIMIT: Final = 100
-MAX_WAIT: Final = 10
-
-_limit = integer(1, MAX_LIMIT)
-
-CHAIN: Final = Param("chain", text(100), "Name or id of the chain; needed where several are possible.")
-LIMIT: Final = Param(
-    "limit",
-    Kind(_limit.parse, {**_limit.schema, "default": DEFAULT_LIMIT}),
-    "Rows of a page. An export (CSV, NDJSON) without it has all rows.",
-)
-AFTER: Final = Param("after", CURSOR, "Rows that follow this one in the answer's order: an id or a cursor.")
-BEFORE: Final = Param("before", CURSOR, "The rows just before this one in the answer's order: an id or a cursor.")
-ORDER: Final = Param("order", choice("asc", "desc"), "Oldest or newest first.", default="desc")
-FROM_BLOCK: Final = Param("from_block", BLOCK, "First block.")
-TO_BLOCK: Final = Param("to_block", BLOCK, "Last block.")
-FROM_TIME: Final = Param("from_time", TIME, "First moment.")
-TO_TIME: Final = Param("to_time", TIME, "Last moment.")
-ADDRESS_LIST: Final = Param("address", list_of(ADDRESS), "Addresses that emitted the events (comma list).")
-TX_HASH: Final = Param("tx_hash", HASH, "Hash of the transaction.")
-FINALITY: Final = Param(
-    "finality",
-    choice("latest", "safe", "finalized"),
-    "Only blocks that are at least this final.",
-    default="latest",
-)
-AT_BLOCK: Final = Param("at_block", BLOCK, "Answer as of this block; 409 if it is not indexed yet.")
-MIN_BLOCK: Final = Param("min_block", BLOCK, "Answer only once this block is indexed, else 409.")
-WAIT: Final = Param("wait", integer(0, MAX_WAIT), "Seconds to wait for min_block.")
-COUNT: Final = Param(
-    "count",
-    choice("none", "estimated", "exact"),
-    "Count all rows of the request: exactly, or exactly up to 10,000 and estimated above.",
-    default="none",
-)
-FORMAT: Final = Param("format", choice("json", "csv", "ndjson"), "Instead of Accept. CSV and NDJSON are exports.")
-# A query string that may stand in a header as it is: nothing in it is escaped, or would have to be.
-_PLAIN_QUERY: Final = re.compile(r"[A-Za-z0-9._~=&-]*")
-BOUNDS: Final = (FROM_BLOCK, TO_BLOCK, FROM_TIME, TO_TIME)
-PAGING: Final = (LIMIT, AFTER, BEFORE, ORDER)
-FRESHNESS: Final = (FINALITY, AT_BLOCK, MIN_BLOCK, WAIT)
 
 
-def fields(names: Iterable[str]) -> Param:
-    """The parameter ``fields`` for a collection whose rows can have these."""
-    return Param("fields", words(tuple(names)), "Which members of a row to send (comma list).")
-
-
-def check_together(values: Mapping[str, Any]) -> None:
-    """Refuse parameters that contradict one another.
-
-    Raises:
-        ApiError: that lists them.
-    """
-    problems = []
-    if "after" in values and "before" in values:
-        problems.append(Problem("before", "cannot be combined with after"))
-    for first, last in (("from_block", "to_block"), ("from_time", "to_time")):
-        if first in values and last in values and values[first] > values[last]:
-            problems.append(Problem(first, f"must not be above {last}"))
-    if "wait" in values and "min_block" not in values:
-        problems.append(Problem("wait", "needs min_block"))
-    if values.get("format", "json") != "json":
-        for name in ("before", "include"):
-            if name in values:
-                problems.append(Problem(name, f"cannot be combined with format={values['format']}"))
-        if values.get("count", "none") != "none":
-            problems.append(Problem("count", f"cannot be combined with format={values['format']}"))
-    if problems:
-        raise ApiError.invalid(problems)
-
-
-def cursor_side(values: Mapping[str, Any]) -> Literal["after", "before"] | None:
-    """Which cursor a request has, if any."""
-    return "after" if "after" in values else "before" if "before" in values else None
-
-
-def narrowed(asked: list[bytes] | None, address: bytes) -> list[bytes]:
-    """The addresses of a request whose path names one: that one, or none where the parameter asks for others only."""
-    return [address] if asked is None or address in asked else []
-
-
-def explicit_end(values: Mapping[str, Any]) -> bool:
-    """Whether a request says itself at which block it ends."""
-    return any(name in values for name in ("to_block", "to_time", "at_block"))
-
-
-class Page:
-    """The rows of a page as Postgres made them: one text, each row a position, a tab and its JSON.
+class Query:
+    """A request for rows, read.
 
     Args:
-        text: the rows in the answer's order, one more than ``limit`` if there is more.
-        limit: rows of a page.
-        cursor: which cursor led here: ``after``, ``before`` or None.
-        branches: beginnings of the hashes of unfinalised blocks, by number.
+        catalog: what is indexed.
+        chain: the chain.
+        values: those of the request's parameters.
+        rows: where its rows are.
+        name: of the file that an export is saved as.
+        limit: rows of a page, where the request has no ``limit``.
+        settles: whether an answer of final blocks only changes by a rewrite.
+
+    Attributes:
+        values: with those of the cursor and of the page: all that statements read.
+        shape: of the request.
     """
 
-    def __init__(self, text: bytes | None, limit: int, cursor: str | None, branches: bytes | None) -> None:
-        lines = text.split(b"\n") if text else []
-        more = len(lines) > limit
-        if more:
-            lines = lines[1:] if cursor == "before" else lines[:limit]
-        rows = [line.partition(b"\t") for line in lines]
-        self.data = b",\n".join([row for _, _, row in rows])
-        self.count = len(rows)
-        known: dict[str, str] = orjson.loads(branches) if branches else {}
-        # The side that the cursor came from has rows: at least the cursor's own.
-        onwards = more or cursor == "before"
-        backwards = cursor == "after" or (more and cursor == "before")
-        self.next = _cursor(rows[-1][0], known) if rows and onwards else None
-        self.prev = _cursor(rows[0][0], known) if rows and backwards else None
-        self.last = _cursor(rows[-1][0], known) if rows else None
+    def __init__(
+        self,
+        catalog: Catalog,
+        chain: Chain,
+        values: Mapping[str, Any],
+        rows: Source,
+        *,
+        name: str = "",
+        limit: int = DEFAULT_LIMIT,
+        settles: bool = True,
+    ) -> None:
+        self.catalog = catalog
+        self.chain = chain
+        self.source = rows
+        self.name = name
+        self.is_limited = "limit" in values
+        self.limit: int = values.get("limit", limit)
+        self.explicit_end = settles and common.explicit_end(values)
+        cursor: Mapping[str, Any] = values.get("after") or values.get("before") or {}
+        self.values: dict[str, Any] = page_values({**values, **cursor}, self.limit, ANY_WINDOW)
+        include = values.get("include", ())
+        self.shape = QueryShape(
+            chain_id=chain.chain_id,
+            given=frozenset(name for name in values if name not in _NOT_FILTERS),
+            order=values["order"],
+            cursor=common.cursor_side(values),
+            branch=cursor.get("cursor_branch") is not None,
+            finality=values.get("finality", "latest"),
+            fields=values.get("fields", frozenset()),
+            tokens="token" in include,
+            transactions="tx" in include,
+            count=values.get("count", "none"),
+        )
+        if self.values.get("cursor_item", 0) is None:
+            # A cursor without an item is the id of a whole log: a place before or after all of its items.
+            self.values["cursor_item"] = MAX_ITEM if self.shape.forward else -1
 
-    def described(self, limit: int) -> dict[str, Any]:
-        """The member ``page`` of an answer.
+    def _once(self, what: str, make: Callable[[], T]) -> T:
+        """Make what depends on the source and the shape alone, once for each version of the catalog."""
+        return self.catalog.once((what, self.source.key, self.shape), make)
 
-        ``last`` is there even where there is no next page: from it a client goes on when there is more.
+    def page_statement(self) -> Statement:
+        """The statement of the page."""
+        return self._once("page", lambda: source.page_statement(self.source, self.shape))
+
+    def state_statement(self) -> Statement:
+        """The statement of the state alone."""
+        return self._once("state", lambda: source.state_statement(self.source, self.shape))
+
+    def unserved(self) -> str | None:
+        """The conditions that no index serves, or None."""
+        return self._once("unserved", lambda: self.source.unserved(self.shape))
+
+    def etag(self, state: State, *salt: object) -> str:
+        """The entity tag of an answer in this state."""
+        return state.etag(self.explicit_end, self.catalog.version, self.source.key, *salt)
+
+    def cache_control(self, state: State, included: Mapping[str, bytes] | None = None) -> str:
+        """How long an answer in this state may be kept.
+
+        Args:
+            state: the state.
+            included: what goes with the rows.
         """
-        return {"next": self.next, "prev": self.prev, "last": self.last, "limit": limit}
+        settled = state.settled(self.explicit_end) and not row_page.is_lacking(included or {})
+        return caching.cache_control(settled=settled, block_seconds=self.chain.block_seconds)
 
 
-def _cursor(position: bytes, branches: Mapping[str, str]) -> str:
-    text = position.decode()
-    branch = branches.get(text.partition("-")[0])
-    return f"{text}.{branch}" if branch else text
+#: Parameters that are no filters of rows: the shape has them otherwise, or they decide nothing about its texts.
+_NOT_FILTERS: Final = frozenset(
+    ("chain", "limit", "order", "finality", "min_block", "wait", "include", "fields", "count", "format")
+)
 
 
-def cursor_values(cursor: Position | None) -> dict[str, Any]:
-    """The values that statements name ``cursor_...``."""
-    if cursor is None:
-        return {}
-    return {
-        "cursor_block": cursor.block,
-        "cursor_log": cursor.log,
-        "cursor_item": cursor.item,
-        "cursor_branch": cursor.branch,
-    }
+class Collection(Resource):
+    """A kind of rows.
 
-
-def body(
-    page: Page,
-    limit: int,
-    meta: Mapping[str, Any],
-    *,
-    count: Mapping[str, Any] = MappingProxyType({}),
-    beside: Mapping[str, bytes] = MappingProxyType({}),
-) -> bytes:
-    """The answer of a page.
-
-    Args:
-        page: its rows.
-        limit: rows of a page.
-        meta: the member ``meta``.
-        count: what :func:`api.sql.counting.told` made.
-        beside: what :func:`beside` made.
+    A subclass says what it is by the class variables, and by :meth:`query` where a request's rows are. Its
+    parameters are those that all collections have, and those of :attr:`filters`.
     """
-    parts = [
-        b'{"data":[',
-        page.data,
-        b'],"page":',
-        orjson.dumps({**page.described(limit), **count}),
-        b',"meta":',
-        orjson.dumps(meta),
-    ]
-    parts += [_member(name, text) for name, text in beside.items()]
-    parts.append(b"}")
-    return b"".join(parts)
+
+    conditional: ClassVar = True
+    #: Where its rows are, where that is the same for all requests.
+    rows: ClassVar[Source | None] = None
+    #: The order and the members of its rows, where they are the same for all requests.
+    order: ClassVar[RowOrder]
+    members: ClassVar[Sequence[Member]] = ()
+    #: What ``fields`` may name, where the members differ.
+    fields: ClassVar[Sequence[str]] = ()
+    formats: ClassVar[Sequence[str]] = ("json", "csv", "ndjson")
+    #: Models of the parameters that are its own: each name is a bound, or a filter that the source knows.
+    filters: ClassVar[Sequence[type[Parameters]]] = ()
+    #: Model of what bounds the answer by the chain's state; None: rows are of no blocks.
+    freshness: ClassVar[type[Parameters] | None] = common.FreshnessParameters
+    #: What can be added to a page.
+    include: ClassVar[Sequence[str]] = ()
+    #: The order where the request says none, and what it is by.
+    first: ClassVar[str] = "desc"
+    ordered_by: ClassVar[str] = "Oldest or newest first."
+    #: What a page is made of, and how many where the request says nothing.
+    unit: ClassVar[str] = "Rows"
+    page_limit: ClassVar[int] = DEFAULT_LIMIT
+    counting: ClassVar[type[Parameters]] = common.CountParameters
+    #: How long an answer may be kept whose rows are of no blocks.
+    kept: ClassVar[str] = "no-store"
+    #: Seconds for which Redis keeps a page under the versions it was made from; 0: each is read anew.
+    kept_seconds: ClassVar[int] = 0
+    #: What ``meta`` does not have.
+    unsaid: ClassVar[frozenset[str]] = frozenset()
+
+    # -- what a collection says ---------------------------------------------------------------------------------------
+
+    def query(self, text: str, path: Mapping[str, str]) -> Query:
+        """Read a request: by default, of the chain's rows in :attr:`rows`.
+
+        Args:
+            text: its query string.
+            path: the names in its path.
+
+        Raises:
+            ApiError: it is wrong, or names what is not there.
+        """
+        assert self.rows is not None
+        values = self.params.read(text).given()
+        catalog = self.context.catalog.current()
+        chain = catalog.chain(values.get("chain"))
+        return Query(catalog, chain, values, self.rows, name=type(self).__name__.lower(), limit=self.page_limit)
+
+    def check(self, query: Query, state: State) -> None:
+        """Refuse what the state does not allow.
+
+        Raises:
+            ApiError: BLOCK_NOT_INDEXED, REORGED, INVALID_CURSOR or QUERY_TOO_EXPENSIVE.
+        """
+        state.require_block(query.values.get("at_block"), "at_block")
+        state.require_block(query.values.get("min_block"), "min_block")
+        state.require_cursor()
+        if unserved := query.unserved():
+            state.require_window(self.context.settings.api_unindexed_window, f"no index serves {unserved}")
+
+    # -- what follows from it -----------------------------------------------------------------------------------------
+
+    params: ClassVar[type[Parameters]] = Parameters
+
+    def __init_subclass__(cls) -> None:
+        if cls.rows is not None:
+            cls.order, cls.members = cls.rows.order, cls.rows.members()
+        if cls.members:
+            cls.fields = field_names(cls.members)
+        if hasattr(cls, "order"):
+            cls.params = cls._common_parameters()
+        if cls.fields:
+            cls.params = joined(cls.__name__, cls.params, extras=[common.chosen_fields(cls.fields)])
+
+    @classmethod
+    def _common_parameters(cls) -> type[Parameters]:
+        """The model of the parameters that do not depend on the members of rows."""
+        order, unit = cls.order, cls.unit
+        beyond = f"in the answer's order: {order.written}."
+        paging = (
+            common.page_limit(unit, MAX_LIMIT, cls.page_limit),
+            common.CollectionParameter("after", order.cursor, f"{unit} that follow this one {beyond}"),
+            common.CollectionParameter("before", order.cursor, f"{unit} just before this one {beyond}"),
+        )
+        direction = Annotated[str, choice("asc", "desc")]
+        order_field: dict[str, Any] = {"order": (direction, Field(cls.first, description=cls.ordered_by))}
+        sorting = create_model("Sorting", __base__=Parameters, **order_field)
+        included = [common.included(cls.include)] if cls.include else []
+        return joined(
+            cls.__name__,
+            common.ChainParameters,
+            joined("Paging", extras=paging),
+            sorting,
+            *cls.filters,
+            *((cls.freshness,) if cls.freshness else ()),
+            joined("Answer", extras=[*included, common.answer_format(cls.formats)]),
+            cls.counting,
+        )
+
+    @classmethod
+    def described(
+        cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
+    ) -> tuple[Sequence[Schema], Schema]:
+        """The parameters and the answer, for the OpenAPI document."""
+        return cls.params.openapi(), cls.answer_schema(row_schema(cls.members))
+
+    @classmethod
+    def answer_schema(cls, row: Schema) -> Schema:
+        """The schema of an answer with such rows."""
+        members = {"data": an_array(row), "page": ref("Page"), "meta": ref("Meta")}
+        return an_object({**members, **included_schemas(cls.include)}, required=("data", "page", "meta"))
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Answer with a page, or with an export."""
+        query = self.query(request.query_string, path)
+        form = query.values["format"] = self.format(request, query.values.get("format"))
+        common.check_together({**query.values, "limit": query.limit})
+        if "min_block" in query.values:
+            wait_for(self.context, query.state_statement(), query.values)
+        if form != "json":
+            self._export(request, response, query)
+            return
+        query.values["window"] = self.context.settings.api_unindexed_window
+        if self.freshness is None:
+            self._plain_page(request, response, query)
+        else:
+            self._page(request, response, query)
+
+    def page(self, query: Query) -> tuple[State | None, row_page.Page, bytes, dict[str, bytes]]:
+        """A page: its state, its rows, the answer up to ``meta``, and what goes with the rows, all of one snapshot.
+
+        Raises:
+            ApiError: as :meth:`check`.
+        """
+        raw, rows, branches, tokens, counted, transactions = self._one(query.page_statement(), query)
+        state = None if raw is None else State.read(raw)
+        if state is not None:
+            self.check(query, state)
+        shape = query.shape
+        page = row_page.Page(rows, query.limit, shape.cursor, branches)
+        included: dict[str, bytes] = {}
+        if shape.tokens:
+            included["tokens"] = self.context.tokens.of_addresses(shape.chain_id, tokens)
+        if shape.transactions:
+            included["transactions"] = transactions or b"{}"
+        count = counting.count_members(counted, shape.count, lambda: self._estimate(query))
+        return state, page, row_page.page_text(page, query.limit, count), included
+
+    def meta(self, state: State, chain: Chain) -> dict[str, Any]:
+        """The member ``meta`` of an answer."""
+        return {name: value for name, value in state.meta(chain.chain_id).items() if name not in self.unsaid}
+
+    def _plain_page(self, request: falcon.Request, response: falcon.Response, query: Query) -> None:
+        _, page, begun, included = self.page(query)
+        body = row_page.body(begun, {"chain_id": query.chain.chain_id}, included)
+        row_page.link_next(request, response, page.next)
+        send_kept(request, response, body, body_tag(body), self.kept)
+
+    def _page(self, request: falcon.Request, response: falcon.Response, query: Query) -> None:
+        # Neither what tokens say is versioned nor when transactions come: the tag is known with the answer only.
+        is_versioned = not (query.shape.tokens or query.shape.transactions)
+        key = ""
+        if is_versioned and (self.kept_seconds or request.get_header("If-None-Match")):
+            state = State.read(self._one(query.state_statement(), query)[0] or b"")
+            self.check(query, state)
+            etag = query.etag(state)
+            if caching.not_modified(request, etag):
+                caching.answer_not_modified(response, etag, query.cache_control(state))
+                return
+            key = self._key(request, query, etag)
+            if key and (kept := self.context.cache.get_many([key]).get(key)) is not None:
+                # `meta` is of now.
+                body = row_page.body(kept, self.meta(state, query.chain))
+                row_page.link_next(request, response, orjson.loads(kept + b"}")["page"]["next"])
+                send_kept(request, response, body, etag, query.cache_control(state))
+                return
+        found, page, begun, included = self.page(query)
+        assert found is not None
+        body = row_page.body(begun, self.meta(found, query.chain), included)
+        etag = query.etag(found, *included.values())
+        if key and key == self._key(request, query, etag):
+            self.context.cache.set_many({key: begun}, self.kept_seconds)
+        row_page.link_next(request, response, page.next)
+        send_kept(request, response, body, etag, query.cache_control(found, included))
+
+    def _key(self, request: falcon.Request, query: Query, etag: str) -> str:
+        """The key under which Redis keeps a page; empty if it keeps none."""
+        if not self.kept_seconds:
+            return ""
+        parts = (etag, query.shape.chain_id, query.source.key, request.path, request.query_string)
+        return f"gapless:api:{self.unit.lower()}:{blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"
+
+    def _export(self, request: falcon.Request, response: falcon.Response, query: Query) -> None:
+        """Make an export the response: the state first, then the rows, on one snapshot of the database."""
+        rows, shape, ending = query.source, query.shape, query.values["format"]
+        context, first, is_csv = self.context, query.state_statement(), ending == "csv"
+        export = Export(context.exports, context.export_slots, first.text, first.values(query.values))
+        try:
+            if export.state and export.state[0] is not None:
+                state = State.read(export.state[0])
+                self.check(query, state)
+                said = {name: value for name, value in state.headers().items() if name not in self.unsaid}
+                response.set_headers(said)
+            gzip = accepts_gzip(request.get_header("Accept-Encoding"))
+            response.content_type = MEDIA_TYPES[ending] + ("; charset=utf-8" if is_csv else "")
+            response.set_header("Cache-Control", "no-store")
+            name = quote(query.name, safe="~-")
+            response.set_header("Content-Disposition", f'attachment; filename="{name}.{ending}"')
+            if gzip:
+                response.set_header("Content-Encoding", "gzip")
+            if request.method == "HEAD":
+                export.close()
+                response.stream = ()  # without one, the answer would say that the export has 0 bytes
+                return
+            bind = Inline(query.values, export.literal)
+            text = source.export_query(rows, shape, bind, limited=query.is_limited, as_csv=is_csv)
+            head = csv_head(source.csv_names(rows, shape)) if is_csv else b""
+            export.start(text, options=CSV_OPTIONS if is_csv else NDJSON_OPTIONS, head=head, gzip=gzip)
+        except BaseException:
+            export.close()
+            raise
+        response.stream = export
+
+    def _estimate(self, query: Query) -> bytes | None:
+        statement = source.estimate_statement(query.source, query.shape)
+        values = {**query.values, "window": ANY_WINDOW}
+        return self.context.database.query(statement.text, statement.values(values))[0][0]
+
+    def _one(self, statement: Statement, query: Query) -> tuple[bytes | None, ...]:
+        return self.context.database.query(statement.text, statement.values(query.values))[0]
 
 
-def row_body(row: bytes, chain_id: int, state: State, beside: Mapping[str, bytes]) -> bytes:
-    """The answer of one row."""
-    parts = [b'{"data":', row, b',"meta":', orjson.dumps(state.meta(chain_id))]
-    return b"".join([*parts, *(_member(name, text) for name, text in beside.items()), b"}"])
-
-
-def beside(**texts: bytes | None) -> dict[str, bytes]:
-    """What goes with rows beside them: those members, JSON texts, that were asked for."""
-    return {name: text for name, text in texts.items() if text is not None}
-
-
-def _member(name: str, text: bytes) -> bytes:
-    return f',"{name}":'.encode() + text
-
-
-def is_lacking(beside: Mapping[str, bytes]) -> bool:
-    """Whether a transaction is not there that may come yet, without any version saying so."""
-    transactions = orjson.loads(beside.get("transactions", b"{}")).values()
-    return any(one is None or not one["complete"] for one in transactions)
-
-
-def link_next(request: falcon.Request, response: falcon.Response, cursor: str | None) -> None:
-    """Say where the next page is (RFC 8288), relative to this one."""
-    if cursor is None:
-        return
-    given = request.query_string
-    if _PLAIN_QUERY.fullmatch(given):
-        kept = [part for part in given.split("&") if part and part.partition("=")[0] not in ("after", "before")]
-        query = "&".join([*kept, f"after={cursor}"])
-    else:
-        pairs = parse_qsl(given, keep_blank_values=True)
-        kept_pairs = [(name, value) for name, value in pairs if name not in ("after", "before")]
-        query = urlencode([*kept_pairs, ("after", cursor)])
-    response.set_header("Link", f'<{quote(request.path)}?{query}>; rel="next"')
+def included_schemas(names: Iterable[str]) -> dict[str, Schema]:
+    """What goes with rows, as the document tells it."""
+    members = {"token": "tokens", "tx": "transactions"}
+    return {members[name]: INCLUDED[members[name]] for name in names}

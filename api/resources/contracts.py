@@ -236,7 +236,7 @@ def _event(event: Event, rows: int | None, sources: Sequence[Mapping[str, Any]])
                 "indexed": column.indexed,
                 "hashed": column.hashed,
                 "column": column.name,
-                "filters": [name for name, (f, _) in allowed.items() if f.column is column],
+                "filters": [name for name, f in allowed.items() if f.column is column],
                 "fast": column.name in event.ordered_by,
             }
             for column in event.columns

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from api.access import principal_of
 from api.body import Body, NoBody, Operation
 from api.errors import ApiError, Problem
-from api.params import Param, Params
+from api.parameters import Parameters
 from api.resources.base import Resource, send_json
 from api.resources.numbered import Numbered, nothing, numbered
 from api.schemas import TIME, an_array, an_object, nullable
@@ -83,18 +83,20 @@ class JobRequest(Body):
     ] = None
 
 
+class JobFilters(Parameters):
+    """Which jobs."""
+
+    state: Annotated[str | None, choice(*STATES)] = Field(None, description="Only jobs in this state.")
+    limit: Annotated[int, integer(1, 1000)] = Field(100, description="How many.")
+
+
 class Jobs(Resource):
     """``/v1/jobs``: the newest, and a new one."""
 
     summary: ClassVar = "Jobs, the newest first"
     tag: ClassVar = "jobs"
     scope: ClassVar = "admin"
-    params: ClassVar = Params(
-        (
-            Param("state", choice(*STATES), "Only jobs in this state."),
-            Param("limit", integer(1, 1000), "How many.", default=100),
-        )
-    )
+    params: ClassVar = JobFilters
     answer: ClassVar = an_object({"data": an_array(_JOB)})
     operations: ClassVar = {
         "post": Operation(
@@ -108,9 +110,9 @@ class Jobs(Resource):
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with jobs."""
-        given = self.params.read(request.query_string)
+        parameters = JobFilters.read(request.query_string)
         self.format(request)
-        rows = self.context.database.query(jobs.LIST, [given.get("state"), given["limit"]])
+        rows = self.context.database.query(jobs.LIST, [parameters.state, parameters.limit])
         send_json(response, {"data": orjson.loads(rows[0][0] or b"[]")})
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:

@@ -1,62 +1,19 @@
 """Snapshots: series of multicall reads."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import falcon
 
-from api import caching
 from api.catalog import Catalog, Contract, Event, Series
-from api.cursors import HASH_BYTES
-from api.database import Row
 from api.errors import ApiError
-from api.params import Param, Params
-from api.resources import collection
-from api.resources.base import Resource, send_json, send_kept
-from api.resources.events import BESIDE
-from api.resources.exporting import send_export
-from api.resources.rows import INCLUDE_TOKEN
-from api.resources.waiting import wait_for
-from api.schemas import (
-    ADDRESS,
-    BLOCK,
-    FINALITY,
-    TIME,
-    Schema,
-    an_array,
-    an_object,
-    column_schema,
-    nullable,
-    ref,
-)
-from api.sql import counting, scope
-from api.sql import series as sql
-from api.sql.statement import Statement
-from api.state import State
-from api.values import MAX_BLOCK, BadValueError, Kind
-
-_CURSOR: Final = re.compile(
-    rf"(0|[1-9][0-9]{{0,18}})-0x([0-9a-f]{{40}})-(0|[1-9][0-9]{{0,8}})(?:\.([0-9a-f]{{{2 * HASH_BYTES}}}))?"
-)
-
-
-def _parse_cursor(text: str) -> dict[str, Any]:
-    match = _CURSOR.fullmatch(text)
-    if not match or int(match[1]) > MAX_BLOCK:
-        raise BadValueError("must be a row's id, or page.next or page.prev as they were given", "INVALID_CURSOR")
-    return {
-        "cursor_block": int(match[1]),
-        "cursor_address": bytes.fromhex(match[2]),
-        "cursor_item": int(match[3]),
-        "cursor_branch": bytes.fromhex(match[4]) if match[4] else None,
-    }
-
-
-_POSITION: Final = Kind(_parse_cursor, {"type": "string"})
-AFTER: Final = Param("after", _POSITION, collection.AFTER.description)
-BEFORE: Final = Param("before", _POSITION, collection.BEFORE.description)
-
+from api.parameters import Parameters
+from api.resources import common_parameters as common
+from api.resources.base import Resource, send_json
+from api.resources.collection import Collection, Query
+from api.schemas import Schema, an_array, an_object
+from api.sql.members import field_names, row_schema
+from api.sql.series import BY_POINT, SeriesSource, series_members
 
 _SERIES: Final = an_object(
     {
@@ -92,7 +49,7 @@ class SeriesList(Resource):
         )
 
 
-class SeriesRows(Resource):
+class SeriesRows(Collection):
     """``/v1/contracts/{c}/snapshots/{series}``: the rows of a series."""
 
     summary: ClassVar[str] = "The rows of a snapshot series"
@@ -107,145 +64,43 @@ class SeriesRows(Resource):
         "BLOCK_NOT_INDEXED",
         "REORGED",
     )
-    conditional: ClassVar = True
-
-    params: ClassVar = Params(
-        (
-            collection.CHAIN,
-            collection.LIMIT,
-            AFTER,
-            BEFORE,
-            collection.ORDER,
-            *collection.BOUNDS,
-            collection.ADDRESS_LIST,
-            *collection.FRESHNESS,
-            INCLUDE_TOKEN,
-            collection.fields(sql.FIELDS),
-            collection.COUNT,
-            collection.FORMAT,
-        )
-    )
+    filters: ClassVar[Sequence[type[Parameters]]] = (common.BoundParameters, common.AddressParameters)
+    include: ClassVar = ("token",)
+    order: ClassVar = BY_POINT
+    fields: ClassVar = field_names(series_members(()))
+    # A series has points, not coverage: what is missing between them is by design.
+    unsaid: ClassVar = frozenset(("complete", "missing", "missing_ranges", "X-Complete"))
+    #: Whether only the rows of the newest point are meant.
     latest: ClassVar = False
-    formats: ClassVar = ("json", "csv", "ndjson")
 
     @classmethod
     def described(
         cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
-    ) -> tuple[Sequence[Param], Schema]:
+    ) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
         assert series is not None
-        values = {column.argument: nullable(column_schema(column)) for column in series.columns}
-        # `fields` may leave out any member.
-        row = an_object(
-            {
-                "id": {"type": "string"},
-                "block_number": BLOCK,
-                "block_time": TIME,
-                "address": ADDRESS,
-                "item": {"type": "integer", "description": "Place in the list of arguments."},
-                "finality": FINALITY,
-                "arguments": nullable({"type": "object"}),
-                "values": an_object(values),
-                "failures": nullable({"type": "object", "description": "Why a value is null, by call."}),
-            },
-            required=(),
-        )
-        members = {"data": an_array(row), "page": ref("Page"), "meta": ref("Meta"), "tokens": BESIDE["tokens"]}
-        return cls.params.all, an_object(members, required=("data", "page", "meta"))
+        return cls.params.openapi(), cls.answer_schema(row_schema(series_members(series.columns)))
 
-    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
-        """Answer with a page."""
+    def query(self, text: str, path: Mapping[str, str]) -> Query:
+        """Read a request."""
         catalog, found = self.contract(path["contract"])
         series = _series(found.contract, path["series"])
-        values = self.params.read(request.query_string)
-        form = self.format(request, values.get("format"))
+        values = self.params.read(text).given()
         chain = catalog.chain(values.get("chain"), found.contract.deployments)
-        collection.check_together({**values, "format": form})
-        cursor = values.get("after") or values.get("before") or {}
         if found.address is not None:
-            values["address"] = collection.narrowed(values.get("address"), found.address)
-        shape = sql.Shape(
-            chain_id=chain.chain_id,
-            given=frozenset(name for name in (*scope.BOUNDS, "address") if name in values),
-            order=values.get("order", "asc"),
-            cursor=collection.cursor_side(values),
-            branch=cursor.get("cursor_branch") is not None,
-            finality=values["finality"],
-            limit=values.get("limit", collection.DEFAULT_LIMIT),
-            fields=values.get("fields", frozenset()),
-            latest=self.latest,
-            tokens="token" in values.get("include", ()),
-            count=values["count"],
-        )
-        values = {**values, **cursor, "format": form}
-        if "min_block" in values:
-            wait_for(self.context, sql.state_only(series, shape), values)
-        if form != "json":
-            self._export(request, response, series, shape, values)
-            return
-        statement = catalog.once(("series", series.series_id, shape), lambda: sql.page(series, shape))
-        raw, rows, branches, tokens, counted = self._one(statement, values)
-        state = State.read(raw or b"")
-        _check(state, values)
-        page = collection.Page(rows, shape.limit, shape.cursor, branches)
-        count = counting.told(counted, shape.count, lambda: self._one(sql.estimate(series, shape), values)[0])
-        beside = collection.beside(tokens=self.context.tokens.beside(chain.chain_id, tokens) if shape.tokens else None)
-        body = collection.body(page, shape.limit, _meta(state, chain.chain_id), count=count, beside=beside)
-        collection.link_next(request, response, page.next)
-        control = caching.cache_control(settled=False, block_seconds=chain.block_seconds)
-        send_kept(request, response, body, state.etag(False, catalog.version, *beside.values()), control)
-
-    def _one(self, statement: Statement, values: dict[str, Any]) -> Row:
-        return self.context.database.query(statement.text, statement.values(values))[0]
-
-    def _export(
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        series: Series,
-        shape: sql.Shape,
-        values: dict[str, Any],
-    ) -> None:
-        as_csv = values["format"] == "csv"
-
-        def told(row: Row) -> dict[str, str]:
-            state = State.read(row[0] or b"")
-            _check(state, values)
-            return {"X-Indexed-Block": "" if state.indexed is None else str(state.indexed)}
-
-        send_export(
-            self.context,
-            request,
-            response,
-            first=sql.state_only(series, shape),
-            values=values,
-            told=told,
-            select=lambda bind: sql.export(series, shape, bind, limit=values.get("limit"), as_csv=as_csv),
-            names=list(sql.csv_columns(series, shape.fields)),
-            name=f"{series.contract}-{series.name}" + ("-latest" if self.latest else ""),
-        )
+            values["address"] = common.narrowed(values.get("address"), found.address)
+        name = f"{series.contract}-{series.name}" + ("-latest" if self.latest else "")
+        rows = SeriesSource(series, latest=self.latest)
+        return Query(catalog, chain, values, rows, name=name, settles=False)
 
 
 class SeriesLatest(SeriesRows):
     """``/v1/contracts/{c}/snapshots/{series}/latest``: the newest point, or the last one up to ``at_block``."""
 
     summary: ClassVar = "The newest point of a snapshot series"
-
-    params: ClassVar = Params(
-        (
-            collection.CHAIN,
-            collection.LIMIT,
-            AFTER,
-            BEFORE,
-            Param("order", collection.ORDER.kind, "By address.", default="asc"),
-            collection.ADDRESS_LIST,
-            *collection.FRESHNESS,
-            INCLUDE_TOKEN,
-            collection.fields(sql.FIELDS),
-            collection.COUNT,
-            collection.FORMAT,
-        )
-    )
+    filters: ClassVar = (common.AddressParameters,)
+    first: ClassVar = "asc"
+    ordered_by: ClassVar = "By address."
     latest: ClassVar = True
 
 
@@ -262,20 +117,8 @@ def describe(series: Series) -> dict[str, Any]:
     }
 
 
-def _check(state: State, values: dict[str, Any]) -> None:
-    state.require_block(values.get("at_block"), "at_block")
-    state.require_block(values.get("min_block"), "min_block")
-    state.require_cursor()
-
-
 def _series(contract: Contract, name: str) -> Series:
     if series := contract.series.get(name):
         return series
     names = ", ".join(contract.series) or "none"
     raise ApiError("NOT_FOUND", f"{contract.name} has no snapshot {name!r}; there is {names}")
-
-
-def _meta(state: State, chain_id: int) -> dict[str, Any]:
-    # A series has points, not coverage: what is missing between them is by design.
-    meta = state.meta(chain_id)
-    return {name: value for name, value in meta.items() if name not in ("complete", "missing", "missing_ranges")}

@@ -2,29 +2,28 @@
 
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import quote
 
 import falcon
+from pydantic import Field
 
-from api import arguments
 from api.catalog import Catalog, Event, Series
 from api.context import Context
 from api.cursors import CursorError, Position
 from api.errors import ApiError, Problem
 from api.live.changes import Scope
-from api.live.hub import Asked, Hub
+from api.live.hub import Hub, StreamRequest
 from api.live.scopes import event_scope, feed_scope
-from api.params import Param, Params
-from api.resources import collection
+from api.parameters import Parameters, described, joined
+from api.resources import common_parameters as common
 from api.resources.base import Resource, send_json
 from api.resources.events import Events
-from api.resources.feed import CONTRACTS, EVENTS, Feed, events_of
+from api.resources.feed import Feed, FeedFilters, events_of
 from api.schemas import Schema
-from api.sql import events as event_sql
-from api.sql import feed as feed_sql
 from api.values import CURSOR
+from indexer.abi.columns import Column
 
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -36,19 +35,26 @@ _ANSWER: Final[Schema] = {
     "description": "Server-sent events: `row` (the JSON of a row), `revert` (`common_block`: what was sent of later "
     "blocks is void) and `status` (how far the stream is, and what it waits for). Each has an `id` to go on from.",
 }
-_AFTER: Final = Param("after", CURSOR, "Begin behind this row: an id or a cursor. Left out: with what comes next.")
+#: A header that goes before ``after``.
+_HEADER: Final[Schema] = {
+    "name": _LAST_EVENT_ID,
+    "in": "header",
+    "description": "Where the client was; goes before `after`.",
+    "schema": dict(CURSOR.schema),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class _Header(Param):
-    """A header that is described as a parameter."""
+class AfterParameters(Parameters):
+    """Where a stream begins."""
 
-    def openapi(self) -> dict[str, Any]:
-        """The parameter object of the OpenAPI document."""
-        return {**Param.openapi(self), "in": "header"}
+    after: Annotated[Position | None, CURSOR] = Field(
+        None, description="Begin behind this row: an id or a cursor. Left out: with what comes next."
+    )
 
 
-LAST_EVENT_ID: Final = _Header(_LAST_EVENT_ID, CURSOR, "Where the client was; goes before `after`.")
+_EventStreamParameters: Final = joined(
+    "EventStream", common.ChainParameters, AfterParameters, common.AddressParameters, common.FinalityParameters
+)
 
 
 class StreamResource(Resource):
@@ -90,14 +96,14 @@ class StreamResource(Resource):
         if request.method == "HEAD":
             response.stream = ()  # without one, the answer would say that the stream has 0 bytes
             return
-        asked = Asked(
+        stream = StreamRequest(
             key=(*key, repr(sorted(wanted.items(), key=lambda item: item[0]))),
             compiled=compiled,
             position=position,
             path=request.path,
             private=bool(request.context.get("private")),
         )
-        response.stream = self._hub.open(asked)
+        response.stream = self._hub.open(stream)
 
     def _redirect(self, request: falcon.Request, response: falcon.Response) -> None:
         settings = self.context.settings
@@ -119,15 +125,15 @@ class EventStream(StreamResource):
     @classmethod
     def described(
         cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
-    ) -> tuple[Sequence[Param], Schema]:
+    ) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
         assert event is not None
-        return (*_event_params(catalog, event).all, LAST_EVENT_ID), cls.answer
+        return [*_EventStreamParameters.openapi(), *described(Events.extras(event.columns)), _HEADER], cls.answer
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Begin to stream, or say where that is done."""
         catalog, found, event = self.event(path["contract"], path["event"])
-        values = _event_params(catalog, event).read(request.query_string)
+        values = _event_parameters(event.columns).read(request.query_string).given()
         chain = catalog.chain(values.get("chain"), found.contract.deployments)
         contract, name, address = event.contract, event.api_name, found.address
         window = self.context.settings.api_unindexed_window
@@ -148,28 +154,26 @@ class FeedStream(StreamResource):
 
     summary: ClassVar = "All events of a chain as they are indexed"
     codes: ClassVar = (*(code for code in Feed.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), *_OWN_CODES)
-    params: ClassVar = Params(
-        (
-            collection.CHAIN,
-            _AFTER,
-            CONTRACTS,
-            EVENTS,
-            collection.ADDRESS_LIST,
-            collection.FINALITY,
-            collection.fields(feed_sql.FIELDS),
-        )
+    params: ClassVar = joined(
+        "FeedStreamParameters",
+        common.ChainParameters,
+        AfterParameters,
+        FeedFilters,
+        common.AddressParameters,
+        common.FinalityParameters,
+        extras=[common.chosen_fields(Feed.fields)],
     )
 
     @classmethod
     def described(
         cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
-    ) -> tuple[Sequence[Param], Schema]:
+    ) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
-        return (*cls.params.all, LAST_EVENT_ID), cls.answer
+        return [*cls.params.openapi(), _HEADER], cls.answer
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Begin to stream, or say where that is done."""
-        values = self.params.read(request.query_string)
+        values = self.params.read(request.query_string).given()
         catalog = self.context.catalog.current()
         chain = catalog.chain(values.get("chain"))
         events_of(catalog, chain, values)  # refuses names that are not there
@@ -182,21 +186,9 @@ class FeedStream(StreamResource):
         self._answer(request, response, values, ("feed", chain.chain_id), compiled)
 
 
-def _event_params(catalog: Catalog, event: Event) -> Params:
-    def make() -> Params:
-        names = [*event_sql.FIELDS, *(f"args.{c.argument}" for c in event.columns if "," not in c.argument)]
-        return Params(
-            (
-                collection.CHAIN,
-                _AFTER,
-                collection.ADDRESS_LIST,
-                collection.FINALITY,
-                collection.fields(names),
-                *(param for _, param in arguments.filters(event.columns).values()),
-            )
-        )
-
-    return catalog.once(("stream params", event.event_id), make)
+@lru_cache(maxsize=1000)
+def _event_parameters(columns: tuple[Column, ...]) -> type[Parameters]:
+    return joined("EventStream", _EventStreamParameters, extras=Events.extras(columns))
 
 
 def _last_event_id(request: falcon.Request) -> Position | None:

@@ -12,7 +12,7 @@ from pydantic import Field
 from api.body import Body, NoBody, Operation
 from api.cursors import Position
 from api.errors import ApiError
-from api.params import Param, Params
+from api.parameters import Parameters
 from api.resources.base import Resource, send_json
 from api.resources.webhook_paths import ONE, ONE_WITH_SECRET, TEXT, WebhookPath, known, nothing
 from api.schemas import BLOCK, TIME, an_array, an_object, nullable
@@ -52,31 +52,35 @@ class RotateRequest(Body):
     overlap_hours: Annotated[float, Field(ge=0, le=168, description="Hours for which the old secret signs too.")] = 24.0
 
 
+class DeliveryParameters(Parameters):
+    """Which attempts."""
+
+    limit: Annotated[int, integer(1, 1000)] = Field(100, description="Attempts of a page.")
+    before: Annotated[int | None, integer(1, _NEWEST)] = Field(
+        None, description="Attempts before this one: `page.next` of the page before."
+    )
+
+
 class WebhookDeliveries(WebhookPath, Resource):
     """``/v1/webhooks/{webhook}/deliveries``: attempts, the newest first."""
 
     summary: ClassVar = "Attempts to deliver, the newest first"
     codes: ClassVar = ("NOT_FOUND",)
-    params: ClassVar = Params(
-        (
-            Param("limit", integer(1, 1000), "Attempts of a page.", default=100),
-            Param("before", integer(1, _NEWEST), "Attempts before this one: `page.next` of the page before."),
-        )
-    )
+    params: ClassVar = DeliveryParameters
     answer: ClassVar = an_object(
         {"data": an_array(_DELIVERY), "page": an_object({"next": nullable({"type": "integer"}), "limit": BLOCK})}
     )
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with a page."""
-        values = self.params.read(request.query_string)
+        parameters = DeliveryParameters.read(request.query_string)
         self.format(request)
         owner, webhook = self.owner(request), known(path["webhook"])
         if self.find(sql.ONE, owner, webhook) is None:
             raise nothing(webhook)
-        limit = values["limit"]
+        limit = parameters.limit
         found = orjson.loads(
-            self.find(sql.DELIVERIES, owner, webhook, values.get("before", _NEWEST), limit + 1) or b"[]"
+            self.find(sql.DELIVERIES, owner, webhook, parameters.before or _NEWEST, limit + 1) or b"[]"
         )
         following = found[limit - 1]["id"] if len(found) > limit else None
         send_json(response, {"data": found[:limit], "page": {"next": following, "limit": limit}})

@@ -3,27 +3,28 @@
 A ledger (``gapless.ledgers``) is true at the end of a block, and in the same snapshot as the rows it counted. For a
 block before that, what was moved since is taken back; this is exact, and bounded by how much that is.
 
-Before every query stand, beside ``chain`` and ``scope``:
+Before every query stand, with ``chain`` and ``scope``:
 
 - ``ledgers``: those that the request is about, the best first where several count the same token;
 - ``counting``: those of them that are to count on; all, if none is (a contract may have left the manifest);
 - ``wanted``: the blocks that each of these has counted, in the place of sources.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Callable, Hashable, Sequence
+from typing import Final
 
 from psycopg import sql
 
 from api.catalog import Event
-from api.sql import counting, included, json_text, scope
-from api.sql import events as rows
-from api.sql.statement import Binder, Statement
+from api.schemas import ADDRESS, BLOCK, DIGITS, nullable
+from api.sql import members, scope
+from api.sql.members import Member
+from api.sql.query_shape import QueryShape
+from api.sql.row_order import Key, RowOrder
+from api.sql.source import Cut, Source
+from api.sql.statement import Binder
+from api.sql.transfers import KIND, TOKEN, TOKEN_ID
 from indexer.store.catalog import transfer_standards
-
-BALANCE_FIELDS: Final = ("token", "kind", "token_id", "balance", "contract", "at_block", "stale", "exact", "problem")
-HOLDER_FIELDS: Final = ("address", "token_id", "balance")
 
 
 def _problem(of_ledger: str, of_token: str) -> str:
@@ -31,21 +32,116 @@ def _problem(of_ledger: str, of_token: str) -> str:
     return f"gapless.balance_problem({of_ledger}, {of_token})"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """All of a request, beside its shape, that decides the text of its statement.
+#: What each balance is.
+AMOUNT: Final = members.plain(
+    "balance",
+    "t.amount::text",
+    {**DIGITS, "description": "In the token's smallest unit; 1 for ERC-721. Never 0."},
+)
+BALANCE_MEMBERS: Final = (
+    TOKEN,
+    KIND,
+    TOKEN_ID,
+    AMOUNT,
+    members.plain("contract", "t.contract", {"type": "string", "description": "Name in the manifest."}),
+    members.value("at_block", "t.at_block", {**BLOCK, "description": "True at the end of this block."}, null=True),
+    members.value(
+        "stale",
+        "t.stale",
+        {"type": "boolean", "description": "Its ledger goes no further; see meta.ledgers."},
+        csv="t.stale::text",
+    ),
+    members.value(
+        "exact",
+        "(t.problem IS NULL)",
+        {"type": "boolean", "description": "The token's balances follow from its transfers."},
+        csv="(t.problem IS NULL)::text",
+    ),
+    members.text(
+        "problem",
+        "t.problem",
+        nullable({"type": "string", "description": "Why not, as far as known."}),
+    ),
+)
+HOLDER_MEMBERS: Final = (members.hexadecimal("address", "t.holder", ADDRESS), TOKEN_ID, AMOUNT)
+BY_TOKEN: Final = RowOrder(Key("token", "bytea", "address"), Key("token_id", "numeric", "number"))
+BY_AMOUNT: Final = RowOrder(
+    Key("token_id", "numeric", "number"), Key("amount", "numeric", "signed"), Key("holder", "bytea", "address")
+)
 
-    Attributes:
-        of: balances of the address ``holder``, or holders of the token ``token``.
-        given: names of the filters that the request has: ``token`` and ``kind`` of balances, ``token_id`` of holders.
-        past: the events whose transfers are taken back; None: as the ledgers are now.
+
+class LedgerSource(Source):
+    """Balances of an address, or holders of a token.
+
+    Args:
+        past: the events whose transfers are taken back; None: balances as the ledgers are now.
         gated: only a window of blocks may be taken back, since no index serves that.
     """
 
-    of: Literal["address", "token"]
-    given: frozenset[str] = frozenset()
-    past: tuple[Event, ...] | None = None
-    gated: bool = False
+    #: Whether it is about one token.
+    of_token: bool
+
+    def __init__(self, past: Sequence[Event] | None = None, *, gated: bool = False) -> None:
+        self.past = past
+        self.gated = gated
+
+    @property
+    def key(self) -> Hashable:
+        """Which of both, and of what time."""
+        past = None if self.past is None else tuple(event.event_id for event in self.past)
+        return (type(self).__name__, past, self.gated)
+
+    def tables(self, shape: QueryShape, bind: Binder) -> list[str]:
+        """The ledgers and the scope."""
+        return self.state_tables(shape, bind)
+
+    def state_tables(self, shape: QueryShape, bind: Binder) -> list[str]:
+        """The ledgers and the scope."""
+        return _ctes(shape, bind, of_token=self.of_token)
+
+    def state(self, shape: QueryShape, bind: Binder) -> str | None:
+        """The state, and what the ledgers say."""
+        return _state(shape, bind, of_token=self.of_token)
+
+
+class BalanceSource(LedgerSource):
+    """What the address ``holder`` has."""
+
+    order = BY_TOKEN
+    address_column = "token"
+    of_token = False
+
+    def members(self) -> Sequence[Member]:
+        """The members of a row."""
+        return BALANCE_MEMBERS
+
+    def readings(self, shape: QueryShape, bind: Binder, cut: Cut) -> list[str]:
+        """The one query of the ledgers."""
+        return [_balances(self, shape, bind, cut)]
+
+
+class HolderSource(LedgerSource):
+    """Who has the token ``token``."""
+
+    order = BY_AMOUNT
+    address_column = "holder"
+    of_token = True
+
+    def members(self) -> Sequence[Member]:
+        """The members of a row."""
+        return HOLDER_MEMBERS
+
+    def tables(self, shape: QueryShape, bind: Binder) -> list[str]:
+        """The ledgers, the scope, and what was moved since."""
+        return [*self.state_tables(shape, bind), *_moved_of_token(self, shape, bind)]
+
+    def readings(self, shape: QueryShape, bind: Binder, cut: Cut) -> list[str]:
+        """The one query of the ledger."""
+        return [_holders(self, shape, bind, cut)]
+
+    def tokens(self, bind: Binder, sent: Callable[[], str]) -> str:
+        """The token itself."""
+        return f"SELECT {bind('token', 'bytea')}"
 
 
 def _tracks(chain_id: int, ledger: str, token: str) -> str:
@@ -57,13 +153,13 @@ def _tracks(chain_id: int, ledger: str, token: str) -> str:
         ELSE true END"""
 
 
-def _ctes(asked: Asked, shape: rows.Shape, bind: Binder) -> list[str]:
+def _ctes(shape: QueryShape, bind: Binder, *, of_token: bool) -> list[str]:
     chain_id = shape.chain_id
     where, limit = [f"l.served AND l.chain_id = {chain_id}"], ""
-    if asked.of == "token":
+    if of_token:
         where.append(_tracks(chain_id, "l", bind("token", "bytea")))
         limit = " LIMIT 1"
-    elif "token" in asked.given:
+    elif "token" in shape.given:
         tokens = bind("address", "bytea[]")
         where.append(f"EXISTS (SELECT FROM unnest({tokens}) a(token) WHERE {_tracks(chain_id, 'l', 'a.token')})")
     chain, _, bounds = scope.ctes(chain_id, (), bind, given=shape.given & {"at_block"}, finality=shape.finality)
@@ -88,12 +184,12 @@ def _ctes(asked: Asked, shape: rows.Shape, bind: Binder) -> list[str]:
     ]
 
 
-def _state(asked: Asked, shape: rows.Shape, bind: Binder) -> str:
+def _state(shape: QueryShape, bind: Binder, *, of_token: bool) -> str:
     ledgers = """(SELECT coalesce(json_agg(json_build_object(
         'contract', contract, 'kind', kind, 'at_block', CASE WHEN through_block >= 0 THEN through_block END,
         'stale', NOT live, 'remark', remark) ORDER BY rank){}, '[]') FROM ledgers)"""
     # There may be hundreds, one a contract: those that are where they should be need no mention.
-    behind = " FILTER (WHERE NOT live OR through_block < (SELECT last FROM scope))" if asked.of == "address" else ""
+    behind = " FILTER (WHERE NOT live OR through_block < (SELECT last FROM scope))" if not of_token else ""
     # What audits find changes no version.
     noted = f"""(SELECT array_agg(f.seen) FROM (
         SELECT count(*) || ' ' || max(p.found_at) AS seen
@@ -106,9 +202,9 @@ def _state(asked: Asked, shape: rows.Shape, bind: Binder) -> str:
         ("furthest", "(SELECT max(through_block) FROM ledgers)"),
         ("noted", noted),
     ]
-    if asked.of == "token":
+    if of_token:
         extra.append(("problem", f"(SELECT {_problem('l.id', bind('token', 'bytea'))} FROM ledgers l)"))
-    if "token" in asked.given:
+    elif "token" in shape.given:
         tokens = bind("address", "bytea[]")
         uncounted = f"""(SELECT json_agg('0x' || encode(a.token, 'hex')) FROM unnest({tokens}) a(token)
         WHERE NOT EXISTS (SELECT FROM ledgers l WHERE {_tracks(shape.chain_id, "l", "a.token")}))"""
@@ -130,20 +226,21 @@ _NOTHING: Final = (
 )
 
 
-def _moved(asked: Asked, shape: rows.Shape, bind: Binder, window: int, condition: str) -> str:
+def _moved(rows: LedgerSource, shape: QueryShape, bind: Binder, condition: str) -> str:
     """A query of what takes back the transfers after a block: ledger_id, token, token_id, holder, delta.
 
     Args:
-        asked: the request, with ``past``.
-        shape: its shape.
+        rows: of the request, with ``past``. Beyond ``window`` blocks nothing is taken back without an index.
+        shape: of the request.
         bind: numbers the values.
-        window: most blocks that may be taken back without an index; beyond it there is nothing.
         condition: on transfers ``t``, with ``{holder}`` for one who had a part in them.
     """
-    gate = f"AND (SELECT max(through_block) - {_LAST} <= {window} FROM ledgers)" if asked.gated else ""
-    nobody = f"'\\x{bytes(20).hex()}'"
+    gate = ""
+    if rows.gated:
+        gate = f"AND (SELECT max(through_block) - {_LAST} <= {bind('window', 'bigint')} FROM ledgers)"
+    zero = f"'\\x{bytes(20).hex()}'"
     parts = []
-    for event in asked.past or ():
+    for event in rows.past or ():
         assert event.standard is not None
         name = sql.Identifier(event.schema_name, event.table_name)
         select = transfer_standards.select(name, event.signature, event.standard, event.columns).as_string()
@@ -153,7 +250,7 @@ def _moved(asked: Asked, shape: rows.Shape, bind: Binder, window: int, condition
         WHERE {event.event_id} = ANY (l.event_ids) AND l.kind = '{event.standard}' AND t.chain_id = {shape.chain_id}
           AND t.block_number > {_LAST} AND t.block_number <= l.through_block AND t.block_number >= l.start_block
           AND (l.place->>'kind' <> 'addresses' OR l.place->'addresses' ? ('0x' || encode(t.token, 'hex')))
-          AND t.from_address <> t.to_address AND {holder} <> {nobody} AND {condition.format(holder=holder)} {gate}"""
+          AND t.from_address <> t.to_address AND {holder} <> {zero} AND {condition.format(holder=holder)} {gate}"""
             for holder, sign in _SIDES
         ]
     every = " UNION ALL ".join(parts) or _NOTHING
@@ -163,181 +260,69 @@ def _moved(asked: Asked, shape: rows.Shape, bind: Binder, window: int, condition
 # -- balances of an address ----------------------------------------------------------------------------------------
 
 
-def _held(asked: Asked, shape: rows.Shape, bind: Binder, window: int, *, limit: int | None) -> str:
+def _balances(rows: LedgerSource, shape: QueryShape, bind: Binder, cut: Cut) -> str:
     """The query of what an address has, in the order of reading."""
     holder = bind("holder", "bytea")
-    direction, sign = ("ASC", ">") if shape.forward else ("DESC", "<")
     where = []
-    if "token" in asked.given:
+    if "token" in shape.given:
         where.append(f"h.token = ANY ({bind('address', 'bytea[]')})")
     # Of several ledgers that count a token, the best tells, even if what it tells is nothing.
     better = f"SELECT FROM ledgers b WHERE b.rank < l.rank AND {_tracks(shape.chain_id, 'b', 'h.token')}"
     where.append(f"NOT EXISTS ({better})")
     if shape.cursor:
-        cursor = f"{bind('cursor_token', 'bytea')}, {bind('cursor_token_id', 'numeric')}"
-        where.append(f"(h.token, h.token_id) {sign} ({cursor})")
-    end = f"ORDER BY h.token {direction}, h.token_id {direction}" + (f" LIMIT {limit}" if limit else "")
-    kind = f"WHERE l.kind = {bind('kind', 'text')}" if "kind" in asked.given else ""
-    if asked.past is None:
+        where.append(BY_TOKEN.beyond(bind, forward=shape.forward, columns=("h.token", "h.token_id")))
+    kind = f"WHERE l.kind = {bind('kind', 'text')}" if "kind" in shape.given else ""
+    if rows.past is None:
         where[:0] = [f"h.holder = {holder}", "h.ledger_id = l.id"]
         source = "SELECT h.token, h.token_id, h.amount FROM gapless.holdings h"
     else:
         where.insert(0, "h.ledger_id = l.id")
-        moved = _moved(asked, shape, bind, window, f"{{holder}} = {holder}")
+        moved = _moved(rows, shape, bind, f"{{holder}} = {holder}")
         source = f"""SELECT h.token, h.token_id, h.amount FROM (
             SELECT s.ledger_id, s.token, s.token_id, sum(s.amount) AS amount
             FROM (SELECT n.ledger_id, n.token, n.token_id, n.amount FROM gapless.holdings n WHERE n.holder = {holder}
                   UNION ALL SELECT m.ledger_id, m.token, m.token_id, m.delta FROM ({moved}) m) s
             GROUP BY 1, 2, 3 HAVING sum(s.amount) <> 0) h"""
-    at_block = f"least({_LAST}, l.through_block)" if asked.past is not None else "l.through_block"
-    return f"""SELECT l.id AS ledger_id, l.contract, l.kind, {at_block} AS at_block, NOT l.live AS stale,
+    at_block = f"least({_LAST}, l.through_block)" if rows.past is not None else "l.through_block"
+    each = cut.of(f"{source} WHERE {' AND '.join(where)}", BY_TOKEN, bind, forward=shape.forward, alias="h.")
+    every = f"""SELECT l.id AS ledger_id, l.contract, l.kind, {at_block} AS at_block, NOT l.live AS stale,
        h.token, h.token_id, h.amount, {_problem("l.id", "h.token")} AS problem
-    FROM ledgers l CROSS JOIN LATERAL ({source} WHERE {" AND ".join(where)} {end}) h {kind} {end}"""
-
-
-_OF_BALANCE: Final = {
-    "token": (json_text.hexadecimal("t.token"), True),
-    "kind": ("t.kind", True),
-    "token_id": ("CASE WHEN t.kind <> 'erc20' THEN t.token_id::text END", True),
-    "balance": ("t.amount::text", True),
-    "contract": ("t.contract", True),
-    "at_block": ("t.at_block", False),
-    "stale": ("t.stale", False),
-    "exact": ("(t.problem IS NULL)", False),
-    "problem": ("t.problem", None),
-}
+    FROM ledgers l CROSS JOIN LATERAL ({each}) h {kind}"""
+    return cut.of(every, BY_TOKEN, bind, forward=shape.forward, alias="h.")
 
 
 # -- holders of a token --------------------------------------------------------------------------------------------
 
 
-def _holders(asked: Asked, shape: rows.Shape, bind: Binder, *, limit: int | None) -> str:
+def _holders(rows: LedgerSource, shape: QueryShape, bind: Binder, cut: Cut) -> str:
     """The query of who has a token, in the order of reading."""
-    token = bind("token", "bytea")
-    direction, sign = ("ASC", ">") if shape.forward else ("DESC", "<")
     where = []
-    if "token_id" in asked.given:
+    if "token_id" in shape.given:
         where.append(f"h.token_id = {bind('token_id', 'numeric')}")
     if shape.cursor:
-        cursor = ", ".join(
-            bind(f"cursor_{name}", pg_type)
-            for name, pg_type in (("token_id", "numeric"), ("amount", "numeric"), ("holder", "bytea"))
-        )
-        where.append(f"(h.token_id, h.amount, h.holder) {sign} ({cursor})")
-    end = f"ORDER BY h.token_id {direction}, h.amount {direction}, h.holder {direction}"
-    end += f" LIMIT {limit}" if limit else ""
-    held = f"h.ledger_id = (SELECT id FROM ledgers) AND h.token = {token}"
-    untouched = "SELECT h.token_id, h.amount, h.holder FROM gapless.holdings h"
+        columns = ("h.token_id", "h.amount", "h.holder")
+        where.append(BY_AMOUNT.beyond(bind, forward=shape.forward, columns=columns))
+
+    def some(query: str) -> str:
+        return cut.of(query, BY_AMOUNT, bind, forward=shape.forward, alias="h.")
+
+    held = f"h.ledger_id = (SELECT id FROM ledgers) AND h.token = {bind('token', 'bytea')}"
     kind = "(SELECT kind FROM ledgers) AS kind"
-    if asked.past is None:
-        return f"SELECT h.*, {kind} FROM ({untouched} WHERE {' AND '.join([held, *where])} {end}) h {end}"
-    # NOT IN is a hash that is asked row by row: the rows keep the order of their index.
-    apart = "(h.token_id, h.holder) NOT IN (SELECT token_id, holder FROM moved)"
-    every = " AND ".join(["h.amount <> 0", *where])
-    return f"""SELECT h.*, {kind} FROM (
-        ({untouched} WHERE {" AND ".join([held, apart, *where])} {end})
-        UNION ALL
-        (SELECT h.* FROM (SELECT m.token_id, coalesce(n.amount, 0) + m.delta AS amount, m.holder
+    # NOT IN is a hash that is looked up row by row: the rows keep the order of their index.
+    apart = [] if rows.past is None else ["(h.token_id, h.holder) NOT IN (SELECT token_id, holder FROM moved)"]
+    untouched = "SELECT h.token_id, h.amount, h.holder FROM gapless.holdings h"
+    kept = some(f"{untouched} WHERE {' AND '.join([held, *apart, *where])}")
+    if rows.past is None:
+        return f"SELECT h.*, {kind} FROM ({kept}) h"
+    since = some(f"""SELECT h.* FROM (SELECT m.token_id, coalesce(n.amount, 0) + m.delta AS amount, m.holder
                           FROM moved m LEFT JOIN gapless.holdings n ON n.ledger_id = m.ledger_id AND n.token = m.token
-                           AND n.token_id = m.token_id AND n.holder = m.holder) h WHERE {every} {end})) h {end}"""
+                           AND n.token_id = m.token_id AND n.holder = m.holder) h
+                      WHERE {" AND ".join(["h.amount <> 0", *where])}""")
+    return some(f"SELECT h.*, {kind} FROM (({kept}) UNION ALL ({since})) h")
 
 
-def _moved_of_token(asked: Asked, shape: rows.Shape, bind: Binder, window: int) -> list[str]:
-    if asked.of != "token" or asked.past is None:
+def _moved_of_token(rows: LedgerSource, shape: QueryShape, bind: Binder) -> list[str]:
+    if rows.past is None:
         return []
-    moved = _moved(asked, shape, bind, window, f"t.token = {bind('token', 'bytea')}")
+    moved = _moved(rows, shape, bind, f"t.token = {bind('token', 'bytea')}")
     return [f"moved AS MATERIALIZED ({moved})"]
-
-
-_OF_HOLDER: Final = {
-    "address": (json_text.hexadecimal("t.holder"), True),
-    "token_id": ("CASE WHEN t.kind <> 'erc20' THEN t.token_id::text END", True),
-    "balance": ("t.amount::text", True),
-}
-
-# -- both ----------------------------------------------------------------------------------------------------------
-
-
-def _members(asked: Asked, fields: Collection[str]) -> list[tuple[str, tuple[str, bool | None]]]:
-    every = _OF_BALANCE if asked.of == "address" else _OF_HOLDER
-    return [(name, how) for name, how in every.items() if not fields or name in fields]
-
-
-def _row_text(asked: Asked, fields: Collection[str]) -> str:
-    def text(expression: str, is_text: bool | None) -> str:
-        if is_text is None:  # a text that may hold anything
-            return f"coalesce(to_json({expression})::text, 'null')"
-        return f"coalesce({json_text.quoted(expression) if is_text else f'{expression}::text'}, 'null')"
-
-    return json_text.object_text([(name, text(*how)) for name, how in _members(asked, fields)])
-
-
-def csv_columns(asked: Asked, fields: Collection[str]) -> dict[str, str]:
-    """The columns of a CSV: names, and expressions."""
-    return {
-        name: f"{expression}::text" if is_text is False else expression
-        for name, (expression, is_text) in _members(asked, fields)
-    }
-
-
-def _found(asked: Asked, shape: rows.Shape, bind: Binder, window: int, *, limit: int | None) -> str:
-    if asked.of == "address":
-        return _held(asked, shape, bind, window, limit=limit)
-    return _holders(asked, shape, bind, limit=limit)
-
-
-def _order(asked: Asked, direction: str) -> str:
-    keys = ("token", "token_id") if asked.of == "address" else ("token_id", "amount", "holder")
-    return "ORDER BY " + ", ".join(f"t.{key} {direction}" for key in keys)
-
-
-def _parts(asked: Asked, shape: rows.Shape, bind: Binder, window: int) -> list[str]:
-    return [*_ctes(asked, shape, bind), *_moved_of_token(asked, shape, bind, window)]
-
-
-def page(asked: Asked, shape: rows.Shape, window: int) -> Statement:
-    """One page: state, rows, nothing, tokens, count, nothing; as :func:`api.sql.events.page`."""
-    bind = Binder()
-    parts = _parts(asked, shape, bind, window)
-    position = (
-        f"{json_text.hexadecimal('t.token')} || '-' || t.token_id"
-        if asked.of == "address"
-        else f"t.token_id || '-' || t.amount || '-' || {json_text.hexadecimal('t.holder')}"
-    )
-    parts.append(f"""page AS MATERIALIZED (
-    SELECT t.*, {position} || chr(9) || {_row_text(asked, shape.fields)} AS row
-    FROM ({_found(asked, shape, bind, window, limit=shape.limit + 1)}) t)""")
-    tokens = "NULL"
-    if shape.tokens:
-        sent = f"SELECT t.* FROM page t {_order(asked, 'ASC' if shape.forward else 'DESC')} LIMIT {shape.limit}"
-        of = f"SELECT token FROM ({sent}) p" if asked.of == "address" else f"SELECT {bind('token', 'bytea')}"
-        tokens = included.tokens(of)
-    counted = counting.counted(shape.count, lambda most: [_found(asked, rows.uncut(shape), bind, window, limit=most)])
-    text = f"""WITH {", ".join(parts)}
-SELECT {_state(asked, shape, bind)},
-    (SELECT string_agg(row, chr(10) {_order(asked, shape.order)}) FROM page t), NULL,
-    {tokens},
-    {counted}, NULL"""
-    return Statement.of(text, bind)
-
-
-def state_only(asked: Asked, shape: rows.Shape) -> Statement:
-    """The state of a request without its rows."""
-    bind = Binder()
-    return Statement.of(f"WITH {', '.join(_ctes(asked, shape, bind))} SELECT {_state(asked, shape, bind)}", bind)
-
-
-def estimate(asked: Asked, shape: rows.Shape) -> Statement:
-    """What the planner believes how many rows a request has."""
-    bind = Binder()
-    parts = _parts(asked, shape, bind, 2**62)
-    found = _found(asked, rows.uncut(shape), bind, 2**62, limit=None)
-    return counting.estimate(parts, [found], bind)
-
-
-def export(asked: Asked, shape: rows.Shape, bind: Binder, *, limit: int | None, as_csv: bool) -> str:
-    """All rows of a request: CSV's columns, or one of JSON. The window must have been checked before."""
-    parts = _parts(asked, shape, bind, 2**62)
-    shown = ", ".join(csv_columns(asked, shape.fields).values()) if as_csv else _row_text(asked, shape.fields)
-    order = _order(asked, "ASC" if shape.forward else "DESC")
-    return f"WITH {', '.join(parts)} SELECT {shown} FROM ({_found(asked, shape, bind, 2**62, limit=limit)}) t {order}"

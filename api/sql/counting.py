@@ -14,7 +14,7 @@ COUNT_LIMIT: Final = 10_000
 
 
 def counted(how: Counting, found: Callable[[int | None], Iterable[str]]) -> str:
-    """An expression for the number of rows; null where it is not asked for.
+    """An expression for the number of rows; null where the request does not count.
 
     Args:
         how: whether to count all of them, or one more than :data:`COUNT_LIMIT` at most.
@@ -39,8 +39,8 @@ def estimate(parts: Sequence[str], found: Iterable[str], bind: Binder) -> Statem
     return Statement.of(f"EXPLAIN (FORMAT JSON) {before}{together}", bind)
 
 
-def told(count: bytes | None, how: Counting, estimated: Callable[[], bytes | None]) -> dict[str, Any]:
-    """The members of ``page`` that say it; none where it was not asked for.
+def count_members(count: bytes | None, how: Counting, estimated: Callable[[], bytes | None]) -> dict[str, Any]:
+    """The members of ``page`` that say it; none where the request does not count.
 
     Args:
         count: what :func:`counted` came to.

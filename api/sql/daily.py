@@ -1,156 +1,125 @@
-"""Events by day (UTC)."""
+"""Events by day (UTC).
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal
+Every day between the first and the last known block has a row: one without events says so. The events of a page's days
+are found by block numbers, which the key's index knows, not by time.
+"""
 
-from api.arguments import Filter
-from api.catalog import Event
-from api.sql import events, json_text, scope
-from api.sql.statement import Binder, Statement, identifier
+from collections.abc import Hashable, Sequence
+from typing import Final
+
+from api.schemas import DIGITS, an_object
+from api.sql import json_text, members
+from api.sql.events import EventSource
+from api.sql.members import Member
+from api.sql.query_shape import QueryShape
+from api.sql.row_order import Key, RowOrder
+from api.sql.source import CoveredSource, Cut
+from api.sql.statement import Binder, identifier
 from indexer.abi.columns import Column
 
-FIELDS: Final = ("date", "events", "sums")
+BY_DAY: Final = RowOrder(Key("day", "date", "date"))
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """All of a request that decides the text of its statement.
+def summable(columns: Sequence[Column]) -> list[Column]:
+    """The arguments whose sum means something: whole numbers."""
+    return [c for c in columns if c.json in ("integer", "string_integer") and not c.hashed]
 
-    Attributes:
-        rows: which events are counted.
+
+def day_members(sums: Sequence[Column]) -> list[Member]:
+    """The members of a day with the sums of some arguments."""
+    totals = [f"coalesce(t.sum_{i}, 0)" for i, _ in enumerate(sums)]
+    parts = [
+        Member(column.argument, json_text.quoted(f"{total}::text"), total, DIGITS)
+        for column, total in zip(sums, totals, strict=True)
+    ]
+    schema = an_object({column.argument: DIGITS for column in sums}, required=(), description="With sum=...")
+    return [
+        members.plain("date", "t.day", {"type": "string", "format": "date"}),
+        members.value("events", "coalesce(t.events, 0)", {"type": "integer", "minimum": 0}),
+        members.group("sums", parts, schema=schema, fields=False),
+    ]
+
+
+class DailySource(CoveredSource):
+    """How many events there were each day, and sums of their arguments.
+
+    Args:
+        rows: the events that are counted.
         sums: names of the arguments that are summed.
-        order: of the days.
-        cursor: the cursor that the request has, if any.
-        limit: days of a page; None: all.
-        fields: members of a row; empty for all.
     """
 
-    rows: events.Shape
-    sums: tuple[str, ...] = field(default=())
-    order: Literal["asc", "desc"] = "desc"
-    cursor: Literal["after", "before"] | None = None
-    limit: int | None = 30
-    fields: frozenset[str] = frozenset()
+    order = BY_DAY
+    together = False
+
+    def __init__(self, rows: EventSource, sums: Sequence[str] = ()) -> None:
+        self._rows = rows
+        self._sums = [column for column in summable(rows.event.columns) if column.argument in sums]
+        self.event_ids = rows.event_ids
 
     @property
-    def forward(self) -> bool:
-        """Whether days are read towards newer ones."""
-        return (self.order == "asc") == (self.cursor != "before")
+    def key(self) -> Hashable:
+        """The events, and the sums."""
+        return ("daily", self._rows.key, tuple(column.argument for column in self._sums))
 
+    def members(self) -> Sequence[Member]:
+        """The members of a row."""
+        found = day_members(self._sums)
+        return found if self._sums else found[:2]
 
-def summable(event: Event) -> tuple[Column, ...]:
-    """The arguments whose sum means something: whole numbers."""
-    return tuple(c for c in event.columns if c.json in ("integer", "string_integer") and not c.hashed)
-
-
-def _parts(event: Event, shape: Shape, filters: Sequence[Filter], bind: Binder) -> list[str]:
-    """The common table expressions of a request; the last are ``days`` and ``counted``.
-
-    Every day between the first and the last known block has a row: one without events says so. The events of a page's
-    days are found by block numbers, which the key's index knows, not by time.
-    """
-    rows = shape.rows
-    how = events.plan(event, rows, filters, bind)
-    parts = scope.ctes(rows.chain_id, [event.event_id], bind, given=rows.given, finality=rows.finality)
-    known = _known(rows.chain_id)
-    cut = f" LIMIT {shape.limit}" if shape.limit else ""
-    direction, sign = ("ASC", ">") if shape.forward else ("DESC", "<")
-    cursor = f"WHERE d.day {sign} {bind('cursor_day', 'date')}" if shape.cursor else ""
-    sums = _summed(event, shape)
-    columns = "".join(f", sum(t.{identifier(c.name)}) AS sum_{i}" for i, c in enumerate(sums))
-    where = [
-        f"t.chain_id = {rows.chain_id}",
-        "t.block_number BETWEEN (SELECT first FROM span) AND (SELECT last FROM span)",
-        *(c.text for c in ((how.driver,) if how.driver else ())),
-        *(c.text for c in how.rest),
-    ]
-    parts += [
-        _ends(rows.chain_id),
-        f"""days AS MATERIALIZED (
-    SELECT d.day FROM ends, LATERAL (SELECT s::date AS day FROM generate_series(first_day, last_day, '1 day') s) d
-    {cursor} ORDER BY d.day {direction}{cut})""",
-        f"""span AS MATERIALIZED (
-    SELECT greatest(first, (SELECT b.number + 1 {known} AND b.time < (SELECT min(day) FROM days)::timestamptz
-                            ORDER BY b.time DESC, b.number DESC LIMIT 1)) AS first,
-           least(last, (SELECT b.number - 1 {known} AND b.time >= (SELECT max(day) + 1 FROM days)::timestamptz
-                        ORDER BY b.time, b.number LIMIT 1)) AS last
-    FROM scope)""",
-        f"""counted AS MATERIALIZED (
-    SELECT t.block_time::date AS day, count(*) AS events{columns}
-    FROM {identifier(event.schema_name, event.table_name)} t WHERE {" AND ".join(where)} GROUP BY 1)""",
-    ]
-    return parts
-
-
-def _known(chain_id: int) -> str:
-    return f"FROM gapless.blocks b WHERE b.chain_id = {chain_id}"
-
-
-def _ends(chain_id: int) -> str:
-    """``ends``: the days of the first and of the last known block of the request."""
-    known = _known(chain_id)
-    return f"""ends AS MATERIALIZED (
+    def state_tables(self, shape: QueryShape, bind: Binder) -> list[str]:
+        """The scope, and ``ends``: the days of the first and of the last known block of the request."""
+        known = _known(shape)
+        return [
+            *super().tables(shape, bind),
+            f"""ends AS MATERIALIZED (
     SELECT (SELECT b.time {known} AND b.number >= greatest(first, start) ORDER BY b.number LIMIT 1)::date AS first_day,
            (SELECT b.time {known} AND b.number <= last ORDER BY b.number DESC LIMIT 1)::date AS last_day
-    FROM scope WHERE first <= last)"""
+    FROM scope WHERE first <= last)""",
+        ]
+
+    def facts(self, shape: QueryShape) -> Sequence[tuple[str, str]]:
+        """The days of which the answer can tell: blocks that other contracts make known change them."""
+        return [("days", "(SELECT concat_ws('/', first_day, last_day) FROM ends)")]
+
+    def tables(self, shape: QueryShape, bind: Binder) -> list[str]:
+        """The scope, and the first and the last known day."""
+        return self.state_tables(shape, bind)
+
+    def readings(self, shape: QueryShape, bind: Binder, cut: Cut) -> list[str]:
+        """The one query of all known days."""
+        after = f"WHERE {self.order.beyond(bind, forward=shape.forward)}" if shape.cursor else ""
+        days = f"""SELECT t.day FROM ends,
+        LATERAL (SELECT s::date AS day FROM generate_series(first_day, last_day, '1 day') s) t {after}"""
+        return [cut.of(days, self.order, bind, forward=shape.forward)]
+
+    def rows(self, shape: QueryShape, bind: Binder, cut: Cut) -> str:
+        """The query of the days, each with what was counted."""
+        (days,) = self.readings(shape, bind, cut)
+        known, how = _known(shape), self._rows.plan(shape, bind)
+        sums = "".join(f", sum(t.{identifier(c.name)}) AS sum_{i}" for i, c in enumerate(self._sums))
+        where = [
+            f"t.chain_id = {shape.chain_id}",
+            "t.block_number BETWEEN (SELECT first FROM span) AND (SELECT last FROM span)",
+            *(c.text for c in ((how.driver,) if how.driver else ())),
+            *(c.text for c in how.rest),
+        ]
+        # The day that only says that there is more is not counted.
+        cut_off = "" if cut.value is None else f" LIMIT {bind('limit', 'bigint')}"
+        order = self.order.by(ascending=shape.forward)
+        return f"""WITH days AS MATERIALIZED ({days}),
+    sent AS MATERIALIZED (SELECT t.day FROM days t {order}{cut_off}),
+    span AS MATERIALIZED (
+        SELECT greatest(first, (SELECT b.number + 1 {known} AND b.time < (SELECT min(day) FROM sent)::timestamptz
+                                ORDER BY b.time DESC, b.number DESC LIMIT 1)) AS first,
+               least(last, (SELECT b.number - 1 {known} AND b.time >= (SELECT max(day) + 1 FROM sent)::timestamptz
+                            ORDER BY b.time, b.number LIMIT 1)) AS last
+        FROM scope),
+    counted AS MATERIALIZED (
+        SELECT t.block_time::date AS day, count(*) AS events{sums}
+        FROM {self._rows.table} t WHERE {" AND ".join(where)} GROUP BY 1)
+    SELECT d.day, n.events{"".join(f", n.sum_{i}" for i, _ in enumerate(self._sums))}
+    FROM days d LEFT JOIN counted n ON n.day = d.day"""
 
 
-#: The days of which the answer can tell, as one text: blocks that other contracts make known change them.
-_KNOWN_DAYS: Final = "(SELECT concat_ws('/', first_day, last_day) FROM ends)"
-
-
-def _summed(event: Event, shape: Shape) -> list[Column]:
-    return [c for c in summable(event) if c.argument in shape.sums]
-
-
-_DAYS: Final = "FROM days d LEFT JOIN counted n ON n.day = d.day"
-
-
-def _row_text(event: Event, shape: Shape) -> str:
-    sums = _summed(event, shape)
-    totals = json_text.object_text(
-        [(c.argument, json_text.quoted(f"coalesce(n.sum_{i}, 0)::text")) for i, c in enumerate(sums)]
-    )
-    members = [("date", json_text.quoted("d.day")), ("events", "coalesce(n.events, 0)::text")]
-    if sums:
-        members.append(("sums", totals))
-    return json_text.object_text([(name, text) for name, text in members if _is_shown(name, shape)])
-
-
-def _is_shown(name: str, shape: Shape) -> bool:
-    return not shape.fields or name in shape.fields
-
-
-def state_only(event: Event, rows: events.Shape) -> Statement:
-    """The state of a request without its days, and which days it can tell of."""
-    bind = Binder()
-    parts = scope.ctes(rows.chain_id, [event.event_id], bind, given=rows.given, finality=rows.finality)
-    state = scope.state(scope.event_versions([event.event_id]))
-    return Statement.of(f"WITH {', '.join([*parts, _ends(rows.chain_id)])} SELECT {state}, {_KNOWN_DAYS}", bind)
-
-
-def page(event: Event, shape: Shape, filters: Sequence[Filter]) -> Statement:
-    """One page of days: state, which days it can tell of, rows, whether there are more, and how many there are."""
-    bind = Binder()
-    text = f"""WITH {", ".join(_parts(event, shape, filters, bind))}
-SELECT {scope.state(scope.event_versions([event.event_id]))}, {_KNOWN_DAYS},
-    (SELECT string_agg(d.day || chr(9) || {_row_text(event, shape)}, chr(10) ORDER BY d.day {shape.order}) {_DAYS}),
-    (SELECT CASE WHEN {str(shape.forward).lower()} THEN last_day > (SELECT max(day) FROM days)
-                 ELSE first_day < (SELECT min(day) FROM days) END FROM ends),
-    (SELECT last_day - first_day + 1 FROM ends)"""
-    return Statement.of(text, bind)
-
-
-def export(event: Event, shape: Shape, filters: Sequence[Filter], bind: Binder, *, as_csv: bool) -> str:
-    """All days of a request: CSV's columns, or one of JSON."""
-    parts = _parts(event, shape, filters, bind)
-    shown = ", ".join(csv_columns(event, shape).values()) if as_csv else _row_text(event, shape)
-    return f"WITH {', '.join(parts)} SELECT {shown} {_DAYS} ORDER BY d.day {shape.order}"
-
-
-def csv_columns(event: Event, shape: Shape) -> dict[str, str]:
-    """The columns of a CSV: names, and expressions. Sums are ``sums.<name>``."""
-    sums = {f"sums.{c.argument}": f"coalesce(n.sum_{i}, 0)" for i, c in enumerate(_summed(event, shape))}
-    columns = {"date": "d.day", "events": "coalesce(n.events, 0)", **sums}
-    return {name: text for name, text in columns.items() if _is_shown(name.partition(".")[0], shape)}
+def _known(shape: QueryShape) -> str:
+    return f"FROM gapless.blocks b WHERE b.chain_id = {shape.chain_id}"

@@ -1,63 +1,72 @@
-"""Rows of event tables: a page, one row, a count, an export."""
+"""Rows of event tables: the rows of one event, and one row alone."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import orjson
 
-from api.arguments import Filter
-from api.catalog import Event
-from api.sql import counting, included, json_text, scope
-from api.sql.counting import Counting
-from api.sql.statement import Binder, Statement, identifier, literal
+from api.arguments import Filter, filters
+from api.catalog import Catalog, Event
+from api.schemas import ADDRESS, BLOCK, FINALITY, HASH, TIME, Schema
+from api.sql import json_text, members, scope
+from api.sql.members import Member, field_names
+from api.sql.query_shape import QueryShape
+from api.sql.row_order import BY_LOG
+from api.sql.source import CoveredSource, Cut
+from api.sql.statement import Binder, identifier, literal
+from indexer.abi.columns import Column
 
-FIELDS: Final = ("id", "block_number", "block_time", "tx_hash", "tx_index", "log_index", "address", "finality", "args")
-DEFAULT_FIELDS: Final = tuple(field for field in FIELDS if field != "tx_index")
+#: Which rows a filter on addresses leaves, as far as that is known without looking.
+AddressRule: TypeAlias = Literal["all", "some", "none"]
+_INDEX: Final[Schema] = {"type": "integer", "minimum": 0}
+_NAME: Final[Schema] = {"type": "string"}
 
-# Between the rows of a page, and between a row's position and its JSON: neither can occur in JSON made by Postgres.
-_NEWLINE: Final = "chr(10)"
-_TAB: Final = "chr(9)"
+ID: Final = members.plain("id", "t.block_number || '-' || t.log_index", {"type": "string"})
+BLOCK_NUMBER: Final = members.value("block_number", "t.block_number", BLOCK)
+BLOCK_TIME: Final = members.plain("block_time", json_text.time("t.block_time"), TIME)
+CONTRACT_ADDRESS: Final = members.hexadecimal("address", "t.contract_address", ADDRESS)
+ROW_FINALITY: Final = members.plain("finality", json_text.FINALITY, FINALITY)
+TX_HASH: Final = members.hexadecimal("tx_hash", "t.tx_hash", HASH)
+LOG_INDEX: Final = members.value("log_index", "t.log_index", _INDEX)
+FIXED: Final = (
+    BLOCK_NUMBER,
+    BLOCK_TIME,
+    TX_HASH,
+    members.value("tx_index", "t.tx_index", _INDEX, usual=False),
+    LOG_INDEX,
+    CONTRACT_ADDRESS,
+    ROW_FINALITY,
+)
+#: What rows of many events have; which event a row is of decides their arguments.
+ANY_EVENT: Final = (
+    ID,
+    members.text("contract", "''", _NAME),
+    members.text("event", "''", _NAME),
+    *FIXED,
+    Member("args", "", "", {"type": "object", "description": "By name; see the event's own path."}),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """All of a request that decides the text of its statement, and nothing else: a key for keeping texts.
+def event_members(event: Event, *, named: bool = False) -> list[Member]:
+    """The members of an event's rows.
 
-    Attributes:
-        chain_id: the chain.
-        given: names of the bounds, of ``address`` and of ``tx_hash``, where the request has them.
-        addresses: which rows the filter ``address`` leaves: all (as without it), some, or none.
-        filters: names of the filters on arguments.
-        order: of the answer.
-        cursor: the cursor that the request has, if any.
-        branch: whether that cursor carries a branch.
-        finality: which blocks count.
-        limit: rows of a page.
-        fields: top-level fields and ``args.<name>``; empty for the usual ones.
-        tokens: whether what tokens say of themselves is asked for.
-        transactions: whether the rows' transactions are asked for.
-        count: the rows are to be counted, all or up to :data:`api.sql.counting.COUNT_LIMIT`.
+    Args:
+        event: the event.
+        named: whether they name the contract and the event.
     """
+    names = {"contract": event.contract, "event": event.api_name} if named else {}
+    constants = [Member(key, literal(orjson.dumps(name).decode()), literal(name), _NAME) for key, name in names.items()]
+    return [ID, *constants, *FIXED, _arguments(event.columns)]
 
-    chain_id: int
-    given: frozenset[str] = frozenset()
-    addresses: Literal["all", "some", "none"] = "all"
-    filters: frozenset[str] = frozenset()
-    order: Literal["asc", "desc"] = "desc"
-    cursor: Literal["after", "before"] | None = None
-    branch: bool = False
-    finality: str = "latest"
-    limit: int = 100
-    fields: frozenset[str] = frozenset()
-    tokens: bool = False
-    transactions: bool = False
-    count: Counting = "none"
 
-    @property
-    def forward(self) -> bool:
-        """Whether rows are read towards newer blocks."""
-        return (self.order == "asc") == (self.cursor != "before")
+def event_fields(columns: Sequence[Column]) -> list[str]:
+    """What ``fields`` may name of the rows of an event with such arguments."""
+    return field_names([ID, *FIXED, _arguments(columns)])
+
+
+def _arguments(columns: Sequence[Column]) -> Member:
+    return members.group("args", map(members.of_column, columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,225 +101,143 @@ class Plan:
     gated: bool
 
 
-def plan(event: Event, shape: Shape, filters: Sequence[Filter], bind: Binder) -> Plan:
-    """Decide which index serves a request.
+class EventSource(CoveredSource):
+    """The rows of one event.
 
     Args:
         event: the event.
-        shape: of the request.
-        filters: those that ``shape.filters`` names.
-        bind: numbers the values.
+        addresses: which rows the filter ``address`` leaves: all (as without it), some, or none.
+        filters: conditions on arguments.
+        named: whether rows name their contract and event.
     """
-    if shape.addresses == "none":
-        return Plan(None, (Condition("false"),), gated=False)
-    conditions = []
-    # One value before lists of them, and arguments before addresses: what leaves the fewest rows.
-    for item in sorted(filters, key=lambda f: (f.operator == "in", f.name)):
-        is_list = item.operator == "in"
-        placeholder = bind(item.name, item.pg_type + ("[]" if is_list else ""))
-        column = item.column.name if item.operator in ("eq", "in") else None
-        conditions.append(Condition(item.condition(placeholder), column, placeholder, is_list))
-    if "tx_hash" in shape.given:
-        placeholder = bind("tx_hash", "bytea")
-        conditions.append(Condition(f"t.tx_hash = {placeholder}", "tx_hash", placeholder))
-    if shape.addresses == "some":
-        placeholder = bind("address", "bytea[]")
-        conditions.append(
-            Condition(f"t.contract_address = ANY ({placeholder})", "contract_address", placeholder, is_list=True)
-        )
-    driver = next((c for c in conditions if c.column in event.ordered_by), None)
-    rest = tuple(c for c in conditions if c is not driver)
-    return Plan(driver, rest, gated=driver is None and bool(rest))
+
+    order = BY_LOG
+    together: ClassVar = False
+
+    def __init__(
+        self, event: Event, addresses: AddressRule = "all", filters: Sequence[Filter] = (), *, named: bool = False
+    ) -> None:
+        self.event = event
+        self.event_ids = (event.event_id,)
+        self.addresses = addresses
+        self.filters = tuple(filters)
+        self._named = named
+
+    @property
+    def key(self) -> Hashable:
+        """The event, and how its rows are filtered."""
+        names = tuple(sorted(f.name for f in self.filters))
+        return ("event", self.event.event_id, self.addresses, names, self._named)
+
+    @property
+    def table(self) -> str:
+        """The event's table in SQL."""
+        return identifier(self.event.schema_name, self.event.table_name)
+
+    def members(self) -> list[Member]:
+        """The members of a row."""
+        return event_members(self.event, named=self._named)
+
+    def plan(self, shape: QueryShape, bind: Binder) -> Plan:
+        """Decide which index serves a request."""
+        if self.addresses == "none":
+            return Plan(None, (Condition("false"),), gated=False)
+        conditions = []
+        # One value before lists of them, and arguments before addresses: what leaves the fewest rows.
+        for item in sorted(self.filters, key=lambda f: (f.operator == "in", f.name)):
+            is_list = item.operator == "in"
+            placeholder = bind(item.name, item.pg_type + ("[]" if is_list else ""))
+            column = item.column.name if item.operator in ("eq", "in") else None
+            conditions.append(Condition(item.condition(placeholder), column, placeholder, is_list))
+        if "tx_hash" in shape.given:
+            placeholder = bind("tx_hash", "bytea")
+            conditions.append(Condition(f"t.tx_hash = {placeholder}", "tx_hash", placeholder))
+        if self.addresses == "some":
+            placeholder = bind("address", "bytea[]")
+            conditions.append(
+                Condition(f"t.contract_address = ANY ({placeholder})", "contract_address", placeholder, is_list=True)
+            )
+        driver = next((c for c in conditions if c.column in self.event.ordered_by), None)
+        rest = tuple(c for c in conditions if c is not driver)
+        return Plan(driver, rest, gated=driver is None and bool(rest))
+
+    def is_gated(self, shape: QueryShape) -> bool:
+        """Whether no index serves the conditions of a request."""
+        return self.plan(shape, Binder()).gated
+
+    def unserved(self, shape: QueryShape) -> str | None:
+        """The filters that no index serves, or None."""
+        return unserved_names([f.name for f in self.filters], shape) if self.is_gated(shape) else None
+
+    def readings(self, shape: QueryShape, bind: Binder, cut: Cut) -> list[str]:
+        """The one query of the table."""
+        return [self.reading(shape, bind, cut)]
+
+    def reading(self, shape: QueryShape, bind: Binder, cut: Cut, *, item: int | None = None) -> str:
+        """The query of the rows, all columns, in the order of reading.
+
+        A list of values is read value by value, each in the order of its index and no further than needed: one index
+        condition with the list would have to sort all of their rows.
+
+        Args:
+            shape: of the request.
+            bind: numbers the values.
+            cut: how many rows.
+            item: what a cursor compares after block and log, where that is not enough.
+        """
+        how = self.plan(shape, bind)
+        where = [
+            f"t.chain_id = {shape.chain_id}",
+            scope.between(bind, cursor=shape.cursor is not None, forward=shape.forward),
+            *(condition.text for condition in how.rest),
+        ]
+        if shape.cursor:
+            row = "t.block_number, t.log_index"
+            cursor = f"{bind('cursor_block', 'bigint')}, {bind('cursor_log', 'bigint')}"
+            if item is not None:
+                row, cursor = f"{row}, {item}", f"{cursor}, {bind('cursor_item', 'integer')}"
+            where.append(f"({row}) {'>' if shape.forward else '<'} ({cursor})")
+        if how.gated:
+            # A range of more blocks has no rows.
+            where.append(scope.within_window(bind))
+        forward, table = shape.forward, self.table
+        if how.driver is None:
+            return cut.of(f"SELECT t.* FROM {table} t WHERE {' AND '.join(where)}", self.order, bind, forward=forward)
+        if not how.driver.is_list:
+            where.insert(1, how.driver.text)
+            return cut.of(f"SELECT t.* FROM {table} t WHERE {' AND '.join(where)}", self.order, bind, forward=forward)
+        where.insert(1, f"t.{identifier(how.driver.column or '')} = v.value")
+        each = cut.of(f"SELECT t.* FROM {table} t WHERE {' AND '.join(where)}", self.order, bind, forward=forward)
+        every = f"SELECT t.* FROM unnest({how.driver.placeholder}) v(value) CROSS JOIN LATERAL ({each}) t"
+        return cut.of(every, self.order, bind, forward=forward)
 
 
-def found(
-    event: Event,
-    shape: Shape,
-    how: Plan,
-    bind: Binder,
-    window: int,
-    *,
-    limit: int | None,
-    ordered: bool = True,
-    item: int | None = None,
-) -> str:
-    """The query of the rows themselves, all columns, in the order of reading.
+def unserved_names(filters: Sequence[str], shape: QueryShape) -> str:
+    """The names of a request's filters, for people."""
+    return " with ".join([*filters, *(name for name in ("tx_hash", "address") if name in shape.given)])
 
-    A list of values is read value by value, each in the order of its index and no further than needed: one index
-    condition with the list would have to sort all of their rows.
+
+def event_source(
+    catalog: Catalog, event: Event, chain_id: int, values: Mapping[str, Any], *, named: bool = False
+) -> EventSource:
+    """The rows of an event that a request's filters leave.
 
     Args:
+        catalog: what is indexed.
         event: the event.
-        shape: of the request.
-        how: its plan.
-        bind: numbers the values.
-        window: most blocks that may be looked through without an index; beyond it there are no rows.
-        limit: rows at most.
-        ordered: whether the order matters.
-        item: what a cursor compares after block and log, where that is not enough.
+        chain_id: the chain.
+        values: those of the request's parameters.
+        named: whether rows name their contract and event.
     """
-    where = [
-        f"t.chain_id = {shape.chain_id}",
-        scope.between(bind, cursor=shape.cursor is not None, forward=shape.forward),
-        *(condition.text for condition in how.rest),
-    ]
-    if shape.cursor:
-        sign = ">" if shape.forward else "<"
-        row, cursor = (
-            "t.block_number, t.log_index",
-            f"{bind('cursor_block', 'bigint')}, {bind('cursor_log', 'bigint')}",
-        )
-        if item is not None:
-            row, cursor = f"{row}, {item}", f"{cursor}, {bind('cursor_item', 'integer')}"
-        where.append(f"({row}) {sign} ({cursor})")
-    if how.gated:
-        where.append(f"(SELECT {scope.SPAN} <= {window} FROM scope)")
-    table = identifier(event.schema_name, event.table_name)
-    direction = "ASC" if shape.forward else "DESC"
-    end = f"ORDER BY t.block_number {direction}, t.log_index {direction}" if ordered else ""
-    if limit:
-        end += f" LIMIT {limit}"
-    if how.driver is None:
-        return f"SELECT t.* FROM {table} t WHERE {' AND '.join(where)} {end}"
-    if not how.driver.is_list:
-        where.insert(1, how.driver.text)
-        return f"SELECT t.* FROM {table} t WHERE {' AND '.join(where)} {end}"
-    where.insert(1, f"t.{identifier(how.driver.column or '')} = v.value")
-    each = f"SELECT t.* FROM {table} t WHERE {' AND '.join(where)} {end}"
-    return f"SELECT t.* FROM unnest({how.driver.placeholder}) v(value) CROSS JOIN LATERAL ({each}) t {end}"
+    known = catalog.once(("filters", event.event_id), lambda: filters(event.columns))
+    chosen = [known[name] for name in values if name in known]
+    return EventSource(event, _address_rule(event, chain_id, values.get("address")), chosen, named=named)
 
 
-def row_text(event: Event, fields: frozenset[str]) -> str:
-    """The expression for one row's JSON.
-
-    Args:
-        event: the event.
-        fields: top-level fields and ``args.<name>``; empty for the usual ones.
-    """
-    wanted = fields or frozenset(DEFAULT_FIELDS)
-    arguments = [c for c in event.columns if "args" in wanted or f"args.{c.argument}" in wanted]
-    members = {
-        "id": json_text.quoted("t.block_number || '-' || t.log_index"),
-        "contract": literal(orjson.dumps(event.contract).decode()),
-        "event": literal(orjson.dumps(event.api_name).decode()),
-        "block_number": "t.block_number::text",
-        "block_time": json_text.time_text("t.block_time"),
-        "tx_hash": json_text.hex_text("t.tx_hash"),
-        "tx_index": "t.tx_index::text",
-        "log_index": "t.log_index::text",
-        "address": json_text.hex_text("t.contract_address"),
-        "finality": json_text.quoted(json_text.FINALITY),
-        "args": json_text.object_text([(c.argument, json_text.value_text(c)) for c in arguments]),
-    }
-    show_args = "args" in wanted or bool(arguments)
-    return json_text.object_text(
-        [(key, text) for key, text in members.items() if (key in wanted if key != "args" else show_args)]
-    )
-
-
-def page(event: Event, shape: Shape, filters: Sequence[Filter], window: int) -> Statement:
-    """One page: state, rows, branches, tokens, count, transactions.
-
-    The rows are one text: each a position, a tab and its JSON, with newlines between; one more than ``limit`` says that
-    there is more.
-    """
-    bind = Binder()
-    how = plan(event, shape, filters, bind)
-    parts = scope.ctes(shape.chain_id, [event.event_id], bind, given=shape.given, finality=shape.finality)
-    rows = found(event, shape, how, bind, window, limit=shape.limit + 1)
-    parts.append(f"""page AS MATERIALIZED (
-    SELECT t.block_number, t.log_index, t.contract_address, t.tx_hash,
-           t.block_number || '-' || t.log_index || {_TAB} || {row_text(event, shape.fields)} AS row
-    FROM ({rows}) t)""")
-    checks = [("cursor", scope.cursor_check(shape.chain_id, bind))] if shape.branch else []
-    order = f"ORDER BY block_number {shape.order}, log_index {shape.order}"
-    counted = counting.counted(
-        shape.count, lambda most: [found(event, uncut(shape), how, bind, window, limit=most, ordered=False)]
-    )
-    text = f"""WITH {", ".join(parts)}
-SELECT {scope.state(scope.event_versions([event.event_id]), checks)},
-    (SELECT string_agg(row, {_NEWLINE} {order}) FROM page),
-    {scope.branches(shape.chain_id, "page")},
-    {tokens_of_page(shape)},
-    {counted},
-    {transactions_of_page(shape)}"""
-    return Statement.of(text, bind)
-
-
-def uncut(shape: Shape) -> Shape:
-    """The shape of the whole request, wherever a page of it stands."""
-    return replace(shape, cursor=None, branch=False)
-
-
-def tokens_of_page(shape: Shape) -> str:
-    """An expression for what the tokens of a page's rows say of themselves, by address, if that is asked for."""
-    if not shape.tokens:
-        return "NULL"
-    return included.tokens(f"SELECT contract_address FROM ({_sent(shape)}) p")
-
-
-def transactions_of_page(shape: Shape) -> str:
-    """An expression for the transactions of a page's rows, by hash, if they are asked for."""
-    return included.transactions(shape.chain_id, _sent(shape)) if shape.transactions else "NULL"
-
-
-def _sent(shape: Shape) -> str:
-    """The rows of a page without the one that only says that there is more."""
-    direction = "ASC" if shape.forward else "DESC"
-    return f"SELECT * FROM page ORDER BY block_number {direction}, log_index {direction} LIMIT {shape.limit}"
-
-
-def state_only(event: Event, shape: Shape) -> Statement:
-    """The state of a request without its rows: enough to say that nothing has changed."""
-    bind = Binder()
-    parts = scope.ctes(shape.chain_id, [event.event_id], bind, given=shape.given, finality=shape.finality)
-    checks = [("cursor", scope.cursor_check(shape.chain_id, bind))] if shape.branch else []
-    return Statement.of(
-        f"WITH {', '.join(parts)} SELECT {scope.state(scope.event_versions([event.event_id]), checks)}", bind
-    )
-
-
-def is_gated(event: Event, shape: Shape, filters: Sequence[Filter]) -> bool:
-    """Whether no index serves the conditions of a request."""
-    return plan(event, shape, filters, Binder()).gated
-
-
-def estimate(event: Event, shape: Shape, filters: Sequence[Filter]) -> Statement:
-    """What the planner believes how many rows a request has."""
-    bind = Binder()
-    how = plan(event, shape, filters, bind)
-    parts = scope.ctes(shape.chain_id, [event.event_id], bind, given=shape.given, finality=shape.finality)
-    rows = found(event, uncut(shape), how, bind, 2**62, limit=None, ordered=False)
-    return counting.estimate(parts, [rows], bind)
-
-
-def one(event: Event, chain_id: int, *, tokens: bool, transactions: bool, address: bool) -> Statement:
-    """One row by its position, with the state of its block.
-
-    Reads the values ``from_block`` and ``to_block`` (both the row's block), ``log``, and ``only`` (an address) where
-    that matters.
-    """
-    bind = Binder()
-    shape = Shape(
-        chain_id=chain_id,
-        given=frozenset(("from_block", "to_block")),
-        limit=1,
-        tokens=tokens,
-        transactions=transactions,
-    )
-    parts = scope.ctes(chain_id, [event.event_id], bind, given=shape.given)
-    where = [
-        f"t.chain_id = {chain_id}",
-        f"t.block_number = {bind('from_block', 'bigint')}",
-        f"t.log_index = {bind('log', 'bigint')}",
-    ]
-    if address:
-        where.append(f"t.contract_address = {bind('only', 'bytea')}")
-    table = identifier(event.schema_name, event.table_name)
-    parts.append(f"""page AS MATERIALIZED (
-    SELECT t.block_number, t.log_index, t.contract_address, t.tx_hash, {row_text(event, frozenset(FIELDS))} AS row
-    FROM {table} t WHERE {" AND ".join(where)})""")
-    text = f"""WITH {", ".join(parts)}
-SELECT {scope.state(scope.event_versions([event.event_id]))}, (SELECT row FROM page),
-    {tokens_of_page(shape)}, {transactions_of_page(shape)}"""
-    return Statement.of(text, bind)
+def _address_rule(event: Event, chain_id: int, addresses: Sequence[bytes] | None) -> AddressRule:
+    known = event.addresses.get(chain_id)
+    if addresses is None or (known and known.issubset(addresses)):
+        return "all"
+    if not addresses or (known is not None and known.isdisjoint(addresses)):
+        return "none"
+    return "some"

@@ -1,140 +1,92 @@
 """The merged feed: rows of many events of a chain, in the chain's order.
 
-One log can be in two tables (two contracts may share an address), so a position here has an item beside block and log:
+One log can be in two tables (two contracts may share an address), so a position here has a third part, the item:
 the event's id. A page is made in two steps: positions from all tables first, then the JSON of those that are sent.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
 from typing import Final
 
-from api.catalog import Event
-from api.sql import counting, scope
-from api.sql import events as rows
-from api.sql.statement import Binder, Statement, identifier
+from api.sql.events import ANY_EVENT, EventSource, unserved_names
+from api.sql.members import Member
+from api.sql.query_shape import QueryShape
+from api.sql.row_order import BY_ITEM
+from api.sql.source import PAGE, CoveredSource, Cut
+from api.sql.statement import Binder
 
-FIELDS: Final = ("id", "contract", "event", *(field for field in rows.FIELDS if field != "id"))
-DEFAULT_FIELDS: Final = frozenset(field for field in FIELDS if field != "tx_index")
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One event of the feed, and the shape of the request as it concerns that event."""
-
-    event: Event
-    shape: rows.Shape
-
-
-def branches(events: Sequence[Event], shape: rows.Shape, addresses: Sequence[str]) -> list[Branch]:
-    """The events that can have rows.
-
-    Args:
-        events: those that the request is about.
-        shape: of the request.
-        addresses: for each of them, which rows the filter on addresses leaves.
-    """
-    return [
-        Branch(event, replace(shape, addresses=rule))  # type: ignore[arg-type]
-        for event, rule in zip(events, addresses, strict=True)
-        if rule != "none"
-    ]
-
-
-def page(event_ids: Sequence[int], feed: Sequence[Branch], shape: rows.Shape, window: int) -> Statement:
-    """One page: state, rows, branches, tokens, count, transactions; as :func:`api.sql.events.page`."""
-    bind = Binder()
-    parts = _ctes(event_ids, shape, bind)
-    limit = shape.limit + 1
-    direction = "ASC" if shape.forward else "DESC"
-    keys = "block_number, log_index, item, contract_address, tx_hash"
-    each = [f"(SELECT {keys} FROM ({_found(branch, bind, window, limit=limit)}) t)" for branch in feed]
-    texts = [
-        f"WHEN {b.event.event_id} THEN (SELECT {rows.row_text(b.event, shape.fields or DEFAULT_FIELDS)} "
-        f"FROM {identifier(b.event.schema_name, b.event.table_name)} t WHERE t.chain_id = {shape.chain_id} "
-        "AND t.block_number = k.block_number AND t.log_index = k.log_index)"
-        for b in feed
-    ]
-    text_of = f"CASE k.item {' '.join(texts)} END" if texts else "NULL"
-    parts.append(f"""page AS MATERIALIZED (
-    SELECT k.block_number, k.log_index, k.item, k.contract_address, k.tx_hash,
-           k.block_number || '-' || k.log_index || '-' || k.item || chr(9) || {text_of} AS row
-    FROM (SELECT {keys} FROM ({" UNION ALL ".join(each) or _NO_KEYS}) u
-          ORDER BY block_number {direction}, log_index {direction}, item {direction} LIMIT {limit}) k)""")
-    checks = [("cursor", scope.cursor_check(shape.chain_id, bind))] if shape.branch else []
-    order = f"ORDER BY block_number {shape.order}, log_index {shape.order}, item {shape.order}"
-    text = f"""WITH {", ".join(parts)}
-SELECT {scope.state(scope.event_versions(event_ids), checks)},
-    (SELECT string_agg(row, chr(10) {order}) FROM page),
-    {scope.branches(shape.chain_id, "page")},
-    {rows.tokens_of_page(shape)},
-    {_counted(feed, shape, bind, window)},
-    {rows.transactions_of_page(shape)}"""
-    return Statement.of(text, bind)
-
-
+_KEYS: Final = "block_number, log_index, item, contract_address, tx_hash"
 _NO_KEYS: Final = (
     "SELECT NULL::bigint AS block_number, NULL::bigint AS log_index, NULL::integer AS item, "
-    "NULL::bytea AS contract_address, NULL::bytea AS tx_hash WHERE false"
+    "NULL::bytea AS contract_address, NULL::bytea AS tx_hash"
 )
 
 
-def _ctes(event_ids: Sequence[int], shape: rows.Shape, bind: Binder) -> list[str]:
-    return scope.ctes(shape.chain_id, event_ids, bind, given=shape.given, finality=shape.finality, together=True)
+class FeedSource(CoveredSource):
+    """The rows of many events.
+
+    Args:
+        events: those that the request is about, each as the request concerns it.
+    """
+
+    order = BY_ITEM
+
+    def __init__(self, events: Sequence[EventSource]) -> None:
+        self.event_ids = tuple(one.event.event_id for one in events)
+        self._events = [one for one in events if one.addresses != "none"]
+        self._keys = tuple(one.key for one in events)
+
+    @property
+    def key(self) -> Hashable:
+        """Those of the events."""
+        return ("feed", *self._keys)
+
+    def members(self) -> Sequence[Member]:
+        """The members of a row, whatever its event."""
+        return ANY_EVENT
+
+    def unserved(self, shape: QueryShape) -> str | None:
+        """The filters that no index serves in one of the tables, or None."""
+        return unserved_names((), shape) if self.is_gated(shape) else None
+
+    def is_gated(self, shape: QueryShape) -> bool:
+        """Whether no index serves the conditions in one of the tables."""
+        return any(one.is_gated(shape) for one in self._events)
+
+    def readings(self, shape: QueryShape, bind: Binder, cut: Cut) -> list[str]:
+        """A query of each table: its rows' positions."""
+        return [f"SELECT {_KEYS} FROM ({self._reading(one, shape, bind, cut)}) t" for one in self._events]
+
+    def rows(self, shape: QueryShape, bind: Binder, cut: Cut) -> str:
+        """The query of the positions in the order of reading, with ``row``, the JSON."""
+        if cut is PAGE:
+            each = self.readings(shape, bind, cut) or [f"{_NO_KEYS} WHERE false"]
+            positions = cut.of(f"SELECT t.* FROM ({_union(each)}) t", self.order, bind, forward=shape.forward)
+            return f"SELECT k.*, {self._row_of_position(shape)} AS row FROM ({positions}) k"
+        # Of an export all rows are sent: a look-up of each would cost more.
+        each = [
+            f"SELECT {_KEYS}, {one.row(shape)} AS row FROM ({self._reading(one, shape, bind, cut)}) t"
+            for one in self._events
+        ]
+        merged = f"SELECT t.* FROM ({_union(each or [f'{_NO_KEYS}, NULL::text AS row WHERE false'])}) t"
+        return cut.of(merged, self.order, bind, forward=shape.forward)
+
+    def row(self, shape: QueryShape) -> str:
+        """The JSON that :meth:`rows` has made."""
+        return "t.row"
+
+    def _reading(self, one: EventSource, shape: QueryShape, bind: Binder, cut: Cut) -> str:
+        found = one.reading(shape, bind, cut, item=one.event.event_id)
+        return f"SELECT t.*, {one.event.event_id} AS item FROM ({found}) t"
+
+    def _row_of_position(self, shape: QueryShape) -> str:
+        """An expression for the JSON of a position ``k``."""
+        texts = [
+            f"WHEN {one.event.event_id} THEN (SELECT {one.row(shape)} FROM {one.table} t "
+            f"WHERE t.chain_id = {shape.chain_id} AND t.block_number = k.block_number AND t.log_index = k.log_index)"
+            for one in self._events
+        ]
+        return f"CASE k.item {' '.join(texts)} END" if texts else "NULL"
 
 
-def _found(branch: Branch, bind: Binder, window: int, *, limit: int | None, ordered: bool = True) -> str:
-    how = rows.plan(branch.event, branch.shape, (), bind)
-    found = rows.found(
-        branch.event, branch.shape, how, bind, window, limit=limit, ordered=ordered, item=branch.event.event_id
-    )
-    return f"SELECT t.*, {branch.event.event_id} AS item FROM ({found}) t"
-
-
-def _counted(feed: Sequence[Branch], shape: rows.Shape, bind: Binder, window: int) -> str:
-    return counting.counted(
-        shape.count, lambda most: [_found(_uncut(b), bind, window, limit=most, ordered=False) for b in feed]
-    )
-
-
-def _uncut(branch: Branch) -> Branch:
-    return replace(branch, shape=replace(branch.shape, cursor=None, branch=False))
-
-
-def state_only(event_ids: Sequence[int], shape: rows.Shape) -> Statement:
-    """The state of a request without its rows."""
-    bind = Binder()
-    parts = _ctes(event_ids, shape, bind)
-    checks = [("cursor", scope.cursor_check(shape.chain_id, bind))] if shape.branch else []
-    return Statement.of(f"WITH {', '.join(parts)} SELECT {scope.state(scope.event_versions(event_ids), checks)}", bind)
-
-
-def estimate(event_ids: Sequence[int], feed: Sequence[Branch], shape: rows.Shape) -> Statement:
-    """What the planner believes how many rows a request has."""
-    bind = Binder()
-    parts = _ctes(event_ids, shape, bind)
-    each = [_found(_uncut(b), bind, 2**62, limit=None, ordered=False) for b in feed]
-    return counting.estimate(parts, each, bind)
-
-
-def is_gated(feed: Sequence[Branch]) -> bool:
-    """Whether no index serves the conditions of a request in one of the tables."""
-    return any(rows.is_gated(branch.event, branch.shape, ()) for branch in feed)
-
-
-def export(
-    event_ids: Sequence[int], feed: Sequence[Branch], shape: rows.Shape, bind: Binder, *, limit: int | None
-) -> str:
-    """All rows of a request, one JSON text each. The window must have been checked before."""
-    parts = _ctes(event_ids, shape, bind)
-    direction = "ASC" if shape.forward else "DESC"
-    each = [
-        f"(SELECT t.block_number, t.log_index, t.item, {rows.row_text(b.event, shape.fields or DEFAULT_FIELDS)} AS row "
-        f"FROM ({_found(b, bind, 2**62, limit=limit)}) t)"
-        for b in feed
-    ]
-    everything = (
-        " UNION ALL ".join(each) or "SELECT 0 AS block_number, 0 AS log_index, 0 AS item, '' AS row WHERE false"
-    )
-    order = f"ORDER BY block_number {direction}, log_index {direction}, item {direction}"
-    cut = f" LIMIT {limit}" if limit else ""
-    return f"WITH {', '.join(parts)} SELECT row FROM ({everything}) u {order}{cut}"
+def _union(each: Sequence[str]) -> str:
+    return " UNION ALL ".join(f"({one})" for one in each)

@@ -1,4 +1,4 @@
-"""What goes with the rows of a page beside them: what their tokens say of themselves, and their transactions."""
+"""What a page includes with its rows: what their tokens say of themselves, and their transactions."""
 
 from api.sql import json_text
 

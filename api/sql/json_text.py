@@ -62,11 +62,6 @@ def hex_text(expression: str) -> str:
     return quoted(hexadecimal(expression))
 
 
-def time_text(expression: str) -> str:
-    """The JSON text of a time."""
-    return quoted(time(expression))
-
-
 def value_text(column: Column, alias: str = "t") -> str:
     """The JSON text of an argument or output; the text ``null`` where it is null."""
     name = f"{alias}.{identifier(column.name)}"

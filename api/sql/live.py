@@ -10,73 +10,52 @@ One statement, one snapshot: what became of the position, the rows, and the posi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from api.arguments import Filter
-from api.catalog import Event
 from api.cursors import HASH_BYTES
-from api.sql import events as rows
-from api.sql import feed, scope
-from api.sql.statement import Binder, Statement, identifier, integers
+from api.sql import scope
+from api.sql.feed import FeedSource
+from api.sql.query_shape import QueryShape
+from api.sql.source import PAGE
+from api.sql.statement import Binder, Statement, integers
 
 #: No block is beyond this one; where reading begins "now".
 BEYOND: Final = 2**63 - 2
 
-# As pages do it, where the number of blocks has been bounded already.
-_ANY_WINDOW: Final = 2**62
 
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One event of what is read, and the request as it concerns that event.
-
-    Attributes:
-        shape: ascending, after a cursor; its ``limit`` is that of all parts together.
-    """
-
-    event: Event
-    shape: rows.Shape
-    filters: tuple[Filter, ...] = ()
-
-
-def is_gated(parts: Sequence[Part]) -> bool:
-    """Whether no index serves the conditions in one of the tables, so that few blocks are to be read at once."""
-    return any(rows.is_gated(part.event, part.shape, part.filters) for part in parts)
-
-
-def changes(event_ids: Sequence[int], parts: Sequence[Part], shape: rows.Shape, *, merged: bool) -> Statement:
+def changes(source: FeedSource, shape: QueryShape) -> Statement:
     """What follows a position: state, rows, branches.
 
-    Reads ``cursor_block``, ``cursor_log``, ``cursor_item`` (where merged), ``cursor_branch`` (null: not to be judged),
-    ``covered_from`` (the first block whose coverage matters), ``span`` (most blocks to look through), and the values of
-    the filters. The rows are one text as in a page: each a position, a tab and its JSON, newlines between.
+    Reads ``cursor_block``, ``cursor_log``, ``cursor_item``, ``cursor_branch`` (null: not to be judged),
+    ``covered_from`` (the first block whose coverage matters), ``span`` (most blocks to look through), ``take`` (most
+    rows), ``window`` (beyond ``span``), and the values of the filters. The rows are one text as in a page: each a
+    position, whose item is the event's id, a tab and its JSON, newlines between.
 
     Beside what :class:`api.state.State` reads, the state has: ``cursor`` (as in pages), ``common_branch``, ``stands``
     and ``stands_branch`` (the block at whose end reading stands when no row is left), ``bound``, ``gap`` (the first
     block that is missing before the bound, or null) and ``catalog``.
 
     Args:
-        event_ids: all events that are asked for: their sources decide about the frontier.
-        parts: those of them that can have rows.
-        shape: of the request.
-        merged: whether positions have an item: the event's id.
+        source: the rows of all events of the request: what feeds these decides about the frontier.
+        shape: of the request: ascending, after a cursor.
     """
     bind = Binder()
-    chain_id = shape.chain_id
-    parts_ctes = [
+    chain_id, event_ids = shape.chain_id, source.event_ids
+    tables = [
         scope.chain(chain_id),
         scope.wanted(chain_id, event_ids, bind, given=shape.given, retired=False),
         _ends(event_ids, shape),
         _judged(chain_id, bind),
         _gap(bind),
-        # Gaps behind the position are told by the state: hence the first block of all.
+        # Gaps behind the position are in the state: hence the first block of all.
         f"""scope AS MATERIALIZED (
     SELECT 0::bigint AS first, NULL::bigint AS ends, indexed, 0::bigint AS start,
            CASE WHEN bound IS NOT NULL AND (SELECT cursor FROM judged) IS NULL
                 THEN least(bound, (SELECT block - 1 FROM gap), {_reach(bind)}) ELSE -1 END AS last
     FROM ends)""",
-        _page(parts, shape, bind, merged=merged),
+        f"""page AS MATERIALIZED (
+    SELECT t.block_number, t.log_index, t.item, {source.order.position} || chr(9) || t.row AS row
+    FROM ({source.rows(shape, bind, PAGE)}) t)""",
         f"""stands AS MATERIALIZED (
     SELECT CASE WHEN last <= final THEN last ELSE greatest(final, (
         SELECT max(b.number) FROM gapless.blocks b WHERE b.chain_id = {chain_id} AND b.number <= last)) END AS number,
@@ -93,14 +72,14 @@ def changes(event_ids: Sequence[int], parts: Sequence[Part], shape: rows.Shape, 
         ("catalog", "(SELECT version FROM gapless.catalog)"),
     ]
     order = "ORDER BY block_number, log_index, item"
-    text = f"""WITH {", ".join(parts_ctes)}
+    text = f"""WITH {", ".join(tables)}
 SELECT {scope.state(scope.event_versions(event_ids), extra)},
     (SELECT string_agg(row, chr(10) {order}) FROM page),
     {scope.branches(chain_id, "page")}"""
     return Statement.of(text, bind)
 
 
-def _ends(event_ids: Sequence[int], shape: rows.Shape) -> str:
+def _ends(event_ids: Sequence[int], shape: QueryShape) -> str:
     """``ends``: the newest block that is indexed, and the newest that may be read."""
     # Retired sources too: where nothing is wanted any more, all that is there may be read.
     newest = (
@@ -143,29 +122,3 @@ def _branch(chain_id: int, number: str) -> str:
     return f"""(SELECT encode(substr(b.hash, 1, {HASH_BYTES}), 'hex') FROM gapless.blocks b
          WHERE b.chain_id = {chain_id} AND b.number = {number}
            AND b.number > coalesce((SELECT finalized_number FROM chain), -1))"""
-
-
-def _page(parts: Sequence[Part], shape: rows.Shape, bind: Binder, *, merged: bool) -> str:
-    """``page``: the first rows after the position; first the places in all tables, then the JSON of those sent."""
-    keys = "block_number, log_index, item"
-    each, texts = [], []
-    for part in parts:
-        event = part.event
-        item = event.event_id if merged else None
-        how = rows.plan(event, part.shape, part.filters, bind)
-        found = rows.found(event, part.shape, how, bind, _ANY_WINDOW, limit=shape.limit, item=item)
-        each.append(f"(SELECT block_number, log_index, {event.event_id} AS item FROM ({found}) t)")
-        fields = shape.fields or (feed.DEFAULT_FIELDS if merged else frozenset())
-        texts.append(
-            f"WHEN {event.event_id} THEN (SELECT {rows.row_text(event, fields)} "
-            f"FROM {identifier(event.schema_name, event.table_name)} t WHERE t.chain_id = {shape.chain_id} "
-            "AND t.block_number = k.block_number AND t.log_index = k.log_index)"
-        )
-    text = f"CASE k.item {' '.join(texts)} END" if texts else "NULL"
-    places = " UNION ALL ".join(each) or (
-        "SELECT NULL::bigint AS block_number, NULL::bigint AS log_index, NULL::integer AS item WHERE false"
-    )
-    position = "k.block_number || '-' || k.log_index || '-' || k.item"
-    return f"""page AS MATERIALIZED (
-    SELECT {keys}, {position} || chr(9) || {text} AS row
-    FROM (SELECT {keys} FROM ({places}) u ORDER BY {keys} LIMIT {shape.limit}) k)"""

@@ -22,9 +22,6 @@ from indexer.store.lag import lag
 #: How many blocks a query without an index would look through.
 SPAN: Final = "last - greatest(first, start) + 1"
 
-#: The parameters that bound the blocks of a request.
-BOUNDS: Final = ("from_block", "to_block", "from_time", "to_time", "at_block")
-
 
 def ctes(
     chain_id: int,
@@ -155,6 +152,11 @@ def between(bind: Binder, *, cursor: bool, forward: bool) -> str:
     elif cursor:
         last = f"least({last}, {bind('cursor_block', 'bigint')})"
     return f"t.block_number BETWEEN {first} AND {last}"
+
+
+def within_window(bind: Binder) -> str:
+    """The condition that no more blocks are looked through than ``window``; else there are no rows."""
+    return f"(SELECT {SPAN} <= {bind('window', 'bigint')} FROM scope)"
 
 
 def event_versions(event_ids: Sequence[int]) -> tuple[str, str]:

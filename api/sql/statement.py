@@ -1,6 +1,6 @@
 """Statements: a text that depends on a request's shape only, and the names of the values that go with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,24 @@ class Binder:
         if name not in self.names:
             self.names.append(name)
         return f"${self.names.index(name) + 1}::{pg_type}"
+
+
+class Inline(Binder):
+    """Puts values into a statement where a :class:`Binder` puts their numbers: COPY takes no parameters.
+
+    Args:
+        values: by name.
+        literal: how the driver writes a value.
+    """
+
+    def __init__(self, values: Mapping[str, Any], literal: Callable[[object], str]) -> None:
+        super().__init__()
+        self._values = values
+        self._literal = literal
+
+    def __call__(self, name: str, pg_type: str) -> str:
+        """The value with its type."""
+        return f"{self._literal(sent(self._values[name]))}::{pg_type}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ from api.catalog import Catalog, Chain, Event
 from api.errors import ApiError, Problem
 from api.live.changes import Scope
 from api.live.scopes import event_scope, feed_scope
-from api.params import Params
-from api.resources import collection
-from api.sql import feed
+from api.parameters import joined
+from api.resources.common_parameters import AddressParameters
 
 FINALITIES: Final = ("latest", "safe", "finalized")
 
@@ -43,10 +42,10 @@ def compile_scope(
         ApiError: something is not indexed (any more), or a filter is wrong.
     """
     events = find_events(catalog, chain, contract, event)
-    # The names are part of each row: a receiver may have several subscriptions.
-    values = {**read_filters(events, event, filters), "finality": finality, "fields": feed.DEFAULT_FIELDS}
+    values = {**read_filters(events, event, filters), "finality": finality}
     if event is not None:
-        return event_scope(catalog, events[0], chain, values, window=window, limit=limit)
+        # The names are part of each row: a receiver may have several subscriptions.
+        return event_scope(catalog, events[0], chain, values, named=True, window=window, limit=limit)
     return feed_scope(catalog, events, chain, values, window=window, limit=limit)
 
 
@@ -73,11 +72,9 @@ def read_filters(events: list[Event], event: str | None, filters: Mapping[str, s
     Raises:
         ApiError: with all that is wrong.
     """
-    known = [collection.ADDRESS_LIST]
-    if event is not None:
-        known += [param for _, param in arguments.filters(events[0].columns).values()]
+    own = () if event is None else arguments.filters(events[0].columns).values()
     try:
-        return Params(known).read(urlencode(filters, quote_via=quote))
+        return joined("Filters", AddressParameters, extras=own).read(urlencode(filters, quote_via=quote)).given()
     except ApiError as error:
         raise ApiError.invalid(
             [Problem(f"filters.{p.parameter}", p.message, _code(error, p)) for p in error.details]

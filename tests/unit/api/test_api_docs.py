@@ -7,7 +7,6 @@ import pytest
 
 from api.app import ROUTES
 from api.errors import CODES
-from api.resources import collection
 from api.resources.blocks import BlockByTime
 from api.resources.feed import Feed
 from api.resources.tokens import Tokens
@@ -32,8 +31,8 @@ def test_no_code_is_named_that_there_is_not():
 
 def test_every_parameter_is_described():
     described = set(re.findall(r"`([a-z_]+)`", TEXT))
-    params = [*Feed.params.all, *Tokens.params.all, *BlockByTime.params.all, collection.TX_HASH, collection.FORMAT]
-    assert {param.name for param in params} <= described
+    models = (Feed.params, Tokens.params, BlockByTime.params)
+    assert {name for model in models for name in model.names()} <= described
 
 
 def test_every_path_is_listed():
@@ -41,3 +40,9 @@ def test_every_path_is_listed():
     for path, _ in ROUTES:
         tail = path.rpartition("/")[2]
         assert path in listed or f"`…/{tail}`" in listed, path
+
+
+def test_the_collection_that_is_shown_is_the_one_that_is_tested():
+    root = Path(__file__).resolve().parents[3]
+    (shown,) = re.findall(r"```python\n(\"\"\".*?)```", (root / "docs" / "collections.md").read_text(), re.DOTALL)
+    assert shown == (root / "tests" / "integration" / "api" / "reserves.py").read_text()

@@ -1,29 +1,57 @@
+from typing import Annotated
+
 import pytest
+from pydantic import Field
 
 from api.arguments import filters
 from api.errors import ApiError
-from api.params import Param, Params
+from api.parameters import Parameters, joined
 from api.values import ADDRESS, BLOCK, list_of, text
 from indexer.abi.columns import Column
 
-PARAMS = Params(
-    (
-        Param("limit", BLOCK, "How many.", default=100),
-        Param("address", list_of(ADDRESS), "Where."),
-        Param("symbol", text(), "Which."),
-    )
-)
+
+class Example(Parameters):
+    limit: Annotated[int, BLOCK] = Field(100, description="How many.")
+    address: Annotated[list[bytes] | None, list_of(ADDRESS)] = Field(None, description="Of which contracts.")
+    symbol: Annotated[str | None, text()] = Field(None, description="Which.")
+    giver: Annotated[bytes | None, ADDRESS] = Field(None, alias="from", description="Who gave.")
 
 
 def refusal(query: str) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        PARAMS.read(query)
+        Example.read(query)
     return caught.value
 
 
 def test_reads_what_is_given_and_what_has_a_default():
-    assert PARAMS.read("") == {"limit": 100}
-    assert PARAMS.read("limit=5&symbol=a%20b%2Bc+d%C3%A9") == {"limit": 5, "symbol": "a b+c dé"}
+    assert Example.read("").given() == {"limit": 100}
+    assert Example.read("limit=5&symbol=a%20b%2Bc+d%C3%A9").given() == {"limit": 5, "symbol": "a b+c dé"}
+
+
+def test_a_parameter_has_its_name_in_the_url_alone():
+    assert Example.read(f"from=0x{'ab' * 20}").given() == {"limit": 100, "from": b"\xab" * 20}
+    assert refusal(f"giver=0x{'ab' * 20}").code == "UNKNOWN_PARAMETER"
+
+
+def test_a_required_parameter():
+    class Needed(Parameters):
+        time: Annotated[int, BLOCK] = Field(description="When.")
+
+    with pytest.raises(ApiError, match="time: is required"):
+        Needed.read("")
+    assert Needed.read("time=7").time == 7
+    assert Needed.openapi() == [
+        {"name": "time", "in": "query", "description": "When.", "schema": dict(BLOCK.schema), "required": True}
+    ]
+
+
+def test_models_are_joined_in_order():
+    class Other(Parameters):
+        flag: Annotated[int | None, BLOCK] = Field(None, description="One more.")
+
+    both = joined("Both", Other, Example)
+    assert both.names() == ["flag", "limit", "address", "symbol", "from"]
+    assert both.read("flag=1").given() == {"flag": 1, "limit": 100}
 
 
 def test_reports_everything_that_is_wrong_at_once():
@@ -94,12 +122,12 @@ def test_each_type_has_its_operators(described, operators):
     ],
 )
 def test_values_are_held_to_the_type(abi_type, json, good, bad):
-    _, param = filters((column("x", abi_type, json),))["arg.x"]
-    param.kind.parse(good)
+    item = filters((column("x", abi_type, json),))["arg.x"]
+    item.kind.parse(good)
     with pytest.raises(ValueError, match="must"):
-        param.kind.parse(bad)
+        item.kind.parse(bad)
 
 
 def test_a_hashed_argument_is_found_by_its_hash():
-    _, param = filters((column("label", "string", "hex", hashed=True),))["arg.label"]
-    assert param.kind.parse("0x" + "ab" * 32) == b"\xab" * 32
+    item = filters((column("label", "string", "hex", hashed=True),))["arg.label"]
+    assert item.kind.parse("0x" + "ab" * 32) == b"\xab" * 32

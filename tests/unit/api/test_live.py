@@ -14,7 +14,7 @@ from api.errors import ApiError
 from api.live import sse
 from api.live.carrier import Carrier
 from api.live.changes import Changes, Row, end_of
-from api.live.topic import Told
+from api.live.topic import RenderedChanges
 from api.state import State
 
 STATE = State(
@@ -24,10 +24,12 @@ STATE = State(
 BRANCH = bytes.fromhex("9f2c41d07be3")
 
 
-def changes(position: Position | None, *rows: Position, common: int | None = None, waiting: int | None = None) -> Told:
+def changes(
+    position: Position | None, *rows: Position, common: int | None = None, waiting: int | None = None
+) -> RenderedChanges:
     made = [Row(place, SimpleNamespace(), b'{"id":"%s"}' % place.id.encode()) for place in rows]  # type: ignore[arg-type]
     told = Changes(position, common, made, False, 9, waiting, STATE)
-    return Told(told, b"".join(map(sse.row, made)))
+    return RenderedChanges(told, b"".join(map(sse.row, made)))
 
 
 def test_the_wire():
@@ -48,7 +50,9 @@ def test_the_end_of_a_block_is_a_cursor():
     assert end_of(7) > Position(7, 5)
 
 
-def told_to(asked: Position | None, first: Told, *answers: Told | ApiError, heartbeat: float = 15.0) -> list[bytes]:
+def told_to(
+    asked: Position | None, first: RenderedChanges, *answers: RenderedChanges | ApiError, heartbeat: float = 15.0
+) -> list[bytes]:
     """What a client gets until the topic has no more answers, and then a while."""
     sent: list[bytes] = []
 
@@ -56,7 +60,7 @@ def told_to(asked: Position | None, first: Told, *answers: Told | ApiError, hear
         left = list(answers)
         topic = SimpleNamespace(signal=0, stirred=asyncio.Event(), scope=SimpleNamespace(chain_id=1))
 
-        async def read(position: Position | None, executor: Any) -> Told:
+        async def read(position: Position | None, executor: Any) -> RenderedChanges:
             answer = left.pop(0) if left else changes(position)
             topic.signal += bool(left)
             if isinstance(answer, ApiError):
@@ -67,7 +71,7 @@ def told_to(asked: Position | None, first: Told, *answers: Told | ApiError, hear
             sent.append(data)
 
         topic.read = read
-        stream = SimpleNamespace(asked=SimpleNamespace(position=asked), first=first)
+        stream = SimpleNamespace(request=SimpleNamespace(position=asked), first=first)
         with ThreadPoolExecutor(1) as executor:
             carrier = Carrier(stream, topic, send, executor, heartbeat=heartbeat)  # type: ignore[arg-type]
             with pytest.raises(TimeoutError):

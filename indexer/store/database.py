@@ -40,6 +40,8 @@ _SETTINGS = {
     "tcp_keepalives_count": "4",
     "tcp_user_timeout": "30s",
 }
+# What roles and databases have for those who ask by hand: building an index, or a large chunk, takes its time.
+_UNLIMITED = ("statement_timeout", "transaction_timeout", "lock_timeout", "idle_session_timeout")
 # The same of our end, so that a request to a machine that is gone does not wait for hours either.
 _KEEPALIVES = {
     "keepalives_idle": 10,
@@ -90,6 +92,8 @@ def _set_up(driver: psycopg.Connection[Any], _record: object) -> None:
     was = driver.autocommit
     driver.autocommit = True
     driver.execute(_SET_ALL, list(itertools.chain.from_iterable(_SETTINGS.items())))
+    asked = driver.info.options  # what the URL says stays
+    driver.execute(_SET_UNLIMITED, [[name for name in _UNLIMITED if name not in asked]])
     if is_pooled(driver):
         # Each transaction may have another session, which knows no statements of the one before.
         driver.prepare_threshold = None
@@ -113,6 +117,9 @@ def _give_up_read_only(context: sa.engine.ExceptionContext) -> None:
 
 
 _SET_ALL = "SELECT " + ", ".join(["set_config(%s, %s, false)"] * len(_SETTINGS))
+
+# An earlier Postgres does not know all of them.
+_SET_UNLIMITED = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = ANY(%s)"
 
 
 def psycopg_connection(connection: Connection) -> psycopg.Connection[Any]:

@@ -171,6 +171,7 @@ def far_back(node: Node) -> None:
 HOWS = [another_genesis, a_longer_chain, the_same_genesis, reset, far_back]
 
 
+@pytest.mark.promise("O-13")
 @pytest.mark.parametrize("how", HOWS)
 def test_a_development_chain_is_begun_anew_by_itself(node, start, write, migrated_url, how):
     node.start("--timestamp", str(BORN))
@@ -279,6 +280,7 @@ def asked(command: list[str], environment: dict[str, str], answer: bytes) -> str
     return said.decode()
 
 
+@pytest.mark.promise("O-13")
 def test_without_dev_it_is_halted_until_it_is_reset(
     node, start, write, migrated_url, make_anvil, tmp_path, monkeypatch
 ):

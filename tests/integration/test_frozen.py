@@ -46,6 +46,7 @@ indexer.cli.main()
 """
 
 
+@pytest.mark.promise("O-14")
 @pytest.mark.parametrize("where", POINTS)
 def test_a_frozen_process_holds_up_nothing_for_long(start, migrated_url, monkeypatch, where):  # noqa: F811
     module, name = POINTS[where]

@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
 import requests
+from psycopg import sql
 
 from indexer.demo.manifest import manifest_text
 from indexer.store import leases
@@ -147,6 +149,7 @@ def test_a_second_one_stands_by_and_takes_over(start, migrated_url):
     _until_complete(migrated_url, second)
 
 
+@pytest.mark.promise("O-15")
 def test_jobs_belong_to_the_leader_alone(start, migrated_url):
     first = start("run")
     first.until("following demo from")
@@ -238,6 +241,32 @@ def test_without_redis_it_only_does_without_the_cache(start, migrated_url):
     assert "secret" not in process.said
 
 
+HURRIED = dict.fromkeys(("statement_timeout", "lock_timeout", "transaction_timeout", "idle_session_timeout"), "500ms")
+OTHERWISE = {"search_path": "", "bytea_output": "escape", "row_security": "off", "synchronous_commit": "off"}
+
+
+def test_what_a_database_has_for_those_who_ask_by_hand_is_not_in_the_way(start, migrated_url):
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        known = {row[0] for row in connection.execute("SELECT name FROM pg_settings").fetchall()}
+        database = sql.Identifier(connection.info.dbname)
+        for name, value in (HURRIED | OTHERWISE).items():
+            if name in known:
+                connection.execute(
+                    sql.SQL("ALTER DATABASE {} SET {} TO {}").format(database, sql.Identifier(name), sql.Literal(value))
+                )
+    assert (applied := start("apply", "--yes")).ended() == 0, applied.said
+    quiet = migrated_url + "?options=" + quote(" ".join(f"-c {name}=0" for name in HURRIED if name in known))
+    with psycopg.connect(quiet) as other:
+        other.execute("LOCK TABLE coins.transfer IN ACCESS EXCLUSIVE MODE")
+        process = start("run")
+        waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND now() - query_start > interval '2 s'"
+        _until(lambda: _one(quiet, waits), lambda: process.said)
+    _until_complete(quiet, process)
+    assert "trying again" not in process.said, process.said
+    backfill = start("backfill", "coins")
+    assert backfill.ended() == 0, backfill.said
+
+
 def _stops_in_order(process: Process) -> None:
     process.popen.send_signal(signal.SIGTERM)
     assert process.ended() == 0
@@ -246,6 +275,7 @@ def _stops_in_order(process: Process) -> None:
     assert "trying again" not in process.said.rpartition("running")[2]
 
 
+@pytest.mark.promise("O-06")
 def test_requests_that_are_never_answered_do_not_hold_it_up_when_it_is_to_stop(start, manifest, migrated_url):
     asked: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -263,6 +293,7 @@ def test_requests_that_are_never_answered_do_not_hold_it_up_when_it_is_to_stop(s
             one.close()
 
 
+@pytest.mark.promise("O-06")
 def test_statements_that_wait_for_a_lock_do_not_hold_it_up_when_it_is_to_stop(start, migrated_url):
     applied = start("apply", "--yes")
     assert applied.ended() == 0, applied.said

@@ -187,8 +187,13 @@ class Simulation:
 
     # -- the whole
 
-    def run(self, steps: int = 60) -> Tale:
+    def run(self, steps: int = 60, again: int = 0) -> Tale:
         """Lets everything happen, then lets it settle, and compares.
+
+        Args:
+            steps: how many happen.
+            again: how many happen once more, after all has been brought in: where nodes keep no old logs, balances
+                count nothing before that.
 
         Raises:
             WrongError: the tables were wrong, at the end or to a reader on the way.
@@ -210,11 +215,25 @@ class Simulation:
             stack.callback(self._end)
             self._connect()
             self._apply()
-            for _ in range(steps):
-                self._step()
-                self._read()
-            self._settle()
+            self._act(steps)
+            if again:
+                self._resume()
+                self._act(again)
         return self.tale
+
+    def _act(self, steps: int) -> None:
+        for _ in range(steps):
+            self._step()
+            self._read()
+        self._settle()
+
+    def _resume(self) -> None:
+        """The nodes lie again, and processes start that may be killed."""
+        for name in list(self.processes):
+            self._kill(name)
+        for liar in self.liars:
+            liar.active = True
+        self._settled = False
 
     def _step(self) -> None:
         name = self.random.choices(("one", "two"), (8, 2))[0]

@@ -87,7 +87,7 @@ def run(folder: Path, server_url: str) -> Result:
     workload = Workload.load(folder)
     manifest = write_manifest(folder, workload)
     with node(folder) as (node_url, serving), database(server_url) as url:
-        postgres = _Postgres(url)
+        postgres = PostgresCpu(url)
         node_before, postgres_before = _cpu(serving), postgres.cpu()
         process = subprocess.run(
             [sys.executable, "-m", "benchmarks.indexing", url, manifest, node_url],
@@ -233,7 +233,7 @@ def database(server_url: str) -> Iterator[str]:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-class _Postgres:
+class PostgresCpu:
     """The server's processes. A backend that ends takes its CPU time to the postmaster's children."""
 
     def __init__(self, url: str) -> None:
@@ -243,6 +243,7 @@ class _Postgres:
         self._postmaster = parent
 
     def cpu(self) -> float:
+        """Seconds of one core that all of them have taken so far."""
         ended = self._postmaster.cpu_times()
         living = sum(_cpu(child) for child in self._postmaster.children())
         return float(ended.user + ended.system + ended.children_user + ended.children_system) + living

@@ -1,10 +1,9 @@
 """An apply that changes nothing, with thousands of events in the catalog, after they were all applied at once."""
 
-import time
 from typing import Any
 
 from benchmarks.scale import Row
-from benchmarks.scale._setup import applied, declared
+from benchmarks.scale._setup import applied, cpu_ms, declared
 from indexer.store.apply.apply import apply
 
 _EVENTS, _CONTRACTS = 50, 200
@@ -17,7 +16,7 @@ def _event(number: int) -> dict[str, Any]:
 
 
 def measure(server_url: str, *, small: bool) -> Row:
-    """The time of an apply that changes nothing, in ms; that all can be applied at once shows on the way."""
+    """The CPU time of an apply that changes nothing, in ms; that all can be applied at once shows on the way."""
     events, contracts = (_FEW_EVENTS, _FEW_CONTRACTS) if small else (_EVENTS, _CONTRACTS)
     manifest = '[chains.bench]\nid = 1\nrpc = ["${RPC_URL}"]\n' + "".join(
         f'[contracts.c{number}]\nabi = "many.json"\naddress = "0x{number + 1:040x}"\nstart_block = 1\n'
@@ -26,7 +25,9 @@ def measure(server_url: str, *, small: bool) -> Row:
     abis = {"many.json": [_event(number) for number in range(events)]}
     with applied(server_url, manifest, abis) as engine:
         wanted = declared(manifest, abis)
-        started = time.perf_counter()
-        assert apply(engine, wanted) == []
-        took = time.perf_counter() - started
-    return Row(f"an apply that changes nothing of {events * contracts:,} events", took * 1000, 3000, "ms")
+
+        def again() -> None:
+            assert apply(engine, wanted) == []
+
+        took = cpu_ms(engine, again, 1)
+    return Row(f"an apply that changes nothing of {events * contracts:,} events", took, 3000, "ms CPU")

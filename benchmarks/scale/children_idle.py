@@ -12,7 +12,7 @@ from indexer.store.apply.apply import apply
 from indexer.store.catalog.children import adopt
 from indexer.sync.history.backfill import Backfill
 
-_MANIFEST = """
+MANIFEST = """
 [chains.bench]
 id = 1
 rpc = ["${RPC_URL}"]
@@ -22,7 +22,7 @@ abi = "factory.json"
 address = "0x00000000000000000000000000000000000000f1"
 start_block = 1
 """
-_CHILD = """
+CHILD = """
 [contracts.child]
 abi = "child.json"
 factory = { contract = "factory", event = "Born", argument = "child" }
@@ -37,7 +37,7 @@ def _event(name: str, argument: str, kind: str) -> list[dict[str, Any]]:
     return [{"type": "event", "name": name, "anonymous": False, "inputs": inputs}]
 
 
-_ABIS = {"factory.json": _event("Born", "child", "address"), "child.json": _event("Spoke", "number", "uint256")}
+ABIS = {"factory.json": _event("Born", "child", "address"), "child.json": _event("Spoke", "number", "uint256")}
 
 
 def measure(server_url: str, *, small: bool) -> Row:
@@ -46,7 +46,7 @@ def measure(server_url: str, *, small: bool) -> Row:
     At 100, both every five seconds are 0.02 of a core.
     """
     count = _FEW_CHILDREN if small else _CHILDREN
-    with applied(server_url, _MANIFEST, _ABIS) as engine:
+    with applied(server_url, MANIFEST, ABIS) as engine:
         with engine.begin() as connection:
             connection.execute(
                 sa.text("""
@@ -58,7 +58,7 @@ def measure(server_url: str, *, small: bool) -> Row:
                 """),
                 {"count": count, "blocks": _BLOCKS},
             )
-        both = declared(_MANIFEST + _CHILD, _ABIS)
+        both = declared(MANIFEST + CHILD, ABIS)
         apply(engine, both)
         adopt(engine, 1, threading.Event())
         with engine.begin() as connection:

@@ -36,6 +36,7 @@ from indexer.sync.head.polling import PollSchedule
 from indexer.sync.history.backfill import Backfill
 from indexer.sync.history.transactions import Includer
 from indexer.sync.tokens import balances, earlier_transfers, metadata_job
+from indexer.sync.tokens.metadata_job import UnreadTokens
 from indexer.troubles import Trouble, Troubles, kind_of
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Network:
     client: ChainClient
     follower: Follower
     pace: PollSchedule = field(default_factory=PollSchedule)
+    tokens: UnreadTokens = field(default_factory=UnreadTokens)
     stop: threading.Event = field(default_factory=threading.Event)
     closed: bool = False
     checked: bool = False
@@ -326,7 +328,8 @@ def refresh_tokens(shop: ServiceResources, one: Network) -> None:
     """Reads what new tokens say of themselves."""
     contracts = frozenset(contract for contract, chain in shop.manifest.tokens if chain == one.chain.name)
     while not one.stop.is_set():
-        if metadata_job.refresh(shop.engine, one.client, one.chain.chain_id, contracts, cache_of(shop, one)) == 0:
+        cache = cache_of(shop, one)
+        if metadata_job.refresh(shop.engine, one.client, one.chain.chain_id, contracts, cache, one.tokens) == 0:
             break
 
 

@@ -46,10 +46,20 @@ def known(connection: Connection, chain_id: int) -> list[bytes]:
     return [bytes(address) for (address,) in rows]
 
 
-def unread(connection: Connection, chain_id: int, contract_ids: Iterable[int], limit: int) -> list[bytes]:
+def unread(
+    connection: Connection, chain_id: int, contract_ids: Iterable[int], limit: int, *, above: int = -1
+) -> list[bytes]:
     """Addresses of token contracts that are not in ``tokens`` yet: listed ones, and factories' children.
 
     One that said nothing of itself is asked again after a while: it may not have been deployed then.
+
+    Args:
+        connection: to read with.
+        chain_id: the chain.
+        contract_ids: the contracts whose addresses are tokens.
+        limit: so many addresses at most.
+        above: only children that were discovered above this block: those are found by an index, whereas all children
+            of a large factory take seconds.
     """
     rows = connection.execute(
         sa.text(f"""
@@ -57,16 +67,36 @@ def unread(connection: Connection, chain_id: int, contract_ids: Iterable[int], l
                 SELECT unnest(addresses) AS address FROM gapless.deployments
                 WHERE chain_id = :chain_id AND contract_id = ANY(:contracts)
                 UNION
-                SELECT address FROM gapless.children WHERE chain_id = :chain_id AND contract_id = ANY(:contracts)
+                SELECT address FROM gapless.children
+                WHERE chain_id = :chain_id AND contract_id = ANY(:contracts) AND block_number > :above
             ) seen
             WHERE NOT EXISTS (SELECT 1 FROM gapless.tokens t
                               WHERE t.chain_id = :chain_id AND t.address = seen.address
                                 AND {_IS_SETTLED})
             ORDER BY address LIMIT :limit
         """),
-        {"chain_id": chain_id, "contracts": list(contract_ids), "limit": limit},
+        {"chain_id": chain_id, "contracts": list(contract_ids), "limit": limit, "above": above},
     )
     return [bytes(address) for (address,) in rows]
+
+
+def history_mark(connection: Connection, chain_id: int, contract_ids: Iterable[int]) -> tuple[int, ...]:
+    """Changes whenever children of some contracts may have been discovered in history, or the contracts are others."""
+    contracts = sorted(contract_ids)
+    row = connection.execute(
+        sa.text("""
+            SELECT (SELECT version FROM gapless.catalog) AS catalog,
+                   coalesce(sum(e.version), 0)::bigint AS announced,
+                   count(*) FILTER (WHERE d.adopted) AS adopted
+            FROM gapless.deployments d
+            JOIN jsonb_array_elements(d.factories) f ON true
+            JOIN gapless.contracts c ON c.name = f ->> 'contract'
+            JOIN gapless.events e ON e.contract_id = c.id AND e.signature = f ->> 'event'
+            WHERE d.chain_id = :chain_id AND d.contract_id = ANY(:contracts)
+        """),
+        {"chain_id": chain_id, "contracts": contracts},
+    ).one()
+    return (row.catalog, row.announced, row.adopted, *contracts)
 
 
 def unread_emitters(connection: Connection, chain_id: int, event: CatalogEvent, limit: int) -> list[bytes]:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy.engine import Engine
@@ -25,11 +26,42 @@ log = logging.getLogger(__name__)
 TOKENS_PER_RUN = 500
 TOKENS_AT_ONCE = 90
 """Tokens that are read and stored together: their calls fit into one multicall."""
+ALL_EVERY = 600.0
+"""Seconds between two looks at all children, where nothing else asks for one; none is asked again within an hour."""
 _CALLS_PER_TOKEN = 5
 _TOKEN_EVENTS = frozenset().union(*BY_STANDARD)
 
 
-def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: frozenset[str], cache: Cache) -> int:
+@dataclass(slots=True)
+class UnreadTokens:
+    """What a look for unread tokens may pass over, since the look before has found that all of it is read.
+
+    Attributes:
+        mark: of history, at the last look at all children (:func:`indexer.store.tokens.metadata.history_mark`).
+        through: the block up to which all were read then; -1: all are to be looked at.
+        looked_at: when that was, in seconds that only grow.
+    """
+
+    mark: tuple[int, ...] = ()
+    through: int = -1
+    looked_at: float = 0.0
+
+    def passes_over(self, mark: tuple[int, ...], now: float) -> int:
+        """The block up to which children need not be looked at; -1: they must.
+
+        After :data:`ALL_EVERY` seconds all are looked at again: those that said nothing are asked again.
+        """
+        return self.through if mark == self.mark and now < self.looked_at + ALL_EVERY else -1
+
+
+def refresh(
+    engine: Engine,
+    client: ChainClient,
+    chain_id: int,
+    contracts: frozenset[str],
+    cache: Cache,
+    seen: UnreadTokens | None = None,
+) -> int:
     """Reads the tokens that were seen and not read yet, some hundred at a time: from Redis, else from the nodes.
 
     Args:
@@ -38,6 +70,7 @@ def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: froze
         chain_id: the chain.
         contracts: names of the contracts whose addresses are tokens.
         cache: asked first; receives what was read.
+        seen: kept from call to call, so that all children of a large factory are not looked at again and again.
 
     Returns:
         How many were read; 0 when there is nothing left to do, or when the block at which they were read is gone.
@@ -53,7 +86,15 @@ def refresh(engine: Engine, client: ChainClient, chain_id: int, contracts: froze
             return 0
         named = {(contract, signature) for contract in contracts for signature in _TOKEN_EVENTS}
         contract_ids = catalog.contract_ids(connection, contracts)
-        addresses = tokens.unread(connection, chain_id, contract_ids, TOKENS_PER_RUN)
+        seen, now = seen or UnreadTokens(), time.monotonic()
+        # Before the children: what is discovered meanwhile gives another mark.
+        mark = tokens.history_mark(connection, chain_id, contract_ids)
+        above = seen.passes_over(mark, now)
+        addresses = tokens.unread(connection, chain_id, contract_ids, TOKENS_PER_RUN, above=above)
+        if above == -1:
+            # What can be reorganised is looked at each time: a child may be discovered there without another mark.
+            seen.mark, seen.looked_at = mark, now
+            seen.through = -1 if addresses or state.finalized is None else state.finalized
         anywhere = [s for s in catalog.load_sources(connection, chain_id, named=named) if s.place.kind == "any"]
         for source in anywhere:
             if len(addresses) < TOKENS_PER_RUN:

@@ -36,6 +36,10 @@ _CHAIN: Final = an_object(
         "lag_seconds": nullable({"type": "integer", "minimum": 0}),
         "reorgs": {"type": "integer"},
         "undecoded_logs": {"type": "integer", "description": "Counted up to 10,000."},
+        "foreign_logs": {
+            "type": "integer",
+            "description": "Logs that have other arguments indexed than the contract's ABI says; counted up to 10,000.",
+        },
         "unread": an_array(
             an_object(
                 {

@@ -5,7 +5,7 @@ from typing import Final
 from api.sql.json_text import hexadecimal, time
 from indexer.store.lag import disk_full, lag, shown_reason, shown_state, stalled
 
-#: Undecoded logs are counted no further: more than this is many.
+#: Undecoded logs and those of foreign shapes are counted no further: more than this is many.
 MOST_COUNTED: Final = 10_000
 
 #: One JSON array: every chain, how far it is, and its endpoints.
@@ -21,6 +21,9 @@ SELECT coalesce(json_agg(json_build_object(
     'reorgs', (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id),
     'undecoded_logs', (SELECT count(*) FROM (SELECT FROM gapless.undecoded_logs u WHERE u.chain_id = c.chain_id
                                              LIMIT {MOST_COUNTED}) u),
+    'foreign_logs', (SELECT least(coalesce(sum(f.logs), 0), {MOST_COUNTED})
+                     FROM (SELECT logs FROM gapless.foreign_shapes WHERE chain_id = c.chain_id
+                           LIMIT {MOST_COUNTED}) f),
     'unread', (SELECT coalesce(json_agg(json_build_object('contract', f.contract, 'event', f.event,
                    'first_block', f.first, 'last_block', f.last, 'reason', f.reason, 'failures', f.failures,
                    'retry_at', {time("f.retry_at")}) ORDER BY f.contract, f.event, f.first), '[]')

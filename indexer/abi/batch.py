@@ -40,7 +40,9 @@ Values: TypeAlias = NDArray[Any] | Wide
 """One argument of many logs: uint8 of shape (logs, bytes) for addresses, bytesN and hashes; int64 for integers that fit
 into 64 bits with their sign; bool; :class:`Wide` for all other integers."""
 
-_Reader: TypeAlias = Callable[[Octets], tuple[Values, Mask | None]]
+Check: TypeAlias = Callable[[Octets], Mask | None]
+"""Which words, of shape (logs, 32), an argument may have; None: any."""
+_Reader: TypeAlias = Callable[[Octets], Values]
 
 
 class BatchDecoder:
@@ -52,7 +54,7 @@ class BatchDecoder:
         data_size: the bytes of data that a log in a batch has.
     """
 
-    def __init__(self, event: Event, readers: Sequence[_Reader]) -> None:
+    def __init__(self, event: Event, readers: Sequence[tuple[_Reader, Check]]) -> None:
         self.event = event
         self.indexed = len(event.indexed)
         self.data_size = WORD * (len(event.inputs) - self.indexed)
@@ -72,75 +74,83 @@ class BatchDecoder:
         good: Mask = np.ones(len(data), dtype=np.bool_)
         columns: list[Values] = []
         position, indexed = 0, iter(topics)
-        for parameter, read in zip(self.event.inputs, self._readers, strict=True):
+        for parameter, (read, check) in zip(self.event.inputs, self._readers, strict=True):
             if parameter.indexed:
                 word = next(indexed)
             else:
                 word = data[:, position : position + WORD]
                 position += WORD
-            values, fits = read(word)
-            columns.append(values)
-            if fits is not None:
+            columns.append(read(word))
+            if (fits := check(word)) is not None:
                 good &= fits
         return columns, good
 
 
 def compile_batch(event: Event) -> BatchDecoder | None:
     """Makes the batch decoder of an event, or None where an argument is more than a word."""
-    readers = [_reader(parameter) for parameter in event.inputs]
-    if any(reader is None for reader in readers):
-        return None
-    return BatchDecoder(event, [reader for reader in readers if reader is not None])
+    readers: list[tuple[_Reader, Check]] = []
+    for parameter in event.inputs:
+        check = word_check(parameter)
+        if check is None:
+            return None
+        readers.append((_reader(parameter), check))
+    return BatchDecoder(event, readers)
 
 
-def _reader(parameter: Parameter) -> _Reader | None:  # noqa: PLR0911 - one for each kind
+def word_check(parameter: Parameter) -> Check | None:  # noqa: PLR0911 - one for each kind
+    """What says which words an argument may have; None: the argument is more than one word."""
     of = parameter.type
     if parameter.is_hashed:
-        return _hash
+        return _any
     if not isinstance(of, Elementary):
         return None
     match of.kind:
         case "address":
-            return _address
+            return lambda word: _empty(word, 0, 12)
         case "bool":
-            return _bool
+            return lambda word: _empty(word, 0, WORD - 1) & (word[:, WORD - 1] <= 1)
         case "bytesN" | "function":
-            return lambda word: (word[:, : of.size], _empty(word, of.size, WORD))
-        case "uint":
-            return lambda word: _unsigned(word, of.size)
-        case "int":
-            return lambda word: _signed(word, of.size)
+            return lambda word: _empty(word, of.size, WORD)
+        case "uint" if of.size < 8 * WORD:
+            return lambda word: _empty(word, 0, WORD - of.size // 8)
+        case "int" if of.size < 8 * WORD:
+            return lambda word: _extended(word, WORD - of.size // 8)
+        case "uint" | "int":
+            return _any
         case _:
             return None
 
 
-def _hash(word: Octets) -> tuple[Values, Mask | None]:
-    return word, None
+def _reader(parameter: Parameter) -> _Reader:
+    """What reads an argument that is one word."""
+    of = parameter.type
+    if parameter.is_hashed:
+        return lambda word: word
+    assert isinstance(of, Elementary)
+    match of.kind:
+        case "address":
+            return lambda word: word[:, 12:]
+        case "bool":
+            return lambda word: word[:, WORD - 1] == 1
+        case "uint":
+            return _low if of.size < _SMALL_BITS else lambda word: Wide(_limbs(word), None)
+        case "int":
+            return _low if of.size <= _SMALL_BITS else lambda word: _signed(word, WORD - of.size // 8)
+        case _:
+            return lambda word: word[:, : of.size]
 
 
-def _address(word: Octets) -> tuple[Values, Mask | None]:
-    return word[:, 12:], _empty(word, 0, 12)
+def _any(_: Octets) -> Mask | None:
+    return None
 
 
-def _bool(word: Octets) -> tuple[Values, Mask | None]:
-    last = word[:, WORD - 1]
-    return last == 1, _empty(word, 0, WORD - 1) & (last <= 1)
+def _extended(word: Octets, padding: int) -> Mask:
+    """Where every bit above the number's own, in so many bytes, is its sign."""
+    return np.where(word[:, padding] >= _SIGN_BIT, _full(word, 0, padding), _empty(word, 0, padding))
 
 
-def _unsigned(word: Octets, bits: int) -> tuple[Values, Mask | None]:
-    fits = None if bits == 8 * WORD else _empty(word, 0, WORD - bits // 8)
-    return (_low(word) if bits < _SMALL_BITS else Wide(_limbs(word), None)), fits
-
-
-def _signed(word: Octets, bits: int) -> tuple[Values, Mask | None]:
-    padding = WORD - bits // 8
+def _signed(word: Octets, padding: int) -> Values:
     negative = word[:, padding] >= _SIGN_BIT
-    fits = None
-    if padding:
-        # Every bit above the number's own is its sign.
-        fits = np.where(negative, _full(word, 0, padding), _empty(word, 0, padding))
-    if bits <= _SMALL_BITS:
-        return _low(word), fits
     limbs = _limbs(word)
     # The magnitude of a negative number: all bits turned over, and one added, which carries while limbs are zero.
     limbs[negative] = ~limbs[negative]
@@ -148,7 +158,7 @@ def _signed(word: Octets, bits: int) -> tuple[Values, Mask | None]:
     for limb in range(limbs.shape[1] - 1, -1, -1):
         limbs[carry, limb] += np.uint32(1)
         carry &= limbs[:, limb] == 0
-    return Wide(limbs, negative), fits
+    return Wide(limbs, negative)
 
 
 def _low(word: Octets) -> NDArray[np.int64]:

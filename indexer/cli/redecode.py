@@ -12,7 +12,11 @@ def undecoded(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the logs that could not be decoded, by reason. They are kept raw in gapless.undecoded_logs."""
+    """List the logs that could not be decoded, by reason.
+
+    They are kept raw in gapless.undecoded_logs, but for those that another declaration's indexed arguments explain:
+    these are counted in gapless.foreign_shapes.
+    """
     from indexer.cli.context import begin, database, require_contract, servers
     from indexer.store.apply import migrate
     from indexer.store.rows.undecoded_logs import reasons
@@ -27,7 +31,7 @@ def undecoded(
         typer.echo(json.dumps([asdict(one) for one in found], indent=2))
         return
     for one in found:
-        kept = " (the row is there, with a text altered)" if one.has_row else ""
+        kept = " (the row is there, with a text altered)" if one.has_row else " (only counted)" if one.counted else ""
         typer.echo(
             f"{one.logs:>8,}  {one.chain} {one.contract}.{one.event}, blocks {one.first}-{one.last}: {one.reason}{kept}"
         )
@@ -52,11 +56,12 @@ def redecode(
         with engine.connect() as connection:
             require_contract(connection, contract)
         done = retry(engine, contract)
-    for label in sorted(done.rows.keys() | done.still.keys()):
-        typer.echo(f"{label}: {done.rows[label]:,} rows now, {done.still[label]:,} still undecoded")
+    for label in sorted(done.rows.keys() | done.still.keys() | done.counted.keys()):
+        counted = f"{done.counted[label]:,} counted as foreign shapes, " if done.counted[label] else ""
+        typer.echo(f"{label}: {done.rows[label]:,} rows now, {counted}{done.still[label]:,} still undecoded")
     if done.waiting:
         typer.echo(f"{done.waiting:,} logs are not finalized yet; try again later")
     for label in sorted(done.taken):
         typer.echo(f"{label}: its factory announces more now; its history is filled in anew by gapless run or backfill")
-    if not (done.rows or done.still or done.waiting):
+    if not (done.rows or done.still or done.counted or done.waiting):
         typer.echo("there is nothing to decode")

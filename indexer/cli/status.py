@@ -80,7 +80,15 @@ def _print(found: Overview) -> None:
         )
     console.print(chains)
     events = table(
-        "Events", "contract", "event", "chain", "covered>r", "missing blocks", "rows (about)>r", "undecoded>r"
+        "Events",
+        "contract",
+        "event",
+        "chain",
+        "covered>r",
+        "missing blocks",
+        "rows (about)>r",
+        "undecoded>r",
+        "foreign shapes>r",
     )
     for event in found.events:
         events.add_row(
@@ -91,6 +99,7 @@ def _print(found: Overview) -> None:
             format_ranges(event.missing, most=3) if event.missing else "",
             f"{event.rows:,}",
             f"{event.undecoded:,}" if event.undecoded else "",
+            f"{event.foreign:,}" if event.foreign else "",
         )
     console.print(events)
     for each in [*_unread(found, table), *_endpoints(found, table)]:

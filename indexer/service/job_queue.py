@@ -120,6 +120,7 @@ def _redecode(task: Task) -> dict[str, Any]:
     done = redecode(task.shop.engine, task.contract)
     return {
         "rows": dict(done.rows),
+        "counted": dict(done.counted),
         "still_undecoded": dict(done.still),
         "not_finalized": done.waiting,
         "children_fetched_anew": sorted(done.taken),

@@ -28,7 +28,8 @@ _OF_CHAIN: Final[Mapping[str, tuple[str, str]]] = {
     "safe_block": ("safe", "Newest block that is safe"),
     "finalized_block": ("finalized", "Newest block that can no longer be reorganised"),
     "lag_seconds": ("lag", "Age of the newest indexed block beside the newest there is"),
-    "undecoded_logs": ("undecoded", "Logs with an event's topic and another shape, counted up to 10,000"),
+    "undecoded_logs": ("undecoded", "Logs with an event's topic that cannot be decoded, counted up to 10,000"),
+    "foreign_logs": ("foreign_logs", "Logs that have other arguments indexed than their event, counted up to 10,000"),
 }
 _STATES: Final = ("starting", "following", "waiting", "stalled", "halted")
 _HEALTH: Final = ("healthy", "unhealthy", "unknown")

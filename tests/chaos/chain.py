@@ -59,6 +59,7 @@ class Saying:
     Attributes:
         row: what its event's table must hold after the fixed columns; None: it cannot be decoded.
         noted: whether it must stand in ``undecoded_logs``.
+        foreign: whether it must be counted in ``foreign_shapes``.
         announces: the addresses that it announces as children, by argument, if it is a factory's event.
     """
 
@@ -67,6 +68,7 @@ class Saying:
     data: bytes
     row: tuple[Any, ...] | None
     noted: bool = False
+    foreign: bool = False
     announces: tuple[tuple[str, str], ...] = ()
 
 
@@ -422,9 +424,8 @@ class Author:
         random = self.random
         whole = encode(["string", "bytes", "uint256[]"], ["text", b"data", [1, 2, 3]])
         match random.randrange(5):
-            case 0:  # the ERC-721 Transfer: its third argument is a topic
-                topics: tuple[str, ...] = (TRANSFER, topic(one), topic(other), topic(self._number()))
-                return Saying(coin, topics, b"", None, noted=True)
+            case 0:
+                return self._other_indexed(coin, one, other, self._number())
             case 1:
                 return Saying(coin, (TRANSFER, topic(one), topic(other)), b"\1" * random.randrange(32), None, True)
             case 2:
@@ -433,6 +434,33 @@ class Author:
                 return Saying(coin, (NOTE, topic(one)), b"\xff" * 32 + whole[32:], None, noted=True)
             case _:
                 return Saying(coin, (NOTE, topic(one)), whole[: random.randrange(96)], None, noted=True)
+
+    def _other_indexed(  # noqa: PLR0911 - one for each
+        self, coin: str, one: str, other: str, number: int
+    ) -> Saying:
+        """Logs that have other arguments as topics than the event, and such as only look like it."""
+        none = topic(2**255 + number % 2**255)
+        match (number + int(one, 16) + int(other, 16)) % 9:
+            case 0 | 1:  # the ERC-721 Transfer: its third argument is a topic
+                return Saying(coin, (TRANSFER, topic(one), topic(other), topic(number)), b"", None, foreign=True)
+            case 2:
+                return Saying(coin, (APPROVAL, topic(one), topic(other), topic(number)), b"", None, foreign=True)
+            case 3:
+                data = encode(["address", "uint256"], [other, number])
+                return Saying(coin, (TRANSFER, topic(one)), data, None, foreign=True)
+            case 4:
+                data = encode(["address", "address", "uint256"], [one, other, number])
+                return Saying(coin, (TRANSFER,), data, None, foreign=True)
+            case 5:  # more data than the types need
+                topics = (TRANSFER, topic(one), topic(other), topic(number))
+                return Saying(coin, topics, encode(["uint256"], [1]), None, noted=True)
+            case 6:  # less
+                return Saying(coin, (TRANSFER, topic(one)), encode(["uint256"], [number]), None, noted=True)
+            case 7:  # no addresses
+                return Saying(coin, (TRANSFER, topic(one), none, topic(number)), b"", None, noted=True)
+            case _:
+                data = encode(["address", "uint256", "uint256"], [one, 2**255, number])
+                return Saying(coin, (APPROVAL,), data, None, noted=True)
 
     def _number(self) -> int:
         return self.random.choice((0, 1, 2**256 - 1, self.random.getrandbits(256), self.random.getrandbits(64)))

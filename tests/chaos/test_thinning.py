@@ -49,7 +49,8 @@ def referring(scene) -> set[int]:
     tables = scene.query(
         "SELECT schema_name, table_name FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id"
     )
-    names = [*(f'"{schema}"."{table}"' for schema, table in tables), "gapless.undecoded_logs", "gapless.children"]
+    names = [*(f'"{schema}"."{table}"' for schema, table in tables), "gapless.undecoded_logs"]
+    names += ["gapless.foreign_shapes", "gapless.children"]
     return {number for name in names for (number,) in scene.query(f"SELECT block_number FROM {name}")}
 
 

@@ -7,6 +7,7 @@ is indexed must be in the tables exactly as it is on the branch that ends in tha
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from tests.chaos.chain import CHAIN_ID, Birth, Block, Chain, Log, branch_of, top
 Row = tuple[Any, ...]
 Key = tuple[int, int]
 Ranges = tuple[tuple[int, int], ...]
+Counted = tuple[int, int, bytes]
+"""Block, number of topics and address of a log that is only counted."""
+
 Rule = tuple[str, str, str]
 """A factory's contract, the first topic of its event, and the argument: what announces a child."""
 
@@ -87,6 +91,7 @@ class Picture:
     sources: Sequence[Source]
     rows: Mapping[int, Mapping[Key, Row]]
     undecoded: Mapping[int, Mapping[Key, bool]]
+    foreign: Mapping[int, Counter[Counted]]
     children: Mapping[str, Mapping[str, Birth]]
     families: Mapping[str, Family]
     blocks: Mapping[int, bytes]
@@ -130,6 +135,14 @@ def look(connection: psycopg.Connection[Any]) -> Picture:
             (CHAIN_ID,),
         ):
             undecoded.setdefault(event_id, {})[number, index] = has_row
+        foreign: dict[int, Counter[Counted]] = {}
+        for event_id, number, count, logs, addresses in connection.execute(
+            "SELECT event_id, block_number, topics, logs, addresses FROM gapless.foreign_shapes WHERE chain_id = %s",
+            (CHAIN_ID,),
+        ):
+            if logs != len(addresses) or not logs:
+                raise WrongError(f"block {number}: {logs} logs of foreign shapes are {len(addresses)}")
+            foreign.setdefault(event_id, Counter()).update((number, count, bytes(address)) for address in addresses)
         children: dict[str, dict[str, Birth]] = {}
         for contract, address, number, index, factory in connection.execute(
             "SELECT c.name, h.address, h.block_number, h.log_index, h.factory_address "
@@ -154,7 +167,7 @@ def look(connection: psycopg.Connection[Any]) -> Picture:
             )
         }
     tip_hash = None if tip_hash is None else bytes(tip_hash)
-    return Picture(tip, tip_hash, finalized, tables, sources, rows, undecoded, children, families, blocks)
+    return Picture(tip, tip_hash, finalized, tables, sources, rows, undecoded, foreign, children, families, blocks)
 
 
 @contextmanager
@@ -190,6 +203,7 @@ class Judge:
                     f"block {number} is kept with a hash of another branch than that of the tip {tip.number}"
                 )
         referring = {number for rows in (*picture.rows.values(), *picture.undecoded.values()) for number, _ in rows}
+        referring |= {number for counted in picture.foreign.values() for number, _, _ in counted}
         if dangling := referring - picture.blocks.keys():
             raise WrongError(f"rows of blocks that are not kept: {sorted(dangling)[:5]}")
         announced = _announced(picture, branch)
@@ -228,9 +242,11 @@ class Judge:
     def _check_table(self, picture: Picture, table: Table, branch: Sequence[Block], announced: Announced) -> None:
         rows: dict[Key, Row] = {}
         undecoded: dict[Key, bool] = {}
+        foreign: dict[Key, Counted] = {}
         # Of sources that nobody believes: what may be there, and need not.
         more_rows: dict[Key, Row] = {}
         more_undecoded: dict[Key, bool] = {}
+        more_foreign: dict[Key, Counted] = {}
         for source in picture.sources:
             if source.event_id != table.event_id:
                 continue
@@ -240,6 +256,7 @@ class Judge:
                 rules = frozenset(map(rule_of, source.place.get("factories", ())))
                 children, doubted = _earliest(announced, rules), not rules
             to_rows, to_undecoded = (more_rows, more_undecoded) if doubted else (rows, undecoded)
+            to_foreign = more_foreign if doubted else foreign
             for first, last in source.coverage:
                 if last >= len(branch):
                     raise WrongError(f"{table.label}: blocks {first}-{last} are covered, the tip is {len(branch) - 1}")
@@ -249,12 +266,14 @@ class Judge:
                             birth = children.get(entry.address)
                             if birth is None or birth.number > block.number:
                                 continue
-                        if entry.key in rows or entry.key in undecoded:
+                        if entry.key in rows or entry.key in undecoded or entry.key in foreign:
                             raise WrongError(f"{table.label}: block {block.number} is covered by two sources")
                         if entry.row is not None:
                             to_rows[entry.key] = entry.row
                         if entry.noted:
                             to_undecoded[entry.key] = entry.row is not None
+                        if entry.foreign is not None:
+                            to_foreign[entry.key] = entry.foreign
         found, noted = picture.rows[table.event_id], picture.undecoded.get(table.event_id, {})
         rows |= {key: row for key, row in more_rows.items() if key in found}
         undecoded |= {key: has_row for key, has_row in more_undecoded.items() if key in noted}
@@ -262,6 +281,9 @@ class Judge:
             raise WrongError(f"{table.label}, tip {picture.tip}: {_difference(rows, found)}")
         if noted != undecoded:
             raise WrongError(f"undecoded logs of {table.label}, tip {picture.tip}: {_difference(undecoded, noted)}")
+        counted, least = picture.foreign.get(table.event_id, Counter()), Counter(foreign.values())
+        if not least <= counted <= least + Counter(more_foreign.values()):
+            raise WrongError(f"foreign shapes of {table.label}, tip {picture.tip}: {_difference(least, counted)}")
 
     def _of(self, block: Block, source: Source, table: Table) -> list[_Entry]:
         """What a source may claim of a block; of a factory's, whoever says it."""
@@ -271,14 +293,16 @@ class Judge:
             self._expected[key] = entries = []
             for log in block.logs:
                 saying = log.saying
-                if not claims(place, table, log) or (saying.row is None and not saying.noted):
+                silent = saying.row is None and not saying.noted and not saying.foreign
+                if silent or not claims(place, table, log):
                     continue
                 row = None
+                address = bytes.fromhex(saying.address[2:])
+                counted = (block.number, len(saying.topics), address) if saying.foreign else None
                 if saying.row is not None:
-                    address = bytes.fromhex(saying.address[2:])
                     fixed = (CHAIN_ID, block.number, block.moment, log.tx_hash, log.tx_index, log.log_index, address)
                     row = (*fixed, *(normal(value) for value in saying.row))
-                entries.append(_Entry((block.number, log.log_index), saying.address, row, saying.noted))
+                entries.append(_Entry((block.number, log.log_index), saying.address, row, saying.noted, counted))
         return self._expected[key]
 
 
@@ -290,6 +314,7 @@ class _Entry:
     address: str
     row: Row | None
     noted: bool
+    foreign: Counted | None
 
 
 def rule_of(factory: Mapping[str, str]) -> Rule:

@@ -13,7 +13,7 @@ def overview(tips: list[int | None], missing: list[RangeSet]) -> Overview:
         ChainOverview(number, "a chain", "following", None, tip, tip, tip, None, True, None, 0, None)
         for number, tip in enumerate(tips)
     ]
-    events = [EventOverview(0, "coins", "Transfer", 10, 10, ranges, 0, 0) for ranges in missing]
+    events = [EventOverview(0, "coins", "Transfer", 10, 10, ranges, 0, 0, 0) for ranges in missing]
     return Overview(datetime(2026, 1, 1, tzinfo=UTC), chains, events, [], [], [])
 
 

@@ -39,7 +39,7 @@ _MOST_ROUNDS: Final = 20
 _NEVER: Final = json.dumps(Place("factory").to_json())
 #: Static tables that may have very many rows of a chain, on which no writer goes on by mistake once its sources are
 #: gone.
-_LARGE: Final = ("undecoded_logs", "transactions", "block_details", "children")
+_LARGE: Final = ("undecoded_logs", "foreign_shapes", "transactions", "block_details", "children")
 
 #: The position of a webhook that was told of nothing: block 0 bears no log.
 _START: Final = "0-0"

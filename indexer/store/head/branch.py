@@ -278,6 +278,11 @@ def _drop_branch(
         "WHERE chain_id = %s AND block_number > %s AND (%s::integer[] IS NULL OR event_id = ANY(%s::integer[]))",
         (chain_id, common, bearing, bearing),
     )
+    driver.execute(
+        "DELETE FROM gapless.foreign_shapes "
+        "WHERE chain_id = %s AND block_number > %s AND (%s::integer[] IS NULL OR event_id = ANY(%s::integer[]))",
+        (chain_id, common, bearing, bearing),
+    )
     for table in ("unfinalized_rows", "series_points", "tokens", "block_details", "transactions"):
         driver.execute(where.format(sql.Identifier(SCHEMA, table)), (chain_id, common))
     return removed

@@ -1,6 +1,8 @@
 """Comparing the tables with what they should hold, in Postgres itself: the same COPY, the same types, the same sums."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -12,7 +14,8 @@ from indexer.intervals import RangeSet, intersect
 from indexer.store.catalog.catalog import Source
 from indexer.store.database import psycopg_connection
 from indexer.store.integrity import digests
-from indexer.store.rows import rejected_rows, writer
+from indexer.store.rows import foreign_shapes, rejected_rows, writer
+from indexer.store.rows.foreign_shapes import Counted, ForeignLogs
 from indexer.store.rows.writer import Rows, UndecodedLog
 from indexer.store.schema.layout import EventTable
 
@@ -20,6 +23,43 @@ _BLOCK, _LOG, _ADDRESS = POSITION_OF["block_number"], POSITION_OF["log_index"], 
 
 
 NOTHING = digests.Sum(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Undecoded:
+    """How the logs without a row of a source differ from the expected ones.
+
+    Attributes:
+        missing: block and log index of those that should be kept raw, and are not.
+        surplus: of those that are kept raw, and should not be.
+        uncounted: how many of a foreign shape are missing.
+        overcounted: how many of a foreign shape are too many.
+    """
+
+    missing: set[tuple[int, int]]
+    surplus: set[tuple[int, int]]
+    uncounted: Counter[Counted]
+    overcounted: Counter[Counted]
+
+    @property
+    def blocks(self) -> set[int]:
+        """The blocks in which there is a difference."""
+        of_raw = {number for number, _ in self.missing | self.surplus}
+        return of_raw | {number for number, _, _ in (*self.uncounted, *self.overcounted)}
+
+    def lines(self) -> list[str]:
+        """The differences, for people."""
+        return [
+            *(f"block {number} log {log} should be among the undecoded" for number, log in sorted(self.missing)),
+            *(f"block {number} log {log} should not be undecoded" for number, log in sorted(self.surplus)),
+            *(f"{_foreign(counted)}: {count} not counted" for counted, count in sorted(self.uncounted.items())),
+            *(f"{_foreign(counted)}: {count} too many counted" for counted, count in sorted(self.overcounted.items())),
+        ]
+
+
+def _foreign(counted: Counted) -> str:
+    number, topics, address = counted
+    return f"block {number} logs of 0x{address.hex()} with {topics} topics"
 
 
 class Expected:
@@ -38,6 +78,7 @@ class Expected:
         self._undecoded = {
             (log.event_id, log.block_number, log.log_index): log for log in rows.undecoded if not log.has_row
         }
+        self._foreign = list(rows.foreign)
         for event_id, (table, table_rows) in rows.by_table.items():
             for row, _ in _copy(self._driver, self._table_like(event_id, table), table_rows):
                 self._undecoded[event_id, row[_BLOCK], row[_LOG]] = _placeholder(event_id, row)
@@ -56,7 +97,7 @@ class Expected:
         return self._tables[event_id]
 
     def differing(self, source: Source, ranges: RangeSet) -> list[int]:
-        """The blocks in which a source's rows or undecoded logs are not the expected ones, ascending.
+        """The blocks in which a source's rows, undecoded or foreign logs are not the expected ones, ascending.
 
         Args:
             source: whose.
@@ -74,10 +115,7 @@ class Expected:
             here = digests.by_block(self._connection, source, block_range, event.table.identifier)
             there = digests.by_block(self._connection, source, block_range, theirs) if theirs else {}
             found |= {number for number in here.keys() | there.keys() if here.get(number) != there.get(number)}
-        found |= {
-            number for number, _ in self._stored_undecoded(source, ranges) ^ self._expected_undecoded(source, ranges)
-        }
-        return sorted(found)
+        return sorted(found | self._compared(source, ranges).blocks)
 
     def describe(self, source: Source, blocks: Collection[int]) -> list[str]:
         """What is different in some blocks, log by log and field by field, for people."""
@@ -95,20 +133,15 @@ class Expected:
                 pairs = zip(event.table.column_names, ours[key], theirs[key], strict=True)
                 lines.append(f"{name} differs in {', '.join(column for column, a, b in pairs if a != b)}")
         ranges: RangeSet = tuple((number, number) for number in sorted(blocks))
-        stored, expected = self._stored_undecoded(source, ranges), self._expected_undecoded(source, ranges)
-        lines += [
-            f"block {number} log {log} should be among the undecoded" for number, log in sorted(expected - stored)
-        ]
-        lines += [f"block {number} log {log} should not be undecoded" for number, log in sorted(stored - expected)]
-        return lines
+        return lines + self._compared(source, ranges).lines()
 
     def takes_away(self, source: Source, blocks: Collection[int]) -> bool:
         """Whether the tables hold logs in some blocks that are not expected there."""
-        event = source.event
         ranges: RangeSet = tuple((number, number) for number in sorted(blocks))
-        ours = self._rows(event.table, source, blocks).keys() | self._stored_undecoded(source, ranges)
+        undecoded = self._compared(source, ranges)
+        ours = self._rows(source.event.table, source, blocks).keys() | undecoded.surplus
         theirs = self._expected_rows(source, blocks).keys()
-        return bool(ours - theirs - self._expected_undecoded(source, ranges))
+        return bool(undecoded.overcounted or ours - theirs - self._expected_undecoded(source, ranges))
 
     def _expected_rows(self, source: Source, blocks: Collection[int]) -> dict[tuple[int, int], Any]:
         table = self._tables.get(source.event.event_id)
@@ -124,12 +157,29 @@ class Expected:
         )
         return {(row[_BLOCK], row[_LOG]): row for row in rows}
 
-    def _stored_undecoded(self, source: Source, ranges: RangeSet) -> set[tuple[int, int]]:
+    def _compared(self, source: Source, ranges: RangeSet) -> _Undecoded:
+        stored, expected = self._stored_undecoded(source, ranges), self._expected_undecoded(source, ranges)
+        addresses = _addresses(source)
+        counted = foreign_shapes.load(self._driver, source.chain_id, source.event.event_id, ranges, addresses)
+        uncounted = self._expected_foreign(source, ranges)
+        overcounted = counted - uncounted
+        uncounted -= counted
+        surplus: set[tuple[int, int]] = set()
+        for key in sorted(stored.keys() - expected):
+            # Earlier versions kept all of them raw.
+            if uncounted[stored[key]]:
+                uncounted[stored[key]] -= 1
+            else:
+                surplus.add(key)
+        return _Undecoded(expected - stored.keys(), surplus, +uncounted, overcounted)
+
+    def _stored_undecoded(self, source: Source, ranges: RangeSet) -> dict[tuple[int, int], Counted]:
+        """The logs that are kept raw, each with what it would be counted as."""
         if not ranges:
-            return set()
+            return {}
         rows = self._driver.execute(
             """
-            SELECT block_number, log_index FROM gapless.undecoded_logs
+            SELECT block_number, log_index, cardinality(topics), contract_address FROM gapless.undecoded_logs
             WHERE event_id = %s AND chain_id = %s AND NOT has_row AND block_number BETWEEN %s AND %s
               AND (%s::bytea[] IS NULL OR contract_address = ANY(%s::bytea[]))
             """,
@@ -138,7 +188,21 @@ class Expected:
                 _addresses(source), _addresses(source),
             ),
         )  # fmt: skip
-        return {(number, log) for number, log in rows if intersect(ranges, ((number, number),))}
+        return {
+            (number, log): (number, topics, bytes(address))
+            for number, log, topics, address in rows
+            if intersect(ranges, ((number, number),))
+        }
+
+    def _expected_foreign(self, source: Source, ranges: RangeSet) -> Counter[Counted]:
+        places = set(_addresses(source) or ())
+        return Counter(
+            (logs.block_number, logs.topics, address)
+            for logs in self._foreign
+            if logs.event_id == source.event.event_id and intersect(ranges, ((logs.block_number, logs.block_number),))
+            for address in logs.addresses
+            if not places or address in places
+        )
 
     def _expected_undecoded(self, source: Source, ranges: RangeSet) -> set[tuple[int, int]]:
         places = set(_addresses(source) or ())
@@ -168,6 +232,13 @@ def of_source(rows: Rows, source: Source, blocks: Iterable[int]) -> Rows:
             if log.event_id == event_id
             and log.block_number in wanted
             and (not places or log.contract_address in places)
+        ],
+        foreign=[
+            ForeignLogs(event_id, logs.block_number, logs.topics, found)
+            for logs in rows.foreign
+            if logs.event_id == event_id
+            and logs.block_number in wanted
+            and (found := [one for one in logs.addresses if not places or one in places])
         ],
         logs=rows.logs,
     )

@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 from indexer.intervals import BlockRange, RangeSet, intersect, normalise, subtract
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.database import psycopg_connection
+from indexer.store.rows.foreign_shapes import EACH
 
 MOST_PER_SOURCE = 64
 """Digests of adjacent ranges are merged, the smallest first, until no more than so many are left."""
@@ -34,7 +35,7 @@ _ALIAS = sql.Identifier("a row")
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """How many rows a range has and what their hashes sum up to; undecoded logs count as rows."""
+    """How many rows a range has and what their hashes sum up to; logs without a row count as rows."""
 
     rows: int
     value: int
@@ -89,6 +90,7 @@ def digested(digests: Iterable[Digest]) -> RangeSet:
 
 def measure(connection: Connection, source: Source, block_range: BlockRange) -> Sum:
     """Sums up what the tables hold of a source's range now."""
+    own = sql.SQL("event_id = {} AND").format(sql.Literal(source.event.event_id))
     logs = _measure(
         connection,
         sql.Identifier("gapless", "undecoded_logs"),
@@ -96,9 +98,11 @@ def measure(connection: Connection, source: Source, block_range: BlockRange) -> 
         block_range,
         # The reason's wording is ours and may change; the log may not.
         hashed=sql.SQL("ROW(log_index, tx_hash, tx_index, contract_address, topics, data, block_number, block_time)"),
-        extra=sql.SQL("event_id = {} AND NOT has_row AND").format(sql.Literal(source.event.event_id)),
+        extra=own + sql.SQL(" NOT has_row AND"),
     )
-    return measure_rows(connection, source.event, source, block_range) + logs
+    hashed = sql.SQL("ROW(block_number, topics, contract_address)")
+    foreign = _measure(connection, EACH, source, block_range, hashed=hashed, extra=own)
+    return measure_rows(connection, source.event, source, block_range) + logs + foreign
 
 
 def measure_rows(
@@ -109,13 +113,13 @@ def measure_rows(
     *,
     table: sql.Identifier | None = None,
 ) -> Sum:
-    """Sums up the rows that an event's table (or one like it) holds of a source's range, without undecoded logs."""
+    """Sums up the rows that an event's table (or one like it) holds of a source's range."""
     return _measure(connection, table or event.table.identifier, source, block_range, hashed=_ALIAS)
 
 
 def _measure(
     connection: Connection,
-    table: sql.Identifier,
+    table: sql.Composable,
     source: Source,
     block_range: BlockRange,
     *,

@@ -28,7 +28,7 @@ BATCH: Final = 20_000
 _AT_ONCE: Final = 200
 
 # What refers to a block by its number, besides the tables of events.
-_REFERRING: Final = ("undecoded_logs", "children", "series_points", "transactions", "block_details")
+_REFERRING: Final = ("undecoded_logs", "foreign_shapes", "children", "series_points", "transactions", "block_details")
 
 
 @dataclass(frozen=True, slots=True)

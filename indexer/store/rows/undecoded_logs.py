@@ -1,6 +1,6 @@
-"""The logs that bear an event's topic but not its shape: listing them, and moving them into their tables."""
+"""The logs that bear an event's topic but not its shape: listing them, and moving them to where they belong."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ from sqlalchemy.engine import Connection
 
 from indexer.abi.columns import FIXED_COLUMNS
 from indexer.store.database import jsonb, psycopg_connection
-from indexer.store.rows import rejected_rows, writer
+from indexer.store.rows import foreign_shapes, rejected_rows, writer
+from indexer.store.rows.foreign_shapes import ForeignLogs
 from indexer.store.rows.writer import UndecodedLog
 from indexer.store.schema.layout import EventTable
 
@@ -31,7 +32,12 @@ class Decoded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """How many logs of an event cannot be decoded for one reason, and where."""
+    """How many logs of an event have no row for one reason, and where.
+
+    Attributes:
+        has_row: whether there is a row all the same, with a text altered.
+        counted: whether they have a foreign shape, and are not kept raw.
+    """
 
     chain: str
     contract: str
@@ -41,19 +47,28 @@ class Reason:
     logs: int
     first: int
     last: int
+    counted: bool
 
 
 def reasons(connection: Connection, contract: str | None = None) -> list[Reason]:
-    """The undecoded logs of all events (or one contract's), by reason, the most frequent first."""
+    """The undecoded and foreign logs of all events (or one contract's), by reason, the most frequent first."""
     rows = connection.execute(
         sa.text("""
-            SELECT n.name AS chain, c.name AS contract, e.api_name AS event, u.reason, u.has_row, count(*) AS logs,
-                   min(u.block_number) AS first, max(u.block_number) AS last
-            FROM gapless.undecoded_logs u JOIN gapless.events e ON e.id = u.event_id
-            JOIN gapless.contracts c ON c.id = e.contract_id JOIN gapless.chains n ON n.chain_id = u.chain_id
+            WITH found AS (
+                SELECT event_id, chain_id, reason, has_row, count(*) AS logs, min(block_number) AS first,
+                       max(block_number) AS last, false AS counted
+                FROM gapless.undecoded_logs GROUP BY event_id, chain_id, reason, has_row
+                UNION ALL
+                SELECT event_id, chain_id, 'other arguments are indexed: ' || topics || ' topics', false, sum(logs),
+                       min(block_number), max(block_number), true
+                FROM gapless.foreign_shapes GROUP BY event_id, chain_id, topics
+            )
+            SELECT n.name AS chain, c.name AS contract, e.api_name AS event, f.reason, f.has_row, f.logs, f.first,
+                   f.last, f.counted
+            FROM found f JOIN gapless.events e ON e.id = f.event_id
+            JOIN gapless.contracts c ON c.id = e.contract_id JOIN gapless.chains n ON n.chain_id = f.chain_id
             WHERE CAST(:contract AS text) IS NULL OR c.name = :contract
-            GROUP BY n.name, c.name, e.api_name, u.reason, u.has_row
-            ORDER BY logs DESC, n.name, c.name, e.api_name, u.reason
+            ORDER BY f.logs DESC, n.name, c.name, e.api_name, f.reason
         """),
         {"contract": contract},
     )
@@ -126,3 +141,26 @@ def move(connection: Connection, table: EventTable, decoded: Sequence[Decoded]) 
                 (one.log.event_id, one.log.chain_id, one.log.block_number, one.log.log_index),
             )
     return len(rejected)
+
+
+def count(connection: Connection, chain_id: int, logs: Iterable[StoredLog]) -> None:
+    """Counts logs of foreign shapes, which are kept raw no longer: earlier versions kept all of them."""
+    driver = psycopg_connection(connection)
+    given = list(logs)
+    driver.execute(
+        """
+        DELETE FROM gapless.undecoded_logs u USING unnest(%s::integer[], %s::bigint[], %s::bigint[])
+            AS given (event_id, block_number, log_index)
+        WHERE u.chain_id = %s AND (u.event_id, u.block_number, u.log_index) = (given.event_id, given.block_number,
+            given.log_index)
+        """,
+        (
+            [log.event_id for log in given], [log.block_number for log in given], [log.log_index for log in given],
+            chain_id,
+        ),
+    )  # fmt: skip
+    foreign_shapes.insert(
+        driver,
+        chain_id,
+        [ForeignLogs(log.event_id, log.block_number, len(log.topics), [log.contract_address]) for log in given],
+    )

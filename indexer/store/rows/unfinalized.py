@@ -25,7 +25,7 @@ _BLOCK_NUMBER: Final = POSITION_OF["block_number"]
 
 
 def note(connection: Connection, chain_id: int, rows: Rows) -> None:
-    """Notes which events have rows or undecoded logs in which blocks; nothing is written where there are none.
+    """Notes which events have rows, undecoded or foreign logs in which blocks; nothing is written where there are none.
 
     Args:
         connection: in the transaction that writes the rows.
@@ -34,6 +34,7 @@ def note(connection: Connection, chain_id: int, rows: Rows) -> None:
     """
     found = {(row[_BLOCK_NUMBER], event_id) for event_id, (_, own) in rows.by_table.items() for row in own}
     found |= {(log.block_number, log.event_id) for log in rows.undecoded}
+    found |= {(logs.block_number, logs.event_id) for logs in rows.foreign}
     if found:
         psycopg_connection(connection).execute(
             "INSERT INTO gapless.unfinalized_rows (chain_id, block_number, event_id) "
@@ -43,7 +44,7 @@ def note(connection: Connection, chain_id: int, rows: Rows) -> None:
 
 
 def bearing(connection: Connection, chain_id: int, common: int) -> list[int] | None:
-    """The events that have rows or undecoded logs above a block; None: not known, it may be any.
+    """The events that have rows, undecoded or foreign logs above a block; None: not known, it may be any.
 
     Args:
         connection: in the transaction of a follower that has moved the tip already.

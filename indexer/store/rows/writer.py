@@ -31,10 +31,11 @@ from indexer.store.catalog.declaration import Place
 from indexer.store.catalog.version import writing_by
 from indexer.store.database import jsonb, psycopg_connection
 from indexer.store.rows import copy_binary as binary
-from indexer.store.rows import rejected_rows
+from indexer.store.rows import foreign_shapes, rejected_rows
 from indexer.store.rows import transactions as included
 from indexer.store.rows.blocks import copy_blocks
 from indexer.store.rows.copy_binary import BinaryRows
+from indexer.store.rows.foreign_shapes import ForeignLogs
 from indexer.store.schema import multirange
 from indexer.store.schema.layout import EventTable
 
@@ -87,17 +88,19 @@ class Rows:
     logs: Sequence[RawLog] = ()
     binary: dict[int, tuple[EventTable, list[BinaryRows]]] = field(default_factory=dict)
     """More rows, of history only, in the form in which they are copied."""
+    foreign: list[ForeignLogs] = field(default_factory=list)
+    """Logs of foreign shapes, which are only counted."""
 
     @property
     def count(self) -> int:
-        """Rows for event tables; undecoded logs are not counted."""
+        """Rows for event tables, without undecoded logs and those of foreign shapes."""
         return sum(len(rows) for _, rows in self.by_table.values()) + sum(
             batch.count for _, batches in self.binary.values() for batch in batches
         )
 
     @property
     def event_ids(self) -> set[int]:
-        """The events that have rows or logs among these."""
+        """The events that have rows or undecoded logs among these."""
         return {*self.by_table, *self.binary, *(log.event_id for log in self.undecoded)}
 
     def add(self, other: "Rows") -> None:
@@ -107,6 +110,7 @@ class Rows:
         for event_id, (table, batches) in other.binary.items():
             self.binary.setdefault(event_id, (table, []))[1].extend(batches)
         self.undecoded += other.undecoded
+        self.foreign += other.foreign
         self.logs = [*self.logs, *other.logs]
 
     def within(self, ranges: RangeSet) -> "Rows":
@@ -121,6 +125,7 @@ class Rows:
                 for event_id, (table, rows) in self.by_table.items()
             },
             undecoded=[log for log in self.undecoded if inside(log.block_number)],
+            foreign=[logs for logs in self.foreign if inside(logs.block_number)],
             logs=self.logs,
         )
 
@@ -230,7 +235,7 @@ def displace_retired(connection: Connection, chain_id: int, ranges: RangeSet, so
 
 
 def delete_rows(connection: Connection, chain_id: int, event: CatalogEvent, place: Place, ranges: RangeSet) -> int:
-    """Deletes an event's rows and undecoded logs of a place in ranges; says nothing about coverage or children.
+    """Deletes what is stored of an event's logs of a place in ranges; says nothing about coverage or children.
 
     Returns:
         How many rows of the event's table went.
@@ -252,12 +257,14 @@ def delete_rows(connection: Connection, chain_id: int, event: CatalogEvent, plac
             sql.SQL("DELETE FROM gapless.undecoded_logs WHERE event_id = %(event)s AND {}").format(condition),
             parameters | {"event": event.event_id},
         )
+        foreign_shapes.delete(driver, chain_id, event.event_id, first, last, addresses)
     return deleted
 
 
 def insert_rows(connection: Connection, chain_id: int, rows: Rows) -> None:
-    """Copies decoded rows into their tables, and keeps what could not be decoded or stored."""
+    """Copies decoded rows into their tables, counts foreign shapes, and keeps what could not be decoded or stored."""
     driver = psycopg_connection(connection)
+    foreign_shapes.insert(driver, chain_id, rows.foreign)
     for table, batches in rows.binary.values():
         copy_binary(driver, table, batches)
     undecoded = {(log.event_id, log.block_number, log.log_index): log for log in rows.undecoded}

@@ -41,7 +41,10 @@ _CHAINS = sa.text(f"""
            ({lag("c.head_time", "c.tip_time", "c.head_seen_at")})::float8 AS lag,
            (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id) AS reorgs,
            (SELECT count(*) FROM (SELECT FROM gapless.undecoded_logs u WHERE u.chain_id = c.chain_id
-                                  LIMIT {MOST_COUNTED}) u) AS undecoded
+                                  LIMIT {MOST_COUNTED}) u) AS undecoded,
+           (SELECT least(coalesce(sum(f.logs), 0), {MOST_COUNTED})
+            FROM (SELECT logs FROM gapless.foreign_shapes WHERE chain_id = c.chain_id
+                  LIMIT {MOST_COUNTED}) f) AS foreign_logs
     FROM gapless.chains c WHERE c.active ORDER BY c.chain_id
 """)
 _MISSING = sa.text("""

@@ -45,7 +45,8 @@ class EventOverview:
         covered: how many of them are covered.
         missing: the ranges that are not.
         rows: an estimate by Postgres' statistics, for all chains together.
-        undecoded: logs with the event's topic and another shape.
+        undecoded: logs with the event's topic that cannot be decoded.
+        foreign: logs that another declaration's indexed arguments explain, which are only counted.
     """
 
     chain_id: int
@@ -56,6 +57,7 @@ class EventOverview:
     missing: RangeSet
     rows: int
     undecoded: int
+    foreign: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ _CHAINS = sa.text(f"""
 
 _ROWS = sa.text("""
     SELECT e.id, greatest(coalesce(s.n_live_tup, 0), t.reltuples)::bigint AS rows,
-           (SELECT count(*) FROM gapless.undecoded_logs u WHERE u.event_id = e.id) AS undecoded
+           (SELECT count(*) FROM gapless.undecoded_logs u WHERE u.event_id = e.id) AS undecoded,
+           (SELECT coalesce(sum(f.logs), 0) FROM gapless.foreign_shapes f WHERE f.event_id = e.id) AS foreign_logs
     FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
     JOIN pg_class t ON t.oid = to_regclass(format('%I.%I', c.schema_name, e.table_name))
     LEFT JOIN pg_stat_user_tables s ON s.relid = t.oid
@@ -181,5 +184,6 @@ def _events(connection: Connection, tips: dict[int, int | None]) -> list[EventOv
             missing=tuple(sorted({*subtract(wanted, covered), *(before.missing if before else ())})),
             rows=counts[source.event.event_id].rows,
             undecoded=counts[source.event.event_id].undecoded,
+            foreign=counts[source.event.event_id].foreign_logs,
         )
     return list(found.values())

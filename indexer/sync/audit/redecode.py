@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.abi.columns import fixed_values
 from indexer.abi.decoder import UndecodableLog
-from indexer.intervals import normalise
+from indexer.intervals import normalise, union
 from indexer.store.catalog import catalog, children, ledgers
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.version import load_version, writing_by
@@ -17,9 +17,9 @@ from indexer.store.head import state as head_state
 from indexer.store.integrity import digests
 from indexer.store.rows import transactions, writer
 from indexer.store.rows import undecoded_logs as undecoded
-from indexer.store.rows.undecoded_logs import Decoded
+from indexer.store.rows.undecoded_logs import Decoded, StoredLog
 from indexer.store.tokens import balances
-from indexer.sync.rows.router import decoder_of
+from indexer.sync.rows.router import decoder_of, shapes_of
 
 
 @dataclass(slots=True)
@@ -28,12 +28,14 @@ class Redecoded:
 
     Attributes:
         rows: by ``contract.Event``: how many are rows now.
+        counted: by ``contract.Event``: how many have a foreign shape, and are counted now.
         still: by ``contract.Event``: how many still cannot be decoded, or stored.
         taken: events of a factory's children that the new rows announce: what they have said since is fetched anew.
         waiting: logs that are not finalized yet, and were left alone.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
+    counted: Counter[str] = field(default_factory=Counter)
     still: Counter[str] = field(default_factory=Counter)
     taken: set[str] = field(default_factory=set)
     waiting: int = 0
@@ -42,8 +44,10 @@ class Redecoded:
 def redecode(engine: Engine, contract: str | None = None) -> Redecoded:
     """Decodes the kept raw logs again and moves those that succeed into their tables, an event at a time.
 
-    A transaction for each event and chain: its logs are in ``undecoded_logs`` or in its table, never in both or
-    neither.
+    Those of foreign shapes, which earlier versions kept raw, are counted instead. They never come back: the arguments
+    that a table takes as indexed cannot be changed; an event that was dropped and is declared with others is fetched
+    anew. A transaction for each event and chain: its logs are in ``undecoded_logs`` or where they belong, never in both
+    or neither.
 
     Args:
         engine: the database.
@@ -78,10 +82,15 @@ def _retry(
     ledgers.lock(connection, chain_id)  # before the logs, as a reorganisation does
     finalized = head_state.load_state(connection, chain_id).finalized
     decoder = decoder_of(event)
+    shapes = shapes_of(decoder)
     decoded: list[Decoded] = []
+    foreign: list[StoredLog] = []
     for log in undecoded.load(connection, event.event_id, chain_id):
         if finalized is None or log.block_number > finalized:
             done.waiting += 1  # the follower's, who may take it back
+            continue
+        if shapes is not None and shapes.fit(log.topics, log.data):
+            foreign.append(log)
             continue
         notes: list[str] = []
         try:
@@ -101,14 +110,19 @@ def _retry(
             contract_address=log.contract_address,
         )
         decoded.append(Decoded(log, (*fixed, *values), "; ".join(notes)))
-    if not decoded:
+    if not decoded and not foreign:
         return False
     ranges = normalise((log.block_number, log.block_number) for log, *_ in decoded)
+    changed_ranges = union(ranges, normalise((log.block_number, log.block_number) for log in foreign))
     with ExitStack() as stack:
         stack.enter_context(balances.rewriting(connection, chain_id, [event.event_id], ranges))
         for source in sources:
-            stack.enter_context(digests.rewriting(connection, source, ranges))
+            stack.enter_context(digests.rewriting(connection, source, changed_ranges))
+        undecoded.count(connection, chain_id, foreign)
         refused = undecoded.move(connection, event.table, decoded)
+    done.counted[event.label] += len(foreign)
+    if not decoded:
+        return False
     transactions.forget(connection, chain_id, event.contract_id, ranges)
     writer.bump_versions(connection, [event.event_id], rewritten=True)
     changed = children.reconcile(connection, chain_id, children.announcing([event]), ranges, rewritten=True)

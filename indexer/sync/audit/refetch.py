@@ -263,4 +263,5 @@ def _said(rows: Rows, source: Source, number: int) -> tuple[object, ...]:
     return (
         [table_rows for _, table_rows in part.by_table.values()],
         [(one.log_index, one.topics, one.data) for one in part.undecoded],
+        sorted((one.topics, address) for one in part.foreign for address in one.addresses),
     )

@@ -86,6 +86,7 @@ class Scope:
         wanted = {source.event.event_id for source in sources}
         rows.by_table = {event_id: found for event_id, found in rows.by_table.items() if event_id in wanted}
         rows.undecoded = [log for log in rows.undecoded if log.event_id in wanted]
+        rows.foreign = [logs for logs in rows.foreign if logs.event_id in wanted]
         return rows
 
     def finding(self, kind: Kind, source: Source, first: int, last: int, count: int, detail: str) -> Finding:

@@ -5,6 +5,7 @@ every log that is odd in any way, is left to the slow path (:meth:`indexer.sync.
 give the same rows.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from indexer.abi.batch import BatchDecoder, Values, Wide, compile_batch
 from indexer.abi.columns import fixed_values
 from indexer.abi.model import Event
+from indexer.abi.shapes import ForeignShapes
 from indexer.chain.records.log_columns import LogColumns
 from indexer.store.rows import copy_binary
 from indexer.store.rows.copy_binary import BinaryRows
+from indexer.store.rows.foreign_shapes import ForeignLogs
 from indexer.store.schema.layout import EventTable
 
 
@@ -81,6 +84,44 @@ def encoder(chain_id: int, event: Event, table: EventTable) -> BatchEncoder | No
     """The batch encoder of an event, or None where its logs must take the slow path."""
     decoder = compile_batch(event)
     return None if decoder is None else BatchEncoder(chain_id, table, decoder)
+
+
+def foreign_logs(
+    shapes: ForeignShapes, event_id: int, logs: LogColumns, rows: NDArray[np.int64]
+) -> tuple[list[ForeignLogs], NDArray[np.int64]]:
+    """Takes the logs of foreign shapes from among an event's logs.
+
+    Args:
+        shapes: of the event.
+        event_id: the event.
+        logs: among others, those of the event.
+        rows: which they are, ascending.
+
+    Returns:
+        The logs of foreign shapes, by block, and which the others are.
+    """
+    left = np.zeros(len(logs), dtype=np.bool_)
+    left[rows] = True
+    found: list[ForeignLogs] = []
+    for group in logs.alike:
+        count = group.topics.shape[1]
+        if not shapes.may_be(count, group.data.shape[1]):
+            continue
+        inside = left[group.rows]
+        own = group if inside.all() else group.picked(inside)
+        at = own.rows[shapes.fits(own.topics, own.data)]
+        if not len(at):
+            continue
+        left[at] = False
+        names = [bytes.fromhex(address[2:]) for address, _ in logs.names]
+        addresses = [names[kind] for kind in logs.kinds[at].tolist()]
+        numbers = logs.numbers[at]
+        bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(at)]
+        found += [
+            ForeignLogs(event_id, int(numbers[first]), count, addresses[first:stop])
+            for first, stop in itertools.pairwise(bounds)
+        ]
+    return found, np.flatnonzero(left)
 
 
 def _selected(column: Values, good: NDArray[np.bool_]) -> Values:

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from indexer.abi.columns import fixed_values, kept_parameters
 from indexer.abi.decoder import Decoder, UndecodableLog, compile_decoder
 from indexer.abi.model import parse_abi
+from indexer.abi.shapes import ForeignShapes
 from indexer.addresses import Children, DiscoveryBlocks
 from indexer.chain.records.log_columns import LogColumns
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.declaration import Factory
+from indexer.store.rows.foreign_shapes import ForeignLogs
 from indexer.store.rows.writer import Rows, UndecodedLog
-from indexer.sync.rows.batch_encoder import BatchEncoder, encoder
+from indexer.sync.rows.batch_encoder import BatchEncoder, encoder, foreign_logs
 
 
 class Log(Protocol):
@@ -53,6 +55,10 @@ class _Codec:
     @functools.cached_property
     def encoder(self) -> BatchEncoder | None:
         return encoder(self._chain_id, self.decoder.event, self._event.table)
+
+    @functools.cached_property
+    def shapes(self) -> ForeignShapes | None:
+        return shapes_of(self.decoder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +183,7 @@ class Router:
             times: Unix seconds of every block that bore one of them.
 
         Returns:
-            Rows and undecoded logs, each in the order of the logs.
+            Rows, undecoded logs and those of foreign shapes, each in the order of the logs.
         """
         clock = {number: datetime.fromtimestamp(time, UTC) for number, time in times.items()}
         rows = Rows(logs=logs)
@@ -203,6 +209,9 @@ class Router:
                 made, odd = encode.encode(logs, odd, times)
                 if made:
                     rows.binary[event.event_id] = event.table, made
+            if len(odd) and (shapes := self._codecs[event.event_id].shapes) is not None:
+                found, odd = foreign_logs(shapes, event.event_id, logs, odd)
+                rows.foreign += found
             if not len(odd):
                 continue
             objects = logs.logs(odd)
@@ -263,6 +272,9 @@ class Router:
         data = bytes.fromhex(log.data[2:])
         tx_hash, address = bytes.fromhex(log.tx_hash[2:]), bytes.fromhex(log.address[2:])
         has_row = True
+        if (shapes := target.codec.shapes) is not None and shapes.fit(topics, data):
+            rows.foreign.append(ForeignLogs(event.event_id, log.block_number, len(topics), [address]))
+            return
         try:
             values = target.codec.decoder.decode(topics, data, notes)
         except UndecodableLog as error:
@@ -326,6 +338,11 @@ def decoder_of(event: CatalogEvent) -> Decoder:
     """The decoder for an event of the catalog; tuples get the names of components that the table began with."""
     parsed = parse_abi([event.item]).events[0]
     return compile_decoder(replace(parsed, inputs=kept_parameters(parsed.inputs, event.table.columns)))
+
+
+def shapes_of(decoder: Decoder) -> ForeignShapes | None:
+    """The foreign shapes of a decoder's event; None: an anonymous event has none that could be told."""
+    return None if decoder.event.anonymous else ForeignShapes(decoder.event)
 
 
 def _passes(log: Log, topic_filter: Mapping[int, Sequence[str]]) -> bool:

@@ -1,7 +1,8 @@
 """The fast way from logs to rows against the slow one, which the decoder's own tests vouch for."""
 
 import struct
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -83,14 +84,24 @@ def catalogued(event, event_id=1, contract="c", contract_id=1):
 
 
 @st.composite
+def otherwise_indexed(draw, event):
+    """The arguments of an event, others of them indexed."""
+    count = len(event.inputs)
+    indexed = draw(st.sets(st.integers(0, count - 1), max_size=3)) if count else set()
+    return [replace(one, indexed=i in indexed) for i, one in enumerate(event.inputs)]
+
+
+@st.composite
 def logs_of(draw, event):
     """Logs that bear the event's topic, most of them its shape too."""
     made = []
     capitals = draw(st.booleans())
     for position in range(draw(st.integers(1, 8))):
         topics = [] if event.anonymous else [event.topic0]
-        topics += [draw(words(p)) for p in event.indexed]
-        data = b"".join(draw(words(p)) for p in event.inputs if not p.indexed for _ in range(p.type.head_size // 32))
+        # Some have other arguments as topics.
+        inputs = draw(otherwise_indexed(event)) if draw(st.integers(0, 4)) == 0 else event.inputs
+        topics += [draw(words(p)) for p in inputs if p.indexed]
+        data = b"".join(draw(words(p)) for p in inputs if not p.indexed for _ in range(p.type.head_size // 32))
         match draw(st.integers(0, 9)):
             case 0:
                 data = data[: draw(st.integers(0, len(data)))]
@@ -165,6 +176,9 @@ def everything(rows):
     return (
         {event_id: sorted(made, key=lambda row: (row[1], row[5])) for event_id, (_, made) in tables.items() if made},
         sorted(rows.undecoded, key=lambda log: (log.event_id, log.block_number, log.log_index)),
+        Counter(
+            (logs.event_id, logs.block_number, logs.topics, one) for logs in rows.foreign for one in logs.addresses
+        ),
         rows.count,
     )
 
@@ -283,3 +297,38 @@ def test_plain_logs_take_the_fast_way():
     assert [batch.count for _, batches in rows.binary.values() for batch in batches] == [19]
     assert not rows.by_table
     assert len(rows.undecoded) == 1
+
+
+def test_foreign_shapes_are_counted_by_block_and_address():
+    kinds = (("from", "address", True), ("to", "address", True), ("value", "uint256", False))
+    inputs = [{"name": name, "type": kind, "indexed": indexed} for name, kind, indexed in kinds]
+    event = parse_abi([{"type": "event", "name": "Transfer", "inputs": inputs}]).events[0]
+    topic0, one, other = "0x" + event.topic0.hex(), "0x" + "ee".rjust(64, "0"), "0x" + "dd".rjust(64, "0")
+
+    def log(number, index, address, topics, words):
+        data = "0x" + "".join(f"{word:064x}" for word in words)
+        return Log(ADDRESSES[address], [topic0, *topics], data, number, index, "0x" + "ab" * 32, 3)
+
+    logs = [
+        log(5, 0, 0, [one, other], [7]),
+        log(5, 1, 1, [one, other, one], []),
+        log(5, 2, 1, [one, other, one], []),
+        log(5, 3, 2, [one, other, one], []),
+        log(5, 4, 1, [one, other, one], [7]),  # as many topics as an ERC-721 Transfer has, and data besides
+        log(6, 0, 1, [one, other, one], []),
+        log(6, 1, 1, [], [1, 2, 3]),
+        log(6, 2, 1, [one], [2**160, 3]),  # no address
+        log(6, 3, 1, [one], [2, 3]),
+    ]
+    source = Source(1, CHAIN_ID, catalogued(event), Place("any"), 0, None, (), ())
+    rows = both_ways([source], [source], logs)
+    names = [bytes.fromhex(address[2:]) for address in ADDRESSES]
+    assert everything(rows)[2] == {
+        (1, 5, 4, names[1]): 2,
+        (1, 5, 4, names[2]): 1,
+        (1, 6, 4, names[1]): 1,
+        (1, 6, 1, names[1]): 1,
+        (1, 6, 2, names[1]): 1,
+    }
+    assert [(log.block_number, log.log_index) for log in rows.undecoded] == [(5, 4), (6, 2)]
+    assert rows.count == 1

@@ -34,7 +34,7 @@ from indexer.store.schema.tables.chain import (
     reorgs,
     transactions,
 )
-from indexer.store.schema.tables.integrity import digests, failed_ranges, findings, undecoded_logs
+from indexer.store.schema.tables.integrity import digests, failed_ranges, findings, foreign_shapes, undecoded_logs
 from indexer.store.schema.tables.requests import api_keys, jobs, token_secrets, webhook_deliveries, webhooks
 from indexer.store.schema.tables.tokens import (
     balance_problems,
@@ -64,6 +64,7 @@ __all__ = [
     "events",
     "failed_ranges",
     "findings",
+    "foreign_shapes",
     "holdings",
     "jobs",
     "leases",

@@ -1,16 +1,18 @@
-"""What is known of the rows' truth: their digests, what audits found, and the logs that could not be decoded."""
+"""What is known of the rows' truth: digests, what audits found, and logs that do not have their event's shape."""
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
     Column,
+    Computed,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
     Numeric,
     PrimaryKeyConstraint,
+    SmallInteger,
     String,
     Table,
     text,
@@ -110,4 +112,23 @@ undecoded_logs = Table(
         postgresql_where=text("NOT has_row"),
     ),
     comment="Logs that bear an event's topic but not its shape, raw, each with the reason",
+)
+
+foreign_shapes = Table(
+    "foreign_shapes",
+    metadata,
+    Column("event_id", Integer, ForeignKey(events.c.id, ondelete="CASCADE"), nullable=False),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("topics", SmallInteger, nullable=False, comment="how many topics each log has, the first included"),
+    Column(
+        "logs",
+        Integer,
+        Computed("cardinality(addresses)", persisted=True),
+        nullable=False,
+        comment="how many there are",
+    ),
+    Column("addresses", ARRAY(LargeBinary), nullable=False, comment="of the contract of each log, 20 bytes"),
+    Index("foreign_shapes_block", "event_id", "chain_id", "block_number"),
+    comment="Logs of an event's signature that another declaration's indexed arguments explain, counted and not kept",
 )

@@ -71,17 +71,24 @@ class ForeignShapes:
             fitting = following
         return fitting.get(indexed, none)
 
-    def fit(self, topics: Sequence[bytes], data: bytes) -> bool:
-        """Whether one log has a foreign shape.
+    def fit(self, logs: Sequence[tuple[Sequence[bytes], bytes]]) -> list[bool]:
+        """Whether logs have a foreign shape.
 
         Args:
-            topics: 32 bytes each.
-            data: its data.
+            logs: the topics, 32 bytes each, and the data of each.
         """
-        if not self.may_be(len(topics), len(data)):
-            return False
-        words = np.frombuffer(b"".join(topics), np.uint8).reshape(1, len(topics), WORD)
-        return bool(self.fits(words, np.frombuffer(data, np.uint8).reshape(1, len(data)))[0])
+        alike: dict[int, list[int]] = {}
+        for position, (topics, data) in enumerate(logs):
+            if self.may_be(len(topics), len(data)):
+                alike.setdefault(len(topics), []).append(position)
+        found = [False] * len(logs)
+        for count, positions in alike.items():
+            words = np.frombuffer(b"".join(topic for at in positions for topic in logs[at][0]), np.uint8)
+            octets = np.frombuffer(b"".join(logs[at][1] for at in positions), np.uint8)
+            fits = self.fits(words.reshape(len(positions), count, WORD), octets.reshape(len(positions), -1))
+            for at, one in zip(positions, fits.tolist(), strict=True):
+                found[at] = one
+        return found
 
 
 def _add(following: dict[int, Mask], taken: int, so_far: Mask, fits: Mask | None) -> None:

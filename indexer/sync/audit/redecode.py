@@ -85,11 +85,12 @@ def _retry(
     shapes = shapes_of(decoder)
     decoded: list[Decoded] = []
     foreign: list[StoredLog] = []
-    for log in undecoded.load(connection, event.event_id, chain_id):
-        if finalized is None or log.block_number > finalized:
-            done.waiting += 1  # the follower's, who may take it back
-            continue
-        if shapes is not None and shapes.fit(log.topics, log.data):
+    every = list(undecoded.load(connection, event.event_id, chain_id))
+    final = [log for log in every if finalized is not None and log.block_number <= finalized]
+    done.waiting += len(every) - len(final)  # the follower's, who may take them back
+    fits = shapes.fit([(log.topics, log.data) for log in final]) if shapes is not None else [False] * len(final)
+    for log, is_foreign in zip(final, fits, strict=True):
+        if is_foreign:
             foreign.append(log)
             continue
         notes: list[str] = []

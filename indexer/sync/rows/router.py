@@ -191,6 +191,7 @@ class Router:
             for target in self._targets(log.address, log.topics[0] if log.topics else None):
                 if target.claims(log):
                     self._decode(target, log, clock[log.block_number], rows)
+        self._count_foreign(rows)
         return rows
 
     def columns(self, logs: LogColumns, times: NDArray[np.int64]) -> Rows:
@@ -272,9 +273,6 @@ class Router:
         data = bytes.fromhex(log.data[2:])
         tx_hash, address = bytes.fromhex(log.tx_hash[2:]), bytes.fromhex(log.address[2:])
         has_row = True
-        if (shapes := target.codec.shapes) is not None and shapes.fit(topics, data):
-            rows.foreign.append(ForeignLogs(event.event_id, log.block_number, len(topics), [address]))
-            return
         try:
             values = target.codec.decoder.decode(topics, data, notes)
         except UndecodableLog as error:
@@ -307,6 +305,24 @@ class Router:
                     has_row=has_row,
                 )
             )
+
+    def _count_foreign(self, rows: Rows) -> None:
+        """Takes the logs of foreign shapes from among the undecoded ones."""
+        positions: dict[int, list[int]] = {}
+        for position, log in enumerate(rows.undecoded):
+            if not log.has_row:
+                positions.setdefault(log.event_id, []).append(position)
+        taken: set[int] = set()
+        for event_id, own in positions.items():
+            if (shapes := self._codecs[event_id].shapes) is not None:
+                fits = shapes.fit([(rows.undecoded[at].topics, rows.undecoded[at].data) for at in own])
+                taken.update(at for at, one in zip(own, fits, strict=True) if one)
+        if taken:
+            found = [rows.undecoded[at] for at in sorted(taken)]
+            rows.foreign += [
+                ForeignLogs(log.event_id, log.block_number, len(log.topics), [log.contract_address]) for log in found
+            ]
+            rows.undecoded = [log for at, log in enumerate(rows.undecoded) if at not in taken]
 
     def _learn(self, log: Log) -> None:
         """Takes in the children that a log announces."""

@@ -118,9 +118,17 @@ class Stage:
 
 
 @contextmanager
-def stage(arena: Arena, path: str, *, first_log: int = 0, per_transaction: bool = False) -> Iterator[Stage]:
+def stage(
+    arena: Arena,
+    path: str,
+    *,
+    seed: int = 7,
+    hostile: float = 0.1,
+    first_log: int = 0,
+    per_transaction: bool = False,
+) -> Iterator[Stage]:
     """A chain of 40 blocks of which 30 are final, and an empty database."""
-    chain = Chain(Random(7), depth=30, hostile=0.1, first_log=first_log, per_transaction=per_transaction)
+    chain = Chain(Random(seed), depth=30, hostile=hostile, first_log=first_log, per_transaction=per_transaction)
     chain.mine(40)
     chain.finalize(30)
     twist = Twist()

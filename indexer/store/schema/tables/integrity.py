@@ -130,5 +130,6 @@ foreign_shapes = Table(
     ),
     Column("addresses", ARRAY(LargeBinary), nullable=False, comment="of the contract of each log, 20 bytes"),
     Index("foreign_shapes_block", "event_id", "chain_id", "block_number"),
+    Index("foreign_shapes_addresses", "addresses", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
     comment="Logs of an event's signature that another declaration's indexed arguments explain, counted and not kept",
 )

@@ -116,7 +116,6 @@ def test_what_an_earlier_version_kept_raw_is_no_finding_and_is_counted_by_redeco
         follower.tick()
         scene.backfill().run()
     digest.take(scene.engine, CHAIN_ID)
-    kept = scene.query("SELECT count(*) FROM gapless.undecoded_logs WHERE NOT has_row")[0][0]
     assert not counted(scene)
 
     monkeypatch.undo()
@@ -134,7 +133,6 @@ def test_what_an_earlier_version_kept_raw_is_no_finding_and_is_counted_by_redeco
     follower.tick()
     follower.close()
     assert redecode(scene.engine).counted
-    assert scene.query("SELECT count(*) FROM gapless.undecoded_logs WHERE NOT has_row")[0][0] < kept
     scene.look()
     assert findings(scene) == []
     with scene.engine.connect() as connection:

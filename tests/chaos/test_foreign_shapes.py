@@ -58,6 +58,7 @@ def settled(scene):
     digest.take(scene.engine, CHAIN_ID)
 
 
+@pytest.mark.promise("R-04")
 @pytest.mark.parametrize("scene", [1, 2, 3], indirect=True)
 def test_any_mix_of_shapes_is_counted_through_reorganisations_tampering_and_repair(scene):
     scene.apply(TWO, ANY, FACTORIES)

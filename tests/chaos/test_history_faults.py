@@ -73,6 +73,41 @@ def test_one_range_that_cannot_be_read_stops_nothing_else(scene, following, word
     assert scene.query("SELECT count(*) FROM gapless.failed_ranges") == [(0,)]
 
 
+def below(number, words):
+    """The node has no blocks below a number, and says so in the words of one that lags; without words with null."""
+
+    def lie(node, call, result):
+        asked = call["params"][0] if call["params"] else ""
+        if call["method"] == "eth_getLogs":
+            gone = int(asked.get("fromBlock", "0xffff"), 16) < number
+        else:
+            gone = call["method"] == "eth_getBlockByNumber" and asked[:2] == "0x" and int(asked, 16) < number
+        if gone and (words is not None or call["method"] == "eth_getLogs"):
+            raise RpcError(-32000, words or "unknown block")
+        return None if gone else result
+
+    return lie
+
+
+@pytest.mark.parametrize("words", ["header not found", "block not found", "unknown block", None])
+def test_pruning_in_the_words_of_a_lag_stops_nothing_that_is_kept(scene, following, words):
+    scene.twist.lie = below(10, words)
+    with pytest.raises(UnreadRangesError, match="it has no blocks up to 9, while it answers"):
+        scene.backfill().run()
+    scene.look()
+    (covered,) = scene.query("SELECT count(*) FILTER (WHERE coverage @> int8range(10, 31)) FROM gapless.sources")
+    assert covered[0] >= 3, "but for children of factories, all is there above"
+    unread = scene.query("SELECT DISTINCT first_block, last_block FROM gapless.failed_ranges WHERE first_block = 0")
+    assert unread == [(0, 9)]
+    before = scene.node.counts.total()
+    with pytest.raises(UnreadRangesError):
+        scene.backfill().run()
+    assert scene.node.counts.total() - before < 60, "what is gone is not looked for block by block"
+    scene.twist.lie = None
+    scene.settle(following)
+    assert scene.query("SELECT count(*) FROM gapless.failed_ranges") == [(0,)]
+
+
 def about_history(call):
     asked = call["params"][0]
     return call["method"] == "eth_getLogs" and "fromBlock" in asked and int(asked["toBlock"], 16) <= 30

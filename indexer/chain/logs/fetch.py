@@ -5,7 +5,8 @@ of the range's end must come from the machine that answers the logs: in one batc
 :mod:`indexer.chain.logs.range_proof` proves it where there was no batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from indexer.chain.logs.block_logs import logs_of_blocks
 from indexer.chain.logs.block_times import finished
@@ -60,10 +61,21 @@ def chunk(
         AnswerError: the answer contradicts the question or itself.
         ProviderError: a question failed otherwise.
     """
-    found = _chunk(endpoint, first, last, questions, context, prove)
+    with _about(first, last, questions[0].asked):
+        found = _chunk(endpoint, first, last, questions, context, prove)
     with endpoint.lock:
         endpoint.block_limit.succeeded(found.last - first + 1, endpoint.clock())
     return found
+
+
+@contextmanager
+def _about(first: int, last: int, filters: LogFilter) -> Iterator[None]:
+    """Say of which range a block is missing: it may be too old rather than too new."""
+    try:
+        yield
+    except LaggingError as error:
+        error.call = error.call or logs_call(first, last, filters)
+        raise
 
 
 def _chunk(
@@ -124,6 +136,11 @@ def whole_block(endpoint: Endpoint, number: int, filters: Sequence[LogFilter], c
         AnswerError: an answer contradicts its question or another.
         ProviderError: a question failed.
     """
+    with _about(number, number, filters[0]):
+        return _whole_block(endpoint, number, filters, context)
+
+
+def _whole_block(endpoint: Endpoint, number: int, filters: Sequence[LogFilter], context: RequestContext) -> LogChunk:
     before = context.requests, context.bytes
     end = end_of(endpoint, endpoint.ask([header_call(number)], context)[0], number)
     silent: list[LogFilter] = []

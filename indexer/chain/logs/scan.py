@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from indexer.chain.logs import address_slices, block_times, fetch
 from indexer.chain.reads.questions import Question
 from indexer.chain.records.chunk import LogChunk
-from indexer.chain.records.errors import ProviderError, RangeError, Stopped, is_too_old
+from indexer.chain.records.errors import FatalError, ProviderError, RangeError, Stopped, is_too_old
 from indexer.chain.records.log_filter import LogFilter, kind_of
 from indexer.chain.records.range_control import RangeController
 from indexer.chain.rpc.config import RequestContext
@@ -88,7 +88,7 @@ class Scan:
         self._ready: dict[int, LogChunk] = {}
         self._good_guesses = 0
         self._failure: Exception | None = None
-        self._too_old: ProviderError | None = None
+        self._too_old: list[ProviderError] = []
 
     def __iter__(self) -> Iterator[LogChunk]:
         if not self._work:
@@ -129,7 +129,7 @@ class Scan:
                     self._changed.notify_all()
                     return self._ready.pop(lowest)
                 if not awaited and lowest is None:
-                    if (failure := self._failure or self._too_old) is not None:
+                    if (failure := self._failure or _first_of(self._too_old)) is not None:
                         raise failure
                     return None
                 self._changed.wait(_LOOK_UP_EVERY)
@@ -145,13 +145,16 @@ class Scan:
                 return
             except Exception as error:  # noqa: BLE001 - raised again in the reader's thread
                 if isinstance(error, ProviderError):
-                    error.blocks = piece.first, piece.end
+                    up_to = error.up_to if isinstance(error, FatalError) and error.up_to is not None else piece.end
+                    error.blocks = piece.first, max(piece.first, min(up_to, piece.end))
                 with self._changed:
                     del self._under_way[piece.first]
                     self._changed.notify_all()
                     if isinstance(error, ProviderError) and is_too_old(error):
                         # What is not kept any more does not hold up what is kept.
-                        self._too_old = self._too_old or error
+                        self._too_old.append(error)
+                        if error.blocks is not None:
+                            self._give_back(error.blocks[1] + 1, piece.last)
                         continue
                     self._failure = self._failure or error
                 return
@@ -273,3 +276,18 @@ class Scan:
             "%s: %s: no table knows these words, but a smaller range cures them: %s",
             *(self._client.name, host, wording),
         )
+
+
+def _first_of(errors: Sequence[ProviderError]) -> ProviderError | None:
+    """The first of some failures of ranges, about all neighbouring ranges that failed likewise; None where none did."""
+    ranges = sorted((*error.blocks, place) for place, error in enumerate(errors) if error.blocks is not None)
+    if not ranges:
+        return errors[0] if errors else None
+    first, last, place = ranges[0]
+    for start, end, _ in ranges[1:]:
+        if start > last + 1:
+            break
+        last = max(last, end)
+    error = errors[place]
+    error.blocks = first, last
+    return error

@@ -152,8 +152,13 @@ ROWS: tuple[ErrorRule, ...] = (
     _lagging(r"invalid block range params", "geth, toBlock beyond its head"),
     _lagging(r"block height is (\d+) but requested was (\d+)", "anvil, of old states too", reads="heights"),
     _lagging(r"block is out of range|blockoutofrange", "anvil and others"),
-    _lagging(r"header not found", "geth"),
-    _lagging(r"unknown block", "geth, Erigon"),
+    _lagging(r"unknown (?:block|header)", "geth, Erigon"),
+    _lagging(r"\bheader\b.{0,90}\bnot found", "geth"),
+    _lagging(r"\bblock (?:\S+ )?(?:was |is |could )?(?:not (?:be )?(?:found|exist)|does(?: not|n't) exist)", "several"),
+    _lagging(
+        r"\b(?:no such|(?:could|can) ?not (?:find|load|get)|unable to (?:find|load|get)) (?:the )?(?:block|header)",
+        "several",
+    ),
     _lagging(r"unable to complete request at this time", "Alchemy"),
     # -- an archive read on a node that is none
     _pruned(r"requested data is older than \d+ blocks", "QuickNode and others"),

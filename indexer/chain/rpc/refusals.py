@@ -4,10 +4,15 @@ Providers refuse a wide range or a long list in the words of a rate limit (-3200
 403), or in words that no table knows. The general rule: where a question is refused again and again while the endpoint
 answers others, the question is what is wrong. Then less is asked for: shorter lists where an experiment shows that the
 lists are too long (:mod:`indexer.chain.rpc.list_limits`), else fewer blocks.
+
+Nodes that no longer keep old blocks may say so in the words of one that has not reached them, or with null. A node that
+lags lacks the newest blocks; one that answers those and lacks the oldest of a range has pruned it.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from indexer.chain.records.errors import (
@@ -19,7 +24,7 @@ from indexer.chain.records.errors import (
     RateError,
     TransientError,
 )
-from indexer.chain.records.messages import Call
+from indexer.chain.records.messages import Call, parse_header
 from indexer.chain.rpc import list_limits
 from indexer.chain.rpc.config import RequestContext
 
@@ -29,6 +34,10 @@ if TYPE_CHECKING:
 # So often one question is refused as too hasty before it is taken for too wide; less often where that was so before.
 _PATIENCE = 3
 _PATIENCE_WITH_KNOWN_WORDS = 2
+# So often a range is not there before the endpoint is asked whether it is too old; and so often it is asked, as behind
+# one URL there may be machines of which some lag.
+_LAGS = 2
+_SURE = 3
 
 
 @dataclass(slots=True)
@@ -54,8 +63,11 @@ class Refusals:
     head: Callable[[], int | None]
     _doubtful: int = 0
     _hasty: dict["Endpoint", _Hasty] = field(default_factory=dict)
+    _lags: Counter["Endpoint"] = field(default_factory=Counter)
 
-    def meaning(self, endpoint: "Endpoint", error: ProviderError) -> ProviderError | None:
+    def meaning(  # noqa: PLR0911 - one for each class of error
+        self, endpoint: "Endpoint", error: ProviderError
+    ) -> ProviderError | None:
         """What an endpoint's refusal means.
 
         Args:
@@ -81,6 +93,8 @@ class Refusals:
                 return self._of_unknown_words(endpoint, _doubtful(error))
             case FatalError(scope="history") if "fromBlock" in call.params[0]:
                 error.up_to = self._lacks_up_to(endpoint, call)
+            case LaggingError() if "fromBlock" in call.params[0]:
+                return self._of_lag(endpoint, error, call)
             case RateError():
                 return self._of_haste(endpoint, error, call.blocks)
             case TransientError(shrinkable=True) if not isinstance(error, AnswerError):
@@ -118,28 +132,77 @@ class Refusals:
         endpoint.suspected.add(error.words)
         return _too_much(error)
 
+    def _of_lag(self, endpoint: "Endpoint", error: LaggingError, call: Call) -> ProviderError:
+        self._lags[endpoint] += 1
+        if self._lags[endpoint] < _LAGS:
+            return error
+        assert call.blocks is not None
+        first, last = call.blocks
+        head = self._newest(endpoint)
+        if head is None or head <= last:
+            return error
+        for _ in range(_SURE):
+            if not self._has(endpoint, call, head) or self._has(endpoint, call, first) is not False:
+                return error
+        up_to = _bisected(partial(self._has, endpoint, call), first, head)
+        said = error.args[0]
+        found = FatalError(
+            f"it has no blocks up to {up_to:,}, while it answers for newer ones: {said}",
+            scope="history",
+            host=endpoint.host,
+            code=error.code,
+        )
+        found.method, found.call, found.calls, found.up_to = error.method, call, error.calls, up_to
+        return found
+
+    def _newest(self, endpoint: "Endpoint") -> int | None:
+        """The newest block that the endpoint says to have."""
+        try:
+            header = parse_header(endpoint.ask_one(Call("eth_getBlockByNumber", ("latest", False)), self.context))
+        except ProviderError:
+            return None
+        if header is None:
+            return None
+        with endpoint.lock:
+            endpoint.health.said_head(header.number)
+        return header.number
+
     def _lacks_up_to(self, endpoint: "Endpoint", call: Call) -> int:
         """The newest block whose logs an endpoint refuses as too old, by asking for single blocks."""
         assert call.blocks is not None
+        first, last = call.blocks
+        return _bisected(partial(self._keeps, endpoint, call), first, max(last, self.head() or 0) + 1)
+
+    def _keeps(self, endpoint: "Endpoint", call: Call, number: int, *, lags: bool = True) -> bool | None:
+        """Whether an endpoint answers for the logs of a block; None where it does not say.
+
+        ``lags``: what it says in the words of one that has not come so far.
+        """
         assert call.filters is not None
-        lacking, last = call.blocks
-        kept = max(last, self.head() or 0) + 1
-        while kept - lacking > 1:
-            middle = (lacking + kept) // 2
-            one = Call("eth_getLogs", (call.filters.between(middle, middle),), (middle, middle), call.filters)
-            try:
-                endpoint.ask_one(one, self.context)
-            except FatalError as error:
-                if error.scope != "history":
-                    break
-                lacking = middle
-            except (RangeError, LaggingError):
-                kept = middle
-            except ProviderError:
-                break
-            else:
-                kept = middle
-        return lacking
+        one = Call("eth_getLogs", (call.filters.between(number, number),), (number, number), call.filters)
+        try:
+            endpoint.ask_one(one, self.context)
+        except LaggingError:
+            return lags
+        except RangeError:
+            return True
+        except FatalError as error:
+            return False if error.scope == "history" else None
+        except ProviderError:
+            return None
+        return True
+
+    def _has(self, endpoint: "Endpoint", call: Call, number: int) -> bool | None:
+        """Whether an endpoint has a block and its logs; None where it does not say."""
+        header = Call("eth_getBlockByNumber", (hex(number), False))
+        try:
+            if parse_header(endpoint.ask_one(header, self.context)) is None:
+                return False
+        except LaggingError:
+            return False
+        except ProviderError:
+            return None
+        return self._keeps(endpoint, call, number, lags=False)
 
     def _answers_others(self, endpoint: "Endpoint") -> bool:
         """Whether the endpoint answers a question that nothing is wrong with."""
@@ -148,6 +211,17 @@ class Refusals:
         except ProviderError:
             return False
         return True
+
+
+def _bisected(has: Callable[[int], bool | None], lacking: int, kept: int) -> int:
+    """The newest block that is lacking, between one that is and one that is kept."""
+    while kept - lacking > 1:
+        middle = (lacking + kept) // 2
+        there = has(middle)
+        if there is None:
+            break
+        lacking, kept = (lacking, middle) if there else (middle, kept)
+    return lacking
 
 
 def _learn_width(endpoint: "Endpoint", error: RangeError, first: int, last: int) -> None:

@@ -342,6 +342,69 @@ def test_history_is_closed_only_as_far_as_it_is_gone(serve: Serve, connect: Conn
         list(client.scan([(0, 699)], FILTER))
 
 
+class WordedAsLag:
+    """A node that has no blocks below some number, and says so as one does that has not come so far."""
+
+    def __init__(self, node: Node, kept: int, words: str | None, silent_logs: bool = False) -> None:
+        self.kept, self.words = kept, words
+        self.header, self.get_logs, self.silent_logs = node.header, node.get_logs, silent_logs
+        node.header, node.get_logs = self.header_or_words, self.logs_or_words  # type: ignore[method-assign]
+
+    def header_or_words(self, tag: str) -> bytes:
+        return self.header(tag) if not tag.startswith("0x") or int(tag, 16) >= self.kept else self.gone(b"null")
+
+    def logs_or_words(self, params: dict[str, Any]) -> bytes:
+        if int(params.get("fromBlock", hex(self.kept)), 16) < self.kept and not self.silent_logs:
+            self.gone(b"[]")
+        return self.get_logs(params)
+
+    def gone(self, otherwise: bytes) -> bytes:
+        if self.words is not None:
+            raise Refusal(-32000, self.words)
+        return otherwise
+
+
+@pytest.mark.parametrize("batches", [1000, 0])
+@pytest.mark.parametrize(
+    ("words", "silent_logs"),
+    [("header not found", False), ("block not found", False), ("unknown block", False), (None, False), (None, True)],
+)
+def test_pruning_in_the_words_of_a_lag_closes_history_only_as_far_as_it_is_gone(
+    serve: Serve, connect: Connect, words: str | None, silent_logs: bool, batches: int
+) -> None:
+    node = serve(batches=batches)
+    WordedAsLag(node, 700, words, silent_logs)
+    client = connect(node, start_blocks=200, max_blocks=200)
+    client.head()
+    chunks: list[LogChunk] = []
+    with pytest.raises(ProviderError) as caught:
+        chunks.extend(client.scan([(0, 1_999)], FILTER, in_flight=1))
+    assert is_too_old(caught.value)
+    assert caught.value.blocks == (0, 699), "all that is gone is one range, not one for each question"
+    check_whole(chunks, node.history, (700, 1_999))
+    assert client.describe()[0].refuses == {"eth_getLogs": 699}
+    with pytest.raises(NoHistoryError):
+        list(client.scan([(0, 699)], FILTER))
+    assert node.http_requests <= 60 if batches else 110
+
+
+def test_a_machine_that_lags_is_not_taken_for_one_that_prunes(serve: Serve, connect: Connect) -> None:
+    """It has the old blocks of a range and lacks its end, also where another machine has come further."""
+    node = serve()
+    turns = iter(range(10_000))
+
+    def lags(params: list[Any]) -> bytes:
+        if params[0].startswith("0x") and int(params[0], 16) > 900 and next(turns) % 3:
+            raise Refusal(-32000, "header not found")
+        return node.header(params[0])
+
+    node.answers["eth_getBlockByNumber"] = lags
+    client = connect(node)
+    client.head()
+    check_whole(list(client.scan([(0, 1_999)], FILTER, in_flight=1)), node.history, (0, 1_999))
+    assert client.describe()[0].refuses == {}
+
+
 def test_another_endpoint_has_what_is_gone_here(serve: Serve, connect: Connect) -> None:
     full, archive = serve(limit=pruned(1_000)), serve()
     client = connect(EndpointConfig(full.url), EndpointConfig(archive.url, priority=1), start_blocks=50, max_blocks=50)

@@ -4,27 +4,61 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
+import sqlalchemy as sa
 
 from indexer.store import database
-from indexer.store.schema import tables
+from indexer.store.apply import migrate
 
 
 @pytest.mark.promise("O-08")
 def test_the_migrations_make_the_tables_of_the_code(migrated_url):
     engine = database.create_engine(migrated_url)
     with engine.connect() as connection:
-        # The embedded Postgres' user is called like our schema, which Postgres takes for the default one then.
-        connection.dialect.default_schema_name = "public"
-        options = {
-            "include_schemas": True,
-            "include_name": lambda name, kind, _: kind != "schema" or name == tables.SCHEMA,
-            "include_object": lambda _object, name, kind, *_: kind != "table" or name != "alembic_version",
-        }
-        context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, tables.metadata) == []
+        assert migrate.differences(connection) == []
     engine.dispose()
+
+
+@pytest.fixture
+def engine(migrated_url):
+    engine = database.create_engine(migrated_url)
+    yield engine
+    engine.dispose()
+
+
+def _set_revision(engine, revision):
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE gapless.alembic_version SET version_num = :r"), {"r": revision})
+
+
+def test_a_database_of_the_last_development_revision_is_taken_over(engine):
+    _set_revision(engine, "0020")
+    assert migrate.upgrade(engine)
+    assert migrate.current_revision(engine) == migrate.latest_revision()
+    migrate.require_current(engine)
+
+
+def test_a_schema_that_was_changed_by_hand_is_not_taken_over(engine):
+    _set_revision(engine, "0020")
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE gapless.jobs ADD COLUMN mine text"))
+    with pytest.raises(database.DatabaseError, match="mine"):
+        migrate.upgrade(engine)
+    assert migrate.current_revision(engine) == "0020"
+
+
+@pytest.mark.parametrize(
+    ("revision", "told", "hint"),
+    [
+        ("0007", "development version before 0.2.0", "0020_foreign_shapes.py"),
+        ("9999", "a newer one made it", "newest version"),
+    ],
+)
+def test_a_revision_that_no_migration_leads_on_from_is_refused_with_the_way_out(engine, revision, told, hint):
+    _set_revision(engine, revision)
+    with pytest.raises(database.DatabaseError, match=told) as caught:
+        migrate.upgrade(engine)
+    assert hint in (caught.value.hint or "")
+    assert migrate.current_revision(engine) == revision
 
 
 def test_every_view_says_what_its_columns_are(migrated_url):

@@ -1,9 +1,11 @@
 """Bringing a database to the current static schema (``gapless migrate``)."""
 
 from pathlib import Path
+from typing import Any, Final
 
 import sqlalchemy as sa
 from alembic import command
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -12,10 +14,15 @@ from sqlalchemy.engine import Connection, Engine
 import migrations
 from indexer.store.apply import layout_upgrade
 from indexer.store.database import DatabaseError
-from indexer.store.schema.tables import SCHEMA
+from indexer.store.schema.tables import SCHEMA, metadata
 
 # Any number that no other user of advisory locks in this database is likely to choose.
 _MIGRATION_LOCK = 0x6761706C657373
+
+_FIRST: Final = "0101"
+# Before the first release there was a chain of migrations. Its last revision made what the first one makes now.
+_DEVELOPMENT: Final = "0020"
+_DEVELOPMENT_FILE: Final = "migrations/versions/0020_foreign_shapes.py"
 
 
 def _config() -> Config:
@@ -62,9 +69,56 @@ def upgrade_within(connection: Connection) -> bool:
     if before == latest_revision():
         return False
     config = _config()
+    if before == _DEVELOPMENT:
+        _take_over(connection)
+    elif before is not None:
+        _require_known(before, config)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     return True
+
+
+def differences(connection: Connection) -> list[Any]:
+    """What distinguishes the static tables of a database from those of the code, as Alembic sees it."""
+    options = {
+        "include_schemas": True,
+        "include_name": lambda name, kind, _: kind != "schema" or name == SCHEMA,
+        "include_object": lambda _object, name, kind, *_: kind != "table" or name != "alembic_version",
+    }
+    # A user who is called like our schema makes it the default one, which Alembic then takes for no schema.
+    dialect, default = connection.dialect, connection.dialect.default_schema_name
+    dialect.default_schema_name = "public"
+    try:
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+    finally:
+        dialect.default_schema_name = default
+
+
+def _take_over(connection: Connection) -> None:
+    """Give a database of the last development revision the first revision, whose schema it has."""
+    if latest_revision() == _FIRST and (found := differences(connection)):
+        raise DatabaseError(
+            f"the database has schema revision {_DEVELOPMENT}, but differs from it in {len(found)} places; "
+            f"the first: {found[0]}",
+            hint="undo what was changed by hand in the schema gapless, then run: gapless migrate",
+        )
+    connection.execute(sa.text(f"UPDATE {SCHEMA}.alembic_version SET version_num = :first"), {"first": _FIRST})
+
+
+def _require_known(revision: str, config: Config) -> None:
+    """Refuse a revision that no migration leads on from."""
+    if any(script.revision == revision for script in ScriptDirectory.from_config(config).walk_revisions()):
+        return
+    if revision < _FIRST:
+        raise DatabaseError(
+            f"the database has schema revision {revision}, made by a development version before 0.2.0",
+            hint=f"check out the last commit that has {_DEVELOPMENT_FILE} and run its `gapless migrate`, which leads "
+            f"to {_DEVELOPMENT}; then run this version's. Or begin with an empty database",
+        )
+    raise DatabaseError(
+        f"the database has schema revision {revision}, which this version does not know: a newer one made it",
+        hint="run the newest version of Gapless that was used with this database",
+    )
 
 
 def require_current(engine: Engine) -> None:

@@ -61,8 +61,8 @@ class Followed:
 
         def append(connection: sa.Connection, mark: int) -> None:
             head.extend(
-                connection, CHAIN_ID, self.epoch, blocks=[block], sources=self.sources, mark=mark, rows=rows,
-                catalog_version=self.version,
+                connection, CHAIN_ID, self.epoch, after=block.number - 1, blocks=[block], sources=self.sources,
+                mark=mark, rows=rows, catalog_version=self.version,
             )  # fmt: skip
 
         took = self.write(append)

@@ -18,9 +18,10 @@ from indexer.chain.logs.address_slices import HeadQuestions
 from indexer.chain.logs.earliest_log import EarliestLog
 from indexer.chain.logs.sampling import DetailsEstimate, Estimate, estimate, estimate_details
 from indexer.chain.logs.scan import Scan
-from indexer.chain.reads import contract_reads, multicall, questions
+from indexer.chain.reads import contract_reads, multicall, null_blocks, questions
 from indexer.chain.reads import transactions as surroundings
 from indexer.chain.reads.multicall import Multicall3State
+from indexer.chain.reads.null_blocks import NullRun
 from indexer.chain.records.chunk import LogChunk
 from indexer.chain.records.errors import (
     FatalError,
@@ -102,7 +103,7 @@ class ChainClient(Requester):
         return hedging.ask(self, self._promptness, question, _GET_BLOCK, attempts=_TAG_ATTEMPTS)
 
     def header(self, number: int) -> Header | None:
-        """The header of a block by number, or None where the chain is not that long.
+        """The header of a block by number, or None where the chain is not that long, or has no block of the number.
 
         A null for a block at or below the known head is asked again, here and elsewhere, before it is believed.
 
@@ -112,24 +113,46 @@ class ChainClient(Requester):
         return self.headers([number]).get(number)
 
     def headers(self, numbers: Iterable[int]) -> dict[int, Header]:
-        """The headers of several blocks, in batches to one endpoint. Blocks beyond the head are missing.
+        """The headers of several blocks, in batches to one endpoint.
+
+        Blocks beyond the head are missing, and so are numbers that are proven to have no block.
 
         Raises:
             ProviderError: no endpoint answers.
         """
+        return self._headers(numbers)[0]
+
+    def at_or_below(self, number: int) -> Header | None:
+        """The newest block at or below a number, or None where the chain is not that long.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        found, runs = self._headers([number])
+        return found[number] if found else next((run.below for run in runs), None)
+
+    def null_run(self, number: int) -> NullRun | None:
+        """The run of numbers without a block that holds a number; None where it is not proven to be one.
+
+        Raises:
+            ProviderError: nobody answers.
+        """
+        return next(iter(self._headers([number])[1]), None)
+
+    def _headers(self, numbers: Iterable[int]) -> tuple[dict[int, Header], list[NullRun]]:
         wanted = sorted(set(numbers))
         if not wanted:
-            return {}
-        last: list[dict[int, Header]] = [{}]
+            return {}, []
+        last: list[tuple[dict[int, Header], list[NullRun]]] = [({}, [])]
         head = self.pool.best_head
 
-        def question(endpoint: Endpoint, context: RequestContext) -> dict[int, Header]:
-            found = questions.headers(endpoint, wanted, context)
-            last[0] = found
+        def question(endpoint: Endpoint, context: RequestContext) -> tuple[dict[int, Header], list[NullRun]]:
+            found, runs = last[0] = null_blocks.headers(endpoint, wanted, context)
             for number in wanted:
-                if number not in found and head is not None and number <= head:
-                    raise LaggingError(f"it lacks block {number:,}, and the head is {head:,}", host=endpoint.host)
-            return found
+                if number in found or head is None or number > head or any(run.holds(number) for run in runs):
+                    continue
+                raise LaggingError(f"it lacks block {number:,}, and the head is {head:,}", host=endpoint.host)
+            return found, runs
 
         try:
             return hedging.ask(self, self._promptness, question, _GET_BLOCK, block=wanted[-1], attempts=_NULL_ATTEMPTS)
@@ -363,7 +386,7 @@ class ChainClient(Requester):
         return contract_reads.call(self, to, data, block, gas=gas)
 
     def code(self, address: bytes | str, block: int | str = "latest") -> bytes:
-        """The code at an address, empty where there is none.
+        """The code at an address, empty where there is none; at a number without a block, that of the block before it.
 
         Raises:
             ProviderError: no endpoint answers.

@@ -44,6 +44,7 @@ def read_chains(raw: Mapping[str, Any], environ: Mapping[str, str], report: Mani
             finality=_read_finality(part.finality, (*path, "finality"), report),
             bloom_checks=part.bloom_checks,
             log_index=part.log_index,
+            null_blocks=part.null_blocks,
             dev=part.dev,
         )
     return chains

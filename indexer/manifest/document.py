@@ -99,6 +99,7 @@ class ChainPart(DocumentPart):
     finality: Any = None
     bloom_checks: bool = True
     log_index: Literal["per_block", "per_transaction"] = "per_block"
+    null_blocks: bool = False
     dev: bool = False
 
 

@@ -61,6 +61,7 @@ class Chain:
     Attributes:
         poll_interval: seconds between two looks at the head, or None: as the chain's own pace asks.
         log_index: whether ``logIndex`` counts through the whole block, or anew in each transaction.
+        null_blocks: whether it is known to leave block numbers out; else that is found out.
         dev: whether it is one for development, which makes blocks for transactions only: it may stand still.
     """
 
@@ -71,6 +72,7 @@ class Chain:
     finality: Finality = Finality()
     bloom_checks: bool = True
     log_index: Literal["per_block", "per_transaction"] = "per_block"
+    null_blocks: bool = False
     dev: bool = False
 
 

@@ -2,22 +2,23 @@
 
 The logs of a range are named by number, and the chain may move between two answers. So every header is read too, the
 parent links must be unbroken, each log must bear the hash of its height, and what a block may hold besides
-(:mod:`indexer.chain.records.blooms`) is asked for once more, by the block's hash.
+(:mod:`indexer.chain.records.blooms`) is asked for once more, by the block's hash. A number without a header is passed over
+where the links prove that it has no block (:mod:`indexer.chain.reads.null_blocks`).
 """
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
 from indexer.chain.logs import block_logs
 from indexer.chain.logs.log_parts import logs_in_parts
-from indexer.chain.reads import questions
+from indexer.chain.reads import null_blocks, questions
 from indexer.chain.records.blooms import unaccounted
-from indexer.chain.records.errors import BranchMovedError, LaggingError, ProviderError, RangeError
+from indexer.chain.records.errors import BranchMovedError, ProviderError, RangeError
 from indexer.chain.records.log_filter import LogFilter
-from indexer.chain.records.messages import Header, parse_header
+from indexer.chain.records.messages import Header
 from indexer.chain.records.validation import CheckedLogs, RawLog, sorted_once
 from indexer.chain.rpc.answers import Answer
 from indexer.chain.rpc.config import RequestContext
@@ -31,7 +32,7 @@ class Branch:
     """A piece of one branch.
 
     Attributes:
-        headers: of every block, ascending, each the parent of the next.
+        headers: of every block, ascending, each the parent of the next; numbers without a block are passed over.
         logs: all matching logs, checked against the headers, sorted by block and log index.
         host: the endpoint that answered, ``https://host/***``.
         requests: HTTP requests that it took.
@@ -76,7 +77,8 @@ def read(
     Args:
         endpoint: the endpoint to ask; all parts come from it.
         first: the first block.
-        last: the last block.
+        last: the last block. Where it has none, the branch ends at the newest block before it that lies in the range,
+            or at the next one above it.
         filters: what to ask for; none for the headers alone.
         parent_hash: the hash that block ``first - 1`` must have, or None.
         blooms: whether the chain's blooms can be trusted; else each block without logs is asked for by its hash, too.
@@ -95,6 +97,7 @@ def read(
     before = context.requests, context.bytes
     numbers = range(first, last + 1)
     calls = [questions.header_call(number) for number in numbers]
+    named, named_mixed = filters, mixed
     parts_of = {one: questions.cut(endpoint, one) for one in filters}
     filters = [part for one in filters for part in parts_of[one]]
     mixed = {part for one in mixed for part in parts_of[one]}
@@ -103,8 +106,13 @@ def read(
     answers: list[Answer] = endpoint.ask(calls, context)
     if in_parts:
         answers += [RangeError("it was refused before")] * len(filters)
-    headers = _headers(endpoint, first, answers[: len(numbers)], context)
+    headers = _headers(endpoint, first, answers[: len(numbers)], parent_hash, context)
     _check_links(headers, parent_hash, endpoint.host)
+    begin, end = headers[0].number, headers[-1].number
+    refused = [raw for raw in answers[len(numbers) :] if isinstance(raw, ProviderError) and null_blocks.may_be(raw)]
+    if end > last or (refused and (begin, end) != (first, last)):
+        # No block of the range was asked for logs, or one that begins or ends without a block was refused.
+        return read(endpoint, begin, end, named, parent_hash, blooms, context, mixed=named_mixed, in_parts=in_parts)
     parts = []
     for one, raw in zip(filters, answers[len(numbers) :], strict=True):
         if isinstance(raw, RangeError):
@@ -124,31 +132,49 @@ def read(
     return branch
 
 
-def _headers(endpoint: Endpoint, first: int, answers: Sequence[Answer], context: RequestContext) -> list[Header]:
-    """The headers of a batch. Some that failed are asked for once more: the links show whether all belong together."""
+def _headers(
+    endpoint: Endpoint, first: int, answers: Sequence[Answer], parent_hash: bytes | None, context: RequestContext
+) -> list[Header]:
+    """The headers of a batch; where no number of it has a block, the one of the next block.
+
+    Some that failed are asked for once more: the links show whether all belong together.
+    """
     found: dict[int, Header] = {}
     failures: dict[int, ProviderError] = {}
     for number, raw in enumerate(answers, first):
-        if isinstance(raw, ProviderError):
-            failures[number] = raw
-            continue
-        header = parse_header(raw)
-        if header is None:
-            failures[number] = LaggingError(f"it has not reached block {number:,}", host=endpoint.host)
-            continue
-        if header.number != number:
-            raise questions.wrong(f"asked for block {number}, it answered with block {header.number}", endpoint)
-        found[number] = header
+        try:
+            found[number] = questions.end_of(endpoint, raw, number)
+        except ProviderError as error:
+            failures[number] = error
     last = first + len(answers) - 1
-    if failures and last in found:
+    if last in failures:
+        run = null_blocks.find(endpoint, last, context) if null_blocks.may_be(failures[last]) else None
+        if run is None:
+            raise next(iter(failures.values()))
+        if run.below.number < first:
+            return [run.above]
+        last = run.below.number
+        if last in failures:
+            raise failures[last]  # the machine that answered the logs lacks the end of the range
+    lacking = [number for number in _unlinked(first, found, parent_hash) if number < last]
+    if lacking:
         # The end is there: the node has come that far.
-        found |= questions.headers(endpoint, sorted(failures), context)
-    for number, error in failures.items():
-        if number not in found:
-            raise error
-    with endpoint.lock:
-        endpoint.health.saw(last)
-    return [found[number] for number in range(first, last + 1)]
+        again, runs = null_blocks.headers(endpoint, lacking, context)
+        found |= again
+        for number in lacking:
+            if number not in found and not any(run.holds(number) for run in runs):
+                raise failures[number]
+    return [found[number] for number in sorted(found) if number <= last]
+
+
+def _unlinked(first: int, found: Mapping[int, Header], parent_hash: bytes | None) -> list[int]:
+    """The numbers, from the first one on, that have no header and of which no link says that they have no block."""
+    lacking: list[int] = []
+    for number in sorted(found):
+        if found[number].parent_hash != parent_hash:
+            lacking += range(first, number)
+        first, parent_hash = number + 1, found[number].hash
+    return lacking
 
 
 def _check_links(headers: list[Header], parent_hash: bytes | None, host: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from indexer.chain.reads import questions
+from indexer.chain.reads import null_blocks, questions
 from indexer.chain.records.errors import FatalError, NoEndpointError, RangeError
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.validation import CheckedLogs
@@ -80,8 +80,11 @@ def _find(client: Requester, asked: LogFilter, since: int, last: int, context: R
 
 
 def _ask(endpoint: Endpoint, *, first: int, last: int, asked: LogFilter, context: RequestContext) -> CheckedLogs:
-    # A node that has not reached the range's end answers with no logs, too.
-    answer, end = endpoint.ask([questions.logs_call(first, last, asked), questions.header_call(last)], context)
-    checked = questions.checked_logs(endpoint, answer, first, last, asked, context)
-    questions.end_of(endpoint, end, last)
-    return checked
+    def ask(begin: int, until: int) -> CheckedLogs:
+        # A node that has not reached the range's end answers with no logs, too.
+        answer, end = endpoint.ask([questions.logs_call(begin, until, asked), questions.header_call(until)], context)
+        checked = questions.checked_logs(endpoint, answer, begin, until, asked, context)
+        questions.end_of(endpoint, end, until)
+        return checked
+
+    return null_blocks.within(endpoint, first, last, context, ask, lambda: CheckedLogs([], {}, {}))

@@ -2,7 +2,8 @@
 
 A node that lacks blocks answers for them with silence, and behind one URL there may be several machines. So the header
 of the range's end must come from the machine that answers the logs: in one batch with them, or as
-:mod:`indexer.chain.logs.range_proof` proves it where there was no batch.
+:mod:`indexer.chain.logs.range_proof` proves it where there was no batch. Where the range's last number has no block
+(:mod:`indexer.chain.reads.null_blocks`), the newest block before it is the end.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from indexer.chain.logs.block_logs import logs_of_blocks
 from indexer.chain.logs.block_times import finished
 from indexer.chain.logs.log_parts import logs_in_parts
 from indexer.chain.logs.range_proof import one_by_one
+from indexer.chain.reads import null_blocks
 from indexer.chain.reads.questions import (
     Question,
     RangeAnswer,
@@ -24,8 +26,10 @@ from indexer.chain.reads.questions import (
     range_answer,
 )
 from indexer.chain.records.chunk import LogChunk
-from indexer.chain.records.errors import LaggingError
+from indexer.chain.records.errors import LaggingError, ProviderError
 from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.messages import Header
+from indexer.chain.records.validation import CheckedLogs
 from indexer.chain.rpc.answers import Answer
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
@@ -62,10 +66,36 @@ def chunk(
         ProviderError: a question failed otherwise.
     """
     with _about(first, last, questions[0].asked):
-        found = _chunk(endpoint, first, last, questions, context, prove)
+        found = _blocks_within(endpoint, first, last, questions, context, prove)
     with endpoint.lock:
         endpoint.block_limit.succeeded(found.last - first + 1, endpoint.clock())
     return found
+
+
+def _blocks_within(
+    endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], context: RequestContext, prove: bool
+) -> LogChunk:
+    """The chunk of a range, whose first and last numbers need not have a block."""
+    before = context.requests, context.bytes
+    try:
+        return _chunk(endpoint, first, last, questions, context, before, prove)
+    except ProviderError as error:
+        blocks = null_blocks.inside(endpoint, first, last, error, context)
+        if blocks is None:
+            raise
+    if blocks.first > blocks.last:
+        found = _without_logs(endpoint, blocks.end, context, before)
+    else:
+        found = _chunk(endpoint, blocks.first, blocks.last, questions, context, before, prove)
+    found.first = first
+    if found.last == blocks.last:
+        found.last = last
+    return found
+
+
+def _without_logs(endpoint: Endpoint, end: Header, context: RequestContext, before: tuple[int, int]) -> LogChunk:
+    """Numbers without a block, behind a block whose logs are not asked for."""
+    return finished(endpoint, end.number, end, CheckedLogs([], {}, {}), context, before)
 
 
 @contextmanager
@@ -79,9 +109,14 @@ def _about(first: int, last: int, filters: LogFilter) -> Iterator[None]:
 
 
 def _chunk(
-    endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], context: RequestContext, prove: bool
+    endpoint: Endpoint,
+    first: int,
+    last: int,
+    questions: Sequence[Question],
+    context: RequestContext,
+    before: tuple[int, int],
+    prove: bool,
 ) -> LogChunk:
-    before = context.requests, context.bytes
     questions = [part for question in questions for part in _in_parts(endpoint, question)]
     found: RangeAnswer | None = None
     if endpoint.max_batch() > 1:
@@ -142,7 +177,15 @@ def whole_block(endpoint: Endpoint, number: int, filters: Sequence[LogFilter], c
 
 def _whole_block(endpoint: Endpoint, number: int, filters: Sequence[LogFilter], context: RequestContext) -> LogChunk:
     before = context.requests, context.bytes
-    end = end_of(endpoint, endpoint.ask([header_call(number)], context)[0], number)
+
+    def block(wanted: int) -> Header:
+        return end_of(endpoint, endpoint.ask([header_call(wanted)], context)[0], wanted)
+
+    end = null_blocks.at_or_below(endpoint, number, context, block)
+    if end.number < number:
+        found = _without_logs(endpoint, end, context, before)
+        found.first = found.last = number
+        return found
     silent: list[LogFilter] = []
     checked = merged([logs_in_parts(endpoint, number, number, part, context, silent=silent) for part in filters])
     # Another machine, which lacks the block, may have answered a part with silence: by the block's hash it says so.

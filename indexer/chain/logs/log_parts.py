@@ -1,5 +1,6 @@
 """Logs that are too much for one answer: fewer blocks, addresses or topics at a time, at last a block's receipts."""
 
+from indexer.chain.reads import null_blocks
 from indexer.chain.reads.questions import checked, checked_logs, cut, granted, header_call, logs_call, merged, only
 from indexer.chain.records.errors import FatalError, ProviderError, RangeError, TransientError
 from indexer.chain.records.log_filter import LogFilter
@@ -40,9 +41,7 @@ def logs_in_parts(
         return merged([logs_in_parts(endpoint, first, last, part, context, silent=silent) for part in lists])
     if refused is None:
         try:
-            found = checked_logs(
-                endpoint, endpoint.ask([logs_call(first, last, filters)], context)[0], first, last, filters, context
-            )
+            found = logs_within(endpoint, first, last, filters, context)
         except RangeError as error:
             if error.timed_out and first == last and filters.halves() is None:
                 raise
@@ -61,6 +60,21 @@ def logs_in_parts(
         # Remembered, so that other blocks need not be cut in halves until one is answered.
         return logs_in_parts(endpoint, first, last, filters, context, silent=silent)
     return _in_smaller_parts(endpoint, first, last, filters, context, silent)
+
+
+def logs_within(endpoint: Endpoint, first: int, last: int, filters: LogFilter, context: RequestContext) -> CheckedLogs:
+    """The logs of a range by one question; by two, where the range begins or ends at a number without a block.
+
+    Raises:
+        AnswerError: the answer contradicts the question.
+        ProviderError: the question failed.
+    """
+
+    def ask(begin: int, end: int) -> CheckedLogs:
+        answer = endpoint.ask([logs_call(begin, end, filters)], context)[0]
+        return checked_logs(endpoint, answer, begin, end, filters, context)
+
+    return null_blocks.within(endpoint, first, last, context, ask, lambda: CheckedLogs([], {}, {}))
 
 
 def _in_smaller_parts(

@@ -19,15 +19,14 @@ from functools import partial
 from typing import TypeVar
 
 from indexer.chain.logs.block_logs import logs_of_blocks
-from indexer.chain.logs.log_parts import logs_from_receipts
+from indexer.chain.logs.log_parts import logs_from_receipts, logs_within
+from indexer.chain.reads import null_blocks
 from indexer.chain.reads.questions import (
     Question,
     RangeAnswer,
     cut,
     end_of,
     header_call,
-    headers,
-    logs_between,
     logs_call,
     range_answer,
     wrong,
@@ -198,7 +197,7 @@ def _nearest(endpoint: Endpoint, first: int, last: int, context: RequestContext,
         if first > last or markers.all_logs.holds(endpoint.clock()):
             break
         start, end = (max(first, last - width + 1), last) if down else (first, min(last, first + width - 1))
-        question = partial(logs_between, endpoint, start, end, ANY, context)
+        question = partial(_all_logs, endpoint, start, end, context)
         try:
             # Several blocks may be too much at once, in whatever words.
             logs = _unless_refused(endpoint, markers.all_logs, question) if start == end else question()
@@ -214,6 +213,10 @@ def _nearest(endpoint: Endpoint, first: int, last: int, context: RequestContext,
     return []
 
 
+def _all_logs(endpoint: Endpoint, first: int, last: int, context: RequestContext) -> list[RawLog]:
+    return logs_within(endpoint, first, last, ANY, context).logs
+
+
 def _by_receipts(endpoint: Endpoint, first: int, last: int, context: RequestContext) -> Marker | None:
     """The newest of the last blocks of a range that bears a log, as its receipts tell it."""
     for number in range(last, max(first, last - _RECEIPTS + 1) - 1, -1):
@@ -227,7 +230,10 @@ def _by_receipts(endpoint: Endpoint, first: int, last: int, context: RequestCont
 
 
 def _from_receipts(endpoint: Endpoint, number: int, context: RequestContext) -> list[RawLog]:
-    return logs_from_receipts(endpoint, number, context).logs
+    def ask(first: int, _: int) -> list[RawLog]:
+        return logs_from_receipts(endpoint, first, context).logs
+
+    return null_blocks.within(endpoint, number, number, context, ask, list)
 
 
 def _wanted(logs: CheckedLogs | LogColumns) -> Marker | None:
@@ -279,17 +285,20 @@ def _block_by_block(
     asked = [ANY] if told else [question.asked for question in questions]
     numbers = range(first, min(end.number, first + max(1, SINGLY // len(asked)) - 1) + 1)
     others = [number for number in numbers if number != end.number]
-    known = _patiently(endpoint, lambda: headers(endpoint, others, context))
-    known[end.number] = end
-    missing = next((number for number in numbers if number not in known), None)
-    if missing is not None:
-        raise LaggingError(f"it does not have block {missing:,}", host=endpoint.host)
-    each = [(known[number], one) for number in numbers for one in asked]
+    known, runs = _patiently(endpoint, lambda: null_blocks.headers(endpoint, others, context))
+    if end.number in numbers:
+        known[end.number] = end
+    for number in numbers:
+        if number not in known and not any(run.holds(number) for run in runs):
+            raise LaggingError(f"it does not have block {number:,}", host=endpoint.host)
+    # None of them may have a block: then the range ends with the next one that has.
+    blocks = [known[number] for number in sorted(known)] or [runs[-1].above]
+    each = [(block, one) for block in blocks for one in asked]
     answers = _patiently(endpoint, lambda: logs_of_blocks(endpoint, each, context, begun=True))
     found = [log for part in answers for log in part]
     logs = sorted_once([log for question in questions for log in select(found, question.wanted)])
     hashes = {log.block_number: hex_bytes(log.block_hash) for log in logs}
-    return RangeAnswer(known[numbers[-1]], CheckedLogs(logs, hashes, {}), [], seconds)
+    return RangeAnswer(blocks[-1], CheckedLogs(logs, hashes, {}), [], seconds)
 
 
 def _require_silence(endpoint: Endpoint, end: Header, silent: Sequence[Question], context: RequestContext) -> None:

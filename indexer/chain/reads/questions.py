@@ -15,7 +15,7 @@ from indexer.chain.records.log_columns import LogColumns
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, Header, WireLog, logs_decoder, parse, parse_header
 from indexer.chain.records.range_end import Marker
-from indexer.chain.records.validation import CheckedLogs, RawLog, check_logs, select, sorted_once
+from indexer.chain.records.validation import CheckedLogs, check_logs, select, sorted_once
 from indexer.chain.rpc import partial_answers
 from indexer.chain.rpc.answers import Answer
 from indexer.chain.rpc.config import RequestContext
@@ -85,6 +85,21 @@ def headers(endpoint: Endpoint, numbers: Sequence[int], context: RequestContext)
         AnswerError: a header of another number was answered.
         ProviderError: a question failed.
     """
+    pieces = pieces_of_headers(endpoint, numbers, context)
+    for error in pieces.failed.values():
+        if not isinstance(error, LaggingError):
+            raise error
+    return pieces.found
+
+
+def pieces_of_headers(
+    endpoint: Endpoint, numbers: Sequence[int], context: RequestContext
+) -> partial_answers.Pieces[int, Header]:
+    """Headers by number, in batches, and why there is none of the others.
+
+    Raises:
+        ProviderError: nothing can be said of single questions.
+    """
 
     def read(number: int, raw: msgspec.Raw) -> Header:
         header = parse_header(raw)
@@ -97,14 +112,12 @@ def headers(endpoint: Endpoint, numbers: Sequence[int], context: RequestContext)
         return header
 
     def again(number: int, error: ProviderError) -> bool:
-        # Beyond the newest block that it has shown, no header is an answer.
-        return not isinstance(error, LaggingError) or number <= endpoint.health.seen
+        # Beyond the newest block that it has shown, and where numbers are left out, no header is an answer.
+        if isinstance(error, LaggingError):
+            return number <= endpoint.health.seen and not endpoint.null_blocks
+        return True
 
-    pieces = partial_answers.ask(endpoint, {n: header_call(n) for n in numbers}, context, read, again=again)
-    for error in pieces.failed.values():
-        if not isinstance(error, LaggingError):
-            raise error
-    return pieces.found
+    return partial_answers.ask(endpoint, {n: header_call(n) for n in numbers}, context, read, again=again)
 
 
 def end_of(endpoint: Endpoint, answer: Answer, last: int) -> Header:
@@ -236,15 +249,3 @@ def _columns(
     newest = int(columns.block_numbers[-1]) if len(columns) else -1
     wanted = columns if question.asked == question.wanted else columns.only(question.wanted)
     return None if wanted is None else (wanted, newest)
-
-
-def logs_between(endpoint: Endpoint, first: int, last: int, asked: LogFilter, context: RequestContext) -> list[RawLog]:
-    """The logs of a range by one question.
-
-    Raises:
-        AnswerError: the answer contradicts the question.
-        ProviderError: the question failed.
-    """
-    return checked_logs(
-        endpoint, endpoint.ask_one(logs_call(first, last, asked), context), first, last, asked, context
-    ).logs

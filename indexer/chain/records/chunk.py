@@ -20,10 +20,10 @@ class LogChunk:
 
     Attributes:
         first: its first block.
-        last: its last block.
+        last: its last block, or a number after it that has none.
         read: all matching logs of the range, checked, sorted by block and log index, each once.
-        block_columns: every block that bears a log, and ``last``.
-        end: the header of ``last``.
+        block_columns: every block that bears a log, and the end.
+        end: the header of ``last``, or of the newest block before it where it has none.
         host: the endpoint that answered, ``https://host/***``.
         requests: HTTP requests that it took, failed ones included.
         bytes: bytes of all answers.
@@ -64,5 +64,5 @@ class LogChunk:
 
     @property
     def blocks(self) -> Blocks:
-        """Every block that bears a log, and ``last``."""
+        """Every block that bears a log, and the end."""
         return {number: (block_hash, time) for number, block_hash, time in self.block_columns.items()}

@@ -63,6 +63,7 @@ class ClientSettings:
         survey_every: how often the heads of the endpoints not in use are asked for.
         lag_blocks: an endpoint that is further behind the best one is passed over.
         log_index_per_transaction: the chain numbers the logs of each transaction from 0 anew.
+        null_blocks: the chain is known to leave block numbers out; else that is found out.
     """
 
     connect_timeout: float = 5.0
@@ -83,6 +84,7 @@ class ClientSettings:
     survey_every: float = 15.0
     lag_blocks: int = 8
     log_index_per_transaction: bool = False
+    null_blocks: bool = False
 
 
 @dataclass(slots=True)

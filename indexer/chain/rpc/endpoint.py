@@ -113,6 +113,8 @@ class Endpoint:
         self.null_means_no_logs: bool | None = None
         # The chain numbers the logs of each transaction anew.
         self.log_index_per_transaction = settings.log_index_per_transaction
+        # The chain leaves block numbers out, as is declared or was found by a link.
+        self.null_blocks = settings.null_blocks
         # What its blooms are worth, and whether it filters logs by a block's hash.
         self.blooms = BloomTrust()
         self.hash_filter = HashFilter()

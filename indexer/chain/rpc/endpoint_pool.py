@@ -290,6 +290,8 @@ class EndpointPool:
                 logger.info("%s: %s serves the chain again, and is used again", self.name, endpoint.host)
 
     def _header(self, endpoint: Endpoint, block: int | None, context: RequestContext) -> Header | None:
+        if block is not None and endpoint.null_blocks:
+            block = None  # the number may have no block, which says nothing of the endpoint
         call = Call("eth_getBlockByNumber", ("latest" if block is None else hex(block), False))
         header = parse_header(endpoint.ask_one(call, context, timeout=self._settings.probe_timeout))
         with endpoint.lock:

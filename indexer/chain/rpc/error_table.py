@@ -152,6 +152,7 @@ ROWS: tuple[ErrorRule, ...] = (
     _lagging(r"invalid block range params", "geth, toBlock beyond its head"),
     _lagging(r"block height is (\d+) but requested was (\d+)", "anvil, of old states too", reads="heights"),
     _lagging(r"block is out of range|blockoutofrange", "anvil and others"),
+    _lagging(r"null[ -]?(?:round|block|tipset)", "Lotus, Forest: of a number without a block"),
     _lagging(r"unknown (?:block|header)", "geth, Erigon"),
     _lagging(r"\bheader\b.{0,90}\bnot found", "geth"),
     _lagging(r"\bblock (?:\S+ )?(?:was |is |could )?(?:not (?:be )?(?:found|exist)|does(?: not|n't) exist)", "several"),

@@ -75,6 +75,7 @@ def extend(
     chain_id: int,
     epoch: int,
     *,
+    after: int,
     blocks: Sequence[Block],
     sources: Sequence[Source],
     mark: int,
@@ -88,7 +89,9 @@ def extend(
         connection: in a transaction.
         chain_id: the chain.
         epoch: what :func:`~indexer.store.head.leader_epoch.become_follower` returned.
-        blocks: consecutive, ascending, the first one's parent is the stored tip.
+        after: the number of the stored tip.
+        blocks: ascending, each the child of the one before, the first one of the stored tip; their numbers need not be
+            consecutive.
         sources: all followed sources of the chain.
         mark: what :func:`~indexer.store.head.followed_sources.follow` returned for them.
         rows: what those sources' logs say in these blocks.
@@ -105,7 +108,7 @@ def extend(
         writer.insert_rows(connection, chain_id, rows)
         unfinalized.note(connection, chain_id, rows)
         announcing = children.announcing([source.event for source in sources], rows.event_ids)
-        added = (blocks[0].number, blocks[-1].number)
+        added = (after + 1, blocks[-1].number)
         children.reconcile(connection, chain_id, announcing, (added,), appended=True)
         balances.extend(connection, chain_id, added, sources, rows)
 
@@ -171,7 +174,8 @@ def swap(
         epoch: what :func:`~indexer.store.head.leader_epoch.become_follower` returned.
         common: the last block that both branches share; at or above ``chains.finalized_number``.
         old_tip: the stored tip.
-        blocks: the new branch, consecutive from ``common`` on; may be shorter than the old one, or empty.
+        blocks: the new branch from ``common`` on, each block the child of the one before; may be shorter than the old
+            one, or empty.
         sources: all followed sources of the chain.
         mark: what :func:`~indexer.store.head.followed_sources.follow` returned for them.
         events: all events that have a table, the retired ones too.

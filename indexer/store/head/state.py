@@ -90,17 +90,20 @@ def load_headers(connection: Connection, chain_id: int, block_range: BlockRange)
 
 
 def load_block(connection: Connection, chain_id: int, number: int) -> Block:
-    """A stored block.
+    """The newest stored block at or below a number.
 
     Raises:
-        sqlalchemy.exc.NoResultFound: it is not stored.
+        sqlalchemy.exc.NoResultFound: there is none.
     """
     row = connection.execute(
-        sa.text("SELECT hash, parent_hash, time FROM gapless.blocks WHERE chain_id = :chain_id AND number = :number"),
+        sa.text(
+            "SELECT number, hash, parent_hash, time FROM gapless.blocks "
+            "WHERE chain_id = :chain_id AND number <= :number ORDER BY number DESC LIMIT 1"
+        ),
         {"chain_id": chain_id, "number": number},
     ).one()
     parent_hash = None if row.parent_hash is None else bytes(row.parent_hash)
-    return Block(number, bytes(row.hash), int(row.time.timestamp()), parent_hash)
+    return Block(row.number, bytes(row.hash), int(row.time.timestamp()), parent_hash)
 
 
 def report_head(connection: Connection, chain_id: int, epoch: int, report: HeadReport) -> None:

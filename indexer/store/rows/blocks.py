@@ -105,8 +105,17 @@ def _all_stored(connection: Connection, chain_id: int, blocks: Sequence[Block]) 
     return stored.keys() >= {block.number for block in blocks}
 
 
-def hold_block(connection: Connection, chain_id: int, number: int, block_hash: bytes) -> bool:
+def hold_block(
+    connection: Connection, chain_id: int, number: int, block_hash: bytes, *, newest_until: int | None = None
+) -> bool:
     """Makes sure that a block is of the branch that is indexed, and that it stays so until the transaction ends.
+
+    Args:
+        connection: in a transaction.
+        chain_id: the chain.
+        number: the block.
+        block_hash: its hash.
+        newest_until: a number up to which no other block may follow it on that branch; None: the block's own.
 
     Returns:
         False if it is not. A finalized block that is not stored is taken to be: of history only some are kept.
@@ -114,8 +123,16 @@ def hold_block(connection: Connection, chain_id: int, number: int, block_hash: b
     driver = psycopg_connection(connection)
     # A reorganisation moves the tip first: it waits for us and finds what we wrote, or we see its work.
     row = driver.execute(
-        "SELECT finalized_number FROM gapless.chains WHERE chain_id = %s FOR SHARE", (chain_id,)
+        "SELECT finalized_number, tip_number FROM gapless.chains WHERE chain_id = %s FOR SHARE", (chain_id,)
     ).fetchone()
+    if newest_until is not None and newest_until > number:
+        follows = driver.execute(
+            "SELECT EXISTS (SELECT FROM gapless.blocks WHERE chain_id = %s AND number > %s AND number <= %s)",
+            (chain_id, number, newest_until),
+        ).fetchone()
+        # Above finalized every block is stored, up to the tip.
+        if follows != (False,) or row is None or row[1] is None or newest_until > row[1]:
+            return False
     stored = driver.execute(
         "SELECT hash FROM gapless.blocks WHERE chain_id = %s AND number = %s", (chain_id, number)
     ).fetchone()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from indexer.abi.columns import SERIES_COLUMNS
 from indexer.store.catalog.catalog import Series
 from indexer.store.database import jsonb, psycopg_connection
-from indexer.store.rows.blocks import hold_block
+from indexer.store.rows.blocks import Block, hold_block
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +147,24 @@ def store(
     chain_id: int,
     *,
     number: int,
-    block_hash: bytes,
-    time: datetime,
+    block: Block,
     readings: Sequence[Reading],
 ) -> bool:
     """Keeps a point of a series: all readings at one block, in the connection's transaction.
+
+    Args:
+        connection: in a transaction.
+        series: the series.
+        chain_id: the chain.
+        number: the number for which it is due.
+        block: the block that was read: that of the number, or the newest before it where the number has none.
+        readings: what was read.
 
     Returns:
         False if that block was reorganised away while it was read, and nothing was written; or if the point was
         there already.
     """
-    if not hold_block(connection, chain_id, number, block_hash):
+    if not hold_block(connection, chain_id, block.number, block.hash, newest_until=number):
         return False
     added = connection.execute(
         sa.text("""
@@ -169,7 +176,7 @@ def store(
             "id": series.series_id,
             "chain_id": chain_id,
             "number": number,
-            "hash": block_hash,
+            "hash": block.hash,
             "unanswered": any(one.unanswered for one in readings),
         },
     ).rowcount
@@ -183,6 +190,7 @@ def store(
         sql.SQL(", ").join(map(sql.Identifier, columns)),
         sql.SQL(", ").join(sql.Placeholder() * len(columns)),
     )
+    time = datetime.fromtimestamp(block.time, UTC)
     with psycopg_connection(connection).cursor() as cursor:
         cursor.executemany(
             statement,
@@ -260,6 +268,7 @@ def answer(
     point: UnansweredPoint,
     readings: Sequence[Reading],
     *,
+    block: Block,
     is_over: bool,
 ) -> bool:
     """Puts new readings in the place of a point's unanswered ones, and says when the rest is asked again.
@@ -272,12 +281,13 @@ def answer(
         chain_id: the chain.
         point: the point.
         readings: the new ones.
+        block: the block that was read.
         is_over: whether what is unanswered still is never asked again.
 
     Returns:
         False if its block was reorganised away meanwhile, and nothing was written.
     """
-    if not hold_block(connection, chain_id, point.number, point.block_hash):
+    if not hold_block(connection, chain_id, block.number, block.hash, newest_until=point.number):
         return False
     columns = [*(column.name for column in series.columns), "failures"]
     statement = sql.SQL(

@@ -15,7 +15,7 @@ from indexer.intervals import EMPTY, RangeSet, union
 from indexer.store.integrity import checks
 from indexer.store.integrity.findings import Finding
 from indexer.sync.audit import truth
-from indexer.sync.audit.proving import Prover, Unproven
+from indexer.sync.audit.proving import NoBlock, Prover, Unproven
 from indexer.sync.audit.scope import Scope, ranges_of
 
 BLOCKS_AT_ONCE = 64
@@ -27,7 +27,7 @@ class DeepCheck:
 
     Attributes:
         findings: proven blocks that the tables, or the stored hashes, say otherwise.
-        proven: blocks that were proven.
+        proven: blocks that were proven, and numbers that were proven to have none.
         logs: all logs in them, wanted or not.
         links: how many of them were proven to be the child of the proven block before.
         unproven: reasons, each with how many blocks.
@@ -71,19 +71,25 @@ def check(
     prover = Prover(client)
     numbers = (number for first, last in blocks for number in range(first, last + 1))
     previous: ProvenBlock | None = None
+    absent = 0
     while not stop.is_set() and (batch := list(islice(numbers, BLOCKS_AT_ONCE))):
         proven: list[ProvenBlock] = []
+        without: list[int] = []
         for answer in prover.read(batch):
             if isinstance(answer, Unproven):
                 done.unproven[answer.reason] += 1
                 done.examples.setdefault(answer.reason, answer.number)
                 continue
-            if previous is not None and previous.number + 1 == answer.number:
+            if isinstance(answer, NoBlock):
+                without.append(answer.number)
+                absent += 1
+                continue
+            if previous is not None and previous.number + absent + 1 == answer.number:
                 done.findings += _link(scope, previous, answer)
                 done.links += previous.hash == answer.parent_hash
-            previous = answer
+            previous, absent = answer, 0
             proven.append(answer)
-        examined = ranges_of(block.number for block in proven)
+        examined = ranges_of(sorted([*without, *(block.number for block in proven)]))
         logs = [log for block in proven for log in block.logs]
         times = {block.number: block.time for block in proven}
         done.findings += truth.compare_hashes(
@@ -91,7 +97,7 @@ def check(
         )
         done.findings += _times(engine, scope, proven)
         done.findings += truth.compare(engine, scope, "proof", examined, logs, times, proven=True)
-        done.proven += len(proven)
+        done.proven += len(proven) + len(without)
         done.logs += len(logs)
         done.examined = union(done.examined, examined)
         on_progress(done.proven + done.unproven.total())

@@ -143,12 +143,13 @@ def _ask(engine: Engine, client: ChainClient, ledger: Ledger, done: HoldersCheck
         stored = head_state.load_headers(connection, ledger.chain_id, (at, at)).get(at)
         connection.rollback()
     try:
-        answers = client.multicall([_question(now, holding) for holding in sample], at)
-        header = client.header(at)
+        block = client.at_or_below(at)
+        answers = [] if block is None else client.multicall([_question(now, one) for one in sample], block.number)
+        header = client.at_or_below(at)
     except (LaggingError, FatalError, NoEndpointError, WrongBlockError) as error:
         done.unasked[ledger.contract] = f"no node has the state of block {at}: {error}"
         return
-    if header is None or (stored is not None and header.hash != stored):
+    if header is None or header != block or (stored is not None and header.hash != stored):
         done.unasked[ledger.contract] = f"block {at} was reorganised away meanwhile"
         return
     # What no node would run says nothing of the token.

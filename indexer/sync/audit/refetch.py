@@ -28,7 +28,7 @@ from indexer.store.rows import writer
 from indexer.store.rows.blocks import Block, insert_blocks
 from indexer.store.rows.writer import Rows
 from indexer.store.tokens import balances
-from indexer.sync.audit.proving import Prover, Unproven
+from indexer.sync.audit.proving import NoBlock, Prover, Unproven
 from indexer.sync.audit.scope import Scope, load_scope, ranges_of
 from indexer.sync.audit.truth import compare_hashes
 from indexer.sync.rows.log_filters import log_filters
@@ -175,6 +175,8 @@ class Refetch:
                 logs += [one for one in chunk.logs if one.block_number == answer.number]
                 continue
             proven.add(answer.number)
+            if isinstance(answer, NoBlock):
+                continue  # which bears no logs
             times[answer.number] = answer.time
             logs += answer.logs
         rows = scope.rows(logs, times, sources)

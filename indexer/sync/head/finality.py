@@ -146,8 +146,8 @@ class FinalBlocks:
         self.note = note
 
     def _below(self, newest: Header, depth: int) -> Header | None:
-        """The block so many below the head; None where there is none above block 0."""
-        return self._client.header(newest.number - depth) if newest.number > depth else None
+        """The newest block that is so many numbers below the head; None where there is none above block 0."""
+        return self._client.at_or_below(newest.number - depth) if newest.number > depth else None
 
 
 def ancestor(client: ChainClient, number: int, final: Header) -> Header | None:
@@ -165,11 +165,11 @@ def _older_than(client: ChainClient, newest: Header, seconds: int, floor: int) -
     found: Header | None = None
     while low <= high:
         middle = (low + high) // 2
-        header = client.header(middle)
+        header = client.at_or_below(middle)
         if header is None:
             return found
         if header.time <= newest.time - seconds:
             found, low = header, middle + 1
         else:
-            high = middle - 1
+            high = header.number - 1
     return found

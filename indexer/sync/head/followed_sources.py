@@ -205,7 +205,7 @@ def read(
         client: the chain's nodes.
         view: what is followed; learns the children that the branch announces.
         sources: whose logs are wanted.
-        block_range: the branch, both ends included.
+        block_range: the branch, both ends included. Where the last number has no block, the next block is the last.
         parent_hash: of the block before it.
         span: the most blocks to ask for at once.
         blooms: whether the chain's blooms can be trusted.
@@ -222,7 +222,8 @@ def read(
         reading = view.reading(sources)
         headers: list[Header] = []
         logs = []
-        for first in range(block_range[0], block_range[1] + 1, span):
+        first = block_range[0]
+        while first <= block_range[1]:
             branch = client.branch(
                 first,
                 min(block_range[1], first + span - 1),
@@ -233,6 +234,7 @@ def read(
             )
             headers += branch.headers
             logs += branch.logs
+            first = branch.last + 1
         if last_hash not in (None, headers[-1].hash):
             raise BranchMovedError(f"{client.name}: the branch moved while its newborn children were asked for")
         last_hash = headers[-1].hash

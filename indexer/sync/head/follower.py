@@ -228,7 +228,8 @@ class Follower:
         except BranchMovedError:
             # With the view goes what was learnt from another branch than ours: children born there.
             self._held.forget()
-            at_tip = self._client.header(tip.number)
+            # Where the number of our tip has no block any more, it is the one before it.
+            at_tip = self._client.at_or_below(tip.number)
             if at_tip is None:
                 return Tick.LAGGING
             if at_tip.hash == tip.hash:
@@ -239,8 +240,9 @@ class Follower:
     def _compare(self, newest: Header, tip: Block) -> Tick:
         """A head that is not above our tip: the same, an older one, or another branch."""
         stored = self._held.stored(newest.number, newest.number).get(newest.number)
-        if stored is None:
+        if stored is None and newest.number <= self._held.floor:
             return self._below_finalized(newest)
+        # Above finalized every block is kept: a number of which none is has no block on our branch.
         if newest.hash != stored:
             return self._reorganise(newest)
         if newest.number < tip.number:
@@ -285,6 +287,7 @@ class Follower:
                 connection,
                 self._chain_id,
                 self._right.epoch,
+                after=tip.number,
                 blocks=blocks,
                 sources=view.followed,
                 mark=self._held.mark,
@@ -314,8 +317,9 @@ class Follower:
         last = min(newest.number, max(tip.number, common + self._span))
         local_branch.forget_children(view, common)
         headers, rows = self._held.read(view.followed, (common + 1, last), parent.hash, self._span)
-        if headers[0].hash == self._held.stored(common + 1, common + 1).get(common + 1):
-            raise BranchMovedError(f"{self._name}: two answers differ about block {common + 1}")
+        first = headers[0].number
+        if headers[0].hash == self._held.stored(first, first).get(first):
+            raise BranchMovedError(f"{self._name}: two answers differ about block {first}")
         self._swap(view, parent, tip, [block_of(header) for header in headers], rows, self._report_of(newest))
         return Tick.REORGANISED
 

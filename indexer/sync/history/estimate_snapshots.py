@@ -141,8 +141,8 @@ def forecast(client: ChainClient, past: Past, finalized: int) -> PastForecast:
         points = finalized // every.amount - (past.start - 1) // every.amount - past.taken
     else:
         blocks = finalized - past.start + 1
-        ends = client.headers([past.start, finalized])
-        times = times_due(every, ends[past.start].time, ends[finalized].time) if len(ends) > 1 else blocks
+        low, high = client.at_or_below(past.start), client.at_or_below(finalized)
+        times = blocks if low is None or high is None else times_due(every, low.time, high.time)
         # Where no block was mined between two times there is one point for both.
         points = min(times, blocks) - past.taken
         searches = blocks.bit_length()

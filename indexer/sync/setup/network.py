@@ -17,6 +17,7 @@ def connect(chain: Chain, settings: Settings) -> ChainClient:
         settings=ClientSettings(
             read_timeout=settings.rpc_timeout_seconds,
             log_index_per_transaction=chain.log_index == "per_transaction",
+            null_blocks=chain.null_blocks,
         ),
     )
 

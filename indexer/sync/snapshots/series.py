@@ -5,7 +5,7 @@ import json
 import logging
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
@@ -25,6 +25,7 @@ from indexer.store.catalog.version import CatalogChangedError
 from indexer.store.head import state as head_state
 from indexer.store.head.state import HeadState
 from indexer.store.rows import snapshots
+from indexer.store.rows.blocks import Block
 from indexer.store.rows.snapshots import Reading, UnansweredPoint
 from indexer.sync.snapshots import reader
 from indexer.sync.snapshots.due_points import due, past_times, utc
@@ -155,10 +156,9 @@ class Snapshots:
         if tip is None or known < tip.number:
             return 0
         for reorg in left:
-            found = self._client.headers([reorg.common, reorg.furthest])
-            if reorg.common not in found:
+            shared, furthest = self._client.header(reorg.common), self._client.at_or_below(reorg.furthest)
+            if shared is None:
                 break
-            shared, furthest = found[reorg.common], found.get(reorg.furthest)
             # A chain whose clock runs ahead of ours was read at times that are still to come. How late the dropped
             # branch was is not kept: about as late as the new one is at that height.
             until = max(int(reorg.noticed.timestamp()), furthest.time if furthest else tip.time)
@@ -229,11 +229,12 @@ class Snapshots:
             return
         if finalized < start:
             return
-        ends = self._client.headers([start, finalized])
-        if start not in ends or finalized not in ends:
+        low, high = self._client.at_or_below(start), self._client.at_or_below(finalized)
+        if low is None or high is None:
             return
-        for before, moment in past_times(every, ends[start].time, ends[finalized].time):
-            if (number := self._unread_at(stored, before, moment, ends[start], finalized)) is not None:
+        for before, moment in past_times(every, low.time, high.time):
+            number = self._unread_at(stored, before, moment, low, finalized)
+            if number is not None and number >= start:
                 yield number
 
     def take_unanswered(self) -> int:
@@ -261,32 +262,38 @@ class Snapshots:
             for address, item, arguments in point.rows
             if _key(arguments) in by_arguments
         ]
+        header = self._client.at_or_below(point.number)
+        if header is None or header.hash != point.block_hash:
+            return False
         readings: list[Reading] = []
         is_too_late = False
         try:
             readings = reader.read(
-                self._client, self._snapshot.calls, parse_abi(list(stored.abi)), targets, point.number
+                self._client, self._snapshot.calls, parse_abi(list(stored.abi)), targets, header.number
             )
         except ProviderError as error:
             if not is_too_old(error):
                 raise
             is_too_late = True
-        header = self._client.header(point.number)
-        if header is None or header.hash != point.block_hash:
+        again = self._client.at_or_below(point.number)
+        if again is None or again.hash != point.block_hash:
             return False
         with self._engine.begin() as connection:
-            snapshots.answer(connection, stored, self._chain_id, point, readings, is_over=is_too_late)
+            snapshots.answer(
+                connection, stored, self._chain_id, point, readings, block=_block(header), is_over=is_too_late
+            )
         return bool(readings) and not any(one.unanswered for one in readings)
 
     def _last_until(self, moment: int, low: Header, last: int) -> Header:
         """The newest block that is not younger than a time, by bisection from one that is known not to be."""
-        high = last + 1
-        while high - low.number > 1:
-            middle = self._client.header((low.number + high) // 2)
+        bottom, high = low.number, last + 1
+        while high - bottom > 1:
+            number = (bottom + high) // 2
+            middle = self._client.at_or_below(number)
             if middle is None or middle.time > moment:
-                high = (low.number + high) // 2
+                high = number if middle is None else middle.number
             else:
-                low = middle
+                low, bottom = middle, number
         return low
 
     def _look(self, connection: Connection) -> tuple[Series, HeadState, int]:
@@ -305,7 +312,8 @@ class Snapshots:
         return found
 
     def _take(self, stored: Series, number: int) -> bool:
-        header = self._client.header(number)
+        """Takes a point, at the newest block at or below its number."""
+        header = self._client.at_or_below(number)
         if header is None:
             return False
         abi = parse_abi(list(stored.abi))
@@ -313,12 +321,12 @@ class Snapshots:
         if targets is None:
             return False
         try:
-            readings = reader.read(self._client, self._snapshot.calls, abi, targets, number)
+            readings = reader.read(self._client, self._snapshot.calls, abi, targets, header.number)
         except ProviderError as error:
             if not is_too_old(error):
                 raise
             raise _UnreadableError(str(error)) from error
-        again = self._client.header(number)
+        again = self._client.at_or_below(number)
         if again is None or again.hash != header.hash:
             return False
         with self._engine.begin() as connection:
@@ -327,8 +335,7 @@ class Snapshots:
                 stored,
                 self._chain_id,
                 number=number,
-                block_hash=header.hash,
-                time=datetime.fromtimestamp(header.time, UTC),
+                block=_block(header),
                 readings=readings,
             )
         if kept:
@@ -353,6 +360,10 @@ class Snapshots:
                 return [Target(address, 0, None) for address in addresses]
             rows = snapshots.query_rows(connection, self._snapshot.for_each)
         return [Target(address, item, row) for address in addresses for item, row in enumerate(rows)]
+
+
+def _block(header: Header) -> Block:
+    return Block(header.number, header.hash, header.time)
 
 
 def _key(arguments: Mapping[str, Any] | None) -> str:

@@ -186,8 +186,8 @@ class Model:
         mark = self.follow(mine, version)
         with self.engine.begin() as connection:
             head.extend(
-                connection, CHAIN, self.epoch, blocks=[self.block(n) for n in range(first, last + 1)], sources=mine,
-                mark=mark, rows=self.rows(mine, ((first, last),)), catalog_version=version,
+                connection, CHAIN, self.epoch, after=first - 1, blocks=[self.block(n) for n in range(first, last + 1)],
+                sources=mine, mark=mark, rows=self.rows(mine, ((first, last),)), catalog_version=version,
             )  # fmt: skip
         self.tip = last
 

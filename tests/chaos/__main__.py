@@ -27,6 +27,9 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     arguments.add_argument("--seeds", default="20", help="a number (that many from 1 on), or a range such as 40-60")
     arguments.add_argument("--kills", action="store_true", help="with real processes that are killed")
+    arguments.add_argument(
+        "--null-rounds", action="store_true", help="the chain leaves block numbers out, in all seeds"
+    )
     given = arguments.parse_args()
     first, _, last = given.seeds.rpartition("-")
     seeds = range(int(first or 1), int(last) + 1)
@@ -47,7 +50,7 @@ def main() -> int:
             faulthandler.dump_traceback_later(TOO_LONG, repeat=True)
             with here.database() as (database_url, own):
                 try:
-                    tale = _run(given.kills, seed, here, database_url, own, redis_url)
+                    tale = _run(given, seed, here, database_url, own, redis_url)
                 except Exception as error:  # noqa: BLE001 - any failure of a seed is what is looked for
                     failed.append(seed)
                     print(f"seed {seed} FAILED: {type(error).__name__}: {error}", flush=True)
@@ -58,14 +61,18 @@ def main() -> int:
             print(f"{tale} ({time.monotonic() - started:.1f} s)", flush=True)
     print(f"{len(seeds) - len(failed)} of {len(seeds)} seeds passed; lies told: {dict(sorted(told.items()))}")
     for seed in failed:
-        print(f"again: python -m tests.chaos --seeds {seed}-{seed}{' --kills' if given.kills else ''}")
+        options = (" --kills" if given.kills else "") + (" --null-rounds" if given.null_rounds else "")
+        print(f"again: python -m tests.chaos --seeds {seed}-{seed}{options}")
     return bool(failed)
 
 
-def _run(kills: bool, seed: int, here: Arena, database_url: str, folder: Path, redis_url: str) -> Tale:
-    if kills:
+def _run(given: argparse.Namespace, seed: int, here: Arena, database_url: str, folder: Path, redis_url: str) -> Tale:
+    if given.kills:
         return KillingSpree(seed, here.server, database_url, folder, crashes=True).run()
-    return Simulation(seed, here.server, database_url, folder, redis_url=redis_url, crashes=True).run()
+    nulls = True if given.null_rounds else None
+    return Simulation(
+        seed, here.server, database_url, folder, redis_url=redis_url, crashes=True, null_rounds=nulls
+    ).run()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ what a log means is known because it was made from its meaning.
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -475,6 +476,7 @@ class Chain:
         first_log: the index of every block's first log: some nodes count from 0xffffffe2.
         per_transaction: ``logIndex`` counts anew in each transaction, and ``first_log`` means nothing.
         namings: how often a child is announced by another rule, or once more, 0 to 1.
+        null_rounds: how often some numbers are left out before a block (null rounds), 0 to 1.
     """
 
     def __init__(
@@ -486,9 +488,11 @@ class Chain:
         first_log: int = 0,
         per_transaction: bool = False,
         namings: float = 0.0,
+        null_rounds: float = 0.0,
     ) -> None:
         self.random = random
         self.depth = depth
+        self.null_rounds = null_rounds
         self.author = Author(random, hostile, namings)
         self.genesis = Block(0, None, (), b"genesis", first_log, per_transaction)
         self.canonical: list[Block] = [self.genesis]
@@ -501,8 +505,7 @@ class Chain:
         return self.canonical[-1]
 
     def block(self, number: int) -> Block | None:
-        blocks = self.canonical
-        return blocks[number] if 0 <= number < len(blocks) else None
+        return block_at(self.canonical, number)
 
     def is_canonical(self, block: Block) -> bool:
         return self.block(block.number) is block
@@ -513,9 +516,9 @@ class Chain:
             blocks.append(self._child(blocks[-1], self.author.transactions(blocks[-1])))
         self.canonical = blocks
 
-    def append(self, *transactions: Transaction) -> Block:
-        """Adds a block with given transactions."""
-        block = self._child(self.head, transactions)
+    def append(self, *transactions: Transaction, skip: int = 0) -> Block:
+        """Adds a block with given transactions, and leaves so many numbers out before it."""
+        block = self._child(self.head, transactions, skip)
         self.canonical = [*self.canonical, block]
         return block
 
@@ -530,9 +533,10 @@ class Chain:
             How many were dropped.
         """
         random = self.random
-        most = min(self.depth, self.head.number - self.finalized)
+        above = len(between(self.canonical, self.finalized + 1, self.head.number))
+        most = min(self.depth, above)
         depth = random.randint(1, max(1, most)) if depth is None else depth
-        depth = min(depth, self.head.number - self.finalized)
+        depth = min(depth, above)
         if depth < 1:
             return 0
         length = max(1, depth + random.randint(-2, 3)) if length is None else length
@@ -552,7 +556,7 @@ class Chain:
         """Goes back to a branch that was abandoned, where finality still allows that."""
         while self.abandoned:
             head = self.abandoned.pop(self.random.randrange(len(self.abandoned)))
-            if head.number <= self.finalized or head.ancestor(self.finalized) is not self.canonical[self.finalized]:
+            if head.number <= self.finalized or head.ancestor(self.finalized) is not self.block(self.finalized):
                 continue
             if self.is_canonical(head):
                 continue
@@ -563,14 +567,28 @@ class Chain:
 
     def finalize(self, number: int | None = None) -> None:
         newest = self.head.number - self.random.randint(2, self.depth) if number is None else number
-        self.finalized = max(self.finalized, min(newest, self.head.number))
+        self.finalized = max(self.finalized, self.head.ancestor(max(0, newest)).number)
 
-    def _child(self, parent: Block, transactions: Sequence[Transaction]) -> Block:
+    def _child(self, parent: Block, transactions: Sequence[Transaction], skip: int = 0) -> Block:
         seen = set()
         unique = [t for t in transactions if t.hash not in seen and not seen.add(t.hash)]  # type: ignore[func-returns-value]
-        block = Block(parent.number + 1, parent, tuple(unique), self.random.randbytes(8))
+        if self.null_rounds and self.random.random() < self.null_rounds:
+            skip = self.random.choice((1, 1, 1, 2, 3, 7))
+        block = Block(parent.number + 1 + skip, parent, tuple(unique), self.random.randbytes(8))
         self.by_hash[block.hash] = block
         return block
+
+
+def block_at(branch: Sequence[Block], number: int) -> Block | None:
+    """The block of a number on a branch; None where the branch leaves the number out, or does not reach it."""
+    position = bisect_left(branch, number, key=lambda block: block.number)
+    return branch[position] if position < len(branch) and branch[position].number == number else None
+
+
+def between(branch: Sequence[Block], first: int, last: int) -> Sequence[Block]:
+    """The blocks of a branch with these numbers, both ends included."""
+    begin = bisect_left(branch, first, key=lambda block: block.number)
+    return branch[begin : bisect_right(branch, last, key=lambda block: block.number)]
 
 
 def branch_of(head: Block) -> list[Block]:

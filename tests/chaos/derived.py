@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 
 from indexer.store.catalog import ledgers
 from indexer.store.tokens import balances
-from tests.chaos.chain import CHAIN_ID, TRANSFER, Block, Chain, Transaction, branch_of, facts, symbol_of
+from tests.chaos.chain import CHAIN_ID, TRANSFER, Block, Chain, Transaction, block_at, branch_of, facts, symbol_of
 from tests.chaos.truth import WrongError, normal, snapshot
 
 _BLOCKS = "SELECT block_number, block_hash, gas_used, transaction_count, base_fee FROM gapless.block_details"
@@ -88,12 +88,14 @@ def check_included(reader: psycopg.Connection[Any], chain: Chain) -> int:
         noted = set(reader.execute("SELECT kind, block_number, tx_index FROM gapless.missing_details"))
     branch = branch_of(chain.by_hash[bytes(found[0])])
     for number, kept in blocks.items():
-        if number >= len(branch) or kept != _block(branch[number]):
+        block = block_at(branch, number)
+        if block is None or kept != _block(block):
             raise WrongError(f"block {number} is kept as {kept}, which it is not on the branch of the tip")
     for (number, index), row in transactions.items():
-        if number >= len(branch) or index >= len(branch[number].transactions):
+        block = block_at(branch, number)
+        if block is None or index >= len(block.transactions):
             raise WrongError(f"transaction {index} of block {number} is kept, which is none of the tip's branch")
-        expected = _transaction(branch[number], index, branch[number].transactions[index])
+        expected = _transaction(block, index, block.transactions[index])
         if any(value is not None and value != wanted for value, wanted in zip(row, expected, strict=True)):
             raise WrongError(f"transaction {index} of block {number} is {row} in place of {expected}")
     for contract, include, ranges, _ in included:

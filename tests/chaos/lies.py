@@ -17,6 +17,7 @@ from typing import Any
 
 from tests import multicall3
 from tests.chaos import odd_answers
+from tests.chaos.chain import between, branch_of
 from tests.chaos.node import Answer, Call, HttpAnswer, Node, RpcError, matches
 from tests.chaos.odd_answers import Tell
 from tests.multicall3 import ADDRESS as MULTICALL3
@@ -337,7 +338,8 @@ def _head_behind(random: Random, node: Node, call: Call, result: Any) -> Any:
 def _finalized_behind(random: Random, node: Node, call: Call, result: Any) -> Any:
     if call["params"][0] != "finalized" or result is None:
         return result
-    return node.blocks[random.randint(0, int(result["number"], 16))].header_json
+    newest = random.randint(0, int(result["number"], 16))
+    return node.blocks[-1].ancestor(newest).header_json
 
 
 HEADER: Mapping[str, Tell] = {
@@ -419,7 +421,7 @@ def _mistimed(random: Random, node: Node, call: Call, result: Any) -> Any:
 def _others(random: Random, node: Node, call: Call, result: Any) -> Any:
     """Logs of other addresses: a filter that was ignored."""
     first, last = _range_of(call)
-    return [log for block in node.blocks[first : last + 1] for log in block.logs_json]
+    return [log for block in between(node.blocks, first, last) for log in block.logs_json]
 
 
 def _outside(random: Random, node: Node, call: Call, result: Any) -> Any:
@@ -436,7 +438,7 @@ def _stale(random: Random, node: Node, call: Call, result: Any) -> Any:
     if not heads:
         return result
     head = heads[-1]
-    blocks = [head.ancestor(number) for number in range(first, last + 1)]
+    blocks = between(branch_of(head), first, last)
     if any(block.number <= node.chain.finalized and not node.chain.is_canonical(block) for block in blocks):
         return result  # what is final is the same for every node
     return [log for block in blocks for log in block.logs_json if matches(log, call["params"][0])]

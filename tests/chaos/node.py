@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from eth_abi import encode
 
 from tests import multicall3
-from tests.chaos.chain import CHAIN_ID, COINS, Block, Chain, dumps, symbol_of
+from tests.chaos.chain import CHAIN_ID, COINS, Block, Chain, between, block_at, dumps, symbol_of
 
 
 @dataclass
@@ -79,6 +79,10 @@ class Honest:
         return body
 
 
+NULL_WORDINGS: tuple[str, ...] = ("null", "lotus", "unheard of", "block before")
+"""How a node says that its chain has no block of a number."""
+
+
 class Node:
     """One endpoint over a chain that others may serve too.
 
@@ -88,6 +92,7 @@ class Node:
         lag: how many blocks it is behind the chain.
         before: called before each call of a request is answered: the world may change there.
         counts: calls by method.
+        null_wording: how it says that a number has no block, one of NULL_WORDINGS.
     """
 
     def __init__(self, chain: Chain, *, liar: Liar | None = None, chain_id: int = CHAIN_ID) -> None:
@@ -100,6 +105,7 @@ class Node:
         self.ranges: list[tuple[int, int]] = []
         self.finalized: int | None = None
         self.has_multicall3 = True
+        self.null_wording = "null"
 
     @property
     def blocks(self) -> list[Block]:
@@ -161,9 +167,23 @@ class Node:
             return blocks[-1]
         if name in ("finalized", "safe"):
             number = self.chain.finalized if self.finalized is None else self.finalized
-            return blocks[min(number, len(blocks) - 1)]
+            return blocks[-1].ancestor(number)
         number = int(name, 16)
-        return blocks[number] if number < len(blocks) else None
+        if number > blocks[-1].number:
+            return None
+        block = block_at(blocks, number)
+        if block is None and self.null_wording == "block before":
+            return blocks[-1].ancestor(number)
+        if block is None:
+            self._refuse(number)
+        return block
+
+    def _refuse(self, number: int) -> None:
+        match self.null_wording:
+            case "lotus":
+                raise RpcError(12, f"requested epoch was a null round ({number})", {"epoch": number})
+            case "unheard of":
+                raise RpcError(-32000, "there is nothing at this height")
 
     def known(self, block_hash: str) -> Block | None:
         """A block by its hash, also on a branch that was left lately, as nodes keep those."""
@@ -193,8 +213,11 @@ class Node:
             return [log for log in block.logs_json if matches(log, asked)]
         first, last = int(asked["fromBlock"], 16), int(asked["toBlock"], 16)
         self.ranges.append((first, last))
+        for end in (first, last):
+            if end < self.blocks[-1].number and block_at(self.blocks, end) is None:
+                self._refuse(end)
         # Beyond its head it answers short, silently, as nodes do.
-        return [log for block in self.blocks[first : last + 1] for log in block.logs_json if matches(log, asked)]
+        return [log for block in between(self.blocks, first, last) for log in block.logs_json if matches(log, asked)]
 
     def _call(self, transaction: dict[str, Any], at: str) -> str:
         block = self.named(at)

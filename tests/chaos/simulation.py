@@ -49,7 +49,7 @@ from indexer.sync.tokens import balances, earlier_transfers, metadata_job
 from tests.chaos import derived, lies, manifests
 from tests.chaos.chain import CHAIN_ID, COINS, Chain
 from tests.chaos.mishaps import Chances, KilledError, crash_postgres, endanger
-from tests.chaos.node import Honest, Node, Server
+from tests.chaos.node import NULL_WORDINGS, Honest, Node, Server
 from tests.chaos.truth import Judge, Picture, WrongError, look, normal, snapshot
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,7 @@ class Simulation:
         redis_url: of a Redis that nobody else uses, for what is cached; None: nothing is.
         crashes: whether Postgres may crash; it has to be this simulation's alone.
         balances: whether balances are kept; None: the seed decides.
+        null_rounds: whether the chain leaves block numbers out; None: the seed decides.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Simulation:
         redis_url: str | None = None,
         crashes: bool = False,
         balances: bool | None = None,
+        null_rounds: bool | None = None,
     ) -> None:
         self.tale = Tale(seed)
         self.random = Random(seed)
@@ -135,13 +137,19 @@ class Simulation:
         self.database_url = database_url
         self.folder = folder
         self.clock = Clock()
+        # Apart from the others, so that it does not change what else happens under a seed.
+        self.nulls = Random(f"null rounds of {seed}")
+        leaves_out = self.nulls.random() < 0.15 if null_rounds is None else null_rounds
         self.chain = Chain(
             Random(self.random.random()),
             depth=self.random.choice((3, 8, 20)),
             hostile=self.random.choice((0.0, 0.1, 0.3)),
             first_log=0xFFFFFFE2 if seed % 4 == 0 else 0,
             namings=self.random.choice((0.0, 0.1, 0.3)),
+            null_rounds=0.1 if leaves_out else 0.0,
         )
+        self.null_wordings = self.nulls.choices(NULL_WORDINGS, k=3)
+        self.declares = self.nulls.random() < 0.5
         self.chain.mine(self.random.randint(30, 140))
         self.chain.finalize()
         self.endpoints = self.random.choice((1, 1, 1, 2, 3))
@@ -474,12 +482,14 @@ class Simulation:
         for position, liar in enumerate(self.liars):
             node = Node(self.chain, liar=liar)
             node.before = lambda: self._before_call(name)
+            node.null_wording = self.null_wordings[position]
             self.nodes[name].append(node)
             configs.append(EndpointConfig(self.server.add(f"{self.tale.seed}/{name}/{position}", node)))
         settings = ClientSettings(
             attempts=4, give_up_after=40.0, read_timeout=20.0, start_blocks=self.random.choice((3, 20, 100)),
             batch_size=self.random.choice((2, 10, 100)), survey_every=5.0,
             addresses_per_request=self.random.choice((3, 1000)),
+            null_blocks=bool(self.chain.null_rounds) and self.declares,
         )  # fmt: skip
         # One client for each part: where one waits for an answer the others take their steps, so they must not wait for
         # its place in the queue.
@@ -640,10 +650,11 @@ class Simulation:
             found = [dict(zip(names, row, strict=True)) for row in rows]
             points = self._reader.execute("SELECT block_number, block_hash FROM gapless.series_points").fetchall()
         for number, block_hash in points:
-            if self.chain.canonical[number].hash != bytes(block_hash):
+            if self.chain.head.ancestor(number).hash != bytes(block_hash):
                 raise WrongError(f"a snapshot is kept of block {number} of another branch")
         for row in found:
-            block = self.chain.canonical[row["block_number"]]
+            # Where the number has no block, the newest one before it.
+            block = self.chain.head.ancestor(row["block_number"])
             value = normal(row[names[-2]]) if names[-1] == "failures" else None
             if row.get("failures"):
                 if all(said.startswith(UNANSWERED) for said in row["failures"].values()):

@@ -126,9 +126,17 @@ def stage(
     hostile: float = 0.1,
     first_log: int = 0,
     per_transaction: bool = False,
+    null_rounds: float = 0.0,
 ) -> Iterator[Stage]:
     """A chain of 40 blocks of which 30 are final, and an empty database."""
-    chain = Chain(Random(seed), depth=30, hostile=hostile, first_log=first_log, per_transaction=per_transaction)
+    chain = Chain(
+        Random(seed),
+        depth=30,
+        hostile=hostile,
+        first_log=first_log,
+        per_transaction=per_transaction,
+        null_rounds=null_rounds,
+    )
     chain.mine(40)
     chain.finalize(30)
     twist = Twist()

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tests.chaos.chain import CHAIN_ID, Birth, Block, Chain, Log, branch_of, topic_of
+from tests.chaos.chain import CHAIN_ID, Birth, Block, Chain, Log, between, block_at, branch_of, topic_of
 
 Row = tuple[Any, ...]
 Key = tuple[int, int]
@@ -198,7 +198,8 @@ class Judge:
             raise WrongError(f"the tip {picture.tip} 0x{picture.tip_hash.hex()} is no block of the chain")
         branch = branch_of(tip)
         for number, block_hash in picture.blocks.items():
-            if number > tip.number or branch[number].hash != block_hash:
+            block = block_at(branch, number)
+            if block is None or block.hash != block_hash:
                 raise WrongError(
                     f"block {number} is kept with a hash of another branch than that of the tip {tip.number}"
                 )
@@ -258,9 +259,11 @@ class Judge:
             to_rows, to_undecoded = (more_rows, more_undecoded) if doubted else (rows, undecoded)
             to_foreign = more_foreign if doubted else foreign
             for first, last in source.coverage:
-                if last >= len(branch):
-                    raise WrongError(f"{table.label}: blocks {first}-{last} are covered, the tip is {len(branch) - 1}")
-                for block in branch[first : last + 1]:
+                if last > branch[-1].number:
+                    raise WrongError(
+                        f"{table.label}: blocks {first}-{last} are covered, the tip is {branch[-1].number}"
+                    )
+                for block in between(branch, first, last):
                     for entry in self._of(block, source, table):
                         if children is not None and not doubted:
                             birth = children.get(entry.address)
@@ -274,11 +277,11 @@ class Judge:
                             to_undecoded[entry.key] = entry.row is not None
                         if entry.foreign is not None:
                             to_foreign[entry.key] = entry.foreign
-        found, noted = picture.rows[table.event_id], picture.undecoded.get(table.event_id, {})
-        rows |= {key: row for key, row in more_rows.items() if key in found}
+        held, noted = picture.rows[table.event_id], picture.undecoded.get(table.event_id, {})
+        rows |= {key: row for key, row in more_rows.items() if key in held}
         undecoded |= {key: has_row for key, has_row in more_undecoded.items() if key in noted}
-        if found != rows:
-            raise WrongError(f"{table.label}, tip {picture.tip}: {_difference(rows, found)}")
+        if held != rows:
+            raise WrongError(f"{table.label}, tip {picture.tip}: {_difference(rows, held)}")
         if noted != undecoded:
             raise WrongError(f"undecoded logs of {table.label}, tip {picture.tip}: {_difference(undecoded, noted)}")
         counted, least = picture.foreign.get(table.event_id, Counter()), Counter(foreign.values())
@@ -327,7 +330,8 @@ def _announced(picture: Picture, branch: Sequence[Block]) -> Announced:
     announced: dict[Rule, dict[str, Birth]] = {}
     for table in picture.tables.values():
         for number, index in sorted(picture.rows[table.event_id]):
-            logs = branch[number].logs if number < len(branch) else ()
+            block = block_at(branch, number)
+            logs = () if block is None else block.logs
             saying = next((log.saying for log in logs if log.log_index == index), None)
             if saying is None:
                 continue  # no such log: the table is wrong

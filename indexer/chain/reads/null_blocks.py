@@ -17,6 +17,7 @@ from typing import TypeVar
 from indexer.chain.reads import questions
 from indexer.chain.records.errors import AnswerError, FatalError, LaggingError, ProviderError, RateError, TransientError
 from indexer.chain.records.messages import Call, Header, parse_header
+from indexer.chain.rpc.answers import Answer
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
@@ -80,11 +81,18 @@ def find(endpoint: Endpoint, number: int, context: RequestContext) -> NullRun | 
         above = _next(endpoint, number, context)
         if above is None:
             return None
-        call = Call("eth_getBlockByHash", ("0x" + above.parent_hash.hex(), False))
-        below = parse_header(endpoint.ask_one(call, context))
+        # Both numbers once more: one answer of a moment's confusion must not prove anything.
+        asked = [
+            Call("eth_getBlockByHash", ("0x" + above.parent_hash.hex(), False)),
+            questions.header_call(number),
+            questions.header_call(above.number),
+        ]
+        below, still, again = map(_read, endpoint.ask(asked, context, begun=True))
     except (FatalError, LaggingError):
         return None
     if below is None or below.hash != above.parent_hash or below.number >= number:
+        return None
+    if again != above or (still is not None and still.number == number):
         return None
     run = NullRun(below, above)
     _learn(endpoint, run)
@@ -105,13 +113,18 @@ def _next(endpoint: Endpoint, number: int, context: RequestContext) -> Header | 
         numbers = range(first, min(first + width, newest + 1))
         answers = endpoint.ask([questions.header_call(one) for one in numbers], context, begun=True)
         for wanted, answer in zip(numbers, answers, strict=True):
-            header = None if isinstance(answer, ProviderError) else parse_header(answer)
+            header = _read(answer)
             if header is not None and header.number == wanted:
                 return header
-            if isinstance(answer, RateError):
-                raise answer
         first, width = numbers[-1] + 1, 2 * width
     return None
+
+
+def _read(answer: Answer) -> Header | None:
+    """The header that was answered; None for a refusal, but one for haste. Raises RateError."""
+    if isinstance(answer, RateError):
+        raise answer
+    return None if isinstance(answer, ProviderError) else parse_header(answer)
 
 
 def _learn(endpoint: Endpoint, run: NullRun) -> None:

@@ -2,8 +2,8 @@
 
 The logs of a range are named by number, and the chain may move between two answers. So every header is read too, the
 parent links must be unbroken, each log must bear the hash of its height, and what a block may hold besides
-(:mod:`indexer.chain.records.blooms`) is asked for once more, by the block's hash. A number without a header is passed over
-where the links prove that it has no block (:mod:`indexer.chain.reads.null_blocks`).
+(:mod:`indexer.chain.records.blooms`) is asked for once more, by the block's hash. A number without a header is passed
+over where the links prove that it has no block (:mod:`indexer.chain.reads.null_blocks`).
 """
 
 import logging

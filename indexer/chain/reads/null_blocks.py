@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from indexer.chain.reads import questions
-from indexer.chain.records.errors import AnswerError, FatalError, LaggingError, ProviderError, RateError, TransientError
+from indexer.chain.records.errors import AnswerError, LaggingError, ProviderError, TransientError
 from indexer.chain.records.messages import Call, Header, parse_header
 from indexer.chain.rpc.answers import Answer
 from indexer.chain.rpc.config import RequestContext
@@ -72,10 +72,7 @@ def find(endpoint: Endpoint, number: int, context: RequestContext) -> NullRun | 
         context: on whose account.
 
     Returns:
-        None: it is not proven. The endpoint has not reached the number, or has a block of it.
-
-    Raises:
-        ProviderError: a question failed otherwise than by a refusal.
+        None: it is not proven. The endpoint has not reached the number, has a block of it, or does not answer.
     """
     try:
         above = _next(endpoint, number, context)
@@ -88,7 +85,8 @@ def find(endpoint: Endpoint, number: int, context: RequestContext) -> NullRun | 
             questions.header_call(above.number),
         ]
         below, still, again = map(_read, endpoint.ask(asked, context, begun=True))
-    except (FatalError, LaggingError):
+    except ProviderError as error:
+        logger.debug("%s: whether block %d exists was not answered: %s", endpoint.host, number, error)
         return None
     if below is None or below.hash != above.parent_hash or below.number >= number:
         return None
@@ -121,9 +119,7 @@ def _next(endpoint: Endpoint, number: int, context: RequestContext) -> Header | 
 
 
 def _read(answer: Answer) -> Header | None:
-    """The header that was answered; None for a refusal, but one for haste. Raises RateError."""
-    if isinstance(answer, RateError):
-        raise answer
+    """The header that was answered; None for a refusal."""
     return None if isinstance(answer, ProviderError) else parse_header(answer)
 
 
@@ -159,17 +155,24 @@ def prove(endpoint: Endpoint, numbers: Iterable[int], context: RequestContext) -
 
 
 def headers(
-    endpoint: Endpoint, numbers: Iterable[int], context: RequestContext
+    endpoint: Endpoint, numbers: Iterable[int], context: RequestContext, *, head: int | None = None
 ) -> tuple[dict[int, Header], list[NullRun]]:
     """Headers by number, and the runs that hold numbers without a block.
 
     A number that is in neither is one that the endpoint has not reached.
 
+    Args:
+        endpoint: the endpoint that is asked.
+        numbers: the numbers.
+        context: on whose account.
+        head: no proof is looked for above it; None: for every number.
+
     Raises:
         ProviderError: a question failed.
     """
     pieces = questions.pieces_of_headers(endpoint, sorted(numbers), context)
-    runs = list(prove(endpoint, [n for n, error in pieces.failed.items() if may_be(error)], context))
+    doubtful = [n for n, error in pieces.failed.items() if may_be(error) and (head is None or n <= head)]
+    runs = list(prove(endpoint, doubtful, context))
     for number, error in pieces.failed.items():
         if not isinstance(error, LaggingError) and not any(run.holds(number) for run in runs):
             raise error
@@ -191,7 +194,10 @@ def inside(endpoint: Endpoint, first: int, last: int, error: ProviderError, cont
     """
     if not may_be(error):
         return None
-    found, runs = headers(endpoint, {first, last}, context)
+    try:
+        found, runs = headers(endpoint, {first, last}, context)
+    except ProviderError:
+        return None
     if last not in found and not any(run.holds(last) for run in runs):
         return None
     if first not in found and not any(run.holds(first) for run in runs):

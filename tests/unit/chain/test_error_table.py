@@ -173,6 +173,7 @@ CASES = [
     lagging("BlockOutOfRangeError: block height is 10 but requested was 20"),
     lagging("header not found", method="eth_call", blocks=None),
     lagging("unknown block"),
+    lagging("requested epoch was a null round (4471023)", code=12, method="eth_getBlockByNumber"),
     lagging("Unable to complete request at this time.", code=-32001),
     lagging("Unable to complete request at this time.", code=-32000),
     lagging("Resource not found", code=-32001),

@@ -70,7 +70,7 @@ class OneBlock(Resource):
                 "NOT_FOUND",
                 f"{chain.name} has no indexed block {name} yet"
                 if name in NAMES
-                else f"the header of block {name} is not kept: it bore no indexed event, or there is no block of this number",
+                else f"the header of block {name} is not kept: it bore no indexed event, or the number has no block",
             )
         data = orjson.loads(block)
         _send(request, response, chain, state, data, settled=name not in NAMES and data["finality"] == "finalized")

@@ -120,8 +120,8 @@ class ChainClient(Requester):
         Raises:
             ProviderError: no endpoint answers.
         """
-        # Of numbers that may lie beyond a head that is not known, it does not matter why they are missing.
-        return self._headers(numbers, self.pool.best_head or 0)[0]
+        # Of numbers above the newest block that is known, it does not matter why they are missing.
+        return self._headers(numbers, prove_until=self.pool.best_head or 0)[0]
 
     def at_or_below(self, number: int) -> Header | None:
         """The newest block at or below a number, or None where the chain is not that long.
@@ -129,7 +129,7 @@ class ChainClient(Requester):
         Raises:
             ProviderError: nobody answers.
         """
-        found, runs = self._headers([number], self.pool.best_head)
+        found, runs = self._headers([number])
         return found[number] if found else next((run.below for run in runs), None)
 
     def null_run(self, number: int) -> NullRun | None:
@@ -138,16 +138,19 @@ class ChainClient(Requester):
         Raises:
             ProviderError: nobody answers.
         """
-        return next(iter(self._headers([number], self.pool.best_head)[1]), None)
+        return next(iter(self._headers([number])[1]), None)
 
-    def _headers(self, numbers: Iterable[int], head: int | None) -> tuple[dict[int, Header], list[NullRun]]:
+    def _headers(
+        self, numbers: Iterable[int], *, prove_until: int | None = None
+    ) -> tuple[dict[int, Header], list[NullRun]]:
         wanted = sorted(set(numbers))
         if not wanted:
             return {}, []
         last: list[tuple[dict[int, Header], list[NullRun]]] = [({}, [])]
+        head = self.pool.best_head
 
         def question(endpoint: Endpoint, context: RequestContext) -> tuple[dict[int, Header], list[NullRun]]:
-            found, runs = last[0] = null_blocks.headers(endpoint, wanted, context, head=head)
+            found, runs = last[0] = null_blocks.headers(endpoint, wanted, context, until=prove_until)
             for number in wanted:
                 if number in found or head is None or number > head or any(run.holds(number) for run in runs):
                     continue

@@ -155,7 +155,7 @@ def prove(endpoint: Endpoint, numbers: Iterable[int], context: RequestContext) -
 
 
 def headers(
-    endpoint: Endpoint, numbers: Iterable[int], context: RequestContext, *, head: int | None = None
+    endpoint: Endpoint, numbers: Iterable[int], context: RequestContext, *, until: int | None = None
 ) -> tuple[dict[int, Header], list[NullRun]]:
     """Headers by number, and the runs that hold numbers without a block.
 
@@ -165,13 +165,13 @@ def headers(
         endpoint: the endpoint that is asked.
         numbers: the numbers.
         context: on whose account.
-        head: no proof is looked for above it; None: for every number.
+        until: no proof is looked for above this number; None: for every number.
 
     Raises:
         ProviderError: a question failed.
     """
     pieces = questions.pieces_of_headers(endpoint, sorted(numbers), context)
-    doubtful = [n for n, error in pieces.failed.items() if may_be(error) and (head is None or n <= head)]
+    doubtful = [n for n, error in pieces.failed.items() if may_be(error) and (until is None or n <= until)]
     runs = list(prove(endpoint, doubtful, context))
     for number, error in pieces.failed.items():
         if not isinstance(error, LaggingError) and not any(run.holds(number) for run in runs):

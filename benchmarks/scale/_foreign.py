@@ -16,6 +16,7 @@ from indexer.chain.records import column_reader
 from indexer.chain.records.column_reader import Layouts
 from indexer.chain.records.log_filter import LogFilter
 from indexer.store.catalog import catalog
+from indexer.store.catalog.version import load_version
 from indexer.store.rows.writer import WriteOutcome, write_history
 from indexer.sync.rows.router import Router
 
@@ -80,7 +81,7 @@ def write(engine: Engine, chunks: list[_Chunk]) -> float:
             {"last": last},
         )
     with engine.connect() as connection:
-        version, sources = catalog.load_version(connection), catalog.load_sources(connection)
+        version, sources = load_version(connection), catalog.load_sources(connection)
         connection.rollback()
         router, layouts = Router(CHAIN_ID, sources, {}, among=sources), Layouts()
         before = _spent(connection)

@@ -12,6 +12,10 @@ from indexer.chain.records.validation import CheckedLogs
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
+# A pause is out of the ordinary above so many seconds, and so many times the usual one for its number of blocks.
+_LEAP = 600
+_LEAPS = 20
+
 
 def finished(
     endpoint: Endpoint,
@@ -79,19 +83,28 @@ def _agree(numbers: Integers, times: Integers, end: Header) -> bool:
 
 
 def _told_time(blocks: BlockColumns, told: Integers, end: Header) -> ToldTime | None:
-    """One time that only logs tell, to be compared with a header: the one farthest from where its number would put it.
+    """One time that only logs tell, to be compared with a header: the one before the longest pause for its blocks.
+
+    Times that never go back and meet a true end are wrong up to some block, and behind that block they jump. Where the
+    end bears a log, the times meet it, and one is compared only where they jump as those of no chain of that pace do.
 
     Args:
         blocks: of the chunk.
         told: numbers of the blocks whose time is the logs' word, ascending.
-        end: the header of the range's end; where the logs agree with it, no other is needed.
+        end: the header of the range's end.
     """
-    if not len(told) or told[-1] == end.number:
+    if not len(told) or told[0] == end.number:
         return None
-    rows = np.searchsorted(blocks.numbers, told)
-    times = blocks.times[rows]
-    pace = (end.time - times[0]) / (end.number - told[0])
-    row = int(rows[np.abs(times - times[0] - pace * (told - told[0])).argmax()])
+    rows = np.searchsorted(blocks.numbers, told[told < end.number])
+    numbers, times = np.append(blocks.numbers[rows], end.number), np.append(blocks.times[rows], end.time)
+    steps, spans = np.diff(times), np.diff(numbers)
+    usual = np.median(steps / spans) * spans
+    longest = int((steps - usual).argmax())
+    if told[-1] == end.number:
+        leap = steps[longest]
+        if leap <= _LEAP or (len(steps) > 1 and leap <= _LEAPS * usual[longest]):
+            return None
+    row = int(rows[longest])
     return int(blocks.numbers[row]), blocks.hashes[row].tobytes(), int(blocks.times[row])
 
 

@@ -151,6 +151,39 @@ def test_a_log_time_is_compared_with_a_header_where_the_end_bears_no_log(
     assert not client.pool.endpoints[0].log_times_hold
 
 
+@pytest.mark.promise("N-09")
+@pytest.mark.parametrize("first_wrong", [1, 7])
+@pytest.mark.parametrize("step", [1, 20])
+def test_a_log_time_is_compared_where_the_times_leap_to_an_end_that_bears_a_log(
+    serve: Serve, connect: Connect, first_wrong: int, step: int
+) -> None:
+    """A day off in the first blocks: the times never go back, and meet the end's."""
+    history = History(2_000, tuple(range(1, 400, step)))
+    node = serve(fragments=Fragments(history))
+    early = set(history.positions[:first_wrong])
+    lie(
+        lambda logs: [
+            {
+                **log,
+                "blockTimestamp": hex(int(log["blockTimestamp"], 16) - 86_400 * (int(log["blockNumber"], 16) in early)),
+            }
+            for log in logs
+        ]
+    )(node)
+    client = connect(node)
+    last = history.positions[-1]
+    check_whole(list(client.scan([(0, last)], FILTER)), history, (0, last))
+    assert not client.pool.endpoints[0].log_times_hold
+
+
+def test_no_header_is_asked_for_where_the_end_bears_a_log_and_no_time_leaps(serve: Serve, connect: Connect) -> None:
+    history = History(2_000, (*range(1, 100, 3), *range(900, 1_000, 7)))
+    node = serve(fragments=Fragments(history))
+    last = history.positions[-1]
+    check_whole(list(connect(node).scan([(0, last)], FILTER)), history, (0, last))
+    assert node.counts["eth_getBlockByNumber"] <= 2
+
+
 def full_block(node: Node, first: int, last: int) -> None:
     """Three logs at most, however small the range."""
     if node.history.count(first, last) > 3:

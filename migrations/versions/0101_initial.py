@@ -1150,5 +1150,4 @@ def upgrade() -> None:  # noqa: PLR0915 - all tables
 
 
 def downgrade() -> None:
-    op.execute("DROP VIEW IF EXISTS gapless.transfers")
-    op.execute("DROP SCHEMA gapless CASCADE")
+    raise NotImplementedError("there is nothing before the first release: drop the schema gapless")

@@ -31,19 +31,19 @@ def _set_revision(engine, revision):
 
 
 def test_a_database_of_the_last_development_revision_is_taken_over(engine):
-    _set_revision(engine, "0020")
+    _set_revision(engine, migrate.DEVELOPMENT)
     assert migrate.upgrade(engine)
     assert migrate.current_revision(engine) == migrate.latest_revision()
     migrate.require_current(engine)
 
 
 def test_a_schema_that_was_changed_by_hand_is_not_taken_over(engine):
-    _set_revision(engine, "0020")
+    _set_revision(engine, migrate.DEVELOPMENT)
     with engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE gapless.jobs ADD COLUMN mine text"))
     with pytest.raises(database.DatabaseError, match="mine"):
         migrate.upgrade(engine)
-    assert migrate.current_revision(engine) == "0020"
+    assert migrate.current_revision(engine) == migrate.DEVELOPMENT
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ _MIGRATION_LOCK = 0x6761706C657373
 
 _FIRST: Final = "0101"
 # Before the first release there was a chain of migrations. Its last revision made what the first one makes now.
-_DEVELOPMENT: Final = "0020"
+DEVELOPMENT: Final = "0020"
 _DEVELOPMENT_FILE: Final = "migrations/versions/0020_foreign_shapes.py"
 
 
@@ -69,7 +69,7 @@ def upgrade_within(connection: Connection) -> bool:
     if before == latest_revision():
         return False
     config = _config()
-    if before == _DEVELOPMENT:
+    if before == DEVELOPMENT:
         _take_over(connection)
     elif before is not None:
         _require_known(before, config)
@@ -98,7 +98,7 @@ def _take_over(connection: Connection) -> None:
     """Give a database of the last development revision the first revision, whose schema it has."""
     if latest_revision() == _FIRST and (found := differences(connection)):
         raise DatabaseError(
-            f"the database has schema revision {_DEVELOPMENT}, but differs from it in {len(found)} places; "
+            f"the database has schema revision {DEVELOPMENT}, but differs from it in {len(found)} places; "
             f"the first: {found[0]}",
             hint="undo what was changed by hand in the schema gapless, then run: gapless migrate",
         )
@@ -113,7 +113,7 @@ def _require_known(revision: str, config: Config) -> None:
         raise DatabaseError(
             f"the database has schema revision {revision}, made by a development version before 0.2.0",
             hint=f"check out the last commit that has {_DEVELOPMENT_FILE} and run its `gapless migrate`, which leads "
-            f"to {_DEVELOPMENT}; then run this version's. Or begin with an empty database",
+            f"to {DEVELOPMENT}; then run this version's. Or begin with an empty database",
         )
     raise DatabaseError(
         f"the database has schema revision {revision}, which this version does not know: a newer one made it",

@@ -80,15 +80,15 @@ def document(catalog: Catalog, routes: Routes) -> dict[str, Any]:
         if "{event}" in template:
             for contract, event in _events(catalog):
                 paths[_filled(template, contract=contract.name, event=event.api_name)] = _item(
-                    template, path, components, catalog, event
+                    template, path, components, event
                 )
         elif "{series}" in template:
             for contract, series in _series(catalog):
                 paths[_filled(template, contract=contract.name, series=series.name)] = _item(
-                    template, path, components, catalog, series
+                    template, path, components, series
                 )
         else:
-            paths[template] = _item(template, path, components, catalog, None)
+            paths[template] = _item(template, path, components, None)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -127,7 +127,6 @@ def _item(
     template: str,
     path: type[Path],
     components: dict[str, dict[str, Schema]],
-    catalog: Catalog,
     of: Event | Series | None,
 ) -> dict[str, Any]:
     placed = () if of is None else ("contract", "event", "series")
@@ -144,8 +143,7 @@ def _item(
     ]
     item: dict[str, Any] = {}
     if issubclass(path, Resource):
-        event, series = (of, None) if isinstance(of, Event) else (None, of)
-        params, answer = path.described(catalog, event=event, series=series)
+        params, answer = path.described(() if of is None else of.columns)
         parameters = places + [_shared(param, components["parameters"]) for param in params]
         item["get"] = _reading(path, parameters, answer, of)
     for method, operation in path.operations.items():

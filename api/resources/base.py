@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import falcon
 import orjson
@@ -10,14 +10,16 @@ from psycopg import errors as pg_errors
 
 from api import caching
 from api.body import Operation
-from api.catalog import Catalog, ContractPath, Event, Series
+from api.catalog import Catalog, ContractPath, Event
 from api.context import Context
 from api.errors import ApiError
 from api.parameters import Parameters
 from api.schemas import Schema
 from api.values import BadValueError, parse_address
+from indexer.abi.columns import Column
 
 T = TypeVar("T")
+Columns: TypeAlias = tuple[Column, ...]
 
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
@@ -61,19 +63,11 @@ class Resource(Path):
     redirects: ClassVar[bool] = False
 
     @classmethod
-    def described(
-        cls,
-        catalog: Catalog,
-        *,
-        event: Event | None = None,
-        series: Series | None = None,
-    ) -> tuple[Sequence[Schema], Schema]:
+    def described(cls, columns: Columns = ()) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document.
 
         Args:
-            catalog: what is indexed.
-            event: the event that the path names, where it names one.
-            series: the series that the path names, where it names one.
+            columns: of the event or the series that the path names, where it names one.
         """
         return cls.params.openapi(), cls.answer
 

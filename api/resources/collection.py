@@ -14,14 +14,14 @@ import orjson
 from pydantic import Field, create_model
 
 from api import caching
-from api.catalog import Catalog, Chain, Event, Series
+from api.catalog import Catalog, Chain
 from api.compression import accepts_gzip
 from api.cursors import MAX_ITEM
 from api.export import CSV_OPTIONS, NDJSON_OPTIONS, Export, csv_head
-from api.parameters import Parameters, joined
+from api.parameters import Extra, Parameters, described, joined
 from api.resources import common_parameters as common
 from api.resources import row_page
-from api.resources.base import MEDIA_TYPES, Resource, body_tag, send_kept
+from api.resources.base import MEDIA_TYPES, Columns, Resource, body_tag, send_kept
 from api.resources.waiting import wait_for
 from api.schemas import INCLUDED, Schema, an_array, an_object, ref
 from api.sql import counting, source
@@ -195,13 +195,23 @@ class Collection(Resource):
         if unserved := query.unserved():
             state.require_window(self.context.settings.api_unindexed_window, f"no index serves {unserved}")
 
+    @classmethod
+    def members_of(cls, columns: Columns) -> Sequence[Member]:
+        """The members of a row of the event or the series that has such columns, where the path names one."""
+        return cls.members
+
+    @classmethod
+    def extras(cls, columns: Columns) -> Sequence[Extra]:
+        """The parameters that depend on the columns of the event that the path names."""
+        return ()
+
     # -- what follows from it -----------------------------------------------------------------------------------------
 
     params: ClassVar[type[Parameters]] = Parameters
 
     def __init_subclass__(cls) -> None:
         if cls.rows is not None:
-            cls.order, cls.members = cls.rows.order, cls.rows.members()
+            cls.order, cls.members = cls.rows.order, cls.rows.members
         if cls.members:
             cls.fields = field_names(cls.members)
         if hasattr(cls, "order"):
@@ -235,17 +245,16 @@ class Collection(Resource):
         )
 
     @classmethod
-    def described(
-        cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
-    ) -> tuple[Sequence[Schema], Schema]:
+    def described(cls, columns: Columns = ()) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
-        return cls.params.openapi(), cls.answer_schema(row_schema(cls.members))
-
-    @classmethod
-    def answer_schema(cls, row: Schema) -> Schema:
-        """The schema of an answer with such rows."""
-        members = {"data": an_array(row), "page": ref("Page"), "meta": ref("Meta")}
-        return an_object({**members, **included_schemas(cls.include)}, required=("data", "page", "meta"))
+        members = {
+            "data": an_array(row_schema(cls.members_of(columns))),
+            "page": ref("Page"),
+            "meta": ref("Meta"),
+            **included_schemas(cls.include),
+        }
+        answer = an_object(members, required=("data", "page", "meta"))
+        return [*cls.params.openapi(), *described(cls.extras(columns))], answer
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with a page, or with an export."""

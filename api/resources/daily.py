@@ -5,18 +5,15 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from api import arguments
-from api.catalog import Catalog, Event, Series
-from api.parameters import Extra, described
+from api.parameters import Extra
 from api.resources import common_parameters as common
+from api.resources.base import Columns
 from api.resources.collection import Query
 from api.resources.events import Events
-from api.schemas import Schema
 from api.sql import daily as sql
 from api.sql.events import event_source
-from api.sql.members import field_names, row_schema
+from api.sql.members import Member
 from api.values import choice, words
-from indexer.abi.columns import Column
 
 
 class DayCount(common.CountParameters):
@@ -43,21 +40,16 @@ class Daily(Events):
     order: ClassVar = sql.BY_DAY
 
     @classmethod
-    def extras(cls, columns: tuple[Column, ...]) -> list[Extra]:
+    def members_of(cls, columns: Columns) -> Sequence[Member]:
+        """The members of a day with all sums that there can be."""
+        return sql.day_members(sql.summable(columns))
+
+    @classmethod
+    def extras(cls, columns: Columns) -> Sequence[Extra]:
         """The parameters that depend on the arguments of an event."""
         names = [column.argument for column in sql.summable(columns) if "," not in column.argument]
         sums = common.CollectionParameter("sum", words(names), "Arguments to sum up (comma list).")
-        fields = common.chosen_fields(field_names(sql.day_members(())))
-        return [fields, *([sums] if names else []), *arguments.filters(columns).values()]
-
-    @classmethod
-    def described(
-        cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
-    ) -> tuple[Sequence[Schema], Schema]:
-        """The parameters and the answer, for the OpenAPI document."""
-        assert event is not None
-        row = row_schema(sql.day_members(sql.summable(event.columns)))
-        return [*cls.params.openapi(), *described(cls.extras(event.columns))], cls.answer_schema(row)
+        return [*([sums] if names else []), *super().extras(columns)]
 
     def query(self, text: str, path: Mapping[str, str]) -> Query:
         """Read a request."""

@@ -7,19 +7,17 @@ from typing import ClassVar
 import falcon
 
 from api import arguments
-from api.catalog import Catalog, Event, Series
 from api.cursors import CursorError, Position
 from api.errors import ApiError, Problem
-from api.parameters import Extra, Parameters, described, joined
+from api.parameters import Extra, Parameters, joined
 from api.resources import common_parameters as common
 from api.resources import row_page
-from api.resources.base import Resource, send_kept
+from api.resources.base import Columns, Resource, send_kept
 from api.resources.collection import Collection, Query, included_schemas
 from api.schemas import Schema, an_object, ref
 from api.sql import events as sql
-from api.sql.members import row_schema
+from api.sql.members import Member, field_names, row_schema
 from api.sql.row_order import BY_LOG
-from indexer.abi.columns import Column
 
 
 class Events(Collection):
@@ -44,24 +42,20 @@ class Events(Collection):
     order: ClassVar = BY_LOG
 
     @classmethod
-    def extras(cls, columns: tuple[Column, ...]) -> list[Extra]:
+    def members_of(cls, columns: Columns) -> Sequence[Member]:
+        """The members of a row."""
+        return sql.row_members(columns)
+
+    @classmethod
+    def extras(cls, columns: Columns) -> Sequence[Extra]:
         """The parameters that depend on the arguments of an event."""
-        return [common.chosen_fields(sql.event_fields(columns)), *arguments.filters(columns).values()]
+        return [common.chosen_fields(field_names(cls.members_of(columns))), *arguments.filters(columns).values()]
 
     @classmethod
     @lru_cache(maxsize=1000)
-    def event_parameters(cls, columns: tuple[Column, ...]) -> type[Parameters]:
+    def event_parameters(cls, columns: Columns) -> type[Parameters]:
         """The parameters of the rows of an event with such arguments."""
         return joined(cls.__name__, cls.params, extras=cls.extras(columns))
-
-    @classmethod
-    def described(
-        cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
-    ) -> tuple[Sequence[Schema], Schema]:
-        """The parameters and the answer, for the OpenAPI document."""
-        assert event is not None
-        row = row_schema(sql.event_members(event))
-        return [*cls.params.openapi(), *described(cls.extras(event.columns))], cls.answer_schema(row)
 
     def query(self, text: str, path: Mapping[str, str]) -> Query:
         """Read a request."""
@@ -85,12 +79,9 @@ class EventRow(Resource):
     params: ClassVar = joined("EventRow", common.ChainParameters, extras=[common.included(Events.include)])
 
     @classmethod
-    def described(
-        cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
-    ) -> tuple[Sequence[Schema], Schema]:
+    def described(cls, columns: Columns = ()) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
-        assert event is not None
-        members = {"data": row_schema(sql.event_members(event)), "meta": ref("Meta")}
+        members = {"data": row_schema(sql.row_members(columns)), "meta": ref("Meta")}
         members |= included_schemas(Events.include)
         return cls.params.openapi(), an_object(members, required=("data", "meta"))
 
@@ -109,7 +100,7 @@ class EventRow(Resource):
             "after": {"cursor_block": position.block, "cursor_log": position.log - 1},
             "order": "asc",
             "limit": 1,
-            "fields": frozenset(sql.event_fields(event.columns)),
+            "fields": frozenset(field_names(sql.row_members(event.columns))),
         }
         query = Query(catalog, chain, values, sql.event_source(catalog, event, chain.chain_id, values))
         state, page, _, included = Events(self.context).page(query)

@@ -5,14 +5,14 @@ from typing import Any, ClassVar, Final
 
 import falcon
 
-from api.catalog import Catalog, Contract, Event, Series
+from api.catalog import Contract, Series
 from api.errors import ApiError
 from api.parameters import Parameters
 from api.resources import common_parameters as common
-from api.resources.base import Resource, send_json
+from api.resources.base import Columns, Resource, send_json
 from api.resources.collection import Collection, Query
-from api.schemas import Schema, an_array, an_object
-from api.sql.members import field_names, row_schema
+from api.schemas import an_array, an_object
+from api.sql.members import Member, field_names
 from api.sql.series import BY_POINT, SeriesSource, series_members
 
 _SERIES: Final = an_object(
@@ -74,12 +74,9 @@ class SeriesRows(Collection):
     latest: ClassVar = False
 
     @classmethod
-    def described(
-        cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
-    ) -> tuple[Sequence[Schema], Schema]:
-        """The parameters and the answer, for the OpenAPI document."""
-        assert series is not None
-        return cls.params.openapi(), cls.answer_schema(row_schema(series_members(series.columns)))
+    def members_of(cls, columns: Columns) -> Sequence[Member]:
+        """The members of a row."""
+        return series_members(columns)
 
     def query(self, text: str, path: Mapping[str, str]) -> Query:
         """Read a request."""

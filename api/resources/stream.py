@@ -9,7 +9,7 @@ from urllib.parse import quote
 import falcon
 from pydantic import Field
 
-from api.catalog import Catalog, Event, Series
+from api.catalog import Catalog
 from api.context import Context
 from api.cursors import CursorError, Position
 from api.errors import ApiError, Problem
@@ -18,12 +18,11 @@ from api.live.hub import Hub, StreamRequest
 from api.live.scopes import event_scope, feed_scope
 from api.parameters import Parameters, described, joined
 from api.resources import common_parameters as common
-from api.resources.base import Resource, send_json
+from api.resources.base import Columns, Resource, send_json
 from api.resources.events import Events
 from api.resources.feed import Feed, FeedFilters, events_of
 from api.schemas import Schema
 from api.values import CURSOR
-from indexer.abi.columns import Column
 
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -123,12 +122,9 @@ class EventStream(StreamResource):
     codes: ClassVar = (*(code for code in Events.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), *_OWN_CODES)
 
     @classmethod
-    def described(
-        cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
-    ) -> tuple[Sequence[Schema], Schema]:
+    def described(cls, columns: Columns = ()) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
-        assert event is not None
-        return [*_EventStreamParameters.openapi(), *described(Events.extras(event.columns)), _HEADER], cls.answer
+        return [*_EventStreamParameters.openapi(), *described(Events.extras(columns)), _HEADER], cls.answer
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Begin to stream, or say where that is done."""
@@ -165,9 +161,7 @@ class FeedStream(StreamResource):
     )
 
     @classmethod
-    def described(
-        cls, catalog: Catalog, *, event: Event | None = None, series: Series | None = None
-    ) -> tuple[Sequence[Schema], Schema]:
+    def described(cls, columns: Columns = ()) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
         return [*cls.params.openapi(), _HEADER], cls.answer
 
@@ -187,7 +181,7 @@ class FeedStream(StreamResource):
 
 
 @lru_cache(maxsize=1000)
-def _event_parameters(columns: tuple[Column, ...]) -> type[Parameters]:
+def _event_parameters(columns: Columns) -> type[Parameters]:
     return joined("EventStream", _EventStreamParameters, extras=Events.extras(columns))
 
 

@@ -79,7 +79,7 @@ class OneToken(Resource):
     codes: ClassVar = (*Tokens.codes, "NOT_FOUND")
     conditional: ClassVar = True
     answer: ClassVar = an_object(
-        {"data": an_object({m.name: m.schema for m in _ROWS.members()}), "meta": ref("Meta"), "links": LINKS}
+        {"data": an_object({m.name: m.schema for m in _ROWS.members}), "meta": ref("Meta"), "links": LINKS}
     )
     params: ClassVar = ChainParameters
 

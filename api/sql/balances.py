@@ -18,7 +18,6 @@ from psycopg import sql
 from api.catalog import Event
 from api.schemas import ADDRESS, BLOCK, DIGITS, nullable
 from api.sql import members, scope
-from api.sql.members import Member
 from api.sql.query_shape import QueryShape
 from api.sql.row_order import Key, RowOrder
 from api.sql.source import Cut, Source
@@ -70,6 +69,25 @@ BY_AMOUNT: Final = RowOrder(
 )
 
 
+def _tracks(chain_id: int, ledger: str, token: str) -> str:
+    """A condition: a ledger counts a token."""
+    return f"""CASE {ledger}.place->>'kind'
+        WHEN 'addresses' THEN {ledger}.place->'addresses' ? ('0x' || encode({token}, 'hex'))
+        WHEN 'factory' THEN EXISTS (SELECT FROM gapless.children b WHERE b.chain_id = {chain_id}
+                                    AND b.contract_id = {ledger}.contract_id AND b.address = {token})
+        ELSE true END"""
+
+
+#: The block as of which a request is answered.
+_LAST: Final = "(SELECT last FROM scope)"
+#: Who had a part in a transfer, and the sign of what is to be added to take it back.
+_SIDES: Final = (("t.from_address", ""), ("t.to_address", "-"))
+_NOTHING: Final = (
+    "SELECT NULL::integer AS ledger_id, NULL::bytea AS token, NULL::numeric AS token_id, NULL::bytea AS holder, "
+    "NULL::numeric AS delta WHERE false"
+)
+
+
 class LedgerSource(Source):
     """Balances of an address, or holders of a token.
 
@@ -91,238 +109,180 @@ class LedgerSource(Source):
         past = None if self.past is None else tuple(event.event_id for event in self.past)
         return (type(self).__name__, past, self.gated)
 
-    def tables(self, shape: QueryShape, bind: Binder) -> list[str]:
-        """The ledgers and the scope."""
-        return self.state_tables(shape, bind)
-
     def state_tables(self, shape: QueryShape, bind: Binder) -> list[str]:
         """The ledgers and the scope."""
-        return _ctes(shape, bind, of_token=self.of_token)
+        chain_id = shape.chain_id
+        where, limit = [f"l.served AND l.chain_id = {chain_id}"], ""
+        if self.of_token:
+            where.append(_tracks(chain_id, "l", bind("token", "bytea")))
+            limit = " LIMIT 1"
+        elif "token" in shape.given:
+            tokens = bind("address", "bytea[]")
+            where.append(f"EXISTS (SELECT FROM unnest({tokens}) a(token) WHERE {_tracks(chain_id, 'l', 'a.token')})")
+        chain, _, bounds = scope.ctes(chain_id, (), bind, given=shape.given & {"at_block"}, finality=shape.finality)
+        order = "l.live DESC, l.through_block DESC, l.id"
+        return [
+            chain,
+            f"""ledgers AS MATERIALIZED (
+        SELECT l.id, l.contract_id, c.name AS contract, l.kind, l.event_ids, l.place, l.start_block, l.through_block,
+               l.live, l.remark, l.version, row_number() OVER (ORDER BY {order}) AS rank,
+               EXISTS (SELECT FROM gapless.ledgers n WHERE n.contract_id = l.contract_id AND n.chain_id = l.chain_id
+                       AND n.live) AS kept
+        FROM gapless.ledgers l JOIN gapless.contracts c ON c.id = l.contract_id
+        WHERE {" AND ".join(where)} ORDER BY {order}{limit})""",
+            """counting AS MATERIALIZED (
+        SELECT * FROM ledgers WHERE kept OR NOT EXISTS (SELECT FROM ledgers k WHERE k.kept))""",
+            """wanted AS MATERIALIZED (
+        SELECT start_block, NULL::bigint AS end_block,
+               CASE WHEN through_block >= start_block THEN int8multirange(int8range(start_block, through_block, '[]'))
+                    ELSE '{}' END AS coverage
+        FROM counting)""",
+            bounds,
+        ]
 
     def state(self, shape: QueryShape, bind: Binder) -> str | None:
         """The state, and what the ledgers say."""
-        return _state(shape, bind, of_token=self.of_token)
+        ledgers = """(SELECT coalesce(json_agg(json_build_object(
+            'contract', contract, 'kind', kind, 'at_block', CASE WHEN through_block >= 0 THEN through_block END,
+            'stale', NOT live, 'remark', remark) ORDER BY rank){}, '[]') FROM ledgers)"""
+        # There may be hundreds, one a contract: those that are where they should be need no mention.
+        behind = " FILTER (WHERE NOT live OR through_block < (SELECT last FROM scope))" if not self.of_token else ""
+        # What audits find changes no version.
+        noted = f"""(SELECT array_agg(f.seen) FROM (
+            SELECT count(*) || ' ' || max(p.found_at) AS seen
+            FROM gapless.balance_problems p WHERE p.ledger_id IN (SELECT id FROM ledgers)
+            UNION ALL SELECT count(*) || ' ' || max(a.id)
+            FROM gapless.findings a WHERE a.chain_id = {shape.chain_id} AND a.repaired_at IS NULL) f)"""
+        extra = [
+            ("ledgers", ledgers.format(behind)),
+            ("through", "(SELECT nullif(greatest(min(through_block), -1), -1) FROM counting)"),
+            ("furthest", "(SELECT max(through_block) FROM ledgers)"),
+            ("noted", noted),
+        ]
+        if self.of_token:
+            extra.append(("problem", f"(SELECT {_problem('l.id', bind('token', 'bytea'))} FROM ledgers l)"))
+        elif "token" in shape.given:
+            tokens = bind("address", "bytea[]")
+            uncounted = f"""(SELECT json_agg('0x' || encode(a.token, 'hex')) FROM unnest({tokens}) a(token)
+            WHERE NOT EXISTS (SELECT FROM ledgers l WHERE {_tracks(shape.chain_id, "l", "a.token")}))"""
+            extra.append(("uncounted", uncounted))
+        version = "(SELECT sum(version) FROM ledgers)"
+        return scope.state((version, version), extra)
+
+    def moved(self, shape: QueryShape, bind: Binder, condition: str) -> str:
+        """A query of what takes back the transfers after a block: ledger_id, token, token_id, holder, delta.
+
+        Beyond ``window`` blocks nothing is taken back without an index.
+
+        Args:
+            shape: of the request.
+            bind: numbers the values.
+            condition: on transfers ``t``, with ``{holder}`` for one who had a part in them.
+        """
+        gate = ""
+        if self.gated:
+            gate = f"AND (SELECT max(through_block) - {_LAST} <= {bind('window', 'bigint')} FROM ledgers)"
+        zero = f"'\\x{bytes(20).hex()}'"
+        parts = []
+        for event in self.past or ():
+            assert event.standard is not None
+            name = sql.Identifier(event.schema_name, event.table_name)
+            select = transfer_standards.select(name, event.signature, event.standard, event.columns).as_string()
+            parts += [
+                f"""SELECT l.id AS ledger_id, t.token, t.token_id, {holder} AS holder, {sign}t.amount AS delta
+            FROM ledgers l, ({select}) t
+            WHERE {event.event_id} = ANY (l.event_ids) AND l.kind = '{event.standard}' AND t.chain_id = {shape.chain_id}
+              AND t.block_number > {_LAST} AND t.block_number <= l.through_block AND t.block_number >= l.start_block
+              AND (l.place->>'kind' <> 'addresses' OR l.place->'addresses' ? ('0x' || encode(t.token, 'hex')))
+              AND t.from_address <> t.to_address AND {holder} <> {zero} AND {condition.format(holder=holder)} {gate}"""
+                for holder, sign in _SIDES
+            ]
+        every = " UNION ALL ".join(parts) or _NOTHING
+        return f"SELECT ledger_id, token, token_id, holder, sum(delta) AS delta FROM ({every}) m GROUP BY 1, 2, 3, 4"
 
 
 class BalanceSource(LedgerSource):
     """What the address ``holder`` has."""
 
     order = BY_TOKEN
+    members = BALANCE_MEMBERS
     address_column = "token"
     of_token = False
 
-    def members(self) -> Sequence[Member]:
-        """The members of a row."""
-        return BALANCE_MEMBERS
-
     def readings(self, shape: QueryShape, bind: Binder, cut: Cut) -> list[str]:
         """The one query of the ledgers."""
-        return [_balances(self, shape, bind, cut)]
+        holder = bind("holder", "bytea")
+        where = []
+        if "token" in shape.given:
+            where.append(f"h.token = ANY ({bind('address', 'bytea[]')})")
+        # Of several ledgers that count a token, the best tells, even if what it tells is nothing.
+        better = f"SELECT FROM ledgers b WHERE b.rank < l.rank AND {_tracks(shape.chain_id, 'b', 'h.token')}"
+        where.append(f"NOT EXISTS ({better})")
+        if shape.cursor:
+            where.append(BY_TOKEN.beyond(bind, forward=shape.forward, columns=("h.token", "h.token_id")))
+        kind = f"WHERE l.kind = {bind('kind', 'text')}" if "kind" in shape.given else ""
+        if self.past is None:
+            where[:0] = [f"h.holder = {holder}", "h.ledger_id = l.id"]
+            source = "SELECT h.token, h.token_id, h.amount FROM gapless.holdings h"
+        else:
+            where.insert(0, "h.ledger_id = l.id")
+            moved = self.moved(shape, bind, f"{{holder}} = {holder}")
+            source = f"""SELECT h.token, h.token_id, h.amount FROM (
+                SELECT s.ledger_id, s.token, s.token_id, sum(s.amount) AS amount
+                FROM (SELECT n.ledger_id, n.token, n.token_id, n.amount
+                      FROM gapless.holdings n WHERE n.holder = {holder}
+                      UNION ALL SELECT m.ledger_id, m.token, m.token_id, m.delta FROM ({moved}) m) s
+                GROUP BY 1, 2, 3 HAVING sum(s.amount) <> 0) h"""
+        at_block = f"least({_LAST}, l.through_block)" if self.past is not None else "l.through_block"
+        each = cut.of(f"{source} WHERE {' AND '.join(where)}", BY_TOKEN, bind, forward=shape.forward, alias="h.")
+        every = f"""SELECT l.id AS ledger_id, l.contract, l.kind, {at_block} AS at_block, NOT l.live AS stale,
+           h.token, h.token_id, h.amount, {_problem("l.id", "h.token")} AS problem
+        FROM ledgers l CROSS JOIN LATERAL ({each}) h {kind}"""
+        return [cut.of(every, BY_TOKEN, bind, forward=shape.forward, alias="h.")]
 
 
 class HolderSource(LedgerSource):
     """Who has the token ``token``."""
 
     order = BY_AMOUNT
+    members = HOLDER_MEMBERS
     address_column = "holder"
     of_token = True
 
-    def members(self) -> Sequence[Member]:
-        """The members of a row."""
-        return HOLDER_MEMBERS
-
     def tables(self, shape: QueryShape, bind: Binder) -> list[str]:
         """The ledgers, the scope, and what was moved since."""
-        return [*self.state_tables(shape, bind), *_moved_of_token(self, shape, bind)]
+        found = self.state_tables(shape, bind)
+        if self.past is not None:
+            moved = self.moved(shape, bind, f"t.token = {bind('token', 'bytea')}")
+            found.append(f"moved AS MATERIALIZED ({moved})")
+        return found
 
     def readings(self, shape: QueryShape, bind: Binder, cut: Cut) -> list[str]:
         """The one query of the ledger."""
-        return [_holders(self, shape, bind, cut)]
+        where = []
+        if "token_id" in shape.given:
+            where.append(f"h.token_id = {bind('token_id', 'numeric')}")
+        if shape.cursor:
+            columns = ("h.token_id", "h.amount", "h.holder")
+            where.append(BY_AMOUNT.beyond(bind, forward=shape.forward, columns=columns))
+
+        def some(query: str) -> str:
+            return cut.of(query, BY_AMOUNT, bind, forward=shape.forward, alias="h.")
+
+        held = f"h.ledger_id = (SELECT id FROM ledgers) AND h.token = {bind('token', 'bytea')}"
+        kind = "(SELECT kind FROM ledgers) AS kind"
+        # NOT IN is a hash that is looked up row by row: the rows keep the order of their index.
+        apart = [] if self.past is None else ["(h.token_id, h.holder) NOT IN (SELECT token_id, holder FROM moved)"]
+        untouched = "SELECT h.token_id, h.amount, h.holder FROM gapless.holdings h"
+        kept = some(f"{untouched} WHERE {' AND '.join([held, *apart, *where])}")
+        if self.past is None:
+            return [f"SELECT h.*, {kind} FROM ({kept}) h"]
+        since = some(f"""SELECT h.* FROM (SELECT m.token_id, coalesce(n.amount, 0) + m.delta AS amount, m.holder
+                              FROM moved m LEFT JOIN gapless.holdings n ON n.ledger_id = m.ledger_id
+                               AND n.token = m.token AND n.token_id = m.token_id AND n.holder = m.holder) h
+                          WHERE {" AND ".join(["h.amount <> 0", *where])}""")
+        return [some(f"SELECT h.*, {kind} FROM (({kept}) UNION ALL ({since})) h")]
 
     def tokens(self, bind: Binder, sent: Callable[[], str]) -> str:
         """The token itself."""
         return f"SELECT {bind('token', 'bytea')}"
-
-
-def _tracks(chain_id: int, ledger: str, token: str) -> str:
-    """A condition: a ledger counts a token."""
-    return f"""CASE {ledger}.place->>'kind'
-        WHEN 'addresses' THEN {ledger}.place->'addresses' ? ('0x' || encode({token}, 'hex'))
-        WHEN 'factory' THEN EXISTS (SELECT FROM gapless.children b WHERE b.chain_id = {chain_id}
-                                    AND b.contract_id = {ledger}.contract_id AND b.address = {token})
-        ELSE true END"""
-
-
-def _ctes(shape: QueryShape, bind: Binder, *, of_token: bool) -> list[str]:
-    chain_id = shape.chain_id
-    where, limit = [f"l.served AND l.chain_id = {chain_id}"], ""
-    if of_token:
-        where.append(_tracks(chain_id, "l", bind("token", "bytea")))
-        limit = " LIMIT 1"
-    elif "token" in shape.given:
-        tokens = bind("address", "bytea[]")
-        where.append(f"EXISTS (SELECT FROM unnest({tokens}) a(token) WHERE {_tracks(chain_id, 'l', 'a.token')})")
-    chain, _, bounds = scope.ctes(chain_id, (), bind, given=shape.given & {"at_block"}, finality=shape.finality)
-    order = "l.live DESC, l.through_block DESC, l.id"
-    return [
-        chain,
-        f"""ledgers AS MATERIALIZED (
-    SELECT l.id, l.contract_id, c.name AS contract, l.kind, l.event_ids, l.place, l.start_block, l.through_block,
-           l.live, l.remark, l.version, row_number() OVER (ORDER BY {order}) AS rank,
-           EXISTS (SELECT FROM gapless.ledgers n WHERE n.contract_id = l.contract_id AND n.chain_id = l.chain_id
-                   AND n.live) AS kept
-    FROM gapless.ledgers l JOIN gapless.contracts c ON c.id = l.contract_id
-    WHERE {" AND ".join(where)} ORDER BY {order}{limit})""",
-        """counting AS MATERIALIZED (
-    SELECT * FROM ledgers WHERE kept OR NOT EXISTS (SELECT FROM ledgers k WHERE k.kept))""",
-        """wanted AS MATERIALIZED (
-    SELECT start_block, NULL::bigint AS end_block,
-           CASE WHEN through_block >= start_block THEN int8multirange(int8range(start_block, through_block, '[]'))
-                ELSE '{}' END AS coverage
-    FROM counting)""",
-        bounds,
-    ]
-
-
-def _state(shape: QueryShape, bind: Binder, *, of_token: bool) -> str:
-    ledgers = """(SELECT coalesce(json_agg(json_build_object(
-        'contract', contract, 'kind', kind, 'at_block', CASE WHEN through_block >= 0 THEN through_block END,
-        'stale', NOT live, 'remark', remark) ORDER BY rank){}, '[]') FROM ledgers)"""
-    # There may be hundreds, one a contract: those that are where they should be need no mention.
-    behind = " FILTER (WHERE NOT live OR through_block < (SELECT last FROM scope))" if not of_token else ""
-    # What audits find changes no version.
-    noted = f"""(SELECT array_agg(f.seen) FROM (
-        SELECT count(*) || ' ' || max(p.found_at) AS seen
-        FROM gapless.balance_problems p WHERE p.ledger_id IN (SELECT id FROM ledgers)
-        UNION ALL SELECT count(*) || ' ' || max(a.id)
-        FROM gapless.findings a WHERE a.chain_id = {shape.chain_id} AND a.repaired_at IS NULL) f)"""
-    extra = [
-        ("ledgers", ledgers.format(behind)),
-        ("through", "(SELECT nullif(greatest(min(through_block), -1), -1) FROM counting)"),
-        ("furthest", "(SELECT max(through_block) FROM ledgers)"),
-        ("noted", noted),
-    ]
-    if of_token:
-        extra.append(("problem", f"(SELECT {_problem('l.id', bind('token', 'bytea'))} FROM ledgers l)"))
-    elif "token" in shape.given:
-        tokens = bind("address", "bytea[]")
-        uncounted = f"""(SELECT json_agg('0x' || encode(a.token, 'hex')) FROM unnest({tokens}) a(token)
-        WHERE NOT EXISTS (SELECT FROM ledgers l WHERE {_tracks(shape.chain_id, "l", "a.token")}))"""
-        extra.append(("uncounted", uncounted))
-    version = "(SELECT sum(version) FROM ledgers)"
-    return scope.state((version, version), extra)
-
-
-# -- what was moved since a block ----------------------------------------------------------------------------------
-
-
-#: The block as of which a request is answered.
-_LAST: Final = "(SELECT last FROM scope)"
-#: Who had a part in a transfer, and the sign of what is to be added to take it back.
-_SIDES: Final = (("t.from_address", ""), ("t.to_address", "-"))
-_NOTHING: Final = (
-    "SELECT NULL::integer AS ledger_id, NULL::bytea AS token, NULL::numeric AS token_id, NULL::bytea AS holder, "
-    "NULL::numeric AS delta WHERE false"
-)
-
-
-def _moved(rows: LedgerSource, shape: QueryShape, bind: Binder, condition: str) -> str:
-    """A query of what takes back the transfers after a block: ledger_id, token, token_id, holder, delta.
-
-    Args:
-        rows: of the request, with ``past``. Beyond ``window`` blocks nothing is taken back without an index.
-        shape: of the request.
-        bind: numbers the values.
-        condition: on transfers ``t``, with ``{holder}`` for one who had a part in them.
-    """
-    gate = ""
-    if rows.gated:
-        gate = f"AND (SELECT max(through_block) - {_LAST} <= {bind('window', 'bigint')} FROM ledgers)"
-    zero = f"'\\x{bytes(20).hex()}'"
-    parts = []
-    for event in rows.past or ():
-        assert event.standard is not None
-        name = sql.Identifier(event.schema_name, event.table_name)
-        select = transfer_standards.select(name, event.signature, event.standard, event.columns).as_string()
-        parts += [
-            f"""SELECT l.id AS ledger_id, t.token, t.token_id, {holder} AS holder, {sign}t.amount AS delta
-        FROM ledgers l, ({select}) t
-        WHERE {event.event_id} = ANY (l.event_ids) AND l.kind = '{event.standard}' AND t.chain_id = {shape.chain_id}
-          AND t.block_number > {_LAST} AND t.block_number <= l.through_block AND t.block_number >= l.start_block
-          AND (l.place->>'kind' <> 'addresses' OR l.place->'addresses' ? ('0x' || encode(t.token, 'hex')))
-          AND t.from_address <> t.to_address AND {holder} <> {zero} AND {condition.format(holder=holder)} {gate}"""
-            for holder, sign in _SIDES
-        ]
-    every = " UNION ALL ".join(parts) or _NOTHING
-    return f"SELECT ledger_id, token, token_id, holder, sum(delta) AS delta FROM ({every}) m GROUP BY 1, 2, 3, 4"
-
-
-# -- balances of an address ----------------------------------------------------------------------------------------
-
-
-def _balances(rows: LedgerSource, shape: QueryShape, bind: Binder, cut: Cut) -> str:
-    """The query of what an address has, in the order of reading."""
-    holder = bind("holder", "bytea")
-    where = []
-    if "token" in shape.given:
-        where.append(f"h.token = ANY ({bind('address', 'bytea[]')})")
-    # Of several ledgers that count a token, the best tells, even if what it tells is nothing.
-    better = f"SELECT FROM ledgers b WHERE b.rank < l.rank AND {_tracks(shape.chain_id, 'b', 'h.token')}"
-    where.append(f"NOT EXISTS ({better})")
-    if shape.cursor:
-        where.append(BY_TOKEN.beyond(bind, forward=shape.forward, columns=("h.token", "h.token_id")))
-    kind = f"WHERE l.kind = {bind('kind', 'text')}" if "kind" in shape.given else ""
-    if rows.past is None:
-        where[:0] = [f"h.holder = {holder}", "h.ledger_id = l.id"]
-        source = "SELECT h.token, h.token_id, h.amount FROM gapless.holdings h"
-    else:
-        where.insert(0, "h.ledger_id = l.id")
-        moved = _moved(rows, shape, bind, f"{{holder}} = {holder}")
-        source = f"""SELECT h.token, h.token_id, h.amount FROM (
-            SELECT s.ledger_id, s.token, s.token_id, sum(s.amount) AS amount
-            FROM (SELECT n.ledger_id, n.token, n.token_id, n.amount FROM gapless.holdings n WHERE n.holder = {holder}
-                  UNION ALL SELECT m.ledger_id, m.token, m.token_id, m.delta FROM ({moved}) m) s
-            GROUP BY 1, 2, 3 HAVING sum(s.amount) <> 0) h"""
-    at_block = f"least({_LAST}, l.through_block)" if rows.past is not None else "l.through_block"
-    each = cut.of(f"{source} WHERE {' AND '.join(where)}", BY_TOKEN, bind, forward=shape.forward, alias="h.")
-    every = f"""SELECT l.id AS ledger_id, l.contract, l.kind, {at_block} AS at_block, NOT l.live AS stale,
-       h.token, h.token_id, h.amount, {_problem("l.id", "h.token")} AS problem
-    FROM ledgers l CROSS JOIN LATERAL ({each}) h {kind}"""
-    return cut.of(every, BY_TOKEN, bind, forward=shape.forward, alias="h.")
-
-
-# -- holders of a token --------------------------------------------------------------------------------------------
-
-
-def _holders(rows: LedgerSource, shape: QueryShape, bind: Binder, cut: Cut) -> str:
-    """The query of who has a token, in the order of reading."""
-    where = []
-    if "token_id" in shape.given:
-        where.append(f"h.token_id = {bind('token_id', 'numeric')}")
-    if shape.cursor:
-        columns = ("h.token_id", "h.amount", "h.holder")
-        where.append(BY_AMOUNT.beyond(bind, forward=shape.forward, columns=columns))
-
-    def some(query: str) -> str:
-        return cut.of(query, BY_AMOUNT, bind, forward=shape.forward, alias="h.")
-
-    held = f"h.ledger_id = (SELECT id FROM ledgers) AND h.token = {bind('token', 'bytea')}"
-    kind = "(SELECT kind FROM ledgers) AS kind"
-    # NOT IN is a hash that is looked up row by row: the rows keep the order of their index.
-    apart = [] if rows.past is None else ["(h.token_id, h.holder) NOT IN (SELECT token_id, holder FROM moved)"]
-    untouched = "SELECT h.token_id, h.amount, h.holder FROM gapless.holdings h"
-    kept = some(f"{untouched} WHERE {' AND '.join([held, *apart, *where])}")
-    if rows.past is None:
-        return f"SELECT h.*, {kind} FROM ({kept}) h"
-    since = some(f"""SELECT h.* FROM (SELECT m.token_id, coalesce(n.amount, 0) + m.delta AS amount, m.holder
-                          FROM moved m LEFT JOIN gapless.holdings n ON n.ledger_id = m.ledger_id AND n.token = m.token
-                           AND n.token_id = m.token_id AND n.holder = m.holder) h
-                      WHERE {" AND ".join(["h.amount <> 0", *where])}""")
-    return some(f"SELECT h.*, {kind} FROM (({kept}) UNION ALL ({since})) h")
-
-
-def _moved_of_token(rows: LedgerSource, shape: QueryShape, bind: Binder) -> list[str]:
-    if rows.past is None:
-        return []
-    moved = _moved(rows, shape, bind, f"t.token = {bind('token', 'bytea')}")
-    return [f"moved AS MATERIALIZED ({moved})"]

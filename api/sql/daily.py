@@ -55,22 +55,18 @@ class DailySource(CoveredSource):
         self._rows = rows
         self._sums = [column for column in summable(rows.event.columns) if column.argument in sums]
         self.event_ids = rows.event_ids
+        self.members = day_members(self._sums)[: 3 if self._sums else 2]
 
     @property
     def key(self) -> Hashable:
         """The events, and the sums."""
         return ("daily", self._rows.key, tuple(column.argument for column in self._sums))
 
-    def members(self) -> Sequence[Member]:
-        """The members of a row."""
-        found = day_members(self._sums)
-        return found if self._sums else found[:2]
-
     def state_tables(self, shape: QueryShape, bind: Binder) -> list[str]:
         """The scope, and ``ends``: the days of the first and of the last known block of the request."""
         known = _known(shape)
         return [
-            *super().tables(shape, bind),
+            *super().state_tables(shape, bind),
             f"""ends AS MATERIALIZED (
     SELECT (SELECT b.time {known} AND b.number >= greatest(first, start) ORDER BY b.number LIMIT 1)::date AS first_day,
            (SELECT b.time {known} AND b.number <= last ORDER BY b.number DESC LIMIT 1)::date AS last_day
@@ -80,10 +76,6 @@ class DailySource(CoveredSource):
     def facts(self, shape: QueryShape) -> Sequence[tuple[str, str]]:
         """The days of which the answer can tell: blocks that other contracts make known change them."""
         return [("days", "(SELECT concat_ws('/', first_day, last_day) FROM ends)")]
-
-    def tables(self, shape: QueryShape, bind: Binder) -> list[str]:
-        """The scope, and the first and the last known day."""
-        return self.state_tables(shape, bind)
 
     def readings(self, shape: QueryShape, bind: Binder, cut: Cut) -> list[str]:
         """The one query of all known days."""

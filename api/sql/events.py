@@ -10,7 +10,7 @@ from api.arguments import Filter, filters
 from api.catalog import Catalog, Event
 from api.schemas import ADDRESS, BLOCK, FINALITY, HASH, TIME, Schema
 from api.sql import json_text, members, scope
-from api.sql.members import Member, field_names
+from api.sql.members import Member
 from api.sql.query_shape import QueryShape
 from api.sql.row_order import BY_LOG
 from api.sql.source import CoveredSource, Cut
@@ -48,6 +48,11 @@ ANY_EVENT: Final = (
 )
 
 
+def row_members(columns: Sequence[Column]) -> list[Member]:
+    """The members of the rows of an event with such arguments."""
+    return [ID, *FIXED, members.group("args", map(members.of_column, columns))]
+
+
 def event_members(event: Event, *, named: bool = False) -> list[Member]:
     """The members of an event's rows.
 
@@ -55,18 +60,10 @@ def event_members(event: Event, *, named: bool = False) -> list[Member]:
         event: the event.
         named: whether they name the contract and the event.
     """
+    first, *others = row_members(event.columns)
     names = {"contract": event.contract, "event": event.api_name} if named else {}
     constants = [Member(key, literal(orjson.dumps(name).decode()), literal(name), _NAME) for key, name in names.items()]
-    return [ID, *constants, *FIXED, _arguments(event.columns)]
-
-
-def event_fields(columns: Sequence[Column]) -> list[str]:
-    """What ``fields`` may name of the rows of an event with such arguments."""
-    return field_names([ID, *FIXED, _arguments(columns)])
-
-
-def _arguments(columns: Sequence[Column]) -> Member:
-    return members.group("args", map(members.of_column, columns))
+    return [first, *constants, *others]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +131,8 @@ class EventSource(CoveredSource):
         """The event's table in SQL."""
         return identifier(self.event.schema_name, self.event.table_name)
 
-    def members(self) -> list[Member]:
+    @property
+    def members(self) -> Sequence[Member]:  # type: ignore[override]  # made when they are needed
         """The members of a row."""
         return event_members(self.event, named=self._named)
 

@@ -8,7 +8,6 @@ from collections.abc import Hashable, Sequence
 from typing import Final
 
 from api.sql.events import ANY_EVENT, EventSource, unserved_names
-from api.sql.members import Member
 from api.sql.query_shape import QueryShape
 from api.sql.row_order import BY_ITEM
 from api.sql.source import PAGE, CoveredSource, Cut
@@ -29,6 +28,7 @@ class FeedSource(CoveredSource):
     """
 
     order = BY_ITEM
+    members = ANY_EVENT
 
     def __init__(self, events: Sequence[EventSource]) -> None:
         self.event_ids = tuple(one.event.event_id for one in events)
@@ -39,10 +39,6 @@ class FeedSource(CoveredSource):
     def key(self) -> Hashable:
         """Those of the events."""
         return ("feed", *self._keys)
-
-    def members(self) -> Sequence[Member]:
-        """The members of a row, whatever its event."""
-        return ANY_EVENT
 
     def unserved(self, shape: QueryShape) -> str | None:
         """The filters that no index serves in one of the tables, or None."""

@@ -63,7 +63,7 @@ class SeriesSource(TableSource):
         """The series, and which of its points."""
         return ("series", self._series.series_id, self._latest)
 
-    def tables(self, shape: QueryShape, bind: Binder) -> list[str]:
+    def state_tables(self, shape: QueryShape, bind: Binder) -> list[str]:
         """The scope: a series has points, and no coverage."""
         newest = f"(SELECT max(p.block_number) {self._points(shape)})"
         given = shape.given - {"address"}

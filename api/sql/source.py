@@ -73,6 +73,8 @@ class Source(ABC):
     """
 
     order: RowOrder
+    #: The members of a row.
+    members: Sequence[Member]
     #: The rows' column that has the address of what may be a token.
     address_column: ClassVar[str] = "contract_address"
 
@@ -82,24 +84,20 @@ class Source(ABC):
         """What decides the texts, together with the shape."""
 
     @abstractmethod
-    def members(self) -> Sequence[Member]:
-        """The members of a row."""
-
-    @abstractmethod
     def readings(self, shape: QueryShape, bind: Binder, cut: Cut) -> list[str]:
         """The queries whose rows together are the request's, none twice."""
 
+    def state_tables(self, shape: QueryShape, bind: Binder) -> list[str]:
+        """The common table expressions that the state needs."""
+        return []
+
     def tables(self, shape: QueryShape, bind: Binder) -> list[str]:
         """The common table expressions that stand before the queries."""
-        return []
+        return self.state_tables(shape, bind)
 
     def state(self, shape: QueryShape, bind: Binder) -> str | None:
         """An expression for the state (:class:`api.state.State`); None where rows are of no blocks."""
         return None
-
-    def state_tables(self, shape: QueryShape, bind: Binder) -> list[str]:
-        """Those of the common table expressions that the state needs."""
-        return self.tables(shape, bind)
 
     def unserved(self, shape: QueryShape) -> str | None:
         """The conditions of the request that no index serves, for people; None if there are none."""
@@ -115,7 +113,7 @@ class Source(ABC):
 
     def row(self, shape: QueryShape) -> str:
         """An expression for the JSON of a row."""
-        return json_row(chosen(self.members(), shape.fields))
+        return json_row(chosen(self.members, shape.fields))
 
     def tokens(self, bind: Binder, sent: Callable[[], str]) -> str:
         """A query of the addresses of tokens that rows speak of.
@@ -201,7 +199,7 @@ def export_query(source: Source, shape: QueryShape, bind: Binder, *, limited: bo
 
 def csv_names(source: Source, shape: QueryShape) -> dict[str, str]:
     """The columns of a CSV: names, and expressions."""
-    return csv_columns(chosen(source.members(), shape.fields))
+    return csv_columns(chosen(source.members, shape.fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +226,7 @@ class CoveredSource(Source):
     event_ids: Sequence[int]
     together: ClassVar[bool] = True
 
-    def tables(self, shape: QueryShape, bind: Binder) -> list[str]:
+    def state_tables(self, shape: QueryShape, bind: Binder) -> list[str]:
         """``chain``, ``wanted`` and ``scope``."""
         return scope.ctes(
             shape.chain_id, self.event_ids, bind, given=shape.given, finality=shape.finality, together=self.together
@@ -264,16 +262,12 @@ class TableSource(Source):
         self.table = table
         self.order = order
         self.filters = filters or {}
-        self._members = members
+        self.members = members
 
     @property
     def key(self) -> Hashable:
         """The table."""
         return self.table
-
-    def members(self) -> Sequence[Member]:
-        """The members of a row."""
-        return self._members
 
     def blocks(self, shape: QueryShape, bind: Binder) -> Sequence[str]:
         """Conditions on the rows' blocks."""

@@ -17,7 +17,6 @@ from api.catalog import Event
 from api.schemas import ADDRESS, DIGITS, nullable
 from api.sql import members, scope
 from api.sql.events import BLOCK_NUMBER, BLOCK_TIME, LOG_INDEX, ROW_FINALITY, TX_HASH, Condition
-from api.sql.members import Member
 from api.sql.query_shape import QueryShape
 from api.sql.row_order import BY_BATCH_ITEM
 from api.sql.source import CoveredSource, Cut
@@ -98,6 +97,7 @@ class TransferSource(CoveredSource):
     """
 
     order = BY_BATCH_ITEM
+    members = MEMBERS
     address_column: ClassVar = "token"
 
     def __init__(self, tables: Sequence[TransferTable], direction: Literal["in", "out", "any"] | None = None) -> None:
@@ -109,10 +109,6 @@ class TransferSource(CoveredSource):
     def key(self) -> Hashable:
         """The tables and the direction."""
         return ("transfers", self._direction, tuple(table.key for table in self._tables))
-
-    def members(self) -> Sequence[Member]:
-        """The members of a row."""
-        return MEMBERS
 
     def facts(self, shape: QueryShape) -> Sequence[tuple[str, str]]:
         """The events of which the manifest wants but a part."""

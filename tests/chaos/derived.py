@@ -15,7 +15,18 @@ from sqlalchemy.engine import Engine
 
 from indexer.store.catalog import ledgers
 from indexer.store.tokens import balances
-from tests.chaos.chain import CHAIN_ID, TRANSFER, Block, Chain, Transaction, block_at, branch_of, facts, symbol_of
+from tests.chaos.chain import (
+    CHAIN_ID,
+    TRANSFER,
+    Block,
+    Chain,
+    Transaction,
+    between,
+    block_at,
+    branch_of,
+    facts,
+    symbol_of,
+)
 from tests.chaos.truth import WrongError, normal, snapshot
 
 _BLOCKS = "SELECT block_number, block_hash, gas_used, transaction_count, base_fee FROM gapless.block_details"
@@ -207,7 +218,7 @@ def check_deployed(chain: Chain, address: str, number: int, since: int) -> None:
     Raises:
         WrongError: the contract spoke before that.
     """
-    for block in chain.canonical[since : min(number, chain.finalized + 1)]:
+    for block in between(chain.canonical, since, min(number - 1, chain.finalized)):
         if any(log.saying.address == address for log in block.logs):
             raise WrongError(f"{address} is said to be as old as block {number}, and spoke in block {block.number}")
 
@@ -225,7 +236,7 @@ def check_earlier_transfers(reader: psycopg.Connection[Any], chain: Chain) -> in
         coin = "0x" + bytes(address).hex()
         gave = [
             block.number
-            for block in chain.canonical[:before]
+            for block in between(chain.canonical, 0, before - 1)
             if any(log.saying.address == coin and log.saying.topics[:1] == (TRANSFER,) for log in block.logs)
         ]
         if (silent and gave) or (first is not None and first not in gave):

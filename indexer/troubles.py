@@ -56,6 +56,7 @@ class Trouble:
     _told: bool = False
     _restless: bool = False
     _good_since: float = 0.0
+    _told_at: float = float("-inf")
 
     def failed(self, kind: str) -> Telling | None:
         """The work failed.
@@ -64,16 +65,17 @@ class Trouble:
             kind: :func:`kind_of` the error.
 
         Returns:
-            How to tell it: as new, or as a trouble that comes and goes; None: it has been told.
+            How to tell it: as new, or, a minute later at the earliest, as a trouble that comes and goes; None: it has
+            been told.
         """
-        again = self.troubles.met(kind)
+        again, now = self.troubles.met(kind), self.troubles.clock()
         if kind == self._now:
             return None
         self._now = kind
         if not again:
-            self._told = True
+            self._told, self._told_at = True, now
             return "new"
-        if self._restless or self._good_since == 0.0:
+        if self._restless or self._good_since == 0.0 or now - self._told_at < TELL_AGAIN_AFTER:
             return None
         self._told = self._restless = True
         return "comes and goes"

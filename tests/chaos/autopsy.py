@@ -22,7 +22,7 @@ LAST_LINES = 40
 _WRITES_WITHIN = 2.0
 """Seconds in which a process has written where its threads stand."""
 
-_DEFECT = re.compile(r"indexer\.schedule job .* failed: ")
+_DEFECT = re.compile(r"indexer\.service\.\w+ job .* failed: ")
 _SHOWN = 4000
 
 _QUESTIONS = {

@@ -74,7 +74,7 @@ def test_apply_and_drop_ask_and_do_nothing_without_a_yes(start, ask, chain, mani
     tables = "SELECT to_regclass('coins.transfer') IS NOT NULL"
     nobody = start("apply")
     assert nobody.ended() == 1
-    assert "there is nobody to ask. Run it with --yes." in nobody.said
+    assert "there is no terminal to ask on. Run it with --yes." in nobody.said
     status, said = ask("n", "apply")
     assert status == 1
     assert "+ contract coins: 1 event (Transfer); 1 address on demo from block 1" in said

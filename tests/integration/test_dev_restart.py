@@ -316,7 +316,7 @@ def test_without_dev_it_is_halted_until_it_is_reset(
 
     unasked = start("reset", "demo")
     assert unasked.ended() == 1
-    assert "there is nobody to ask" in unasked.said
+    assert "there is no terminal to ask on" in unasked.said
     given = {
         "RPC_URL": node.url,
         "DATABASE_URL": migrated_url,

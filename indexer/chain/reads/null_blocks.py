@@ -28,7 +28,10 @@ T = TypeVar("T")
 LONGEST = 4_096
 """The longest run of numbers without a block that is looked over."""
 
-_FIRST_STEP = 4
+_NEAR = 4
+
+_UNLINKED = 10.0
+"""Seconds for which numbers that no link passed over are not looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +77,17 @@ def find(endpoint: Endpoint, number: int, context: RequestContext) -> NullRun | 
     Returns:
         None: it is not proven. The endpoint has not reached the number, has a block of it, or does not answer.
     """
+    with endpoint.lock:
+        unlinked = endpoint.unlinked
+    if unlinked is not None and unlinked[0] <= number < unlinked[1] and endpoint.clock() - unlinked[2] < _UNLINKED:
+        return None
     try:
         above = _next(endpoint, number, context)
         if above is None:
             return None
         # Both numbers once more: one answer of a moment's confusion must not prove anything.
         asked = [
-            Call("eth_getBlockByHash", ("0x" + above.parent_hash.hex(), False)),
+            _by_hash(above.parent_hash),
             questions.header_call(number),
             questions.header_call(above.number),
         ]
@@ -89,6 +96,8 @@ def find(endpoint: Endpoint, number: int, context: RequestContext) -> NullRun | 
         logger.debug("%s: whether block %d exists was not answered: %s", endpoint.host, number, error)
         return None
     if below is None or below.hash != above.parent_hash or below.number >= number:
+        with endpoint.lock:
+            endpoint.unlinked = number, above.number, endpoint.clock()
         return None
     if again != above or (still is not None and still.number == number):
         return None
@@ -98,7 +107,11 @@ def find(endpoint: Endpoint, number: int, context: RequestContext) -> NullRun | 
 
 
 def _next(endpoint: Endpoint, number: int, context: RequestContext) -> Header | None:
-    """The lowest block above a number that has none."""
+    """The lowest block above a number that has none; None where there is none, or where no link leads down to it.
+
+    The nearest numbers are asked for together, those behind them in steps that double: an endpoint that has pruned
+    lacks every number for long, and is not asked for each of them.
+    """
     with endpoint.lock:
         newest = max(endpoint.health.seen, endpoint.health.head or 0)
     if newest <= number:
@@ -106,16 +119,43 @@ def _next(endpoint: Endpoint, number: int, context: RequestContext) -> Header | 
         if head is None or head.number <= number:
             return None
         newest = head.number
-    first, width = number + 1, _FIRST_STEP
-    while first <= min(newest, number + LONGEST):
-        numbers = range(first, min(first + width, newest + 1))
-        answers = endpoint.ask([questions.header_call(one) for one in numbers], context, begun=True)
-        for wanted, answer in zip(numbers, answers, strict=True):
-            header = _read(answer)
-            if header is not None and header.number == wanted:
-                return header
-        first, width = numbers[-1] + 1, 2 * width
+    near = range(number + 1, min(number + _NEAR, newest) + 1)
+    for wanted, answer in zip(near, endpoint.ask([questions.header_call(n) for n in near], context), strict=True):
+        if (header := _at(answer, wanted)) is not None:
+            return header
+    most, missing, step = min(newest, number + LONGEST), near[-1], _NEAR
+    found: Header | None = None
+    while found is None and missing < most:
+        wanted, step = min(missing + step, most), 2 * step
+        found = _ask(endpoint, wanted, context)
+        if found is None:
+            missing = wanted
+    while found is not None and found.number - missing > 1:
+        middle = (missing + found.number) // 2
+        header = _ask(endpoint, middle, context)
+        missing, found = (middle, found) if header is None else (missing, header)
+    while found is not None:
+        below = _read(endpoint.ask([_by_hash(found.parent_hash)], context, begun=True)[0])
+        if below is None or below.hash != found.parent_hash or below.number < number:
+            return found
+        if below.number == missing:
+            return found  # it has the block, and denied it by its number: no proof
+        found = below
     return None
+
+
+def _ask(endpoint: Endpoint, number: int, context: RequestContext) -> Header | None:
+    return _at(endpoint.ask([questions.header_call(number)], context, begun=True)[0], number)
+
+
+def _at(answer: Answer, number: int) -> Header | None:
+    """The header of a number; None where the answer is a refusal, or another block."""
+    header = _read(answer)
+    return header if header is not None and header.number == number else None
+
+
+def _by_hash(block_hash: bytes) -> Call:
+    return Call("eth_getBlockByHash", ("0x" + block_hash.hex(), False))
 
 
 def _read(answer: Answer) -> Header | None:

@@ -115,6 +115,8 @@ class Endpoint:
         self.log_index_per_transaction = settings.log_index_per_transaction
         # The chain leaves block numbers out, as is declared or was found by a link.
         self.null_blocks = settings.null_blocks
+        # Numbers that no link passes over, as far as was looked, and when: pruned, or lost in a moment's confusion.
+        self.unlinked: tuple[int, int, float] | None = None
         # What its blooms are worth, and whether it filters logs by a block's hash.
         self.blooms = BloomTrust()
         self.hash_filter = HashFilter()

@@ -12,7 +12,7 @@ import msgspec
 
 from indexer.chain.records.errors import AnswerError, ProviderError
 from indexer.chain.records.log_filter import LogFilter
-from indexer.chain.records.messages import Call, WireLog, block_decoder, parse, parse_header
+from indexer.chain.records.messages import Call, WireLog, block_decoder, parse
 from indexer.chain.rpc import partial_answers
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 _NOTHING = LogFilter(addresses=("0x" + "f6" * 20,), topics=(("0x" + "f6" * 32,),))
 # So often it is asked for: a node that fails at every third question does not fail at all of these.
 _QUESTIONS = 8
+# Blocks up to one that it has, of which some bear logs on any chain that is worth indexing.
+_LOOKED_AT = 100
 _EMPTY = b"[]"
 _NULL = b"null"
 
@@ -35,43 +37,48 @@ def is_null(endpoint: Endpoint, answer: msgspec.Raw) -> bool:
     return text.nbytes == len(_NULL) and bytes(text) == _NULL
 
 
-def require_no_logs(endpoint: Endpoint, block: int, context: RequestContext) -> None:
+def require_no_logs(endpoint: Endpoint, call: Call, block: int, context: RequestContext) -> None:
     """Believe that ``null`` means no logs, or disbelieve it.
+
+    A node that writes no logs as ``null`` may fail with ``null`` as well, so the question itself is asked again, too.
 
     Args:
         endpoint: it answered ``null``.
+        call: the question.
         block: one that it has.
         context: on whose account.
 
     Raises:
-        AnswerError: it answers an empty list where there are no logs: ``null`` was a failure.
+        AnswerError: it answers an empty list where there are no logs, or this question otherwise: ``null`` was a
+        failure.
     """
+    nothing = _logs_call(block, _NOTHING)
     unknown = endpoint.null_means_no_logs is None
-    if unknown and _answers_null(endpoint, block, context) and _gives_logs(endpoint, block, context):
+    if unknown and _answers_null(endpoint, nothing, context) and _gives_logs(endpoint, block, context):
         endpoint.null_means_no_logs = True
         logger.info("%s: it answers eth_getLogs with null where there are no logs", endpoint.host)
-    if not endpoint.null_means_no_logs:
+    if not endpoint.null_means_no_logs or not _answers_null(endpoint, call, context):
         raise AnswerError("eth_getLogs was answered with null", host=endpoint.host)
 
 
-def _answers_null(endpoint: Endpoint, block: int, context: RequestContext) -> bool:
-    """Whether it answers ``null`` to every question whose answer is empty for certain."""
+def _answers_null(endpoint: Endpoint, call: Call, context: RequestContext) -> bool:
+    """Whether it answers ``null`` to a question as often as it is asked."""
     try:
-        answers = endpoint.ask([_logs_call(block, _NOTHING)] * _QUESTIONS, context, begun=True)
+        answers = endpoint.ask([call] * _QUESTIONS, context, begun=True)
     except ProviderError:
         return False
     return all(not isinstance(one, ProviderError) and is_null(endpoint, one) for one in answers)
 
 
 def _gives_logs(endpoint: Endpoint, block: int, context: RequestContext) -> bool:
-    """False where it answers ``null`` for a block that has logs by its bloom."""
+    """Whether it gives the logs of blocks that have some: in place of a failure it would answer ``null`` there, too."""
+    wide = LogFilter().between(max(0, block - _LOOKED_AT + 1), block)
     try:
-        header = parse_header(endpoint.ask_one(Call("eth_getBlockByNumber", (hex(block), False)), context))
-        if header is None or not any(header.logs_bloom):
-            return True
-        return not is_null(endpoint, endpoint.ask_one(_logs_call(block, LogFilter()), context))
+        answer = endpoint.ask_one(Call("eth_getLogs", (wide,), (block, block), LogFilter()), context)
     except ProviderError:
         return True  # it refuses logs of any address: nothing is known
+    text = bytes(memoryview(answer))
+    return text not in (_NULL, _EMPTY)
 
 
 def _logs_call(block: int, filters: LogFilter) -> Call:

@@ -141,7 +141,7 @@ def checked_logs(
     if isinstance(answer, ProviderError):
         raise answer
     if log_forms.is_null(endpoint, answer):
-        log_forms.require_no_logs(endpoint, max(0, endpoint.health.seen), context)
+        log_forms.require_no_logs(endpoint, logs_call(first, last, asked), max(0, endpoint.health.seen), context)
         return CheckedLogs([], {}, {})
     return checked(endpoint, parse(answer, logs_decoder.decode, "list of logs"), first, last, asked, context)
 

@@ -12,7 +12,7 @@ from indexer.store.rows import copy_binary as binary
 from indexer.store.rows.writer import copy_binary
 from indexer.store.schema.layout import EventTable, create_event_table, create_schema
 from indexer.sync.rows.batch_encoder import encoder
-from tests.unit.sync.test_batches import ADDRESSES, CHAIN_ID, Log
+from tests.unit.sync.test_batches import ADDRESSES, CHAIN_ID, Log, in_columns
 
 
 def extremes():
@@ -40,7 +40,7 @@ def test_integers_at_their_extremes(database_url):
                     ADDRESSES[3],
                     ["0x" + event.topic0.hex()],
                     f"0x{number % 2**256:064x}",
-                    2**40,
+                    77,
                     i,
                     "0x" + "ab" * 32,
                     7,
@@ -49,14 +49,16 @@ def test_integers_at_their_extremes(database_url):
             ]
             made = encoder(CHAIN_ID, event, table)
             assert made is not None
-            rows, odd = made.encode(logs, {2**40: 1_700_000_001})
-            assert rows is not None
-            assert not odd
-            copy_binary(connection, table, [rows])
+            columns = in_columns(logs)
+            assert columns is not None
+            times = np.full(len(logs), 1_700_000_001)
+            rows, odd = made.encode(columns, np.arange(len(logs)), times)
+            assert not len(odd)
+            copy_binary(connection, table, rows)
             found = connection.execute(f"SELECT * FROM s.t{position} ORDER BY log_index").fetchall()
             time = datetime.fromtimestamp(1_700_000_001, UTC)
             assert found == [
-                (CHAIN_ID, 2**40, time, b"\xab" * 32, 7, i, b"\xff" * 20, number) for i, number in enumerate(numbers)
+                (CHAIN_ID, 77, time, b"\xab" * 32, 7, i, b"\xff" * 20, number) for i, number in enumerate(numbers)
             ]
 
 

@@ -45,7 +45,7 @@ def logs_by_hash(
     calls = [Call("eth_getLogs", (part.at(block_hash),), (0, 0), part) for block_hash, part in each]
 
     def read(place: int, raw: msgspec.Raw) -> CheckedLogs:
-        return checked_logs(endpoint, raw, 0, 2**63, each[place][1], context)
+        return checked_logs(endpoint, raw, 0, 2**63, each[place][1], context, call=calls[place])
 
     answers = partial_answers.ask(endpoint, dict(enumerate(calls)), context, read, begun=begun).whole()
     places = iter(range(len(each)))

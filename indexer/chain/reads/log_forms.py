@@ -12,7 +12,7 @@ import msgspec
 
 from indexer.chain.records.errors import AnswerError, ProviderError
 from indexer.chain.records.log_filter import LogFilter
-from indexer.chain.records.messages import Call, WireLog, block_decoder, parse
+from indexer.chain.records.messages import Call, WireLog, block_decoder, parse, parse_header
 from indexer.chain.rpc import partial_answers
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _NOTHING = LogFilter(addresses=("0x" + "f6" * 20,), topics=(("0x" + "f6" * 32,),))
 # So often it is asked for: a node that fails at every third question does not fail at all of these.
 _QUESTIONS = 8
-# Blocks up to one that it has, of which some bear logs on any chain that is worth indexing.
+# Blocks that are looked at first, of which some bear logs on most chains.
 _LOOKED_AT = 100
 _EMPTY = b"[]"
 _NULL = b"null"
@@ -71,14 +71,19 @@ def _answers_null(endpoint: Endpoint, call: Call, context: RequestContext) -> bo
 
 
 def _gives_logs(endpoint: Endpoint, block: int, context: RequestContext) -> bool:
-    """Whether it gives the logs of blocks that have some: in place of a failure it would answer ``null`` there, too."""
-    wide = LogFilter().between(max(0, block - _LOOKED_AT + 1), block)
+    """Whether it gives the logs of blocks that have some: in place of a failure it would answer ``null`` there, too.
+
+    Where it gives none of all blocks up to one, that block's bloom must show none either.
+    """
     try:
-        answer = endpoint.ask_one(Call("eth_getLogs", (wide,), (block, block), LogFilter()), context)
+        for first in (max(0, block - _LOOKED_AT + 1), 0):
+            call = Call("eth_getLogs", (LogFilter().between(first, block),), (first, block), LogFilter())
+            if bytes(memoryview(endpoint.ask_one(call, context))) not in (_NULL, _EMPTY):
+                return True
+        header = parse_header(endpoint.ask_one(Call("eth_getBlockByNumber", (hex(block), False)), context))
     except ProviderError:
         return True  # it refuses logs of any address: nothing is known
-    text = bytes(memoryview(answer))
-    return text not in (_NULL, _EMPTY)
+    return header is None or not any(header.logs_bloom)
 
 
 def _logs_call(block: int, filters: LogFilter) -> Call:

@@ -135,13 +135,24 @@ def end_of(endpoint: Endpoint, answer: Answer, last: int) -> Header:
 
 
 def checked_logs(
-    endpoint: Endpoint, answer: Answer, first: int, last: int, asked: LogFilter, context: RequestContext
+    endpoint: Endpoint,
+    answer: Answer,
+    first: int,
+    last: int,
+    asked: LogFilter,
+    context: RequestContext,
+    *,
+    call: Call | None = None,
 ) -> CheckedLogs:
-    """One answer to ``eth_getLogs``, checked. Raises what the answer was, or AnswerError."""
+    """One answer to ``eth_getLogs``, checked; ``call``: the question, where it was by a block's hash.
+
+    Raises what the answer was, or AnswerError.
+    """
     if isinstance(answer, ProviderError):
         raise answer
     if log_forms.is_null(endpoint, answer):
-        log_forms.require_no_logs(endpoint, logs_call(first, last, asked), max(0, endpoint.health.seen), context)
+        newest = max(0, endpoint.health.seen, endpoint.health.head or 0)
+        log_forms.require_no_logs(endpoint, call or logs_call(first, last, asked), newest, context)
         return CheckedLogs([], {}, {})
     return checked(endpoint, parse(answer, logs_decoder.decode, "list of logs"), first, last, asked, context)
 

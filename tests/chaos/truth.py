@@ -244,7 +244,7 @@ class Judge:
         rows: dict[Key, Row] = {}
         undecoded: dict[Key, bool] = {}
         foreign: dict[Key, Counted] = {}
-        # Of sources that nobody believes: what may be there, and need not.
+        # Of sources whose coverage is not trusted: rows that may be there, and need not.
         more_rows: dict[Key, Row] = {}
         more_undecoded: dict[Key, bool] = {}
         more_foreign: dict[Key, Counted] = {}
@@ -289,7 +289,7 @@ class Judge:
             raise WrongError(f"foreign shapes of {table.label}, tip {picture.tip}: {_difference(least, counted)}")
 
     def _of(self, block: Block, source: Source, table: Table) -> list[_Entry]:
-        """What a source may claim of a block; of a factory's, whoever says it."""
+        """What a source may claim of a block; of a factory's, from any address."""
         place = {name: source.place[name] for name in ("kind", "addresses", "filters") if name in source.place}
         key = (block.hash, table.contract, table.event_id, repr(place))
         if key not in self._expected:

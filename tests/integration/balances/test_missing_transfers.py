@@ -215,7 +215,7 @@ def test_tokens_that_are_announced_when_they_are_old_are_not_exact(world, migrat
         found = said(one)
         assert found[COIN[2:]] == f"it gave in block {early}, and is counted from block {listed}"
         assert found[OTHER[2:]] is None
-        # One that nobody has looked at is doubted for the other's sake.
+        # A child that was not looked at is doubted for the other's sake.
         with one.engine.begin() as connection:
             connection.execute(sa.text("DELETE FROM gapless.earlier_transfers WHERE silent"))
         assert "announces tokens that gave before that" in str(said(one)[OTHER[2:]])

@@ -247,7 +247,7 @@ def test_a_repair_that_finds_an_announcement_fills_in_what_the_child_said(story,
         follower = one.follower()
         one.catch_up(follower)
         with one.engine.begin() as connection:
-            # As if a node had left the announcement out: nobody has looked for the child's logs.
+            # As if a node had left the announcement out: the child's logs were not looked for.
             for statement in (
                 "DELETE FROM second.built WHERE key ->> 'pool' = '0x' || encode(%s, 'hex')",
                 "DELETE FROM gapless.children WHERE address = %s",

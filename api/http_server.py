@@ -31,6 +31,8 @@ MAX_BODY_BYTES: Final = 256 * 1024
 IDLE: Final = 60
 #: Seconds for answers that are being made when the server is told to stop.
 GRACE: Final = 3.0
+#: Asks nothing but this process, and has a thread of its own: an orchestrator ends what does not answer here.
+LIVENESS: Final = "/health"
 
 
 class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress is untyped
@@ -195,21 +197,28 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         self.patience = settings.api_queue_seconds
         self.metrics: Metrics | None = None
         self.cors = Cors(settings.cors_origins)
+        self._liveness = Threads(1, "api-liveness")
         super().__init__(
             application,
             {},
             True,
             listener,
-            dispatcher=Threads(settings.api_threads),
+            dispatcher=Threads(settings.api_threads, "api"),
             adj=adjustments,
             bind_socket=False,
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
         )
 
     def add_task(self, task: Any) -> None:
-        """Queue a channel that has a request for a thread to answer."""
+        """Queue a channel that has a request for a thread to answer.
+
+        All other threads may wait for Postgres or for a client: whether the process is alive must not depend on them.
+        """
         task.queued_at = monotonic()
-        super().add_task(task)
+        if _asks_liveness(task.requests[0]):
+            self._liveness.add_task(task)
+        else:
+            super().add_task(task)
 
     def pull_trigger(self) -> None:
         """Wake the thread of all connections, unless it waits for just what comes next.
@@ -238,6 +247,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         while monotonic() < end and self._busy():
             wasyncore.loop(timeout=0.05, use_poll=True, map=self._map, count=1)
         self.task_dispatcher.shutdown(timeout=0.2)
+        self._liveness.shutdown(timeout=0.2)
         wasyncore.close_all(self._map)
 
     def _close_door(self) -> None:
@@ -259,3 +269,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         self.is_stopping = True
         with suppress(OSError):
             self.pull_trigger()
+
+
+def _asks_liveness(request: Any) -> bool:
+    return request.error is None and request.path == LIVENESS and request.command in ("GET", "HEAD")

@@ -21,15 +21,16 @@ class Threads:
 
     Args:
         count: so many threads.
+        name: of the threads.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, name: str) -> None:
         self._queue: SimpleQueue[Any] = SimpleQueue()
         #: How many threads are at work now.
         self.active_count = 0
         self._counting = threading.Lock()
         self._threads = [
-            threading.Thread(target=self._work, name=f"api-{number}", daemon=True) for number in range(count)
+            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(count)
         ]
         for thread in self._threads:
             thread.start()

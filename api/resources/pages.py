@@ -15,6 +15,10 @@ from api.resources.service import package_version
 
 #: Seconds for which the page is not made anew: it asks more than an answer of the API does.
 KEPT: Final = 2.0
+#: Seconds for which a page that was made before is shown while another request makes the next one.
+SHOWN_MEANWHILE: Final = 60.0
+#: Seconds to wait for a page that is being made, where there is none to show meanwhile.
+WAIT: Final = 1.0
 _ASSETS_KEPT: Final = "public, max-age=3600"
 
 
@@ -41,15 +45,33 @@ class StatusPage(Resource):
             response.data = self._current()
         except ApiError as error:
             response.status = falcon.code_to_http_status(error.status)
+            if error.retry_after is not None:
+                response.set_header("Retry-After", str(error.retry_after))
             response.data = render.failure(error.message, package_version())
 
     def _current(self) -> bytes:
-        with self._making:
+        """The page; one request at a time makes it, and the others do not hold threads until it is made.
+
+        Raises:
+            ApiError: the database does not answer, or the page is being made for longer than a request waits.
+        """
+        age = self._clock() - self._made[0]
+        if age <= KEPT:
+            return self._made[1]
+        if not self._making.acquire(timeout=WAIT if age > SHOWN_MEANWHILE else 0):
             made_at, body = self._made
-            if self._clock() - made_at > KEPT:
-                body = render.page(facts.load(self.context), package_version())
-                self._made = (self._clock(), body)
-            return body
+            if self._clock() - made_at <= SHOWN_MEANWHILE:
+                return body
+            raise ApiError("OVERLOADED", "the page is being made: try again in a moment", retry_after=1)
+        try:
+            if self._clock() - self._made[0] > KEPT:
+                self._made = (self._clock(), render.page(facts.load(self.context), package_version()))
+            return self._made[1]
+        except ApiError:  # an old page would go on saying that all is well
+            self._made = (float("-inf"), b"")
+            raise
+        finally:
+            self._making.release()
 
 
 class DocsPage(Resource):

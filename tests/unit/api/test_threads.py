@@ -26,7 +26,7 @@ class Task:
 
 
 def test_so_many_at_once_and_the_others_wait() -> None:
-    threads = Threads(2)
+    threads = Threads(2, "test")
     go, begun = threading.Event(), threading.Semaphore(0)
     tasks = [Task(lambda: (begun.release(), go.wait(10))) for _ in range(3)]
     for task in tasks:
@@ -44,7 +44,7 @@ def test_a_task_that_fails_costs_no_thread(caplog) -> None:
     def fail() -> None:
         raise SystemExit("a defect")
 
-    threads = Threads(1)
+    threads = Threads(1, "test")
     tasks = [Task(fail), Task(lambda: None)]
     for task in tasks:
         threads.add_task(task)
@@ -54,7 +54,7 @@ def test_a_task_that_fails_costs_no_thread(caplog) -> None:
 
 
 def test_what_no_thread_has_taken_is_cancelled_at_the_end() -> None:
-    threads = Threads(1)
+    threads = Threads(1, "test")
     go, begun = threading.Event(), threading.Event()
     first, second = Task(lambda: (begun.set(), go.wait(10))), Task(lambda: None)
     threads.add_task(first)

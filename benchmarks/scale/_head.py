@@ -16,8 +16,8 @@ from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.version import load_version
 from indexer.store.head import branch as head
-from indexer.store.head import followed_sources
-from indexer.store.head.leader_epoch import become_follower
+from indexer.store.head import state
+from indexer.store.head.state import become_follower
 from indexer.store.rows.blocks import Block
 from indexer.store.rows.writer import Rows
 
@@ -46,7 +46,7 @@ class Followed:
     def write(self, what: Callable[[sa.Connection, int], object]) -> float:
         """Follows all sources, then runs a transaction with their mark; returns its time in ms."""
         with self.engine.begin() as connection:
-            mark = followed_sources.follow(
+            mark = state.follow_sources(
                 connection, CHAIN_ID, self.epoch, [s.source_id for s in self.sources], self.version
             )
         started = time.perf_counter()

@@ -7,8 +7,8 @@ from benchmarks.scale import Row
 from benchmarks.scale._head import CHAIN_ID, followed
 from benchmarks.scale._setup import cpu_ms
 from indexer.chain.client import ChainClient
+from indexer.store import status
 from indexer.store.rows import indexes
-from indexer.store.status import gauges
 from indexer.sync.history.backfill import Backfill
 from indexer.sync.history.transactions import Includer
 from indexer.sync.tokens import balances
@@ -34,7 +34,7 @@ def measure(server_url: str, *, small: bool) -> Row:
                 Includer(engine, none, CHAIN_ID, stop).run() + balances.catch_up(engine, CHAIN_ID) + builder.run(stop)
             )
             with engine.begin() as connection:
-                done += sum(gauges.load(connection).missing.values())
+                done += sum(status.load_gauges(connection).missing.values())
             if done:
                 raise AssertionError("there is nothing to do")
 

@@ -123,9 +123,9 @@ def _described(error: Exception) -> GaplessError | None:
     """A failure of Postgres as something to act upon; None for everything else."""
     if "psycopg" not in sys.modules:  # it cannot be one, and need not be loaded to find that out
         return None
-    from indexer.store.database_errors import describe
+    from indexer.store.database import describe_error
 
-    return describe(error)
+    return describe_error(error)
 
 
 def print_error(error: GaplessError) -> None:

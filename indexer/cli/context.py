@@ -29,7 +29,6 @@ from indexer.store.catalog.catalog_rows import CatalogRows
 from indexer.store.catalog.changes import Change, summary
 from indexer.store.catalog.declaration import Declaration
 from indexer.store.database import create_engine, describe_failure, process_name
-from indexer.store.schema import server
 from indexer.sync.setup.declaration import declaration
 
 log = logging.getLogger(__name__)
@@ -85,9 +84,9 @@ def database(servers: Servers, *, application_name: str, pool_size: int = 5) -> 
     engine = create_engine(servers.database_url, application_name=name, pool_size=pool_size)
     try:
         with engine.connect() as connection:
-            server.require_usable(connection)
+            migrate.require_usable(connection)
         if pool_size > 1:
-            server.warn_of_pooler(engine)
+            migrate.warn_of_pooler(engine)
     except sa.exc.DBAPIError as error:
         raise describe_failure(servers.database_url, error) from None
     try:

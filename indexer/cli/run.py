@@ -46,9 +46,9 @@ def run(
     from indexer.service.manifest_watcher import ManifestWatcher, PartialManifestWatcher
     from indexer.service.scheduler import Service
     from indexer.settings import environment
+    from indexer.store.apply import migrate
     from indexer.store.cache import Cache
     from indexer.store.catalog.changes import summary
-    from indexer.store.schema import server
     from indexer.store.tokens.metadata import CacheSecret
 
     settings, manifest = begin()
@@ -64,7 +64,7 @@ def run(
         database(given, application_name="gapless leases", pool_size=1) as lease_engine,
         ExitStack() as stack,
     ):
-        if not server.wait_for_changes(engine, stop) or not _has_schema(engine, stop, with_migrate=with_migrate):
+        if not migrate.wait_for_changes(engine, stop) or not _has_schema(engine, stop, with_migrate=with_migrate):
             return
         watch = PartialManifestWatcher(files, manifest, lambda given: reachable(engine, given, settings))
         manifest = watch.manifest

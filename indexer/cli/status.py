@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from indexer.store.status.overview import EventOverview, Overview
+    from indexer.store.status import EventOverview, Overview
 
 
 _MOST_UNREAD = 20
@@ -26,15 +26,15 @@ def status(
     from indexer import log
     from indexer.cli.context import database, servers
     from indexer.settings import load_settings
+    from indexer.store import status
     from indexer.store.apply import migrate
-    from indexer.store.status import overview
 
     settings = load_settings()
     log.configure("WARNING", settings.log_format)
     with servers(settings, with_redis=False) as given, database(given, application_name="gapless status") as engine:
         migrate.require_current(engine)
         with engine.begin() as connection:
-            found = overview.load(connection)
+            found = status.load_overview(connection)
     if as_json:
         typer.echo(json.dumps(_plain(found), indent=2, default=str))
     else:

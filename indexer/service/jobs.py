@@ -24,12 +24,12 @@ from indexer.log import bind
 from indexer.manifest.model import Chain, Manifest
 from indexer.settings import Settings
 from indexer.store.cache import Cache
-from indexer.store.database_errors import refuses_changes
+from indexer.store.database import refuses_changes
+from indexer.store.head import state
 from indexer.store.head import state as head_state
+from indexer.store.head.state import EndpointRow
 from indexer.store.rows import block_retention
 from indexer.store.rows.blocks import ForeignBlockError
-from indexer.store.status import endpoints
-from indexer.store.status.endpoints import EndpointRow
 from indexer.sync.audit import digest, holdings
 from indexer.sync.head.follower import ChainHaltedError, Follower, Tick
 from indexer.sync.head.polling import PollSchedule
@@ -359,7 +359,7 @@ def report_endpoints(shop: ServiceResources, one: Network) -> None:
         for status in one.client.describe()
     ]
     with shop.engine.begin() as connection:
-        endpoints.store(connection, one.chain.chain_id, rows)
+        state.store_endpoints(connection, one.chain.chain_id, rows)
 
 
 def quiet(work: Callable[[], object]) -> Work:

@@ -16,8 +16,7 @@ from indexer import __version__
 from indexer.chain.rpc.endpoint_status import EndpointStatus
 from indexer.service.jobs import Network
 from indexer.store.cache import Cache
-from indexer.store.status import gauges
-from indexer.store.status.gauges import Gauges
+from indexer.store.status import Gauges, load_gauges
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class _OfDatabase(Collector):
         yield InfoMetricFamily("gapless_build", "What runs", value={"version": __version__})
         try:
             with self._engine.connect() as connection:
-                found = gauges.load(connection)
+                found = load_gauges(connection)
         except (sa.exc.SQLAlchemyError, psycopg.Error) as error:
             log.debug("metrics: the database does not answer: %s", type(error).__name__)
             up.add_metric([], 0)

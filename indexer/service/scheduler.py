@@ -33,6 +33,7 @@ from indexer.service.job_queue import JobRunner
 from indexer.service.jobs import Defects, Job, Network, OwnJob, Work
 from indexer.service.manifest_watcher import CatalogWatcher, ManifestWatcher, PartialManifestWatcher
 from indexer.settings import Settings
+from indexer.store import status
 from indexer.store.access import keys
 from indexer.store.apply import drop
 from indexer.store.apply.apply import apply
@@ -40,11 +41,9 @@ from indexer.store.cache import Cache
 from indexer.store.catalog.changes import Change, summary
 from indexer.store.catalog.version import load_version
 from indexer.store.database import DatabaseError, cancel_statements
-from indexer.store.frozen_sessions import FrozenSessions
 from indexer.store.head import state as head_state
-from indexer.store.leases import Lease, Renewer
+from indexer.store.leases import FrozenSessions, Lease, Renewer
 from indexer.store.rows import indexes
-from indexer.store.status import gauges
 from indexer.store.tokens import transfers
 from indexer.sync.head.follower import Follower
 from indexer.sync.head.polling import PollSchedule
@@ -404,7 +403,7 @@ class Service:
     def _look_for_stalled(self) -> None:
         """Says once that the head of a chain stands still, and once that it moves again."""
         with self._engine.connect() as connection:
-            stalled = gauges.load_stalled(connection)
+            stalled = status.load_stalled(connection)
         mine = {name: reason for name, reason in stalled.items() if name in self._networks}
         for name, reason in mine.items():
             if name not in self._stalled:

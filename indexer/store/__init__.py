@@ -12,8 +12,8 @@ Rooms, each standing on those below it:
 * ``rows``: rows and coverage.
 * ``catalog``: what is indexed.
 * ``schema``: tables as SQL.
-* ``database``, ``database_errors``, ``lock_waits``, ``frozen_sessions``, ``leases``, ``lag``, ``cache``: connections;
-  what a failure means to an operator; locks that are waited for briefly; sessions whose process stands still; rights
-  that end by themselves; how far a chain is behind, as SQL; Redis.
+* ``database``: connections, locks that are waited for briefly, what a failure means to an operator. ``leases``: rights
+  that end by themselves, and sessions whose process stands still. ``lag``: how far a chain is behind, as SQL.
+  ``cache``: Redis.
 * ``embedded``: real servers for machines that have none; production imports nothing of it.
 """

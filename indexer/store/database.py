@@ -1,21 +1,28 @@
-"""Connections to Postgres.
+"""Connections to Postgres, transactions that wait for locks briefly, and what failures mean for the operator.
 
 SQLAlchemy Core speaks to the static tables; ``COPY`` and DDL of event tables go through the psycopg connection
-underneath, in the same transaction (:func:`psycopg_connection`).
+underneath, in the same transaction (:func:`psycopg_connection`), and so do their errors (:func:`describe_error`).
+
+What must lock a table or the catalog against others (DDL, a change of the catalog) runs in :func:`attempt`: everything
+that comes after it would queue behind its wait, so it gives up after :data:`WAIT` seconds, lets the queue pass, and
+comes again.
 """
 
 import itertools
 import os
 import secrets
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import psycopg
 import sqlalchemy as sa
+import tenacity
 from psycopg.types.json import Jsonb
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.errors import GaplessError
+from indexer.store.lag import DISK_FULL
 
 CONNECT_TIMEOUT_SECONDS = 10
 
@@ -28,7 +35,7 @@ class DatabaseError(GaplessError):
 
 # What each connection is told when it is opened, by statements: a pooler in between knows few startup parameters.
 # A session whose process is frozen, or whose machine is gone, must not keep its locks for longer than seconds
-# (:mod:`indexer.store.frozen_sessions` has the rest).
+# (:mod:`indexer.store.leases` has the rest).
 _SETTINGS = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
@@ -104,7 +111,7 @@ def is_pooled(driver: psycopg.Connection[Any]) -> bool:
     """Whether a pooler such as pgbouncer stands before Postgres: the process that answers is not the one that was met.
 
     In pgbouncer's session mode as in its transaction mode: what tells these apart is
-    :func:`indexer.store.schema.server.is_pooled_by_transaction`.
+    :func:`indexer.store.apply.migrate.is_pooled_by_transaction`.
     """
     row = driver.execute("SELECT pg_backend_pid()").fetchone()
     return row is not None and int(row[0]) != driver.info.backend_pid
@@ -160,3 +167,155 @@ def describe_failure(url: str, error: BaseException) -> DatabaseError:
 def jsonb(value: Any) -> Any:
     """Wrap a value for a jsonb parameter; None stays SQL's null."""
     return None if value is None else Jsonb(value)
+
+
+T = TypeVar("T")
+
+#: Seconds that one lock is waited for.
+WAIT: Final = 0.3
+#: Seconds for which it is tried again.
+PATIENCE: Final = 60.0
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+
+_BUSY = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
+
+
+class BusyError(GaplessError):
+    """Others have held what was needed for all of the time that was given; nothing was changed."""
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether an error says that others held a lock for too long: the same may succeed a moment later."""
+    return isinstance(error.orig if isinstance(error, sa.exc.DBAPIError) else error, _BUSY)
+
+
+def attempt(engine: Engine, what: str, work: Callable[[Connection], T], *, patience: float = PATIENCE) -> T:
+    """Runs work in a transaction that waits for no lock for long, and again while others hold what it needs.
+
+    Args:
+        engine: the database.
+        what: for people, what cannot be done while it waits: ``the manifest cannot be applied``.
+        work: what to do; everything that it did is undone before it is tried again.
+        patience: seconds for which it is tried again.
+
+    Raises:
+        BusyError: others hold what it needs all the time; nothing was changed.
+    """
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(is_busy),
+        stop=tenacity.stop_after_delay(patience),
+        wait=tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+        reraise=True,
+    )
+    try:
+        done: T = attempts(_once, engine, work)
+        return done
+    except (psycopg.Error, sa.exc.DBAPIError) as error:
+        if not is_busy(error):
+            raise
+        raise BusyError(
+            f"{what}: others hold locks that it needs, for {patience:.0f} s now ({_oldest_transaction(engine)})",
+            hint="nothing was changed; end that transaction, or run it again later",
+        ) from None
+
+
+def _once(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.begin() as connection:
+        wait_briefly(connection)
+        return work(connection)
+
+
+def wait_briefly(connection: Connection) -> None:
+    """Has the rest of a transaction wait for no lock for longer than :data:`WAIT`."""
+    psycopg_connection(connection).execute(f"SET LOCAL lock_timeout = {int(WAIT * 1000)}")
+
+
+def _oldest_transaction(engine: Engine) -> str:
+    with engine.connect() as connection:
+        row = connection.execute(
+            sa.text("""
+                SELECT pid, coalesce(nullif(application_name, ''), usename) AS name,
+                       extract(epoch FROM now() - xact_start)::bigint AS seconds
+                FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+                  AND backend_type = 'client backend'
+                ORDER BY xact_start LIMIT 1
+            """)
+        ).one_or_none()
+    if row is None:
+        return "they have just ended"
+    return f"the oldest open transaction is of {row.name}, process {row.pid}, {row.seconds} s old"
+
+
+_HINTS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    (
+        (psycopg.errors.DiskFull,),
+        "make room on the disk of Postgres and run it again: nothing that was committed is lost, "
+        "and what was under way is done anew",
+    ),
+    (
+        (psycopg.errors.ReadOnlySqlTransaction,),
+        "it is a standby, or default_transaction_read_only is on there: point DATABASE_URL to the primary, or switch "
+        "that off; nothing was written",
+    ),
+    (
+        (psycopg.errors.InsufficientPrivilege,),
+        "the user of DATABASE_URL must own the database, or be allowed to create schemas in it",
+    ),
+    (
+        (psycopg.errors.IdleInTransactionSessionTimeout,),
+        "this process stood still in the middle of a transaction (suspended, or starved), and Postgres ended that for "
+        "those who wait for it; run it again: nothing that was committed is lost",
+    ),
+    (
+        (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown, psycopg.errors.CannotConnectNow),
+        "Postgres was shut down or is starting; run it again when it answers: nothing that was committed is lost",
+    ),
+    (
+        (psycopg.errors.InsufficientResources, psycopg.errors.OutOfMemory, psycopg.errors.TooManyConnections),
+        "Postgres ran out of a resource; run it again when it is free: nothing that was committed is lost",
+    ),
+    (
+        (psycopg.OperationalError, psycopg.InterfaceError),
+        "the connection to Postgres was lost; run it again when it answers: nothing that was committed is lost",
+    ),
+)
+
+
+_ENDED = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.AdminShutdown)
+
+
+def is_lost_session(error: BaseException) -> bool:
+    """Whether a session was ended from outside, as that of a process that stood still is: a new one may do the same."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    # Where Postgres' last words were not read, there is no SQLSTATE.
+    return isinstance(cause, _ENDED) or (isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None)
+
+
+def describe_error(error: BaseException) -> DatabaseError | None:
+    """Turns a failure of Postgres that is no defect of ours into something to act upon.
+
+    Returns:
+        None for every other error, a broken statement among them.
+    """
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    for kinds, hint in _HINTS:
+        if isinstance(cause, kinds):
+            lines = str(cause).strip().splitlines()
+            return DatabaseError(f"Postgres: {lines[0] if lines else type(cause).__name__}", hint=hint)
+    return None
+
+
+def refuses_changes(error: BaseException) -> str | None:
+    """Why Postgres takes no changes at all, as far as a failure tells; None: it does, or the failure says nothing."""
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, psycopg.errors.DiskFull):
+        return f"{DISK_FULL} ({str(cause).strip().splitlines()[0]}); make room there, then it goes on"
+    if isinstance(cause, psycopg.errors.ReadOnlySqlTransaction):
+        return "Postgres takes no changes: it is a standby, or default_transaction_read_only is on there"
+    return None

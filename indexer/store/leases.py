@@ -1,4 +1,4 @@
-"""Leases: rights of one process at a time that end by themselves when the process no longer renews them.
+"""Leases, rights of one process at a time that end by themselves, and the sessions of processes that are frozen.
 
 A lease is a row with a time at which it expires, judged by Postgres' clock alone. Nothing of it belongs to a session:
 no connection is kept for it, a pooler between us and Postgres does no harm, and a holder that was killed, frozen or cut
@@ -7,7 +7,11 @@ off from the network loses it as surely as one that stopped.
 States: *free* (no row, or one that has expired) -> *held* (renewed every :data:`RENEW_EVERY` seconds) -> *free*. A
 holder trusts its lease for :data:`LASTS` seconds by its own clock after it *began* the last renewal, so that its trust
 ends before the row expires. Between the two clocks nothing is safe by the lease alone: what writes must present
-something that the next holder changes (:func:`indexer.store.head.leader_epoch.fenced`).
+something that the next holder changes (:func:`indexer.store.head.state.fenced`).
+
+The locks of a frozen process end by themselves too. A session that waits for its client between two statements of a
+transaction is ended by Postgres (``idle_in_transaction_session_timeout``, :mod:`indexer.store.database`). Within a COPY
+no time-out of Postgres counts, so :class:`FrozenSessions` ends those.
 """
 
 import logging
@@ -15,7 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from typing import Self
+from typing import Final, Self
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -287,3 +291,44 @@ class Renewer:
                 if trouble != self._trouble:
                     log.warning("leases cannot be renewed: %s; trying again", trouble)
                 self._trouble = trouble
+
+
+ENDED_AFTER: Final = 6.0
+"""Seconds in which a session that copies rows has not got a byte."""
+
+_COPYING: Final = sa.text("""
+    SELECT s.pid, s.application_name, s.query_start, coalesce(c.bytes_processed, 0) AS bytes
+    FROM pg_stat_activity s LEFT JOIN pg_stat_progress_copy c USING (pid)
+    WHERE s.datname = current_database() AND s.usename = current_user AND s.application_name LIKE '%gapless %'
+      AND s.xact_start IS NOT NULL AND s.state = 'active' AND s.wait_event = 'ClientRead'
+""")
+
+
+class FrozenSessions:
+    """Finds, look by look, the sessions whose client has stopped sending in the middle of a statement.
+
+    Args:
+        engine: the database; its user may end sessions of its own.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._since: dict[tuple[object, ...], float] = {}
+
+    def look(self) -> int:
+        """Ends the sessions that have stood still since :data:`ENDED_AFTER` seconds ago; returns how many."""
+        now = self._clock()
+        with self._engine.connect() as connection:
+            waiting = {tuple(row): row for row in connection.execute(_COPYING)}
+            self._since = {key: self._since.get(key, now) for key in waiting}
+            frozen = [row for key, row in waiting.items() if now - self._since[key] >= ENDED_AFTER]
+            for row in frozen:
+                connection.execute(sa.text("SELECT pg_terminate_backend(:pid, 1000)"), {"pid": row.pid})
+                log.warning(
+                    "the session %d of %s has sent nothing for %.0f s within a statement, and was ended, since its "
+                    "locks may hold up others: its process is frozen, or its machine is gone",
+                    *(row.pid, row.application_name, now - self._since[tuple(row)]),
+                )
+        return len(frozen)

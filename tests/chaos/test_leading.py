@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from indexer.store import leases
 from indexer.store.database import create_engine
-from indexer.store.head import leader_epoch
+from indexer.store.head import state
 from indexer.store.leases import Renewer
 from indexer.sync.head.leadership import Leadership
 from tests.chaos.chain import CHAIN_ID
@@ -127,8 +127,8 @@ def test_a_commit_after_another_took_over_is_refused(scene):
     assert first.take()
     scene.query(EXPIRE)
     assert second.take()
-    with pytest.raises(leader_epoch.FollowerLostError), scene.engine.begin() as connection:
-        leader_epoch.fenced(connection, CHAIN_ID, first.epoch, "state = 'following'", {})
+    with pytest.raises(state.FollowerLostError), scene.engine.begin() as connection:
+        state.fenced(connection, CHAIN_ID, first.epoch, "state = 'following'", {})
     second.release()
 
 
@@ -157,10 +157,10 @@ def test_a_chain_that_is_followed_is_not_dropped(scene):
     first = Leadership(scene.engine, CHAIN_ID)
     assert first.take()
     with scene.engine.begin() as connection:
-        assert not leader_epoch.keep_away(connection, CHAIN_ID)
+        assert not state.keep_away(connection, CHAIN_ID)
     first.release()
     with scene.engine.begin() as connection:
-        assert leader_epoch.keep_away(connection, CHAIN_ID)
+        assert state.keep_away(connection, CHAIN_ID)
         with pytest.raises(sa.exc.OperationalError):  # it waits for the transaction's end, and not for long
             first.take()
     assert first.take()

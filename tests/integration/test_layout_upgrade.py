@@ -7,11 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from indexer.store.apply import layout_upgrade, migrate
+from indexer.store.apply import migrate
 from indexer.store.catalog import catalog
-from indexer.store.database import DatabaseError
+from indexer.store.database import BusyError, DatabaseError
 from indexer.store.integrity import digests
-from indexer.store.lock_waits import BusyError
 from tests.integration.sync.rig import rig
 
 MANIFEST = """
@@ -82,9 +81,9 @@ def test_a_table_that_is_being_read_is_upgraded_when_the_reader_has_gone(earlier
     reader = psycopg.connect(migrated_url)
     reader.execute("SELECT count(*) FROM coins.transfer")
     with pytest.raises(BusyError, match=r"coins\.transfer cannot be upgraded.*others hold locks"):
-        layout_upgrade.upgrade(engine, patience=0.1)
+        migrate.upgrade_layouts(engine, patience=0.1)
     reader.close()
-    assert layout_upgrade.upgrade(engine) >= 1
+    assert migrate.upgrade_layouts(engine) >= 1
     assert types(plain) == {"bigint"}
 
 

@@ -97,16 +97,16 @@ def test_a_reorganisation_on_an_older_postgres(old_server, history, tmp_path):
 
 
 def test_a_server_before_the_oldest_is_refused(migrated_url, monkeypatch):
+    from indexer.store.apply import migrate
     from indexer.store.database import DatabaseError, create_engine
-    from indexer.store.schema import server
 
     engine = create_engine(migrated_url)
     with engine.connect() as connection:
         here = connection.execute(sa.text("SELECT current_setting('server_version_num')::int / 10000")).scalar_one()
-        server.require_usable(connection)
-        monkeypatch.setattr(server, "OLDEST", here + 1)
+        migrate.require_usable(connection)
+        monkeypatch.setattr(migrate, "OLDEST", here + 1)
         with pytest.raises(DatabaseError, match=f"of version {here}; Gapless needs {here + 1} or newer"):
-            server.require_usable(connection)
+            migrate.require_usable(connection)
     engine.dispose()
 
 

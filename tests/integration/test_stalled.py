@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from indexer.store import status
 from indexer.store.database import create_engine
-from indexer.store.status import gauges, overview
 
 
 @pytest.fixture
@@ -29,11 +29,11 @@ def chain(migrated_url):
                 (every,),
             )
         with engine.connect() as connection:
-            seen = overview.load(connection)
+            seen = status.load_overview(connection)
         with engine.connect() as connection:
-            (found,) = gauges.load(connection).chains
+            (found,) = status.load_gauges(connection).chains
         with engine.connect() as connection:
-            stalled = gauges.load_stalled(connection)
+            stalled = status.load_stalled(connection)
         assert found["stalled"] == ("demo" in stalled)
         assert found["state"] == ("stalled" if found["stalled"] and state != "halted" else state)
         assert seen.chains[0].state == found["state"]
@@ -70,7 +70,7 @@ def test_a_pause_long_ago_says_nothing_of_the_pace(chain, migrated_url):
         assert connection.execute("SELECT count(*) FROM gapless.blocks").fetchone() == (60,)
     engine = create_engine(migrated_url)
     with engine.connect() as connection:
-        assert gauges.load_stalled(connection).keys() == {"demo"}
+        assert status.load_stalled(connection).keys() == {"demo"}
     engine.dispose()
 
 
@@ -98,7 +98,7 @@ def test_a_chain_for_development_may_stand_still(chain, migrated_url, behind, he
         )
     engine = create_engine(migrated_url)
     with engine.connect() as connection:
-        assert (gauges.load_stalled(connection).keys() == {"demo"}) is is_stalled
+        assert (status.load_stalled(connection).keys() == {"demo"}) is is_stalled
     with engine.connect() as connection:
-        assert overview.load(connection).chains[0].state == ("stalled" if is_stalled else "following")
+        assert status.load_overview(connection).chains[0].state == ("stalled" if is_stalled else "following")
     engine.dispose()

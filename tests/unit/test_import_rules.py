@@ -30,8 +30,8 @@ ROOMS = set(ALLOWED) | {"indexer.cli", "indexer.demo"}
 FLOORS: dict[str, list[set[str]]] = {
     "indexer.chain": [{"records"}, {"rpc"}, {"reads", "proof"}, {"logs"}, {"client", "disagreement"}],
     "indexer.store": [
-        {"database", "cache", "lag", "leases"},
-        {"database_errors", "lock_waits", "frozen_sessions"},
+        {"lag"},
+        {"database", "cache", "leases"},
         {"schema", "embedded"},
         {"catalog"},
         {"rows"},

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from indexer.intervals import RangeSet
-from indexer.store.status.overview import ChainOverview, EventOverview, Overview
+from indexer.store.status import ChainOverview, EventOverview, Overview
 
 
 def overview(tips: list[int | None], missing: list[RangeSet]) -> Overview:

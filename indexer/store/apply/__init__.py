@@ -6,5 +6,5 @@ Nothing that holds data is dropped by applying: what is no longer declared becom
 * ``difference``, ``difference_chains``, ``difference_deployments``, ``difference_events``, ``difference_sources``:
   what differs. Pure.
 * ``drop``, ``drop_chain``: ``gapless drop`` and ``gapless reset``, in bounded steps.
-* ``migrate``, ``layout_upgrade``: the static schema; event tables of earlier versions.
+* ``migrate``: a Postgres that can be used; the static schema; event tables of earlier versions.
 """

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.store import lock_waits
+from indexer.store import database
 from indexer.store.apply.difference import Difference, NewSeries, difference
 from indexer.store.apply.difference_events import NewEvent
 from indexer.store.apply.difference_sources import Split, Write
@@ -27,8 +27,7 @@ from indexer.store.catalog import catalog_rows, factory_coverage, ledgers
 from indexer.store.catalog.changes import Change
 from indexer.store.catalog.declaration import ContractDeclaration, Declaration
 from indexer.store.catalog.version import end_change, hold_for_change, load_version
-from indexer.store.database import DatabaseError, psycopg_connection
-from indexer.store.lock_waits import BusyError
+from indexer.store.database import BusyError, DatabaseError, psycopg_connection
 from indexer.store.rows import indexes
 from indexer.store.schema import layout, tables
 from indexer.store.schema.layout import EventTable
@@ -61,7 +60,7 @@ def compare(engine: Engine, declaration: Declaration) -> Difference:
     return difference(rows, declaration)
 
 
-def apply(engine: Engine, declaration: Declaration, *, patience: float = lock_waits.PATIENCE) -> list[Change]:
+def apply(engine: Engine, declaration: Declaration, *, patience: float = database.PATIENCE) -> list[Change]:
     """Makes the difference between the catalog and a declaration.
 
     Writers wait for it only when they commit, and for no more than a moment: it waits for no lock for long itself, and
@@ -139,12 +138,12 @@ def apply_within(connection: Connection, declaration: Declaration) -> None:
 
 def _create(engine: Engine, found: Difference, patience: float) -> None:
     for contract in found.contracts:
-        lock_waits.attempt(engine, _CANNOT, partial(_create_contract, contract=contract), patience=patience)
+        database.attempt(engine, _CANNOT, partial(_create_contract, contract=contract), patience=patience)
     for at in range(0, len(found.events), _STEP):
         some = found.events[at : at + _STEP]
-        lock_waits.attempt(engine, _CANNOT, partial(_create_events, events=some), patience=patience)
+        database.attempt(engine, _CANNOT, partial(_create_events, events=some), patience=patience)
     for series in found.series:
-        lock_waits.attempt(engine, _CANNOT, partial(_create_series, one=series), patience=patience)
+        database.attempt(engine, _CANNOT, partial(_create_series, one=series), patience=patience)
 
 
 def _create_contract(connection: Connection, contract: ContractDeclaration) -> None:
@@ -222,13 +221,13 @@ def _write(engine: Engine, found: Difference, patience: float) -> list[Change] |
     def change(connection: Connection) -> list[Change] | None:
         _write_rows(connection, found.writes)
         # Last, as every writer: who holds a row that is written above is waited for before, and not under this lock.
-        hold_for_change(connection, wait=lock_waits.WAIT)
+        hold_for_change(connection, wait=database.WAIT)
         if load_version(connection) != found.version:
             connection.rollback()
             return None
         return _follow(connection, found)
 
-    return lock_waits.attempt(engine, _CANNOT, change, patience=patience)
+    return database.attempt(engine, _CANNOT, change, patience=patience)
 
 
 def _write_all(connection: Connection, found: Difference) -> None:
@@ -295,8 +294,8 @@ def _index_empty(engine: Engine, event_ids: Sequence[int]) -> None:
     """Builds the indexes of tables without rows at once; where there are rows, the running indexer does, beside all."""
     for event_id in event_ids:
         try:
-            lock_waits.attempt(
-                engine, _CANNOT, partial(indexes.create_if_empty, event_id=event_id), patience=lock_waits.WAIT
+            database.attempt(
+                engine, _CANNOT, partial(indexes.create_if_empty, event_id=event_id), patience=database.WAIT
             )
         except BusyError:
             return  # it is being read; the running indexer does it

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.store import lock_waits
+from indexer.store import database
 from indexer.store.apply import drop_chain
 from indexer.store.catalog import children, ledgers
 from indexer.store.catalog.version import end_change, hold_for_change
@@ -119,7 +119,7 @@ def _found(connection: Connection, name: str | None) -> list[Droppable]:
     ]
 
 
-def drop(engine: Engine, given: Droppable, *, patience: float = lock_waits.PATIENCE) -> None:
+def drop(engine: Engine, given: Droppable, *, patience: float = database.PATIENCE) -> None:
     """Deletes it: tables, coverage, and all that is kept about it. Killed, it is finished by the next run.
 
     Args:
@@ -143,7 +143,7 @@ def drop(engine: Engine, given: Droppable, *, patience: float = lock_waits.PATIE
             patience=patience,
         )
         return
-    while left := lock_waits.attempt(engine, what, partial(_drop_some, given=given), patience=patience):
+    while left := database.attempt(engine, what, partial(_drop_some, given=given), patience=patience):
         log.info("%s %s: %d tables are left", given.kind, given.name, left)
 
 
@@ -152,7 +152,7 @@ def reset(
     chain_id: int,
     name: str,
     *,
-    patience: float = lock_waits.PATIENCE,
+    patience: float = database.PATIENCE,
     follower: uuid.UUID | None = None,
 ) -> None:
     """Deletes all rows of a chain, and all that is known of its blocks, so that the manifest can be applied to it anew.
@@ -234,7 +234,7 @@ def _drop_some(connection: Connection, given: Droppable) -> int:
         ) from None
     if is_shown:
         transfers.renew_view(connection)
-    hold_for_change(connection, wait=lock_waits.WAIT)
+    hold_for_change(connection, wait=database.WAIT)
     end_change(connection)
     return left
 

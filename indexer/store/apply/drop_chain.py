@@ -18,12 +18,11 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.store import lock_waits
+from indexer.store import database
 from indexer.store.catalog.declaration import Place
 from indexer.store.catalog.version import CatalogChangedError, end_change, hold_for_change, load_version, writing_by
-from indexer.store.database import DatabaseError, psycopg_connection
-from indexer.store.head import leader_epoch
-from indexer.store.lock_waits import BusyError
+from indexer.store.database import BusyError, DatabaseError, psycopg_connection
+from indexer.store.head import state
 from indexer.store.schema import tables
 
 log = logging.getLogger(__name__)
@@ -73,13 +72,13 @@ def delete_chain(
             applied; what was deleted before is gone.
         BusyError: others hold its rows all the time; the same.
     """
-    attempt = partial(lock_waits.attempt, engine, what, patience=patience)
+    attempt = partial(database.attempt, engine, what, patience=patience)
 
     def begin(connection: Connection) -> None:
         check(connection)
         _keep_away(connection, chain_id, name, follower)
         _retire(connection, chain_id)
-        hold_for_change(connection, wait=lock_waits.WAIT)
+        hold_for_change(connection, wait=database.WAIT)
         end_change(connection)
 
     def end(connection: Connection) -> None:
@@ -93,7 +92,7 @@ def delete_chain(
                 connection.execute(sa.delete(table).where(table.c.chain_id == chain_id))
         if begin_anew:
             _begin_anew(connection, chain_id)
-        hold_for_change(connection, wait=lock_waits.WAIT)
+        hold_for_change(connection, wait=database.WAIT)
         end_change(connection)
 
     def step(connection: Connection, names: Sequence[sql.Identifier]) -> int:
@@ -118,7 +117,7 @@ def delete_chain(
 
 
 def _keep_away(connection: Connection, chain_id: int, name: str, follower: uuid.UUID | None) -> None:
-    if not leader_epoch.keep_away(connection, chain_id, follower):
+    if not state.keep_away(connection, chain_id, follower):
         raise DatabaseError(
             f"chain {name} is still being followed by an indexer",
             hint="stop it, or take the chain out of its manifest; then run this again",

@@ -1,20 +1,215 @@
-"""Bringing a database to the current static schema (``gapless migrate``)."""
+"""Make a database ready for this version of Gapless (``gapless migrate``).
 
+First whether the Postgres behind DATABASE_URL can be used, then the static schema (Alembic), then the tables of
+events of an earlier layout. Layout 2 keeps ``tx_index`` and ``log_index`` as ``bigint``. Postgres rewrites a table
+for that and it cannot be read meanwhile, so each table has a transaction of its own: an upgrade that is interrupted
+goes on where it was.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg.errors
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
 import migrations
-from indexer.store.apply import layout_upgrade
-from indexer.store.database import DatabaseError
+from indexer.store import database
+from indexer.store.database import PATIENCE, DatabaseError, is_pooled, psycopg_connection
+from indexer.store.schema.layout import LAYOUT_VERSION
 from indexer.store.schema.tables import SCHEMA, metadata
+from indexer.store.tokens import transfers
+
+log = logging.getLogger(__name__)
+
+OLDEST: Final = 15
+"""The oldest major version that the tests were run on; multiranges, which coverage is kept in, came with 14."""
+
+_LOOK_EVERY: Final = 2.0
+_LOOKS: Final = 5
+
+
+def require_usable(connection: Connection) -> None:
+    """Refuses a server or a database that Gapless cannot work with.
+
+    Raises:
+        DatabaseError: naming what it is and what is needed.
+    """
+    version, encoding, name = connection.execute(
+        sa.text(
+            "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), current_database()"
+        )
+    ).one()
+    if version < OLDEST * 10_000:
+        raise DatabaseError(
+            f"Postgres there is of version {version // 10_000}; Gapless needs {OLDEST} or newer",
+            hint="upgrade the server, or unset DATABASE_URL to use the embedded Postgres",
+        )
+    if encoding != "UTF8":
+        raise DatabaseError(
+            f"the database {name} has the encoding {encoding}; names of tokens and texts of events need UTF8",
+            hint=f"make another one: CREATE DATABASE {name}_utf8 ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0",
+        )
+
+
+def refuses_changes(connection: Connection) -> str | None:
+    """Why the database takes no changes, or None where it does."""
+    is_standby, is_read_only = connection.execute(
+        sa.text("SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'")
+    ).one()
+    if is_standby:
+        return "it is a standby of another server"
+    if is_read_only:
+        return "default_transaction_read_only is on there"
+    return None
+
+
+def wait_for_changes(engine: Engine, stop: threading.Event) -> bool:
+    """Waits until the database takes changes, and says so once.
+
+    Returns:
+        False if it was stopped before.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: Postgres could not be asked.
+    """
+    told = ""
+    while not stop.is_set():
+        with engine.connect() as connection:
+            why = refuses_changes(connection)
+        if why is None:
+            if told:
+                log.info("the database takes changes again")
+            return True
+        if why != told:
+            log.warning(
+                "the database takes no changes: %s; waiting until it does (DATABASE_URL must lead to the primary)", why
+            )
+        told = why
+        engine.dispose()  # a session keeps the default with which it began
+        stop.wait(_LOOK_EVERY)
+    return False
+
+
+def is_pooled_by_transaction(engine: Engine) -> bool:
+    """Whether a pooler stands in between that gives each transaction another session (pgbouncer's transaction mode).
+
+    Two connections that are open at the same time are never served by one process otherwise, nor one by two.
+    """
+    pid = sa.text("SELECT pg_backend_pid()")
+    with engine.connect() as one, engine.connect() as other:
+        if not is_pooled(psycopg_connection(one)):
+            return False
+        seen: tuple[set[int], set[int]] = set(), set()
+        for _ in range(_LOOKS):  # other clients of the pooler may take the session that was just used
+            for connection, pids in zip((one, other), seen, strict=True):
+                connection.rollback()
+                pids.add(connection.execute(pid).scalar_one())
+                connection.rollback()
+        return bool(seen[0] & seen[1]) or max(map(len, seen)) > 1
+
+
+def warn_of_pooler(engine: Engine) -> None:
+    """Says so where each transaction has another session: all works there, but some of what protects it does not."""
+    if is_pooled_by_transaction(engine):
+        log.warning(
+            "a pooler in transaction mode stands before Postgres: sessions keep no time-outs there, and a process "
+            "that is frozen keeps its locks longer; set DATABASE_DIRECT_URL to Postgres' own address, which all "
+            "commands but gapless serve then use"
+        )
+
+
+_OUTDATED = sa.text("""
+    SELECT e.id, c.schema_name, e.table_name FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
+    WHERE e.layout_version < :version ORDER BY e.id
+""")
+
+_IS_VIEW_OLD = sa.text("""
+    SELECT EXISTS (SELECT FROM information_schema.columns WHERE table_schema = 'gapless' AND table_name = 'transfers'
+                   AND column_name = 'log_index' AND data_type = 'integer')
+""")
+
+
+def outdated_tables(connection: Connection) -> list[tuple[int, str, str]]:
+    """The tables of an earlier layout: the event's id, the schema and the table."""
+    rows = connection.execute(_OUTDATED, {"version": LAYOUT_VERSION})
+    return [(row.id, row.schema_name, row.table_name) for row in rows]
+
+
+def upgrade_layouts(engine: Engine, *, patience: float = PATIENCE) -> int:
+    """Upgrade all tables of an earlier layout; the view of transfers is not there meanwhile.
+
+    Args:
+        engine: the database, with the current static schema.
+        patience: seconds for which a table that is being read is tried again.
+
+    Returns:
+        How many tables were upgraded.
+
+    Raises:
+        DatabaseError: a table is in use or a view of the operator's depends on it; what was upgraded stays so.
+    """
+    with engine.connect() as connection:
+        waiting = outdated_tables(connection)
+        is_view_old = connection.execute(_IS_VIEW_OLD).scalar_one()
+    for event_id, schema, table in waiting:
+        with _explained(f"{schema}.{table}"):
+            database.attempt(
+                engine,
+                f"{schema}.{table} cannot be upgraded to layout {LAYOUT_VERSION} (gapless migrate)",
+                partial(_upgrade_layout, event_id=event_id, name=sql.Identifier(schema, table)),
+                patience=patience,
+            )
+        log.info("%s.%s was upgraded to layout %d", schema, table, LAYOUT_VERSION)
+    if waiting or is_view_old:
+        with _explained("gapless.transfers"):
+            database.attempt(engine, "the view gapless.transfers cannot be made anew", transfers.drop_view)
+        transfers.keep_view(engine)
+    return len(waiting)
+
+
+def _upgrade_layout(connection: Connection, *, event_id: int, name: sql.Identifier) -> None:
+    # Another process may have upgraded it: the event's row is locked first.
+    version = connection.execute(
+        sa.text("SELECT layout_version FROM gapless.events WHERE id = :id FOR UPDATE"), {"id": event_id}
+    ).scalar_one_or_none()
+    if version is None or version >= LAYOUT_VERSION:
+        return
+    transfers.drop_view(connection)
+    psycopg_connection(connection).execute(
+        sql.SQL("ALTER TABLE {} ALTER tx_index TYPE bigint, ALTER log_index TYPE bigint").format(name)
+    )
+    connection.execute(
+        sa.text("UPDATE gapless.events SET layout_version = :version WHERE id = :id"),
+        {"version": LAYOUT_VERSION, "id": event_id},
+    )
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Say what to do where a view of the operator's is in the way."""
+    try:
+        yield
+    except (psycopg.errors.FeatureNotSupported, psycopg.errors.DependentObjectsStillExist) as error:
+        said = f"{error.diag.message_primary}: {error.diag.message_detail}"
+    else:
+        return
+    raise DatabaseError(
+        f"{name} cannot be upgraded to layout {LAYOUT_VERSION}: {said}",
+        hint="drop that view, run: gapless migrate, and make the view again. What was upgraded stays so",
+    )
+
 
 # Any number that no other user of advisory locks in this database is likely to choose.
 _MIGRATION_LOCK = 0x6761706C657373
@@ -57,7 +252,7 @@ def upgrade(engine: Engine) -> bool:
     """
     with engine.begin() as connection:
         migrated = upgrade_within(connection)
-    return bool(layout_upgrade.upgrade(engine)) or migrated
+    return bool(upgrade_layouts(engine)) or migrated
 
 
 def upgrade_within(connection: Connection) -> bool:
@@ -131,7 +326,7 @@ def require_current(engine: Engine) -> None:
             hint="run: gapless migrate",
         )
     with engine.connect() as connection:
-        tables = layout_upgrade.outdated(connection)
+        tables = outdated_tables(connection)
     if tables:
         raise DatabaseError(
             f"{len(tables):,} tables of events have an earlier layout than this version needs",

@@ -13,7 +13,7 @@ from indexer.addresses import Children, DiscoveryBlocks
 from indexer.intervals import BlockRange, RangeSet, intersect, subtract
 from indexer.store.catalog.declaration import Place
 from indexer.store.database import psycopg_connection
-from indexer.store.schema import multirange
+from indexer.store.schema import layout
 from indexer.store.schema.layout import EventTable
 
 
@@ -277,8 +277,8 @@ def _sources(rows: Iterable[sa.Row[Any]], events: Mapping[int, CatalogEvent]) ->
             place=Place.from_json(row.place),
             start_block=row.start_block,
             end_block=row.end_block,
-            coverage=multirange.from_sql(row.coverage),
-            verified=multirange.from_sql(row.verified),
+            coverage=layout.ranges_from_sql(row.coverage),
+            verified=layout.ranges_from_sql(row.verified),
             adopted=row.adopted,
         )
         for row in rows

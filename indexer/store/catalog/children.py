@@ -26,7 +26,7 @@ from indexer.store.catalog import factory_coverage
 from indexer.store.catalog.catalog import CatalogEvent, load_events
 from indexer.store.catalog.declaration import Factory
 from indexer.store.database import psycopg_connection
-from indexer.store.schema import multirange
+from indexer.store.schema import layout
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def _reconcile(
         "contract_id": contract_id,
         "first": ranges[0][0],
         "last": ranges[-1][1],
-        "ranges": multirange.to_sql(ranges),
+        "ranges": layout.ranges_to_sql(ranges),
     }
     every = announcements(rules)
     # Two bounded sets are hashed. Without statistics, as just after a first COPY, one would be searched for each row of

@@ -22,7 +22,7 @@ from indexer.store.catalog.catalog import CatalogEvent
 from indexer.store.catalog.changes import Change
 from indexer.store.catalog.declaration import Place
 from indexer.store.database import psycopg_connection
-from indexer.store.schema import multirange, tables
+from indexer.store.schema import layout, tables
 
 SWEEP_ROWS = 20_000
 """Holdings of ledgers that are gone that are deleted in one transaction."""
@@ -391,7 +391,7 @@ def coverage(connection: Connection, ledger: Ledger) -> RangeSet:
         """),
         {"ids": list(ledger.source_ids)},
     ).scalar_one()
-    return () if value is None else multirange.from_sql(value)
+    return () if value is None else layout.ranges_from_sql(value)
 
 
 def events_of(connection: Connection, ledger: Ledger) -> Mapping[int, CatalogEvent]:

@@ -4,6 +4,6 @@ Blocks are appended to the tip, or a branch is swapped for another in one transa
 source is open at its end, so a block costs one row of ``gapless.chains`` however many sources there are. A commit by
 a follower that lost its lease fails: it presents an epoch that its successor has changed.
 
-* ``branch``: extend, swap, finalise. ``followed_sources``: for which sources each block is read. ``state``: how far the
-  chain is followed, and how that goes. ``leader_epoch``: who follows, and the number that fences others off.
+* ``branch``: extend, swap, finalise; which events have rows that a reorganisation may take back. ``state``: who
+  follows, how far and for which sources, and how that goes; the number that fences others off.
 """

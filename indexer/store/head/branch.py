@@ -1,32 +1,45 @@
 """The follower's side of the store: the part of a chain that can still be reorganised.
 
-One process follows a chain (:mod:`indexer.store.head.leader_epoch`). It alone writes above ``chains.finalized_number``.
+One process follows a chain (:mod:`indexer.store.head.state`). It alone writes above ``chains.finalized_number``. A
+new block costs one row of ``chains`` however many sources there are; each transaction that moves the tip presents the
+mark of the followed ones.
 
-A new block costs one row of ``chains`` however many sources there are: which of them it is read for, and covers, stands
-in :mod:`indexer.store.head.followed_sources`. Each transaction that moves the tip presents the mark of those.
+``unfinalized_rows`` says which events have rows in blocks that can still be reorganised, so that a reorganisation
+touches their tables only. It is written in the transactions that write such rows, and forgotten as blocks become
+final. Rows that were written by a version of Gapless that noted nothing are not in it. Hence ``chains.noted_above``:
+above that block all are. A follower whose predecessor in ``follower_epoch`` did not note begins at its own first tip.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
+from indexer.abi.columns import POSITION_OF
 from indexer.intervals import BlockRange, RangeSet
 from indexer.store.catalog import children
 from indexer.store.catalog.catalog import CatalogEvent, Series, Source
 from indexer.store.catalog.version import CatalogChangedError, writing_by
 from indexer.store.database import psycopg_connection
-from indexer.store.head import followed_sources
-from indexer.store.head.leader_epoch import fenced
-from indexer.store.head.state import REPORTED, HeadReport
+from indexer.store.head import state
+from indexer.store.head.state import REPORTED, HeadReport, fenced
 from indexer.store.rows import transactions as included
-from indexer.store.rows import unfinalized, writer
+from indexer.store.rows import writer
 from indexer.store.rows.blocks import Block, insert_blocks
 from indexer.store.rows.writer import Rows
 from indexer.store.schema.tables import SCHEMA
 from indexer.store.tokens import balances
+
+#: Assignments to a chain's row, beside those of a new tip, by a follower that notes the rows above the old one.
+_NOTED: Final = (
+    "noted_above = CASE WHEN follower_epoch - noted_epoch <= 1 THEN noted_above ELSE tip_number END, "
+    "noted_epoch = follower_epoch"
+)
+
+_BLOCK_NUMBER: Final = POSITION_OF["block_number"]
 
 
 def start(connection: Connection, chain_id: int, epoch: int, genesis_hash: bytes | None, finalized: Block) -> None:
@@ -58,7 +71,7 @@ def jump(connection: Connection, chain_id: int, epoch: int, finalized: Block) ->
         FollowerLostError: another process follows now.
     """
     fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
-    followed_sources.close_all(connection, chain_id)
+    state.close_sources(connection, chain_id)
     fenced(
         connection,
         chain_id,
@@ -88,12 +101,12 @@ def extend(
     Args:
         connection: in a transaction.
         chain_id: the chain.
-        epoch: what :func:`~indexer.store.head.leader_epoch.become_follower` returned.
+        epoch: what :func:`~indexer.store.head.state.become_follower` returned.
         after: the number of the stored tip.
         blocks: ascending, each the child of the one before, the first one of the stored tip; their numbers need not be
             consecutive.
         sources: all followed sources of the chain.
-        mark: what :func:`~indexer.store.head.followed_sources.follow` returned for them.
+        mark: what :func:`~indexer.store.head.state.follow_sources` returned for them.
         rows: what those sources' logs say in these blocks.
         catalog_version: of the catalog by which they were decoded.
         report: what the head is, for the same change of the chain's row: a block without rows changes no other row.
@@ -106,7 +119,7 @@ def extend(
         _move_tip(connection, chain_id, epoch, blocks[-1], mark, report)
         insert_blocks(connection, chain_id, blocks)
         writer.insert_rows(connection, chain_id, rows)
-        unfinalized.note(connection, chain_id, rows)
+        _note_events(connection, chain_id, rows)
         announcing = children.announcing([source.event for source in sources], rows.event_ids)
         added = (after + 1, blocks[-1].number)
         children.reconcile(connection, chain_id, announcing, (added,), appended=True)
@@ -128,7 +141,7 @@ def fill(
     Args:
         connection: in a transaction.
         chain_id: the chain.
-        epoch: what :func:`~indexer.store.head.leader_epoch.become_follower` returned.
+        epoch: what :func:`~indexer.store.head.state.become_follower` returned.
         sources: those that came late.
         ranges: what each of them lacks and gets now; all at or below the tip.
         rows: what those sources' logs say in those ranges.
@@ -142,7 +155,7 @@ def fill(
         fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
         displaced = writer.displace_retired(connection, chain_id, ranges, sources)
         writer.insert_rows(connection, chain_id, rows)
-        unfinalized.note(connection, chain_id, rows)
+        _note_events(connection, chain_id, rows)
         announcing = children.announcing([source.event for source in sources], None if displaced else rows.event_ids)
         changed = children.reconcile(connection, chain_id, announcing, ranges, rewritten=displaced)
         writing.forgets = changed.outdated
@@ -171,13 +184,13 @@ def swap(
     Args:
         connection: in a transaction.
         chain_id: the chain.
-        epoch: what :func:`~indexer.store.head.leader_epoch.become_follower` returned.
+        epoch: what :func:`~indexer.store.head.state.become_follower` returned.
         common: the last block that both branches share; at or above ``chains.finalized_number``.
         old_tip: the stored tip.
         blocks: the new branch from ``common`` on, each block the child of the one before; may be shorter than the old
             one, or empty.
         sources: all followed sources of the chain.
-        mark: what :func:`~indexer.store.head.followed_sources.follow` returned for them.
+        mark: what :func:`~indexer.store.head.state.follow_sources` returned for them.
         events: all events that have a table, the retired ones too.
         series: all snapshot series, the retired ones too; their points above ``common`` go, and are taken again later.
         rows: what the followed sources' logs say in the new branch.
@@ -229,7 +242,7 @@ def swap(
         if blocks:
             insert_blocks(connection, chain_id, blocks)
         writer.insert_rows(connection, chain_id, rows)
-        unfinalized.note(connection, chain_id, rows)
+        _note_events(connection, chain_id, rows)
         writer.uncover_above(connection, chain_id, common.number)
         included.forget_above(connection, chain_id, common.number)
         above = ((common.number + 1, children.ALWAYS),)
@@ -261,14 +274,14 @@ def _drop_branch(
     """Deletes all that was said above a block, and all that was derived from it; counts the event rows."""
     driver = psycopg_connection(connection)
     where = sql.SQL("DELETE FROM {} WHERE chain_id = %s AND block_number > %s")
-    bearing = unfinalized.bearing(connection, chain_id, common)
+    bearing = _events_above(connection, chain_id, common)
     removed = 0
     for event_id in sorted(events if bearing is None else bearing):
         if event_id not in events:
             raise CatalogChangedError("the manifest was applied anew meanwhile; planning again")
         removed += driver.execute(where.format(events[event_id].table.identifier), (chain_id, common)).rowcount
     if bearing is None:
-        unfinalized.noted(connection, chain_id, common)
+        _all_are_noted(connection, chain_id, common)
     points = driver.execute(
         "SELECT DISTINCT series_id FROM gapless.series_points WHERE chain_id = %s AND block_number > %s",
         (chain_id, common),
@@ -303,18 +316,77 @@ def finalize(connection: Connection, chain_id: int, epoch: int, finalized: Block
         "finalized_number = greatest(finalized_number, :number)",
         {"number": finalized.number, "hash": finalized.hash, "safe": safe},
     )
-    unfinalized.forget_through(connection, chain_id, finalized.number)
+    _forget_through(connection, chain_id, finalized.number)
 
 
 def _move_tip(
     connection: Connection, chain_id: int, epoch: int, tip: Block, mark: int, report: HeadReport | None
 ) -> None:
-    """Moves the tip, and says that the rows above the old one are noted (:mod:`indexer.store.rows.unfinalized`)."""
-    moved = f"tip_number = :number, tip_hash = :hash, tip_time = :time, moved_at = now(), {unfinalized.NOTED}"
+    """Moves the tip, and says that the rows above the old one are noted (:mod:`indexer.store.head.branch`)."""
+    moved = f"tip_number = :number, tip_hash = :hash, tip_time = :time, moved_at = now(), {_NOTED}"
     values = {"number": tip.number, "hash": tip.hash, "time": datetime.fromtimestamp(tip.time, UTC)}
     if report is None:
         fenced(connection, chain_id, epoch, moved, values)
     else:
         fenced(connection, chain_id, epoch, f"{moved}, {REPORTED}", {**values, **report.parameters})
-    if followed_sources.mark(connection, chain_id) != mark:
+    if state.followed_mark(connection, chain_id) != mark:
         raise CatalogChangedError("other sources are followed now; planning again")
+
+
+def _note_events(connection: Connection, chain_id: int, rows: Rows) -> None:
+    """Notes which events have rows, undecoded or foreign logs in which blocks; nothing is written where there are none.
+
+    Args:
+        connection: in the transaction that writes the rows.
+        chain_id: the chain.
+        rows: of unfinalised blocks.
+    """
+    found = {(row[_BLOCK_NUMBER], event_id) for event_id, (_, own) in rows.by_table.items() for row in own}
+    found |= {(log.block_number, log.event_id) for log in rows.undecoded}
+    found |= {(logs.block_number, logs.event_id) for logs in rows.foreign}
+    if found:
+        psycopg_connection(connection).execute(
+            "INSERT INTO gapless.unfinalized_rows (chain_id, block_number, event_id) "
+            "SELECT %s, * FROM unnest(%s::bigint[], %s::integer[]) ON CONFLICT DO NOTHING",
+            (chain_id, *map(list, zip(*sorted(found), strict=True))),
+        )
+
+
+def _events_above(connection: Connection, chain_id: int, common: int) -> list[int] | None:
+    """The events that have rows, undecoded or foreign logs above a block; None: not known, it may be any.
+
+    Args:
+        connection: in the transaction of a follower that has moved the tip already.
+        chain_id: the chain.
+        common: the block.
+    """
+    noted = connection.execute(
+        sa.text("SELECT noted_above <= :common FROM gapless.chains WHERE chain_id = :chain_id"),
+        {"chain_id": chain_id, "common": common},
+    ).scalar_one()
+    if not noted:
+        return None
+    found: Iterable[int] = connection.execute(
+        sa.text(
+            "SELECT DISTINCT event_id FROM gapless.unfinalized_rows "
+            "WHERE chain_id = :chain_id AND block_number > :common ORDER BY event_id"
+        ),
+        {"chain_id": chain_id, "common": common},
+    ).scalars()
+    return list(found)
+
+
+def _all_are_noted(connection: Connection, chain_id: int, common: int) -> None:
+    """Says that all rows above a block are noted from now on, since there are none any more."""
+    connection.execute(
+        sa.text("UPDATE gapless.chains SET noted_above = :common WHERE chain_id = :chain_id"),
+        {"chain_id": chain_id, "common": common},
+    )
+
+
+def _forget_through(connection: Connection, chain_id: int, finalized: int) -> None:
+    """Forgets what is known of blocks that can no longer be reorganised."""
+    connection.execute(
+        sa.text("DELETE FROM gapless.unfinalized_rows WHERE chain_id = :chain_id AND block_number <= :finalized"),
+        {"chain_id": chain_id, "finalized": finalized},
+    )

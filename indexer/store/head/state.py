@@ -1,15 +1,106 @@
-"""How far a chain is followed, and how that goes: the chain's row, and its stored blocks."""
+"""Who follows a chain, how far and for which sources, and how that goes: the chain's row and its endpoints.
 
+One process follows, the one that holds the chain's lease (:mod:`indexer.store.leases`). Each of its commits checks by
+the *epoch* that no other has taken over meanwhile (:func:`fenced`).
+
+A source is *followed* while its coverage is open at its end (:func:`follow_sources`): it covers the blocks up to the
+chain's tip, wherever that goes, so that a new block writes no source. Every transaction that moves the tip makes sure
+that the sources that it was read for are the ones whose coverage is open: ``chains.followed_mark``
+(:func:`followed_mark`) changes whenever any transaction opens or closes a source.
+"""
+
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from indexer.errors import GaplessError
 from indexer.intervals import BlockRange
-from indexer.store.head.leader_epoch import fenced
+from indexer.store import leases
+from indexer.store.catalog.version import CatalogChangedError, writing_by
+from indexer.store.database import jsonb, psycopg_connection
 from indexer.store.rows.blocks import Block
+
+
+class FollowerLostError(GaplessError):
+    """Another process follows the chain now; what this one wanted to write was not written."""
+
+
+def lease_name(chain_id: int) -> str:
+    """The name of the lease whose holder follows a chain."""
+    return f"follow {chain_id}"
+
+
+def keep_away(connection: Connection, chain_id: int, follower: uuid.UUID | None = None) -> bool:
+    """Keeps every other follower away from a chain until the transaction ends.
+
+    Args:
+        connection: in a transaction.
+        chain_id: the chain.
+        follower: proves the lease of the caller, who follows the chain; None: the caller does not.
+
+    Returns:
+        False if the chain is followed by another; nothing was done then.
+    """
+    if follower is not None:
+        return leases.is_valid(connection, lease_name(chain_id), follower)
+    if not leases.acquire(connection, lease_name(chain_id), token := uuid.uuid4()):
+        return False
+    leases.give_back(connection, lease_name(chain_id), token)
+    return True
+
+
+def become_follower(connection: Connection, chain_id: int, name: str) -> int:
+    """Announces the holder of the lease as the follower, which fences off any former one.
+
+    Args:
+        connection: in the transaction that takes the lease.
+        chain_id: the chain.
+        name: host and process, for people.
+
+    Returns:
+        The epoch to present with every write.
+    """
+    epoch: int = connection.execute(
+        sa.text("""
+            UPDATE gapless.chains SET follower = :name, follower_epoch = follower_epoch + 1, updated_at = now(),
+                                      moved_at = coalesce(moved_at, now())
+            WHERE chain_id = :chain_id RETURNING follower_epoch
+        """),
+        {"chain_id": chain_id, "name": name},
+    ).scalar_one()
+    return epoch
+
+
+def fenced(connection: Connection, chain_id: int, epoch: int, assignments: str, parameters: dict[str, object]) -> None:
+    """Changes the chain's row as its follower.
+
+    Args:
+        connection: in a transaction.
+        chain_id: the chain.
+        epoch: what :func:`become_follower` returned.
+        assignments: SQL, ``column = :name, ...``.
+        parameters: the values that the assignments name.
+
+    Raises:
+        FollowerLostError: another process follows now.
+    """
+    changed = connection.execute(
+        sa.text(
+            f"UPDATE gapless.chains SET {assignments}, updated_at = now() "
+            "WHERE chain_id = :chain_id AND follower_epoch = :epoch"
+        ),
+        {"chain_id": chain_id, "epoch": epoch, **parameters},
+    ).rowcount
+    if changed != 1:
+        raise FollowerLostError(
+            f"chain {chain_id} is followed by another process now; this one stands by",
+            hint="nothing needs to be done: it takes over again when the other one ends",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +225,130 @@ def lift(connection: Connection, chain_id: int) -> None:
         ),
         {"chain_id": chain_id},
     )
+
+
+def follow_sources(connection: Connection, chain_id: int, epoch: int, source_ids: Collection[int], version: int) -> int:
+    """Makes some sources of a chain those that are followed, and no others.
+
+    Those whose last block is at or below the tip have nothing to come: their coverage stays closed. After a
+    reorganisation that may be otherwise, so this is called again.
+
+    Args:
+        connection: in a transaction.
+        chain_id: the chain.
+        epoch: what :func:`~indexer.store.head.state.become_follower` returned.
+        source_ids: active sources that cover all that they want of the blocks between finalized and tip.
+        version: of the catalog by which that was found.
+
+    Returns:
+        The mark to present with every block that is read for them.
+
+    Raises:
+        CatalogChangedError: the catalog is another one now, or sources are being changed.
+        FollowerLostError: another process follows now.
+    """
+    with writing_by(connection, version):
+        fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
+        ids = connection.execute(
+            sa.text("""
+                SELECT s.id FROM gapless.sources s JOIN gapless.chains n ON n.chain_id = s.chain_id
+                WHERE s.id = ANY(:ids) AND s.active AND (s.end_block IS NULL OR s.end_block > n.tip_number)
+                ORDER BY s.id
+            """),
+            {"ids": sorted(source_ids)},
+        )
+        opened = list(ids.scalars())
+        _close_sources(connection, chain_id, opened)
+        connection.execute(
+            sa.text("""
+                WITH opened AS (SELECT id FROM gapless.sources
+                                WHERE id = ANY(:ids) AND chain_id = :chain_id AND NOT followed
+                                ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
+                UPDATE gapless.sources s
+                SET coverage = s.coverage + int8multirange(int8range(greatest(n.tip_number + 1, s.start_block), NULL))
+                FROM opened, gapless.chains n WHERE s.id = opened.id AND n.chain_id = s.chain_id
+            """),
+            {"chain_id": chain_id, "ids": opened},
+        )
+        _require_followed(connection, chain_id, opened)
+        return followed_mark(connection, chain_id)
+
+
+def close_sources(connection: Connection, chain_id: int) -> None:
+    """Makes no source of a chain followed: each covers what was read for it, up to the tip.
+
+    Args:
+        connection: in a transaction of the follower that has locked the chain's row.
+        chain_id: the chain.
+
+    Raises:
+        CatalogChangedError: sources are being changed.
+    """
+    _close_sources(connection, chain_id, ())
+    _require_followed(connection, chain_id, ())
+
+
+def _close_sources(connection: Connection, chain_id: int, kept: Sequence[int]) -> None:
+    """Ends the coverage of followed sources, but for some, at the tip."""
+    # Rows that another transaction has locked are passed over (and found by _require_followed): it may itself be
+    # waiting for the chain's row, which is locked here.
+    connection.execute(
+        sa.text("""
+            WITH closed AS (SELECT id FROM gapless.sources
+                            WHERE chain_id = :chain_id AND followed AND NOT id = ANY(:kept)
+                            ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
+            UPDATE gapless.sources s SET coverage = gapless.covered(s.coverage, s.end_block, n.tip_number)
+            FROM closed, gapless.chains n WHERE s.id = closed.id AND n.chain_id = s.chain_id
+        """),
+        {"chain_id": chain_id, "kept": list(kept)},
+    )
+
+
+def _require_followed(connection: Connection, chain_id: int, ids: Sequence[int]) -> None:
+    followed = connection.execute(
+        sa.text("SELECT id FROM gapless.sources WHERE chain_id = :chain_id AND followed ORDER BY id"),
+        {"chain_id": chain_id},
+    ).scalars()
+    if list(followed) != list(ids):
+        raise CatalogChangedError("sources are being changed at this moment; planning again")
+
+
+def followed_mark(connection: Connection, chain_id: int) -> int:
+    """What changes with every source that is followed, or is not any more."""
+    found: int | None = connection.execute(
+        sa.text("SELECT followed_mark FROM gapless.chains WHERE chain_id = :chain_id"), {"chain_id": chain_id}
+    ).scalar_one()
+    return found or 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRow:
+    """One endpoint; ``host`` is ``https://host/***``."""
+
+    host: str
+    state: str
+    head_number: int | None
+    details: Mapping[str, Any]
+
+
+def store_endpoints(connection: Connection, chain_id: int, endpoints: Iterable[EndpointRow]) -> None:
+    """Replaces what is known of a chain's endpoints; their place in the list is that of the manifest."""
+    rows = list(endpoints)
+    connection.execute(
+        sa.text("DELETE FROM gapless.endpoints WHERE chain_id = :chain_id AND position >= :count"),
+        {"chain_id": chain_id, "count": len(rows)},
+    )
+    with psycopg_connection(connection).cursor() as cursor:
+        cursor.executemany(
+            """
+            INSERT INTO gapless.endpoints (chain_id, position, host, state, head_number, details)
+            VALUES (%s, %s, %s, %s, %s, %s)
+            ON CONFLICT (chain_id, position) DO UPDATE
+            SET host = excluded.host, state = excluded.state, head_number = excluded.head_number,
+                details = excluded.details, updated_at = now()
+            """,
+            [
+                (chain_id, position, row.host, row.state, row.head_number, jsonb(dict(row.details)))
+                for position, row in enumerate(rows)
+            ],
+        )

@@ -17,7 +17,7 @@ from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.children import announcements
 from indexer.store.catalog.declaration import Factory, Place
 from indexer.store.database import psycopg_connection
-from indexer.store.schema import multirange
+from indexer.store.schema import layout
 from indexer.store.schema.layout import EventTable
 
 
@@ -77,7 +77,7 @@ def load_claims(connection: Connection, event_id: int, chain_id: int) -> Claims:
         {"event": event_id, "chain": chain_id},
     )
     for row in rows:
-        place, coverage = Place.from_json(row.place), multirange.from_sql(row.coverage)
+        place, coverage = Place.from_json(row.place), layout.ranges_from_sql(row.coverage)
         if place.kind != "addresses":
             anywhere = union(anywhere, coverage)
         for text in place.addresses:

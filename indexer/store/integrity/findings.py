@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import RangeSet
-from indexer.store.schema import multirange
+from indexer.store.schema import layout
 
 Kind: TypeAlias = Literal["gap", "outside", "duplicate", "dangling", "child", "digest", "balance", "against", "proof"]
 
@@ -73,7 +73,7 @@ def replace_open(
                 "chain_id": chain_id,
                 "kind": kind,
                 "events": list(event_ids),
-                "examined": multirange.to_sql(ranges),
+                "examined": layout.ranges_to_sql(ranges),
             },
         )
     return [add(connection, finding) for finding in found]

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import RangeSet
-from indexer.store.schema import multirange
+from indexer.store.schema import layout
 
 
 def add(connection: Connection, source_id: int, ranges: RangeSet) -> None:
@@ -21,5 +21,5 @@ def _update(connection: Connection, source_id: int, ranges: RangeSet, verified: 
     if ranges:
         connection.execute(
             sa.text(f"UPDATE gapless.sources SET verified = {verified} WHERE id = :id"),
-            {"id": source_id, "ranges": multirange.to_sql(ranges)},
+            {"id": source_id, "ranges": layout.ranges_to_sql(ranges)},
         )

@@ -4,7 +4,6 @@
 * ``rejected_rows``: a row that Postgres refused holds up no other. ``undecoded_logs``: logs whose data does not fit
   their event. ``foreign_shapes``: logs that have other arguments indexed than their event, counted.
 * ``blocks``, ``block_retention``: the blocks that bore logs; followed blocks that are no longer needed.
-* ``unfinalized``: which events have rows that a reorganisation may take back.
 * ``failed_ranges``: blocks of history that no node gave, and when they are asked for again.
 * ``transactions``, ``transaction_rows``, ``missing_transactions``: transaction details (``include``): what is to be
   fetched, as rows, and what no node gave.

@@ -20,7 +20,7 @@ from indexer.store.database import psycopg_connection
 from indexer.store.rows import missing_transactions, transaction_rows
 from indexer.store.rows.missing_transactions import Due
 from indexer.store.rows.transaction_rows import DetailRows
-from indexer.store.schema import multirange
+from indexer.store.schema import layout
 
 
 @dataclass(slots=True)
@@ -92,7 +92,9 @@ def load(connection: Connection, chain_id: int) -> list[Including]:
         """),
         {"chain_id": chain_id},
     )
-    return [Including(row.contract_id, row.name, tuple(row.include), multirange.from_sql(row.included)) for row in rows]
+    return [
+        Including(row.contract_id, row.name, tuple(row.include), layout.ranges_from_sql(row.included)) for row in rows
+    ]
 
 
 def next_task(connection: Connection, chain_id: int, most_blocks: int) -> DetailsTask | None:
@@ -102,7 +104,7 @@ def next_task(connection: Connection, chain_id: int, most_blocks: int) -> Detail
     """
     # Of sources that lack nothing, which may be thousands, none is read.
     rows = connection.execute(_LACKING, {"chain_id": chain_id}).all()
-    ranges = [(multirange.from_sql(row.lacking), row) for row in rows]
+    ranges = [(layout.ranges_from_sql(row.lacking), row) for row in rows]
     if not ranges:
         return None
     lacking, chosen = max(ranges, key=lambda one: one[0][-1][1])
@@ -250,7 +252,7 @@ def store(
                 WHERE contract_id = :contract_id AND chain_id = :chain_id
             """),
             {
-                "range": multirange.to_sql((task.block_range,)),
+                "range": layout.ranges_to_sql((task.block_range,)),
                 "contract_id": task.contract_id,
                 "chain_id": chain_id,
             },
@@ -277,7 +279,7 @@ def store_again(connection: Connection, chain_id: int, asked: Sequence[Due], fac
 
 def _is_still_so(connection: Connection, chain_id: int, task: DetailsTask) -> bool:
     coverages: Mapping[int, RangeSet] = {
-        row.id: multirange.from_sql(row.coverage)
+        row.id: layout.ranges_from_sql(row.coverage)
         for row in connection.execute(
             sa.text("""
                 SELECT s.id, gapless.covered(s.coverage, s.end_block, n.tip_number) AS coverage
@@ -317,7 +319,7 @@ def forget(connection: Connection, chain_id: int, contract_id: int, ranges: Rang
             UPDATE gapless.deployments SET included = included - CAST(:ranges AS int8multirange)
             WHERE contract_id = :contract_id AND chain_id = :chain_id AND include <> '{}'
         """),
-        {"ranges": multirange.to_sql(ranges), "contract_id": contract_id, "chain_id": chain_id},
+        {"ranges": layout.ranges_to_sql(ranges), "contract_id": contract_id, "chain_id": chain_id},
     )
 
 

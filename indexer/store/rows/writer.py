@@ -36,7 +36,7 @@ from indexer.store.rows import transactions as included
 from indexer.store.rows.blocks import copy_blocks
 from indexer.store.rows.copy_binary import BinaryRows
 from indexer.store.rows.foreign_shapes import ForeignLogs
-from indexer.store.schema import multirange
+from indexer.store.schema import layout
 from indexer.store.schema.layout import EventTable
 
 # First key of the two-part advisory locks; the second is the id of a source (or, for followers, of a chain's row).
@@ -187,7 +187,7 @@ def _lock_uncovered(connection: Connection, chain_id: int, block_range: BlockRan
               AND NOT s.coverage && CAST(:range AS int8multirange)
               AND c.finalized_number >= :last
         """),
-        {"ids": ids, "chain_id": chain_id, "range": multirange.to_sql((block_range,)), "last": block_range[1]},
+        {"ids": ids, "chain_id": chain_id, "range": layout.ranges_to_sql((block_range,)), "last": block_range[1]},
     ).scalar_one()
     return bool(free == len(ids))
 
@@ -200,7 +200,7 @@ def displace_retired(connection: Connection, chain_id: int, ranges: RangeSet, so
     Returns:
         Whether there were any.
     """
-    literal = multirange.to_sql(ranges)
+    literal = layout.ranges_to_sql(ranges)
     # Locked, and looked at again after a wait: another worker that displaces the same one may have written its own rows
     # there meanwhile, and those must not be deleted.
     retired = connection.execute(
@@ -219,7 +219,7 @@ def displace_retired(connection: Connection, chain_id: int, ranges: RangeSet, so
         if event is not None:
             displaced.append(row.id)
             # Only where it is covered by this one: elsewhere the rows are those of sources that displaced it before.
-            theirs = intersect(multirange.from_sql(row.coverage), ranges)
+            theirs = intersect(layout.ranges_from_sql(row.coverage), ranges)
             delete_rows(connection, chain_id, event, place, theirs)
     if displaced:
         connection.execute(
@@ -337,7 +337,7 @@ def _insert_undecoded(driver: psycopg.Connection[Any], chain_id: int, logs: Sequ
 
 def cover(connection: Connection, added: Mapping[int, RangeSet]) -> None:
     """Adds ranges to the coverage of sources; rows are locked in the order of their ids."""
-    given = {source_id: multirange.to_sql(ranges) for source_id, ranges in sorted(added.items()) if ranges}
+    given = {source_id: layout.ranges_to_sql(ranges) for source_id, ranges in sorted(added.items()) if ranges}
     if given:
         connection.execute(
             sa.text("""

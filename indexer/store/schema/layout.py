@@ -1,4 +1,4 @@
-"""Event tables and series tables: their layout as SQL.
+"""Event tables and series tables as SQL, and range sets as Postgres writes them.
 
 Every contract is a Postgres schema and every event a table in it. A table begins with
 :data:`indexer.abi.columns.FIXED_COLUMNS`; the arguments follow. Nothing here decides names: they were chosen by
@@ -8,13 +8,15 @@ Every contract is a Postgres schema and every event a table in it. A table begin
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg import sql
 
 from indexer.abi.columns import FIXED_COLUMNS, SERIES_COLUMNS, SERIES_FAILURES, Column
+from indexer.intervals import BlockRange, RangeSet, normalise
 
 LAYOUT_VERSION = 2
-"""Of event tables: 1 had ``tx_index`` and ``log_index`` as ``integer`` (:mod:`indexer.store.apply.layout_upgrade`)."""
+"""Of event tables: 1 had ``tx_index`` and ``log_index`` as ``integer`` (:mod:`indexer.store.apply.migrate`)."""
 
 SERIES_KEY = ("chain_id", "block_number", "contract_address", "item")
 SERIES_REQUIRED = (*SERIES_KEY, "block_time")
@@ -110,3 +112,13 @@ def _create_table(
         for name, _, text, _ in columns
     ]
     return statements
+
+
+def ranges_to_sql(ranges: Sequence[BlockRange]) -> str:
+    """The literal of a range set, to be cast with ``::int8multirange``: ``{[1,6),[9,10)}``."""
+    return "{" + ",".join(f"[{first},{last + 1})" for first, last in ranges) + "}"
+
+
+def ranges_from_sql(value: Any) -> RangeSet:
+    """Reads what the driver made of an ``int8multirange``: a sequence of ranges with ``lower`` and ``upper``."""
+    return normalise((part.lower, part.upper - 1) for part in value)

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.abi import token_standards
 from indexer.abi.token_standards import Standard
-from indexer.store import lock_waits
+from indexer.store import database
 from indexer.store.catalog import catalog, transfer_standards
 from indexer.store.catalog.catalog import CatalogEvent
 from indexer.store.catalog.declaration import Place
@@ -242,7 +242,7 @@ def keep_view(engine: Engine, *, patience: float = VIEW_PATIENCE) -> None:
     Raises:
         BusyError: it was read all the time.
     """
-    lock_waits.attempt(engine, "the view gapless.transfers cannot be renewed", renew_view, patience=patience)
+    database.attempt(engine, "the view gapless.transfers cannot be renewed", renew_view, patience=patience)
 
 
 def renew_view(connection: Connection) -> None:

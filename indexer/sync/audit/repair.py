@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.chain.client import ChainClient
 from indexer.intervals import RangeSet, format_ranges, intersect
-from indexer.store import lock_waits
+from indexer.store import database
 from indexer.store.catalog import children, ledgers
 from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import writing_by
@@ -159,7 +159,7 @@ class Repair:
                 return removed, changed.taken
 
         what = f"{event.label}: rows that nothing covers cannot be deleted"
-        removed, taken = lock_waits.attempt(self.engine, what, remove)
+        removed, taken = database.attempt(self.engine, what, remove)
         self._renewal.taken |= set(taken)
         self.outcome.removed += removed
         self._fill_taken()

@@ -20,8 +20,7 @@ from indexer.manifest.model import Finality
 from indexer.store.catalog.version import CatalogChangedError
 from indexer.store.head import branch as head
 from indexer.store.head import state as head_state
-from indexer.store.head.leader_epoch import FollowerLostError
-from indexer.store.head.state import HeadReport
+from indexer.store.head.state import FollowerLostError, HeadReport
 from indexer.store.leases import Lease
 from indexer.store.rows.blocks import Block
 from indexer.store.rows.writer import Rows

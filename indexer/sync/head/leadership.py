@@ -5,7 +5,7 @@ import socket
 
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.store.head import leader_epoch
+from indexer.store.head import state
 from indexer.store.leases import Lease
 
 
@@ -14,7 +14,7 @@ class Leadership:
 
     def __init__(self, engine: Engine, chain_id: int) -> None:
         self._chain_id = chain_id
-        self.lease = Lease(engine, leader_epoch.lease_name(chain_id))
+        self.lease = Lease(engine, state.lease_name(chain_id))
         """To be renewed; it is, too, each time that it is asked for."""
         self.epoch = 0
         """What every write must present; of the last time that the lease was taken."""
@@ -37,7 +37,7 @@ class Leadership:
 
         def become(connection: Connection) -> None:
             nonlocal epoch
-            epoch = leader_epoch.become_follower(connection, self._chain_id, f"{socket.gethostname()}:{os.getpid()}")
+            epoch = state.become_follower(connection, self._chain_id, f"{socket.gethostname()}:{os.getpid()}")
 
         if not self.lease.take(become):
             return False

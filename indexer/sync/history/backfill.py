@@ -28,7 +28,7 @@ from indexer.intervals import BlockRange, RangeSet, format_ranges, intersect
 from indexer.store.catalog import catalog, children
 from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import CatalogChangedError, load_version
-from indexer.store.database_errors import is_lost_session
+from indexer.store.database import is_lost_session
 from indexer.store.head import state as head_state
 from indexer.store.head.state import HeadState
 from indexer.store.rows import failed_ranges, indexes, writer

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store import database
-from indexer.store.status import gauges, overview
+from indexer.store import database, status
 from tests.integration.api import world
 from tests.integration.api.seed import block_hash, hex_of
 from tests.integration.api.world import BRIDGE, GOLD, PAIR_A, SILVER, USDC
@@ -233,9 +232,9 @@ def test_a_lag_that_nobody_knows_is_not_none(own, seed, unknown):
     assert "unknown" in own.ask("/").text
     engine = database.create_engine(seed.url)
     with engine.begin() as connection:
-        assert gauges.load(connection).chains[0]["lag"] is None
+        assert status.load_gauges(connection).chains[0]["lag"] is None
     with engine.begin() as connection:
-        known = overview.load(connection).chains[0].lag_seconds
+        known = status.load_overview(connection).chains[0].lag_seconds
     assert (known is None) == (unknown == "tip_time = NULL")
     engine.dispose()
 

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from api.metrics import admin, own_registry
-from indexer.store.database_errors import refuses_changes
+from indexer.store.database import refuses_changes
 
 STILL = "no new block is indexed since"
 

@@ -7,7 +7,7 @@ from random import Random
 import psycopg
 import pytest
 
-from indexer.store.database_errors import describe
+from indexer.store.database import describe_error
 from indexer.store.rows import undecoded_logs
 from indexer.store.rows.rejected_rows import copy_accepted
 from indexer.sync.audit.repair import Repair
@@ -123,7 +123,7 @@ def test_a_full_disk_ends_with_a_message_and_loses_nothing(indexed):
     )
     with pytest.raises(psycopg.errors.DiskFull) as failure:
         indexed.backfill().run()
-    described = describe(failure.value)
+    described = describe_error(failure.value)
     assert "No space left on device" in str(described)
     assert "make room" in described.hint
     # Rows and coverage of what was committed before belong together.

@@ -22,7 +22,7 @@ from indexer.store.catalog.ledgers import Ledger
 from indexer.store.catalog.version import load_version
 from indexer.store.database import create_engine
 from indexer.store.head import branch as head
-from indexer.store.head import followed_sources, leader_epoch
+from indexer.store.head import state
 from indexer.store.rows import writer
 from indexer.store.rows.blocks import Block
 from indexer.store.rows.writer import Rows, WriteOutcome
@@ -83,7 +83,7 @@ class Model:
             self.mine(number)
         self.finalized = self.tip = 39
         with self.engine.begin() as connection:
-            self.epoch = leader_epoch.become_follower(connection, CHAIN, "test")
+            self.epoch = state.become_follower(connection, CHAIN, "test")
             head.start(connection, CHAIN, self.epoch, self.hashes[0], self.block(39))
 
     # -- the chain
@@ -193,7 +193,7 @@ class Model:
 
     def follow(self, sources: list[Source], version: int) -> int:
         with self.engine.begin() as connection:
-            return followed_sources.follow(connection, CHAIN, self.epoch, [s.source_id for s in sources], version)
+            return state.follow_sources(connection, CHAIN, self.epoch, [s.source_id for s in sources], version)
 
     def join(self) -> None:
         version, sources, _ = self.look()

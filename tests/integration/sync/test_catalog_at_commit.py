@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from indexer.block_columns import BlockColumns
-from indexer.store import lock_waits
+from indexer.store import database
 from indexer.store.catalog import catalog
 from indexer.store.catalog import version as version_module
 from indexer.store.catalog.version import (
@@ -22,7 +22,7 @@ from indexer.store.catalog.version import (
     load_version,
     writing_by,
 )
-from indexer.store.lock_waits import BusyError
+from indexer.store.database import BusyError
 from indexer.store.rows import writer
 from indexer.store.rows.writer import Rows
 from tests.integration.sync.test_changes import chain_text, coins, indexed, url_of
@@ -160,8 +160,8 @@ def test_what_cannot_be_locked_is_told_with_the_one_who_holds_it(uncovered):
     ) as analyst:
         analyst.execute("SELECT count(*) FROM coins.transfer")
         with pytest.raises(BusyError, match="is of notebook, process"):
-            lock_waits.attempt(uncovered.engine, "it cannot be altered", drop, patience=0.5)
-    lock_waits.attempt(uncovered.engine, "it cannot be altered", drop)
+            database.attempt(uncovered.engine, "it cannot be altered", drop, patience=0.5)
+    database.attempt(uncovered.engine, "it cannot be altered", drop)
 
 
 def test_many_writers_that_commit_keep_no_change_away(uncovered):
@@ -178,10 +178,10 @@ def test_many_writers_that_commit_keep_no_change_away(uncovered):
         writers = [pool.submit(keep_writing) for _ in range(6)]
         try:
             for _ in range(5):
-                lock_waits.attempt(
+                database.attempt(
                     uncovered.engine,
                     "no change",
-                    lambda connection: hold_for_change(connection, wait=lock_waits.WAIT),
+                    lambda connection: hold_for_change(connection, wait=database.WAIT),
                     patience=5,
                 )
         finally:

@@ -15,13 +15,13 @@ from indexer.manifest import load_manifest
 from indexer.service.manifest_watcher import ManifestWatcher
 from indexer.service.scheduler import Service
 from indexer.settings import Settings
+from indexer.store import status
 from indexer.store.apply import drop
 from indexer.store.cache import Cache
 from indexer.store.catalog import catalog
 from indexer.store.catalog.changes import summary
 from indexer.store.database import DatabaseError, create_engine
 from indexer.store.rows import indexes
-from indexer.store.status import overview
 from indexer.sync.setup.deployment_block import DeploymentUnknownError
 from tests.integration.sync.rig import rig
 
@@ -241,7 +241,7 @@ def test_an_index_that_is_wanted_later_is_built_beside_all_other_work(shared_his
         lines = apply_again(one, shared_history, tmp_path, more)
         assert lines == ["+ index coins.Transfer(value): built by the running indexer, beside all other work"]
         with one.engine.begin() as connection:
-            (waiting,) = overview.load(connection).indexes
+            (waiting,) = status.load_overview(connection).indexes
         assert (waiting["index"], waiting["state"]) == ("coins.Transfer(value)", "waiting")
         # One that a killed build left behind, invalid, is replaced.
         with one.engine.begin() as connection:

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from indexer.cli.context import as_if_applied, difference
 from indexer.settings import Settings
-from indexer.store import lock_waits
+from indexer.store import database
 from indexer.store.apply import drop
 from indexer.store.apply.apply import apply
 from indexer.store.catalog import catalog
@@ -28,9 +28,8 @@ from indexer.store.catalog.version import (
     load_version,
     writing_by,
 )
-from indexer.store.database import create_engine
+from indexer.store.database import BusyError, create_engine
 from indexer.store.integrity import digests
-from indexer.store.lock_waits import BusyError
 from indexer.store.tokens import transfers
 from indexer.sync.audit import digest
 from indexer.sync.setup.declaration import declaration
@@ -168,7 +167,7 @@ def test_plans_and_dry_runs_lock_nothing(one, shared_history, tmp_path):
     manifest = wanted(one, one.text.replace("start_block = 1", "start_block = 5"), tmp_path, shared_history)
     settings = Settings()
     with one.engine.begin() as other:
-        hold_for_change(other, wait=lock_waits.WAIT)
+        hold_for_change(other, wait=database.WAIT)
         for table in ("catalog", "chains", "contracts", "deployments", "events", "sources"):
             other.execute(sa.text(f"SELECT FROM gapless.{table} FOR UPDATE"))
         with ThreadPoolExecutor(1) as pool:

@@ -6,29 +6,36 @@ Postgres schema a contract, and described in the ``events`` and ``series`` table
 Every ``*_id`` of a chain is the EIP-155 chain id. Addresses are 20 bytes, hashes 32. Numbers of blocks are ``bigint``.
 Multiranges of blocks are ``int8multirange``: Postgres keeps them normalised, half open (``[first, last + 1)``).
 
-* ``base``: the metadata. ``catalog``: what is indexed. ``chain``: chains and blocks. ``integrity``: what audits keep.
-* ``tokens``: metadata, ledgers, holdings. ``requests``: what comes in through the API.
+* ``chain``: the metadata; chains and blocks. ``catalog``: what is indexed; tokens, ledgers, holdings.
+* ``integrity``: what audits keep. ``requests``: what comes in through the API.
 """
 
-from indexer.store.schema.tables.base import SCHEMA, metadata
 from indexer.store.schema.tables.catalog import (
+    balance_problems,
+    cache_secret,
     catalog,
     children,
     contracts,
     deployment_blocks,
     deployments,
+    earlier_transfers,
     events,
+    holdings,
+    ledgers,
     series,
     series_points,
     sources,
+    tokens,
     unfinalized_rows,
 )
 from indexer.store.schema.tables.chain import (
+    SCHEMA,
     block_details,
     blocks,
     chains,
     endpoints,
     leases,
+    metadata,
     missing_details,
     orphans,
     reorgs,
@@ -36,14 +43,6 @@ from indexer.store.schema.tables.chain import (
 )
 from indexer.store.schema.tables.integrity import digests, failed_ranges, findings, foreign_shapes, undecoded_logs
 from indexer.store.schema.tables.requests import api_keys, jobs, token_secrets, webhook_deliveries, webhooks
-from indexer.store.schema.tables.tokens import (
-    balance_problems,
-    cache_secret,
-    earlier_transfers,
-    holdings,
-    ledgers,
-    tokens,
-)
 
 __all__ = [
     "SCHEMA",

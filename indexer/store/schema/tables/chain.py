@@ -1,13 +1,18 @@
-"""What is known of the chains themselves: how far each is, its blocks, what was reorganised away, its endpoints."""
+"""What is known of the chains themselves: how far each is, its blocks, what was reorganised away, its endpoints.
+
+Before that, what all static tables share: the schema, its metadata, and columns and defaults that many of them have.
+"""
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    DateTime,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
+    MetaData,
     Numeric,
     PrimaryKeyConstraint,
     String,
@@ -16,7 +21,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-from indexer.store.schema.tables.base import metadata, timestamp
+SCHEMA = "gapless"
+
+metadata = MetaData(schema=SCHEMA)
+
+#: Defaults that Postgres fills in.
+NO_BLOCKS = text("'{}'::int8multirange")
+NO_NAMES = text("'{}'::varchar[]")
+
+
+def timestamp(name: str, *, nullable: bool = True, default: bool = False, comment: str | None = None) -> Column[object]:
+    """A column with a point in time; with ``default``, that of the transaction that adds the row."""
+    return Column(
+        name,
+        DateTime(timezone=True),
+        nullable=nullable,
+        server_default=text("now()") if default else None,
+        comment=comment,
+    )
+
 
 chains = Table(
     "chains",

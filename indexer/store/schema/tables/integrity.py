@@ -19,9 +19,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from indexer.store.schema.tables.base import metadata, timestamp
 from indexer.store.schema.tables.catalog import events, sources
-from indexer.store.schema.tables.chain import chains
+from indexer.store.schema.tables.chain import chains, metadata, timestamp
 
 digests = Table(
     "digests",

@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from indexer.store.schema.tables.base import NO_NAMES, metadata, timestamp
+from indexer.store.schema.tables.chain import NO_NAMES, metadata, timestamp
 
 api_keys = Table(
     "api_keys",

@@ -33,7 +33,7 @@ from indexer.store import embedded
 from indexer.store.apply import migrate
 from indexer.store.apply.apply import apply
 from indexer.store.database import create_engine
-from indexer.store.embedded.postgres_server import binaries
+from indexer.store.embedded.programs import binaries
 from indexer.store.rows import indexes
 from indexer.sync.setup.declaration import declaration
 

@@ -23,9 +23,8 @@ import pytest
 from psycopg import sql
 
 from indexer.processes import Account, tied
-from indexer.store.embedded.account import let_through, unprivileged
-from indexer.store.embedded.postgres_server import binaries as embedded_binaries
-from indexer.store.embedded.shared import NotInstalledError
+from indexer.store.embedded.programs import binaries as embedded_binaries
+from indexer.store.embedded.shared import NotInstalledError, let_through, unprivileged
 
 _PATIENCE = 60.0
 _USER = "gapless"

@@ -18,7 +18,7 @@ def apply(
     Exits with status 3 where a dry run found differences, with 1 where the answer was no.
     """
     from indexer.cli.context import begin, database, difference, prepare, servers
-    from indexer.store.catalog.changes import summary
+    from indexer.store.catalog.declaration import summary
 
     settings, manifest = begin()
     with servers(settings, with_redis=False) as given, database(given, application_name="gapless apply") as engine:

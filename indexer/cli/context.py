@@ -24,10 +24,9 @@ from indexer.store.apply import migrate, planned
 from indexer.store.apply.apply import apply, compare
 from indexer.store.apply.difference import difference as compared
 from indexer.store.apply.planned import Planned
-from indexer.store.catalog import catalog, catalog_rows
-from indexer.store.catalog.catalog_rows import CatalogRows
-from indexer.store.catalog.changes import Change, summary
-from indexer.store.catalog.declaration import Declaration
+from indexer.store.catalog import catalog, version
+from indexer.store.catalog.declaration import Change, Declaration, summary
+from indexer.store.catalog.version import CatalogRows
 from indexer.store.database import create_engine, describe_failure, process_name
 from indexer.sync.setup.declaration import declaration
 
@@ -229,7 +228,7 @@ def as_if_applied(
             migrate.upgrade_within(connection)
         else:
             migrate.require_current(engine)
-        rows = catalog_rows.load(connection, wanted)
+        rows = version.load_rows(connection, wanted)
         found = compared(rows, wanted)
         yield connection, lambda chain_id: planned.load(connection, rows, found, wanted, chain_id)
         connection.rollback()

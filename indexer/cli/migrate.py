@@ -6,7 +6,7 @@ import typer
 def migrate() -> None:
     """Bring the database to the current schema, and make the tables that the manifest asks for."""
     from indexer.cli.context import begin, database, prepare, servers
-    from indexer.store.catalog.changes import summary
+    from indexer.store.catalog.declaration import summary
 
     settings, manifest = begin()
     with servers(settings, with_redis=False) as given, database(given, application_name="gapless migrate") as engine:

@@ -48,7 +48,7 @@ def run(
     from indexer.settings import environment
     from indexer.store.apply import migrate
     from indexer.store.cache import Cache
-    from indexer.store.catalog.changes import summary
+    from indexer.store.catalog.declaration import summary
     from indexer.store.tokens.metadata import CacheSecret
 
     settings, manifest = begin()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from indexer.manifest.model import Manifest
 from indexer.problems import ProblemsError
-from indexer.store.catalog.changes import Change, summary
+from indexer.store.catalog.declaration import Change, summary
 
 log = logging.getLogger(__name__)
 

@@ -38,7 +38,7 @@ from indexer.store.access import keys
 from indexer.store.apply import drop
 from indexer.store.apply.apply import apply
 from indexer.store.cache import Cache
-from indexer.store.catalog.changes import Change, summary
+from indexer.store.catalog.declaration import Change, summary
 from indexer.store.catalog.version import load_version
 from indexer.store.database import DatabaseError, cancel_statements
 from indexer.store.head import state as head_state

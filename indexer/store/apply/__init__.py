@@ -3,8 +3,7 @@
 Nothing that holds data is dropped by applying: what is no longer declared becomes inactive and keeps its rows.
 
 * ``apply``: does what differs. ``planned``: the catalog as it would be, for ``gapless plan``.
-* ``difference``, ``difference_chains``, ``difference_deployments``, ``difference_events``, ``difference_sources``:
-  what differs. Pure.
+* ``difference``, ``difference_events``, ``difference_sources``: what differs. Pure.
 * ``drop``, ``drop_chain``: ``gapless drop`` and ``gapless reset``, in bounded steps.
 * ``migrate``: a Postgres that can be used; the static schema; event tables of earlier versions.
 """

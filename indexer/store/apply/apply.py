@@ -23,9 +23,8 @@ from indexer.store import database
 from indexer.store.apply.difference import Difference, NewSeries, difference
 from indexer.store.apply.difference_events import NewEvent
 from indexer.store.apply.difference_sources import Split, Write
-from indexer.store.catalog import catalog_rows, factory_coverage, ledgers
-from indexer.store.catalog.changes import Change
-from indexer.store.catalog.declaration import ContractDeclaration, Declaration
+from indexer.store.catalog import factory_coverage, ledgers, version
+from indexer.store.catalog.declaration import Change, ContractDeclaration, Declaration
 from indexer.store.catalog.version import end_change, hold_for_change, load_version
 from indexer.store.database import BusyError, DatabaseError, psycopg_connection
 from indexer.store.rows import indexes
@@ -56,7 +55,7 @@ def compare(engine: Engine, declaration: Declaration) -> Difference:
         DatabaseError: the declaration contradicts data that is already there.
     """
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-        rows = catalog_rows.load(connection, declaration)
+        rows = version.load_rows(connection, declaration)
     return difference(rows, declaration)
 
 
@@ -122,7 +121,7 @@ def _contradiction(error: psycopg.Error | sa.exc.DBAPIError) -> DatabaseError:
 
 def apply_within(connection: Connection, declaration: Declaration) -> None:
     """Makes the difference in one transaction, of a database that nothing else uses."""
-    while found := difference(catalog_rows.load(connection, declaration), declaration):
+    while found := difference(version.load_rows(connection, declaration), declaration):
         if found.creates:
             for contract in found.contracts:
                 _create_contract(connection, contract)

@@ -13,21 +13,26 @@ import sqlalchemy as sa
 
 from indexer.abi import token_standards
 from indexer.abi.columns import Column
-from indexer.store.apply.difference_chains import chains_of
-from indexer.store.apply.difference_deployments import deployments_of
-from indexer.store.apply.difference_events import NewEvent, events_of, refuse_taken
-from indexer.store.apply.difference_sources import Split, Write, sources_of, values_that_differ
+from indexer.store.apply.difference_events import NewEvent, events_of, refuse_taken, with_kept_components
+from indexer.store.apply.difference_sources import (
+    Split,
+    Write,
+    chains_of,
+    deployments_of,
+    sources_of,
+    values_that_differ,
+)
 from indexer.store.catalog import ledgers
-from indexer.store.catalog.catalog_rows import CatalogRows, Row
-from indexer.store.catalog.changes import Change, abi_difference
-from indexer.store.catalog.component_names import with_kept_components
 from indexer.store.catalog.declaration import (
+    Change,
     ContractDeclaration,
     Declaration,
     EventDeclaration,
     SeriesDeclaration,
+    abi_difference,
 )
 from indexer.store.catalog.ledgers import LedgerStep
+from indexer.store.catalog.version import CatalogRows, Row
 from indexer.store.database import DatabaseError
 from indexer.store.schema import tables
 

@@ -1,16 +1,17 @@
 """What an event's table must become: one that is new, or other names, indexes and states; compared, nothing done.
 
-Part of :mod:`indexer.store.apply.difference`.
+Part of :mod:`indexer.store.apply.difference`. A tuple is kept as a JSON object, and rows written after a renaming
+must not differ in their keys from those before it: tables and factory rules keep the names of components that they
+began with (:func:`with_kept_components`).
 """
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from indexer.abi.columns import Column
+from indexer.abi.columns import Column, Component
 from indexer.store.apply.difference_sources import Write, values_that_differ
-from indexer.store.catalog.catalog_rows import CatalogRows, Row
-from indexer.store.catalog.changes import Change
-from indexer.store.catalog.declaration import ContractDeclaration, EventDeclaration
+from indexer.store.catalog.declaration import Change, ContractDeclaration, Declaration, EventDeclaration, Factory
+from indexer.store.catalog.version import CatalogRows, Row
 from indexer.store.database import DatabaseError
 from indexer.store.schema import tables
 
@@ -174,3 +175,51 @@ def _indexes(contract: ContractDeclaration, event: EventDeclaration, names: Sequ
     if any(d.place.kind != "addresses" or len(d.place.addresses) > 1 for d in contract.deployments):
         wanted.append("contract_address")
     return tuple(wanted)
+
+
+def with_kept_components(declaration: Declaration, stored: Mapping[tuple[str, bytes], Sequence[Column]]) -> Declaration:
+    """The declaration with factory rules that name components as the tables do.
+
+    Args:
+        declaration: by the ABI's names.
+        stored: by contract and topic0, the columns of the events that have a table, at least of those with tuples.
+    """
+    kept: dict[tuple[str, str], dict[str, str]] = {}
+    for contract in declaration.contracts:
+        for event in contract.events:
+            pairs = zip(event.columns, stored.get((contract.name, event.topic0), ()), strict=False)
+            paths = {
+                new: old
+                for now, before in pairs
+                for new, old in _paths(now.argument, now.argument, now.components, before.components)
+                if new != old
+            }
+            if paths:
+                kept[contract.name, event.signature] = paths
+    if not kept:
+        return declaration
+
+    def rule(factory: Factory) -> Factory:
+        paths = kept.get((factory.contract, factory.event), {})
+        return replace(factory, argument=paths.get(factory.argument, factory.argument))
+
+    return replace(
+        declaration,
+        contracts=tuple(
+            replace(
+                contract,
+                deployments=tuple(
+                    replace(one, place=replace(one.place, factories=tuple(map(rule, one.place.factories))))
+                    for one in contract.deployments
+                ),
+            )
+            for contract in declaration.contracts
+        ),
+    )
+
+
+def _paths(new: str, old: str, now: Sequence[Component], before: Sequence[Component]) -> Iterator[tuple[str, str]]:
+    for one, kept in zip(now, before, strict=False):
+        path = f"{new}.{one.name}", f"{old}.{kept.name}"
+        yield path
+        yield from _paths(*path, one.components, kept.components)

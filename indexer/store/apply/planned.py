@@ -10,9 +10,9 @@ from indexer.intervals import intersect
 from indexer.store.apply.difference import Difference
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Series, Source
-from indexer.store.catalog.catalog_rows import CatalogRows
 from indexer.store.catalog.declaration import ContractDeclaration, Declaration, EventDeclaration, Place
 from indexer.store.catalog.factory_coverage import announcers, known_until
+from indexer.store.catalog.version import CatalogRows
 from indexer.store.rows import transactions
 from indexer.store.rows.transactions import Including
 from indexer.store.schema import tables

@@ -16,8 +16,7 @@ from sqlalchemy.engine import Connection
 from indexer.intervals import frontier
 from indexer.store.catalog import ledgers
 from indexer.store.catalog.catalog import Source, load_sources
-from indexer.store.catalog.changes import Change
-from indexer.store.catalog.declaration import Place
+from indexer.store.catalog.declaration import Change, Place
 from indexer.store.schema import tables
 
 NOTHING: Final[Mapping[tuple[int, int], int]] = {}

@@ -19,8 +19,7 @@ from indexer.abi.token_standards import Standard
 from indexer.intervals import RangeSet
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent
-from indexer.store.catalog.changes import Change
-from indexer.store.catalog.declaration import Place
+from indexer.store.catalog.declaration import Change, Place
 from indexer.store.database import psycopg_connection
 from indexer.store.schema import layout, tables
 

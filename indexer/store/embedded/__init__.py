@@ -2,12 +2,10 @@
 
 Started by the first owner, stopped by the last.
 
-* ``shared``: owners of one server. ``postgres_server``, ``redis_server``, ``account``: the servers, and the account
-  they run as.
+* ``shared``: owners of one server, and the account that it runs as. ``programs``: the two servers.
 """
 
-from indexer.store.embedded.postgres_server import binaries, postgres
-from indexer.store.embedded.redis_server import redis
+from indexer.store.embedded.programs import binaries, postgres, redis
 from indexer.store.embedded.shared import NotInstalledError
 
 __all__ = ["NotInstalledError", "binaries", "postgres", "redis"]

@@ -19,7 +19,7 @@ from indexer.store import status
 from indexer.store.apply import drop
 from indexer.store.cache import Cache
 from indexer.store.catalog import catalog
-from indexer.store.catalog.changes import summary
+from indexer.store.catalog.declaration import summary
 from indexer.store.database import DatabaseError, create_engine
 from indexer.store.rows import indexes
 from indexer.sync.setup.deployment_block import DeploymentUnknownError

@@ -17,8 +17,7 @@ from indexer.manifest import load_manifest
 from indexer.problems import ProblemsError
 from indexer.store.apply import drop
 from indexer.store.apply.apply import apply, compare
-from indexer.store.catalog.changes import summary
-from indexer.store.catalog.declaration import Declaration
+from indexer.store.catalog.declaration import Declaration, summary
 from indexer.store.database import DatabaseError, create_engine
 from indexer.sync.setup.declaration import declaration
 

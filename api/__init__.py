@@ -8,8 +8,8 @@ an unchanged page is answered without a look at the rows.
 * ``access_log``, ``cors``, ``compression``, ``limits``, ``metrics``: what every request passes.
 * ``parameters``, ``arguments``, ``values``, ``body``, ``cursors``, ``errors``, ``schemas``, ``openapi``: what may be
   asked, described once for reading, refusing and the OpenAPI document.
-* ``database``, ``catalog``, ``catalog_watch``, ``state``, ``transfer_tables``: Postgres, what is indexed, how far,
-  and where transfers are.
-* ``caching``, ``cache``, ``token_lookup``, ``export``: entity tags, counts in Redis, tokens from there or Postgres,
-  rows by ``COPY``.
+* ``database``, ``prepared``, ``catalog``, ``catalog_watch``, ``state``, ``transfer_tables``: Postgres, statements on
+  one connection, what is indexed, how far, and where transfers are.
+* ``caching``, ``bounded_cache``, ``token_lookup``, ``export``: entity tags, what is kept under what clients write,
+  tokens from Redis or Postgres, rows by ``COPY``.
 """

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
+from api.bounded_cache import BoundedCache
 from api.database import Database
 from api.errors import ApiError
 from api.values import BadValueError, parse_address
@@ -13,8 +14,12 @@ from indexer.abi.token_standards import Standard
 
 T = TypeVar("T")
 
-#: Things made from one version of the catalog; beyond that they are made anew (a client may ask in many shapes).
-_MOST_MADE: Final = 5000
+#: Bytes of what is made for the shapes of requests: clients can ask in any number of them.
+MOST_SHAPED_BYTES: Final = 32 * 2**20
+
+
+def _shaped() -> BoundedCache[Hashable, tuple[Any]]:
+    return BoundedCache(MOST_SHAPED_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +118,30 @@ class Catalog:
     chains: Mapping[int, Chain]
     contracts: Mapping[str, Contract]
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    _shaped: BoundedCache[Hashable, tuple[Any]] = field(default_factory=_shaped, repr=False, compare=False)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Make something that depends on nothing but the key and this version of the catalog, once."""
+        """Make something of this version of the catalog once.
+
+        Args:
+            key: names things of the catalog alone, such as an event: never what a client wrote.
+            make: makes it.
+        """
         try:
             made: T = self._made[key]
         except KeyError:
             # Two threads may both make it: the results are equal, and a lock would cost every other call.
-            if len(self._made) >= _MOST_MADE:
-                self._made.clear()
             made = self._made[key] = make()
+        return made
+
+    def for_shape(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Make something that depends on this version of the catalog and the shape of a request, once while it is used.
+
+        Args:
+            key: has all that decides about it.
+            make: makes it.
+        """
+        made: T = self._shaped.once(key, lambda: (make(),))[0]
         return made
 
     def chain(self, name: str | None, among: Mapping[int, object] | None = None) -> Chain:

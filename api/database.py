@@ -6,8 +6,7 @@ Answers are taken as Postgres sends them (text, undecoded): its JSON goes to the
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias, TypeVar
-from weakref import WeakSet
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import errors as pg_errors
@@ -15,17 +14,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from api.errors import ApiError
+from api.prepared import Connection, Row
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Row: TypeAlias = tuple[bytes | None, ...]
-Connection: TypeAlias = psycopg.Connection[Any]
 
 CONNECT_TIMEOUT: Final = 5
-#: A statement is prepared at its second use: requests repeat few shapes, but a shape may come once.
-PREPARE_THRESHOLD: Final = 1
-PREPARED_MAX: Final = 200
 #: How every session is set or, where a pooler stands in between, every transaction.
 SESSION: Final[Mapping[str, str]] = {
     "idle_in_transaction_session_timeout": "60s",
@@ -77,14 +72,13 @@ class Database:
             settings["default_transaction_read_only"] = "on"
         self._session = _set_all("SET", settings)
         self._local = _set_all("SET LOCAL", settings)
-        # Of connections to a pooler, each of whose transactions may have another session.
-        self._pooled: WeakSet[Connection] = WeakSet()
         self._wait = wait
         self._read_only = read_only
         given: dict[str, Any] = conninfo_to_dict(url)
         application_name = f"{given.pop('application_name', '')} gapless {name}".strip()
         self._pool = ConnectionPool(
             make_conninfo(**given),
+            connection_class=Connection,
             min_size=0,
             max_size=size,
             max_waiting=size * 8,
@@ -94,7 +88,7 @@ class Database:
             name=name,
             kwargs={
                 "autocommit": True,
-                "prepare_threshold": PREPARE_THRESHOLD,
+                "prepare_threshold": None,  # statements are prepared by the connection itself
                 "cursor_factory": psycopg.RawCursor,
                 **{key: value for key, value in _CONNECTING.items() if key not in given},
                 "application_name": application_name,
@@ -118,13 +112,14 @@ class Database:
             ApiError: DATABASE_UNAVAILABLE, OVERLOADED or QUERY_TOO_EXPENSIVE.
             psycopg.Error: whatever else Postgres says, which is a defect.
         """
+        encoded = text.encode() if isinstance(text, str) else text
 
         def run(connection: Connection) -> list[Row]:
-            if connection not in self._pooled:
-                return _fetch(connection, text, values)
+            if connection.prepares:
+                return connection.fetch(encoded, values)
             with connection.transaction():
                 self._set_up_transaction(connection)
-                return _fetch(connection, text, values)
+                return connection.fetch(encoded, values)
 
         return self._retried(run)
 
@@ -140,9 +135,9 @@ class Database:
 
         def start(connection: Connection) -> tuple[Connection, list[Row]]:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            if connection in self._pooled:
+            if not connection.prepares:
                 self._set_up_transaction(connection)
-            return connection, _fetch(connection, text, values)
+            return connection, connection.fetch(text, values)
 
         return self._retried(start, keep=True)
 
@@ -151,14 +146,12 @@ class Database:
         self._pool.putconn(connection)
 
     def _configure(self, connection: Connection) -> None:
-        connection.prepared_max = PREPARED_MAX
         row = connection.execute(b"SELECT pg_backend_pid()").fetchone()
         if row is not None and int(row[0]) == connection.info.backend_pid:
             connection.execute(self._session)
             return
         # A pooler answers for another process: its sessions serve others as well, and keep nothing for us.
-        connection.prepare_threshold = None
-        self._pooled.add(connection)
+        connection.prepares = False
 
     def _set_up_transaction(self, connection: Connection) -> None:
         if self._read_only:
@@ -207,15 +200,6 @@ class _DeadConnectionError(Exception):
 def _set_all(how: str, settings: Mapping[str, str]) -> bytes:
     """Statements that set all of these, sent at once."""
     return "; ".join(f"{how} {key} = '{value}'" for key, value in settings.items()).encode()
-
-
-def _fetch(connection: Connection, text: str | bytes, values: Sequence[object]) -> list[Row]:
-    with connection.cursor() as cursor:
-        cursor.execute(text, values)
-        result = cursor.pgresult
-        assert result is not None
-        columns = range(result.nfields)
-        return [tuple(result.get_value(row, column) for column in columns) for row in range(result.ntuples)]
 
 
 @contextmanager

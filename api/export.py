@@ -17,7 +17,8 @@ import psycopg
 
 from api.compression import LEVEL
 from api.context import Slots
-from api.database import Database, Row
+from api.database import Database
+from api.prepared import Row
 
 log = logging.getLogger(__name__)
 

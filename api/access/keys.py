@@ -1,7 +1,6 @@
 """API keys: found in the database by their hash, and believed for some seconds."""
 
 import hmac
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -10,13 +9,15 @@ from typing import Final
 import orjson
 
 from api.access.principal import Principal
+from api.bounded_cache import BoundedCache
 from api.database import Database
 from api.errors import ApiError
 from indexer.store.access.key_format import PATTERN, digest
 
 #: Seconds for which a key is believed to be as it was: a revoked one, and its tokens, are refused after them at most.
 KEPT: Final = 5.0
-_MOST_KEPT: Final = 10_000
+#: Bytes of keys that are remembered, valid or not.
+_MOST_BYTES: Final = 8 * 2**20
 
 _FIND: Final = """
 SELECT json_build_object('id', id, 'hash', encode(hash, 'hex'), 'scopes', scopes, 'origins', origins, 'rate', rate,
@@ -47,8 +48,7 @@ class Keys:
     def __init__(self, database: Database, clock: Callable[[], float] = monotonic) -> None:
         self._database = database
         self._clock = clock
-        self._lock = threading.Lock()
-        self._kept: dict[bytes | int, _Kept] = {}
+        self._kept: BoundedCache[bytes | int, _Kept] = BoundedCache(_MOST_BYTES)
 
     def remembered(self, text: str) -> bool:
         """Whether the key can be judged without asking the database."""
@@ -78,10 +78,7 @@ class Keys:
         kept = self._kept.get(wanted)
         if kept is None or now - kept.at > KEPT:
             kept = self._ask(wanted, now)
-            with self._lock:
-                if len(self._kept) >= _MOST_KEPT:
-                    self._kept.clear()
-                self._kept[wanted] = kept
+            self._kept.put(wanted, kept)
         key = kept.principal
         if key is None or kept.revoked:
             raise invalid()

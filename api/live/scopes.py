@@ -79,7 +79,7 @@ def _scope(
         finality=values.get("finality", "latest"),
         fields=values.get("fields", frozenset()),
     )
-    statement, gated = catalog.once(
+    statement, gated = catalog.for_shape(
         ("live", source.key, shape), lambda: (sql.changes(source, shape), source.is_gated(shape))
     )
     return Scope(

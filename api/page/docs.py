@@ -26,11 +26,13 @@ class Asset:
     etag: str
 
 
-@cache
 def asset(name: str) -> Asset | None:
     """A file by its name; None if it is not one of those that the page needs."""
-    if name not in _TYPES:
-        return None
+    return _asset(name) if name in _TYPES else None
+
+
+@cache
+def _asset(name: str) -> Asset:
     body = (_FILES / name).read_bytes()
     tag = f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
     return Asset(body, f"{_TYPES[name]}; charset=utf-8", tag)

@@ -21,6 +21,9 @@ from indexer.abi.columns import Column
 T = TypeVar("T")
 Columns: TypeAlias = tuple[Column, ...]
 
+#: Characters of the header Accept.
+MOST_ACCEPT = 1000
+
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
 MEDIA_TYPES: Mapping[str, str] = {"json": falcon.MEDIA_JSON, "csv": CSV, "ndjson": NDJSON}
@@ -97,6 +100,8 @@ class Resource(Path):
         if given is not None:
             return given
         accept = request.accept
+        if len(accept) > MOST_ACCEPT:  # Falcon keeps what it read
+            raise ApiError("NOT_ACCEPTABLE", f"the header Accept has more than {MOST_ACCEPT} characters")
         if accept in ("*/*", falcon.MEDIA_JSON):
             return "json"
         # Problems with the header itself are answered like a header that allows nothing that there is.

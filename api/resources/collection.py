@@ -94,7 +94,7 @@ class Query:
 
     def _once(self, what: str, make: Callable[[], T]) -> T:
         """Make what depends on the source and the shape alone, once for each version of the catalog."""
-        return self.catalog.once((what, self.source.key, self.shape), make)
+        return self.catalog.for_shape((what, self.source.key, self.shape), make)
 
     def page_statement(self) -> Statement:
         """The statement of the page."""

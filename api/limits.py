@@ -14,27 +14,38 @@ from math import ceil
 from time import monotonic
 from typing import Final
 
+from api.bounded_cache import BoundedCache
 from api.errors import ApiError
 from indexer.store.cache import Cache
 
-#: Buckets that one process keeps by itself; beyond that it forgets them, which forgives.
-_MOST_LOCAL: Final = 10_000
+#: Bytes of the buckets that one process keeps by itself; beyond that it forgets the oldest, which forgives.
+_LOCAL_BYTES: Final = 8 * 2**20
+#: Characters of an address with its port; what is longer is none.
+_MOST_ADDRESS: Final = 100
 
 _WITH_PORT: Final = re.compile(r"([0-9.]+):[0-9]+|\[([0-9a-fA-F:.]+)\](?::[0-9]+)?")
 
-# KEYS[1] the bucket, ARGV[1] requests a minute. Redis' own clock: those of the API's machines may differ.
+# KEYS[1] the bucket, ARGV[1] what it is proven with, ARGV[2] requests a minute. What is not proven is a full bucket.
+# Redis' own clock: those of the API's machines may differ.
 _TAKE: Final = """
-local rate = tonumber(ARGV[1])
+local function tag(text) return redis.sha1hex(ARGV[1] .. redis.sha1hex(ARGV[1] .. text)) end
+local rate = tonumber(ARGV[2])
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
-local kept = redis.call('HMGET', KEYS[1], 'tokens', 'at')
-local tokens = tonumber(kept[1]) or rate
-local at = tonumber(kept[2]) or now
+local tokens, at = rate, now
+local kept = redis.pcall('GET', KEYS[1])
+if type(kept) == 'string' and #kept < 200 then
+  local proof, text = string.match(kept, '^(%x+) (.*)$')
+  if proof and proof == tag(text) then
+    local left, since = string.match(text, '^(%S+) (%d+)$')
+    tokens, at = tonumber(left) or rate, tonumber(since) or now
+  end
+end
 tokens = math.min(rate, tokens + math.max(0, now - at) * rate / 60000)
 local taken = 0
 if tokens >= 1 then tokens = tokens - 1; taken = 1 end
-redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', now)
-redis.call('PEXPIRE', KEYS[1], 60000)
+local text = string.format('%.17g %.0f', tokens, now)
+redis.call('SET', KEYS[1], tag(text) .. ' ' .. text, 'PX', 60000)
 return {taken, math.floor(tokens * 1000)}
 """
 
@@ -80,7 +91,7 @@ class RateLimits:
         self._cache = cache
         self._clock = clock
         self._lock = threading.Lock()
-        self._local: dict[str, tuple[float, float]] = {}
+        self._local: BoundedCache[str, tuple[float, float]] = BoundedCache(_LOCAL_BYTES)
 
     def take(self, bucket: str, rate: int) -> Taken:
         """Take a token.
@@ -91,18 +102,16 @@ class RateLimits:
         """
         # A bucket of another size is another bucket: a rate that is changed holds at once.
         name = f"{bucket}:{rate}"
-        answer = self._cache.evaluate(_TAKE, f"gapless:api:limit:{name}", rate)
-        if answer is not None:
-            return Taken(bool(answer[0]), rate, answer[1] / 1000)
+        match self._cache.count(_TAKE, f"limit:{name}", rate):
+            case [(0 | 1) as taken, left] if 0 <= left <= rate * 1000:
+                return Taken(taken == 1, rate, left / 1000)
         now = self._clock()
         with self._lock:
-            tokens, at = self._local.get(name, (float(rate), now))
+            tokens, at = self._local.get(name) or (float(rate), now)
             tokens = min(float(rate), tokens + (now - at) * rate / 60)
             allowed = tokens >= 1
             tokens -= allowed
-            if len(self._local) >= _MOST_LOCAL:
-                self._local.clear()
-            self._local[name] = (tokens, now)
+            self._local.put(name, (tokens, now))
         return Taken(allowed, rate, tokens)
 
 
@@ -176,8 +185,12 @@ class ClientAddress:
         return str(found) if found is not None else "unknown"
 
 
-@lru_cache(maxsize=4096)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    return _read_address(text) if len(text) <= _MOST_ADDRESS else None
+
+
+@lru_cache(maxsize=4096)
+def _read_address(text: str) -> IPv4Address | IPv6Address | None:
     if with_port := _WITH_PORT.fullmatch(text):  # as some proxies write it
         text = with_port[1] or with_port[2]
     try:

@@ -1,7 +1,8 @@
 """Redis as what it is here: a cache. Gone, slow, flushed or full of garbage, everything still works, only slower.
 
 What is kept is signed (HMAC-SHA-256) together with its key and the time at which it ends, so a value that another
-program put there, that stands under another key, or that is too old, is as good as none.
+program put there, that stands under another key, or that is too old, is as good as none. Counters, which scripts change
+in Redis itself, are proven there with a key of their own each.
 """
 
 import hashlib
@@ -64,6 +65,22 @@ def _tag(key: bytes, name: str, rest: bytes) -> bytes:
     return hmac.digest(key, len(named).to_bytes(4) + named + rest, "sha256")
 
 
+def counter_of(key: bytes, name: str) -> tuple[str, str]:
+    """Where a counter stands in Redis, and what its scripts prove it with.
+
+    Args:
+        key: :func:`signing_key`.
+        name: of the counter.
+
+    Returns:
+        A key in Redis, which tells nothing of the name and is another one for another secret, and hex digits that only
+        this counter is proven with: whoever sees them in Redis can forge no other counter, and no value.
+    """
+    stands = hmac.digest(key, b"stands" + name.encode(), "sha256")
+    proof = hmac.digest(key, b"proves" + name.encode(), "sha256")
+    return f"gapless:counter:{stands[:16].hex()}", proof.hex()
+
+
 class Cache:
     """Values by key, each with an age at which it ends. Thread-safe.
 
@@ -116,12 +133,9 @@ class Cache:
         key = None if self.is_away else self._key()
         kept: list[object] = [None] * len(keys)
         if key is not None:
-            try:
-                answer = self._client.mget(list(keys))
-            except (redis.RedisError, OSError, ValueError) as error:
-                self._failed(error)
-            else:
-                kept = list(answer) if isinstance(answer, list) and len(answer) == len(keys) else kept
+            client = self._client
+            answer = self._asked(lambda: client.mget(list(keys)))
+            kept = list(answer) if isinstance(answer, list) and len(answer) == len(keys) else kept
         found: dict[str, bytes] = {}
         now = self._wall()
         refused = 0
@@ -141,48 +155,65 @@ class Cache:
         if self._client is None or self.is_away or not values or (key := self._key()) is None:
             return False
         until = self._wall() + seconds
-        try:
-            with self._client.pipeline(transaction=False) as pipeline:
-                for name, value in values.items():
-                    pipeline.set(name, seal(key, name, value, until), ex=seconds)
-                pipeline.execute()
-        except (redis.RedisError, OSError, ValueError) as error:
-            self._failed(error)
-            return False
-        return True
+        sealed = {name: seal(key, name, value, until) for name, value in values.items()}
+        client = self._client
 
-    def evaluate(self, script: str, key: str, *arguments: int) -> list[int] | None:
-        """Run a script on one key, atomically for all clients that share it.
+        def keep() -> bool:
+            with client.pipeline(transaction=False) as pipeline:
+                for name, value in sealed.items():
+                    pipeline.set(name, value, ex=seconds)
+                pipeline.execute()
+            return True
+
+        return self._asked(keep) is True
+
+    def count(self, script: str, name: str, *arguments: int) -> list[int] | None:
+        """Run a script on one counter, atomically for all clients that share it.
+
+        Args:
+            script: Lua. ``KEYS[1]`` is the counter, ``ARGV[1]`` what it is proven with; it must prove what it reads,
+                and take for nothing what is not proven.
+            name: of the counter.
+            arguments: ``ARGV[2]`` and on.
 
         Returns:
-            The script's list of integers; None if Redis is away or the key holds another kind of value.
+            The script's list of integers, to be judged; None if Redis is away or the secret is not known.
         """
-        if self._client is None or self.is_away:
+        if self._client is None or self.is_away or (key := self._key()) is None:
             return None
-        try:
-            answer: Any = self._client.eval(script, 1, key, *arguments)
-            return [int(part) for part in answer]
-        except redis.ResponseError:
-            return None
-        except (redis.RedisError, OSError) as error:
-            self._failed(error)
-            return None
-        except (TypeError, ValueError):
-            return None
+        stands, proof = counter_of(key, name)
+        client = self._client
+
+        def run() -> Any:
+            try:
+                return client.eval(script, 1, stands, proof, *arguments)
+            except redis.ResponseError:  # no room, or no right to run scripts: all else may work
+                return None
+
+        answer = self._asked(run)
+        return answer if isinstance(answer, list) and all(type(part) is int for part in answer) else None
 
     def ping(self) -> bool | None:
         """Whether Redis answers; None where no Redis is configured."""
         if self._client is None:
             return None
         try:
-            return bool(self._client.ping())
-        except (redis.RedisError, OSError):
+            return self._client.ping() is True
+        except Exception:  # noqa: BLE001 - as in _asked
             return False
 
     def close(self) -> None:
         """Closes the connections."""
         if self._client is not None:
             self._client.close()
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        """What Redis answers; None, and a pause, where it does not."""
+        try:
+            return ask()
+        except Exception as error:  # noqa: BLE001 - whatever stands there instead of Redis can make the client raise
+            self._failed(error)
+            return None
 
     def _key(self) -> bytes | None:
         secret = self._secret()

@@ -171,7 +171,7 @@ def test_guessing_keys_is_limited(make_client):
 
 
 def test_processes_share_what_redis_counts(redis_url):
-    one, other = (RateLimits(Cache(redis_url)) for _ in range(2))
+    one, other = (RateLimits(Cache(redis_url, secret=lambda: b"s" * 32)) for _ in range(2))
     bucket = f"key:{datetime.now(UTC).timestamp()}"
     assert [limits.take(bucket, 3).allowed for limits in (one, other, one, other)] == [True, True, True, False]
 

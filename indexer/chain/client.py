@@ -22,7 +22,6 @@ from indexer.chain.reads import contract_reads, multicall, null_blocks, question
 from indexer.chain.reads import transactions as surroundings
 from indexer.chain.reads.multicall import Multicall3State
 from indexer.chain.reads.null_blocks import NullRun
-from indexer.chain.records.chunk import LogChunk
 from indexer.chain.records.errors import (
     FatalError,
     LaggingError,
@@ -31,6 +30,7 @@ from indexer.chain.records.errors import (
     RangeError,
     TransientError,
 )
+from indexer.chain.records.log_columns import LogChunk
 from indexer.chain.records.log_filter import LogFilter, kind_of, several
 from indexer.chain.records.messages import Call, Header, parse, parse_header
 from indexer.chain.records.validation import RawLog

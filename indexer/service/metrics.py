@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.engine import Engine
 
 from indexer import __version__
-from indexer.chain.rpc.endpoint_status import EndpointStatus
+from indexer.chain.rpc.health import EndpointStatus
 from indexer.service.jobs import Network
 from indexer.store.cache import Cache
 from indexer.store.status import Gauges, load_gauges

@@ -4,7 +4,7 @@ import pytest
 from web3 import Web3
 
 from indexer.chain.client import ChainClient
-from indexer.chain.records.blooms import BloomTrust, unaccounted
+from indexer.chain.records.completeness import BloomTrust, unaccounted
 from indexer.chain.records.errors import BranchMovedError, CallReverted, ChainMismatchError, NoEndpointError
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -64,7 +66,13 @@ def test_the_pace_of_a_chain() -> None:
 def test_an_endpoint_pool() -> None:
     """Jobs ask through it, scans learn by it, metrics and the status look at it."""
     pool = EndpointPool(
-        "demo", [EndpointConfig("http://one"), EndpointConfig("http://two")], ClientSettings(), spawn=lambda _job: None
+        "demo",
+        [EndpointConfig("http://one"), EndpointConfig("http://two")],
+        ClientSettings(),
+        clock=time.monotonic,
+        sleep=time.sleep,
+        random=random.Random(1),
+        spawn=lambda _job: None,
     )
     one, two = pool.endpoints
     errors: list[ProviderError] = [
@@ -102,7 +110,7 @@ def test_an_endpoint_pool() -> None:
         count,
         lambda turn: pool.choose("eth_getBlockByNumber", turn, sticky=bool(turn % 2)),
         lambda turn: (pool._lags(one, turn, 0.0), pool._lags(two, turn, 0.0), pool._nobody("eth_x", turn, 0.0)),
-        lambda turn: pool.status(),
+        lambda turn: [endpoint.status() for endpoint in pool.endpoints],
     )
 
 

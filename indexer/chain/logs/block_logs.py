@@ -19,7 +19,8 @@ from indexer.chain.records.errors import (
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, Header
 from indexer.chain.records.validation import CheckedLogs, RawLog
-from indexer.chain.rpc import list_limits, partial_answers
+from indexer.chain.rpc import list_limits
+from indexer.chain.rpc.answers import ask_in_pieces
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
@@ -47,7 +48,7 @@ def logs_by_hash(
     def read(place: int, raw: msgspec.Raw) -> CheckedLogs:
         return checked_logs(endpoint, raw, 0, 2**63, each[place][1], context, call=calls[place])
 
-    answers = partial_answers.ask(endpoint, dict(enumerate(calls)), context, read, begun=begun).whole()
+    answers = ask_in_pieces(endpoint, dict(enumerate(calls)), context, read, begun=begun).whole()
     places = iter(range(len(each)))
     for block_hash, parts in asked:
         checked = merged([answers[next(places)] for _ in parts])

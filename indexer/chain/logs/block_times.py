@@ -4,9 +4,8 @@ import numpy as np
 
 from indexer.block_columns import BlockColumns
 from indexer.chain.reads.questions import headers, wrong
-from indexer.chain.records.chunk import Blocks, LogChunk, ToldTime
 from indexer.chain.records.errors import LaggingError
-from indexer.chain.records.log_columns import Integers, LogColumns
+from indexer.chain.records.log_columns import Blocks, Integers, LogChunk, LogColumns, ToldTime
 from indexer.chain.records.messages import Header
 from indexer.chain.records.validation import CheckedLogs
 from indexer.chain.rpc.config import RequestContext

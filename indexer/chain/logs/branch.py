@@ -2,8 +2,8 @@
 
 The logs of a range are named by number, and the chain may move between two answers. So every header is read too, the
 parent links must be unbroken, each log must bear the hash of its height, and what a block may hold besides
-(:mod:`indexer.chain.records.blooms`) is asked for once more, by the block's hash. A number without a header is passed
-over where the links prove that it has no block (:mod:`indexer.chain.reads.null_blocks`).
+(:mod:`indexer.chain.records.completeness`) is asked for once more, by the block's hash. A number without a header is
+passed over where the links prove that it has no block (:mod:`indexer.chain.reads.null_blocks`).
 """
 
 import logging
@@ -15,7 +15,7 @@ from itertools import chain, pairwise
 from indexer.chain.logs import block_logs
 from indexer.chain.logs.log_parts import logs_in_parts
 from indexer.chain.reads import null_blocks, questions
-from indexer.chain.records.blooms import unaccounted
+from indexer.chain.records.completeness import unaccounted
 from indexer.chain.records.errors import BranchMovedError, ProviderError, RangeError
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Header

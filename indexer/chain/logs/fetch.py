@@ -25,8 +25,8 @@ from indexer.chain.reads.questions import (
     merged,
     range_answer,
 )
-from indexer.chain.records.chunk import LogChunk
 from indexer.chain.records.errors import LaggingError, ProviderError
+from indexer.chain.records.log_columns import LogChunk
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Header
 from indexer.chain.records.validation import CheckedLogs

@@ -6,7 +6,8 @@ from indexer.chain.records.errors import FatalError, ProviderError, RangeError, 
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, WireLog, block_decoder, parse, receipt_decoder, receipts_decoder
 from indexer.chain.records.validation import CheckedLogs
-from indexer.chain.rpc import list_limits, partial_answers
+from indexer.chain.rpc import list_limits
+from indexer.chain.rpc.answers import ask_in_pieces
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
@@ -119,6 +120,6 @@ def logs_from_receipts(endpoint: Endpoint, number: int, context: RequestContext)
 def _receipts_one_by_one(endpoint: Endpoint, number: int, context: RequestContext) -> list[WireLog]:
     block = parse(endpoint.ask_one(header_call(number), context), block_decoder.decode, "block")
     calls = {tx_hash: Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in block.transactions}
-    pieces = partial_answers.ask(endpoint, calls, context, lambda _, raw: parse(raw, receipt_decoder.decode, "receipt"))
+    pieces = ask_in_pieces(endpoint, calls, context, lambda _, raw: parse(raw, receipt_decoder.decode, "receipt"))
     receipts = pieces.whole()
     return [log for tx_hash in block.transactions for log in receipts[tx_hash].logs]

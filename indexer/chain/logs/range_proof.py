@@ -3,7 +3,7 @@
 So it is where an endpoint refuses batches, or its pace allows for one call at a time: nothing binds the header of the
 end to the logs. What proves the logs, the first of these that can be had:
 
-- a log of the last block in the answer, a wanted one or a *marker* (:mod:`indexer.chain.records.range_end`);
+- a log of the last block in the answer, a wanted one or a *marker* (:mod:`indexer.chain.records.completeness`);
 - a marker of an older block: the range then ends there, and the rest is asked for with the next;
 - a marker of a block above the range, where the range itself bears no log;
 - every block asked for by its own hash, of a shorter range.
@@ -32,6 +32,7 @@ from indexer.chain.reads.questions import (
     range_answer,
     wrong,
 )
+from indexer.chain.records.completeness import Marker, Refused
 from indexer.chain.records.errors import (
     FatalError,
     LaggingError,
@@ -44,7 +45,6 @@ from indexer.chain.records.errors import (
 from indexer.chain.records.log_columns import LogColumns
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, Header, hex_bytes, parse_header
-from indexer.chain.records.range_end import Marker, Refused
 from indexer.chain.records.validation import CheckedLogs, RawLog, select, sorted_once
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint

@@ -7,8 +7,8 @@ from functools import partial
 from indexer.chain.logs import address_slices, fetch
 from indexer.chain.logs.address_slices import samples
 from indexer.chain.reads.transactions import DetailsRequest, calls
-from indexer.chain.records.chunk import LogChunk
 from indexer.chain.records.errors import RangeError
+from indexer.chain.records.log_columns import LogChunk
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.requester import Requester

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from indexer.chain.logs import address_slices, block_times, fetch
 from indexer.chain.reads.questions import Question
-from indexer.chain.records.chunk import LogChunk
 from indexer.chain.records.errors import FatalError, ProviderError, RangeError, Stopped, is_too_old
+from indexer.chain.records.log_columns import LogChunk
 from indexer.chain.records.log_filter import LogFilter, kind_of
 from indexer.chain.records.range_control import RangeController
 from indexer.chain.rpc.config import RequestContext

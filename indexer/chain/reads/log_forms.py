@@ -13,7 +13,7 @@ import msgspec
 from indexer.chain.records.errors import AnswerError, ProviderError
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, WireLog, block_decoder, parse, parse_header
-from indexer.chain.rpc import partial_answers
+from indexer.chain.rpc.answers import ask_in_pieces
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
@@ -99,7 +99,7 @@ def place(endpoint: Endpoint, logs: Sequence[WireLog], context: RequestContext) 
     lacking = [log for log in logs if log.transaction_index is None]
     hashes = {log.block_hash: None for log in lacking if log.block_hash is not None}
     calls = {one: Call("eth_getBlockByHash", (one, False)) for one in hashes}
-    pieces = partial_answers.ask(endpoint, calls, context, lambda _, raw: parse(raw, block_decoder.decode, "block"))
+    pieces = ask_in_pieces(endpoint, calls, context, lambda _, raw: parse(raw, block_decoder.decode, "block"))
     places = {
         (one, tx_hash.lower()): hex(index)
         for one, block in pieces.found.items()

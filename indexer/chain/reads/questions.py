@@ -10,14 +10,13 @@ import msgspec
 
 from indexer.chain.reads import log_forms
 from indexer.chain.records import column_reader
+from indexer.chain.records.completeness import Marker
 from indexer.chain.records.errors import AnswerError, LaggingError, ProviderError
 from indexer.chain.records.log_columns import LogColumns
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, Header, WireLog, logs_decoder, parse, parse_header
-from indexer.chain.records.range_end import Marker
 from indexer.chain.records.validation import CheckedLogs, check_logs, select, sorted_once
-from indexer.chain.rpc import partial_answers
-from indexer.chain.rpc.answers import Answer
+from indexer.chain.rpc.answers import Answer, Pieces, ask_in_pieces
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 from indexer.chain.rpc.list_limits import ListSizes
@@ -92,9 +91,7 @@ def headers(endpoint: Endpoint, numbers: Sequence[int], context: RequestContext)
     return pieces.found
 
 
-def pieces_of_headers(
-    endpoint: Endpoint, numbers: Sequence[int], context: RequestContext
-) -> partial_answers.Pieces[int, Header]:
+def pieces_of_headers(endpoint: Endpoint, numbers: Sequence[int], context: RequestContext) -> Pieces[int, Header]:
     """Headers by number, in batches, and why there is none of the others.
 
     Raises:
@@ -117,7 +114,7 @@ def pieces_of_headers(
             return number <= endpoint.health.seen and not endpoint.null_blocks
         return True
 
-    return partial_answers.ask(endpoint, {n: header_call(n) for n in numbers}, context, read, again=again)
+    return ask_in_pieces(endpoint, {n: header_call(n) for n in numbers}, context, read, again=again)
 
 
 def end_of(endpoint: Endpoint, answer: Answer, last: int) -> Header:

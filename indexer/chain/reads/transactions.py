@@ -13,7 +13,7 @@ import msgspec
 from indexer.chain.reads.questions import wrong
 from indexer.chain.records.errors import FatalError, LaggingError, ProviderError
 from indexer.chain.records.messages import Call, hex_bytes, parse, seconds
-from indexer.chain.rpc import partial_answers
+from indexer.chain.rpc.answers import ask_in_pieces
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 
@@ -200,7 +200,7 @@ class Reader:
         """
         if not whole_receipts:
             self.split("eth_getBlockReceipts")
-        pieces = partial_answers.ask(
+        pieces = ask_in_pieces(
             endpoint,
             {key: question.call for key, question in self._open.items()},
             context,

@@ -4,10 +4,8 @@
 * ``messages``: JSON-RPC envelopes, blocks and logs, parsed from the raw bytes.
 * ``log_filter``: the filter of ``eth_getLogs``, how it is cut, and whether a bloom may hold it.
 * ``validation``: logs as they come, held against the question.
-* ``column_reader``, ``json_layout``, ``log_columns``: the same for many logs at once: columns straight from the
-  answer's bytes, by a layout that was learned from one log.
-* ``chunk``: a range of blocks as it was read.
-* ``blooms``, ``hash_filter``: what a bloom says of missing logs; whether an endpoint filters by a block's hash
-  (EIP-234).
-* ``range_control``, ``range_end``: how wide the next question is; a log that proves a range's end.
+* ``column_reader``, ``log_columns``: the same for many logs at once: columns straight from the answer's bytes, by a
+  layout that was learned from one log; and a range of blocks as it was read.
+* ``completeness``: what blooms, a block's hash and a log at the range's end say of missing logs.
+* ``range_control``: how wide the next question is.
 """

@@ -1,4 +1,4 @@
-"""Checked logs in columns: one element for each log in every array, and no object for any of them."""
+"""Checked logs in columns, one element for each log in every array, and the range of blocks that they were read for."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,14 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.chain.records.json_layout import Octets
+from indexer.block_columns import BlockColumns
 from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.records.messages import Header
 from indexer.chain.records.validation import CheckedLogs, RawLog, matcher
 
 Integers = NDArray[np.int64]
+Octets = NDArray[np.uint8]
 
 Kind = tuple[str, str | None]
 """What decides where a log belongs: its address and its first topic, lower-case."""
+
+Blocks = dict[int, tuple[bytes, int]]
+"""Block -> (hash, Unix seconds)."""
+
+ToldTime = tuple[int, bytes, int]
+"""A block, its hash, and its time in Unix seconds as only its logs tell it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +177,57 @@ def cut(matrix: Octets) -> list[bytes]:
     """The rows of a matrix."""
     whole, width = matrix.tobytes(), matrix.shape[1]
     return [whole[at : at + width] for at in range(0, len(whole), width)] if width else [b""] * len(matrix)
+
+
+@dataclass(slots=True)
+class LogChunk:
+    """A range of blocks, read completely.
+
+    Attributes:
+        first: its first block.
+        last: its last block, or a number after it that has none.
+        read: all matching logs of the range, checked, sorted by block and log index, each once.
+        block_columns: every block that bears a log, and the end.
+        end: the header of ``last``, or of the newest block before it where it has none.
+        host: the endpoint that answered, ``https://host/***``.
+        requests: HTTP requests that it took, failed ones included.
+        bytes: bytes of all answers.
+        log_bytes: bytes of the logs' own answer, by which the next range is sized.
+        seconds: the time that this answer took.
+        told_time: to be compared with the block's header before the other times that logs tell are believed; None:
+            there is nothing to compare.
+    """
+
+    first: int
+    last: int
+    read: CheckedLogs | LogColumns
+    block_columns: BlockColumns
+    end: Header
+    host: str
+    requests: int
+    bytes: int
+    log_bytes: int = 0
+    seconds: float = 0.0
+    told_time: ToldTime | None = None
+
+    @property
+    def count(self) -> int:
+        """How many logs there are."""
+        return len(self.read) if isinstance(self.read, LogColumns) else len(self.read.logs)
+
+    @property
+    def columns(self) -> LogColumns | None:
+        """The logs in columns, where they are."""
+        return self.read if isinstance(self.read, LogColumns) else None
+
+    @property
+    def logs(self) -> list[RawLog]:
+        """The logs, one by one: made at the first look."""
+        if isinstance(self.read, LogColumns):
+            self.read = self.read.plain()
+        return self.read.logs
+
+    @property
+    def blocks(self) -> Blocks:
+        """Every block that bears a log, and the end."""
+        return {number: (block_hash, time) for number, block_hash, time in self.block_columns.items()}

@@ -4,12 +4,11 @@ An endpoint asks once and classifies what went wrong; the requester retries with
 pool chooses. What an endpoint refuses (ranges, lists, batches, methods, rates) is remembered with it.
 
 * ``requester``: a question retried, failed over and learned from. ``endpoint_pool``: which endpoint is asked next.
-* ``endpoint``, ``endpoint_status``: one endpoint; what an operator is told of it.
-* ``transport``, ``open_sockets``, ``config``: bytes there and back, until they are wanted no more; settings.
-* ``admission``, ``batch_size``, ``rate_control``, ``health``, ``retry``: which requests may be under way, how many
-  calls a batch takes, how fast, whether the endpoint is worth asking, when a question is asked again.
-* ``answers``, ``error_table``, ``refusals``, ``list_limits``: whose answer it is; what an error's text means; what a
-  refusal means whose text does not say; how long the lists of a question may be.
-* ``partial_answers``: several questions of which some fail: what came is kept.
+* ``endpoint``, ``answers``: one endpoint; whose its answers are, and which questions it is asked again.
+* ``transport``, ``config``: bytes there and back, until they are wanted no more; settings.
+* ``rate_control``, ``health``: which requests may be under way, how fast, how many calls a batch takes; whether the
+  endpoint is worth asking, and what an operator is told of it.
+* ``error_table``, ``refusals``, ``list_limits``: what an error's text means; what a refusal means whose text does not
+  say; how long the lists of a question may be.
 * ``hedging``: questions that the head waits for, asked again elsewhere where one request is not answered.
 """

@@ -8,7 +8,7 @@ from indexer.chain.records.errors import Stopped
 from indexer.redact import redact_url
 
 if TYPE_CHECKING:
-    from indexer.chain.rpc.admission import UnderWay
+    from indexer.chain.rpc.rate_control import UnderWay
 
 
 @dataclass(frozen=True, repr=False)

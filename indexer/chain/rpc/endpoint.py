@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import msgspec
 
-from indexer.chain.records.blooms import BloomTrust
 from indexer.chain.records.column_reader import Layouts
+from indexer.chain.records.completeness import BloomTrust, EndMarkers, HashFilter
 from indexer.chain.records.errors import (
     AnswerError,
     BatchError,
@@ -24,46 +24,27 @@ from indexer.chain.records.errors import (
     RevertedError,
     TransientError,
 )
-from indexer.chain.records.hash_filter import HashFilter
 from indexer.chain.records.messages import (
     Call,
     Envelope,
     encode_batch,
     encode_call,
     parse_envelopes,
-    revert_data,
 )
 from indexer.chain.records.range_control import BlockLimit
-from indexer.chain.records.range_end import EndMarkers
-from indexer.chain.rpc.admission import Admission
-from indexer.chain.rpc.answers import (
-    Answer,
-    code_and_text,
-    failure,
-    matched,
-    number_of_id,
-    of_a_batch,
-    refused_for_haste,
-)
-from indexer.chain.rpc.batch_size import BatchSize
+from indexer.chain.rpc.answers import Answer, matched, number_of_id, of_a_batch, refusal, refused_for_haste, unreadable
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
-from indexer.chain.rpc.endpoint_status import EndpointStatus, MethodCount
-from indexer.chain.rpc.error_table import classify
-from indexer.chain.rpc.health import Health
+from indexer.chain.rpc.health import EndpointHealth, EndpointStatus, MethodCount
 from indexer.chain.rpc.list_limits import ListLimits
-from indexer.chain.rpc.rate_control import RateControl
+from indexer.chain.rpc.rate_control import Admission, BatchSize, RateControl
 from indexer.chain.rpc.transport import HttpAnswer, Transport
 from indexer.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
-# With these statuses a server may mean the batch, not its contents.
-_BATCH_STATUSES = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 500, 501})
 # So often in a row a part of several questions may be refused for haste before the whole is given up.
 _WAITS_IN_A_ROW = 5
 _WAITS_FOR_A_RANGE = 1
-_ERROR_TEXT = 4000
-
 # A batch's ids count up from a multiple of this, so that no two requests of an endpoint share an id.
 _IDS_PER_REQUEST = 4096
 
@@ -96,7 +77,7 @@ class Endpoint:
         self.config = config
         self.host = config.host
         self.provider = Transport(config, settings, clock=clock)
-        self.health = Health()
+        self.health = EndpointHealth()
         self.rate = RateControl(ceiling=config.requests_per_second, most=config.max_concurrency)
         self.block_limit = BlockLimit()
         self.lists = ListLimits()
@@ -200,14 +181,14 @@ class Endpoint:
         waits = 0
         while len(answers) < len(calls):
             part = calls[len(answers) : len(answers) + self.max_batch()]
-            refusal: RateError | None = None
+            refused: RateError | None = None
             try:
                 found = self._several(part, context, timeout)
             except RateError as error:
-                refusal, found = error, []
+                refused, found = error, []
             else:
-                refusal = next((answer for answer in found if isinstance(answer, RateError)), None)
-            if refusal is None or (found and not all(isinstance(answer, RateError) for answer in found)):
+                refused = next((answer for answer in found if isinstance(answer, RateError)), None)
+            if refused is None or (found and not all(isinstance(answer, RateError) for answer in found)):
                 answers += found
                 waits = 0
                 continue
@@ -216,21 +197,12 @@ class Endpoint:
             refusal.times = waits
             patience = _WAITS_FOR_A_RANGE if any(call.blocks for call in part) else _WAITS_IN_A_ROW
             if (answers or begun) and waits <= patience:
-                self.slow_down(refusal, refusal.calls)
+                self.slow_down(refused, refused.calls)
             elif found:
                 answers += found
             else:
-                raise refusal
+                raise refused
         return answers
-
-    def ask_all(self, calls: Sequence[Call], context: RequestContext) -> list[msgspec.Raw]:
-        """Like :meth:`ask`, but the first error among the answers is raised: all results or none."""
-        results: list[msgspec.Raw] = []
-        for answer in self.ask(calls, context):
-            if isinstance(answer, ProviderError):
-                raise answer
-            results.append(answer)
-        return results
 
     def max_batch(self) -> int:
         """The most calls to put in one batch now."""
@@ -265,10 +237,10 @@ class Endpoint:
             return [self._single(calls[0], context, timeout)]
         try:
             answers = self._batch(calls, context, timeout)
-        except BatchError as refusal:
-            named = refusal.maximum
+        except BatchError as error:
+            named = error.maximum
             with self.lock:
-                is_rule = not refusal.unanswered or self._batch_size.unanswered()
+                is_rule = not error.unanswered or self._batch_size.unanswered()
         else:
             if any(answer is None for answer in answers):
                 return self._rest(calls, answers, context, timeout)
@@ -304,7 +276,7 @@ class Endpoint:
             raise self._count_error([call], AnswerError(f"{call.method}: a list was answered to a single question"))
         if envelope.error is None and number_of_id(envelope.id) != number:
             raise self._count_error([call], AnswerError(f"{call.method}: the answer bears another question's id"))
-        return self._result(call, envelope, answer.status, answer.retry_after)
+        return self._result(call, envelope, answer)
 
     def _batch(self, calls: Sequence[Call], context: RequestContext, timeout: float | None) -> list[Answer | None]:
         ranged = next((call for call in calls if call.blocks), None)
@@ -322,19 +294,20 @@ class Endpoint:
     ) -> list[Answer | None]:
         """The answers to a batch, each with its question, whose ids count up from ``first``; None: there is none."""
         envelopes = self._envelopes(calls, answer, "batch", ranged)
-        error: ProviderError
         if isinstance(envelopes, Envelope):
-            error = self._refusal("batch", envelopes.error, answer, ranged)
-            raise self._count_error(calls, of_a_batch(error))
+            raise self._count_error(
+                calls, of_a_batch(refusal("batch", envelopes.error, answer, ranged, self.provider.redact))
+            )
         found = matched(envelopes, first, len(calls))
         if not any(found):
             lone = next((e for e in envelopes if e.id is None and e.error is not None), None)
             if lone is not None:
-                error = self._refusal("batch", lone.error, answer, ranged)
-                raise self._count_error(calls, of_a_batch(error))
+                raise self._count_error(
+                    calls, of_a_batch(refusal("batch", lone.error, answer, ranged, self.provider.redact))
+                )
             raise self._count_error(calls, BatchError(f"no answers to a batch of {len(calls)}", unanswered=True))
         return [
-            None if envelope is None else self._result(call, envelope, answer.status, answer.retry_after)
+            None if envelope is None else self._result(call, envelope, answer)
             for call, envelope in zip(calls, found, strict=True)
         ]
 
@@ -372,47 +345,18 @@ class Endpoint:
                 return parsed
             if isinstance(parsed, list) and parsed:
                 return parsed
-        text = self.provider.redact(answer.body[:_ERROR_TEXT].decode("utf-8", "replace"))
-        if answer.status != 200:
-            error = classify(failure(method, text, None, answer.status, answer.retry_after, ranged))
-            if (
-                method == "batch"
-                and answer.status in _BATCH_STATUSES
-                and isinstance(error, TransientError | FatalError)
-            ):
-                error = BatchError(str(error))
-            elif method == "batch":
-                error = of_a_batch(error)
-        elif ranged is not None and answer.body.lstrip()[:1] in b"[{" and answer.body:
-            error = RangeError(f"{method}: the answer was cut short after {len(answer.body):,} bytes", host=self.host)
-        else:
-            error = TransientError(f"{method}: the answer is no JSON: {text[:120]!r}", shrinkable=True)
-            error = of_a_batch(error) if method == "batch" else error
-        raise self._count_error(calls, error)
+        raise self._count_error(calls, unreadable(method, answer, ranged, self.provider.redact))
 
-    def _result(self, call: Call, envelope: Envelope, status: int, retry_after: float | None) -> Answer:
+    def _result(self, call: Call, envelope: Envelope, answer: HttpAnswer) -> Answer:
         with self.lock:
             self._counts[call.method].bytes += memoryview(envelope.result).nbytes
         if envelope.error is not None:
-            error = self._refusal(call.method, envelope.error, HttpAnswer(status, b"", retry_after), call)
-            return self._count_error([call], error)
+            return self._count_error([call], refusal(call.method, envelope.error, answer, call, self.provider.redact))
         if not memoryview(envelope.result).nbytes:
-            return self._count_error(
-                [call], AnswerError(f"{call.method}: neither a result nor an error", host=self.host)
-            )
+            return self._count_error([call], AnswerError(f"{call.method}: neither a result nor an error"))
         with self.lock:
             self.answered += 1
         return envelope.result
-
-    def _refusal(self, method: str, error: object, answer: HttpAnswer, asked: Call | None) -> ProviderError:
-        code, text = code_and_text(error)
-        text = self.provider.redact(text[:_ERROR_TEXT])
-        # A JSON-RPC error under an HTTP error status: the text decides first, then the code, then the status.
-        refusal = classify(failure(method, text, code, answer.status, answer.retry_after, asked))
-        refusal.host = self.host
-        if isinstance(refusal, RevertedError):
-            refusal.data = revert_data(error)
-        return refusal
 
     def _post(self, calls: Sequence[Call], body: bytes, context: RequestContext, timeout: float | None) -> HttpAnswer:
         self.admission.wait(len(calls), context)

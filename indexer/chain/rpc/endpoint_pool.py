@@ -8,7 +8,6 @@ it does well, so that two nodes on two branches are not taken for reorgs.
 import logging
 import random as random_module
 import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,15 +23,15 @@ from indexer.chain.records.errors import (
     RateError,
     TransientError,
 )
-from indexer.chain.records.messages import Call, Header, parse_header
+from indexer.chain.records.messages import Call, parse_header
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
-from indexer.chain.rpc.endpoint_status import EndpointStatus
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_GET_BLOCK = "eth_getBlockByNumber"
 _SAY_AGAIN_AFTER = 60.0
 _FIRST_BAN = 30.0
 _LONGEST_BAN = 1800.0
@@ -51,11 +50,6 @@ class _Ban:
     pause: float = _FIRST_BAN
 
 
-def in_a_thread(job: Callable[[], None]) -> None:
-    """Runs a job in a thread of its own, which ends with the process at the latest."""
-    threading.Thread(target=job, name="glance", daemon=True).start()
-
-
 class EndpointPool:
     """All endpoints of one chain. Thread-safe.
 
@@ -63,10 +57,7 @@ class EndpointPool:
         name: the chain's name in the manifest, for messages.
         endpoints: their configuration, at least one.
         settings: the chain's settings.
-        clock: a monotonic clock, seconds.
-        sleep: sleeps for seconds.
-        random: the source of jitter.
-        spawn: runs a job beside, without waiting for it.
+        clock, sleep, random, spawn: as of the :class:`~indexer.chain.rpc.requester.Requester`.
     """
 
     def __init__(
@@ -75,18 +66,15 @@ class EndpointPool:
         endpoints: Sequence[EndpointConfig],
         settings: ClientSettings,
         *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
-        random: random_module.Random | None = None,
-        spawn: Callable[[Callable[[], None]], object] = in_a_thread,
+        clock: Callable[[], float],
+        sleep: Callable[[float], object],
+        random: random_module.Random,
+        spawn: Callable[[Callable[[], None]], object],
     ) -> None:
         if not endpoints:
             raise ValueError(f"chain {name} has no endpoint")
         self.name = name
-        self.random = random or random_module.Random()
-        self.endpoints = [
-            Endpoint(config, settings, clock=clock, sleep=sleep, random=self.random) for config in endpoints
-        ]
+        self.endpoints = [Endpoint(config, settings, clock=clock, sleep=sleep, random=random) for config in endpoints]
         self._settings = settings
         self._clock = clock
         self._lock = threading.Lock()
@@ -106,10 +94,6 @@ class EndpointPool:
     def latency(self) -> float | None:
         """Seconds that a request to the endpoint in use usually takes, or None before the first."""
         return self._current.latency
-
-    def status(self) -> list[EndpointStatus]:
-        """All endpoints, in the manifest's order."""
-        return [endpoint.status() for endpoint in self.endpoints]
 
     def choose(
         self,
@@ -145,18 +129,20 @@ class EndpointPool:
         def merit(endpoint: Endpoint) -> tuple[bool, bool, bool, bool, bool, int]:
             ill = endpoint.health.state == "unhealthy"
             waits = endpoint.rate.delay(now) > _LONG_WAIT
-            behind = self._lags(endpoint, block, now)
+            behind = self.lags(endpoint, block)
             return (ill, behind, endpoint in failed, endpoint.admission.hanging > 0, waits, endpoint.config.priority)
 
         best = min(map(merit, able))
         equal = [endpoint for endpoint in able if merit(endpoint) == best]
-        if sticky:
-            with self._lock:
-                chosen = self._current if self._current in equal else min(equal, key=self._load)
-                if not failed:
-                    self._move(chosen)
-            return chosen
-        return min(equal, key=self._load)
+        idle = min(equal, key=lambda one: (one.rate.under_way / one.rate.concurrency, one.latency or 0.0))
+        if not sticky:
+            return idle
+        with self._lock:
+            chosen = self._current if self._current in equal else idle
+            if chosen is not self._current and not failed:
+                was, self._current = self._current, chosen
+                logger.info("%s: the head is read from %s now, no longer from %s", self.name, chosen.host, was.host)
+        return chosen
 
     def promising(
         self, method: str, block: int | None, failed: Collection[Endpoint], oldest: int | None = None
@@ -167,7 +153,7 @@ class EndpointPool:
             endpoint not in failed
             and endpoint.health.state != "unhealthy"
             and self._able(endpoint, method, block if oldest is None else oldest, now)
-            and not self._lags(endpoint, block, now)
+            and not self.lags(endpoint, block)
             for endpoint in self.endpoints
         )
 
@@ -225,9 +211,14 @@ class EndpointPool:
         else:
             self._spawn(partial(self._survey, chosen))
 
-    def lags(self, endpoint: Endpoint) -> bool:
-        """Whether the endpoint is known to be far behind the others."""
-        return self._lags(endpoint, None, self._clock())
+    def lags(self, endpoint: Endpoint, block: int | None = None) -> bool:
+        """Whether the endpoint is known to lack a block; for a question about no block: to be far behind the others."""
+        head, newest = endpoint.health.head, self.best_head
+        if block is None:
+            return head is not None and newest is not None and newest - head > self._settings.lag_blocks
+        return endpoint.health.behind(block, self._clock()) or (
+            head is not None and newest is not None and head < block <= newest
+        )
 
     def _survey(self, but: Endpoint) -> None:
         for endpoint in self.endpoints:
@@ -241,7 +232,7 @@ class EndpointPool:
     def _glance(self, endpoint: Endpoint, block: int | None, context: RequestContext) -> None:
         """Asks for one header, with little patience, to learn how the endpoint does."""
         try:
-            self.ask(endpoint, lambda e: self._header(e, block, context), "eth_getBlockByNumber", block)
+            self.ask(endpoint, lambda e: self._look(e, block, context), _GET_BLOCK, block)
         except ProviderError as error:
             logger.debug("%s: a glance: %s", self.name, error)
 
@@ -289,10 +280,10 @@ class EndpointPool:
                     self._bans.pop(endpoint, None)
                 logger.info("%s: %s serves the chain again, and is used again", self.name, endpoint.host)
 
-    def _header(self, endpoint: Endpoint, block: int | None, context: RequestContext) -> Header | None:
+    def _look(self, endpoint: Endpoint, block: int | None, context: RequestContext) -> None:
         if block is not None and endpoint.null_blocks:
             block = None  # the number may have no block, which says nothing of the endpoint
-        call = Call("eth_getBlockByNumber", ("latest" if block is None else hex(block), False))
+        call = Call(_GET_BLOCK, ("latest" if block is None else hex(block), False))
         header = parse_header(endpoint.ask_one(call, context, timeout=self._settings.probe_timeout))
         with endpoint.lock:
             if header is None:
@@ -302,7 +293,6 @@ class EndpointPool:
                 endpoint.health.said_head(header.number)
             else:
                 endpoint.health.saw(header.number)
-        return header
 
     def _answered(self, endpoint: Endpoint) -> None:
         with endpoint.lock:
@@ -318,12 +308,10 @@ class EndpointPool:
         match error:
             case RateError():
                 slower = endpoint.slow_down(error, error.calls)
-                with endpoint.lock:
-                    pace, at_once = endpoint.rate.pace, int(endpoint.rate.concurrency)
                 if slower and self._may_say(endpoint, "rate"):
                     logger.warning(
                         "%s: %s says we ask too often: slowed to %.1f calls a second, %d at once",
-                        *(self.name, endpoint.host, pace or 0.0, at_once),
+                        *(self.name, endpoint.host, endpoint.rate.pace or 0.0, int(endpoint.rate.concurrency)),
                     )
             case LaggingError():
                 with endpoint.lock:
@@ -332,6 +320,12 @@ class EndpointPool:
                 self._answered(endpoint)
                 if self._may_say(endpoint, "lagging"):
                     logger.warning("%s: %s lags: it lacks block %s", self.name, endpoint.host, block)
+            case FatalError(scope="endpoint"):
+                reason = f"{error} ({error.hint})" if error.hint else str(error)
+                with endpoint.lock:
+                    changed = endpoint.health.ended(now, reason)
+                if changed:
+                    logger.error("%s: %s; it is left out for now", self.name, reason)
             case FatalError():
                 self._learn_refusal(endpoint, error, method, block)
             case TransientError() | RangeError(timed_out=True):
@@ -344,14 +338,6 @@ class EndpointPool:
                 self._answered(endpoint)
 
     def _learn_refusal(self, endpoint: Endpoint, error: FatalError, method: str, block: int | None) -> None:
-        now = self._clock()
-        if error.scope == "endpoint":
-            reason = f"{error} ({error.hint})" if error.hint else str(error)
-            with endpoint.lock:
-                changed = endpoint.health.ended(now, reason)
-            if changed:
-                logger.error("%s: %s; it is left out for now", self.name, reason)
-            return
         self._answered(endpoint)
         if error.scope == "history" and block is None:
             # State that is missing at the head is there a moment later.
@@ -363,7 +349,7 @@ class EndpointPool:
         elif error.scope == "question" and error.call is not None:
             method = error.call.kind
         with endpoint.lock:
-            endpoint.health.refuses(method, oldest, now)
+            endpoint.health.refuses(method, oldest, self._clock())
         if self._may_say(endpoint, f"refuses {method}"):
             below = "" if oldest is None else f" for blocks up to {oldest:,}"
             logger.warning("%s: %s is not asked for %s%s: %s", self.name, endpoint.host, method, below, error)
@@ -382,28 +368,10 @@ class EndpointPool:
         blocks = [one.get(method) for one in refused if kind == method or kind not in one]
         return min((block for block in blocks if block is not None), default=None)
 
-    def _lags(self, endpoint: Endpoint, block: int | None, now: float) -> bool:
-        """Whether the endpoint is known to lack a block; for a question about no block: to be far behind the others."""
-        head, newest = endpoint.health.head, self.best_head
-        if block is None:
-            return head is not None and newest is not None and newest - head > self._settings.lag_blocks
-        return endpoint.health.behind(block, now) or (
-            head is not None and newest is not None and head < block <= newest
-        )
-
-    def _load(self, endpoint: Endpoint) -> tuple[float, float]:
-        return (endpoint.rate.under_way / endpoint.rate.concurrency, endpoint.latency or 0.0)
-
-    def _move(self, chosen: Endpoint) -> None:
-        if chosen is not self._current:
-            was, self._current = self._current, chosen
-            logger.info("%s: the head is read from %s now, no longer from %s", self.name, chosen.host, was.host)
-
     def _may_say(self, endpoint: Endpoint, what: str) -> bool:
         """Whether something was not said within the last minute: a log tells a story, not every beat of it."""
-        now = self._clock()
+        now, key = self._clock(), (endpoint.config.url, what)
         with self._lock:
-            key = (endpoint.config.url, what)
             if now - self._said.get(key, float("-inf")) < _SAY_AGAIN_AFTER:
                 return False
             self._said[key] = now
@@ -414,18 +382,15 @@ class EndpointPool:
         kind = NoEndpointError
         for endpoint in self.endpoints:
             refused = endpoint.health.refusals(now)
-            if method not in refused and method.split(" ", maxsplit=1)[0] in refused:
-                refused[method] = refused[method.split(" ", maxsplit=1)[0]]
+            refusal = method if method in refused else method.split(" ", maxsplit=1)[0]
             if endpoint.health.is_out:
                 reasons.append(endpoint.health.reason)
-            elif method not in refused:
-                kind = NoHistoryError
-                reasons.append(f"{endpoint.host}: the manifest says that it is no archive")
-            elif refused[method] is None:
+            elif refusal in refused and refused[refusal] is None:
                 reasons.append(f"{endpoint.host}: it does not offer {method}")
             else:
                 kind = NoHistoryError
-                reasons.append(f"{endpoint.host}: it keeps no such history up to block {refused[method]:,}")
+                up_to = f"it keeps no such history up to block {refused[refusal]:,}" if refusal in refused else ""
+                reasons.append(f"{endpoint.host}: {up_to or 'the manifest says that it is no archive'}")
         if any(endpoint.health.is_out for endpoint in self.endpoints):
             kind = NoEndpointError  # one that is out may keep it
         at = "" if block is None else f" at block {block:,}"

@@ -1,8 +1,9 @@
-"""Whether an endpoint is worth asking: a state machine without I/O; the caller passes the time.
+"""Whether an endpoint is worth asking, and what an operator is told of it.
 
-``unknown`` (never asked, or its punishment is over and nothing is proven yet) -> ``healthy`` on an answer ->
-``unhealthy`` after several failures in a row or too many of the last few -> after a pause, doubled each time,
-``unknown`` again: then one caller probes it with the very block it is about to read.
+:class:`EndpointHealth` is a state machine without I/O; the caller passes the time. ``unknown`` (never asked, or its
+punishment is over and nothing is proven yet) -> ``healthy`` on an answer -> ``unhealthy`` after several failures in a
+row or too many of the last few -> after a pause, doubled each time, ``unknown`` again: then one caller probes it with
+the very block it is about to read.
 
 What an endpoint refuses to do (a method, history below a block) is kept apart: it may be healthy for all else.
 """
@@ -10,7 +11,7 @@ What an endpoint refuses to do (a method, history below a block) is kept apart: 
 from dataclasses import dataclass, field
 from typing import Literal
 
-State = Literal["unknown", "healthy", "unhealthy"]
+HealthState = Literal["unknown", "healthy", "unhealthy"]
 
 _IN_A_ROW = 3
 _LAST = 20
@@ -23,7 +24,7 @@ _REFUSED_FOR = 1800.0
 
 
 @dataclass(slots=True)
-class Health:
+class EndpointHealth:
     """One endpoint's health, head and refusals.
 
     A caller that changes it holds the endpoint's lock. One that only reads need not: each answer is made of one look
@@ -35,7 +36,7 @@ class Health:
         reason: why it is unhealthy, for people.
     """
 
-    state: State = "unknown"
+    state: HealthState = "unknown"
     reason: str = ""
     head: int | None = None
     seen: int = -1
@@ -174,3 +175,57 @@ class Health:
         self._pause = min(max(self._pause, pause if pause < _FATAL_PAUSE else 0.0) * 2.0, _LONGEST_PAUSE)
         self._row = 0
         return changed
+
+
+@dataclass(slots=True)
+class MethodCount:
+    """What a method has cost at one endpoint.
+
+    Attributes:
+        requests: calls asked.
+        errors: calls failed, for whatever reason.
+        bytes: of results.
+        limited: calls failed because too many were asked.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    bytes: int = 0
+    limited: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """What an operator wants to know of one endpoint.
+
+    Attributes:
+        host: ``https://host/***``.
+        state: ``healthy``, ``unhealthy`` or ``unknown``.
+        reason: why it is unhealthy, or empty.
+        priority: as configured.
+        head: its newest known block.
+        error_rate: the share of failures among the last answers, 0 to 1.
+        latency: seconds for a request, a running mean, or None before the first.
+        http_requests: HTTP requests so far.
+        counts: method -> calls, failures and bytes.
+        max_batch: the most calls it takes in a batch (1: none).
+        max_blocks: the most blocks it allows in one ``eth_getLogs``, or None where no limit is known.
+        concurrency: the requests that may be under way at once now.
+        pace: calls a second that it allows, or None where no limit is known.
+        refuses: method -> the block at or below which it is refused (None: at every block).
+    """
+
+    host: str
+    state: HealthState
+    reason: str
+    priority: int
+    head: int | None
+    error_rate: float
+    latency: float | None
+    http_requests: int
+    counts: dict[str, MethodCount]
+    max_batch: int
+    max_blocks: int | None
+    concurrency: int
+    pace: float | None
+    refuses: dict[str, int | None]

@@ -1,18 +1,29 @@
-"""How fast an endpoint may be asked: additive increase, multiplicative decrease. Pure: the caller passes the time.
+"""How fast an endpoint may be asked, in how large batches, and which requests may be under way at once.
 
-Two things are controlled. *Concurrency*, the number of requests under way, starts at one, doubles each round trip until
-the endpoint first says "too many", halves whenever it says so, and grows by one a round trip after that. *Pace*, in
-calls a second, is unlimited until the endpoint first says so; then it starts at half of what was asked in the last
-seconds and grows by one call a second for each second of asking, in batches or call by call. A hard ceiling of the pace
-is the operator's, and holds for every second, not only on average.
+Two things are controlled, by additive increase and multiplicative decrease. *Concurrency*, the number of requests under
+way, starts at one, doubles each round trip until the endpoint first says "too many", halves whenever it says so, and
+grows by one a round trip after that. *Pace*, in calls a second, is unlimited until the endpoint first says so; then it
+starts at half of what was asked in the last seconds and grows by one call a second for each second of asking, in
+batches or call by call. A hard ceiling of the pace is the operator's, and holds for every second, not only on average.
 
 Some providers charge each call of a batch. A batch larger than their bucket would be refused for ever, so no batch
-holds more than half of what may be asked in a second, and a refused batch makes the next ones smaller.
+holds more than half of what may be asked in a second, and a refused batch makes the next ones smaller. A batch that is
+refused for its size makes them smaller, too (:class:`BatchSize`).
+
+Both are pure: the caller passes the time. :class:`Admission` is the line in which requests wait for them.
 """
 
+import threading
+import time
 from collections import deque
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from indexer.chain.rpc.config import RequestContext
+
+if TYPE_CHECKING:
+    from indexer.chain.rpc.endpoint import Endpoint
+
 
 _WINDOW = 5.0
 # Slower than this only by order: refusals in a row back off by themselves.
@@ -21,35 +32,17 @@ _LONGEST_WAIT = 300.0
 _FORGET_PACE_AFTER = 600.0
 # The second in which the ceiling holds, with what the way to the node may stretch or squeeze.
 _SECOND = 1.05
+# Batches that were answered before a larger one is tried.
 _TRY_LARGER_AFTER = 50
 # Two calls of which one proves the other stay together until so many requests in a row were refused.
 _REFUSED_PAIRS = 5
-
-
-def retry_after_seconds(value: str | None, now: datetime | None = None) -> float | None:
-    """The seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3: seconds or an HTTP date).
-
-    Args:
-        value: the header's value.
-        now: the time to count a date from; best the answer's own ``Date``.
-
-    Returns:
-        The seconds, at least 0, or None where the value is missing or senseless.
-    """
-    if value is None:
-        return None
-    value = value.strip()
-    try:
-        return min(max(0.0, float(value)), 86_400.0)
-    except ValueError:
-        pass
-    try:
-        when = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return min(max(0.0, (when - (now or datetime.now(UTC))).total_seconds()), 86_400.0)
+# Seconds after which a batch is tried larger than it was learned to be.
+_TRY_LARGER_LATER = 3600.0
+# So many batches in a row that are answered up to the same place tell a limit that no words name.
+_CUT_IN_A_ROW = 8
+_UNANSWERED_IN_A_ROW = 4
+# Seconds that the head waits for a place among the requests under way.
+_URGENT_AFTER = 1.0
 
 
 class RateControl:
@@ -177,3 +170,146 @@ class RateControl:
     def _limit(self) -> float | None:
         limits = [limit for limit in (self.ceiling, self.pace) if limit is not None]
         return min(limits) if limits else None
+
+
+class BatchSize:
+    """Shrinks where a batch is refused for its size; doubles again after many that worked, or after an hour.
+
+    Attributes:
+        largest: the most calls, as it was learned.
+
+    Args:
+        most: the operator's limit.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.largest = most
+        self._most = most
+        self._learned_at = 0.0
+        self._worked = 0
+        self._cut = (0, 0)
+        self._unanswered = 0
+
+    def at(self, now: float) -> int:
+        """The most calls to put in one batch at a time in seconds."""
+        if self.largest < self._most and now - self._learned_at > _TRY_LARGER_LATER:
+            self._learn(self.largest * 2, now)
+        return self.largest
+
+    def worked(self, calls: int, now: float) -> None:
+        """A batch of so many calls was answered."""
+        self._worked += 1
+        self._unanswered = 0
+        if calls > self._cut[0]:
+            self._cut = (0, 0)
+        # One call in a batch says nothing of more: a node that takes no batch at all is asked again after an hour.
+        if self._worked >= _TRY_LARGER_AFTER and 1 < self.largest < self._most:
+            self._learn(self.largest * 2, now)
+
+    def cut_at(self, size: int, now: float) -> None:
+        """Of a batch only the first so many calls were answered, without a word about the others; 0: some of them."""
+        self._unanswered = 0
+        self._cut = (size, self._cut[1] + 1 if self._cut[0] == size else 1)
+        if size and self._cut[1] >= _CUT_IN_A_ROW:
+            self.refused_above(size, now)
+
+    def unanswered(self) -> bool:
+        """To a batch no call was answered, without a word. Returns whether that is a rule by now."""
+        self._unanswered += 1
+        return self._unanswered >= _UNANSWERED_IN_A_ROW
+
+    def refused_above(self, size: int, now: float) -> None:
+        """A batch was refused, and one of this size was not."""
+        if size < self.largest:
+            self._learn(size, now)
+
+    def _learn(self, size: int, now: float) -> None:
+        self.largest = max(1, min(size, self._most))
+        self._learned_at = now
+        self._worked = 0
+
+
+class UnderWay:
+    """A request that is being answered. It holds one of the places that the endpoint's concurrency allows."""
+
+    def __init__(self, admission: "Admission", endpoint: "Endpoint") -> None:
+        self.endpoint = endpoint
+        self.since = time.monotonic()
+        self._admission = admission
+        self._superseded = False
+
+    def supersede(self) -> None:
+        """Another request asks the same: this one gives its place away, and is counted as hanging."""
+        with self._admission.lock:
+            if not self._superseded:
+                self._superseded = True
+                self._admission.hanging += 1
+                self._admission.rate.finished()
+                self._admission.lock.notify_all()
+
+    def ended(self) -> None:
+        """It was answered, or given up."""
+        with self._admission.lock:
+            if self._superseded:
+                self._admission.hanging -= 1
+            else:
+                self._admission.rate.finished()
+                self._admission.lock.notify_all()
+
+
+class Admission:
+    """The line before an endpoint. Thread-safe.
+
+    Attributes:
+        hanging: requests that were not answered in time, and have not ended yet.
+
+    Args:
+        rate: the endpoint's pace and concurrency.
+        lock: guards ``rate``; notified when a place becomes free.
+        clock: a monotonic clock, seconds.
+        sleep: sleeps for seconds.
+    """
+
+    def __init__(
+        self,
+        rate: RateControl,
+        lock: threading.Condition,
+        clock: Callable[[], float],
+        sleep: Callable[[float], object],
+    ) -> None:
+        self.rate = rate
+        self.lock = lock
+        self.hanging = 0
+        self._clock = clock
+        self._sleep = sleep
+        self._line: deque[object] = deque()
+
+    def begin(self, endpoint: "Endpoint") -> UnderWay:
+        """The request for which :meth:`wait` has got a place at the endpoint."""
+        return UnderWay(self, endpoint)
+
+    def wait(self, calls: int, context: RequestContext) -> None:
+        """Waits for the endpoint's pace, in the order of arrival: where all raced, one could wait for ever."""
+        place = object()
+        since = time.monotonic()
+        with self.lock:
+            self._line.append(place)
+        try:
+            while True:
+                context.check()
+                with self.lock:
+                    now = self._clock()
+                    delay = self.rate.delay(now, calls)
+                    # Requests that are never answered may hold all places: the head does not wait for them.
+                    hurried = context.urgent and delay <= 0 and time.monotonic() - since > _URGENT_AFTER
+                    if not hurried and (self._line[0] is not place or (delay <= 0 and self.rate.full())):
+                        self.lock.wait(0.1)
+                        continue
+                    if delay <= 0:
+                        self.rate.started(now, calls)
+                        return
+                context.pause(delay, self._sleep)
+        finally:
+            with self.lock:
+                self._line.remove(place)
+                self.lock.notify_all()

@@ -1,4 +1,8 @@
-"""Asking a chain: the endpoint chosen, the question retried within bounds, failed over, and learned from."""
+"""Asking a chain: the endpoint chosen, the question retried within bounds, failed over, and learned from.
+
+Rate errors wait at the endpoint, which knows how long. All others are asked again elsewhere at once; where there is
+no other endpoint, at the same one after a pause that doubles, with jitter.
+"""
 
 import logging
 import random as random_module
@@ -10,18 +14,93 @@ from typing import TypeVar
 
 import tenacity
 
-from indexer.chain.records.errors import ChainMismatchError, NoEndpointError, ProviderError, Stopped
+from indexer.chain.records.errors import (
+    CallLimitError,
+    ChainMismatchError,
+    FatalError,
+    LaggingError,
+    NoEndpointError,
+    ProviderError,
+    RateError,
+    Stopped,
+    TransientError,
+    WrongBlockError,
+)
 from indexer.chain.records.messages import Call, parse_quantity
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
-from indexer.chain.rpc.endpoint_pool import EndpointPool, in_a_thread
-from indexer.chain.rpc.endpoint_status import EndpointStatus
+from indexer.chain.rpc.endpoint_pool import EndpointPool
+from indexer.chain.rpc.health import EndpointStatus
 from indexer.chain.rpc.refusals import Refusals
-from indexer.chain.rpc.retry import retrying
+
+_RETRIED = (TransientError, RateError, LaggingError, FatalError, WrongBlockError)
+# A node's own limit is the same at every attempt: another node's may be wider.
+_RETRIED_ELSEWHERE = (CallLimitError,)
+# A node that is told to wait is not failing: these do not count as attempts, only as time.
+_MOST_WAITS = 200
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+def _in_a_thread(job: Callable[[], None]) -> None:
+    """Runs a job in a thread of its own, which ends with the process at the latest."""
+    threading.Thread(target=job, name="glance", daemon=True).start()
+
+
+def _retrying(
+    settings: ClientSettings,
+    *,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    random: random_module.Random,
+    elsewhere: Callable[[], bool],
+    before_sleep: Callable[[tenacity.RetryCallState], None],
+    attempts: int | None = None,
+) -> tenacity.Retrying:
+    """A retry engine for one question.
+
+    Args:
+        settings: bounds and pauses.
+        clock: a monotonic clock, seconds.
+        sleep: sleeps for seconds, and raises Stopped when the caller wants the answer no more.
+        random: the source of jitter.
+        elsewhere: whether an endpoint that has not yet failed at this question is there to be asked.
+        before_sleep: told of each failure that is retried.
+        attempts: fewer attempts than the settings'.
+    """
+    started = clock()
+    counted = 0
+    waits = 0
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, RateError) or elsewhere():
+            return 0.0
+        pause = min(settings.first_backoff * 2.0 ** max(0, counted - 1), settings.longest_backoff)
+        return pause * (0.5 + 0.5 * random.random())
+
+    def stop(state: tenacity.RetryCallState) -> bool:
+        nonlocal counted, waits
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, RateError):
+            waits += 1
+        else:
+            counted += 1
+        late = clock() - started > settings.give_up_after
+        return counted >= (attempts or settings.attempts) or waits >= _MOST_WAITS or late
+
+    return tenacity.Retrying(
+        sleep=sleep,
+        wait=wait,
+        stop=stop,
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, _RETRIED) or (isinstance(error, _RETRIED_ELSEWHERE) and elsewhere())
+        ),
+        before_sleep=before_sleep,
+        reraise=True,
+    )
 
 
 @dataclass(eq=False, repr=False)
@@ -47,7 +126,7 @@ class Requester:
     clock: Callable[[], float] = time.monotonic
     sleep: InitVar[Callable[[float], object]] = time.sleep
     random: InitVar[random_module.Random | None] = None
-    spawn: InitVar[Callable[[Callable[[], None]], object]] = in_a_thread
+    spawn: InitVar[Callable[[Callable[[], None]], object]] = _in_a_thread
 
     def __post_init__(
         self,
@@ -114,7 +193,7 @@ class Requester:
 
     def describe(self) -> list[EndpointStatus]:
         """Every endpoint: state, head, errors, latency, cost by method, limits learned."""
-        return self.pool.status()
+        return [endpoint.status() for endpoint in self.pool.endpoints]
 
     def close(self) -> None:
         """Closes idle connections. The client can still be used."""
@@ -194,7 +273,7 @@ class Requester:
                 failed.add(endpoint)
                 raise
 
-        engine = retrying(
+        engine = _retrying(
             self.settings,
             clock=self.clock,
             sleep=lambda seconds: context.pause(seconds, self._sleep),

@@ -2,26 +2,34 @@
 
 Whatever goes wrong below JSON-RPC ends as one of our own errors, built from redacted text and raised outside the
 handler of the foreign exception: requests' and urllib3's exceptions carry the URL, in their text and in their context.
+
+The sockets of a session are kept, so that requests under way can be ended: nothing else wakes a thread that reads one.
 """
 
+import contextlib
 import logging
 import re
+import socket
+import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from web3 import HTTPProvider
 from web3.types import RPCEndpoint
 
 from indexer.chain.records.errors import FatalError, ProviderError, RangeError, Stopped, TransientError
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
-from indexer.chain.rpc.open_sockets import Adapter, OpenSockets
-from indexer.chain.rpc.rate_control import retry_after_seconds
 from indexer.redact import RedactingFilter, Redactor, redact_url
 
 _PIECE = 256 * 1024
@@ -31,6 +39,75 @@ _REASON = re.compile(r"(?:\[Errno -?\d+\] |Failed to resolve [^(]*|RemoteDisconn
 
 for _logger in ("urllib3.connectionpool", "urllib3.util.retry"):
     logging.getLogger(_logger).addFilter(RedactingFilter())
+
+
+class OpenSockets:
+    """All sockets that connections have opened, and that are not closed yet. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._is_shut_down = False
+
+    def add(self, opened: Any) -> None:
+        """Notes one; shuts it down where all others were before."""
+        if isinstance(opened, socket.socket):
+            with self._lock:
+                self._sockets.add(opened)
+                if self._is_shut_down:
+                    _shut_down(opened)
+
+    def shut_down(self) -> None:
+        """Has whatever reads or writes them, or others to come, fail at once."""
+        with self._lock:
+            self._is_shut_down = True
+            for one in self._sockets:
+                _shut_down(one)
+
+
+def _shut_down(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(one, socket.SHUT_RDWR)  # of TLS, too, without a word to the other side
+
+
+class Adapter(HTTPAdapter):
+    """requests' adapter, which notes the sockets that are opened.
+
+    Args:
+        sockets: where.
+        more: as of requests' own.
+    """
+
+    def __init__(self, sockets: OpenSockets, **more: Any) -> None:
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                sockets.add(self.sock)
+
+        class Secure(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                sockets.add(self.sock)
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        self._pools = {"http": PlainPool, "https": SecurePool}
+        super().__init__(**more)
+
+    def init_poolmanager(self, *arguments: Any, **more: Any) -> None:
+        """As requests' own."""
+        super().init_poolmanager(*arguments, **more)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **more: Any) -> urllib3.ProxyManager:
+        """As requests' own."""
+        manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **more)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +266,29 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     except (ValueError, TypeError):
         now = datetime.now(UTC)
     return retry_after_seconds(value, now)
+
+
+def retry_after_seconds(value: str | None, now: datetime | None = None) -> float | None:
+    """The seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3: seconds or an HTTP date).
+
+    Args:
+        value: the header's value.
+        now: the time to count a date from; best the answer's own ``Date``.
+
+    Returns:
+        The seconds, at least 0, or None where the value is missing or senseless.
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    try:
+        return min(max(0.0, float(value)), 86_400.0)
+    except ValueError:
+        pass
+    try:
+        when = parsedate_to_datetime(value)
+    except (ValueError, TypeError):
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return min(max(0.0, (when - (now or datetime.now(UTC))).total_seconds()), 86_400.0)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.chain.client import ChainClient
-from indexer.chain.records.chunk import LogChunk
+from indexer.chain.records.log_columns import LogChunk
 from indexer.chain.records.validation import RawLog
 from indexer.intervals import RangeSet, format_ranges, intersect, size, union
 from indexer.store.catalog import children

@@ -21,8 +21,8 @@ from sqlalchemy.engine import Engine
 from indexer.addresses import Children
 from indexer.block_columns import BlockColumns
 from indexer.chain.client import ChainClient
-from indexer.chain.records.chunk import LogChunk
 from indexer.chain.records.errors import ProviderError
+from indexer.chain.records.log_columns import LogChunk
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, RangeSet, format_ranges, intersect
 from indexer.store.catalog import catalog, children

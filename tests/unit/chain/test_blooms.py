@@ -3,7 +3,7 @@
 import pytest
 from eth_utils.crypto import keccak
 
-from indexer.chain.records.blooms import BloomTrust, unaccounted
+from indexer.chain.records.completeness import BloomTrust, unaccounted
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Header
 from indexer.chain.records.validation import RawLog

@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer.chain.records import column_reader
-from indexer.chain.records.column_reader import Layouts
+from indexer.chain.records.column_reader import Layouts, learn
 from indexer.chain.records.errors import AnswerError
-from indexer.chain.records.json_layout import learn
 from indexer.chain.records.log_columns import LogColumns
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import logs_decoder

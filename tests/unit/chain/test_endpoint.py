@@ -33,11 +33,14 @@ CHAIN = Call("eth_chainId", ())
 
 
 def numbers(answers: list[Any]) -> list[int]:
+    for answer in answers:
+        if isinstance(answer, ProviderError):
+            raise answer
     return [int(json.loads(bytes(answer))["number"], 16) for answer in answers]
 
 
 def ask_headers(endpoint: Endpoint, count: int) -> list[int]:
-    return numbers(endpoint.ask_all([header_call(number) for number in range(count)], RequestContext()))
+    return numbers(endpoint.ask([header_call(number) for number in range(count)], RequestContext()))
 
 
 def test_answers_to_a_batch_are_matched_by_id(serve: Serve, connect: Connect) -> None:

@@ -3,15 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.chain.rpc.health import Health
+from indexer.chain.rpc.health import EndpointHealth
 
 
-def fail(health: Health, times: int, now: float = 0.0) -> list[bool]:
+def fail(health: EndpointHealth, times: int, now: float = 0.0) -> list[bool]:
     return [health.failed(now, "refused") for _ in range(times)]
 
 
 def test_an_endpoint_is_unknown_until_it_answers() -> None:
-    health = Health()
+    health = EndpointHealth()
     assert health.state == "unknown"
     assert health.succeeded()
     assert health.state == "healthy"
@@ -19,14 +19,14 @@ def test_an_endpoint_is_unknown_until_it_answers() -> None:
 
 
 def test_three_failures_in_a_row_make_it_unhealthy() -> None:
-    health = Health()
+    health = EndpointHealth()
     health.succeeded()
     assert fail(health, 3) == [False, False, True]
     assert (health.state, health.reason) == ("unhealthy", "refused")
 
 
 def test_an_answer_in_between_keeps_it_healthy_but_not_for_ever() -> None:
-    health = Health()
+    health = EndpointHealth()
     health.succeeded()
     outcomes = []
     for _ in range(12):
@@ -39,7 +39,7 @@ def test_an_answer_in_between_keeps_it_healthy_but_not_for_ever() -> None:
 
 
 def test_after_a_pause_somebody_probes_and_an_answer_heals() -> None:
-    health = Health()
+    health = EndpointHealth()
     fail(health, 3, now=100.0)
     assert not health.due(104.9)
     assert health.due(105.0)
@@ -51,7 +51,7 @@ def test_after_a_pause_somebody_probes_and_an_answer_heals() -> None:
 
 
 def test_each_failed_probe_doubles_the_pause_up_to_a_bound() -> None:
-    health = Health()
+    health = EndpointHealth()
     fail(health, 3)
     now, pauses = 0.0, []
     for _ in range(10):
@@ -66,7 +66,7 @@ def test_each_failed_probe_doubles_the_pause_up_to_a_bound() -> None:
 
 
 def test_a_fatal_refusal_takes_it_out_until_a_probe_says_otherwise() -> None:
-    health = Health()
+    health = EndpointHealth()
     health.succeeded()
     assert health.ended(0.0, "HTTP 401")
     assert health.is_out
@@ -79,7 +79,7 @@ def test_a_fatal_refusal_takes_it_out_until_a_probe_says_otherwise() -> None:
 
 
 def test_a_banned_endpoint_never_comes_back() -> None:
-    health = Health()
+    health = EndpointHealth()
     health.banned("another chain")
     assert health.is_banned
     assert health.is_out
@@ -87,7 +87,7 @@ def test_a_banned_endpoint_never_comes_back() -> None:
 
 
 def test_a_block_that_it_lacked_is_held_against_it_for_a_moment() -> None:
-    health = Health()
+    health = EndpointHealth()
     health.said_head(110)
     health.lacks(105, now=10.0)
     assert health.behind(105, 10.5)
@@ -101,7 +101,7 @@ def test_a_block_that_it_lacked_is_held_against_it_for_a_moment() -> None:
 
 
 def test_a_block_shown_is_not_the_newest_block() -> None:
-    health = Health()
+    health = EndpointHealth()
     health.saw(100)
     assert (health.head, health.seen) == (None, 100)
     health.said_head(90)
@@ -109,7 +109,7 @@ def test_a_block_shown_is_not_the_newest_block() -> None:
 
 
 def test_what_it_refuses_is_kept_apart_from_its_health() -> None:
-    health = Health()
+    health = EndpointHealth()
     health.succeeded()
     health.refuses("eth_getBlockReceipts", None, 0.0)
     health.refuses("eth_call", 1_000, 0.0)
@@ -127,7 +127,7 @@ def test_what_it_refuses_is_kept_apart_from_its_health() -> None:
 
 @given(st.lists(st.sampled_from(["ok", "fail", "ended", "probe", "wait"]), max_size=60))
 def test_it_can_always_recover(events: list[str]) -> None:
-    health = Health()
+    health = EndpointHealth()
     now = 0.0
     for event in events:
         now += 1.0

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.chain.rpc.rate_control import RateControl, retry_after_seconds
+from indexer.chain.rpc.rate_control import RateControl
+from indexer.chain.rpc.transport import retry_after_seconds
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -11,7 +11,6 @@ import pytest
 from indexer.chain.client import ChainClient
 from indexer.chain.logs.block_logs import logs_of_blocks
 from indexer.chain.logs.fetch import header_call
-from indexer.chain.records.chunk import LogChunk
 from indexer.chain.records.errors import (
     FatalError,
     NoEndpointError,
@@ -21,6 +20,7 @@ from indexer.chain.records.errors import (
     TransientError,
     is_too_old,
 )
+from indexer.chain.records.log_columns import LogChunk
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call
 from indexer.chain.rpc.config import EndpointConfig, RequestContext

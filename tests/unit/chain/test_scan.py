@@ -11,8 +11,8 @@ import pytest
 
 from indexer.chain.client import ChainClient
 from indexer.chain.logs.scan import Scan
-from indexer.chain.records.chunk import LogChunk
 from indexer.chain.records.errors import AnswerError, LaggingError, ProviderError
+from indexer.chain.records.log_columns import LogChunk
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.rpc.config import EndpointConfig
 from tests.providers.history import GENESIS_TIME, TOKEN, TRANSFER, History, block_hash

@@ -7,8 +7,8 @@ tried again later) or *banned* (it contradicted finalized history; see ``disagre
 
 Rooms, each standing on those below it:
 
-* ``client``: all endpoints of a chain as one. ``disagreement``: endpoints that contradict each other about final
-  blocks.
+* ``client``: all endpoints of a chain as one. ``disagreement``: what every endpoint says: its newest block, and
+  final blocks about which endpoints contradict each other.
 * ``logs``: the logs of ranges and of blocks.
 * ``reads``: single questions and contract calls. ``proof``: a block's logs proven by its hash.
 * ``rpc``: one endpoint, and the choice among many.

@@ -5,21 +5,21 @@ answer come from one endpoint.
 """
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from indexer.chain.logs import block_logs, earliest_log
 from indexer.chain.logs import branch as branches
+from indexer.chain.logs import earliest_log
 from indexer.chain.logs.address_slices import HeadQuestions
 from indexer.chain.logs.earliest_log import EarliestLog
-from indexer.chain.logs.sampling import DetailsEstimate, Estimate, estimate, estimate_details
 from indexer.chain.logs.scan import Scan
-from indexer.chain.reads import contract_reads, multicall, null_blocks, questions
+from indexer.chain.reads import contract_reads, multicall, null_blocks
 from indexer.chain.reads import transactions as surroundings
+from indexer.chain.reads.aggregate import CallResult
 from indexer.chain.reads.multicall import Multicall3State
 from indexer.chain.reads.null_blocks import NullRun
 from indexer.chain.records.errors import (
@@ -33,7 +33,6 @@ from indexer.chain.records.errors import (
 from indexer.chain.records.log_columns import LogChunk
 from indexer.chain.records.log_filter import LogFilter, kind_of, several
 from indexer.chain.records.messages import Call, Header, parse, parse_header
-from indexer.chain.records.validation import RawLog
 from indexer.chain.rpc import hedging
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
@@ -127,7 +126,7 @@ class ChainClient(Requester):
         """The newest block at or below a number, or None where the chain is not that long.
 
         Raises:
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         found, runs = self._headers([number])
         return found[number] if found else next((run.below for run in runs), None)
@@ -136,7 +135,7 @@ class ChainClient(Requester):
         """The run of numbers without a block that holds a number; None where it is not proven to be one.
 
         Raises:
-            ProviderError: nobody answers.
+            ProviderError: no endpoint answers.
         """
         return next(iter(self._headers([number])[1]), None)
 
@@ -162,23 +161,6 @@ class ChainClient(Requester):
         except LaggingError:
             # Asked often enough: the chain has become shorter.
             return last[0]
-
-    def header_by_hash(self, block_hash: bytes) -> Header | None:
-        """The header of a block by hash, or None where the endpoint in use does not know it.
-
-        Raises:
-            ProviderError: no endpoint answers.
-        """
-        context = RequestContext()
-
-        def question(endpoint: Endpoint) -> Header | None:
-            call = Call("eth_getBlockByHash", ("0x" + block_hash.hex(), False))
-            header = parse_header(endpoint.ask_one(call, context))
-            if header is not None and header.hash != block_hash:
-                raise questions.wrong("eth_getBlockByHash was answered with another block", endpoint)
-            return header
-
-        return self.run(question, "eth_getBlockByHash", context=context)
 
     def block(self, number_or_hash: int | bytes, full: bool = False) -> dict[str, Any] | None:
         """A block as the node's own JSON, or None where it has none.
@@ -279,31 +261,6 @@ class ChainClient(Requester):
         """
         return iter(Scan(self, ranges, several(filters), in_flight=in_flight, stop=stop))
 
-    def estimate(
-        self, ranges: Sequence[tuple[int, int]], filters: LogFilter | Sequence[LogFilter], *, in_flight: int = 4
-    ) -> Estimate:
-        """What a scan will take (requests, bytes, time), from samples of its ranges.
-
-        Raises:
-            ProviderError: a sample could not be read.
-        """
-        return estimate(self, ranges, several(filters), in_flight=in_flight)
-
-    def estimate_details(
-        self, ranges: Sequence[tuple[int, int]], filters: LogFilter | Sequence[LogFilter], include: Collection[str]
-    ) -> DetailsEstimate:
-        """How many blocks and transactions bore the logs of some ranges, from samples of them.
-
-        Args:
-            ranges: the ranges.
-            filters: whose logs.
-            include: what is wanted of what bore them: ``block``, ``transaction``, ``receipt``.
-
-        Raises:
-            ProviderError: a sample could not be read.
-        """
-        return estimate_details(self, ranges, several(filters), include)
-
     def branch(
         self,
         first: int,
@@ -353,20 +310,6 @@ class ChainClient(Requester):
         self._head_questions.learn(wanted, found.logs, last - first + 1)
         return found
 
-    def logs_of_block(self, block_hash: bytes, filters: LogFilter) -> list[RawLog]:
-        """The matching logs of one block, named by its hash (EIP-234).
-
-        Raises:
-            LaggingError: no endpoint knows the block.
-            ProviderError: no endpoint answers.
-        """
-        context = RequestContext()
-        return self.run(
-            lambda endpoint: block_logs.logs_by_hash(endpoint, [(block_hash, filters)], context)[0],
-            "eth_getLogs",
-            context=context,
-        )
-
     def earliest_log(self, address: bytes, last: int, topics: Sequence[bytes] = ()) -> EarliestLog:
         """The first log of an address at or before a block, by one wide question, or narrower ones."""
         return earliest_log.find(self, address, last, topics)
@@ -396,9 +339,7 @@ class ChainClient(Requester):
         """
         return contract_reads.code(self, address, block)
 
-    def multicall(
-        self, calls: Sequence[tuple[bytes, bytes]], block: int, *, light: bool = False
-    ) -> list[multicall.CallResult]:
+    def multicall(self, calls: Sequence[tuple[bytes, bytes]], block: int, *, light: bool = False) -> list[CallResult]:
         """Many contract reads at one block, through Multicall3 where it stands, else call by call.
 
         Args:

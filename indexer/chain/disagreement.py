@@ -1,12 +1,15 @@
-"""Endpoints of one chain that contradict each other about blocks that can no longer change."""
+"""What every endpoint of a chain says where one endpoint's word is not enough: its newest block, and final blocks."""
 
 from collections.abc import Mapping
 
 from indexer.chain.reads import questions
-from indexer.chain.records.errors import ProviderError
+from indexer.chain.records.errors import LaggingError, ProviderError
+from indexer.chain.records.messages import Call, Header, parse_header
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 from indexer.chain.rpc.requester import Requester
+
+_GET_BLOCK = "eth_getBlockByNumber"
 
 
 def ban_contradicting(client: Requester, known: Mapping[int, bytes]) -> bool:
@@ -62,3 +65,32 @@ def _served(client: Requester, endpoint: Endpoint, known: Mapping[int, bytes]) -
     except ProviderError:
         return {}
     return {number: header.hash for number, header in found.items()}
+
+
+def every_head(client: Requester) -> list[Header] | None:
+    """The newest block of each endpoint, those left out that refuse everything or serve another chain.
+
+    Each is asked once: callers ask again later anyway.
+
+    Returns:
+        At least one header; None where an endpoint that might know better does not answer.
+    """
+    heads: list[Header] = []
+    context = RequestContext()
+
+    def question(endpoint: Endpoint) -> Header:
+        header = parse_header(endpoint.ask_one(Call(_GET_BLOCK, ("latest", False)), context))
+        if header is None:
+            raise LaggingError("it has no newest block", host=endpoint.host)
+        with endpoint.lock:
+            endpoint.health.said_head(header.number)
+        return header
+
+    for endpoint in client.pool.endpoints:
+        if endpoint.health.is_out:
+            continue
+        try:
+            heads.append(client.run(question, _GET_BLOCK, context=context, only=endpoint, attempts=1))
+        except ProviderError:
+            return None
+    return heads or None

@@ -4,10 +4,12 @@ import pytest
 from web3 import Web3
 
 from indexer.chain.client import ChainClient
+from indexer.chain.logs import sampling
+from indexer.chain.logs.block_logs import logs_by_hash
 from indexer.chain.records.completeness import BloomTrust, unaccounted
 from indexer.chain.records.errors import BranchMovedError, CallReverted, ChainMismatchError, NoEndpointError
 from indexer.chain.records.log_filter import LogFilter
-from indexer.chain.rpc.config import ClientSettings, EndpointConfig
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from tests.world import History
 
 
@@ -43,8 +45,6 @@ def test_blocks_are_as_web3_reads_them(client: ChainClient, w3: Web3) -> None:
     ours = found[2]
     assert (ours.hash, ours.parent_hash, ours.time) == (theirs.hash, theirs.parentHash, theirs.timestamp)
     assert ours.logs_bloom == theirs.logsBloom
-    assert client.header_by_hash(ours.hash) == ours
-    assert client.header_by_hash(b"\x01" * 32) is None
     assert client.header(head.number + 1000) is None
     assert client.tagged("finalized") is not None
     assert client.tagged("nonsense") is None
@@ -86,8 +86,9 @@ def test_a_branch_is_complete_and_joined(client: ChainClient, w3: Web3, shared_h
     assert branch.found_again == 0
     with pytest.raises(BranchMovedError):
         client.branch(first, last, LogFilter(), parent_hash=b"\x01" * 32)
-    by_hash = client.logs_of_block(branch.headers[-1].hash, LogFilter())
-    assert by_hash == [log for log in branch.logs if log.block_number == last]
+    question = [(branch.headers[-1].hash, LogFilter())]
+    by_hash = client.run(lambda one: logs_by_hash(one, question, RequestContext()), "eth_getLogs")
+    assert by_hash[0] == [log for log in branch.logs if log.block_number == last]
 
 
 def test_blooms_hold_every_log_of_their_block_and_little_else(client: ChainClient, shared_history: History) -> None:
@@ -116,7 +117,7 @@ def test_several_filters_travel_together(client: ChainClient, shared_history: Hi
 
 def test_an_estimate_is_of_the_right_size(client: ChainClient, shared_history: History) -> None:
     every = sum(len(chunk.logs) for chunk in client.scan([(0, shared_history.last)], LogFilter()))
-    estimate = client.estimate([(0, shared_history.last)], LogFilter())
+    estimate = sampling.estimate(client, [(0, shared_history.last)], (LogFilter(),))
     assert estimate.blocks == shared_history.last + 1
     assert every / 2 < estimate.logs < every * 2
     assert estimate.requests >= 1

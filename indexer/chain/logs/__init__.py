@@ -4,11 +4,10 @@ A range is believed only with a proof that the machine that answered has its las
 or a log of that block. A node that answers with less than it should is found by blooms at the head, and by ``audit``
 in history.
 
-* ``scan``: all logs of some ranges, a few requests ahead of the reader. ``fetch``: one range with its proof.
-  ``range_proof``: the proof where header and logs are answers of their own.
-* ``address_slices``: lists that are too long for one question. ``log_parts``: answers that are too large.
-* ``block_times``: the hashes and times of a chunk's blocks.
+* ``scan``: all logs of some ranges, a few requests ahead of the reader. ``fetch``: one range with its proof, and the
+  hashes and times of its blocks. ``range_proof``: the proof where header and logs are answers of their own.
+* ``address_slices``: lists that are too long for one question.
 * ``branch``: headers and logs that provably belong to one branch. ``block_logs``: the logs of blocks whose headers
-  are known.
+  are known, and answers that are too large.
 * ``earliest_log``: whether an address emitted a log before a block. ``sampling``: what reading some ranges will take.
 """

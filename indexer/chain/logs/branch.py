@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 
 from indexer.chain.logs import block_logs
-from indexer.chain.logs.log_parts import logs_in_parts
+from indexer.chain.logs.block_logs import logs_in_parts
 from indexer.chain.reads import null_blocks, questions
 from indexer.chain.records.completeness import unaccounted
 from indexer.chain.records.errors import BranchMovedError, ProviderError, RangeError

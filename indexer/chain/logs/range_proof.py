@@ -19,8 +19,7 @@ from functools import partial
 from itertools import count
 from typing import TypeVar
 
-from indexer.chain.logs.block_logs import logs_of_blocks
-from indexer.chain.logs.log_parts import logs_from_receipts, logs_within
+from indexer.chain.logs.block_logs import logs_from_receipts, logs_of_blocks, logs_within
 from indexer.chain.reads import null_blocks
 from indexer.chain.reads.questions import (
     Question,

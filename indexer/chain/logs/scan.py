@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from indexer.chain.logs import address_slices, block_times, fetch
+from indexer.chain.logs import address_slices, fetch
 from indexer.chain.reads.questions import Question
 from indexer.chain.records.errors import FatalError, ProviderError, RangeError, Stopped, is_too_old
 from indexer.chain.records.log_columns import LogChunk
@@ -236,7 +236,7 @@ class Scan:
             return True
         number, block_hash, told = chunk.told_time
         header = self._client.run(
-            lambda other: block_times.bearing_header(other, number, block_hash, context),
+            lambda other: fetch.bearing_header(other, number, block_hash, context),
             "eth_getBlockByNumber",
             block=number,
             context=context,

@@ -8,7 +8,7 @@ else stands at its address, calls go one by one in JSON-RPC batches.
 Each call has its own result. What came is kept, only the rest is asked again; a call that no node will run, while the
 nodes run others at that block, is told as such (:attr:`CallResult.refusal`). Only what concerns all calls is an error:
 no endpoint, too many requests, a block whose state is gone, answers from another block
-(:mod:`indexer.chain.reads.executing_block`).
+(:mod:`indexer.chain.reads.contract_reads`).
 """
 
 import logging
@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from indexer.chain.reads import contract_reads, executing_block
+from indexer.chain.reads import contract_reads
 from indexer.chain.reads.aggregate import (
     MAX_CALLS,
     MULTICALL3,
@@ -28,11 +28,10 @@ from indexer.chain.reads.aggregate import (
     decode_aggregate3,
     encode_aggregate3,
 )
-from indexer.chain.reads.executing_block import ExecutingBlocks
+from indexer.chain.reads.contract_reads import ExecutingBlocks
 from indexer.chain.records.errors import (
     AnswerError,
     CallLimitError,
-    CallReverted,
     FatalError,
     LaggingError,
     ProviderError,
@@ -159,8 +158,8 @@ def _stands(requester: Requester, block: int) -> bool:
         return True  # its answers will tell
 
 
-_MULTICALL3_WITNESS = executing_block.ExecutingBlockCall(contract_reads.hex_address(MULTICALL3), encode_aggregate3([]))
-_CODE_WITNESS = executing_block.ExecutingBlockCall(None, WITNESS_CODE)
+_MULTICALL3_WITNESS = contract_reads.ExecutingBlockCall(contract_reads.hex_address(MULTICALL3), encode_aggregate3([]))
+_CODE_WITNESS = contract_reads.ExecutingBlockCall(None, WITNESS_CODE)
 
 
 @dataclass(slots=True)
@@ -266,7 +265,7 @@ class _Reading:
                 questions.insert(0, self._witness().at(self.block))
             answers = endpoint.ask(questions, context)
             if is_watched:
-                seen = executing_block.read(answers.pop(0))
+                seen = contract_reads.executed_at(answers.pop(0))
                 if seen is None and not self._has_multicall3:
                     self.deployment.witnessless.add(endpoint.host)
                 self._check(endpoint, seen, context)
@@ -303,7 +302,7 @@ class _Reading:
     def _has_multicall3(self) -> bool:
         return self.present and not self.deployment.is_doubtful
 
-    def _witness(self) -> executing_block.ExecutingBlockCall:
+    def _witness(self) -> contract_reads.ExecutingBlockCall:
         return _MULTICALL3_WITNESS if self._has_multicall3 else _CODE_WITNESS
 
     def _check(self, endpoint: Endpoint, seen: ExecutedAt | None, context: RequestContext) -> None:
@@ -341,6 +340,3 @@ def _raise_worst(errors: Sequence[ProviderError], *, nothing_came: bool) -> None
         raise errors[0]
     if rest and nothing_came:
         raise rest[0]
-
-
-__all__ = ["MULTICALL3", "CallResult", "CallReverted", "Multicall3State", "read"]

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from indexer.chain.client import ChainClient
-from indexer.chain.proof import NotProvableError, ProvenBlock, prove
-from indexer.chain.proof.header import check_header
-from indexer.chain.proof.hexes import octets, quantity
+from indexer.chain.proof import NotProvableError, ProvenBlock, check_header, octets, prove, quantity
 from indexer.chain.records.errors import FatalError, LaggingError, NoEndpointError, ProviderError, is_too_old
 
 IN_FLIGHT = 4

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
-from indexer.chain.reads.reported_heads import every_head
+from indexer.chain.disagreement import every_head
 from indexer.chain.records.errors import BranchMovedError, RangeError
 from indexer.chain.records.messages import Header
 from indexer.manifest.model import Finality

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.addresses import Children
 from indexer.chain.client import ChainClient
+from indexer.chain.logs import sampling
 from indexer.chain.logs.sampling import Estimate
 from indexer.intervals import EMPTY, RangeSet, size, subtract
 from indexer.manifest.model import Chain, Manifest
@@ -147,7 +148,8 @@ def forecast(client: ChainClient, chain: str, known: ChainKnowledge, finalized: 
         filters = log_filters(gap.sources, children)
         if filters:
             labels = tuple(dict.fromkeys(source.event.label for source in gap.sources))
-            fetches.append(Fetch(labels, gap.ranges, client.estimate(gap.ranges, filters, in_flight=in_flight)))
+            cost = sampling.estimate(client, gap.ranges, filters, in_flight=in_flight)
+            fetches.append(Fetch(labels, gap.ranges, cost))
     return Forecast(
         chain=chain,
         finalized=finalized,

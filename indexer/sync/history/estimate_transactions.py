@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from indexer.addresses import Children
 from indexer.chain.client import ChainClient
+from indexer.chain.logs import sampling
 from indexer.intervals import intersect, subtract
 from indexer.store.catalog.catalog import Source
 from indexer.store.rows.transactions import Including
@@ -65,7 +66,7 @@ def forecast(
         if not (filters := log_filters(own, children)):
             yield IncludeForecast(one.contract, one.include, waits=True)
             continue
-        found = client.estimate_details(lacking, filters, one.include)
+        found = sampling.estimate_details(client, lacking, filters, one.include)
         if not found.questions:
             continue
         # As many questions travel together as a batch takes, and as belong to the blocks of one go.

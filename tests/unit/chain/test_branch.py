@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from indexer.chain.client import ChainClient
+from indexer.chain.logs.block_logs import logs_by_hash
 from indexer.chain.records.errors import BranchMovedError, LaggingError, ProviderError
 from indexer.chain.records.log_filter import LogFilter
+from indexer.chain.rpc.config import RequestContext
 from tests.providers.history import TOKEN, TRANSFER, block_hash
 from tests.providers.node import Node, Refusal
 from tests.unit.chain.test_blooms import bloom_of
@@ -174,7 +176,10 @@ def test_an_answer_by_hash_about_another_block_is_not_believed(serve: Serve, con
     with pytest.raises(ProviderError):
         connect(node, attempts=1).branch(FIRST, LAST, FILTER)
     with pytest.raises(ProviderError):
-        connect(node, attempts=2).logs_of_block(bytes.fromhex(block_hash(5)[2:]), FILTER)
+        connect(node, attempts=2).run(
+            lambda one: logs_by_hash(one, [(bytes.fromhex(block_hash(5)[2:]), FILTER)], RequestContext()),
+            "eth_getLogs",
+        )
 
 
 def test_a_broken_link_means_that_the_chain_moved(serve: Serve, connect: Connect) -> None:

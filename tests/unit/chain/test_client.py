@@ -275,19 +275,6 @@ def test_a_block_that_was_not_asked_for_is_an_error_of_the_endpoint(
     assert found.number == 5
 
 
-def test_a_block_by_hash_bears_that_hash(serve: Serve, connect: Connect) -> None:
-    node = serve()
-    client = connect(node, attempts=2)
-    wanted = bytes.fromhex(block_hash(5)[2:])
-    found = client.header_by_hash(wanted)
-    assert found is not None
-    assert (found.number, found.hash) == (5, wanted)
-    assert client.header_by_hash(b"\x11" * 32) is None
-    node.answers["eth_getBlockByHash"] = lambda _: header(6)
-    with pytest.raises(AnswerError, match="another block"):
-        client.header_by_hash(wanted)
-
-
 def test_a_tag_that_a_node_does_not_know_is_none_but_trouble_is_trouble(serve: Serve, connect: Connect) -> None:
     node = serve()
     client = connect(node, attempts=2)

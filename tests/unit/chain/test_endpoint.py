@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from indexer.chain.client import ChainClient
-from indexer.chain.logs.fetch import header_call, logs_call
+from indexer.chain.reads.questions import header_call, logs_call
 from indexer.chain.records.errors import (
     AnswerError,
     FatalError,

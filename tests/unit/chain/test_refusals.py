@@ -10,7 +10,7 @@ import pytest
 
 from indexer.chain.client import ChainClient
 from indexer.chain.logs.block_logs import logs_of_blocks
-from indexer.chain.logs.fetch import header_call
+from indexer.chain.reads.questions import header_call
 from indexer.chain.records.errors import (
     FatalError,
     NoEndpointError,
@@ -484,7 +484,7 @@ def test_every_error_names_host_and_method(serve: Serve, connect: Connect) -> No
         ("eth_getBlockByNumber", client.head),
         ("eth_getBlockByNumber", lambda: client.header(5)),
         ("eth_getCode", lambda: client.code(b"\1" * 20)),
-        ("eth_getLogs", lambda: client.logs_of_block(b"\1" * 32, FILTER)),
+        ("eth_getLogs", lambda: client.earliest_log(b"\1" * 20, 100)),
     ]
     for method, question in questions:
         with pytest.raises(ProviderError) as caught:

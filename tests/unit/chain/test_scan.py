@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from indexer.chain.client import ChainClient
+from indexer.chain.logs import sampling
 from indexer.chain.logs.scan import Scan
 from indexer.chain.records.errors import AnswerError, LaggingError, ProviderError
 from indexer.chain.records.log_columns import LogChunk
@@ -449,14 +450,14 @@ def test_an_endpoint_that_dies_teaches_nothing_about_another(
 def test_an_estimate_extrapolates_its_samples(serve: Serve, connect: Connect) -> None:
     history = History(100_000, tuple(range(0, 100_000, 2)))
     node = serve(fragments=Fragments(history))
-    estimate = connect(node).estimate([(0, 49_999), (60_000, 99_999)], FILTER)
+    estimate = sampling.estimate(connect(node), [(0, 49_999), (60_000, 99_999)], (FILTER,))
     assert (estimate.blocks, estimate.logs) == (90_000, 45_000)
     assert 5 <= estimate.requests <= 15
     per_log = len(node.fragments.logs[0])
     assert 0.9 < estimate.bytes / (45_000 * per_log) < 1.2
     assert estimate.sampled_requests == node.http_requests == 8
     assert estimate.sampled_blocks == 4_000
-    assert connect(node).estimate([], FILTER).requests == 0
+    assert sampling.estimate(connect(node), [], (FILTER,)).requests == 0
 
 
 @pytest.mark.parametrize(
@@ -467,12 +468,12 @@ def test_what_bears_the_logs_is_extrapolated(
 ) -> None:
     # Three transactions in every tenth block: each kind of thing is one question a block.
     node = serve(fragments=Fragments(History(100_000, tuple(n - n % 10 for n in range(0, 100_000, 10) for _ in "abc"))))
-    found = connect(node).estimate_details([(0, 49_999), (60_000, 99_999)], FILTER, include)
+    found = sampling.estimate_details(connect(node), [(0, 49_999), (60_000, 99_999)], (FILTER,), include)
     assert found.blocks == ("block" in include) * 9_000
     assert found.transactions == ("transaction" in include) * 27_000
     assert found.receipts == ("receipt" in include) * 27_000
     assert found.questions == of_a_block * 9_000
-    assert connect(node).estimate_details([], FILTER, include).questions == 0
+    assert sampling.estimate_details(connect(node), [], (FILTER,), include).questions == 0
 
 
 def test_an_estimate_respects_a_limit_of_blocks(serve: Serve, connect: Connect) -> None:
@@ -483,7 +484,7 @@ def test_an_estimate_respects_a_limit_of_blocks(serve: Serve, connect: Connect) 
     node = serve(limit=narrow)
     client = connect(node)
     assert list(client.scan([(0, 10)], FILTER))
-    estimate = client.estimate([(0, 1_999)], FILTER)
+    estimate = sampling.estimate(client, [(0, 1_999)], (FILTER,))
     assert estimate.requests >= 20
 
 

@@ -36,8 +36,8 @@ def fetch(
     A proxy is followed to its implementation: the ABI is that of the implementation, with the proxy's own events; of a
     diamond it is that of all facets. What was found is said on standard error.
     """
+    from indexer.manifest.document import parse_address
     from indexer.manifest.load import load_chains
-    from indexer.manifest.values import parse_address
     from indexer.settings import environment, load_settings
     from indexer.sync.setup import network
     from indexer.sync.setup.abi_lookup import VerifiedAbis, unite

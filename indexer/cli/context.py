@@ -16,8 +16,7 @@ from indexer.chain.records.errors import ProviderError
 from indexer.errors import GaplessError
 from indexer.log import configure
 from indexer.manifest import load_manifest
-from indexer.manifest.model import Manifest
-from indexer.manifest.start_blocks import settled
+from indexer.manifest.model import Manifest, settled
 from indexer.memory import share_arenas
 from indexer.settings import Settings, environment, load_settings
 from indexer.store.apply import migrate, planned

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from indexer.manifest.document import ChainPart, EndpointPart, FinalityPart
-from indexer.manifest.locate import KeyPath
-from indexer.manifest.model import Chain, Endpoint, Finality
-from indexer.manifest.report import ManifestReport
-from indexer.manifest.values import UnsetVariableError, interpolate
+from indexer.manifest.document import ChainPart, EndpointPart, FinalityPart, UnsetVariableError, interpolate
+from indexer.manifest.model import Chain, Finality, RpcEndpoint
+from indexer.manifest.source import KeyPath, ManifestReport
 from indexer.redact import SecretText, SecretUrl
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -52,12 +50,12 @@ def read_chains(raw: Mapping[str, Any], environ: Mapping[str, str], report: Mani
 
 def _read_endpoints(
     part: ChainPart, path: KeyPath, environ: Mapping[str, str], report: ManifestReport
-) -> tuple[Endpoint, ...]:
+) -> tuple[RpcEndpoint, ...]:
     if not part.required("rpc", path, report, _RPC) or part.rpc is None:
         return ()
     if not part.rpc:
         report.add((*path, "rpc"), f"no endpoint: expected {_RPC}")
-    endpoints: list[Endpoint] = []
+    endpoints: list[RpcEndpoint] = []
     for number, item in enumerate(part.rpc):
         here: KeyPath = (*path, "rpc", number)
         if isinstance(item, str):
@@ -76,7 +74,7 @@ def _read_endpoints(
             report.add(at, "this endpoint is in the list already")
             continue
         headers = _read_headers(table.headers or {}, (*here, "headers"), environ, report)
-        endpoints.append(Endpoint(url, table.priority, table.requests_per_second, table.archive, headers))
+        endpoints.append(RpcEndpoint(url, table.priority, table.requests_per_second, table.archive, headers))
     return tuple(endpoints)
 
 

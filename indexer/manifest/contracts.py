@@ -1,4 +1,4 @@
-"""``[contracts.NAME]``: what a contract says. Where it lives is in ``places``."""
+"""``[contracts.NAME]``: what a contract says. Where it lives is in ``log_scopes``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +10,9 @@ from indexer.abi.model import Abi, Event, load_abi
 from indexer.abi.names import MOST_COLUMNS, schema_name, schema_problem
 from indexer.abi.types import AbiError
 from indexer.manifest.document import ContractPart
-from indexer.manifest.drafts import Draft, arguments, find_event, find_selected
-from indexer.manifest.locate import KeyPath
-from indexer.manifest.log_scopes import Places
+from indexer.manifest.log_scopes import Draft, LogScopes, arguments, find_event, find_selected
 from indexer.manifest.model import Chain, Contract, Include
-from indexer.manifest.report import ManifestReport
+from indexer.manifest.source import KeyPath, ManifestReport
 from indexer.problems import did_you_mean, listed
 
 _NO_PATHS = (
@@ -32,7 +30,7 @@ def read_contracts(
     abis = _Abis(folder)
     drafts = {name: _draft(name, table, abis, report) for name, table in raw.items()}
     _refuse_shared_schemas(drafts, report)
-    places = Places(drafts, chains, report)
+    places = LogScopes(drafts, chains, report)
     contracts: dict[str, Contract] = {}
     for name, draft in drafts.items():
         deployments = places.of(name)

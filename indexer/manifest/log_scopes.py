@@ -1,25 +1,148 @@
-"""Where each contract lives: chains, addresses, factories, first and last block."""
+"""Where each contract lives: chains, addresses, factories, first and last block, and the values of indexed arguments.
+
+A contract is a *draft* here, half read: what its own table says is known, what other contracts say is not yet.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from indexer.abi.model import Event
+from indexer.abi.model import Abi, Event
 from indexer.abi.names import argument_names
-from indexer.abi.types import Elementary, Parameter, Tuple
-from indexer.manifest.document import ContractPart, FactoryPart, PlacePart
-from indexer.manifest.drafts import Draft, find_selected
-from indexer.manifest.filters import read_filters
-from indexer.manifest.locate import KeyPath
-from indexer.manifest.model import Chain, Deployment, Factory, StartBlock
-from indexer.manifest.report import ManifestReport
-from indexer.manifest.values import parse_address
+from indexer.abi.topics import topic_value
+from indexer.abi.types import AbiError, Elementary, Parameter, Tuple
+from indexer.manifest.document import ContractPart, FactoryPart, PlacePart, parse_address
+from indexer.manifest.model import Chain, Deployment, Factory, StartBlock, TopicFilter
+from indexer.manifest.source import KeyPath, ManifestReport
 from indexer.problems import did_you_mean, listed
 
 _WHERE = 'an address, a list of addresses, or "any"'
 _LAST_BLOCK = 2**63 - 2  # a bigint, and the end of a half-open range above it still is one
 
 
-class Places:
+@dataclass(frozen=True)
+class Draft:
+    """One contract of the manifest.
+
+    Attributes:
+        path: where its table stands.
+        part: its table.
+        abi: its ABI, or None where that cannot be read (a problem that was reported).
+        events: the selected events, in the ABI's order.
+    """
+
+    name: str
+    path: KeyPath
+    part: ContractPart
+    abi: Abi | None
+    events: tuple[Event, ...]
+
+
+def find_event(abi: Abi, name: str, path: KeyPath, report: ManifestReport) -> Event | None:
+    """Return the ABI's event of that name, ``Name~selector`` or signature, or report that there is none."""
+    wanted = "".join(name.split())
+    try:
+        return abi.event(wanted)
+    except AbiError as error:
+        near = (
+            ""
+            if any(event.name == wanted for event in abi.events)
+            else did_you_mean(wanted.partition("(")[0], (event.name for event in abi.events))
+        )
+        report.add(path, f"{error}{near}", name)
+        return None
+
+
+def find_selected(draft: Draft, name: str, path: KeyPath, report: ManifestReport) -> Event | None:
+    """Return the event, if it is also among those that the contract selects."""
+    if draft.abi is None:
+        return None
+    event = find_event(draft.abi, name, path, report)
+    if event is not None and event not in draft.events:
+        if not draft.part.refused("events"):
+            report.add(path, f"{name} is not among the contract's events: add it to contracts.{draft.name}.events")
+        return None
+    return event
+
+
+def arguments(event: Event) -> dict[str, Parameter]:
+    """Return an event's arguments by the names that the API gives them (an unnamed one is ``arg0``, by position)."""
+    return dict(zip(argument_names(parameter.name for parameter in event.inputs), event.inputs, strict=True))
+
+
+def _read_filters(
+    raw: Mapping[str, Any], draft: Draft, path: KeyPath, report: ManifestReport
+) -> dict[str, tuple[TopicFilter, ...]]:
+    """Read ``{ Event = { argument = value or [values] } }``, or a list of such alternatives for an event."""
+    filters: dict[str, tuple[TopicFilter, ...]] = {}
+    for name, value in raw.items():
+        here: KeyPath = (*path, name)
+        event = find_selected(draft, name, here, report)
+        if event is None or draft.abi is None:
+            continue
+        api_name = draft.abi.api_name(event)
+        if api_name in filters:
+            report.add(here, "this event has a filter already, under another spelling of its name")
+            continue
+        alternatives: list[tuple[Any, KeyPath]] = [(value, here)]
+        if isinstance(value, list):
+            alternatives = [(item, (*here, at)) for at, item in enumerate(value)]
+        if not alternatives:
+            report.add(here, "the list is empty: nothing would pass it")
+        filters[api_name] = tuple(
+            _read_alternative(item, arguments(event), event.name, where, report) for item, where in alternatives
+        )
+    return filters
+
+
+def _read_alternative(
+    raw: object, known: Mapping[str, Parameter], event: str, path: KeyPath, report: ManifestReport
+) -> TopicFilter:
+    indexed = [name for name, parameter in known.items() if parameter.indexed]
+    if not isinstance(raw, dict) or not raw:
+        report.add(path, "expected { argument = value } or { argument = [values] }", raw)
+        return TopicFilter({}, ())
+    chosen: dict[str, tuple[str | int | bool, ...]] = {}
+    topics: dict[str, tuple[bytes, ...]] = {}
+    for name, value in raw.items():
+        here: KeyPath = (*path, name)
+        if name not in known:
+            near = did_you_mean(name, known)
+            report.add(here, f"{event} has no argument {name}{near} (indexed arguments: {listed(indexed)})")
+        elif name not in indexed:
+            report.add(
+                here, f"{name} of {event} is not indexed: a node cannot search for it (indexed: {listed(indexed)})"
+            )
+        else:
+            chosen[name], topics[name] = _read_values(value, known[name], here, report)
+    return TopicFilter(chosen, tuple(topics.get(name) for name in indexed))
+
+
+def _read_values(
+    value: object, parameter: Parameter, path: KeyPath, report: ManifestReport
+) -> tuple[tuple[str | int | bool, ...], tuple[bytes, ...]]:
+    items: list[tuple[Any, KeyPath]] = [(value, path)]
+    if isinstance(value, list):
+        items = [(item, (*path, at)) for at, item in enumerate(value)]
+    if not items:
+        report.add(path, "the list is empty: nothing would pass it")
+    shown: list[str | int | bool] = []
+    topics: list[bytes] = []
+    for item, here in items:
+        try:
+            topic = topic_value(parameter, item)
+        except AbiError as error:
+            report.add(here, str(error), item)
+            continue
+        if topic in topics:
+            report.add(here, "this value is in the list already", item)
+            continue
+        topics.append(topic)
+        shown.append(item.lower() if isinstance(item, str) and parameter.type.canonical != "string" else item)
+    return tuple(shown), tuple(topics)
+
+
+class LogScopes:
     """Resolves the deployments of contracts; a factory's before those of its children."""
 
     def __init__(self, drafts: Mapping[str, Draft], chains: Mapping[str, Chain], report: ManifestReport) -> None:
@@ -123,7 +246,7 @@ class Places:
             factories=factories,
             start_block=start,
             end_block=end,
-            filters=read_filters(filters or {}, draft, (*filters_path, "filters"), self._report),
+            filters=_read_filters(filters or {}, draft, (*filters_path, "filters"), self._report),
         )
 
     def _read_addresses(self, value: object, path: KeyPath) -> tuple[bytes, ...]:

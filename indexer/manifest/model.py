@@ -1,11 +1,12 @@
 """The manifest as the program uses it: checked, complete, frozen.
 
 Every reference is resolved here: a contract has its parsed ABI, an event is an :class:`~indexer.abi.model.Event` and no
-name, an address is 20 bytes, an environment variable is its value.
+name, an address is 20 bytes, an environment variable is its value. Only ``start_block = "auto"`` is found out later
+(:func:`settled`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ Include = Literal["block", "transaction", "receipt"]
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class RpcEndpoint:
     """One JSON-RPC endpoint of a chain.
 
     Attributes:
@@ -67,7 +68,7 @@ class Chain:
 
     name: str
     chain_id: int
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[RpcEndpoint, ...]
     poll_interval: float | None = None
     finality: Finality = Finality()
     bloom_checks: bool = True
@@ -175,7 +176,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Call:
+class SnapshotCall:
     """One view function that a snapshot reads.
 
     Attributes:
@@ -205,7 +206,7 @@ class Snapshot:
     name: str
     contract: str
     chains: tuple[str, ...]
-    calls: tuple[Call, ...]
+    calls: tuple[SnapshotCall, ...]
     every: Schedule
     start_block: int | None = None
     for_each: str | None = None
@@ -232,3 +233,52 @@ class Manifest:
     def contracts_on(self, chain: str) -> tuple[Contract, ...]:
         """Return the contracts that live on a chain (by name)."""
         return tuple(contract for contract in self.contracts.values() if contract.deployment(chain))
+
+
+def settled(manifest: Manifest, start_blocks: Mapping[tuple[str, str], int]) -> Manifest:
+    """The manifest with numbers for ``"auto"``; a deployment whose number is missing is left out, with what needs it.
+
+    Args:
+        manifest: checked.
+        start_blocks: by (contract, chain).
+    """
+    out = {
+        (contract.name, one.chain)
+        for contract in manifest.contracts.values()
+        for one in contract.deployments
+        if one.start_block == "auto" and (contract.name, one.chain) not in start_blocks
+    }
+    while more := _children_of(manifest, out):
+        out |= more
+
+    def placed(contract: Contract, one: Deployment) -> Deployment:
+        return replace(one, start_block=start_blocks[contract.name, one.chain]) if one.start_block == "auto" else one
+
+    contracts = {
+        name: replace(contract, deployments=kept)
+        for name, contract in manifest.contracts.items()
+        if (kept := tuple(placed(contract, one) for one in contract.deployments if (name, one.chain) not in out))
+        or not contract.deployments
+    }
+    snapshots = {
+        name: replace(snapshot, chains=chains)
+        for name, snapshot in manifest.snapshots.items()
+        if (chains := tuple(chain for chain in snapshot.chains if (snapshot.contract, chain) not in out))
+    }
+    return replace(
+        manifest,
+        contracts=contracts,
+        snapshots=snapshots,
+        tokens=manifest.tokens - out,
+        balances=manifest.balances - out,
+    )
+
+
+def _children_of(manifest: Manifest, out: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Contracts whose factories are out, and that are not out themselves."""
+    return {
+        (contract.name, one.chain)
+        for contract in manifest.contracts.values()
+        for one in contract.deployments
+        if any((factory.contract, one.chain) in out for factory in one.factories)
+    } - out

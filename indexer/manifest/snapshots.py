@@ -7,11 +7,9 @@ from typing import Any
 from indexer.abi.model import Abi, Function
 from indexer.abi.names import RESERVED_WORDS, table_name
 from indexer.abi.types import AbiError, Array, Elementary, Tuple, Type
-from indexer.manifest.document import CallPart, SnapshotPart
-from indexer.manifest.locate import KeyPath
-from indexer.manifest.model import Call, Contract, Schedule, Snapshot
-from indexer.manifest.report import ManifestReport
-from indexer.manifest.values import parse_address, parse_schedule
+from indexer.manifest.document import CallPart, SnapshotPart, parse_address, parse_schedule
+from indexer.manifest.model import Contract, Schedule, Snapshot, SnapshotCall
+from indexer.manifest.source import KeyPath, ManifestReport
 from indexer.problems import did_you_mean, listed
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -101,7 +99,9 @@ def _read_query(part: SnapshotPart, path: KeyPath, report: ManifestReport) -> st
     return query
 
 
-def _check_query_columns(calls: Sequence[Call], query: str | None, path: KeyPath, report: ManifestReport) -> None:
+def _check_query_columns(
+    calls: Sequence[SnapshotCall], query: str | None, path: KeyPath, report: ManifestReport
+) -> None:
     used = any(isinstance(arg, str) and _COLUMN.fullmatch(arg) for call in calls for arg in call.args)
     if used and query is None:
         report.add((*path, "calls"), "a $name is a column of the query in for_each, and there is none")
@@ -131,10 +131,10 @@ def _check_any(
         report.add((*path, "contract"), f"{contract.name} has no address to call: it is at any address")
 
 
-def _read_calls(raw: Sequence[Any], abi: Abi, path: KeyPath, report: ManifestReport) -> tuple[Call, ...]:
+def _read_calls(raw: Sequence[Any], abi: Abi, path: KeyPath, report: ManifestReport) -> tuple[SnapshotCall, ...]:
     if not raw:
         report.add(path, f"the list is empty: expected {_CALL}")
-    calls: list[Call] = []
+    calls: list[SnapshotCall] = []
     for number, item in enumerate(raw):
         here: KeyPath = (*path, number)
         if isinstance(item, str):
@@ -153,11 +153,11 @@ def _read_calls(raw: Sequence[Any], abi: Abi, path: KeyPath, report: ManifestRep
     return tuple(calls)
 
 
-def _names(call: Call) -> str:
+def _names(call: SnapshotCall) -> str:
     return call.name or call.function.name
 
 
-def _read_call(part: CallPart, abi: Abi, path: KeyPath, report: ManifestReport) -> Call | None:
+def _read_call(part: CallPart, abi: Abi, path: KeyPath, report: ManifestReport) -> SnapshotCall | None:
     if not part.required("call", path, report, "a function's signature") or part.call is None:
         return None
     if part.name is not None and not _NAME.fullmatch(part.name):
@@ -176,7 +176,7 @@ def _read_call(part: CallPart, abi: Abi, path: KeyPath, report: ManifestReport) 
             args.append(read_argument(parameter.type, value))
         except ValueError as error:
             report.add((*path, "args", number), str(error), value)
-    return Call(function, tuple(args), part.name)
+    return SnapshotCall(function, tuple(args), part.name)
 
 
 def _find_function(abi: Abi, signature: str, path: KeyPath, report: ManifestReport) -> Function | None:

@@ -109,7 +109,7 @@ def test_an_endpoint_pool() -> None:
         answer,
         count,
         lambda turn: pool.choose("eth_getBlockByNumber", turn, sticky=bool(turn % 2)),
-        lambda turn: (pool._lags(one, turn, 0.0), pool._lags(two, turn, 0.0), pool._nobody("eth_x", turn, 0.0)),
+        lambda turn: (pool.lags(one, turn), pool.lags(two, turn), pool._nobody("eth_x", turn, 0.0)),
         lambda turn: [endpoint.status() for endpoint in pool.endpoints],
     )
 

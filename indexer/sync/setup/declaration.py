@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from indexer.abi.columns import Column, event_columns, output_columns
 from indexer.abi.model import Event
 from indexer.abi.names import table_name
-from indexer.manifest.model import Call, Chain, Contract, Manifest, Snapshot, TopicFilter
+from indexer.manifest.model import Chain, Contract, Manifest, Snapshot, SnapshotCall, TopicFilter
 from indexer.manifest.model import Deployment as ManifestDeployment
 from indexer.store.catalog.declaration import (
     ChainDeclaration,
@@ -127,7 +127,7 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def series_columns(calls: Sequence[Call]) -> list[tuple[Column, ...]]:
+def series_columns(calls: Sequence[SnapshotCall]) -> list[tuple[Column, ...]]:
     """The columns of a series' table, for each call in turn."""
     columns: list[tuple[Column, ...]] = []
     taken: Collection[str] = ()

@@ -14,7 +14,7 @@ from multicall import Call as MulticallCall
 from indexer.abi.decoder import DataDecoder, UndecodableLog, compile_outputs
 from indexer.abi.model import Abi
 from indexer.chain.client import ChainClient
-from indexer.manifest.model import Call
+from indexer.manifest.model import SnapshotCall
 from indexer.store.rows.snapshots import Reading
 from indexer.sync.snapshots.revert_reasons import reason
 
@@ -31,7 +31,9 @@ class Target:
     arguments: Mapping[str, Any] | None
 
 
-def read(client: ChainClient, calls: Sequence[Call], abi: Abi, targets: Sequence[Target], number: int) -> list[Reading]:
+def read(
+    client: ChainClient, calls: Sequence[SnapshotCall], abi: Abi, targets: Sequence[Target], number: int
+) -> list[Reading]:
     """Asks every target for every call, at one block.
 
     Args:
@@ -70,12 +72,12 @@ def read(client: ChainClient, calls: Sequence[Call], abi: Abi, targets: Sequence
     return readings
 
 
-def said_of(call: Call) -> str:
+def said_of(call: SnapshotCall) -> str:
     """What a call's failures are filed under: its own name, else its signature."""
     return call.name or call.function.signature
 
 
-def encode(call: Call, target: Target) -> bytes:
+def encode(call: SnapshotCall, target: Target) -> bytes:
     """The call data: selector and arguments, those of the snapshot's query filled in."""
     arguments = [
         (target.arguments or {})[value[1:]] if isinstance(value, str) and value.startswith("$") else value
@@ -87,7 +89,7 @@ def encode(call: Call, target: Target) -> bytes:
     return bytes(described.data)
 
 
-def _decoded(decoder: DataDecoder, data: bytes, call: Call, failures: dict[str, str]) -> Sequence[Any] | None:
+def _decoded(decoder: DataDecoder, data: bytes, call: SnapshotCall, failures: dict[str, str]) -> Sequence[Any] | None:
     notes: list[str] = []
     try:
         values = decoder.decode(data, notes)

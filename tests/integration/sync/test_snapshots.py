@@ -346,7 +346,7 @@ def test_an_endpoint_that_answers_nothing_at_all_costs_no_point(shared_history, 
 
 
 def test_times_that_are_due():
-    from indexer.manifest.values import parse_schedule
+    from indexer.manifest.document import parse_schedule
 
     assert list(past_times(parse_schedule("10 seconds"), 15, 41)) == [(10, 20), (20, 30), (30, 40)]
     hours = [moment for _, moment in past_times(parse_schedule("cron 0 * * * *"), 1, 3 * 3600)]

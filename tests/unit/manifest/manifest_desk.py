@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.manifest import Manifest, ManifestErrors, load_manifest
+from indexer.manifest import ManifestErrors, load_manifest
+from indexer.manifest.model import Manifest
 from indexer.problems import Problem
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -7,7 +7,8 @@ import pytest
 from eth_hash.auto import keccak
 from manifest_desk import ENVIRON, ETHEREUM, REPOSITORY, USDC, Desk
 
-from indexer.manifest import Deployment, Finality, Manifest, load_manifest
+from indexer.manifest import load_manifest
+from indexer.manifest.model import Deployment, Finality, Manifest
 from indexer.sync.setup.network import endpoint_configs
 
 BASE = '[chains.base]\nid = 8453\nrpc = ["${SECOND_RPC_URL}"]\n'

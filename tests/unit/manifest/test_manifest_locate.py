@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from manifest_desk import REPOSITORY
 
-from indexer.manifest.locate import KeyPath, locate, nearest_line
+from indexer.manifest.source import KeyPath, locate, nearest_line
 
 TEXT = '''\
 # a comment with [brackets] and "quotes

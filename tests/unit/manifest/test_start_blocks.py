@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from indexer.errors import GaplessError
-from indexer.manifest import Manifest, load_manifest
-from indexer.manifest.start_blocks import settled
+from indexer.manifest import load_manifest
+from indexer.manifest.model import Manifest, settled
 from indexer.service.manifest_watcher import RETRY_EVERY, ManifestWatcher, PartialManifestWatcher
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -194,7 +194,7 @@ class Endpoint:
                 continue
             # What came is kept: asked for from the start, more than a bucket holds would never come.
             waits += 1
-            refusal.times = waits
+            refused.times = waits
             patience = _WAITS_FOR_A_RANGE if any(call.blocks for call in part) else _WAITS_IN_A_ROW
             if (answers or begun) and waits <= patience:
                 self.slow_down(refused, refused.calls)

@@ -9,12 +9,8 @@ from typing import Any, Final
 import falcon
 
 from api.caching import VARY
-from api.errors import ApiError
 
 log = logging.getLogger("api.access")
-
-#: Enough for a list of 100 addresses in three filters.
-MAX_URL_BYTES: Final = 14_000
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -26,19 +22,13 @@ class RequestLog:
     """
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Note the id and the time.
-
-        Raises:
-            ApiError: URI_TOO_LONG.
-        """
+        """Note the id and the time."""
         given = req.get_header("X-Request-Id")
         req.context.request_id = given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         req.context.started = perf_counter()
         resp.set_header("X-Request-Id", req.context.request_id)
         resp.set_header("X-Content-Type-Options", "nosniff")
         resp.set_header("Vary", VARY)
-        if len(req.path) + len(req.query_string) > MAX_URL_BYTES:
-            raise ApiError("URI_TOO_LONG", f"the URL is longer than {MAX_URL_BYTES} bytes")
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: Any, req_succeeded: bool) -> None:
         """Log the request."""

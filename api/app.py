@@ -1,6 +1,7 @@
 """The Falcon application."""
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -119,16 +120,13 @@ def create_stream_app(context: Context, hub: Hub) -> falcon.App[Any, Any]:
 
 
 def _application(context: Context, access: Access | None) -> falcon.App[Any, Any]:
-    middleware: list[Any] = [
-        RequestLog(),
-        Cors(context.settings.cors_origins),
-        Compression(),
-        access or Access(context),
-    ]
+    access = access or Access(context)
+    middleware: list[Any] = [RequestLog(), Cors(context.settings.cors_origins), Compression(), access]
     if context.metrics is not None:
         middleware.insert(0, context.metrics)
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = False
+    app.add_sink(access.nowhere, re.compile(""))
     app.add_error_handler(Exception, _on_defect)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(ApiError, _on_api_error)

@@ -1,6 +1,7 @@
 """What the resources share: one of it a process."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from indexer.store.cache import Cache
 
 
 class Slots:
-    """A limit on how many requests do a long thing at once, so that the others keep threads to run on.
+    """A limit on how many requests do a long thing at once, shared out among clients.
+
+    A client gets a further slot only while more are free than it holds. So one client alone has half of them at most,
+    and never the last one that another could have had.
 
     Args:
         count: of slots.
@@ -25,7 +29,7 @@ class Slots:
 
     def __init__(self, count: int, what: str, code: str = "OVERLOADED") -> None:
         self.count = count
-        self._used = 0
+        self._held: Counter[str | None] = Counter()
         self._lock = threading.Lock()
         self._what = what
         self._code = code
@@ -33,37 +37,49 @@ class Slots:
     @property
     def used(self) -> int:
         """How many are taken now."""
-        return self._used
+        return self._held.total()
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
+    def taken(self, client: str | None = None) -> Iterator[None]:
         """Hold a slot.
 
         Raises:
             ApiError: as :meth:`take`.
         """
-        self.take()
+        self.take(client)
         try:
             yield
         finally:
-            self.give_back()
+            self.give_back(client)
 
-    def take(self) -> None:
+    def take(self, client: str | None = None) -> None:
         """Take a slot, to be given back.
 
+        Args:
+            client: which key or address takes it; None: nobody in particular, whose share is all.
+
         Raises:
-            ApiError: OVERLOADED, or the code of these slots, if none is free.
+            ApiError: OVERLOADED, or the code of these slots, if none is free for this client.
         """
         with self._lock:
-            if self._used < self.count:
-                self._used += 1
+            free = self.count - self._held.total()
+            held = 0 if client is None else self._held[client]
+            if held < free:
+                self._held[client] += 1
                 return
-        raise ApiError(self._code, f"too many {self._what} at once: try again in a moment", retry_after=1)
+        which = f"too many {self._what} at once" if free <= 0 else f"too many {self._what} of one client at once"
+        raise ApiError(self._code, f"{which}: try again in a moment", retry_after=1)
 
-    def give_back(self) -> None:
-        """Give a slot back."""
+    def give_back(self, client: str | None = None) -> None:
+        """Give a slot back.
+
+        Args:
+            client: which took it.
+        """
         with self._lock:
-            self._used -= 1
+            self._held[client] -= 1
+            if not self._held[client]:
+                del self._held[client]
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class Export:
         slots: how many there may be at once.
         text: the statement of the state.
         values: its values.
+        client: which key or address asks; its share of the slots is bounded.
 
     Attributes:
         state: the one row that the statement gave.
@@ -46,15 +47,18 @@ class Export:
         ApiError: OVERLOADED or DATABASE_UNAVAILABLE.
     """
 
-    def __init__(self, database: Database, slots: Slots, text: bytes, values: Sequence[object]) -> None:
+    def __init__(
+        self, database: Database, slots: Slots, text: bytes, values: Sequence[object], client: str | None = None
+    ) -> None:
         self._database = database
         self._slots = slots
+        self._client = client
         self._pieces: Iterator[bytes] = iter(())
-        slots.take()
+        slots.take(client)
         try:
             self._connection, rows = database.begin(text, values)
         except BaseException:
-            slots.give_back()
+            slots.give_back(client)
             raise
         self._open = True
         self._on_close: Callable[[], None] = lambda: None
@@ -97,7 +101,7 @@ class Export:
                     self._connection.rollback()
             self._database.release(self._connection)
         finally:
-            self._slots.give_back()
+            self._slots.give_back(self._client)
             self._on_close()
 
     def _read(self, statement: str, head: bytes) -> Iterator[bytes]:

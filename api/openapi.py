@@ -210,7 +210,7 @@ def _changing(
 
 
 def _refusals(path: type[Path], codes: Iterable[str]) -> dict[str, Schema]:
-    access = () if path.scope is None else _ACCESS
+    access = _ACCESS if path.scope is not None else ("RATE_LIMITED",) if path.counted else ()
     statuses = sorted({CODES[code][0] for code in (*_EVERYWHERE, *access, *codes)})
     return {str(status): ref(f"Error{status}", "responses") for status in statuses}
 

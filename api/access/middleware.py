@@ -8,7 +8,7 @@ import base64
 from collections.abc import Callable
 from functools import partial
 from time import monotonic, time
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import falcon
 
@@ -23,6 +23,9 @@ from api.export import Export
 from api.limits import ClientAddress, Concurrency, RateLimits
 from api.settings import ApiSettings
 from indexer.store.access.key_format import PATTERN
+
+#: Enough for a list of 100 addresses in three filters.
+MAX_URL_BYTES: Final = 14_000
 
 
 class Access:
@@ -53,6 +56,26 @@ class Access:
         issuer = _issuer(settings)
         self._issuer = None if issuer is None else IssuerTokens(issuer, fetch or fetcher(), clock, wall)
 
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Refuse what is too long to be looked at.
+
+        Raises:
+            ApiError: URI_TOO_LONG, RATE_LIMITED.
+        """
+        if len(req.path) + len(req.query_string) > MAX_URL_BYTES:
+            self._count(req, resp)
+            raise ApiError("URI_TOO_LONG", f"the URL is longer than {MAX_URL_BYTES} bytes")
+
+    def nowhere(self, req: falcon.Request, resp: falcon.Response, **_: Any) -> NoReturn:
+        """A Falcon sink: answers for paths that lead nowhere, which cost the client a request like all others.
+
+        Raises:
+            ApiError: RATE_LIMITED.
+            falcon.HTTPRouteNotFound: otherwise.
+        """
+        self._count(req, resp)
+        raise falcon.HTTPRouteNotFound
+
     def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: Any, params: Any) -> None:
         """Judge a request.
 
@@ -60,10 +83,14 @@ class Access:
             ApiError: AUTHENTICATION_REQUIRED, INVALID_API_KEY, TOKEN_EXPIRED, INSUFFICIENT_SCOPE, ORIGIN_NOT_ALLOWED,
                 RATE_LIMITED, OVERLOADED or ISSUER_UNAVAILABLE.
         """
+        if not getattr(resource, "counted", True) and req.method in ("GET", "HEAD"):
+            return
         scope: str | None = getattr(resource, "scope", None)
         if scope is None or req.method == "OPTIONS":  # a browser asks beforehand without its key
+            self._count(req, resp)
+            self._enter(req, self._address(req))
             return
-        address = "address:" + self._clients.of(req.remote_addr, req.get_header("X-Forwarded-For"))
+        address = self._address(req)
         sent = _of_a_browser(req) if getattr(resource, "is_page", False) else None
         sent = sent or _sent(req, in_query=getattr(resource, "takes_query_token", False))
         req.context.private = self._required or sent is not None
@@ -104,6 +131,13 @@ class Access:
             return self._issuer.read(text, header)
         return self._tokens.read(text, header.get("kid"))
 
+    def _address(self, req: falcon.Request) -> str:
+        return "address:" + self._clients.of(req.remote_addr, req.get_header("X-Forwarded-For"))
+
+    def _count(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Count a request that no key is needed for, or that was never judged, against its address."""
+        self._take(resp, self._address(req), self._rates["address"])
+
     def _take(self, resp: falcon.Response, bucket: str, rate: int) -> None:
         if not rate:
             return
@@ -115,6 +149,7 @@ class Access:
             )
 
     def _enter(self, req: falcon.Request, client: str) -> None:
+        req.context.client = client
         self._concurrency.enter(client)
         req.context.entered = client
 

@@ -37,6 +37,8 @@ class Path:
 
     #: What a key must be allowed to do for it; None: no key is ever needed. Reading may be open, nothing else is.
     scope: ClassVar[str | None] = "read"
+    #: Whether reading it counts against the client's rate. Liveness alone does not, so that it is always told.
+    counted: ClassVar[bool] = True
     tag: ClassVar[str] = "service"
     #: What can be done here beside reading, by method.
     operations: ClassVar[Mapping[str, Operation[Any]]] = {}

@@ -340,7 +340,8 @@ class Collection(Resource):
         """Make an export the response: the state first, then the rows, on one snapshot of the database."""
         rows, shape, ending = query.source, query.shape, query.values["format"]
         context, first, is_csv = self.context, query.state_statement(), ending == "csv"
-        export = Export(context.exports, context.export_slots, first.text, first.values(query.values))
+        client = request.context.get("client")
+        export = Export(context.exports, context.export_slots, first.text, first.values(query.values), client)
         try:
             if export.state and export.state[0] is not None:
                 state = State.read(export.state[0])

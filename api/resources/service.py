@@ -140,6 +140,7 @@ class Health(Resource):
 
     summary: ClassVar = "Whether this process answers"
     scope: ClassVar = None
+    counted: ClassVar = False
     answer: ClassVar = an_object({"status": {"const": "ok"}})
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:

@@ -9,9 +9,12 @@ import falcon
 import orjson
 from pydantic import Field
 
+from api.access import principal_of
 from api.body import Body, NoBody, Operation
+from api.context import Context
 from api.cursors import Position
 from api.errors import ApiError
+from api.limits import RateLimits
 from api.parameters import Parameters
 from api.resources.base import Resource, send_json
 from api.resources.webhook_paths import ONE, ONE_WITH_SECRET, TEXT, WebhookPath, known, nothing
@@ -23,6 +26,8 @@ from api.webhooks import messages, signing
 #: Attempts to change what delivery changes at the same time.
 _TRIES: Final = 5
 _NEWEST: Final = 2**63 - 1
+#: Test messages a minute of one client: each is a request to a server of its choice.
+TESTS: Final = 10
 
 _DELIVERY: Final = an_object(
     {
@@ -152,15 +157,39 @@ class WebhookTest(WebhookPath):
     )
     operations: ClassVar = {"post": ping}
 
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._limits = RateLimits(context.cache)
+
     def on_post(self, req: falcon.Request, resp: falcon.Response, webhook: str) -> None:
-        """Ask for one: it is sent once, whatever the subscription's state."""
+        """Ask for one: it is sent once, whatever the subscription's state.
+
+        Raises:
+            ApiError: RATE_LIMITED: too many a minute, or one of another webhook of the same key is on its way.
+        """
         self.require_on()
         self.ping.read(req)
+        self._take_turn(req, known(webhook))
         message_id = f"msg_{known(webhook).removeprefix('wh_')}_test_{secrets.token_hex(6)}"
         if self.run(sql.TEST, self.owner(req), webhook, message_id) is None:
             raise nothing(webhook)
         resp.status = falcon.HTTP_202
         send_json(resp, {"data": {"message_id": message_id}})
+
+    def _take_turn(self, request: falcon.Request, webhook: str) -> None:
+        if self.find(sql.TESTING, self.owner(request), webhook) is not None:
+            raise ApiError(
+                "RATE_LIMITED",
+                "a test message of another webhook of this key is under way: wait",
+                retry_after=1,
+            )
+        taken = self._limits.take(f"webhook-test:{principal_of(request).bucket}", TESTS)
+        if not taken.allowed:
+            raise ApiError(
+                "RATE_LIMITED",
+                f"more than {TESTS} test messages a minute: wait",
+                retry_after=taken.retry_after,
+            )
 
 
 class WebhookSecret(WebhookPath):

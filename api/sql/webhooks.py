@@ -66,6 +66,12 @@ WHERE {_THIS}
 RETURNING {_SHOWN}
 """
 
+#: What is on its way for the same owner: a test takes a thread that delivers, of which one owner is not to have all.
+TESTING: Final = f"""
+SELECT o.id FROM gapless.webhooks w JOIN gapless.webhooks o ON o.owner = w.owner AND o.id <> w.id
+WHERE {_THIS} AND o.test_id IS NOT NULL LIMIT 1
+"""
+
 TEST: Final = f"UPDATE gapless.webhooks w SET test_id = $3::text WHERE {_THIS} RETURNING w.test_id"
 
 #: The facts that setting a subscription back depends on.

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from api.schemas import Schema
 from api.values import BOOL, Kind, decimal, hex_bytes, integer, list_of, parse_address, text
 from indexer.abi.columns import Column
 
@@ -17,6 +18,18 @@ _MEANINGS: Final = {
     "gte": "is this or greater",
     "lt": "is less",
     "lte": "is this or less",
+}
+
+
+#: All filters for the OpenAPI document, where the arguments depend on the event: each member is a parameter of its own.
+ANY_FILTERS: Final[Schema] = {
+    "name": "filters",
+    "in": "query",
+    "description": "Conditions on arguments, each a parameter of its own: `arg.<name>`, `arg.<name>.<operator>`. "
+    "Which there are for a type is in `x-filters` of its schema, for an event in `/v1/contracts/{contract}/events`.",
+    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+    "style": "form",
+    "explode": True,
 }
 
 

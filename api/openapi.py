@@ -1,22 +1,28 @@
 """The OpenAPI 3.1 document: made from the routes, the parameters and the catalog, once per version of the catalog.
 
-Each event and each series that is indexed is a path of its own, so that its arguments have their types: a client made
-from the document knows them.
+Its paths are those of the routes. What is indexed is described by components: the rows of each event and of each series
+have a schema of their own, so that a client made from the document knows their types, and the document grows by a few
+hundred bytes an event.
 """
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any, ClassVar, Final
 
 import falcon
 import orjson
 
-from api import schemas
+from api import arguments, schemas
 from api.body import BODY_CODES, Operation, request_body
-from api.catalog import Catalog, Contract, Event, Series
+from api.catalog import Catalog
 from api.errors import CODES
 from api.resources.base import MEDIA_TYPES, Path, Resource, body_tag, send_kept
 from api.schemas import Schema, an_object, ref
+from api.sql.events import ANY_ARGUMENTS
+from api.sql.members import of_column, row_schema
+from api.sql.series import series_members, values_schema
+from indexer.abi.columns import Column
 
 Routes = Sequence[tuple[str, type[Path]]]
 
@@ -53,6 +59,8 @@ _SECURITY_SCHEMES: Final[dict[str, Schema]] = {
 
 _PATH_PARAMETERS: Final = {
     "contract": "Name of the contract, or an address of it.",
+    "event": "Name of the event, with ~ and its selector if it is overloaded.",
+    "series": "Name of the series.",
     "id": "A row's id.",
     "address": "An address.",
     "webhook": "A webhook's id.",
@@ -69,26 +77,14 @@ def document(catalog: Catalog, routes: Routes) -> dict[str, Any]:
         catalog: what is indexed.
         routes: paths and their resources.
     """
+    rows, kinds = _row_schemas(catalog)
     components: dict[str, dict[str, Schema]] = {
-        "schemas": dict(schemas.COMPONENTS),
+        "schemas": {**schemas.COMPONENTS, **rows},
         "responses": _error_responses(),
         "parameters": {},
         "securitySchemes": _SECURITY_SCHEMES,
     }
-    paths: dict[str, Any] = {}
-    for template, path in routes:
-        if "{event}" in template:
-            for contract, event in _events(catalog):
-                paths[_filled(template, contract=contract.name, event=event.api_name)] = _item(
-                    template, path, components, event
-                )
-        elif "{series}" in template:
-            for contract, series in _series(catalog):
-                paths[_filled(template, contract=contract.name, series=series.name)] = _item(
-                    template, path, components, series
-                )
-        else:
-            paths[template] = _item(template, path, components, None)
+    paths = {template: _item(template, path, components) for template, path in routes}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -102,21 +98,102 @@ def document(catalog: Catalog, routes: Routes) -> dict[str, Any]:
         "tags": _tags(routes),
         "paths": paths,
         "components": components,
+        "x-gapless": kinds,
     }
 
 
-def _filled(template: str, **parts: str) -> str:
-    for name, value in parts.items():
-        template = template.replace(f"{{{name}}}", value)
-    return template
+def _row_schemas(catalog: Catalog) -> tuple[dict[str, Schema], dict[str, Any]]:
+    """The schemas of what is indexed.
+
+    Returns:
+        The components; and which of them describes the rows of an event or of a series, by ``events`` or ``series``,
+        the contract's name and its own.
+    """
+    found: dict[str, Schema] = {
+        "Row": row_schema(ANY_ARGUMENTS),
+        "Point": row_schema([member for member in series_members(()) if member.name != "values"]),
+    }
+    kinds: dict[str, dict[str, dict[str, str]]] = {"events": {}, "series": {}}
+    names = _Names((*schemas.COMPONENTS, *found))
+    contracts = catalog.contracts.values()
+    # The oldest first: what has a name keeps it, whatever comes to be indexed besides.
+    for event in sorted((e for c in contracts for e in c.events.values()), key=lambda event: event.event_id):
+        name = names.new(event.contract, event.api_name)
+        kinds["events"].setdefault(event.contract, {})[event.api_name] = name
+        arguments_schema = row_schema([of_column(column) for column in event.columns])
+        found[name] = _of("Row", "args", _lifted(arguments_schema, (name,), names, found))
+        _add_types(event.columns, found)
+    for series in sorted((s for c in contracts for s in c.series.values()), key=lambda series: series.series_id):
+        name = names.new(series.contract, "snapshots", series.name)
+        kinds["series"].setdefault(series.contract, {})[series.name] = name
+        found[name] = _of("Point", "values", _lifted(values_schema(series.columns), (name,), names, found))
+        _add_types(series.columns, found)
+    return found, kinds
 
 
-def _events(catalog: Catalog) -> Iterable[tuple[Contract, Event]]:
-    return ((c, e) for c in catalog.contracts.values() for e in c.events.values())
+def _of(base: str, member: str, schema: Schema) -> Schema:
+    return {"allOf": [ref(base), an_object({member: schema}, required=())]}
 
 
-def _series(catalog: Catalog) -> Iterable[tuple[Contract, Series]]:
-    return ((c, s) for c in catalog.contracts.values() for s in c.series.values())
+def _lifted(schema: Schema, place: tuple[str, ...], names: "_Names", found: dict[str, Schema]) -> Schema:
+    """The schema with its tuples as components, each with a name that no generator makes equal to another's.
+
+    Args:
+        schema: of the arguments.
+        place: name of the component that the schema is in, and of the members down to it.
+        names: gives the names.
+        found: the components, to which the tuples are added.
+    """
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [_lifted(each, place, names, found) for each in schema["anyOf"]]}
+    if "items" in schema:
+        return {**schema, "items": _lifted(schema["items"], place, names, found)}
+    if "properties" not in schema:
+        return schema
+    members = {name: _lifted(each, (*place, name), names, found) for name, each in schema["properties"].items()}
+    whole = {**schema, "properties": members}
+    if len(place) == 1:
+        return whole
+    name = names.new(*place)
+    found[name] = whole
+    return ref(name)
+
+
+def _add_types(columns: Iterable[Column], found: dict[str, Schema]) -> None:
+    """Add the components of the elementary types in some columns, with the operators of their filters."""
+    for column in columns:
+        names = [schemas.HASHED] if column.hashed else re.findall(r"[a-z]+[0-9x]*", column.abi_type)
+        for name in names:
+            found.setdefault(name, schemas.elementary(name))
+        if column.hashed or column.abi_type == names[0]:
+            found[names[0]]["x-filters"] = [one.operator for one in arguments.filters((column,)).values()]
+
+
+class _Names:
+    """Names of components that stay different in generators that make ``CamelCase`` or ``snake_case`` of them.
+
+    Args:
+        taken: names that there are.
+    """
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = {_folded(name) for name in taken}
+
+    def new(self, *parts: str) -> str:
+        """A name made of these parts, such as ``usdc.Transfer``; a number is added where it would be taken."""
+        plain = _identifier(".".join(parts))
+        for number in count(1):
+            name = plain if number == 1 else f"{plain}_{number}"
+            # Generators name the object of the arguments by its place, too.
+            folded = {_folded(name), _folded(f"{name}_args"), _folded(f"{name}_values")}
+            if not folded & self._taken:
+                self._taken |= folded
+                return name
+        raise AssertionError
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _tags(routes: Routes) -> list[dict[str, str]]:
@@ -127,9 +204,7 @@ def _item(
     template: str,
     path: type[Path],
     components: dict[str, dict[str, Schema]],
-    of: Event | Series | None,
 ) -> dict[str, Any]:
-    placed = () if of is None else ("contract", "event", "series")
     places: list[Schema] = [
         {
             "name": name,
@@ -139,22 +214,18 @@ def _item(
             "schema": {"type": "string", "minLength": 1},
         }
         for name in re.findall(r"{(\w+)}", template)
-        if name not in placed
     ]
     item: dict[str, Any] = {}
     if issubclass(path, Resource):
-        params, answer = path.described(() if of is None else of.columns)
+        params, answer = path.described()
         parameters = places + [_shared(param, components["parameters"]) for param in params]
-        item["get"] = _reading(path, parameters, answer, of)
+        item["get"] = _reading(path, parameters, answer)
     for method, operation in path.operations.items():
         item[method] = _changing(path, method, operation, places, components)
     return item
 
 
-def _reading(
-    resource: type[Resource], parameters: list[Schema], answer: Schema, of: Event | Series | None
-) -> dict[str, Any]:
-    name = "" if of is None else f"_{of.contract}_{of.api_name if isinstance(of, Event) else of.name}"
+def _reading(resource: type[Resource], parameters: list[Schema], answer: Schema) -> dict[str, Any]:
     content = {MEDIA_TYPES[name]: {"schema": {"type": "string"}} for name in resource.formats if name != "json"}
     responses: dict[str, Any] = {
         "200": {
@@ -174,9 +245,9 @@ def _reading(
         responses["304"] = {"description": "The client has this answer already (If-None-Match)."}
     responses |= _refusals(resource, resource.codes)
     return {
-        "operationId": _identifier(resource.__name__ + name),
+        "operationId": resource.__name__,
         "tags": [resource.tag],
-        "summary": resource.summary + ("" if of is None else f": {_signature(of)}"),
+        "summary": resource.summary,
         "parameters": parameters,
         "responses": responses,
         "security": _security(resource),
@@ -197,7 +268,7 @@ def _changing(
     if operation.answer is not None:
         done["content"] = {falcon.MEDIA_JSON: {"schema": operation.answer}}
     described = {
-        "operationId": _identifier(f"{path.__name__}_{method}"),
+        "operationId": f"{path.__name__}_{method}",
         "tags": [path.tag],
         "summary": operation.summary,
         "parameters": parameters,
@@ -223,19 +294,13 @@ def _security(path: type[Path]) -> list[dict[str, list[str]]]:
     return [*ways, {"token": []}] if getattr(path, "takes_query_token", False) else ways
 
 
-def _signature(of: Event | Series) -> str:
-    return f"{of.contract} {of.signature if isinstance(of, Event) else of.name}"
-
-
 def _identifier(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_]", "_", text)
+    return re.sub(r"[^A-Za-z0-9_.]", "_", text)
 
 
 def _shared(made: Schema, known: dict[str, Schema]) -> Schema:
-    """The parameter, by reference where it is one that many paths have."""
+    """The parameter, by reference: most are those of many paths."""
     key: str = made["name"]
-    if key.startswith("arg.") or key == "fields":
-        return made
     # The same name may mean something else elsewhere (`after` of tokens is an address).
     while known.setdefault(key, made) != made:
         key += "_"

@@ -129,11 +129,6 @@ def joined(name: str, *parts: type[Parameters], extras: Iterable[Extra] = ()) ->
     return create_model(name, __base__=bases, **fields)
 
 
-def described(extras: Iterable[Extra]) -> list[dict[str, Any]]:
-    """The parameter objects of the OpenAPI document, without the cost of a model."""
-    return [_described(one.name, one.kind, one.description) for one in extras]
-
-
 def _of_field(name: str, field: FieldInfo) -> dict[str, Any]:
     kind = next(item for item in field.metadata if isinstance(item, Kind))
     document = _described(name, kind, field.description or "")

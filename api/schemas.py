@@ -41,13 +41,12 @@ def an_object(members: Mapping[str, Any], *, required: Iterable[str] | None = No
         required: which are always there; left out, all.
         description: for people.
     """
-    schema: Schema = {
-        "type": "object",
-        "properties": dict(members),
-        "required": list(members if required is None else required),
-    }
-    if not schema["required"]:
-        del schema["required"]
+    names = list(members if required is None else required)
+    schema: Schema = {"type": "object"}
+    if members:
+        schema["properties"] = dict(members)
+    if names:
+        schema["required"] = names
     if description:
         schema["description"] = description
     return schema
@@ -165,15 +164,17 @@ INCLUDED: Final[Mapping[str, Schema]] = {
 }
 
 
+#: The component for what the log holds of an indexed argument of a dynamic type.
+HASHED: Final = "keccak256"
+
+
 def column_schema(column: Column) -> Schema:
-    """What an argument or output looks like in an answer."""
-    if column.hashed:
-        return {**HASH, "description": f"keccak-256 hash of the {column.abi_type}"}
-    return {**type_schema(column.abi_type, column.components), "description": column.abi_type}
+    """What an argument or output looks like in an answer, as :func:`type_schema`."""
+    return ref(HASHED) if column.hashed else type_schema(column.abi_type, column.components)
 
 
 def type_schema(abi_type: str, components: Sequence[Component] = ()) -> Schema:
-    """What a value of an ABI type looks like in an answer.
+    """What a value of an ABI type looks like in an answer. Elementary types are components of the document.
 
     Args:
         abi_type: canonical: ``uint256``, ``address[]``, ``(bool,bytes)[3]``.
@@ -186,7 +187,14 @@ def type_schema(abi_type: str, components: Sequence[Component] = ()) -> Schema:
         return schema
     if abi_type.startswith("("):
         return an_object({c.name: type_schema(c.abi_type, c.components) for c in components})
-    return _elementary(abi_type)
+    return ref(abi_type)
+
+
+def elementary(abi_type: str) -> Schema:
+    """The component of an elementary ABI type, or of :data:`HASHED`."""
+    if abi_type == HASHED:
+        return {**HASH, "description": "The hash of an indexed text, bytes, array or tuple: the log holds no more."}
+    return {**_elementary(abi_type), "description": abi_type}
 
 
 def _elementary(abi_type: str) -> Schema:

@@ -68,12 +68,8 @@ class Resource(Path):
     redirects: ClassVar[bool] = False
 
     @classmethod
-    def described(cls, columns: Columns = ()) -> tuple[Sequence[Schema], Schema]:
-        """The parameters and the answer, for the OpenAPI document.
-
-        Args:
-            columns: of the event or the series that the path names, where it names one.
-        """
+    def described(cls) -> tuple[Sequence[Schema], Schema]:
+        """The parameters and the answer, for the OpenAPI document."""
         return cls.params.openapi(), cls.answer
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:

@@ -18,7 +18,7 @@ from api.catalog import Catalog, Chain
 from api.compression import accepts_gzip
 from api.cursors import MAX_ITEM
 from api.export import CSV_OPTIONS, NDJSON_OPTIONS, Export, csv_head
-from api.parameters import Extra, Parameters, described, joined
+from api.parameters import Parameters, joined
 from api.resources import common_parameters as common
 from api.resources import row_page
 from api.resources.base import MEDIA_TYPES, Columns, Resource, body_tag, send_kept
@@ -201,8 +201,8 @@ class Collection(Resource):
         return cls.members
 
     @classmethod
-    def extras(cls, columns: Columns) -> Sequence[Extra]:
-        """The parameters that depend on the columns of the event that the path names."""
+    def any_extras(cls) -> Sequence[Schema]:
+        """The parameter objects for what depends on the event that the path names, of whichever it is."""
         return ()
 
     # -- what follows from it -----------------------------------------------------------------------------------------
@@ -245,16 +245,16 @@ class Collection(Resource):
         )
 
     @classmethod
-    def described(cls, columns: Columns = ()) -> tuple[Sequence[Schema], Schema]:
+    def described(cls) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
         members = {
-            "data": an_array(row_schema(cls.members_of(columns))),
+            "data": an_array(row_schema(cls.members_of(()))),
             "page": ref("Page"),
             "meta": ref("Meta"),
             **included_schemas(cls.include),
         }
         answer = an_object(members, required=("data", "page", "meta"))
-        return [*cls.params.openapi(), *described(cls.extras(columns))], answer
+        return [*cls.params.openapi(), *cls.any_extras()], answer
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with a page, or with an export."""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from api.errors import ApiError, Problem
 from api.parameters import Parameters
+from api.schemas import Schema
 from api.values import ADDRESS, BLOCK, HASH, TIME, Kind, choice, integer, list_of, text, words
 
 MAX_WAIT: Final = 10
@@ -75,6 +76,17 @@ class CountParameters(Parameters):
     count: Annotated[str, choice("none", "estimated", "exact")] = Field(
         "none", description="Count all rows of the request: exactly, or exactly up to 10,000 and estimated above."
     )
+
+
+#: The parameter ``fields`` for the document, where the members depend on the event.
+ANY_FIELDS: Final[Schema] = {
+    "name": "fields",
+    "in": "query",
+    "description": "Which members of a row to send (comma list): `id`, `args`, `args.<name>`.",
+    "schema": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+    "style": "form",
+    "explode": False,
+}
 
 
 @dataclass(frozen=True, slots=True)

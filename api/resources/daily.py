@@ -1,7 +1,7 @@
 """Events by day."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -10,10 +10,20 @@ from api.resources import common_parameters as common
 from api.resources.base import Columns
 from api.resources.collection import Query
 from api.resources.events import Events
+from api.schemas import Schema
 from api.sql import daily as sql
 from api.sql.events import event_source
 from api.sql.members import Member
 from api.values import choice, words
+
+_ANY_SUMS: Final[Schema] = {
+    "name": "sum",
+    "in": "query",
+    "description": "Arguments to sum up (comma list): those that are integers.",
+    "schema": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+    "style": "form",
+    "explode": False,
+}
 
 
 class DayCount(common.CountParameters):
@@ -50,6 +60,11 @@ class Daily(Events):
         names = [column.argument for column in sql.summable(columns) if "," not in column.argument]
         sums = common.CollectionParameter("sum", words(names), "Arguments to sum up (comma list).")
         return [*([sums] if names else []), *super().extras(columns)]
+
+    @classmethod
+    def any_extras(cls) -> Sequence[Schema]:
+        """The parameter objects for the arguments of any event."""
+        return [_ANY_SUMS, *super().any_extras()]
 
     def query(self, text: str, path: Mapping[str, str]) -> Query:
         """Read a request."""

@@ -52,6 +52,11 @@ class Events(Collection):
         return [common.chosen_fields(field_names(cls.members_of(columns))), *arguments.filters(columns).values()]
 
     @classmethod
+    def any_extras(cls) -> Sequence[Schema]:
+        """The parameter objects for the arguments of any event."""
+        return [common.ANY_FIELDS, arguments.ANY_FILTERS]
+
+    @classmethod
     @lru_cache(maxsize=1000)
     def event_parameters(cls, columns: Columns) -> type[Parameters]:
         """The parameters of the rows of an event with such arguments."""
@@ -79,9 +84,9 @@ class EventRow(Resource):
     params: ClassVar = joined("EventRow", common.ChainParameters, extras=[common.included(Events.include)])
 
     @classmethod
-    def described(cls, columns: Columns = ()) -> tuple[Sequence[Schema], Schema]:
+    def described(cls) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
-        members = {"data": row_schema(sql.row_members(columns)), "meta": ref("Meta")}
+        members = {"data": row_schema(sql.row_members(())), "meta": ref("Meta")}
         members |= included_schemas(Events.include)
         return cls.params.openapi(), an_object(members, required=("data", "meta"))
 

@@ -16,7 +16,7 @@ from api.errors import ApiError, Problem
 from api.live.changes import Scope
 from api.live.hub import Hub, StreamRequest
 from api.live.scopes import event_scope, feed_scope
-from api.parameters import Parameters, described, joined
+from api.parameters import Parameters, joined
 from api.resources import common_parameters as common
 from api.resources.base import Columns, Resource, send_json
 from api.resources.events import Events
@@ -122,14 +122,14 @@ class EventStream(StreamResource):
     codes: ClassVar = (*(code for code in Events.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), *_OWN_CODES)
 
     @classmethod
-    def described(cls, columns: Columns = ()) -> tuple[Sequence[Schema], Schema]:
+    def described(cls) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
-        return [*_EventStreamParameters.openapi(), *described(Events.extras(columns)), _HEADER], cls.answer
+        return [*_EventStreamParameters.openapi(), *Events.any_extras(), _HEADER], cls.answer
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Begin to stream, or say where that is done."""
         catalog, found, event = self.event(path["contract"], path["event"])
-        values = _event_parameters(event.columns).read(request.query_string).given()
+        values = event_parameters(event.columns).read(request.query_string).given()
         chain = catalog.chain(values.get("chain"), found.contract.deployments)
         contract, name, address = event.contract, event.api_name, found.address
         window = self.context.settings.api_unindexed_window
@@ -161,7 +161,7 @@ class FeedStream(StreamResource):
     )
 
     @classmethod
-    def described(cls, columns: Columns = ()) -> tuple[Sequence[Schema], Schema]:
+    def described(cls) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
         return [*cls.params.openapi(), _HEADER], cls.answer
 
@@ -181,7 +181,8 @@ class FeedStream(StreamResource):
 
 
 @lru_cache(maxsize=1000)
-def _event_parameters(columns: Columns) -> type[Parameters]:
+def event_parameters(columns: Columns) -> type[Parameters]:
+    """The parameters of a stream of an event with such arguments."""
     return joined("EventStream", _EventStreamParameters, extras=Events.extras(columns))
 
 

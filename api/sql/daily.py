@@ -7,7 +7,7 @@ are found by block numbers, which the key's index knows, not by time.
 from collections.abc import Hashable, Sequence
 from typing import Final
 
-from api.schemas import DIGITS, an_object
+from api.schemas import DIGITS, Schema
 from api.sql import json_text, members
 from api.sql.events import EventSource
 from api.sql.members import Member
@@ -18,6 +18,11 @@ from api.sql.statement import Binder, identifier
 from indexer.abi.columns import Column
 
 BY_DAY: Final = RowOrder(Key("day", "date", "date"))
+_SUMS: Final[Schema] = {
+    "type": "object",
+    "additionalProperties": DIGITS,
+    "description": "By the argument's name, with sum=...",
+}
 
 
 def summable(columns: Sequence[Column]) -> list[Column]:
@@ -32,11 +37,10 @@ def day_members(sums: Sequence[Column]) -> list[Member]:
         Member(column.argument, json_text.quoted(f"{total}::text"), total, DIGITS)
         for column, total in zip(sums, totals, strict=True)
     ]
-    schema = an_object({column.argument: DIGITS for column in sums}, required=(), description="With sum=...")
     return [
         members.plain("date", "t.day", {"type": "string", "format": "date"}),
         members.value("events", "coalesce(t.events, 0)", {"type": "integer", "minimum": 0}),
-        members.group("sums", parts, schema=schema, fields=False),
+        members.group("sums", parts, schema=_SUMS, fields=False),
     ]
 
 

@@ -38,19 +38,21 @@ FIXED: Final = (
     CONTRACT_ADDRESS,
     ROW_FINALITY,
 )
+#: What the rows of every event have.
+ANY_ARGUMENTS: Final = (ID, *FIXED)
 #: What rows of many events have; which event a row is of decides their arguments.
 ANY_EVENT: Final = (
     ID,
     members.text("contract", "''", _NAME),
     members.text("event", "''", _NAME),
     *FIXED,
-    Member("args", "", "", {"type": "object", "description": "By name; see the event's own path."}),
+    Member("args", "", "", {"type": "object", "description": "By name; each event has a schema, see `x-gapless`."}),
 )
 
 
 def row_members(columns: Sequence[Column]) -> list[Member]:
     """The members of the rows of an event with such arguments."""
-    return [ID, *FIXED, members.group("args", map(members.of_column, columns))]
+    return [*ANY_ARGUMENTS, members.group("args", map(members.of_column, columns))]
 
 
 def event_members(event: Event, *, named: bool = False) -> list[Member]:

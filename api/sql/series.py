@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from typing import Final
 
 from api.catalog import Series
-from api.schemas import FINALITY, an_object, column_schema, nullable
+from api.schemas import FINALITY, Schema, an_object, column_schema, nullable
 from api.sql import json_text, members, scope
 from api.sql.events import BLOCK_NUMBER, BLOCK_TIME, CONTRACT_ADDRESS
 from api.sql.members import Member
@@ -24,7 +24,6 @@ BY_POINT: Final = RowOrder(
 
 def series_members(columns: Sequence[Column]) -> list[Member]:
     """The members of the rows of a series with such outputs."""
-    values = {column.argument: nullable(column_schema(column)) for column in columns}
     return [
         members.plain("id", BY_POINT.position, {"type": "string"}),
         BLOCK_NUMBER,
@@ -33,7 +32,7 @@ def series_members(columns: Sequence[Column]) -> list[Member]:
         members.value("item", "t.item", {"type": "integer", "description": "Place in the list of arguments."}),
         members.plain("finality", json_text.FINALITY, FINALITY),
         members.value("arguments", "t.arguments", nullable({"type": "object"}), null=True),
-        members.group("values", map(members.of_column, columns), schema=an_object(values), fields=False),
+        members.group("values", map(members.of_column, columns), schema=values_schema(columns), fields=False),
         members.value(
             "failures",
             "t.failures",
@@ -41,6 +40,11 @@ def series_members(columns: Sequence[Column]) -> list[Member]:
             null=True,
         ),
     ]
+
+
+def values_schema(columns: Sequence[Column]) -> Schema:
+    """What a point's values look like: null where a call failed."""
+    return an_object({column.argument: nullable(column_schema(column)) for column in columns})
 
 
 class SeriesSource(TableSource):

@@ -9,9 +9,7 @@ import openapiTS, { astToString } from "openapi-typescript";
 import ts from "typescript";
 
 const DIGITS = "^(0|-?[1-9][0-9]*)$";
-const ROWS = /^\/v1\/contracts\/([^/{}]+)\/(events|snapshots)\/([^/{}]+)$/;
-//: Paths of which the client knows the types anyway: those of the rows.
-const KNOWN = /^\/v1\/contracts\/[^/{}]+\/events\/[^/{}]+\/(\{id\}|stream)$/;
+const DECIMAL = "^-?[0-9]+(\\.[0-9]+)?$";
 
 const template = (...kinds) => {
   const types = kinds.map((kind) => ts.factory.createKeywordTypeNode(kind));
@@ -19,20 +17,26 @@ const template = (...kinds) => {
   return (head) => ts.factory.createTemplateLiteralType(ts.factory.createTemplateHead(head), types.map(span));
 };
 const hex = template(ts.SyntaxKind.StringKeyword)("0x");
+const decimal = template(ts.SyntaxKind.NumberKeyword)("");
 const digits = template(ts.SyntaxKind.BigIntKeyword)("");
 const bigint = ts.factory.createKeywordTypeNode(ts.SyntaxKind.BigIntKeyword);
 
 function transform(schema, { path }) {
   if (schema.type !== "string" || !schema.pattern) return undefined;
   if (schema.pattern.startsWith("^0x")) return hex;
+  if (schema.pattern === DECIMAL) return decimal;
   if (!/\[1-9\]\[0-9\]\*/.test(schema.pattern)) return undefined;
   return /\/parameters\//.test(path ?? "") ? ts.factory.createUnionTypeNode([bigint, digits]) : digits;
 }
 
-/** Where in a value of this schema digits are: true, {member: where}, [where] for arrays; undefined if nowhere. */
+/** Where in a value digits are: true, {member: where}, [where] for arrays, {"*": where} for any member; or undefined. */
 function where(schema, document) {
   if (schema.$ref) {
     return where(schema.$ref.slice(2).split("/").reduce((part, step) => part[step], document), document);
+  }
+  if (schema.allOf) {
+    const parts = schema.allOf.map((each) => where(each, document)).filter((found) => found !== undefined);
+    return parts.length ? Object.assign({}, ...parts) : undefined;
   }
   if (schema.anyOf) return schema.anyOf.map((each) => where(each, document)).find((found) => found !== undefined);
   if (schema.type === "string") return schema.pattern === DIGITS ? true : undefined;
@@ -43,28 +47,45 @@ function where(schema, document) {
   const found = Object.entries(schema.properties ?? {})
     .map(([name, each]) => [name, where(each, document)])
     .filter(([, each]) => each !== undefined);
+  const others = typeof schema.additionalProperties === "object" ? where(schema.additionalProperties, document) : undefined;
+  if (others !== undefined) found.push(["*", others]);
   return found.length ? Object.fromEntries(found) : undefined;
 }
 
+/** The schemas of the rows of a kind (events or series), by contract and name. */
 function listed(document, kind) {
-  const found = {};
-  for (const [path, item] of Object.entries(document.paths)) {
-    const [, contract, which, name] = ROWS.exec(path) ?? [];
-    if (which !== kind) continue;
-    const row = item.get.responses["200"].content["application/json"].schema.properties.data.items;
-    (found[contract] ??= {})[name] = { path, digits: where(row, document) };
-  }
-  return found;
+  return Object.fromEntries(
+    Object.entries(document["x-gapless"][kind]).map(([contract, names]) => [
+      contract,
+      Object.fromEntries(
+        Object.entries(names).map(([name, component]) => [
+          name,
+          { component, digits: where({ $ref: `#/components/schemas/${component}` }, document) },
+        ]),
+      ),
+    ]),
+  );
 }
 
 function interfaceOf(name, found) {
   const contracts = Object.entries(found).map(([contract, parts]) => {
     const members = Object.entries(parts).map(
-      ([part, { path }]) => `    ${JSON.stringify(part)}: paths[${JSON.stringify(path)}]["get"];`,
+      ([part, { component }]) => `    ${JSON.stringify(part)}: components["schemas"][${JSON.stringify(component)}];`,
     );
     return `  ${JSON.stringify(contract)}: {\n${members.join("\n")}\n  };`;
   });
   return `export interface ${name} {\n${contracts.join("\n")}\n}\n`;
+}
+
+/** Where digits are in the answers of the paths that are read; of rows of events and series each has its own. */
+function digitsOfPaths(document) {
+  const found = {};
+  for (const [path, item] of Object.entries(document.paths)) {
+    const schema = item.get?.responses["200"]?.content["application/json"]?.schema;
+    const digits = schema && where(schema, document);
+    if (digits) found[path] = digits;
+  }
+  return found;
 }
 
 const digitsOf = (found) =>
@@ -90,9 +111,12 @@ if (!answer.ok) {
   process.exit(1);
 }
 const document = await answer.json();
+if (!document["x-gapless"]) {
+  console.error(`${url} names no events: the server is older than this client. Use the client of its version.`);
+  process.exit(1);
+}
 const events = listed(document, "events");
-const series = listed(document, "snapshots");
-document.paths = Object.fromEntries(Object.entries(document.paths).filter(([path]) => !KNOWN.test(path)));
+const series = listed(document, "series");
 const types = astToString(await openapiTS(document, { transform, silent: true }));
 await writeFile(
   file,
@@ -100,8 +124,9 @@ await writeFile(
     `/* eslint-disable */\nimport type { Schema } from "gapless-client";\n\n${types}\n` +
     `${interfaceOf("Events", events)}\n${interfaceOf("Series", series)}\n` +
     `/** What the client needs to know at run time: where numbers are that do not fit a JSON number. */\n` +
-    `export const schema: Schema<Events, Series> = {\n` +
-    `  events: ${JSON.stringify(digitsOf(events))},\n  series: ${JSON.stringify(digitsOf(series))},\n};\n`,
+    `export const schema: Schema<paths, Events, Series> = {\n` +
+    `  events: ${JSON.stringify(digitsOf(events))},\n  series: ${JSON.stringify(digitsOf(series))},\n` +
+    `  paths: ${JSON.stringify(digitsOfPaths(document))},\n};\n`,
 );
 const count = (found) => Object.values(found).reduce((sum, parts) => sum + Object.keys(parts).length, 0);
 console.log(`${file}: ${count(events)} events and ${count(series)} series of ${url.origin}`);

@@ -20,7 +20,7 @@ function text(value: unknown): string {
 
 let [same, unnamed] = [0, 0];
 for (const [contract, events] of Object.entries(schema.events)) {
-  const abi = (await gapless.get(`/v1/contracts/${contract}/abi`)).data as Abi;
+  const abi = (await gapless.get("/v1/contracts/{contract}/abi", { contract })).data as Abi;
   for (const event of Object.keys(events)) {
     for (const row of (await gapless.page(contract, event, { limit: 5, finality: "finalized" })).rows) {
       const { logs } = await chain.getTransactionReceipt({ hash: row.tx_hash });

@@ -29,14 +29,14 @@ def test_every_operation_is_listed(tab, demo):
         tab.wait(f"document.getElementById('{tag}').dataset.isOpen === 'true'")
     document = json.loads(tab.run("fetch('/openapi.json').then(answer => answer.text())"))
     operations = {operation["operationId"] for path in document["paths"].values() for operation in path.values()}
-    assert len(operations) > 100
+    assert len(operations) > 30
     tab.wait(f"document.querySelectorAll('.opblock').length === {len(operations)}")
     shown = tab.run("[...document.querySelectorAll('.opblock')].map(block => block.id)")
     assert {name.split("-", 2)[2] for name in shown} == operations
     assert problems(tab) == []
 
 
-@pytest.mark.parametrize("operation", ["Events_coins_Transfer", "Daily_coins_Transfer"])
+@pytest.mark.parametrize("operation", ["Events", "Daily"])
 def test_a_deep_link_shows_what_it_names(tab, demo, operation):
     tab.goto(f"{demo}/docs#/events/{operation}")
     found = opened(tab, operation)
@@ -58,17 +58,18 @@ def test_references_are_followed_by_us_and_all_of_them(tab, demo):
 
 
 def test_another_deep_link_in_the_same_page(tab, demo):
-    tab.goto(f"{demo}/docs#/events/Events_coins_Transfer")
-    opened(tab, "Events_coins_Transfer")
-    tab.run("void (location.hash = '#/events/Events_pair_Swap')")
-    opened(tab, "Events_pair_Swap")
+    tab.goto(f"{demo}/docs#/events/Events")
+    opened(tab, "Events")
+    tab.run("void (location.hash = '#/events/Feed')")
+    opened(tab, "Feed")
 
 
 def test_trying_an_operation_asks_this_server_and_shows_its_answer(tab, demo):
-    tab.goto(f"{demo}/docs#/events/Events_coins_Transfer")
-    found = opened(tab, "Events_coins_Transfer")
-    tab.run(f"{found}.querySelector('tr[data-param-name=limit] input').select()")
-    tab.ask("Input.insertText", text="2")
+    tab.goto(f"{demo}/docs#/events/Events")
+    found = opened(tab, "Events")
+    for name, text in (("contract", "coins"), ("event", "Transfer"), ("limit", "2")):
+        tab.run(f"{found}.querySelector('tr[data-param-name={name}] input').select()")
+        tab.ask("Input.insertText", text=text)
     tab.run("document.activeElement.blur()")
     tab.run(f"{found}.querySelector('button.execute').click()")
     answer = f"{found}.querySelector('.live-responses-table')"

@@ -1,5 +1,5 @@
 // Transfers as they happen, in a web page: npm run page, then serve page.html and build/ from anywhere.
-import { Gapless } from "gapless-client";
+import { Gapless, type Hearing } from "gapless-client";
 import { formatEther } from "viem";
 import { schema } from "./gapless.js";
 
@@ -13,7 +13,12 @@ state.textContent = `indexed up to block ${newest.meta.indexed_block}`;
 
 // From behind the oldest of these: nothing is missed, and nothing comes twice. A cursor above the finalized block knows
 // its block's hash, so that a reorganisation in between is told.
-for await (const message of gapless.stream("coins", "Transfer", {}, { after: newest.last ?? undefined })) {
+const hearing: Hearing = {
+  after: newest.last ?? undefined,
+  onProgress: ({ through }) => (state.textContent = `indexed up to block ${through}`),
+  onState: (connection) => (document.body.dataset["connection"] = connection.state),
+};
+for await (const message of gapless.stream("coins", "Transfer", {}, hearing)) {
   if (message.kind === "row") {
     const { id, block_number, args } = message.row;
     const item = document.createElement("li");
@@ -22,7 +27,5 @@ for await (const message of gapless.stream("coins", "Transfer", {}, { after: new
     list.prepend(item);
   } else if (message.kind === "revert") {
     for (const item of list.querySelectorAll("li")) if (Number(item.dataset["block"]) > message.commonBlock) item.remove();
-  } else {
-    state.textContent = `indexed up to block ${message.through}`;
   }
 }

@@ -38,6 +38,39 @@ for await (const point of gapless.series("coins", "supply", { limit: 4 })) {
   break;
 }
 
+// Who has how much of the first coin, as of one finalized block; and what the richest has besides.
+const [coin] = page.rows;
+for await (const { address, balance } of gapless.all("/v1/tokens/{address}/holders", { address: coin!.address, limit: 2 })) {
+  const { rows } = await gapless.list("/v1/addresses/{address}/balances", { address, include: ["token"] });
+  const first: bigint = rows[0]!.balance;
+  console.log(`${address} has ${balance} and ${rows.length - 1} more, first ${first}`);
+  break;
+}
+
+// Day by day, with exact sums; and the transactions of a page, waiting until the block is indexed.
+for await (const { date, events, sums } of gapless.daily("coins", "Transfer", { sum: ["value"], limit: 1 })) {
+  const total: bigint = sums.value!;
+  console.log(`${date}: ${events} transfers of ${total}`);
+  break;
+}
+const block = await gapless.get("/v1/blocks/{number}", { number: "latest" });
+const recent = await gapless.page("coins", "Transfer", {
+  min_block: block.data.number,
+  wait: 10,
+  count: "estimated",
+  include: ["tx"],
+});
+const sender: Address | undefined = recent.transactions[recent.rows[0]!.tx_hash]?.from ?? undefined;
+console.log(`${recent.count} transfers (${recent.countIs}), the last in a transaction of ${sender}`);
+
+// All events of the chain in one order. Each row has the types of its event.
+for await (const row of gapless.feed({ contract: ["coins", "pair"], limit: 100 })) {
+  if (row.contract !== "pair" || row.event !== "Swap") continue;
+  const sold: bigint = row.args.amount0In;
+  console.log(`a swap sells ${sold}`);
+  break;
+}
+
 // What is not indexed is an error before anything runs.
 // @ts-expect-error there is no such event
 void (() => gapless.rows("coins", "Transfers"));
@@ -45,3 +78,11 @@ void (() => gapless.rows("coins", "Transfers"));
 void (() => gapless.rows("coins", "Transfer", { "arg.from": "vitalik.eth" }));
 // @ts-expect-error a misspelt filter
 void (() => gapless.rows("coins", "Transfer", { "arg.form": zeroAddress }));
+// @ts-expect-error an address has no order
+void (() => gapless.rows("coins", "Transfer", { "arg.from.gt": zeroAddress }));
+// @ts-expect-error there is no such path
+void (() => gapless.get("/v1/contract/{contract}", { contract: "coins" }));
+// @ts-expect-error a name of the path is missing
+void (() => gapless.get("/v1/contracts/{contract}", {}));
+// @ts-expect-error addresses cannot be summed
+void (() => gapless.daily("coins", "Transfer", { sum: ["from"] }));

@@ -3,18 +3,62 @@
  *
  * Works in browsers, in Node 20 and later, and wherever else there is `fetch`. It has no dependencies.
  */
-import { decode, queryString } from "./decode.js";
-import { refusal } from "./errors.js";
-import { serverEvents } from "./sse.js";
-import type { Digits, Message, Meta, Page, Query, Row, Schema } from "./types.js";
+import { decode, filled, queryString } from "./decode.js";
+import { reached, refusal } from "./errors.js";
+import { delay, passes, pause, RETRIES, type Retries } from "./retry.js";
+import { type Hearing, stream } from "./stream.js";
+import type {
+  Body,
+  DailyQuery,
+  Day,
+  Digits,
+  Item,
+  ListQuery,
+  Message,
+  Meta,
+  Names,
+  Page,
+  Query,
+  Readable,
+  Row,
+  RowsQuery,
+  Schema,
+  SeriesPath,
+  StreamQuery,
+} from "./types.js";
 
-export { GaplessError } from "./errors.js";
-export type { Address, Decoded, Digits, Hex, Message, Meta, Page, Query, Row, Schema, Token } from "./types.js";
+export { GaplessError, UnreachableError } from "./errors.js";
+export type { Retries } from "./retry.js";
+export type { Hearing } from "./stream.js";
+export type {
+  Address,
+  Body,
+  Connection,
+  DailyQuery,
+  Day,
+  Decoded,
+  Digits,
+  Filters,
+  Hex,
+  Item,
+  ListQuery,
+  Message,
+  Meta,
+  Page,
+  Progress,
+  Query,
+  Row,
+  RowsQuery,
+  Schema,
+  StreamQuery,
+  Token,
+  Transaction,
+} from "./types.js";
 
 export interface Options {
   /** Such as `http://127.0.0.1:8000`. */
   url: string;
-  /** Where streams are served, if not behind a redirect from there: needed where CORS_ORIGINS is a list. */
+  /** Where streams are served, if not at `url`. */
   streamsUrl?: string;
   /** An API key, for programs on a server. A web page should not hold one: see `token`. */
   key?: string;
@@ -22,31 +66,42 @@ export interface Options {
   token?: string | (() => string | Promise<string>);
   /** Instead of the global one. */
   fetch?: typeof fetch;
+  /** How requests that were refused for the moment (429, 503, no network) are tried again. */
+  retries?: Partial<Retries>;
+  /** Told of each request that will be tried again. */
+  onRetry?: (retry: { path: string; error: Error; attempt: number; seconds: number }) => void;
 }
 
-interface Walk {
+/** How a walk begins and ends. */
+export interface Walk {
   /** Behind this cursor, or behind the row with this id. */
   after?: string | undefined;
   signal?: AbortSignal | undefined;
 }
 
-interface Body {
+interface Raw {
   data: unknown[];
-  page: { next: string | null; prev: string | null; last: string | null };
+  page: { next: string | null; prev: string | null; last: string | null; count?: number; count_is?: "exact" | "estimated" };
   meta: Meta;
   tokens?: Page<unknown>["tokens"];
+  transactions?: Page<unknown>["transactions"];
 }
 
+const EVENT = "/v1/contracts/{contract}/events/{event}";
+const SERIES = "/v1/contracts/{contract}/snapshots/{series}";
+
 /** A client for what a schema of gapless-types describes. */
-export class Gapless<Events, Series> {
-  readonly #schema: Schema<Events, Series>;
-  readonly #options: Options;
+export class Gapless<Paths, Events, Series> {
+  readonly #schema: Schema<Paths, Events, Series>;
+  readonly #options: Options & { streamsUrl: string };
+  readonly #retries: Retries;
   readonly #fetch: typeof fetch;
 
-  constructor(schema: Schema<Events, Series>, options: Options) {
+  constructor(schema: Schema<Paths, Events, Series>, options: Options) {
     this.#schema = schema;
     const [url, streamsUrl] = [options.url, options.streamsUrl ?? options.url].map((each) => each.replace(/\/+$/, ""));
     this.#options = { ...options, url: url!, streamsUrl: streamsUrl! };
+    this.#retries = { ...RETRIES, ...options.retries };
     this.#fetch = options.fetch ?? ((input, init) => fetch(input, init));
   }
 
@@ -54,10 +109,10 @@ export class Gapless<Events, Series> {
   page<C extends keyof Events & string, E extends keyof Events[C] & string>(
     contract: C,
     event: E,
-    query: Partial<Query<Events[C][E]>> & { before?: string } = {},
+    query: Partial<RowsQuery<Paths, Events[C][E]>> = {},
     walk: Walk = {},
   ): Promise<Page<Row<Events[C][E]>>> {
-    return this.#page(rowsPath(contract, "events", event), query, walk, this.#schema.events[contract][event]);
+    return this.#page(EVENT, { contract, event, ...query }, walk, this.#schema.events[contract][event]);
   }
 
   /**
@@ -69,136 +124,207 @@ export class Gapless<Events, Series> {
   rows<C extends keyof Events & string, E extends keyof Events[C] & string>(
     contract: C,
     event: E,
-    query: Partial<Query<Events[C][E]>> = {},
+    query: Partial<RowsQuery<Paths, Events[C][E]>> = {},
     walk: Walk = {},
   ): AsyncGenerator<Row<Events[C][E]>, void, undefined> {
-    return this.#rows(rowsPath(contract, "events", event), query, walk, this.#schema.events[contract][event]);
+    return this.#rows(EVENT, { contract, event, ...query }, walk, this.#schema.events[contract][event]);
+  }
+
+  /** An event day by day (UTC), the newest first: how many there were, and with `sum` the sums of arguments. */
+  daily<C extends keyof Events & string, E extends keyof Events[C] & string>(
+    contract: C,
+    event: E,
+    query: Partial<DailyQuery<Paths, Events[C][E]>> = {},
+    walk: Walk = {},
+  ): AsyncGenerator<Day<Events[C][E]>, void, undefined> {
+    return this.#rows(`${EVENT}/daily`, { contract, event, ...query }, walk, { sums: { "*": true } });
   }
 
   /** All points of a snapshot series, as `rows` does it. */
   series<C extends keyof Series & string, S extends keyof Series[C] & string>(
     contract: C,
-    name: S,
-    query: Partial<Query<Series[C][S]>> = {},
+    series: S,
+    query: Partial<ListQuery<Paths, SeriesPath>> = {},
     walk: Walk = {},
   ): AsyncGenerator<Row<Series[C][S]>, void, undefined> {
-    return this.#rows(rowsPath(contract, "snapshots", name), query, walk, this.#schema.series[contract][name]);
+    return this.#rows(SERIES, { contract, series, ...query }, walk, this.#schema.series[contract][series]);
+  }
+
+  /** A page of any path that answers a list, such as `/v1/tokens/{address}/holders`: its names and its query together. */
+  list<P extends Readable<Paths>>(
+    path: P,
+    parameters: Names<Paths, P> & Partial<ListQuery<Paths, P>>,
+    walk: Walk = {},
+  ): Promise<Page<Item<Paths, P>>> {
+    return this.#page(path, parameters, walk, this.#items(path));
   }
 
   /**
-   * Rows as they are indexed, in the order of the chain, each once; `revert` where a reorganisation took some back.
+   * All rows of any path that answers a list, page after page.
    *
-   * It comes back by itself after a break, where it was. Without `after` it begins with what comes next. Keep the
-   * `cursor` of the last message to go on from in another process. Ends when `signal` is aborted.
+   * Balances and holders are as of one block: a finalized one, if the query names none. Days, too, are as of the block up
+   * to which the first page has them.
    */
-  async *stream<C extends keyof Events & string, E extends keyof Events[C] & string>(
+  all<P extends Readable<Paths>>(
+    path: P,
+    parameters: Names<Paths, P> & Partial<ListQuery<Paths, P>>,
+    walk: Walk = {},
+  ): AsyncGenerator<Item<Paths, P>, void, undefined> {
+    return this.#rows(path, parameters, walk, this.#items(path));
+  }
+
+  /** What any path answers: its names and its query together. */
+  async get<P extends Readable<Paths>>(
+    path: P,
+    parameters: Names<Paths, P> & Partial<Query<Paths, P>>,
+    signal?: AbortSignal,
+  ): Promise<Body<Paths, P>> {
+    const answer = await this.#ask(path, parameters, signal);
+    return decode(answer, this.#schema.paths[path]) as Body<Paths, P>;
+  }
+
+  /**
+   * Rows of an event as they are indexed, in the order of the chain, each once; `revert` where a reorganisation took some
+   * back.
+   *
+   * It comes back after a break, where it was, and tells so (`onState`). Without `after` it begins with what comes next.
+   * Keep the `cursor` of the last message to go on from in another process. Ends when `signal` is aborted.
+   */
+  stream<C extends keyof Events & string, E extends keyof Events[C] & string>(
     contract: C,
     event: E,
-    query: Partial<Pick<Query<Events[C][E]>, StreamQuery<Events[C][E]>>> = {},
-    { after, signal }: Walk = {},
+    query: Partial<StreamQuery<Paths, Events[C][E]>> = {},
+    hearing: Hearing = {},
   ): AsyncGenerator<Message<Row<Events[C][E]>>, void, undefined> {
     const digits = this.#schema.events[contract][event];
-    const heard = { id: after ?? "", retry: 3000 };
-    while (!signal?.aborted) {
-      try {
-        const secret = (await this.#secret(true)) ?? undefined;
-        const asked = queryString({ ...query, after: heard.id || undefined, access_token: secret });
-        const path = `${rowsPath(contract, "events", event)}/stream`;
-        const answer = await this.#ask(path, asked, { signal, accept: "text/event-stream", bare: true });
-        if (answer.body === null) return;
-        for await (const { event: kind, data, id } of serverEvents(answer.body, heard)) {
-          const said = JSON.parse(data) as Record<string, unknown>;
-          if (kind === "row") yield { kind, row: decode(said, digits) as Row<Events[C][E]>, cursor: id };
-          else if (kind === "revert") yield { kind, commonBlock: said["common_block"] as number, cursor: id };
-          else if (kind === "status") {
-            yield {
-              kind,
-              through: said["through_block"] as number | null,
-              waitingFor: said["waiting_for_block"] as number | null,
-              rewrites: said["rewrites"] as number,
-              meta: said["meta"] as Meta,
-              cursor: id,
-            };
-          }
-        }
-      } catch (error) {
-        if (signal?.aborted) return;
-        if (!passes(error)) throw error;
-        heard.retry = Math.max(heard.retry, 1000 * ((error as { retryAfter?: number | null }).retryAfter ?? 0));
-      }
-      await pause(heard.retry, signal);
-    }
+    const row = (data: unknown) => decode(data, digits) as Row<Events[C][E]>;
+    return this.#stream(`${EVENT}/stream`, { contract, event, ...query }, row, hearing);
   }
 
-  /** Any other path, as it comes. `paths` in the generated file has its types. */
-  async get<T = unknown>(path: string, query: object = {}, signal?: AbortSignal): Promise<T> {
-    return (await (await this.#ask(path, queryString(query), { signal })).json()) as T;
+  /** All events of a chain as they are indexed, in one order: rows of `/v1/events`, with the types of each event. */
+  streamAll(
+    query: Partial<Omit<Query<Paths, "/v1/events/stream">, "after">> = {},
+    hearing: Hearing = {},
+  ): AsyncGenerator<Message<AnyRow<Events>>, void, undefined> {
+    return this.#stream("/v1/events/stream", query, (data) => this.#anyRow(data), hearing);
   }
 
-  async #page<Item>(path: string, query: object, { after, signal }: Walk, digits: Digits): Promise<Page<Item>> {
-    const answer = await this.#ask(path, queryString({ ...query, after }), { signal });
-    const { data, page, meta, tokens } = (await answer.json()) as Body;
-    const rows = data.map((row) => decode(row, digits) as Item);
-    return { rows, next: page.next, prev: page.prev, last: page.last, meta, tokens: tokens ?? {} };
+  /** All events of a chain, page after page, in one order: each row has the types of its event. */
+  async *feed(
+    query: Partial<ListQuery<Paths, "/v1/events">> = {},
+    walk: Walk = {},
+  ): AsyncGenerator<AnyRow<Events>, void, undefined> {
+    for await (const row of this.#rows("/v1/events", query, walk, null)) yield this.#anyRow(row);
   }
 
-  async *#rows<Item>(path: string, query: object, walk: Walk, digits: Digits): AsyncGenerator<Item, void, undefined> {
+  #anyRow(data: unknown): AnyRow<Events> {
+    const { contract, event } = data as { contract: keyof Events; event: string };
+    const events = this.#schema.events[contract] as { readonly [event: string]: Digits } | undefined;
+    return decode(data, events?.[event]) as AnyRow<Events>;
+  }
+
+  /** Where digits are in an item of a list. */
+  #items(path: keyof Paths): Digits {
+    const digits = this.#schema.paths[path] as { readonly data?: readonly [Digits] } | undefined;
+    return digits?.data?.[0] ?? null;
+  }
+
+  async #page<One>(path: string, parameters: object, { after, signal }: Walk, digits: Digits): Promise<Page<One>> {
+    const { data, ...rest } = (await this.#ask(path, { ...parameters, after }, signal)) as Raw;
+    const whole = (this.#schema.paths as Record<string, Digits>)[path] ?? null;
+    const { page, meta, tokens, transactions } = decode(rest, whole) as Raw;
+    return {
+      rows: data.map((row) => decode(row, digits) as One),
+      next: page.next,
+      prev: page.prev,
+      last: page.last,
+      count: page.count ?? null,
+      countIs: page.count_is ?? null,
+      meta,
+      tokens: tokens ?? {},
+      transactions: transactions ?? {},
+    };
+  }
+
+  async *#rows<One>(path: string, parameters: object, walk: Walk, digits: Digits): AsyncGenerator<One, void, undefined> {
     let after = walk.after;
+    let asked: Record<string, unknown> = { ...parameters };
+    const isOfLedgers = /\/(balances|holders)$/.test(path);
+    if (isOfLedgers && asked["at_block"] === undefined) asked["finality"] ??= "finalized";
     do {
-      const page = await this.#page<Item>(path, query, { ...walk, after }, digits);
+      const page = await this.#page<One>(path, asked, { ...walk, after }, digits);
       yield* page.rows;
       after = page.next ?? undefined;
+      // The cursors of these know no branch: the other pages are as of the block of the first one.
+      const at = isOfLedgers ? page.meta.at_block : path.endsWith("/daily") ? page.meta.indexed_block : null;
+      if (at != null) asked = { ...asked, at_block: asked["at_block"] ?? at };
     } while (after !== undefined);
   }
 
-  /** What to show: the token, or the key. A stream is served elsewhere and takes a token only, in its address. */
+  #stream<One>(
+    path: string,
+    parameters: object,
+    row: (data: unknown) => One,
+    hearing: Hearing,
+  ): AsyncGenerator<Message<One>, void, undefined> {
+    const { signal } = hearing;
+    const url = (query: object) => this.#url(this.#options.streamsUrl, path, { ...parameters, ...query });
+    url({}); // what is wrong with it is wrong before anything is tried
+    const open = async (after: string | undefined) => {
+      // In the address, as EventSource does it: a header would make a browser ask for leave first.
+      const secret = (await this.#secret(true)) ?? undefined;
+      return this.#reach(url({ after, access_token: secret }), { Accept: "text/event-stream" }, signal);
+    };
+    return stream(open, row, hearing, this.#retries);
+  }
+
+  /** What to show: the token, or the key. A stream takes a token only, since that is shown in its address. */
   async #secret(forStream: boolean): Promise<string | null> {
     const { key, token } = this.#options;
     if (token !== undefined) return typeof token === "string" ? token : token();
     if (key === undefined || !forStream) return key ?? null;
     const headers = { Authorization: `Bearer ${key}` };
-    const answer = await this.#fetch(`${this.#options.url}/v1/auth/token`, { method: "POST", headers });
+    const asked = this.#fetch(`${this.#options.url}/v1/auth/token`, { method: "POST", headers });
+    const answer = await reached(asked, undefined);
     if (!answer.ok) throw await refusal(answer);
     return ((await answer.json()) as { data: { access_token: string } }).data.access_token;
   }
 
-  async #ask(
-    path: string,
-    query: string,
-    how: { signal?: AbortSignal | undefined; accept?: string; bare?: boolean },
-  ): Promise<Response> {
-    const secret = how.bare ? null : await this.#secret(false);
-    const headers: Record<string, string> = { Accept: how.accept ?? "application/json" };
-    if (secret !== null) headers["Authorization"] = `Bearer ${secret}`;
-    const url = `${how.bare ? this.#options.streamsUrl : this.#options.url}${path}${query && "?"}${query}`;
-    const answer = await this.#fetch(url, { headers, ...(how.signal ? { signal: how.signal } : {}) });
-    if (!answer.ok) throw await refusal(answer);
-    return answer;
+  #reach(url: string, headers: Record<string, string>, signal: AbortSignal | undefined): Promise<Response> {
+    return reached(this.#fetch(url, { headers, ...(signal ? { signal } : {}) }), signal);
+  }
+
+  #url(base: string, path: string, parameters: object): string {
+    const query = Object.entries(parameters).filter(([name]) => !path.includes(`{${name}}`));
+    const asked = queryString(Object.fromEntries(query));
+    return `${base}${filled(path, parameters)}${asked && "?"}${asked}`;
+  }
+
+  async #ask(path: string, parameters: object, signal: AbortSignal | undefined): Promise<unknown> {
+    const url = this.#url(this.#options.url, path, parameters);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const secret = await this.#secret(false);
+        const headers: Record<string, string> = { Accept: "application/json" };
+        if (secret !== null) headers["Authorization"] = `Bearer ${secret}`;
+        const answer = await this.#reach(url, headers, signal);
+        if (!answer.ok) throw await refusal(answer);
+        return JSON.parse(await reached(answer.text(), signal)) as unknown;
+      } catch (error) {
+        if (signal?.aborted || attempt >= this.#retries.attempts || !passes(error)) throw error;
+        const seconds = delay(attempt, error, this.#retries, Math.random);
+        if (seconds > this.#retries.longestDelay) throw error;
+        this.#options.onRetry?.({ path, error: error as Error, attempt, seconds });
+        await pause(seconds, signal);
+        if (signal?.aborted) throw error;
+      }
+    }
   }
 }
 
-/** The filters that a stream takes. */
-type StreamQuery<Operation> = Extract<keyof Query<Operation>, "chain" | "address" | "finality" | `arg.${string}`>;
-
-const rowsPath = (contract: string, kind: string, name: string): string =>
-  `/v1/contracts/${encodeURIComponent(contract)}/${kind}/${encodeURIComponent(name)}`;
-
-/** Whether it is worth coming back: the network's troubles are no GaplessError and have no status. */
-function passes(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const status = "status" in error ? error.status : undefined;
-  return status === undefined ? !(error instanceof SyntaxError) : status === 429 || status === 502 || status === 503 || status === 504;
-}
-
-function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal?.aborted) return resolve();
-    const timer = setTimeout(done, milliseconds);
-    signal?.addEventListener("abort", done, { once: true });
-    function done(): void {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", done);
-      resolve();
-    }
-  });
-}
+/** A row of any event, told apart by `contract` and `event`. */
+export type AnyRow<Events> = {
+  [C in keyof Events]: {
+    [E in keyof Events[C]]: Row<Events[C][E]> & { contract: C; event: E };
+  }[keyof Events[C]];
+}[keyof Events];

@@ -1,5 +1,7 @@
 /** Server-sent events of an answer (HTML Living Standard, 9.2.6), as far as the API uses them. */
 
+import { reached } from "./errors.js";
+
 export interface ServerEvent {
   event: string;
   data: string;
@@ -11,6 +13,7 @@ export interface ServerEvent {
 export async function* serverEvents(
   body: ReadableStream<Uint8Array>,
   heard: { id: string; retry: number },
+  signal?: AbortSignal,
 ): AsyncGenerator<ServerEvent, void, undefined> {
   const reader = body.getReader();
   const text = new TextDecoder();
@@ -19,7 +22,7 @@ export async function* serverEvents(
   let data: string[] = [];
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reached(reader.read(), signal);
       if (done) return;
       const lines = (rest + text.decode(value, { stream: true })).split("\n");
       rest = lines.pop() ?? "";

@@ -7,7 +7,12 @@ import { Gapless, GaplessError } from "../dist/index.js";
 const schema = {
   events: { coins: { Transfer: { args: { value: true } } }, zoo: { Herd: { args: { herd: [{ legs: [true] }] } } } },
   series: {},
+  paths: {
+    "/v1/contracts/{contract}/events/{event}": { transactions: { "*": { value: true } } },
+    "/v1/tokens/{address}/holders": { data: [{ balance: true }] },
+  },
 };
+const QUICK = { firstDelay: 0.001 };
 const META = { chain_id: 1, indexed_block: 9, head_block: 9, finalized_block: 5, lag_seconds: 0 };
 const page = (data, next) => ({ data, page: { next, prev: null, last: null, limit: 2 }, meta: META });
 const row = (id, value) => ({ id, args: { value } });
@@ -70,8 +75,8 @@ test("a reorganisation during a walk is an error that knows where to go on", asy
 });
 
 test("what something in between answers is an error, too", async () => {
-  const { url } = await serving((response) => response.writeHead(502).end("<html>bad gateway"));
-  await assert.rejects(new Gapless(schema, { url }).get("/v1"), /502: <html>bad gateway/);
+  const { url } = await serving((response) => response.writeHead(404).end("<html>nothing here"));
+  await assert.rejects(new Gapless(schema, { url }).get("/v1", {}), /404: <html>nothing here/);
 });
 
 test("a stream that breaks goes on where it was, and tells what was taken back", async () => {
@@ -91,7 +96,14 @@ test("a stream that breaks goes on where it was, and tells what was taken back",
   );
   const stop = new AbortController();
   const heard = [];
-  for await (const message of new Gapless(schema, { url }).stream("coins", "Transfer", {}, { signal: stop.signal })) {
+  const states = [];
+  const progress = [];
+  const hearing = {
+    signal: stop.signal,
+    onState: (connection) => states.push(connection),
+    onProgress: ({ through }) => progress.push(through),
+  };
+  for await (const message of new Gapless(schema, { url, retries: QUICK }).stream("coins", "Transfer", {}, hearing)) {
     heard.push(message);
     if (heard.length === 4) stop.abort();
   }
@@ -105,6 +117,114 @@ test("a stream that breaks goes on where it was, and tells what was taken back",
     asked.map(([, path]) => path.split("?")[1]),
     [undefined, "after=11-9.cc", "after=11-9.cc"],
   );
+  assert.deepEqual(
+    states.map(({ state, attempt, error }) => [state, attempt, error?.name ?? null]),
+    [
+      ["connecting", 1, null],
+      ["open", undefined, null],
+      ["waiting", 1, "UnreachableError"],
+      ["connecting", 2, null],
+      ["waiting", 2, "GaplessError"],
+      ["connecting", 3, null],
+      ["open", undefined, null],
+      ["closed", undefined, null],
+    ],
+  );
+  assert.deepEqual(progress, [9]);
+});
+
+test("a stream without callbacks says on the console that it broke", async () => {
+  const stop = new AbortController();
+  const { url } = await serving(json({ error: "not now", code: "OVERLOADED" }, 503), (response) => {
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    response.write(sse("1-1", "row", row("1-1", "1")));
+  });
+  const said = [];
+  const warn = console.warn;
+  console.warn = (text) => said.push(text);
+  try {
+    const gapless = new Gapless(schema, { url, retries: QUICK });
+    for await (const _ of gapless.stream("coins", "Transfer", {}, { signal: stop.signal })) stop.abort();
+  } finally {
+    console.warn = warn;
+  }
+  assert.match(said.join("\n"), /^gapless: the stream broke \(not now\); attempt 2 in 0\.\d s$/);
+});
+
+test("what passes is tried again, as the server says; what does not is an error at once", async () => {
+  const told = [];
+  const busy = { error: "too many requests", code: "RATE_LIMITED" };
+  const { url, asked } = await serving(
+    json(busy, 429, { "Retry-After": "1" }),
+    (response) => response.destroy(),
+    (response) => {
+      response.writeHead(200, { "Content-Length": "1000" }).write("{");
+      setTimeout(() => response.destroy(), 20);
+    },
+    json({ error: "the database restarts", code: "DATABASE_UNAVAILABLE" }, 503),
+    json(page([row("3-1", "1")], null)),
+    json({ error: "no", code: "INVALID_PARAMETER" }, 400),
+  );
+  const gapless = new Gapless(schema, { url, retries: QUICK, onRetry: (retry) => told.push(retry) });
+  const began = performance.now();
+  assert.deepEqual((await gapless.page("coins", "Transfer")).rows, [row("3-1", 1n)]);
+  assert(performance.now() - began >= 1000);
+  assert.deepEqual(
+    told.map(({ attempt, error }) => [attempt, error.name]),
+    [
+      [1, "GaplessError"],
+      [2, "UnreachableError"],
+      [3, "UnreachableError"],
+      [4, "GaplessError"],
+    ],
+  );
+  await assert.rejects(gapless.page("coins", "Transfer"), { code: "INVALID_PARAMETER" });
+  assert.equal(asked.length, 6);
+});
+
+test("attempts have an end, and so has patience", async () => {
+  const busy = (after) => json({ error: "busy", code: "OVERLOADED" }, 503, after ? { "Retry-After": after } : {});
+  const first = await serving(busy(), busy());
+  const twice = new Gapless(schema, { url: first.url, retries: { ...QUICK, attempts: 2 } });
+  await assert.rejects(twice.page("coins", "Transfer"), { code: "OVERLOADED", retryAfter: null });
+  server.close();
+  const second = await serving(busy("3600"));
+  const patient = new Gapless(schema, { url: second.url, retries: QUICK });
+  await assert.rejects(patient.page("coins", "Transfer"), { code: "OVERLOADED", retryAfter: 3600 });
+});
+
+test("wait, count and transactions go through", async () => {
+  const answer = {
+    ...page([row("3-1", "1")], null),
+    page: { next: null, prev: null, last: "3-1", limit: 1, count: 12, count_is: "exact" },
+    transactions: { "0xaa": { value: "5", status: 1 }, "0xbb": null },
+  };
+  const { url, asked } = await serving(json(answer));
+  const query = { count: "exact", include: ["token", "tx"], min_block: 7, wait: 10 };
+  const found = await new Gapless(schema, { url }).page("coins", "Transfer", query);
+  assert.deepEqual([found.count, found.countIs, found.tokens], [12, "exact", {}]);
+  assert.deepEqual(found.transactions, { "0xaa": { value: 5n, status: 1 }, "0xbb": null });
+  assert.equal(asked[0][1].split("?")[1], "count=exact&include=token%2Ctx&min_block=7&wait=10");
+});
+
+test("holders are walked as of one block", async () => {
+  const holders = (balance, next) => ({ ...page([{ balance }], next), meta: { ...META, at_block: 5 } });
+  const { url, asked } = await serving(json(holders("2", "c")), json(holders("1", null)));
+  const walked = new Gapless(schema, { url }).all("/v1/tokens/{address}/holders", { address: "0xaa", limit: 1 });
+  assert.deepEqual(await all(walked), [{ balance: 2n }, { balance: 1n }]);
+  assert.deepEqual(
+    asked.map(([, path]) => path),
+    [
+      "/v1/tokens/0xaa/holders?limit=1&finality=finalized",
+      "/v1/tokens/0xaa/holders?limit=1&finality=finalized&at_block=5&after=c",
+    ],
+  );
+});
+
+test("a name of a path that is missing is an error, and nothing is asked", async () => {
+  const { url, asked } = await serving();
+  await assert.rejects(new Gapless(schema, { url }).get("/v1/tokens/{address}/holders", {}), /needs address/);
+  assert.deepEqual(asked, []);
 });
 
 test("a refused stream is an error", async () => {

@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from api.app import create_app
-from api.context import create_context
+from api.context import Context, create_context
 from api.settings import ApiSettings
 from indexer.store import database
 from indexer.store.apply import migrate
@@ -86,11 +86,17 @@ def copy_world(postgres_url: str, world_template: str) -> Callable[[], str]:
 
 
 @pytest.fixture(scope="session")
-def api(copy_world: Callable[[], str]) -> Iterator[Client]:
-    """The API over a world that nobody changes."""
+def api_context(copy_world: Callable[[], str]) -> Iterator[Context]:
+    """What the resources of :func:`api` share."""
     context = create_context(ApiSettings(api_unindexed_window=50), copy_world(), None)
-    yield Client(create_app(context))
+    yield context
     context.close()
+
+
+@pytest.fixture(scope="session")
+def api(api_context: Context) -> Client:
+    """The API over a world that no test changes."""
+    return Client(create_app(api_context))
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from api.webhooks.retries import DELAYS_TEXT, parse_delays
+from api.webhooks.sealed_secrets import Vault
+from api.webhooks.sender import DELAYS_TEXT, parse_delays
 from api.webhooks.targets import networks
-from api.webhooks.vault import Vault
 from indexer.errors import GaplessError
 from indexer.settings import variables
 

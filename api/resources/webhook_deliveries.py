@@ -17,11 +17,11 @@ from api.errors import ApiError
 from api.limits import RateLimits
 from api.parameters import Parameters
 from api.resources.base import Resource, send_json
-from api.resources.webhook_paths import ONE, ONE_WITH_SECRET, TEXT, WebhookPath, known, nothing
+from api.resources.webhooks import ONE, ONE_WITH_SECRET, TEXT, WebhookPath, known, nothing
 from api.schemas import BLOCK, TIME, an_array, an_object, nullable
 from api.sql import webhooks as sql
 from api.values import MAX_BLOCK, integer
-from api.webhooks import messages, signing
+from api.webhooks import sealed_secrets, subscription
 
 #: Attempts to change what delivery changes at the same time.
 _TRIES: Final = 5
@@ -133,7 +133,7 @@ def _set_back(webhook: str, standing: Mapping[str, Any], position: Position) -> 
     finalized: int | None = standing["finalized"]
     if told is None or told <= max(position.block, -1 if finalized is None else finalized):
         return None, None, None, told
-    message = messages.reverted(
+    message = subscription.reverted(
         webhook,
         standing["sequence"] + 1,
         standing["chain_id"],
@@ -208,7 +208,7 @@ class WebhookSecret(WebhookPath):
         """Replace the secret; for a while both sign."""
         vault = self.vault
         asked = self.rotate.read(req)
-        secret = signing.new_secret()
+        secret = sealed_secrets.new_secret()
         sealed = vault.seal(secret, f"{known(webhook)} secret")
         found = self.run(sql.ROTATE, self.owner(req), webhook, sealed, asked.overlap_hours)
         if found is None:

@@ -6,13 +6,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from api.webhooks import messages, retries, signing
+from api.webhooks import sealed_secrets, sender, subscription
 from api.webhooks.looking import BrokenPositionError, Looker
-from api.webhooks.messages import Message
+from api.webhooks.sealed_secrets import SealedError, Vault
 from api.webhooks.sender import Outcome, Sender
 from api.webhooks.store import Attempt, Claim, Store
+from api.webhooks.subscription import Message
 from api.webhooks.targets import Target, TargetError, parse
-from api.webhooks.vault import SealedError, Vault
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Deliverer:
         failures = claim.failures if claim.message_id == message.message_id else 0
         outcome = self._post(target, secrets, message.message_id, message.body)
         attempt = _attempt(message.message_id, message.kind, failures + 1, outcome, len(message.body))
-        verdict = retries.judge(
+        verdict = sender.judge(
             outcome.status, failures, retry_after=outcome.retry_after, delays=self._delays, random=self._random
         )
         if verdict.acknowledged:
@@ -148,13 +148,13 @@ class Deliverer:
         return None
 
     def _test(self, claim: Claim, message_id: str, target: Target, secrets: Sequence[str]) -> None:
-        body = messages.test(claim.webhook, self._wall())
+        body = subscription.test(claim.webhook, self._wall())
         outcome = self._post(target, secrets, message_id, body)
-        self._store.tested(claim, _attempt(message_id, messages.TEST, 1, outcome, len(body)))
+        self._store.tested(claim, _attempt(message_id, subscription.TEST, 1, outcome, len(body)))
 
     def _post(self, target: Target, secrets: Sequence[str], message_id: str, body: bytes) -> Outcome:
         timestamp = int(self._wall().timestamp())
-        return self._sender.send(target, body, signing.headers(message_id, timestamp, body, secrets))
+        return self._sender.send(target, body, sealed_secrets.headers(message_id, timestamp, body, secrets))
 
 
 def _kept(claim: Claim) -> Message | None:

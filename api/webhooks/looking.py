@@ -13,10 +13,9 @@ from api.database import Database
 from api.errors import ApiError
 from api.live import changes
 from api.live.changes import Changes, Scope
-from api.webhooks import messages
-from api.webhooks.messages import Message
+from api.webhooks import subscription
 from api.webhooks.store import Claim
-from api.webhooks.subscription import compile_scope
+from api.webhooks.subscription import Message, compile_scope
 
 #: Answers without a row that are taken in one turn; each may have looked through many blocks.
 _MOST_LOOKS: Final = 50
@@ -83,7 +82,7 @@ class Looker:
             if found.common_block is not None:
                 position = found.position or position
                 if claim.told_block is not None and claim.told_block > found.common_block:
-                    return messages.reverted(
+                    return subscription.reverted(
                         claim.webhook,
                         claim.sequence + 1,
                         claim.chain_id,
@@ -102,11 +101,11 @@ class Looker:
         return Nothing(str(position), finished=False)
 
     def _rows(self, claim: Claim, found: Changes) -> Message:
-        count = messages.fitting([len(row.data) for row in found.rows])
+        count = subscription.fitting([len(row.data) for row in found.rows])
         rows = found.rows[:count]
         behind = found.position if count == len(found.rows) else None
         last = rows[-1].position.block
-        return messages.rows(
+        return subscription.rows(
             claim.webhook,
             claim.sequence + 1,
             claim.chain_id,

@@ -12,7 +12,7 @@ import orjson
 
 from api.database import Database
 from api.sql.statement import sent
-from api.webhooks.messages import Message
+from api.webhooks.subscription import Message
 
 # What a message's making and the first look of a subscription depend on: where it is unchanged, there is nothing new.
 _MARKS: Final = """

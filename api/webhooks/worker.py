@@ -26,11 +26,10 @@ from api.resources.service import package_version
 from api.settings import ApiSettings
 from api.webhooks.delivery import Deliverer
 from api.webhooks.looking import Looker
-from api.webhooks.retries import parse_delays
-from api.webhooks.sender import Sender
+from api.webhooks.sealed_secrets import Vault
+from api.webhooks.sender import Sender, parse_delays
 from api.webhooks.store import Claim, Store
 from api.webhooks.targets import networks
-from api.webhooks.vault import Vault
 
 log = logging.getLogger(__name__)
 

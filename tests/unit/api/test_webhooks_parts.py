@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from api.settings import SettingsError, load_settings
-from api.webhooks import messages, retries, signing
-from api.webhooks.retries import DELAYS, JITTER, judge, parse_delays, parse_retry_after
-from api.webhooks.vault import SealedError, Vault
+from api.webhooks import sealed_secrets, sender, subscription
+from api.webhooks.sealed_secrets import SealedError, Vault
+from api.webhooks.sender import DELAYS, JITTER, judge, parse_delays, parse_retry_after
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
 OLD, NEW = "a" * 32, "b" * 32
@@ -20,9 +20,9 @@ OLD, NEW = "a" * 32, "b" * 32
 @pytest.mark.promise("S-04")
 @given(st.binary(max_size=200).map(lambda data: json.dumps({"a": data.hex(), "é": "🦊"}).encode()))
 def test_signatures_are_what_standard_webhooks_checks(body):
-    secret, other = signing.new_secret(), signing.new_secret()
+    secret, other = sealed_secrets.new_secret(), sealed_secrets.new_secret()
     timestamp = int(datetime.now(UTC).timestamp())
-    headers = signing.headers("msg_1_2", timestamp, body, [secret])
+    headers = sealed_secrets.headers("msg_1_2", timestamp, body, [secret])
     assert Webhook(secret).verify(body, headers) == json.loads(body)
     assert (
         Webhook(secret).sign("msg_1_2", datetime.fromtimestamp(timestamp, UTC), body.decode())
@@ -36,24 +36,24 @@ def test_signatures_are_what_standard_webhooks_checks(body):
     ):
         with pytest.raises(WebhookVerificationError):
             wrong()
-    both = signing.headers("msg_1_2", timestamp, body, [other, secret])
+    both = sealed_secrets.headers("msg_1_2", timestamp, body, [other, secret])
     assert both["webhook-signature"].count("v1,") == 2
     Webhook(secret).verify(body, both)
     Webhook(other).verify(body, both)
 
 
 def test_a_secret_has_32_bytes_and_none_that_is_wrong_is_repeated():
-    assert len(signing.key_of(signing.new_secret())) == 32
+    assert len(sealed_secrets.key_of(sealed_secrets.new_secret())) == 32
     for wrong in ("", "whsec_", "whsec_c2hvcnQ=", "whsec_!" + "A" * 43, "other_" + "A" * 44):
         with pytest.raises(ValueError, match="a webhook's secret is whsec_") as caught:
-            signing.key_of(wrong)
+            sealed_secrets.key_of(wrong)
         assert "AAAA" not in str(caught.value)
 
 
 def test_an_id_cannot_be_mistaken_for_more():
     for wrong in ("a.1", "", "a b", "a\n", "é"):
         with pytest.raises(ValueError, match="no message id"):
-            signing.headers(wrong, 1, b"", [signing.new_secret()])
+            sealed_secrets.headers(wrong, 1, b"", [sealed_secrets.new_secret()])
 
 
 @pytest.mark.promise("S-04")
@@ -100,7 +100,7 @@ def test_the_settings_are_read(monkeypatch):
 def test_the_delays_are_those_of_standard_webhooks():
     hour = 3600
     assert [5, 300, 1800, 2 * hour, 5 * hour, 10 * hour, 14 * hour, 20 * hour, 24 * hour] == list(DELAYS)
-    assert parse_delays(retries.DELAYS_TEXT) == DELAYS
+    assert parse_delays(sender.DELAYS_TEXT) == DELAYS
     for wrong in ("", "1,,2", "-1", "nan", "inf"):
         with pytest.raises(ValueError):  # noqa: PT011
             parse_delays(wrong)
@@ -116,11 +116,11 @@ def test_whatever_is_no_2xx_is_tried_again_for_days(status):
 
 @pytest.mark.parametrize("status", [200, 202, 204, 299])
 def test_any_2xx_is_an_acknowledgement(status):
-    assert judge(status, 5, random=lambda: 0.0) == retries.Verdict(acknowledged=True)
+    assert judge(status, 5, random=lambda: 0.0) == sender.Verdict(acknowledged=True)
 
 
 def test_410_is_the_end():
-    assert judge(410, 0, random=lambda: 0.0) == retries.Verdict(acknowledged=False, gone=True)
+    assert judge(410, 0, random=lambda: 0.0) == sender.Verdict(acknowledged=False, gone=True)
 
 
 def test_retry_after_is_heeded_within_reason():
@@ -144,7 +144,9 @@ def test_retry_after_is_seconds_or_a_date(text, seconds):
 
 
 def test_messages_say_what_they_are():
-    made = messages.rows("wh_ab", 7, 1, [b'{"id":"5-1"}', b'{"id":"5-2"}'], position="5-2.00", told_block=5, now=NOW)
+    made = subscription.rows(
+        "wh_ab", 7, 1, [b'{"id":"5-1"}', b'{"id":"5-2"}'], position="5-2.00", told_block=5, now=NOW
+    )
     assert made.message_id == "msg_ab_7"
     assert json.loads(made.body) == {
         "type": "event.rows",
@@ -158,7 +160,7 @@ def test_messages_say_what_they_are():
         },
     }
     local = NOW.astimezone(tz=None) + timedelta(0)
-    gone = messages.reverted("wh_ab", 8, 1, 4, position="4-9", why="reorg", now=local)
+    gone = subscription.reverted("wh_ab", 8, 1, 4, position="4-9", why="reorg", now=local)
     assert json.loads(gone.body) == {
         "type": "event.reverted",
         "timestamp": "2026-11-21T12:00:00.250Z",
@@ -172,10 +174,10 @@ def test_messages_say_what_they_are():
         },
     }
     assert gone.told_block == 4
-    assert json.loads(messages.test("wh_ab", NOW))["type"] == "webhook.test"
+    assert json.loads(subscription.test("wh_ab", NOW))["type"] == "webhook.test"
 
 
 def test_a_message_has_as_many_rows_as_fit_and_one_at_least():
-    assert messages.fitting([3, 3, 3], 9) == 3
-    assert messages.fitting([3, 3, 3], 8) == 2
-    assert messages.fitting([10, 3], 8) == 1
+    assert subscription.fitting([3, 3, 3], 9) == 3
+    assert subscription.fitting([3, 3, 3], 8) == 2
+    assert subscription.fitting([10, 3], 8) == 1

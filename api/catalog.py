@@ -74,6 +74,13 @@ class Event:
     addresses: Mapping[int, frozenset[bytes]]
     standard: Standard | None
 
+    def may_share_logs(self, other: "Event", chain_id: int) -> bool:
+        """Whether a log of a chain may be in the tables of both."""
+        if self.signature != other.signature and not (self.anonymous or other.anonymous):
+            return False
+        one, two = self.addresses.get(chain_id), other.addresses.get(chain_id)
+        return one is None or two is None or not one.isdisjoint(two)
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -190,16 +197,23 @@ class Catalog:
             "EVENT_NOT_FOUND", f"{contract.name} has no indexed event {name!r}" + _hint(name, contract.events)
         )
 
-    def contract(self, name: str, database: Database) -> ContractPath:
+    def contract(self, name: str, database: Database, chain_name: str | None = None) -> ContractPath:
         """A contract by its name in the manifest, or by an address of it.
 
         An address among a factory's children is looked up in the database. Contracts of any address are found by name
         only.
 
+        Args:
+            name: of the contract, or its address.
+            database: has the children.
+            chain_name: the parameter ``chain``, which tells contracts apart that share an address on other chains.
+
         Raises:
-            ApiError: CONTRACT_NOT_FOUND, AMBIGUOUS_CONTRACT, or INVALID_ADDRESS.
+            ApiError: CONTRACT_NOT_FOUND, AMBIGUOUS_CONTRACT, CHAIN_NOT_FOUND or INVALID_ADDRESS.
         """
         if contract := self.contracts.get(name):
+            if chain_name is not None:
+                self.chain(chain_name, contract.deployments)
             return ContractPath(contract)
         if not name.startswith(("0x", "0X")):
             raise ApiError("CONTRACT_NOT_FOUND", f"no contract {name!r} is indexed" + _hint(name, self.contracts))
@@ -207,26 +221,32 @@ class Catalog:
             address = parse_address(name)
         except BadValueError as error:
             raise ApiError("INVALID_ADDRESS", f"{name} {error}") from None
+        chains = list(self.chains) if chain_name is None else [self.chain(chain_name).chain_id]
         found = {
-            contract.name
+            (contract.name, chain_id)
             for contract in self.contracts.values()
-            if any(address in deployment.addresses for deployment in contract.deployments.values())
+            for chain_id, deployment in contract.deployments.items()
+            if chain_id in chains and address in deployment.addresses
         }
         found |= {
-            row[0].decode()
+            (row[0].decode(), int(row[1] or 0))
             for row in database.query(
-                "SELECT c.name FROM gapless.children b JOIN gapless.contracts c ON c.id = b.contract_id "
+                "SELECT c.name, b.chain_id FROM gapless.children b JOIN gapless.contracts c ON c.id = b.contract_id "
                 "WHERE b.address = $1 AND b.chain_id = ANY ($2::bigint[])",
-                [address, list(map(str, self.chains))],
+                [address, list(map(str, chains))],
             )
             if row[0]
         }
-        if len(found) > 1:
-            names = " or ".join(sorted(found))
-            raise ApiError("AMBIGUOUS_CONTRACT", f"several contracts are indexed at 0x{address.hex()}: use {names}")
-        if not found or (only := found.pop()) not in self.contracts:
+        names = sorted({contract for contract, _ in found})
+        if len(names) > 1:
+            on_chains = {chain_id for _, chain_id in found}
+            apart = len(found) == len(on_chains) > 1
+            hint = f", or add chain={' or '.join(self.chains[c].name for c in sorted(on_chains))}" if apart else ""
+            use = f"use {' or '.join(names)}{hint}"
+            raise ApiError("AMBIGUOUS_CONTRACT", f"several contracts are indexed at 0x{address.hex()}: {use}")
+        if not names or names[0] not in self.contracts:
             raise ApiError("CONTRACT_NOT_FOUND", f"no contract is indexed at 0x{address.hex()}")
-        return ContractPath(self.contracts[only], address)
+        return ContractPath(self.contracts[names[0]], address)
 
 
 def _hint(name: str, known: Mapping[str, object]) -> str:

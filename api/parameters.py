@@ -15,6 +15,8 @@ from pydantic.fields import FieldInfo
 from api.errors import ApiError, Problem
 from api.values import BadValueError, Kind
 
+#: Characters of a name that :func:`one_of` believes.
+_MOST_NAME: Final = 100
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
 
 
@@ -156,6 +158,12 @@ def _pairs(query_string: str, problems: list[Problem]) -> list[tuple[str, str]]:
         except ValueError:
             problems.append(Problem(name, "is not percent-encoded UTF-8"))
     return pairs
+
+
+def one_of(query_string: str, name: str) -> str | None:
+    """The text of one parameter before all are read; None where it is left out, or will be refused."""
+    found = dict(_pairs(query_string, [])).get(name)
+    return found if found and len(found) <= _MOST_NAME else None
 
 
 def _decode(text: str) -> str:

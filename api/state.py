@@ -18,7 +18,7 @@ from api.sql import status
 from indexer.intervals import RangeSet
 
 #: Part of every ETag: to be changed when the same data is rendered differently.
-FORMAT_VERSION: Final = "1"
+FORMAT_VERSION: Final = "2"
 #: Most ranges that ``missing`` lists.
 MOST_MISSING: Final = 100
 

@@ -57,7 +57,7 @@ def tables_of(
         TransferTable(
             event,
             narrowed if some else "all",  # type: ignore[arg-type]
-            tuple(other for other, _ in chosen[:position] if _may_share(event, other, chain.chain_id)),
+            tuple(other for other, _ in chosen[:position] if event.may_share_logs(other, chain.chain_id)),
         )
         for position, (event, some) in enumerate(chosen)
     )
@@ -102,9 +102,3 @@ def _told(
 def _holds_only(event: Event, chain: Chain, tokens: Sequence[bytes]) -> bool:
     listed = event.addresses.get(chain.chain_id)
     return listed is not None and listed.issubset(tokens)
-
-
-def _may_share(event: Event, other: Event, chain_id: int) -> bool:
-    """Whether a log may be in the tables of both."""
-    one, two = event.addresses.get(chain_id), other.addresses.get(chain_id)
-    return event.signature == other.signature and (one is None or two is None or not one.isdisjoint(two))

@@ -13,7 +13,7 @@ from api.body import Operation
 from api.catalog import Catalog, ContractPath, Event
 from api.context import Context
 from api.errors import ApiError
-from api.parameters import Parameters
+from api.parameters import Parameters, one_of
 from api.schemas import Schema
 from api.values import BadValueError, parse_address
 from indexer.abi.columns import Column
@@ -135,23 +135,29 @@ class Resource(Path):
                 raise
             return find(self.context.catalog.renewed())
 
-    def contract(self, name: str) -> tuple[Catalog, ContractPath]:
+    def contract(self, name: str, query_string: str) -> tuple[Catalog, ContractPath]:
         """The contract of a path.
+
+        Args:
+            name: in the path.
+            query_string: of the request, whose ``chain`` tells contracts of one address apart.
 
         Raises:
             ApiError: as :meth:`api.catalog.Catalog.contract`.
         """
-        return self.looked_up(lambda catalog: (catalog, catalog.contract(name, self.context.database)))
+        chain = one_of(query_string, "chain")
+        return self.looked_up(lambda catalog: (catalog, catalog.contract(name, self.context.database, chain)))
 
-    def event(self, contract: str, event: str) -> tuple[Catalog, ContractPath, Event]:
-        """The contract and the event of a path.
+    def event(self, contract: str, event: str, query_string: str) -> tuple[Catalog, ContractPath, Event]:
+        """The contract and the event of a path; arguments as of :meth:`contract`.
 
         Raises:
             ApiError: as :meth:`contract` and :meth:`api.catalog.Catalog.event`.
         """
+        chain = one_of(query_string, "chain")
 
         def find(catalog: Catalog) -> tuple[Catalog, ContractPath, Event]:
-            path = catalog.contract(contract, self.context.database)
+            path = catalog.contract(contract, self.context.database, chain)
             return catalog, path, catalog.event(path.contract, event)
 
         return self.looked_up(find)

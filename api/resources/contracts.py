@@ -10,6 +10,7 @@ import orjson
 from api import arguments
 from api.catalog import Catalog, Contract, ContractPath, Event
 from api.resources.base import Resource, body_tag, send_kept
+from api.resources.common_parameters import ChainParameters
 from api.schemas import ADDRESS, BLOCK, HASH, RANGES, Schema, an_array, an_object, nullable
 from api.sql import coverage
 from api.sql.statement import identifier
@@ -126,15 +127,16 @@ class OneContract(Resource):
 
     summary: ClassVar = "One contract with its events, series and coverage"
     tag: ClassVar = "contracts"
-    codes: ClassVar = ("INVALID_ADDRESS", "CONTRACT_NOT_FOUND", "AMBIGUOUS_CONTRACT")
+    codes: ClassVar = ("INVALID_ADDRESS", "CONTRACT_NOT_FOUND", "CHAIN_NOT_FOUND", "AMBIGUOUS_CONTRACT")
     conditional: ClassVar = True
+    params: ClassVar = ChainParameters
     answer: ClassVar[Schema] = an_object({"data": _contract_schema(an_array(_EVENT), an_array(_SERIES))})
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with the contract."""
         self.params.read(request.query_string)
         self.format(request)
-        catalog, found = self.contract(path["contract"])
+        catalog, found = self.contract(path["contract"], request.query_string)
         contract = found.contract
         sources = self._sources(contract)
         data = _contract(catalog, contract, sources) | {
@@ -170,7 +172,7 @@ class ContractEvents(OneContract):
         """Answer with the events."""
         self.params.read(request.query_string)
         self.format(request)
-        _, found = self.contract(path["contract"])
+        _, found = self.contract(path["contract"], request.query_string)
         _send(request, response, {"data": self._events(found, self._sources(found.contract))})
 
 
@@ -181,13 +183,14 @@ class ContractAbi(Resource):
     tag: ClassVar = "contracts"
     codes: ClassVar = OneContract.codes
     conditional: ClassVar = True
+    params: ClassVar = ChainParameters
     answer: ClassVar = an_object({"data": an_array({"type": "object"})})
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with the ABI."""
         self.params.read(request.query_string)
         self.format(request)
-        _, found = self.contract(path["contract"])
+        _, found = self.contract(path["contract"], request.query_string)
         rows = self.context.database.query(
             "SELECT abi::text FROM gapless.contracts WHERE id = $1::integer", [str(found.contract.contract_id)]
         )

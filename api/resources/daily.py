@@ -68,7 +68,7 @@ class Daily(Events):
 
     def query(self, text: str, path: Mapping[str, str]) -> Query:
         """Read a request."""
-        catalog, contract, event = self.event(path["contract"], path["event"])
+        catalog, contract, event = self.event(path["contract"], path["event"], text)
         values = self.event_parameters(event.columns).read(text).given()
         chain = catalog.chain(values.get("chain"), contract.contract.deployments)
         if contract.address is not None:

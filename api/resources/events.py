@@ -64,7 +64,7 @@ class Events(Collection):
 
     def query(self, text: str, path: Mapping[str, str]) -> Query:
         """Read a request."""
-        catalog, contract, event = self.event(path["contract"], path["event"])
+        catalog, contract, event = self.event(path["contract"], path["event"], text)
         values = self.event_parameters(event.columns).read(text).given()
         chain = catalog.chain(values.get("chain"), contract.contract.deployments)
         if contract.address is not None:
@@ -92,7 +92,7 @@ class EventRow(Resource):
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with the row."""
-        catalog, contract, event = self.event(path["contract"], path["event"])
+        catalog, contract, event = self.event(path["contract"], path["event"], request.query_string)
         given = self.params.read(request.query_string).given()
         self.format(request)
         chain = catalog.chain(given.get("chain"), contract.contract.deployments)

@@ -12,7 +12,7 @@ from api.resources import common_parameters as common
 from api.resources.collection import Collection, Query
 from api.sql.events import ANY_EVENT, event_source
 from api.sql.feed import FeedSource
-from api.sql.row_order import BY_ITEM
+from api.sql.row_order import BY_LOG
 from api.values import list_of
 from api.values import text as short_text
 
@@ -50,7 +50,7 @@ class Feed(Collection):
         common.TransactionParameters,
     )
     include: ClassVar = ("token", "tx")
-    order: ClassVar = BY_ITEM
+    order: ClassVar = BY_LOG
     members: ClassVar = ANY_EVENT
 
     def query(self, text: str, path: Mapping[str, str]) -> Query:

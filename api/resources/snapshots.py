@@ -34,14 +34,15 @@ class SeriesList(Resource):
 
     summary: ClassVar = "The snapshot series of a contract"
     tag: ClassVar = "snapshots"
-    codes: ClassVar = ("INVALID_ADDRESS", "CONTRACT_NOT_FOUND", "AMBIGUOUS_CONTRACT")
+    codes: ClassVar = ("INVALID_ADDRESS", "CONTRACT_NOT_FOUND", "CHAIN_NOT_FOUND", "AMBIGUOUS_CONTRACT")
+    params: ClassVar = common.ChainParameters
     answer: ClassVar = an_object({"data": an_array(_SERIES)})
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Answer with the list."""
         self.params.read(request.query_string)
         self.format(request)
-        _, found = self.contract(path["contract"])
+        _, found = self.contract(path["contract"], request.query_string)
         send_json(
             response,
             {"data": [describe(series) for series in found.contract.series.values()]},
@@ -80,7 +81,7 @@ class SeriesRows(Collection):
 
     def query(self, text: str, path: Mapping[str, str]) -> Query:
         """Read a request."""
-        catalog, found = self.contract(path["contract"])
+        catalog, found = self.contract(path["contract"], text)
         series = _series(found.contract, path["series"])
         values = self.params.read(text).given()
         chain = catalog.chain(values.get("chain"), found.contract.deployments)

@@ -128,7 +128,7 @@ class EventStream(StreamResource):
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
         """Begin to stream, or say where that is done."""
-        catalog, found, event = self.event(path["contract"], path["event"])
+        catalog, found, event = self.event(path["contract"], path["event"], request.query_string)
         values = event_parameters(event.columns).read(request.query_string).given()
         chain = catalog.chain(values.get("chain"), found.contract.deployments)
         contract, name, address = event.contract, event.api_name, found.address

@@ -21,6 +21,13 @@ from indexer.abi.columns import Column
 AddressRule: TypeAlias = Literal["all", "some", "none"]
 _INDEX: Final[Schema] = {"type": "integer", "minimum": 0}
 _NAME: Final[Schema] = {"type": "string"}
+_NAMES: Final[Schema] = {
+    "type": "array",
+    "items": _NAME,
+    "description": "All contracts whose log it is: several where they share an address.",
+}
+#: What stands for the names of contracts until they are known: no JSON has this character.
+CONTRACTS_PLACE: Final = "chr(1)"
 
 ID: Final = members.plain("id", "t.block_number || '-' || t.log_index", {"type": "string"})
 BLOCK_NUMBER: Final = members.value("block_number", "t.block_number", BLOCK)
@@ -45,6 +52,7 @@ ANY_EVENT: Final = (
     ID,
     members.text("contract", "''", _NAME),
     members.text("event", "''", _NAME),
+    Member("contracts", "", "", _NAMES),
     *FIXED,
     Member("args", "", "", {"type": "object", "description": "By name; each event has a schema, see `x-gapless`."}),
 )
@@ -55,16 +63,20 @@ def row_members(columns: Sequence[Column]) -> list[Member]:
     return [*ANY_ARGUMENTS, members.group("args", map(members.of_column, columns))]
 
 
-def event_members(event: Event, *, named: bool = False) -> list[Member]:
+def event_members(event: Event, *, named: bool = False, shared: bool = False) -> list[Member]:
     """The members of an event's rows.
 
     Args:
         event: the event.
         named: whether they name the contract and the event.
+        shared: whether other contracts may have the same logs: their names are put in when they are known.
     """
     first, *others = row_members(event.columns)
     names = {"contract": event.contract, "event": event.api_name} if named else {}
     constants = [Member(key, literal(orjson.dumps(name).decode()), literal(name), _NAME) for key, name in names.items()]
+    if named:
+        alone = literal(orjson.dumps([event.contract]).decode())
+        constants.append(Member("contracts", CONTRACTS_PLACE if shared else alone, "", _NAMES))
     return [first, *constants, *others]
 
 
@@ -108,10 +120,14 @@ class EventSource(CoveredSource):
         addresses: which rows the filter ``address`` leaves: all (as without it), some, or none.
         filters: conditions on arguments.
         named: whether rows name their contract and event.
+
+    Attributes:
+        shared: as of :func:`event_members`.
     """
 
     order = BY_LOG
     together: ClassVar = False
+    shared = False
 
     def __init__(
         self, event: Event, addresses: AddressRule = "all", filters: Sequence[Filter] = (), *, named: bool = False
@@ -136,7 +152,7 @@ class EventSource(CoveredSource):
     @property
     def members(self) -> Sequence[Member]:  # type: ignore[override]  # made when they are needed
         """The members of a row."""
-        return event_members(self.event, named=self._named)
+        return event_members(self.event, named=self._named, shared=self.shared)
 
     def plan(self, shape: QueryShape, bind: Binder) -> Plan:
         """Decide which index serves a request."""
@@ -173,7 +189,7 @@ class EventSource(CoveredSource):
         """The one query of the table."""
         return [self.reading(shape, bind, cut)]
 
-    def reading(self, shape: QueryShape, bind: Binder, cut: Cut, *, item: int | None = None) -> str:
+    def reading(self, shape: QueryShape, bind: Binder, cut: Cut) -> str:
         """The query of the rows, all columns, in the order of reading.
 
         A list of values is read value by value, each in the order of its index and no further than needed: one index
@@ -183,7 +199,6 @@ class EventSource(CoveredSource):
             shape: of the request.
             bind: numbers the values.
             cut: how many rows.
-            item: what a cursor compares after block and log, where that is not enough.
         """
         how = self.plan(shape, bind)
         where = [
@@ -192,11 +207,7 @@ class EventSource(CoveredSource):
             *(condition.text for condition in how.rest),
         ]
         if shape.cursor:
-            row = "t.block_number, t.log_index"
-            cursor = f"{bind('cursor_block', 'bigint')}, {bind('cursor_log', 'bigint')}"
-            if item is not None:
-                row, cursor = f"{row}, {item}", f"{cursor}, {bind('cursor_item', 'integer')}"
-            where.append(f"({row}) {'>' if shape.forward else '<'} ({cursor})")
+            where.append(self.order.beyond(bind, forward=shape.forward))
         if how.gated:
             # A range of more blocks has no rows.
             where.append(scope.within_window(bind))

@@ -1,17 +1,22 @@
 """The merged feed: rows of many events of a chain, in the chain's order.
 
-One log can be in two tables (two contracts may share an address), so a position here has a third part, the item:
-the event's id. A page is made in two steps: positions from all tables first, then the JSON of those that are sent.
+A page is made in two steps: positions from all tables first, then the JSON of those that are sent. One log can be in
+several tables, since contracts may share an address: it is one row, of the event with the lowest id (``item``), which
+names all of them.
 """
 
 from collections.abc import Hashable, Sequence
+from copy import copy
+from itertools import combinations
 from typing import Final
 
-from api.sql.events import ANY_EVENT, EventSource, unserved_names
+import orjson
+
+from api.sql.events import ANY_EVENT, CONTRACTS_PLACE, EventSource, unserved_names
 from api.sql.query_shape import QueryShape
-from api.sql.row_order import BY_ITEM
+from api.sql.row_order import BY_LOG
 from api.sql.source import PAGE, CoveredSource, Cut
-from api.sql.statement import Binder
+from api.sql.statement import Binder, literal
 
 _KEYS: Final = "block_number, log_index, item, contract_address, tx_hash"
 _NO_KEYS: Final = (
@@ -27,13 +32,14 @@ class FeedSource(CoveredSource):
         events: those that the request is about, each as the request concerns it.
     """
 
-    order = BY_ITEM
+    order = BY_LOG
     members = ANY_EVENT
 
     def __init__(self, events: Sequence[EventSource]) -> None:
         self.event_ids = tuple(one.event.event_id for one in events)
         self._events = [one for one in events if one.addresses != "none"]
         self._keys = tuple(one.key for one in events)
+        self._shared_events: frozenset[int] | None = None
 
     @property
     def key(self) -> Hashable:
@@ -49,40 +55,88 @@ class FeedSource(CoveredSource):
         return any(one.is_gated(shape) for one in self._events)
 
     def readings(self, shape: QueryShape, bind: Binder, cut: Cut) -> list[str]:
-        """A query of each table: its rows' positions."""
-        return [f"SELECT {_KEYS} FROM ({self._reading(one, shape, bind, cut)}) t" for one in self._events]
+        """A query of each table: its rows' positions; of all together where they may share logs."""
+        each = [f"SELECT {_KEYS} FROM ({self._reading(one, shape, bind, cut)}) t" for one in self._events]
+        if not self._shared(shape.chain_id):
+            return each
+        return [f"SELECT DISTINCT t.block_number, t.log_index FROM ({_union(each)}) t"]
 
     def rows(self, shape: QueryShape, bind: Binder, cut: Cut) -> str:
         """The query of the positions in the order of reading, with ``row``, the JSON."""
+        shared = self._shared(shape.chain_id)
+        kept = f"{_KEYS}, contract" if shared else _KEYS
         if cut is PAGE:
-            each = self.readings(shape, bind, cut) or [f"{_NO_KEYS} WHERE false"]
-            positions = cut.of(f"SELECT t.* FROM ({_union(each)}) t", self.order, bind, forward=shape.forward)
-            return f"SELECT k.*, {self._row_of_position(shape)} AS row FROM ({positions}) k"
+            each = [f"SELECT {kept} FROM ({self._reading(one, shape, bind, cut)}) t" for one in self._events]
+            positions = self._merged(each or [f"{_NO_KEYS} WHERE false"], shape, bind, cut, shared=bool(shared))
+            row = self._row_of_position(shape, shared)
+            return f"SELECT k.*, {_with_names(row, 'k') if shared else row} AS row FROM ({positions}) k"
         # Of an export all rows are sent: a look-up of each would cost more.
         each = [
-            f"SELECT {_KEYS}, {one.row(shape)} AS row FROM ({self._reading(one, shape, bind, cut)}) t"
+            f"SELECT {kept}, {self._marked(one, shared).row(shape)} AS row "
+            f"FROM ({self._reading(one, shape, bind, cut)}) t"
             for one in self._events
         ]
-        merged = f"SELECT t.* FROM ({_union(each or [f'{_NO_KEYS}, NULL::text AS row WHERE false'])}) t"
-        return cut.of(merged, self.order, bind, forward=shape.forward)
+        nothing = f"{_NO_KEYS}, NULL::text AS row WHERE false"
+        merged = self._merged(each or [nothing], shape, bind, cut, shared=bool(shared))
+        return f"SELECT {_KEYS}, {_with_names('k.row', 'k')} AS row FROM ({merged}) k" if shared else merged
 
     def row(self, shape: QueryShape) -> str:
         """The JSON that :meth:`rows` has made."""
         return "t.row"
 
-    def _reading(self, one: EventSource, shape: QueryShape, bind: Binder, cut: Cut) -> str:
-        found = one.reading(shape, bind, cut, item=one.event.event_id)
-        return f"SELECT t.*, {one.event.event_id} AS item FROM ({found}) t"
+    def _merged(self, each: Sequence[str], shape: QueryShape, bind: Binder, cut: Cut, *, shared: bool) -> str:
+        """The rows of several queries, each log once, in the order of reading."""
+        if not shared:
+            return cut.of(f"SELECT t.* FROM ({_union(each)}) t", self.order, bind, forward=shape.forward)
+        # A log among the first so many is among the first so many of each table that has it.
+        log = "t.block_number, t.log_index"
+        names = f"array_agg(t.contract) OVER (PARTITION BY {log}) AS contracts"
+        once = (
+            f"SELECT DISTINCT ON ({log}) t.*, {names} FROM ({_union(each)}) t "
+            f"{self.order.by(ascending=shape.forward)}, t.item"
+        )
+        return cut.of(f"SELECT t.* FROM ({once}) t", self.order, bind, forward=shape.forward)
 
-    def _row_of_position(self, shape: QueryShape) -> str:
+    def _reading(self, one: EventSource, shape: QueryShape, bind: Binder, cut: Cut) -> str:
+        found = one.reading(shape, bind, cut)
+        contract = literal(orjson.dumps(one.event.contract).decode())
+        return f"SELECT t.*, {one.event.event_id} AS item, {contract}::text AS contract FROM ({found}) t"
+
+    def _row_of_position(self, shape: QueryShape, shared: frozenset[int]) -> str:
         """An expression for the JSON of a position ``k``."""
         texts = [
-            f"WHEN {one.event.event_id} THEN (SELECT {one.row(shape)} FROM {one.table} t "
+            f"WHEN {one.event.event_id} THEN (SELECT {self._marked(one, shared).row(shape)} FROM {one.table} t "
             f"WHERE t.chain_id = {shape.chain_id} AND t.block_number = k.block_number AND t.log_index = k.log_index)"
             for one in self._events
         ]
         return f"CASE k.item {' '.join(texts)} END" if texts else "NULL"
 
+    def _marked(self, one: EventSource, shared: frozenset[int]) -> EventSource:
+        if one.event.event_id not in shared:
+            return one
+        marked = copy(one)
+        marked.shared = True
+        return marked
+
+    def _shared(self, chain_id: int) -> frozenset[int]:
+        """The events of which other tables of the request may have the same logs."""
+        if self._shared_events is None:  # a request has one chain
+            self._shared_events = self._find_shared(chain_id)
+        return self._shared_events
+
+    def _find_shared(self, chain_id: int) -> frozenset[int]:
+        found: set[int] = set()
+        for one, other in combinations([source.event for source in self._events], 2):
+            if one.may_share_logs(other, chain_id):
+                found |= {one.event_id, other.event_id}
+        return frozenset(found)
+
 
 def _union(each: Sequence[str]) -> str:
     return " UNION ALL ".join(f"({one})" for one in each)
+
+
+def _with_names(row: str, alias: str) -> str:
+    """The JSON of a row in which the names of its contracts are put in."""
+    names = f"(SELECT string_agg(DISTINCT n, ',' ORDER BY n) FROM unnest({alias}.contracts) n)"
+    return f"replace({row}, {CONTRACTS_PLACE}, '[' || {names} || ']')"

@@ -16,6 +16,7 @@ from api.cursors import HASH_BYTES
 from api.sql import scope
 from api.sql.feed import FeedSource
 from api.sql.query_shape import QueryShape
+from api.sql.row_order import BY_ITEM
 from api.sql.source import PAGE
 from api.sql.statement import Binder, Statement, integers
 
@@ -54,7 +55,7 @@ def changes(source: FeedSource, shape: QueryShape) -> Statement:
                 THEN least(bound, (SELECT block - 1 FROM gap), {_reach(bind)}) ELSE -1 END AS last
     FROM ends)""",
         f"""page AS MATERIALIZED (
-    SELECT t.block_number, t.log_index, t.item, {source.order.position} || chr(9) || t.row AS row
+    SELECT t.block_number, t.log_index, t.item, {BY_ITEM.position} || chr(9) || t.row AS row
     FROM ({source.rows(shape, bind, PAGE)}) t)""",
         f"""stands AS MATERIALIZED (
     SELECT CASE WHEN last <= final THEN last ELSE greatest(final, (

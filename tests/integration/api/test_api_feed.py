@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.integration.api.seed import block_hash, hex_of, tx_hash
-from tests.integration.api.world import ALICE, GOLD, PAIR_A, SILVER, TIP
+from tests.integration.api.world import GOLD, PAIR_A, SILVER, TIP
 
 FEED = "/v1/events?chain=ethereum"
 
@@ -48,7 +48,7 @@ def test_a_row_names_its_contract_and_event(api):
     (row,) = api.get(f"{FEED}&contract=zoo&event=Everything")["data"]
     assert list(row)[:3] == ["id", "contract", "event"]
     same = api.get("/v1/contracts/zoo/events/Everything")["data"][0]
-    assert {k: v for k, v in row.items() if k not in ("contract", "event")} == same
+    assert {k: v for k, v in row.items() if k not in ("contract", "event", "contracts")} == same
 
 
 def test_pages_go_back_too(api, everything):
@@ -83,24 +83,6 @@ def test_bounds_and_addresses_hold(api, everything):
 def test_what_is_missing_anywhere_is_missing(api):
     assert api.get(f"{FEED}&limit=1")["meta"]["missing"] == [[1040, 1049]]
     assert api.get(f"{FEED}&limit=1&contract=coins")["meta"]["complete"] is True
-
-
-def test_one_log_in_two_tables_is_two_rows(own, seed):
-    """gold_alone and coins share an address: a page that ends between the two loses neither."""
-    approval = {"block": 1150, "log": 5, "address": GOLD, "owner": ALICE, "spender": ALICE, "value": 1}
-    seed.rows("gold_alone", "Approval", [approval])
-    seed.rows("coins", "Approval", [approval])
-    both = [("coins", "Approval", "1150-5"), ("gold_alone", "Approval", "1150-5")]
-    for order in ("asc", "desc"):
-        found = walk(own, f"{FEED}&order={order}&limit=1&event=Approval")
-        assert sorted(found) == both
-        page = own.get(f"{FEED}&order={order}&limit=1&event=Approval")
-        assert page["page"]["next"].startswith("1150-5-")
-        # The bare id is a place beside the log, not inside it.
-        assert walk(own, f"{FEED}&order={order}&event=Approval&after=1150-5") == []
-        assert sorted(places(own.get(f"{FEED}&order={order}&event=Approval&before=1150-6"))) == (
-            both if order == "asc" else []
-        )
 
 
 def test_counts_tokens_and_fields(api, everything):

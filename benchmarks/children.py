@@ -125,8 +125,8 @@ def index(database_url: str, manifest_path: str, node_url: str) -> dict[str, Any
     Returns:
         ``parts``: what each took; ``load``: seconds to read all children once more; ``peak``: bytes.
     """
+    from indexer.cli.context import _share_arenas
     from indexer.manifest import load_manifest
-    from indexer.memory import share_arenas
     from indexer.settings import Settings
     from indexer.store.apply import migrate
     from indexer.store.apply.apply import apply
@@ -137,7 +137,7 @@ def index(database_url: str, manifest_path: str, node_url: str) -> dict[str, Any
     from indexer.sync.setup import network
     from indexer.sync.setup.declaration import declaration
 
-    share_arenas()  # as the commands do
+    _share_arenas()  # as the commands do
     manifest = load_manifest(Path(manifest_path), {"RPC_URL": node_url})
     engine = create_engine(database_url)
     migrate.upgrade(engine)

@@ -4,15 +4,13 @@ Wings, from the top: ``cli`` and ``demo`` (commands), ``service`` (``gapless run
 doing it), then ``chain`` (nodes), ``store`` (Postgres and Redis), ``abi`` (decoding) and ``manifest``, which do not
 know each other. Each wing's and each folder's own docstring is its page. What lies here is used by several wings:
 
-* ``settings``, ``problems``, ``errors``, ``redact``: the environment; mistakes of a person, all at once; errors for
-  people; what may be shown of a URL.
+* ``settings``, ``errors``, ``redact``: the environment; errors for people, and mistakes of theirs, all at once; what
+  may be shown of a URL.
 * ``log``, ``admin``, ``signals``, ``troubles``: log lines; the administrator's port; how a process is told to stop;
   which trouble is told, and how often.
 * ``intervals``, ``addresses``, ``block_columns``: arithmetic of coverage; very many addresses and blocks in little
   memory.
-* ``checksum``: addresses in the mixed case of their checksum.
-* ``processes``, ``memory``, ``recursion_limit``: child processes that never outlive us, memory given back, Python's
-  limit kept.
+* ``processes``: child processes that never outlive us.
 """
 
 __version__ = "0.2.0"

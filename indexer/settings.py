@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from indexer.problems import Problem, ProblemsError, show
+from indexer.errors import Problem, ProblemsError, show
 from indexer.redact import SecretUrl, redact_url
 
 _ENV_FILE = ".env"

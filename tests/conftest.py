@@ -20,7 +20,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 
-import indexer.recursion_limit  # noqa: F401 - before anything imports web3
+import indexer.chain  # noqa: F401 - before anything imports web3
 from indexer.demo import anvil as anvil_program
 from indexer.log import NOISY
 from indexer.store import embedded

@@ -2,7 +2,7 @@
 
 Everything static is one ``struct.unpack`` and one expression: a head is described by a :class:`Head`, a piece of a
 struct format, the names that its parts get, and an expression over these names that checks and converts. What is
-dynamic is a call of a generated function or of :mod:`indexer.abi.runtime`. Nothing that the ABI says gets into the
+dynamic is a call of a generated function or of :mod:`indexer.abi.decoder`. Nothing that the ABI says gets into the
 source but as a literal or number.
 
 In every generated function ``data`` is the log's data, ``base`` where the enclosing tuple or array begins (offsets
@@ -18,7 +18,7 @@ from indexer.abi.types import NUMBER_BITS, WORD, Array, Elementary, Parameter, T
 PRELUDE = """\
 from struct import Struct, error as StructError
 
-from indexer.abi.runtime import UndecodableLog, fail, reach, read_bytes, read_text, scaled, scaled_text, span
+from indexer.abi.decoder import UndecodableLog, fail, reach, read_bytes, read_text, scaled, scaled_text, span
 
 number = int.from_bytes
 """

@@ -62,7 +62,7 @@ def parse_lines(lines: Sequence[Line]) -> tuple[list[tuple[str, dict[str, Any]]]
     problems: list[str] = []
     for line in lines:
         try:
-            statements += [(line.path, statement) for statement in _Reader(line.text).statements()]
+            statements += [(line.path, statement) for statement in _Scanner(line.text).statements()]
         except AbiError as error:
             shown = " ".join(line.text.split())
             problems += [f"{line.path}: {shown[:80]!r}: {problem}" for problem in error.problems]
@@ -102,7 +102,7 @@ class _Structs:
         return {**whole, "components": self.resolved(components, depth + 1)}
 
 
-class _Reader:
+class _Scanner:
     """Reads statements from tokens, from left to right."""
 
     def __init__(self, text: str) -> None:

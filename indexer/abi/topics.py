@@ -7,8 +7,7 @@ from typing import TypeGuard
 from eth_hash.auto import keccak
 
 from indexer.abi.codegen import named
-from indexer.abi.types import WORD, AbiError, Array, Elementary, Parameter, Tuple, Type
-from indexer.checksum import checksummed, is_well_cased
+from indexer.abi.types import WORD, AbiError, Array, Elementary, Parameter, Tuple, Type, checksummed, is_well_cased
 
 _HEX = re.compile(r"0[xX](?:[0-9a-fA-F]{2})*")
 _DECIMAL = re.compile(r"-?[0-9]{1,78}")

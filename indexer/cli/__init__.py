@@ -4,10 +4,10 @@ Each command is a function in a module of its own. Such a module is imported for
 heavy (web3 costs 1.3 s) inside its function.
 
 * ``context``: what most commands begin with.
-* ``check``, ``plan``, ``apply``, ``drop``, ``reset``, ``migrate``, ``abi``: the manifest, and the database after it.
-* ``run``, ``backfill``, ``serve``, ``demo``, ``status``: working, and how it stands.
-* ``audit``, ``repair``, ``redecode``: whether the rows are true, and the mends.
-* ``keys``, ``jobs``: who may ask the API, and work that was asked for.
+* ``manifest``, ``plan``, ``database``: the manifest, what it lacks, and the database after it.
+* ``run``, ``backfill``, ``status``: working, and how it stands.
+* ``audit``: whether the rows are true, and the mends.
+* ``access``: who may ask the API, and work that was asked for.
 """
 
 import sys
@@ -17,22 +17,13 @@ from typing import Annotated
 import typer
 
 from indexer import __version__, signals
-from indexer.cli.abi import app as abi_app
-from indexer.cli.apply import apply
-from indexer.cli.audit import audit
+from indexer.cli.access import jobs_app, keys_app
+from indexer.cli.audit import audit, redecode, repair, undecoded
 from indexer.cli.backfill import backfill
-from indexer.cli.check import check
-from indexer.cli.demo import demo
-from indexer.cli.drop import drop
-from indexer.cli.jobs import app as jobs_app
-from indexer.cli.keys import app as keys_app
-from indexer.cli.migrate import migrate
+from indexer.cli.database import apply, drop, migrate, reset
+from indexer.cli.manifest import abi_app, check
 from indexer.cli.plan import plan
-from indexer.cli.redecode import redecode, undecoded
-from indexer.cli.repair import repair
-from indexer.cli.reset import reset
-from indexer.cli.run import run
-from indexer.cli.serve import serve
+from indexer.cli.run import demo, run, serve
 from indexer.cli.status import status
 from indexer.errors import GaplessError
 from indexer.redact import redact

@@ -1,8 +1,9 @@
-"""``gapless audit``: is what is covered complete, unchanged and true?"""
+"""``gapless audit``, ``repair``, ``undecoded``, ``redecode``: is what is covered complete and true, and the mends."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from indexer.manifest.model import Chain, Manifest
     from indexer.store.integrity.findings import Finding
     from indexer.sync.audit import Report
+
 
 FINDINGS_SHOWN = 50
 CONTRACTS_SHOWN = 20
@@ -184,3 +186,122 @@ def _blocks(finding: Finding) -> str:
     if finding.first == finding.last:
         return f"block {finding.first}"
     return f"blocks {finding.first}-{finding.last}"
+
+
+def repair(
+    contract: Annotated[str | None, typer.Argument(help="Only this contract; left out: all.")] = None,
+    first: Annotated[int | None, typer.Option("--from", min=0, help="First block of a range, by hand.")] = None,
+    last: Annotated[int | None, typer.Option("--to", min=0, help="Last block of a range, by hand.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="A second endpoint, for chains where nothing can be proven.", envvar="AUDIT_RPC_URL"
+        ),
+    ] = None,
+    chain: Annotated[str | None, typer.Option(help="Only this chain; left out: all.")] = None,
+) -> None:
+    """Fetch anew exactly what gapless audit found, or the range given by --from and --to, and replace what differs.
+
+    Exits with status 1 where something could not be repaired, and says why.
+    """
+    from indexer.cli.context import begin, database, require_applied, servers, until_signal
+    from indexer.sync.audit.repair import Repair
+    from indexer.sync.setup import network
+
+    settings, manifest = begin()
+    chains = chosen_chains(manifest, contract, chain)
+    by_hand = first is not None or last is not None
+    if first is not None and last is not None and first > last:
+        raise GaplessError(f"--from {first} lies after --to {last}")
+    if by_hand and (contract is None or first is None or last is None):
+        raise GaplessError(
+            "a range by hand needs a contract, --from and --to",
+            hint="such as: gapless repair usdc --from 19000000 --to 19000100",
+        )
+    left = False
+    with (
+        until_signal() as stop,
+        servers(settings, with_redis=False) as given,
+        database(given, application_name="gapless repair") as engine,
+    ):
+        require_applied(engine, manifest, settings)
+        others = second_endpoints(chains, against)
+        for one in chains:
+            client = network.connect(one, settings)
+            client.check()
+            work = Repair(engine, client, one.chain_id, one.name, others.get(one.name), stop)
+            if first is not None and last is not None and contract is not None:
+                done = work.range(contract, first, last)
+            else:
+                done = work.findings(contract)
+            client.close()
+            typer.echo(
+                f"{one.name}: {done.checked:,} blocks fetched anew, rows of {done.blocks:,} blocks replaced, "
+                f"{done.removed:,} orphan rows deleted, {done.filled:,} blocks of gaps filled; "
+                f"{len(done.repaired)} findings settled"
+            )
+            for line in done.left:
+                typer.echo(f"  left: {line}", err=True)
+            left = left or bool(done.left)
+    if left:
+        raise typer.Exit(1)
+
+
+def undecoded(
+    contract: Annotated[str | None, typer.Argument(help="Only this contract; left out: all.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the logs that could not be decoded, by reason.
+
+    They are kept raw in gapless.undecoded_logs, but for those that another declaration's indexed arguments explain:
+    these are counted in gapless.foreign_shapes.
+    """
+    from indexer.cli.context import begin, database, require_contract, servers
+    from indexer.store.apply import migrate
+    from indexer.store.rows.undecoded_logs import reasons
+
+    settings, _ = begin()
+    with servers(settings, with_redis=False) as given, database(given, application_name="gapless undecoded") as engine:
+        migrate.require_current(engine)
+        with engine.connect() as connection:
+            require_contract(connection, contract)
+            found = reasons(connection, contract)
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=2))
+        return
+    for one in found:
+        kept = " (the row is there, with a text altered)" if one.has_row else " (only counted)" if one.counted else ""
+        typer.echo(
+            f"{one.logs:>8,}  {one.chain} {one.contract}.{one.event}, blocks {one.first}-{one.last}: {one.reason}{kept}"
+        )
+    if not found:
+        typer.echo("every log was decoded")
+
+
+def redecode(
+    contract: Annotated[str | None, typer.Argument(help="Only this contract; left out: all.")] = None,
+) -> None:
+    """Decode the undecoded logs again, and move those that succeed into their tables.
+
+    After an ABI was mended, gapless migrate (or a start of gapless run) makes it known first.
+    """
+    from indexer.cli.context import begin, database, require_contract, servers
+    from indexer.store.apply import migrate
+    from indexer.sync.audit.redecode import redecode as retry
+
+    settings, _ = begin()
+    with servers(settings, with_redis=False) as given, database(given, application_name="gapless redecode") as engine:
+        migrate.require_current(engine)
+        with engine.connect() as connection:
+            require_contract(connection, contract)
+        done = retry(engine, contract)
+    for label in sorted(done.rows.keys() | done.still.keys() | done.counted.keys()):
+        counted = f"{done.counted[label]:,} counted as foreign shapes, " if done.counted[label] else ""
+        typer.echo(f"{label}: {done.rows[label]:,} rows now, {counted}{done.still[label]:,} still undecoded")
+    if done.waiting:
+        typer.echo(f"{done.waiting:,} logs are not finalized yet; try again later")
+    for label in sorted(done.taken):
+        typer.echo(f"{label}: its factory announces more now; its history is filled in anew by gapless run or backfill")
+    if not (done.rows or done.still or done.counted or done.waiting):
+        typer.echo("there is nothing to decode")

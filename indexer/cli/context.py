@@ -1,7 +1,10 @@
 """What most commands begin with: settings, manifest, servers, a database that fits."""
 
+import contextlib
+import ctypes
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
+import typer
 from sqlalchemy.engine import Engine
 
 from indexer import signals
@@ -17,7 +21,6 @@ from indexer.errors import GaplessError
 from indexer.log import configure
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Manifest, settled
-from indexer.memory import share_arenas
 from indexer.settings import Settings, environment, load_settings
 from indexer.store.apply import migrate, planned
 from indexer.store.apply.apply import apply, compare
@@ -30,6 +33,9 @@ from indexer.store.database import create_engine, describe_failure, process_name
 from indexer.sync.setup.declaration import declaration
 
 log = logging.getLogger(__name__)
+
+_M_ARENA_MAX = -8  # malloc.h
+ARENAS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,13 +273,27 @@ def _start_blocks(
     )
 
 
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks whether to do what was just shown; ``yes``: it is not asked. Ends the command where the answer is no.
+
+    Raises:
+        typer.Exit: there is no terminal to ask on.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        typer.echo("Nothing was done: there is no terminal to ask on. Run it with --yes.", err=True)
+        raise typer.Exit(1)
+    typer.confirm(question, abort=True)
+
+
 def begin(path: Path | None = None) -> tuple[Settings, Manifest]:
     """Reads settings and manifest, and sets logging up.
 
     Raises:
         ProblemsError: what is wrong with them, all at once.
     """
-    share_arenas()
+    _share_arenas()
     settings = load_settings()
     configure(settings.log_level, settings.log_format)
     return settings, load_manifest(path or settings.manifest, environment())
@@ -295,3 +315,9 @@ def until_signal(
     acts = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: on_hangup or stop.set}
     with signals.acting_on(acts, status=status):
         yield stop
+
+
+def _share_arenas() -> None:
+    """Lets all threads share few arenas; nothing where the C library is another one. Call it before threads begin."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)

@@ -1,7 +1,12 @@
-"""``gapless run``: follow every head, fill history, take snapshots, until told to stop."""
+"""``gapless run``, ``serve`` and ``demo``: what works until it is told to stop.
+
+``run`` follows every head, fills history and takes snapshots; ``serve`` is the read API; ``demo`` is both, with a chain
+of its own, and with nothing to set up.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -14,6 +19,7 @@ if TYPE_CHECKING:
 
     from indexer.service.scheduler import Service
     from indexer.settings import Settings
+
 
 EXIT_WITHIN_SECONDS = 3.0
 """After SIGTERM: open transactions are finished by then, or abandoned (Postgres rolls them back)."""
@@ -137,3 +143,39 @@ def _watched(settings: Settings, service: Service, engine: Engine) -> Iterator[N
     found = metrics.registry(engine, service.networks, service.cache)
     with closing(AdminServer(settings.admin_host, settings.admin_port, found, service.trouble)):
         yield
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; left out: API_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; left out: API_PORT.")] = None,
+) -> None:
+    """Serve the read API over HTTP until told to stop."""
+    from functools import partial
+
+    from api import server  # the one place where the indexer knows the API
+    from api.settings import load_settings as load_api_settings
+    from indexer import log
+    from indexer.cli.context import servers
+    from indexer.settings import load_settings
+
+    settings = load_settings()
+    configure = partial(log.configure, settings.log_level, settings.log_format)
+    configure()
+    api_settings = load_api_settings(api_host=host, api_port=port)
+    with servers(settings, direct=False) as given:
+        server.serve(given.database_url, given.redis_url, settings=api_settings, configure_logging=configure)
+
+
+def demo() -> None:
+    """Run everything on a chain of its own: anvil with traffic, Postgres, Redis, the indexer and the API.
+
+    Prints where to look. Ctrl-C stops all of it; the next start goes on from the same data.
+    """
+    from indexer.demo.run import demo as run_demo
+    from indexer.log import configure
+    from indexer.settings import load_settings
+
+    settings = load_settings()
+    # The indexer and the API have log files of their own; here only what goes wrong is said.
+    configure("WARNING", settings.log_format)
+    run_demo(settings.data_dir, os.environ, typer.echo)

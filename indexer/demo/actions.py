@@ -22,7 +22,7 @@ MAX_UINT256 = 2**256 - 1
 
 
 @dataclass(frozen=True)
-class Call:
+class ContractCall:
     """A call that an account is about to send. Gas is a bound, not an estimate."""
 
     sender: str
@@ -31,10 +31,10 @@ class Call:
     gas: int = 2_000_000
 
 
-Action = Callable[[World, Random], Call]
+Action = Callable[[World, Random], ContractCall]
 
 
-def choose(world: World, random: Random, *, hostile: bool = False) -> Call:
+def choose(world: World, random: Random, *, hostile: bool = False) -> ContractCall:
     """One random call; with ``hostile`` also logs that belie their topic and texts with a NUL byte."""
     weights = {**ACTIONS, **HOSTILE_ACTIONS} if hostile else ACTIONS
     [action] = random.choices(list(weights), list(weights.values()))
@@ -44,7 +44,7 @@ def choose(world: World, random: Random, *, hostile: bool = False) -> Call:
 # ERC-20 ---------------------------------------------------------------------------------------------------------------
 
 
-def transfer(world: World, random: Random) -> Call:
+def transfer(world: World, random: Random) -> ContractCall:
     """Mostly small and to a neighbour; sometimes nothing at all, to oneself, or to an address never seen."""
     sender = _account(world, random)
     receiver = random.choice((_account(world, random), _account(world, random), random_address(random), sender))
@@ -52,35 +52,35 @@ def transfer(world: World, random: Random) -> Call:
     return _call(world, sender, random.choice(FUNGIBLE), "transfer", receiver, amount)
 
 
-def transfer_too_much(world: World, random: Random) -> Call:
+def transfer_too_much(world: World, random: Random) -> ContractCall:
     """Fails: no account has that much."""
     return _call(world, _account(world, random), "gold", "transfer", _account(world, random), MAX_UINT256)
 
 
-def approve(world: World, random: Random) -> Call:
+def approve(world: World, random: Random) -> ContractCall:
     """Often without limit, as applications do."""
     amount = random.choice((MAX_UINT256, 0, random.randrange(10**24)))
     return _call(world, _account(world, random), random.choice(TRADED), "approve", _account(world, random), amount)
 
 
-def transfer_from(world: World, random: Random) -> Call:
+def transfer_from(world: World, random: Random) -> ContractCall:
     """Succeeds where an approval came before."""
     giver, receiver = _account(world, random), _account(world, random)
     return _call(world, _account(world, random), random.choice(TRADED), "transferFrom", giver, receiver, 10**9)
 
 
-def mint(world: World, random: Random) -> Call:
+def mint(world: World, random: Random) -> ContractCall:
     """New money, of any amount that the pools can bear."""
     receiver = random.choice((_account(world, random), random_address(random)))
     return _call(world, _account(world, random), random.choice(FUNGIBLE), "mint", receiver, random.randrange(10**24))
 
 
-def burn(world: World, random: Random) -> Call:
+def burn(world: World, random: Random) -> ContractCall:
     """Some money less."""
     return _call(world, _account(world, random), random.choice(TRADED), "burn", random.randrange(10**20))
 
 
-def spread(world: World, random: Random) -> Call:
+def spread(world: World, random: Random) -> ContractCall:
     """One transaction with as many logs as receivers, none included."""
     receivers = [random_address(random) for _ in range(random.choice((0, 2, 5, 20)))]
     return _call(world, _account(world, random), random.choice(TRADED), "spread", receivers, random.randrange(10**15))
@@ -89,31 +89,31 @@ def spread(world: World, random: Random) -> Call:
 # ERC-721 --------------------------------------------------------------------------------------------------------------
 
 
-def nft_mint(world: World, random: Random) -> Call:
+def nft_mint(world: World, random: Random) -> ContractCall:
     """One, or a few at once."""
     return _call(world, _account(world, random), "nft", "mint", _account(world, random), random.choice((1, 1, 1, 4)))
 
 
-def nft_transfer(world: World, random: Random) -> Call:
+def nft_transfer(world: World, random: Random) -> ContractCall:
     """From its owner to any account, the owner included."""
     owner, token = _portrait(world, random)
     receiver = random.choice((_account(world, random), owner, random_address(random)))
     return _call(world, owner, "nft", "transferFrom", owner, receiver, token)
 
 
-def nft_burn(world: World, random: Random) -> Call:
+def nft_burn(world: World, random: Random) -> ContractCall:
     """By its owner."""
     owner, token = _portrait(world, random)
     return _call(world, owner, "nft", "burn", token)
 
 
-def nft_approve(world: World, random: Random) -> Call:
+def nft_approve(world: World, random: Random) -> ContractCall:
     """One portrait, for some account."""
     owner, token = _portrait(world, random)
     return _call(world, owner, "nft", "approve", _account(world, random), token)
 
 
-def nft_approve_all(world: World, random: Random) -> Call:
+def nft_approve_all(world: World, random: Random) -> ContractCall:
     """All portraits, given or taken back."""
     operator = _account(world, random)
     return _call(world, _account(world, random), "nft", "setApprovalForAll", operator, random.random() < 0.7)
@@ -133,7 +133,7 @@ def _portrait(world: World, random: Random) -> tuple[str, int]:
 # ERC-1155 -------------------------------------------------------------------------------------------------------------
 
 
-def items_mint(world: World, random: Random) -> Call:
+def items_mint(world: World, random: Random) -> ContractCall:
     """An ordinary kind, or a kind and an amount of any size."""
     if random.random() < 0.8:
         arguments = (_account(world, random), random.choice(ITEM_IDS), random.randint(1, 1000))
@@ -146,13 +146,13 @@ def items_mint(world: World, random: Random) -> Call:
     return _call(world, _account(world, random), "items", "mint", *arguments)
 
 
-def items_mint_batch(world: World, random: Random) -> Call:
+def items_mint_batch(world: World, random: Random) -> ContractCall:
     """Several kinds, repeated ones too, or none."""
     ids, amounts = _items(random, 1000)
     return _call(world, _account(world, random), "items", "mintBatch", _account(world, random), ids, amounts)
 
 
-def items_transfer(world: World, random: Random) -> Call:
+def items_transfer(world: World, random: Random) -> ContractCall:
     """One kind."""
     sender = _account(world, random)
     receiver = random.choice((_account(world, random), sender, random_address(random)))
@@ -160,30 +160,30 @@ def items_transfer(world: World, random: Random) -> Call:
     return _call(world, sender, "items", "safeTransferFrom", *arguments)
 
 
-def items_transfer_batch(world: World, random: Random) -> Call:
+def items_transfer_batch(world: World, random: Random) -> ContractCall:
     """Several kinds; an array of one is still a batch to some contracts, and a single transfer to others."""
     sender = _account(world, random)
     receiver = random.choice((_account(world, random), random_address(random)))
     return _call(world, sender, "items", "safeBatchTransferFrom", sender, receiver, *_items(random, 100), b"")
 
 
-def items_burn(world: World, random: Random) -> Call:
+def items_burn(world: World, random: Random) -> ContractCall:
     """One kind."""
     return _call(world, _account(world, random), "items", "burn", random.choice(ITEM_IDS), random.randrange(50))
 
 
-def items_burn_batch(world: World, random: Random) -> Call:
+def items_burn_batch(world: World, random: Random) -> ContractCall:
     """Several kinds."""
     return _call(world, _account(world, random), "items", "burnBatch", *_items(random, 50))
 
 
-def items_approve(world: World, random: Random) -> Call:
+def items_approve(world: World, random: Random) -> ContractCall:
     """All kinds, given or taken back."""
     operator = _account(world, random)
     return _call(world, _account(world, random), "items", "setApprovalForAll", operator, random.random() < 0.7)
 
 
-def items_describe(world: World, random: Random) -> Call:
+def items_describe(world: World, random: Random) -> ContractCall:
     """A new URI: the one event of the standard with a text."""
     return _call(world, _account(world, random), "items", "describe", random.choice(ITEM_IDS), random.choice(TEXTS))
 
@@ -196,40 +196,40 @@ def _items(random: Random, limit: int) -> tuple[list[int], list[int]]:
 # The exchange ---------------------------------------------------------------------------------------------------------
 
 
-def swap(world: World, random: Random) -> Call:
+def swap(world: World, random: Random) -> ContractCall:
     """One way or the other, rarely both."""
     amounts = random.choice(((1, 0), (0, 1), (1, 1)))
     arguments = (_pair(world, random), *(n * random.randrange(1, 10**21) for n in amounts), _account(world, random))
     return _call(world, _account(world, random), "trader", "swap", *arguments)
 
 
-def sweep(world: World, random: Random) -> Call:
+def sweep(world: World, random: Random) -> ContractCall:
     """Many swaps on several pairs in one transaction."""
     pairs = [_pair(world, random) for _ in range(random.randint(1, 3))]
     amount = random.randrange(1, 10**18)
     return _call(world, _account(world, random), "trader", "sweep", pairs, amount, _account(world, random))
 
 
-def provide(world: World, random: Random) -> Call:
+def provide(world: World, random: Random) -> ContractCall:
     """Liquidity, the shares of which the trader keeps or an account receives."""
     owner = random.choice((world.addresses["trader"], _account(world, random)))
     amounts = (random.randrange(10**9, 10**22), random.randrange(10**9, 10**22))
     return _call(world, _account(world, random), "trader", "provide", _pair(world, random), *amounts, owner)
 
 
-def withdraw(world: World, random: Random) -> Call:
+def withdraw(world: World, random: Random) -> ContractCall:
     """A part of the trader's liquidity."""
     arguments = (_pair(world, random), random.randint(1, 100), _account(world, random))
     return _call(world, _account(world, random), "trader", "withdraw", *arguments)
 
 
-def share_approve(world: World, random: Random) -> Call:
+def share_approve(world: World, random: Random) -> ContractCall:
     """A pair is a token of its own, with approvals of its own."""
     data = artifact("Pair").encode("approve", _account(world, random), random.choice((0, MAX_UINT256)))
-    return Call(_account(world, random), _pair(world, random), data)
+    return ContractCall(_account(world, random), _pair(world, random), data)
 
 
-def launch(world: World, random: Random) -> Call:
+def launch(world: World, random: Random) -> ContractCall:
     """A new token and its pair, which speaks in the very transaction in which the factory announces it."""
     number = random.randrange(10_000)
     arguments = (
@@ -239,10 +239,10 @@ def launch(world: World, random: Random) -> Call:
         random.randrange(10**9, 10**24),
     )
     call = _call(world, _account(world, random), "trader", "launch", *arguments)
-    return Call(call.sender, call.to, call.data, gas=5_000_000)
+    return ContractCall(call.sender, call.to, call.data, gas=5_000_000)
 
 
-def create_pair_twice(world: World, random: Random) -> Call:
+def create_pair_twice(world: World, random: Random) -> ContractCall:
     """Fails: the pair exists since the beginning."""
     tokens = (world.addresses["gold"], world.addresses["silver"])
     return _call(world, _account(world, random), "factory", "createPair", *tokens)
@@ -256,19 +256,19 @@ def _pair(world: World, random: Random) -> str:
 # The zoo --------------------------------------------------------------------------------------------------------------
 
 
-def zoo(world: World, random: Random) -> Call:
+def zoo(world: World, random: Random) -> ContractCall:
     """Any event of the zoo, with random arguments."""
     signature = random.choice(_emitters())
     inputs = artifact("Zoo").functions[signature]["inputs"]
     return _call(world, _account(world, random), "zoo", signature, *(random_value(random, i) for i in inputs))
 
 
-def refuse(world: World, random: Random) -> Call:
+def refuse(world: World, random: Random) -> ContractCall:
     """Fails after it has emitted an event."""
     return _call(world, _account(world, random), "zoo", "refuse", random.choice(TEXTS))
 
 
-def truncated(world: World, random: Random) -> Call:
+def truncated(world: World, random: Random) -> ContractCall:
     """A log of the zoo's with a part of its data missing, or data that points outside itself."""
     events: list[Any] = [item for item in artifact("Zoo").abi if item["type"] == "event" and not item["anonymous"]]
     event = random.choice(events)
@@ -277,7 +277,7 @@ def truncated(world: World, random: Random) -> Call:
     return _call(world, _account(world, random), "zoo", "rawLog", topics[: random.randint(1, 4)], data)
 
 
-def nul_text(world: World, random: Random) -> Call:
+def nul_text(world: World, random: Random) -> ContractCall:
     """A text that Postgres cannot store as it is."""
     return _call(world, _account(world, random), "zoo", "emitTexts", f"before\0after {random.random()}", b"\0")
 
@@ -291,8 +291,8 @@ def _account(world: World, random: Random) -> str:
     return random.choice(world.accounts)
 
 
-def _call(world: World, sender: str, name: str, function: str, *arguments: Any) -> Call:
-    return Call(sender, world.addresses[name], world.artifacts[name].encode(function, *arguments))
+def _call(world: World, sender: str, name: str, function: str, *arguments: Any) -> ContractCall:
+    return ContractCall(sender, world.addresses[name], world.artifacts[name].encode(function, *arguments))
 
 
 ACTIONS: Mapping[Action, int] = MappingProxyType(

@@ -14,7 +14,7 @@ import requests
 from web3.exceptions import Web3Exception
 from web3.types import TxParams
 
-from indexer.demo.actions import Call, choose
+from indexer.demo.actions import ContractCall, choose
 from indexer.demo.world import TIP, World, batch, mining_by_hand, request, transaction
 from indexer.errors import GaplessError
 
@@ -100,7 +100,7 @@ def _runs(sizes: list[int]) -> Iterator[tuple[int, int]]:
         position += count
 
 
-def _send(world: World, calls: list[Call], nonces: dict[str, int]) -> None:
+def _send(world: World, calls: list[ContractCall], nonces: dict[str, int]) -> None:
     """Sends a block's transactions in one batch, which fixes their order in it too.
 
     The node works on the calls of a batch at the same time and orders a block by what is paid, so each transaction has
@@ -114,5 +114,5 @@ def _send(world: World, calls: list[Call], nonces: dict[str, int]) -> None:
     batch(world.w3, sends)
 
 
-def _fields(call: Call, tip: int) -> TxParams:
+def _fields(call: ContractCall, tip: int) -> TxParams:
     return transaction(call.sender, call.to, call.data, gas=call.gas, tip=tip)

@@ -1,14 +1,17 @@
-"""The demo's world: contracts on an anvil chain, deployed once and found again.
+"""The demo's world: contracts on an anvil chain, deployed once and found again, and the manifest that indexes them.
 
 One account, the deployer, sends nothing but the transactions of :func:`_plan`, in that order. Its nonce is therefore
 the record of how far an earlier start came (one that was killed half-way is continued with the next transaction), and
-every address is known before anything is deployed.
+every address is known before anything is deployed. The manifest is the template ``demo.toml`` beside this file.
 """
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -21,7 +24,7 @@ from web3.contract import Contract
 from web3.types import Nonce, RPCEndpoint, TxParams, Wei
 from web3.utils import get_create_address
 
-from indexer.demo.contracts import Artifact, artifact
+from indexer.demo.contracts import ARTIFACTS, Artifact, artifact
 from indexer.errors import GaplessError
 
 MULTICALL3 = to_checksum_address("0xcA11bde05977b3631167028862bE2a173976CA11")
@@ -51,6 +54,8 @@ _DEPLOYMENTS: Mapping[str, tuple[str, tuple[object, ...]]] = MappingProxyType(
 FUNGIBLE = ("gold", "silver", "copper", "odd", "maker", "silent")
 TRADED = ("gold", "silver", "copper")
 ITEM_IDS = (1, 2, 3, 4, 5)
+
+TEMPLATE = Path(__file__).with_name("demo.toml")
 
 
 @dataclass(frozen=True)
@@ -254,3 +259,39 @@ def _verify(world: World, names: Iterable[str]) -> None:
                 f"The demo's chain has {found} where {name} ({compiled.name}) should be, at {world.addresses[name]}",
                 hint="It was made by another version of the demo: delete its data directory to begin anew.",
             )
+
+
+def manifest_text(world: World) -> str:
+    """The manifest that indexes ``world``. It takes the node's URL from the environment, as ``RPC_URL``."""
+    values: dict[str, object] = {
+        **world.addresses,
+        "artifacts": ARTIFACTS.as_posix(),
+        "chain_id": world.chain_id,
+        "start_block": world.start_block,
+    }
+    return re.sub(r"@(\w+)@", lambda match: str(values[match[1]]), TEMPLATE.read_text("utf-8"))
+
+
+def keep_manifest(path: Path, text: str) -> bool:
+    """Writes the demo's manifest, where it is not there yet or is still as it was written; an edited one stays.
+
+    Args:
+        path: the manifest; what was written there last is noted beside it.
+        text: what to write.
+
+    Returns:
+        False if it was edited, and left as it is.
+    """
+    noted = path.with_name(f".{path.name}.sha256")
+    if path.exists():
+        there = path.read_text("utf-8")
+        if there != text and (not noted.exists() or noted.read_text("utf-8") != _digest(there)):
+            return False
+    # Noted first: cut off in between, the file on disk counts as edited, and is kept.
+    noted.write_text(_digest(text), "utf-8")
+    path.write_text(text, "utf-8")
+    return True
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

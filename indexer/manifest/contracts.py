@@ -9,11 +9,11 @@ from indexer.abi.columns import FIXED_COLUMNS
 from indexer.abi.model import Abi, Event, load_abi
 from indexer.abi.names import MOST_COLUMNS, schema_name, schema_problem
 from indexer.abi.types import AbiError
+from indexer.errors import did_you_mean, listed
 from indexer.manifest.document import ContractPart
 from indexer.manifest.log_scopes import Draft, LogScopes, arguments, find_event, find_selected
 from indexer.manifest.model import Chain, Contract, Include
 from indexer.manifest.source import KeyPath, ManifestReport
-from indexer.problems import did_you_mean, listed
 
 _NO_PATHS = (
     (("[", "{"), "an ABI itself: write it into a file"),

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from indexer.checksum import is_well_cased
+from indexer.abi.types import is_well_cased
+from indexer.errors import ABSENT, did_you_mean, listed, nearest
 from indexer.manifest.model import Schedule
 from indexer.manifest.source import KeyPath, ManifestReport
-from indexer.problems import ABSENT, did_you_mean, listed, nearest
 
 _ADDRESS = re.compile(r"0x([0-9a-fA-F]*)")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from indexer.abi.token_standards import BY_STANDARD, CONSECUTIVE_TRANSFER
+from indexer.errors import Problem, ProblemsError, did_you_mean, listed
 from indexer.manifest.chains import read_chains
 from indexer.manifest.contracts import read_contracts
 from indexer.manifest.document import ManifestPart, TrackingPart
 from indexer.manifest.model import Chain, Contract, Deployment, Manifest, Snapshot
 from indexer.manifest.snapshots import read_snapshots
 from indexer.manifest.source import KeyPath, ManifestReport, read_toml
-from indexer.problems import Problem, ProblemsError, did_you_mean, listed
 
 _Pairs = frozenset[tuple[str, str]]
 

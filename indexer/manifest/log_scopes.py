@@ -11,10 +11,10 @@ from indexer.abi.model import Abi, Event
 from indexer.abi.names import argument_names
 from indexer.abi.topics import topic_value
 from indexer.abi.types import AbiError, Elementary, Parameter, Tuple
+from indexer.errors import did_you_mean, listed
 from indexer.manifest.document import ContractPart, FactoryPart, PlacePart, parse_address
 from indexer.manifest.model import Chain, Deployment, Factory, StartBlock, TopicFilter
 from indexer.manifest.source import KeyPath, ManifestReport
-from indexer.problems import did_you_mean, listed
 
 _WHERE = 'an address, a list of addresses, or "any"'
 _LAST_BLOCK = 2**63 - 2  # a bigint, and the end of a half-open range above it still is one

@@ -7,10 +7,10 @@ from typing import Any
 from indexer.abi.model import Abi, Function
 from indexer.abi.names import RESERVED_WORDS, table_name
 from indexer.abi.types import AbiError, Array, Elementary, Tuple, Type
+from indexer.errors import did_you_mean, listed
 from indexer.manifest.document import CallPart, SnapshotPart, parse_address, parse_schedule
 from indexer.manifest.model import Contract, Schedule, Snapshot, SnapshotCall
 from indexer.manifest.source import KeyPath, ManifestReport
-from indexer.problems import did_you_mean, listed
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _COLUMN = re.compile(r"\$[a-z_][a-z0-9_]*")

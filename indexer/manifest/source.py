@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from indexer.problems import ABSENT, Problem, show
+from indexer.errors import ABSENT, Problem, show
 
 KeyPath = tuple[str | int, ...]
 

@@ -5,9 +5,9 @@ on a thread pool. A beat that fails is told once and tried again with growing pa
 nodes contradict finalized rows) is looked at again and goes on by itself. A scheduler that died ends the process, so
 that a supervisor starts it again.
 
-* ``scheduler``: which job runs when.
+* ``scheduler``: the chains and their jobs, begun and ended as the manifest asks.
 * ``jobs``: one beat of each piece of work, and what is told of its trouble.
-* ``halted``: when a halted chain is looked at again.
+* ``chain_jobs``: which jobs a chain has and when they run; when a halted chain is looked at again.
 * ``job_queue``: jobs that were asked for through the API.
 * ``manifest_watcher``: changes of the manifest, of ABI files, and of what was applied.
 * ``metrics``: figures for Prometheus.

@@ -35,6 +35,7 @@ from indexer.sync.head.follower import ChainHaltedError, Follower, Tick
 from indexer.sync.head.polling import PollSchedule
 from indexer.sync.history.backfill import Backfill
 from indexer.sync.history.transactions import Includer
+from indexer.sync.setup import network
 from indexer.sync.tokens import balances, earlier_transfers, metadata_job
 from indexer.sync.tokens.metadata_job import UnreadTokens
 from indexer.troubles import Trouble, Troubles, kind_of
@@ -65,6 +66,21 @@ class Network:
     """By its jobs' ids: what each depends on; another value means another job."""
     busy: int = 0
     idle: threading.Condition = field(default_factory=threading.Condition)
+
+    @classmethod
+    def connect(cls, engine: Engine, chain: Chain, settings: Settings) -> "Network":
+        """A chain of the manifest, whose nodes are not asked yet."""
+        client = network.connect(chain, settings)
+        follower = Follower(
+            engine,
+            client,
+            chain.chain_id,
+            name=chain.name,
+            finality=chain.finality,
+            blooms=chain.bloom_checks,
+            dev=chain.dev,
+        )
+        return cls(chain, client, follower)
 
     def hindrance(self) -> str | None:
         """Why nothing can be written now; None: it can, as far as is known."""

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from indexer.errors import ProblemsError
 from indexer.manifest.model import Manifest
-from indexer.problems import ProblemsError
 from indexer.store.catalog.declaration import Change, summary
 
 log = logging.getLogger(__name__)

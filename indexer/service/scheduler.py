@@ -10,27 +10,24 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.base import BaseTrigger
-from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy.engine import Engine
 
-from indexer.errors import GaplessError
+from indexer.errors import GaplessError, ProblemsError
 from indexer.log import bind
-from indexer.manifest.model import Chain, Manifest, Snapshot
-from indexer.problems import ProblemsError
+from indexer.manifest.model import Manifest
 from indexer.service import job_queue, jobs
-from indexer.service.halted import AfterPause, LookAgain, contradicted
+from indexer.service.chain_jobs import AfterPause, LookAgain, contradicted, wanted_jobs
 from indexer.service.job_queue import JobRunner
-from indexer.service.jobs import Defects, Job, Network, OwnJob, Work
+from indexer.service.jobs import Defects, Job, Network, OwnJob
 from indexer.service.manifest_watcher import CatalogWatcher, ManifestWatcher, PartialManifestWatcher
 from indexer.settings import Settings
 from indexer.store import status
@@ -45,27 +42,14 @@ from indexer.store.head import state as head_state
 from indexer.store.leases import FrozenSessions, Lease, Renewer
 from indexer.store.rows import indexes
 from indexer.store.tokens import transfers
-from indexer.sync.head.follower import Follower
-from indexer.sync.head.polling import PollSchedule
-from indexer.sync.setup import network
 from indexer.sync.setup.declaration import declaration
-from indexer.sync.snapshots.series import Snapshots
 
 log = logging.getLogger(__name__)
 
-FILL_EVERY = 3.0
-SNAPSHOTS_EVERY = 2.0
-TOKENS_EVERY = 5.0
-INCLUDE_EVERY = 1.0
-ENDPOINTS_EVERY = 5.0
-DIGESTS_EVERY = 30.0
-THIN_EVERY = 60.0
 MANIFEST_EVERY = 1.0
 INDEXES_EVERY = 5.0
 STALLED_EVERY = 3.0
 SECRET_EVERY = 3600.0
-BALANCES_EVERY = 3.0
-BALANCE_CHECKS_EVERY = 10.0
 REQUESTED_EVERY = 1.0
 CATALOG_EVERY = 3.0
 FROZEN_EVERY = 2.0
@@ -87,19 +71,12 @@ class SchedulerDiedError(GaplessError):
     exit_status = 70
 
 
-class AtPace(BaseTrigger):  # type: ignore[misc]
-    """Beats as a chain's own pace asks."""
-
-    def __init__(self, pace: PollSchedule) -> None:
-        self._pace = pace
-
-    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
-        """The next beat. APScheduler asks when the one before begins."""
-        return now + timedelta(seconds=self._pace.wait(time.monotonic()))
-
-
 class Service:
-    """Everything that ``gapless run`` does, as jobs."""
+    """Everything that ``gapless run`` does, as jobs.
+
+    Attributes:
+        engine, cache, manifest, settings: as they were given; the manifest is the one in force.
+    """
 
     def __init__(
         self,
@@ -127,10 +104,10 @@ class Service:
             reload: set from outside to have the manifest read again, changed or not, and halted chains tried again.
             lease_engine: the same database by connections that jobs cannot use up, to renew leases; None: ``engine``.
         """
-        self._engine = engine
-        self._cache = cache
-        self._manifest = manifest
-        self._settings = settings
+        self.engine = engine
+        self.cache = cache
+        self.manifest = manifest
+        self.settings = settings
         self._watch = watch
         self._prepare = prepare or (lambda given: apply(engine, declaration(given)))
         self._catalog = None if differs is None else CatalogWatcher(self._version, differs)
@@ -144,7 +121,7 @@ class Service:
         self._anew: set[str] = set()
         """Chains whose rows are being deleted: the catalog lacks them."""
         self._builder = indexes.Builder(engine)
-        self._networks = {name: self._network(chain) for name, chain in manifest.chains.items()}
+        self._networks = {name: Network.connect(engine, chain, settings) for name, chain in manifest.chains.items()}
         self._lease_engine = lease_engine or engine
         self._renewer = Renewer(self._lease_engine, self._leases)
         self._scheduler = BackgroundScheduler(
@@ -157,19 +134,6 @@ class Service:
         self._stalled: dict[str, str] = {}
         self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
 
-    def _network(self, chain: Chain) -> Network:
-        client = network.connect(chain, self._settings)
-        follower = Follower(
-            self._engine,
-            client,
-            chain.chain_id,
-            name=chain.name,
-            finality=chain.finality,
-            blooms=chain.bloom_checks,
-            dev=chain.dev,
-        )
-        return Network(chain, client, follower)
-
     def start(self) -> None:
         """Starts all jobs."""
         # Overlapping itself is prevented by max_instances; APScheduler says so at every beat of a job that is busy.
@@ -179,8 +143,8 @@ class Service:
         self._every(STALLED_EVERY, "stalled", self._look_for_stalled)
         secret = OwnJob("secret of tokens", self._renew_secret, self._stop)
         self._scheduler.add_job(secret.run, IntervalTrigger(seconds=SECRET_EVERY), next_run_time=datetime.now(UTC))
-        self._every(INDEXES_EVERY, "indexes", self._build_indexes)
-        self._every(FROZEN_EVERY, "frozen sessions", FrozenSessions(self._engine).look)
+        self._every(INDEXES_EVERY, "indexes", lambda: self._builder.run(self._stop))
+        self._every(FROZEN_EVERY, "frozen sessions", FrozenSessions(self.engine).look)
         self._every(CATALOG_EVERY, "view", self._keep_view)
         if self._catalog is not None:
             self._every(CATALOG_EVERY, "catalog", self._look_at_catalog)
@@ -202,7 +166,7 @@ class Service:
 
     def _schedule(self, one: Network) -> None:
         """Gives a chain the jobs that the manifest asks for now; those that it has already stay as they are."""
-        wanted = {job_id: (key, trigger, work) for job_id, key, trigger, work in self._wanted_jobs(one)}
+        wanted = dict(wanted_jobs(self.engine, self.manifest, one))
         for job_id, key in list(one.jobs.items()):
             if job_id not in wanted or wanted[job_id][0] != key:
                 one.jobs.pop(job_id, None)
@@ -213,32 +177,6 @@ class Service:
                 one.jobs[job_id] = key
                 job = Job(self, one, work, job_id, leader_only=work is not jobs.follow)
                 self._scheduler.add_job(job.run, trigger, id=job_id, name=job_id)
-
-    def _wanted_jobs(self, one: Network) -> Iterator[tuple[str, object, BaseTrigger, Work]]:
-        """The jobs of a chain: id, what it depends on besides the chain itself, when it runs, and what it does."""
-        name, chain_id = one.chain.name, one.chain.chain_id
-        poll = one.chain.poll_interval
-        beat = AtPace(one.pace) if poll is None else IntervalTrigger(seconds=poll)
-        yield f"follow {name}", None, beat, jobs.follow
-        yield f"fill {name}", None, IntervalTrigger(seconds=FILL_EVERY), jobs.fill
-        yield f"balances {name}", None, IntervalTrigger(seconds=BALANCES_EVERY), jobs.keep_balances
-        if any(chain == name for _, chain in self._manifest.balances):
-            yield f"balance checks {name}", None, IntervalTrigger(seconds=BALANCE_CHECKS_EVERY), jobs.check_balances
-        yield f"endpoints {name}", None, IntervalTrigger(seconds=ENDPOINTS_EVERY), jobs.report_endpoints
-        yield f"digests {name}", None, IntervalTrigger(seconds=DIGESTS_EVERY), jobs.take_digests
-        yield f"blocks {name}", None, IntervalTrigger(seconds=THIN_EVERY), jobs.prune_blocks
-        if any(chain == name for _, chain in self._manifest.tokens):
-            yield f"tokens {name}", None, IntervalTrigger(seconds=TOKENS_EVERY), jobs.refresh_tokens
-        if any(contract.include for contract in self._manifest.contracts_on(name)):
-            yield f"include {name}", None, IntervalTrigger(seconds=INCLUDE_EVERY), jobs.include
-        for snapshot in self._manifest.snapshots.values():
-            if name in snapshot.chains:
-                taker = Snapshots(self._engine, one.client, chain_id, snapshot)
-                work = jobs.quiet(taker.take_due if snapshot.every.kind == "blocks" else taker.take_now)
-                yield f"snapshot {snapshot.name} {name}", snapshot, _trigger(snapshot), work
-                if snapshot.every.kind != "blocks":
-                    missed = IntervalTrigger(seconds=SNAPSHOTS_EVERY)
-                    yield f"missed points of {snapshot.name} {name}", snapshot, missed, jobs.quiet(taker.take_missed)
 
     # -- changes under way ---------------------------------------------------------------------------------------
 
@@ -275,7 +213,7 @@ class Service:
 
     def _take_over(self, manifest: Manifest) -> None:
         """Begins and ends the work at chains as a manifest asks."""
-        self._manifest = manifest
+        self.manifest = manifest
         for name, one in list(self._networks.items()):
             is_halted = one.stop.is_set()
             if manifest.chains.get(name) != one.chain or (is_halted and self._restart_halted):
@@ -285,7 +223,7 @@ class Service:
                 log.info("chain %s: let go", name)
         for name, chain in manifest.chains.items():
             if name not in self._networks:
-                self._networks[name] = self._network(chain)
+                self._networks[name] = Network.connect(self.engine, chain, self.settings)
                 log.info("chain %s: taken up", name)
             if not self._networks[name].stop.is_set():
                 self._schedule(self._networks[name])
@@ -297,23 +235,20 @@ class Service:
         one.jobs.clear()
 
     def _version(self) -> int:
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return load_version(connection)
 
     def _look_at_catalog(self) -> None:
         assert self._catalog is not None
         if self._pending is None and not self._anew:
-            self._catalog.look(self._manifest)
+            self._catalog.look(self.manifest)
 
     def _keep_view(self) -> None:
         """Renews ``gapless.transfers`` where it could not be when a manifest was applied, since it was being read."""
         version = self._version()
         if version != self._viewed:
-            transfers.keep_view(self._engine, patience=VIEW_PATIENCE)
+            transfers.keep_view(self.engine, patience=VIEW_PATIENCE)
             self._viewed = version
-
-    def _build_indexes(self) -> None:
-        self._builder.run(self._stop)
 
     # -- until the end -------------------------------------------------------------------------------------------
 
@@ -360,26 +295,6 @@ class Service:
 
     # -- what jobs need ------------------------------------------------------------------------------------------
 
-    @property
-    def engine(self) -> Engine:
-        """The database."""
-        return self._engine
-
-    @property
-    def cache(self) -> Cache:
-        """Redis, or nothing."""
-        return self._cache
-
-    @property
-    def manifest(self) -> Manifest:
-        """What to index."""
-        return self._manifest
-
-    @property
-    def settings(self) -> Settings:
-        """The environment."""
-        return self._settings
-
     def networks(self) -> Mapping[str, Network]:
         """The chains at work, by name, as they are at the moment."""
         return dict(self._networks)
@@ -389,20 +304,20 @@ class Service:
         if not self._scheduler.running:
             return "the scheduler does not run"
         try:
-            with self._engine.connect() as connection:
+            with self.engine.connect() as connection:
                 connection.execute(sa.text("SELECT FROM gapless.chains LIMIT 0"))
         except sa.exc.SQLAlchemyError:
             return "the database does not answer"
         for one in self.networks().values():
             if (why := one.hindrance()) is not None:
                 return why
-        if self._settings.ready_fails_when_stalled and self._stalled:
+        if self.settings.ready_fails_when_stalled and self._stalled:
             return f"no new block is indexed of {', '.join(self._stalled)}"
         return None
 
     def _look_for_stalled(self) -> None:
         """Says once that the head of a chain stands still, and once that it moves again."""
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             stalled = status.load_stalled(connection)
         mine = {name: reason for name, reason in stalled.items() if name in self._networks}
         for name, reason in mine.items():
@@ -414,7 +329,7 @@ class Service:
         self._stalled = mine
 
     def _renew_secret(self) -> None:
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             keys.renew_token_secret(connection)
 
     def halt(self, one: Network, error: GaplessError) -> None:
@@ -435,7 +350,7 @@ class Service:
         state, reason = ("waiting", f"it is begun anew: {error}") if dev else ("halted", f"{error}. {error.hint or ''}")
 
         def tell() -> None:
-            with self._engine.begin() as connection:
+            with self.engine.begin() as connection:
                 head_state.report_state(connection, one.chain.chain_id, state, reason)
 
         begin_anew = (lambda: self._begin_anew(one)) if dev else None
@@ -459,11 +374,11 @@ class Service:
             if self._stop.is_set() or self._networks.get(name) is not one:
                 return
             one.end_work(RETIRE_WITHIN)
-            manifest = self._manifest
+            manifest = self.manifest
             # Its lease is kept meanwhile. Where it was lost, the process that has it begins the chain anew.
             if one.follower.lease.is_held():
                 self._anew.add(name)
-                drop.reset(self._engine, one.chain.chain_id, name, follower=one.follower.lease.token)
+                drop.reset(self.engine, one.chain.chain_id, name, follower=one.follower.lease.token)
                 manifest = self._watch.settle_again() if isinstance(self._watch, PartialManifestWatcher) else manifest
                 self._prepare(manifest)
                 self._anew.discard(name)
@@ -475,20 +390,10 @@ class Service:
 
     def _go_on(self, one: Network) -> None:
         """Lets a chain that was halted be worked at again."""
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             head_state.lift(connection, one.chain.chain_id)
         if self._stop.is_set() or not one.go_on():
             return
         self._remove_jobs(one)
         log.warning("%s goes on: its nodes serve again what was indexed", one.chain.name)
         self._schedule(one)
-
-
-def _trigger(snapshot: Snapshot) -> BaseTrigger:
-    match snapshot.every.kind:
-        case "blocks":
-            return IntervalTrigger(seconds=SNAPSHOTS_EVERY)
-        case "seconds":
-            return IntervalTrigger(seconds=snapshot.every.amount)
-        case "cron":
-            return CronTrigger.from_crontab(snapshot.every.cron, timezone="UTC")

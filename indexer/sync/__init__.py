@@ -9,4 +9,4 @@ Rooms, each standing on those below it:
   metadata and balances.
 """
 
-import indexer.recursion_limit  # noqa: F401 - for its effect
+import indexer.chain  # noqa: F401 - for its effect on Python's recursion limit

@@ -14,8 +14,8 @@ from indexer.chain.disagreement import ban_contradicting, serve_again
 from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality
-from indexer.service import halted, jobs, scheduler
-from indexer.service.halted import LookAgain, contradicted
+from indexer.service import chain_jobs, jobs, scheduler
+from indexer.service.chain_jobs import LookAgain, contradicted
 from indexer.service.jobs import Network
 from indexer.settings import Settings
 from indexer.store.apply import drop
@@ -254,7 +254,7 @@ def test_what_halted_a_chain_is_looked_at_again_and_it_goes_on(scene, follow):
     for _ in range(10):
         look.run()
     assert not went_on.is_set()
-    assert look.pause == halted.LONGEST_PAUSE
+    assert look.pause == chain_jobs.LONGEST_PAUSE
     scene.node.chain = ours
     look.run()
     assert went_on.is_set()
@@ -265,9 +265,9 @@ def test_what_halted_a_chain_is_looked_at_again_and_it_goes_on(scene, follow):
 @pytest.mark.promise("O-03")
 def test_a_running_indexer_goes_on_alone_when_the_nodes_serve_its_chain_again(scene, monkeypatch):
     """The whole of it: an endpoint that serves another chain for a while, seen in the state and gone on from."""
-    monkeypatch.setattr(halted, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(chain_jobs, "FIRST_PAUSE", 0.1)
     monkeypatch.setattr(LookAgain, "pause", property(lambda _: 0.1, lambda *_: None), raising=False)
-    monkeypatch.setattr(scheduler, "FILL_EVERY", 0.2)
+    monkeypatch.setattr(chain_jobs, "FILL_EVERY", 0.2)
     manifest = load_manifest(scene.folder / "indexer.toml", {"NODE": scene.url})
     service = scheduler.Service(scene.engine, Cache(None), manifest, Settings(_env_file=None))
     service.start()

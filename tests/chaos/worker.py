@@ -9,7 +9,7 @@ from pathlib import Path
 from indexer.chain.rpc.config import ClientSettings
 from indexer.cli.context import prepare
 from indexer.manifest import load_manifest
-from indexer.service import scheduler
+from indexer.service import chain_jobs, scheduler
 from indexer.settings import Settings
 from indexer.store import leases
 from indexer.store.cache import Cache
@@ -26,7 +26,7 @@ def work(database_url: str, manifest: Path, urls: dict[str, str]) -> None:
     for name, value in SMALL.items():
         setattr(follower, name, value)
     leases.LASTS, leases.RENEW_EVERY = 2.0, 0.4
-    scheduler.FILL_EVERY, scheduler.SNAPSHOTS_EVERY, scheduler.ENDPOINTS_EVERY = 0.15, 0.3, 1.0
+    chain_jobs.FILL_EVERY, chain_jobs.SNAPSHOTS_EVERY, chain_jobs.ENDPOINTS_EVERY = 0.15, 0.3, 1.0
     network.ClientSettings = functools.partial(  # type: ignore[misc, assignment]
         ClientSettings, attempts=4, give_up_after=4.0, first_backoff=0.01, longest_backoff=0.1, start_blocks=20
     )

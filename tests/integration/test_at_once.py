@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from indexer.cli.context import prepare
-from indexer.demo.manifest import manifest_text
+from indexer.demo.world import manifest_text
 from indexer.store.apply import migrate
 from indexer.store.apply.apply import apply
 from indexer.store.database import DatabaseError, create_engine

@@ -19,8 +19,8 @@ import psycopg
 import pytest
 
 from indexer.demo import anvil as anvil_program
-from indexer.demo.manifest import keep_manifest
-from indexer.demo.welcome import psql, welcome
+from indexer.demo.run import psql, welcome
+from indexer.demo.world import keep_manifest
 
 # Stands in for `gapless migrate`, `run` and `serve` where a test is about the demo around them: it can be told to fail.
 STAND_IN = """

@@ -15,9 +15,8 @@ from web3.exceptions import ContractCustomError, ContractLogicError, ContractPan
 from indexer.demo import world as worlds
 from indexer.demo.contracts import ARTIFACTS, artifact
 from indexer.demo.contracts.compile import sources_digest
-from indexer.demo.manifest import manifest_text
 from indexer.demo.traffic import burst, step
-from indexer.demo.world import FUNGIBLE, MULTICALL3, build, request
+from indexer.demo.world import FUNGIBLE, MULTICALL3, build, manifest_text, request
 from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from tests.world import named_abi

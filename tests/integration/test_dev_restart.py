@@ -17,9 +17,8 @@ import pytest
 import requests
 
 from indexer.demo import anvil as anvil_program
-from indexer.demo.manifest import manifest_text
 from indexer.demo.traffic import burst
-from indexer.demo.world import build
+from indexer.demo.world import build, manifest_text
 from tests.conftest import REPOSITORY
 from tests.integration.test_run import Process, _closed_port, _one, _until
 

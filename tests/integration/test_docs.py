@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from indexer.demo import anvil as anvil_program
-from indexer.demo.manifest import manifest_text
+from indexer.demo.world import manifest_text
 from indexer.sync.history.transactions import Includer
 from indexer.sync.tokens import balances
 from tests.conftest import REPOSITORY

@@ -20,7 +20,7 @@ import pytest
 import requests
 from psycopg import sql
 
-from indexer.demo.manifest import manifest_text
+from indexer.demo.world import manifest_text
 from indexer.store import leases
 from indexer.sync.head import polling
 
@@ -210,7 +210,7 @@ def test_a_leader_that_stops_in_order_is_replaced_at_once(start, migrated_url):
 
 
 @pytest.mark.parametrize(
-    "broken", ["indexer.service.scheduler.AtPace.get_next_fire_time", "indexer.store.leases.Renewer._run"]
+    "broken", ["indexer.service.chain_jobs._AtPace.get_next_fire_time", "indexer.store.leases.Renewer._run"]
 )
 def test_a_process_in_which_nothing_happens_any_more_ends(start, migrated_url, monkeypatch, broken):
     """Whatever kills the thread: a living process that does nothing would never be started anew."""

@@ -10,7 +10,7 @@ import requests
 import sqlalchemy as sa
 
 from indexer.demo.anvil import rpc
-from indexer.demo.manifest import manifest_text
+from indexer.demo.world import manifest_text
 from indexer.sync.head.follower import Tick
 from tests import servers
 from tests.conftest import FAST

@@ -43,7 +43,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "indexer.sync": [{"setup", "rows", "snapshots", "tokens"}, {"head"}, {"history"}, {"audit"}],
 }
 # The one place where the indexer knows the API, and it does so inside its function.
-SERVE = "indexer.cli.serve"
+SERVE = "indexer.cli.run"
 # What the API's process must not pay for: web3 alone takes more than a second to import.
 HEAVY = {"web3", "multicall", "eth_abi", "eth_utils", "sqlalchemy", "alembic", "indexer.sync", "indexer.chain"}
 
@@ -129,7 +129,7 @@ def test_inside_a_wing_imports_run_down(wing: str) -> None:
 
 
 def test_production_imports_nothing_of_the_embedded_servers() -> None:
-    allowed = ("indexer.store.embedded", "indexer.demo", "indexer.cli.demo", "indexer.cli.context")
+    allowed = ("indexer.store.embedded", "indexer.demo", "indexer.cli.run", "indexer.cli.context")
     found = [
         f"{module} imports {name}"
         for module in FILES

@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from indexer.chain.logs import fetch
-from indexer.chain.reads.questions import Question
+from indexer.chain.reads.questions import LogQuestion
 from indexer.chain.records.errors import NoEndpointError, RangeError
 from indexer.chain.records.log_filter import LogFilter, Topics
 from indexer.chain.records.validation import RawLog, matcher
@@ -48,7 +48,7 @@ def topic_only_is_cheaper(addresses: int, matching_per_block: float, any_per_blo
 
 def plan(
     requester: "Requester", ranges: Sequence[tuple[int, int]], filters: LogFilter, context: RequestContext
-) -> list[Question]:
+) -> list[LogQuestion]:
     """What to ask for a wanted filter.
 
     A list that fits one request is sent as it is. For a longer one a few blocks are sampled by topic alone.
@@ -64,8 +64,8 @@ def plan(
     """
     settings = requester.settings
     if filters.addresses is None or len(filters.addresses) <= settings.addresses_per_request:
-        return [Question(filters, filters)]
-    slices = [Question(part, part) for part in filters.slices(settings.addresses_per_request)]
+        return [LogQuestion(filters, filters)]
+    slices = [LogQuestion(part, part) for part in filters.slices(settings.addresses_per_request)]
     if all(values is None for values in filters.topics):
         return slices
     wide = LogFilter(None, filters.topics)
@@ -76,7 +76,12 @@ def plan(
         try:
             chunk = requester.run(
                 partial(
-                    fetch.chunk, first=first, last=last, questions=[Question(wide, wide)], context=context, prove=False
+                    fetch.chunk,
+                    first=first,
+                    last=last,
+                    questions=[LogQuestion(wide, wide)],
+                    context=context,
+                    prove=False,
                 ),
                 wide.kind,
                 block=last,
@@ -97,7 +102,7 @@ def plan(
         len(filters.addresses),
         "asked for by topic alone, filtered here" if cheaper else f"asked for in {len(slices)} slices",
     )
-    return [Question(wide, filters)] if cheaper else slices
+    return [LogQuestion(wide, filters)] if cheaper else slices
 
 
 class HeadQuestions:

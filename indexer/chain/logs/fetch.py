@@ -19,7 +19,7 @@ from indexer.chain.logs.block_logs import logs_in_parts, logs_of_blocks
 from indexer.chain.logs.range_proof import one_by_one
 from indexer.chain.reads import null_blocks
 from indexer.chain.reads.questions import (
-    Question,
+    LogQuestion,
     RangeAnswer,
     cut,
     end_of,
@@ -195,7 +195,7 @@ def chunk(
     endpoint: Endpoint,
     first: int,
     last: int,
-    questions: Sequence[Question],
+    questions: Sequence[LogQuestion],
     context: RequestContext,
     *,
     prove: bool = True,
@@ -227,7 +227,7 @@ def chunk(
 
 
 def _blocks_within(
-    endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], context: RequestContext, prove: bool
+    endpoint: Endpoint, first: int, last: int, questions: Sequence[LogQuestion], context: RequestContext, prove: bool
 ) -> LogChunk:
     """The chunk of a range, whose first and last numbers need not have a block."""
     before = context.requests, context.bytes
@@ -266,7 +266,7 @@ def _chunk(
     endpoint: Endpoint,
     first: int,
     last: int,
-    questions: Sequence[Question],
+    questions: Sequence[LogQuestion],
     context: RequestContext,
     before: tuple[int, int],
     prove: bool,
@@ -284,7 +284,7 @@ def _chunk(
 
 
 def _in_batches(
-    endpoint: Endpoint, first: int, last: int, questions: Sequence[Question], context: RequestContext, prove: bool
+    endpoint: Endpoint, first: int, last: int, questions: Sequence[LogQuestion], context: RequestContext, prove: bool
 ) -> RangeAnswer | None:
     """Ask with the header of the end in each batch; None where a batch was cut and so proves nothing."""
     started, requests = endpoint.clock(), context.requests
@@ -309,12 +309,12 @@ def _in_batches(
     return None
 
 
-def _in_parts(endpoint: Endpoint, question: Question) -> list[Question]:
+def _in_parts(endpoint: Endpoint, question: LogQuestion) -> list[LogQuestion]:
     """A question in parts whose lists the endpoint takes."""
     parts = cut(endpoint, question.asked)
     if question.asked == question.wanted:
-        return [Question(part, part) for part in parts]
-    return [Question(part, question.wanted) for part in parts]
+        return [LogQuestion(part, part) for part in parts]
+    return [LogQuestion(part, question.wanted) for part in parts]
 
 
 def whole_block(endpoint: Endpoint, number: int, filters: Sequence[LogFilter], context: RequestContext) -> LogChunk:

@@ -22,7 +22,7 @@ from typing import TypeVar
 from indexer.chain.logs.block_logs import logs_from_receipts, logs_of_blocks, logs_within
 from indexer.chain.reads import null_blocks
 from indexer.chain.reads.questions import (
-    Question,
+    LogQuestion,
     RangeAnswer,
     cut,
     end_of,
@@ -71,7 +71,7 @@ def one_by_one(
     endpoint: Endpoint,
     first: int,
     last: int,
-    questions: Sequence[Question],
+    questions: Sequence[LogQuestion],
     context: RequestContext,
     *,
     prove: bool = True,
@@ -130,7 +130,7 @@ def _ask(
     endpoint: Endpoint,
     first: int,
     end: Header,
-    questions: Sequence[Question],
+    questions: Sequence[LogQuestion],
     context: RequestContext,
     marker: Marker | None,
 ) -> tuple[RangeAnswer, bool]:
@@ -147,7 +147,7 @@ def _ask(
     return found, [one.asked for one in asked] != [one.asked for one in questions]
 
 
-def _marked(endpoint: Endpoint, questions: Sequence[Question], marker: Marker) -> list[Question]:
+def _marked(endpoint: Endpoint, questions: Sequence[LogQuestion], marker: Marker) -> list[LogQuestion]:
     """The questions, each widened by a log of the marker's block where the endpoint takes lists so long."""
     found = []
     for question in questions:
@@ -278,7 +278,12 @@ def _unless_refused(endpoint: Endpoint, refused: Refused, question: Callable[[],
 
 
 def _block_by_block(
-    endpoint: Endpoint, first: int, end: Header, questions: Sequence[Question], seconds: float, context: RequestContext
+    endpoint: Endpoint,
+    first: int,
+    end: Header,
+    questions: Sequence[LogQuestion],
+    seconds: float,
+    context: RequestContext,
 ) -> RangeAnswer:
     """Ask for each of the first blocks of a range by its own hash: a machine that lacks the block says so."""
     told = not endpoint.end_markers.all_logs.holds(endpoint.clock())
@@ -301,7 +306,7 @@ def _block_by_block(
     return RangeAnswer(blocks[-1], CheckedLogs(logs, hashes, {}), [], seconds)
 
 
-def _require_silence(endpoint: Endpoint, end: Header, silent: Sequence[Question], context: RequestContext) -> None:
+def _require_silence(endpoint: Endpoint, end: Header, silent: Sequence[LogQuestion], context: RequestContext) -> None:
     """Ask for a last block by its hash, where no log can serve as a marker: a machine that lacks the block says so."""
     asked = [(end, question.asked) for question in silent]
     if any(_patiently(endpoint, lambda: logs_of_blocks(endpoint, asked, context, begun=True))):

@@ -6,7 +6,7 @@ from functools import partial
 
 from indexer.chain.logs import address_slices, fetch
 from indexer.chain.logs.address_slices import samples
-from indexer.chain.reads.questions import Question
+from indexer.chain.reads.questions import LogQuestion
 from indexer.chain.reads.transactions import DetailsRequest, calls
 from indexer.chain.records.errors import RangeError
 from indexer.chain.records.log_columns import LogChunk
@@ -153,14 +153,14 @@ def estimate_details(
 
 def _questions(
     requester: Requester, ranges: Sequence[tuple[int, int]], filters: Sequence[LogFilter], context: RequestContext
-) -> list[Question]:
+) -> list[LogQuestion]:
     return [question for one in filters for question in address_slices.plan(requester, ranges, one, context)]
 
 
 def _sampled(
     requester: Requester,
     ranges: Sequence[tuple[int, int]],
-    questions: Sequence[Question],
+    questions: Sequence[LogQuestion],
     context: RequestContext,
 ) -> Iterator[LogChunk]:
     for first, last in samples(ranges, _SAMPLES, _WIDTH):
@@ -168,7 +168,7 @@ def _sampled(
 
 
 def _sample(
-    requester: Requester, first: int, last: int, questions: Sequence[Question], context: RequestContext
+    requester: Requester, first: int, last: int, questions: Sequence[LogQuestion], context: RequestContext
 ) -> LogChunk:
     while True:
         try:

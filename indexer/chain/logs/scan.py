@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from indexer.chain.logs import address_slices, fetch
-from indexer.chain.reads.questions import Question
+from indexer.chain.reads.questions import LogQuestion
 from indexer.chain.records.errors import FatalError, ProviderError, RangeError, Stopped, is_too_old
 from indexer.chain.records.log_columns import LogChunk
 from indexer.chain.records.log_filter import LogFilter, kind_of
@@ -83,7 +83,7 @@ class Scan:
             target_logs=settings.target_logs,
             target_bytes=settings.target_bytes,
         )
-        self._questions: list[Question] = []
+        self._questions: list[LogQuestion] = []
         self._under_way: dict[int, int] = {}
         self._ready: dict[int, LogChunk] = {}
         self._good_guesses = 0

@@ -141,7 +141,7 @@ def read(
     if present is None:
         present = _stands(requester, block)
         deployment.learned(block, present)
-    reading = _Reading(requester, deployment, block, light, present)
+    reading = _MulticallReading(requester, deployment, block, light, present)
     results: list[CallResult] = []
     while len(results) < len(calls):
         part = batches(calls[len(results) : len(results) + deployment.size])[0]
@@ -163,7 +163,7 @@ _CODE_WITNESS = contract_reads.ExecutingBlockCall(None, WITNESS_CODE)
 
 
 @dataclass(slots=True)
-class _Reading:
+class _MulticallReading:
     """One read of many calls at one block."""
 
     requester: Requester

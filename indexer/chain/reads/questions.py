@@ -41,7 +41,7 @@ _NULL = b"null"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class LogQuestion:
     """A filter that is sent, and the one whose logs are kept of the answer: narrower where much is filtered here."""
 
     asked: LogFilter
@@ -61,7 +61,7 @@ class RangeAnswer:
 
     end: Header
     logs: CheckedLogs | LogColumns
-    silent: list[Question]
+    silent: list[LogQuestion]
     seconds: float
 
 
@@ -219,7 +219,7 @@ def range_answer(
     endpoint: Endpoint,
     end: Header,
     first: int,
-    questions: Sequence[Question],
+    questions: Sequence[LogQuestion],
     answers: Sequence[Answer],
     seconds: float,
     context: RequestContext,
@@ -262,7 +262,7 @@ def range_answer(
 
 
 def _columns(
-    endpoint: Endpoint, answer: Answer, first: int, last: int, question: Question
+    endpoint: Endpoint, answer: Answer, first: int, last: int, question: LogQuestion
 ) -> tuple[LogColumns, int] | None:
     """The logs of an answer in columns, and the newest block of them; None: to be read the plain way."""
     if isinstance(answer, ProviderError) or endpoint.log_index_per_transaction:

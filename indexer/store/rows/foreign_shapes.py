@@ -1,4 +1,4 @@
-"""Logs of foreign shapes (:mod:`indexer.abi.shapes`): counted by block and address, not kept.
+"""Logs of foreign shapes (:mod:`indexer.abi.batch`): counted by block and address, not kept.
 
 A row of ``foreign_shapes`` has the logs of one event, block and number of topics that one transaction wrote: an address
 for each. That is 24 bytes a log; a row for each log would take five times as much. Rows of one block may be several:

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.abi.batch import BatchDecoder, Values, Wide, compile_batch
+from indexer.abi.batch import BatchDecoder, ForeignShapes, Values, Wide, compile_batch
 from indexer.abi.columns import fixed_values
 from indexer.abi.model import Event
-from indexer.abi.shapes import ForeignShapes
 from indexer.chain.records.log_columns import LogColumns
 from indexer.store.rows import copy_binary
 from indexer.store.rows.copy_binary import BinaryRows

@@ -16,10 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.abi.batch import ForeignShapes
 from indexer.abi.columns import fixed_values, kept_parameters
 from indexer.abi.decoder import Decoder, UndecodableLog, compile_decoder
 from indexer.abi.model import parse_abi
-from indexer.abi.shapes import ForeignShapes
 from indexer.addresses import Children, DiscoveryBlocks
 from indexer.chain.records.log_columns import LogColumns
 from indexer.store.catalog.catalog import CatalogEvent, Source

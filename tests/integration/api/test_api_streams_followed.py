@@ -10,8 +10,8 @@ from api.context import create_context
 from api.live import server as live
 from api.settings import ApiSettings
 from indexer.demo.anvil import rpc
-from indexer.demo.manifest import manifest_text
 from indexer.demo.traffic import burst
+from indexer.demo.world import manifest_text
 from indexer.sync.head.follower import Tick
 from tests.integration.api.listening import Listener
 from tests.integration.sync.rig import Rig, rig

@@ -15,8 +15,8 @@ from api.context import create_context
 from api.settings import ApiSettings
 from api.webhooks import worker
 from indexer.demo.anvil import rpc
-from indexer.demo.manifest import manifest_text
 from indexer.demo.traffic import burst
+from indexer.demo.world import manifest_text
 from indexer.store.access import keys
 from indexer.sync.head.follower import Follower, Tick
 from tests.integration.api.conftest import Client

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from indexer.demo.manifest import manifest_text
+from indexer.demo.world import manifest_text
 from indexer.sync import audit as auditing
 from indexer.sync.audit import digest
 from tests.conftest import copy_of

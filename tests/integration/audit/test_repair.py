@@ -10,7 +10,7 @@ import pytest
 from indexer.chain.client import ChainClient
 from indexer.chain.records.validation import CheckedLogs
 from indexer.chain.rpc.config import EndpointConfig
-from indexer.demo.manifest import manifest_text
+from indexer.demo.world import manifest_text
 from indexer.sync.audit.redecode import redecode
 from indexer.sync.audit.repair import Repair
 from indexer.sync.history.backfill import Backfill

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.demo.manifest import manifest_text
+from indexer.demo.world import manifest_text
 from indexer.sync.tokens import balances
 from tests.integration.sync.rig import rig
 

@@ -12,8 +12,8 @@ import pytest
 from indexer.chain.client import ChainClient
 from indexer.chain.rpc.config import EndpointConfig
 from indexer.demo.anvil import rpc
-from indexer.demo.manifest import manifest_text
 from indexer.demo.traffic import burst
+from indexer.demo.world import manifest_text
 from indexer.store.cache import Cache
 from indexer.sync.head.follower import ChainHaltedError, Follower, Tick
 from indexer.sync.history.backfill import Backfill

@@ -78,7 +78,7 @@ def apply_again(one, history, tmp_path, text: str) -> list[str]:
 
 
 def test_a_first_apply_of_many_events_is_one_line_a_contract(shared_history, database_url, tmp_path):
-    from indexer.demo.manifest import manifest_text
+    from indexer.demo.world import manifest_text
 
     path = tmp_path / "indexer.toml"
     path.write_text(manifest_text(shared_history.world))
@@ -269,7 +269,7 @@ def test_plan_says_what_is_missing_and_changes_nothing(shared_history, database_
     from typer.testing import CliRunner
 
     from indexer.cli import app
-    from indexer.demo.manifest import manifest_text
+    from indexer.demo.world import manifest_text
 
     path = tmp_path / "indexer.toml"
     path.write_text(manifest_text(shared_history.world))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.demo.manifest import manifest_text
+from indexer.demo.world import manifest_text
 from indexer.sync.history.backfill import Selection
 from tests.integration.sync.rig import rig
 

@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from indexer.errors import ProblemsError
 from indexer.manifest import load_manifest
-from indexer.problems import ProblemsError
 from indexer.store.apply import drop
 from indexer.store.apply.apply import apply, compare
 from indexer.store.catalog.declaration import Declaration, summary

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from indexer.demo.manifest import manifest_text
+from indexer.demo.world import manifest_text
 from indexer.store.rows import indexes
 from indexer.sync.history import backfill
 from tests.integration.sync.rig import rig

@@ -13,7 +13,7 @@ from indexer.abi.model import parse_abi
 from indexer.abi.types import Array, Tuple, Type
 from indexer.chain.client import ChainClient
 from indexer.chain.rpc.config import EndpointConfig
-from indexer.demo.manifest import manifest_text
+from indexer.demo.world import manifest_text
 from indexer.manifest.model import Contract
 from indexer.sync.head.chain_identity import ChainHaltedError
 from indexer.sync.history.backfill import Backfill

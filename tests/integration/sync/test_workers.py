@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from indexer.demo.manifest import manifest_text
+from indexer.demo.world import manifest_text
 from indexer.errors import GaplessError
 from indexer.settings import Settings
 from indexer.sync.history import workers

@@ -7,9 +7,8 @@ from decimal import Decimal
 import pytest
 from eth_abi.abi import encode
 
-from indexer.abi.decoder import UndecodableLog, compile_decoder, compile_outputs, compile_values
+from indexer.abi.decoder import WORK_FACTOR, UndecodableLog, compile_decoder, compile_outputs, compile_values
 from indexer.abi.model import parse_abi
-from indexer.abi.runtime import WORK_FACTOR
 from indexer.abi.types import MAX_DEPTH
 
 

@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer.abi.columns import event_columns
-from indexer.abi.decoder import UndecodableLog, compile_decoder
+from indexer.abi.decoder import WORK_FACTOR, UndecodableLog, compile_decoder
 from indexer.abi.model import Event, parse_abi
-from indexer.abi.runtime import WORK_FACTOR
 
 ELEMENTARY = st.one_of(
     st.sampled_from(["address", "bool", "function", "bytes", "string", "bytes32", "uint256", "int256"]),

@@ -6,10 +6,9 @@ from itertools import combinations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer.abi.batch import compile_batch
+from indexer.abi.batch import ForeignShapes, compile_batch
 from indexer.abi.decoder import UndecodableLog, compile_decoder
 from indexer.abi.model import parse_abi
-from indexer.abi.shapes import ForeignShapes
 
 TYPES = st.sampled_from(
     ["address", "bool", "uint256", "int256", "uint8", "int64", "bytes32", "bytes4", "string", "uint8[]", "uint8[2]"]

@@ -8,8 +8,9 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.abi.decoder import compile_decoder, topic_value
+from indexer.abi.decoder import compile_decoder
 from indexer.abi.model import parse_abi
+from indexer.abi.topics import topic_value
 from indexer.abi.types import AbiError
 
 USDC = "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48"

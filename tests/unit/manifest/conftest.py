@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from manifest_desk import ODD_ABI, REPOSITORY, Desk
 
-from indexer.problems import Problem
+from indexer.errors import Problem
 
 
 @pytest.fixture

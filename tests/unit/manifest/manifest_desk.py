@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from indexer.errors import Problem
 from indexer.manifest import ManifestErrors, load_manifest
 from indexer.manifest.model import Manifest
-from indexer.problems import Problem
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

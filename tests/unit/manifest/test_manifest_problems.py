@@ -7,8 +7,8 @@ import pytest
 from manifest_desk import ETHEREUM, REPOSITORY, USDC, Desk, event, parameter
 from manifest_mistakes import BASE, ERC20, FACTORY, ODD, ONE_PROBLEM, child
 
+from indexer.errors import Problem
 from indexer.manifest import ManifestErrors, load_manifest
-from indexer.problems import Problem
 
 Read = Callable[[str], Problem]
 

@@ -1,7 +1,8 @@
-"""``gapless keys``: who may read the API."""
+"""``gapless keys`` and ``gapless jobs``: who may read the API, and work that was asked for through it."""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -10,15 +11,17 @@ import typer
 from indexer.errors import GaplessError
 from indexer.store.access import key_format
 
-app = typer.Typer(name="keys", help="Keys of the read API.", no_args_is_help=True)
+keys_app = typer.Typer(name="keys", help="Keys of the read API.", no_args_is_help=True)
+jobs_app = typer.Typer(name="jobs", help="Work that was asked for through the API.", no_args_is_help=True)
 
 
-@app.command()
-def create(
+@keys_app.command(name="create")
+def create_key(
     name: Annotated[str, typer.Argument(help="Whose key it is, for people.")],
     scope: Annotated[list[str] | None, typer.Option(help="What it may do: read, webhooks, admin. Repeatable.")] = None,
     origin: Annotated[
-        list[str] | None, typer.Option(help="A web origin that may use it, such as https://app.example. Repeatable.")
+        list[str] | None,
+        typer.Option(help="A web origin that may use it, such as https://app.example. Repeatable."),
     ] = None,
     rate: Annotated[int | None, typer.Option(min=1, help="Requests a minute; left out: RATE_LIMIT_KEY.")] = None,
     days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires; left out: never.")] = None,
@@ -46,8 +49,8 @@ def _origin(text: str) -> str:
     return text
 
 
-@app.command(name="list")
-def list_() -> None:
+@keys_app.command(name="list")
+def list_keys() -> None:
     """Show all keys; the keys themselves cannot be shown."""
     from rich.console import Console
     from rich.markup import escape
@@ -80,8 +83,8 @@ def _state(revoked_at: datetime | None, expires_at: datetime | None, now: dateti
     return f"{'valid until' if expires_at > now else 'expired'} {expires_at:%Y-%m-%d}"
 
 
-@app.command()
-def revoke(
+@keys_app.command(name="revoke")
+def revoke_key(
     key_id: Annotated[int, typer.Argument(help="Its id, as `gapless keys list` shows it.", min=1, max=2**31 - 1)],
 ) -> None:
     """Make a key worthless, for good; servers notice within five seconds."""
@@ -92,3 +95,32 @@ def revoke(
         if not keys.revoke(connection, key_id):
             raise GaplessError(f"there is no valid key {key_id}", hint="gapless keys list shows what there is")
     typer.echo(f"Key {key_id} is revoked.")
+
+
+@jobs_app.callback()
+def _root() -> None:
+    """Keep ``list`` a word of its own; a lone command would take its place."""
+
+
+@jobs_app.command(name="list")
+def list_jobs(limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20) -> None:
+    """Show the newest jobs: what was asked for, how far they are, why they failed."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from indexer.cli.context import short_transaction
+    from indexer.store.access import jobs
+
+    with short_transaction("jobs") as connection:
+        found = jobs.load(connection, limit)
+    table = Table("id", "kind", "asked", "by", "state", "since", "progress", header_style="bold", pad_edge=False)
+    for job in found:
+        since = job["ended_at"] or job["started_at"] or job["created_at"]
+        told = job["error"] or (json.dumps(job["progress"]) if job["state"] == "running" and job["progress"] else "")
+        asked = " ".join(f"{name}={value}" for name, value in job["parameters"].items())
+        table.add_row(
+            str(job["id"]), job["kind"], escape(asked), escape(job["created_by"]), job["state"],
+            f"{since:%Y-%m-%d %H:%M:%S}", escape(told),
+        )  # fmt: skip
+    Console().print(table)

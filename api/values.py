@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from pydantic_core import CoreSchema, core_schema
 
 from api.cursors import CursorError, Position
-from indexer.abi.types import is_well_cased
+from indexer.abi.topics import is_well_cased
 
 T = TypeVar("T")
 

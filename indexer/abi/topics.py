@@ -1,4 +1,8 @@
-"""Topics: the 32 bytes by which a node finds an indexed argument of a given value."""
+"""Values as people write them and as nodes find them: the topics of indexed arguments, addresses with checksums.
+
+A topic is the 32 bytes by which a node finds an indexed argument of a given value. An address may be written in the
+mixed case that carries its checksum: EIP-55 everywhere, EIP-1191 on Rootstock.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,8 +11,10 @@ from typing import TypeGuard
 from eth_hash.auto import keccak
 
 from indexer.abi.codegen import named
-from indexer.abi.types import WORD, AbiError, Array, Elementary, Parameter, Tuple, Type, checksummed, is_well_cased
+from indexer.abi.types import WORD, AbiError, Array, Elementary, Parameter, Tuple, Type
 
+# Rootstock and its test network write addresses with a checksum that holds the chain's id.
+_CHAINS_OF_THEIR_OWN = (30, 31)
 _HEX = re.compile(r"0[xX](?:[0-9a-fA-F]{2})*")
 _DECIMAL = re.compile(r"-?[0-9]{1,78}")
 _POINTED = re.compile(r"(-?[0-9]{1,78})(?:\.([0-9]{1,80}))?")
@@ -142,3 +148,25 @@ def _range(of: Elementary) -> tuple[int, int]:
     if of.kind in ("uint", "ufixed"):
         return 0, 2**of.size - 1
     return -(2 ** (of.size - 1)), 2 ** (of.size - 1) - 1
+
+
+def checksummed(address: bytes, chain_id: int | None = None) -> str:
+    """Return an address in the mixed case that carries its checksum.
+
+    Args:
+        address: 20 bytes.
+        chain_id: the chain whose own checksum to write (EIP-1191), or None for the one of all chains (EIP-55).
+    """
+    digits = address.hex()
+    marks = keccak((digits if chain_id is None else f"{chain_id}0x{digits}").encode()).hex()
+    return "0x" + "".join(
+        digit.upper() if int(mark, 16) >= 8 else digit for digit, mark in zip(digits, marks, strict=False)
+    )
+
+
+def is_well_cased(digits: str) -> bool:
+    """Whether 40 hex digits are in one case, or in the mixed case of a right checksum."""
+    if digits in (digits.lower(), digits.upper()):
+        return True
+    address = bytes.fromhex(digits)
+    return any("0x" + digits == checksummed(address, chain_id) for chain_id in (None, *_CHAINS_OF_THEIR_OWN))

@@ -1,8 +1,6 @@
 """The types of the Solidity ABI as a small frozen tree.
 
 Source of all rules: the Solidity documentation, "Contract ABI Specification".
-
-Here, too, is an address in the mixed case that carries its checksum: EIP-55 everywhere, EIP-1191 on Rootstock.
 """
 
 import re
@@ -10,8 +8,6 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
-
-from eth_hash.auto import keccak
 
 from indexer.errors import GaplessError
 
@@ -24,9 +20,6 @@ MAX_DEPTH = 32
 """Arrays and tuples inside one another. The deepest on mainnet have six; the bound keeps recursion small."""
 
 Kind = Literal["uint", "int", "ufixed", "fixed", "address", "bool", "bytesN", "function", "bytes", "string"]
-
-# Rootstock and its test network write addresses with a checksum that holds the chain's id.
-_CHAINS_OF_THEIR_OWN = (30, 31)
 
 
 class AbiError(GaplessError):
@@ -241,25 +234,3 @@ def _shown(value: object) -> str:
     """A value in a message, cut to a length that can be read."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def checksummed(address: bytes, chain_id: int | None = None) -> str:
-    """Return an address in the mixed case that carries its checksum.
-
-    Args:
-        address: 20 bytes.
-        chain_id: the chain whose own checksum to write (EIP-1191), or None for the one of all chains (EIP-55).
-    """
-    digits = address.hex()
-    marks = keccak((digits if chain_id is None else f"{chain_id}0x{digits}").encode()).hex()
-    return "0x" + "".join(
-        digit.upper() if int(mark, 16) >= 8 else digit for digit, mark in zip(digits, marks, strict=False)
-    )
-
-
-def is_well_cased(digits: str) -> bool:
-    """Whether 40 hex digits are in one case, or in the mixed case of a right checksum."""
-    if digits in (digits.lower(), digits.upper()):
-        return True
-    address = bytes.fromhex(digits)
-    return any("0x" + digits == checksummed(address, chain_id) for chain_id in (None, *_CHAINS_OF_THEIR_OWN))

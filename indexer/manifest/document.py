@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from indexer.abi.types import is_well_cased
+from indexer.abi.topics import is_well_cased
 from indexer.errors import ABSENT, did_you_mean, listed, nearest
 from indexer.manifest.model import Schedule
 from indexer.manifest.source import KeyPath, ManifestReport

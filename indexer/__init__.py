@@ -6,8 +6,8 @@ know each other. Each wing's and each folder's own docstring is its page. What l
 
 * ``settings``, ``errors``, ``redact``: the environment; errors for people, and mistakes of theirs, all at once; what
   may be shown of a URL.
-* ``log``, ``admin``, ``signals``, ``troubles``: log lines; the administrator's port; how a process is told to stop;
-  which trouble is told, and how often.
+* ``log``, ``admin``, ``signals``: log lines, and how often a trouble is told; the administrator's port; how a process
+  is told to stop.
 * ``intervals``, ``addresses``, ``block_columns``: arithmetic of coverage; very many addresses and blocks in little
   memory.
 * ``processes``: child processes that never outlive us.

@@ -19,7 +19,7 @@ from indexer.chain.logs.earliest_log import EarliestLog
 from indexer.chain.logs.scan import Scan
 from indexer.chain.reads import contract_reads, multicall, null_blocks
 from indexer.chain.reads import transactions as surroundings
-from indexer.chain.reads.aggregate import CallResult
+from indexer.chain.reads.contract_reads import CallResult
 from indexer.chain.reads.multicall import Multicall3State
 from indexer.chain.reads.null_blocks import NullRun
 from indexer.chain.records.errors import (

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Engine
 from indexer.chain.client import ChainClient
 from indexer.chain.disagreement import ban_contradicting
 from indexer.errors import GaplessError
-from indexer.log import bind
+from indexer.log import Trouble, Troubles, bind, kind_of
 from indexer.manifest.model import Chain, Manifest
 from indexer.settings import Settings
 from indexer.store.cache import Cache
@@ -38,7 +38,6 @@ from indexer.sync.history.transactions import Includer
 from indexer.sync.setup import network
 from indexer.sync.tokens import balances, earlier_transfers, metadata_job
 from indexer.sync.tokens.metadata_job import UnreadTokens
-from indexer.troubles import Trouble, Troubles, kind_of
 
 log = logging.getLogger(__name__)
 

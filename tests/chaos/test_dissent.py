@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from indexer.chain.disagreement import ban_contradicting
+from indexer.log import Troubles
 from indexer.service.jobs import Job
 from indexer.store.rows.blocks import Block, ForeignBlockError
-from indexer.troubles import Troubles
 from tests.chaos.chain import Chain
 from tests.chaos.node import Node
 from tests.chaos.simulation import CHAIN_ID

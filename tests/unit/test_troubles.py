@@ -3,7 +3,7 @@
 import pytest
 
 from indexer.chain.records.errors import AnswerError, LaggingError
-from indexer.troubles import Trouble, Troubles, kind_of
+from indexer.log import Trouble, Troubles, kind_of
 
 
 class Clock:

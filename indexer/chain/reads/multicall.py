@@ -1,14 +1,13 @@
 """Many contract reads at one block: Multicall3 through our own client, with its retries, limits and failover.
 
-Calls go in batches through ``aggregate3`` (:mod:`indexer.chain.reads.aggregate`). What a batch does not prove is asked
-again: one that fails whole, or whose calls used the gas up, in halves; a call that failed without a word alone, so
-that the node's words for it are known. Before Multicall3 stood on the chain, where it is missing, and where something
-else stands at its address, calls go one by one in JSON-RPC batches.
+Calls go in batches through ``aggregate3`` (:mod:`indexer.chain.reads.contract_reads`). What a batch does not prove is
+asked again: one that fails whole, or whose calls used the gas up, in halves; a call that failed without a word alone,
+so that the node's words for it are known. Before Multicall3 stood on the chain, where it is missing, and where
+something else stands at its address, calls go one by one in JSON-RPC batches.
 
 Each call has its own result. What came is kept, only the rest is asked again; a call that no node will run, while the
 nodes run others at that block, is told as such (:attr:`CallResult.refusal`). Only what concerns all calls is an error:
-no endpoint, too many requests, a block whose state is gone, answers from another block
-(:mod:`indexer.chain.reads.contract_reads`).
+no endpoint, too many requests, a block whose state is gone, answers from another block.
 """
 
 import logging
@@ -17,18 +16,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from indexer.chain.reads import contract_reads
-from indexer.chain.reads.aggregate import (
+from indexer.chain.reads.contract_reads import (
     MAX_CALLS,
     MULTICALL3,
     WITNESS_CODE,
     Aggregate,
     CallResult,
     ExecutedAt,
+    ExecutingBlocks,
     batches,
     decode_aggregate3,
     encode_aggregate3,
 )
-from indexer.chain.reads.contract_reads import ExecutingBlocks
 from indexer.chain.records.errors import (
     AnswerError,
     CallLimitError,

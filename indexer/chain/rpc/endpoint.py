@@ -38,7 +38,7 @@ from indexer.chain.rpc.health import EndpointHealth, EndpointStatus, MethodCount
 from indexer.chain.rpc.list_limits import ListLimits
 from indexer.chain.rpc.rate_control import Admission, BatchSize, RateControl
 from indexer.chain.rpc.transport import HttpAnswer, Transport
-from indexer.troubles import Troubles
+from indexer.log import Troubles
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from random import Random
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.chain.client import ChainClient
-from indexer.chain.reads.aggregate import CallResult
+from indexer.chain.reads.contract_reads import CallResult
 from indexer.chain.records.errors import FatalError, LaggingError, NoEndpointError, WrongBlockError
 from indexer.store.catalog import ledgers
 from indexer.store.catalog.ledgers import Ledger

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.addresses import Children, DiscoveryBlocks
 from indexer.chain.client import ChainClient
-from indexer.chain.reads.aggregate import MULTICALL3, batches
+from indexer.chain.reads.contract_reads import MULTICALL3, batches
 from indexer.chain.records.errors import ProviderError
 from indexer.manifest.model import Chain, Manifest, Schedule, Snapshot
 from indexer.store.catalog.catalog import Series

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Engine
 from indexer.abi.model import parse_abi
 from indexer.addresses import DiscoveryBlocks
 from indexer.chain.client import ChainClient
-from indexer.chain.reads.aggregate import MULTICALL3
+from indexer.chain.reads.contract_reads import MULTICALL3
 from indexer.chain.records.errors import ProviderError, WrongBlockError, is_too_old
 from indexer.chain.records.messages import Header
 from indexer.errors import GaplessError

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.chain.client import ChainClient
-from indexer.chain.reads.aggregate import (
+from indexer.chain.reads.contract_reads import (
     MAX_CALLDATA,
     MAX_CALLS,
     MULTICALL3,

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from indexer.chain.client import ChainClient
+from indexer.log import Troubles
 from indexer.service.jobs import Job, Network, ServiceResources
-from indexer.troubles import Troubles
 from tests.providers.node import Node, Refusal
 from tests.unit.chain.conftest import Clock
 from tests.unit.chain.test_error_table import CASES

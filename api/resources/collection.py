@@ -125,7 +125,7 @@ class Query:
 
 #: Parameters that are no filters of rows: the shape has them otherwise, or they decide nothing about its texts.
 _NOT_FILTERS: Final = frozenset(
-    ("chain", "limit", "order", "finality", "min_block", "wait", "include", "fields", "count", "format")
+    ("chain", "limit", "order", "finality", "min_block", "wait", "include", "fields", "count", "format", "sum")
 )
 
 
@@ -283,7 +283,7 @@ class Collection(Resource):
         if state is not None:
             self.check(query, state)
         shape = query.shape
-        page = row_page.Page(rows, query.limit, shape.cursor, branches)
+        page = row_page.Page(rows, self.page_length(rows, query.limit), shape.cursor, branches)
         included: dict[str, bytes] = {}
         if shape.tokens:
             included["tokens"] = self.context.tokens.of_addresses(shape.chain_id, tokens)
@@ -291,6 +291,15 @@ class Collection(Resource):
             included["transactions"] = transactions or b"{}"
         count = counting.count_members(counted, shape.count, lambda: self._estimate(query))
         return state, page, row_page.page_text(page, query.limit, count), included
+
+    def page_length(self, rows: bytes | None, limit: int) -> int:
+        """How many rows a page has at most.
+
+        Args:
+            rows: the text of the page, one row more than it has if there are more.
+            limit: what the request wants.
+        """
+        return limit
 
     def meta(self, state: State, chain: Chain) -> dict[str, Any]:
         """The member ``meta`` of an answer."""
@@ -313,7 +322,7 @@ class Collection(Resource):
             if caching.not_modified(request, etag):
                 caching.answer_not_modified(response, etag, query.cache_control(state))
                 return
-            key = self._key(request, query, etag)
+            key = self._key(query, etag)
             if key and (kept := self.context.cache.get_many([key]).get(key)) is not None:
                 # `meta` is of now.
                 body = row_page.body(kept, self.meta(state, query.chain))
@@ -324,16 +333,22 @@ class Collection(Resource):
         assert found is not None
         body = row_page.body(begun, self.meta(found, query.chain), included)
         etag = query.etag(found, *included.values())
-        if key and key == self._key(request, query, etag):
+        if key and key == self._key(query, etag):
             self.context.cache.set_many({key: begun}, self.kept_seconds)
         row_page.link_next(request, response, page.next)
         send_kept(request, response, body, etag, query.cache_control(found, included))
 
-    def _key(self, request: falcon.Request, query: Query, etag: str) -> str:
-        """The key under which Redis keeps a page; empty if it keeps none."""
-        if not self.kept_seconds:
+    def is_kept(self, query: Query) -> bool:
+        """Whether Redis keeps a page: only where few others are like it, since each takes room of its own."""
+        shape = query.shape
+        return not (shape.given or shape.fields or shape.count != "none" or query.is_limited)
+
+    def _key(self, query: Query, etag: str) -> str:
+        """The key under which Redis keeps a page; empty if it keeps none. Nothing in it is what a client wrote."""
+        if not self.kept_seconds or not self.is_kept(query):
             return ""
-        parts = (etag, query.shape.chain_id, query.source.key, request.path, request.query_string)
+        shape = query.shape
+        parts = (etag, shape.chain_id, query.source.key, shape.order, shape.finality)
         return f"gapless:api:{self.unit.lower()}:{blake2b(repr(parts).encode(), digest_size=16).hexdigest()}"
 
     def _export(self, request: falcon.Request, response: falcon.Response, query: Query) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
+from api.errors import ApiError
 from api.parameters import Extra
 from api.resources import common_parameters as common
 from api.resources.base import Columns
@@ -44,7 +45,7 @@ class Daily(Events):
     unit: ClassVar = "Days"
     page_limit: ClassVar = 30
     counting: ClassVar = DayCount
-    # Counting reads every row of the days, so a page is kept as long as nothing has changed.
+    # Counting reads every row of the days, so a usual page is kept as long as nothing has changed.
     kept_seconds: ClassVar = 3600
 
     order: ClassVar = sql.BY_DAY
@@ -65,6 +66,29 @@ class Daily(Events):
     def any_extras(cls) -> Sequence[Schema]:
         """The parameter objects for the arguments of any event."""
         return [_ANY_SUMS, *super().any_extras()]
+
+    def is_kept(self, query: Query) -> bool:
+        """Whether Redis keeps a page: the newest or oldest days, with one sum at most."""
+        return super().is_kept(query) and len(query.values.get("sum", ())) <= 1
+
+    def page_length(self, rows: bytes | None, limit: int) -> int:
+        """As many days as are counted.
+
+        Raises:
+            ApiError: QUERY_TOO_EXPENSIVE if that is none.
+        """
+        days = rows.split(b"\n") if rows else []
+        counted = [day for day in days if not day.endswith(b"\t")]
+        if len(counted) == len(days) or len(days) > limit:
+            return limit
+        if not counted:
+            name = days[0].rstrip(b"\t").decode()
+            raise ApiError(
+                "QUERY_TOO_EXPENSIVE",
+                f"{name} has more than {sql.MOST_COUNTED:,} events: ask for a part of it (from_time, to_time), or "
+                "filter on an indexed argument",
+            )
+        return len(counted)
 
     def query(self, text: str, path: Mapping[str, str]) -> Query:
         """Read a request."""

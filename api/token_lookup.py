@@ -8,8 +8,7 @@ import orjson
 
 from api.database import Database
 from api.errors import ApiError
-from indexer.store.cache import Cache
-from indexer.store.tokens.metadata_cache import CachedToken, TokenCache
+from indexer.store.cache import Cache, CachedToken, TokenCache
 
 #: For so long a value in Redis stands for what Postgres says: tokens may be read again, while Redis is away, too.
 BELIEVED_SECONDS: Final = 3600

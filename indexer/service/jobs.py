@@ -28,7 +28,7 @@ from indexer.store.database import refuses_changes
 from indexer.store.head import state
 from indexer.store.head import state as head_state
 from indexer.store.head.state import EndpointRow
-from indexer.store.rows import block_retention
+from indexer.store.rows import blocks
 from indexer.store.rows.blocks import ForeignBlockError
 from indexer.sync.audit import digest, holdings
 from indexer.sync.head.follower import ChainHaltedError, Follower, Tick
@@ -362,7 +362,7 @@ def prune_blocks(shop: ServiceResources, one: Network) -> None:
     """Makes the old blocks of a fast chain fewer."""
     while not one.stop.is_set():
         with shop.engine.begin() as connection:
-            if block_retention.prune(connection, one.chain.chain_id) is None:
+            if blocks.prune_blocks(connection, one.chain.chain_id) is None:
                 break
 
 

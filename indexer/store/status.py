@@ -17,10 +17,9 @@ from indexer.intervals import RangeSet, intersect, size, subtract
 from indexer.store.apply import drop
 from indexer.store.catalog import catalog
 from indexer.store.lag import lag, shown_reason, shown_state, stalled
-from indexer.store.rows import failed_ranges, indexes
-from indexer.store.rows import missing_transactions as missing_details
+from indexer.store.rows import failed_ranges, indexes, transaction_rows
 from indexer.store.rows.failed_ranges import FailedRange
-from indexer.store.rows.missing_transactions import MissingDetails
+from indexer.store.rows.transaction_rows import MissingDetails
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +157,7 @@ def load_overview(connection: Connection) -> Overview:
         endpoints=[dict(row._mapping) for row in connection.execute(_ENDPOINTS)],
         series=[dict(row._mapping) for row in connection.execute(_SERIES)],
         unread=failed_ranges.load(connection),
-        missing_details=missing_details.load(connection),
+        missing_details=transaction_rows.load_missing(connection),
         balances=[dict(row._mapping) for row in connection.execute(_BALANCES)],
         indexes=[
             {"index": index.label, "state": index.state, "percent": index.percent}

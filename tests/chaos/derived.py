@@ -14,7 +14,7 @@ import psycopg
 from sqlalchemy.engine import Engine
 
 from indexer.store.catalog import ledgers
-from indexer.store.tokens import balances
+from indexer.store.tokens import balance_checks
 from tests.chaos.chain import (
     CHAIN_ID,
     TRANSFER,
@@ -52,7 +52,7 @@ def check_ledgers(engine: Engine) -> int:
                 raise WrongError(f"balances are beyond the tip {tip}: {ledger}")
             if not ledger.live:
                 continue
-            count, differences = balances.differences(connection, ledger, 3)
+            count, differences = balance_checks.differences(connection, ledger, 3)
             if count:
                 raise WrongError(f"{count} balances of {ledger} are wrong: {differences}")
             counted += ledger.through_block >= ledger.start_block
@@ -95,7 +95,7 @@ def check_included(reader: psycopg.Connection[Any], chain: Chain) -> int:
                    JOIN gapless.sources s ON s.event_id = e.id AND s.active WHERE e.contract_id = d.contract_id)
             FROM gapless.deployments d WHERE d.active AND d.include <> '{}'
         """).fetchall()
-        estimate_details = {contract: set(_bearers(reader, events)) for contract, _, _, events in included}
+        event_rows = {contract: set(_event_rows(reader, events)) for contract, _, _, events in included}
         noted = set(reader.execute("SELECT kind, block_number, tx_index FROM gapless.missing_details"))
     branch = branch_of(chain.by_hash[bytes(found[0])])
     for number, kept in blocks.items():
@@ -110,7 +110,7 @@ def check_included(reader: psycopg.Connection[Any], chain: Chain) -> int:
         if any(value is not None and value != wanted for value, wanted in zip(row, expected, strict=True)):
             raise WrongError(f"transaction {index} of block {number} is {row} in place of {expected}")
     for contract, include, ranges, _ in included:
-        for number, index in estimate_details[contract]:
+        for number, index in event_rows[contract]:
             if not any(r.lower <= number < r.upper for r in ranges):
                 continue
             one = transactions.get((number, index))
@@ -180,7 +180,7 @@ def check_tokens(reader: psycopg.Connection[Any], *, complete: bool = False) -> 
     return len(rows)
 
 
-def _bearers(reader: psycopg.Connection[Any], event_ids: list[int]) -> Iterator[tuple[int, int]]:
+def _event_rows(reader: psycopg.Connection[Any], event_ids: list[int]) -> Iterator[tuple[int, int]]:
     for event_id in event_ids:
         schema, table = reader.execute(
             "SELECT c.schema_name, e.table_name FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id "

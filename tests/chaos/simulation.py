@@ -34,7 +34,7 @@ from indexer.manifest.model import Finality, Manifest
 from indexer.store.apply.apply import apply
 from indexer.store.cache import Cache
 from indexer.store.database import create_engine
-from indexer.store.rows import block_retention, failed_ranges, missing_transactions
+from indexer.store.rows import blocks, failed_ranges, transaction_rows
 from indexer.store.rows.blocks import ForeignBlockError
 from indexer.store.tokens.metadata import CacheSecret
 from indexer.sync.head import follower as follow
@@ -302,7 +302,7 @@ class Simulation:
     @staticmethod
     def _include(process: Any) -> None:
         with process.engine.begin() as connection:  # the pauses of what no node gave are real time's
-            missing_transactions.retry_now(connection, CHAIN_ID)
+            transaction_rows.retry_now(connection, CHAIN_ID)
         Includer(process.engine, process.clients[2], CHAIN_ID).run()
 
     def _settle(self) -> None:
@@ -551,7 +551,7 @@ class Simulation:
 
     def _thin(self, process: Process) -> None:
         with process.engine.begin() as connection:
-            found = block_retention.prune(connection, CHAIN_ID, batch=self.sweeps.choice((5, 40, 20_000)))
+            found = blocks.prune_blocks(connection, CHAIN_ID, batch=self.sweeps.choice((5, 40, 20_000)))
         self.tale.events["thinned"] += found.removed if found else 0
 
     # -- what everybody stands on

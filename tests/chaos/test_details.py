@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from indexer.store.rows import missing_transactions
+from indexer.store.rows import transaction_rows
 from indexer.sync.history.transactions import Includer
 from tests.chaos.chain import CHAIN_ID, COINS
 from tests.chaos.node import RpcError
@@ -80,14 +80,14 @@ def test_one_transaction_that_cannot_be_had_holds_up_nothing(scene, kind):
     # It rests: nothing is asked at all, until it is time to.
     assert run(scene) == 0
     with scene.engine.begin() as connection:
-        missing_transactions.retry_now(connection, CHAIN_ID)
+        transaction_rows.retry_now(connection, CHAIN_ID)
     assert 0 < run(scene) <= 12
     assert scene.query("SELECT failures, retry_at > now() + interval '3 hours' FROM gapless.missing_details") == [
         (2, True)
     ]
     scene.twist.lie = None
     with scene.engine.begin() as connection:
-        missing_transactions.retry_now(connection, CHAIN_ID)
+        transaction_rows.retry_now(connection, CHAIN_ID)
     run(scene)
     assert scene.query(COUNTS) == [(blocks, transactions, receipts, 0)]
 

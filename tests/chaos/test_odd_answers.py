@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from indexer.errors import GaplessError
-from indexer.store.rows import missing_transactions
+from indexer.store.rows import transaction_rows
 from indexer.sync.history.transactions import Includer
 from indexer.sync.setup import deployment_block
 from tests.chaos import derived, odd_answers
@@ -80,7 +80,7 @@ def test_details_that_are_missing_are_marked_and_the_rest_is_there(scene, name):
     assert lies.told[name] > 0
     lies.active = False
     with scene.engine.begin() as connection:
-        missing_transactions.retry_now(connection, CHAIN_ID)
+        transaction_rows.retry_now(connection, CHAIN_ID)
     Includer(scene.engine, scene.client(), CHAIN_ID).run()
     derived.check_included(scene.reader, scene.chain)
     derived.check_included_complete(scene.reader)

@@ -10,7 +10,7 @@ from eth_abi import encode
 
 from indexer.manifest import load_manifest
 from indexer.store.cache import Cache
-from indexer.store.rows import missing_transactions
+from indexer.store.rows import transaction_rows
 from indexer.sync.history.transactions import Includer
 from indexer.sync.snapshots.series import Snapshots
 from indexer.sync.tokens import metadata_job
@@ -87,7 +87,7 @@ def test_one_transaction_in_a_thousand(scene, kind):
     assert include(scene) == 0
     scene.twist.lie = None
     with scene.engine.begin() as connection:
-        missing_transactions.retry_now(connection, CHAIN_ID)
+        transaction_rows.retry_now(connection, CHAIN_ID)
     assert include(scene) <= 4
     assert scene.query(count) == [(whole,)]
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from indexer.store.rows import block_retention
-from indexer.store.rows.block_retention import PrunedBlocks
-from indexer.store.rows.blocks import Block, insert_blocks
+from indexer.store.rows import blocks
+from indexer.store.rows.blocks import Block, PrunedBlocks, insert_blocks
 from tests.chaos.chain import CHAIN_ID
 from tests.chaos.stage import COIN, FACTORIES, contract, stage
 from tests.chaos.test_blocks_at_once import until_somebody_waits
@@ -38,7 +37,7 @@ def following(scene):
 
 def thin(scene, **how: Any) -> PrunedBlocks | None:
     with scene.engine.begin() as connection:
-        return block_retention.prune(connection, CHAIN_ID, **how)
+        return blocks.prune_blocks(connection, CHAIN_ID, **how)
 
 
 def kept(scene) -> set[int]:
@@ -122,7 +121,7 @@ def test_whoever_refers_to_a_block_meanwhile_finds_it(scene, following, has_come
             thin(scene)
     else:
         with scene.engine.begin() as connection:
-            block_retention.prune(connection, CHAIN_ID)
+            blocks.prune_blocks(connection, CHAIN_ID)
 
             def insert() -> None:
                 with scene.engine.begin() as writer:

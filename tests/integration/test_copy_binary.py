@@ -9,7 +9,7 @@ import pytest
 from indexer.abi.columns import event_columns
 from indexer.abi.model import parse_abi
 from indexer.store.rows import copy_binary as binary
-from indexer.store.rows.writer import copy_binary
+from indexer.store.rows.copy_binary import copy_batches
 from indexer.store.schema.layout import EventTable, create_event_table, create_schema
 from indexer.sync.rows.batch_encoder import encoder
 from tests.unit.sync.test_batches import ADDRESSES, CHAIN_ID, Log, in_columns
@@ -54,7 +54,7 @@ def test_integers_at_their_extremes(database_url):
             times = np.full(len(logs), 1_700_000_001)
             rows, odd = made.encode(columns, np.arange(len(logs)), times)
             assert not len(odd)
-            copy_binary(connection, table, rows)
+            copy_batches(connection, table, rows)
             found = connection.execute(f"SELECT * FROM s.t{position} ORDER BY log_index").fetchall()
             time = datetime.fromtimestamp(1_700_000_001, UTC)
             assert found == [

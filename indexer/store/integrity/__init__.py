@@ -2,5 +2,5 @@
 
 * ``checks``: what the tables can be asked about themselves. ``compare``: the tables against logs from elsewhere.
 * ``digests``: sums over covered ranges, so that a later change is noticed.
-* ``proven_blocks``: blocks proven against receipts roots. ``findings``: what was found, kept until it is repaired.
+* ``findings``: what was found, kept until it is repaired; blocks proven against receipts roots.
 """

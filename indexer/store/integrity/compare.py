@@ -14,9 +14,9 @@ from indexer.intervals import RangeSet, intersect
 from indexer.store.catalog.catalog import Source
 from indexer.store.database import psycopg_connection
 from indexer.store.integrity import digests
-from indexer.store.rows import foreign_shapes, rejected_rows, writer
-from indexer.store.rows.foreign_shapes import Counted, ForeignLogs
-from indexer.store.rows.writer import Rows, UndecodedLog
+from indexer.store.rows import copy_binary, undecoded_logs
+from indexer.store.rows.undecoded_logs import Counted, ForeignLogs, UndecodedLog
+from indexer.store.rows.writer import Rows
 from indexer.store.schema.layout import EventTable
 
 _BLOCK, _LOG, _ADDRESS = POSITION_OF["block_number"], POSITION_OF["log_index"], POSITION_OF["contract_address"]
@@ -160,7 +160,7 @@ class Expected:
     def _compared(self, source: Source, ranges: RangeSet) -> _Undecoded:
         stored, expected = self._stored_undecoded(source, ranges), self._expected_undecoded(source, ranges)
         addresses = _addresses(source)
-        counted = foreign_shapes.load(self._driver, source.chain_id, source.event.event_id, ranges, addresses)
+        counted = undecoded_logs.load_foreign(self._driver, source.chain_id, source.event.event_id, ranges, addresses)
         uncounted = self._expected_foreign(source, ranges)
         overcounted = counted - uncounted
         uncounted -= counted
@@ -251,14 +251,14 @@ def _may_be_long(column: Column) -> bool:
 
 
 def _copy(
-    driver: psycopg.Connection[Any], table: EventTable, rows: list[rejected_rows.Row]
-) -> list[tuple[rejected_rows.Row, str]]:
+    driver: psycopg.Connection[Any], table: EventTable, rows: list[copy_binary.Row]
+) -> list[tuple[copy_binary.Row, str]]:
     if not rows:
         return []
-    return rejected_rows.copy_accepted(driver, rows, lambda some: writer.copy_rows(driver, table, some))
+    return copy_binary.copy_accepted(driver, rows, lambda some: copy_binary.copy_rows(driver, table, some))
 
 
-def _placeholder(event_id: int, row: rejected_rows.Row) -> UndecodedLog:
+def _placeholder(event_id: int, row: copy_binary.Row) -> UndecodedLog:
     """A row that Postgres refuses, as the key under which its log is kept."""
     _, number, time, tx_hash, tx_index, log_index, address, *_ = row
     return UndecodedLog(event_id, number, log_index, time, tx_hash, tx_index, address, [], b"", "refused", False)

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from indexer.intervals import BlockRange, RangeSet, intersect, normalise, subtract
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.database import psycopg_connection
-from indexer.store.rows.foreign_shapes import EACH
+from indexer.store.rows.undecoded_logs import EACH
 
 MOST_PER_SOURCE = 64
 """Digests of adjacent ranges are merged, the smallest first, until no more than so many are left."""

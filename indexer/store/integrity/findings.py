@@ -1,4 +1,4 @@
-"""Findings: what audits found wrong, kept until it is repaired."""
+"""What audits found: findings, kept until they are repaired; and the blocks whose logs were proven."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -76,10 +76,10 @@ def replace_open(
                 "examined": layout.ranges_to_sql(ranges),
             },
         )
-    return [add(connection, finding) for finding in found]
+    return [add_finding(connection, finding) for finding in found]
 
 
-def add(connection: Connection, finding: Finding) -> Finding:
+def add_finding(connection: Connection, finding: Finding) -> Finding:
     """Keeps one finding; returns it with its id."""
     finding_id: int = connection.execute(
         sa.text("""
@@ -136,3 +136,21 @@ def mark_repaired(connection: Connection, finding: Finding) -> None:
     connection.execute(
         sa.text("UPDATE gapless.findings SET repaired_at = now() WHERE id = :id"), {"id": finding.finding_id}
     )
+
+
+def add_proven(connection: Connection, source_id: int, ranges: RangeSet) -> None:
+    """Notes that the rows of some blocks are proven; what is not covered (any more) is left out."""
+    _update_proven(connection, source_id, ranges, "verified + CAST(:ranges AS int8multirange) * coverage")
+
+
+def remove_proven(connection: Connection, source_id: int, ranges: RangeSet) -> None:
+    """Notes that the rows of some blocks are not proven (any more)."""
+    _update_proven(connection, source_id, ranges, "verified - CAST(:ranges AS int8multirange)")
+
+
+def _update_proven(connection: Connection, source_id: int, ranges: RangeSet, verified: str) -> None:
+    if ranges:
+        connection.execute(
+            sa.text(f"UPDATE gapless.sources SET verified = {verified} WHERE id = :id"),
+            {"id": source_id, "ranges": layout.ranges_to_sql(ranges)},
+        )

@@ -1,17 +1,25 @@
-"""Rows as ``COPY ... (FORMAT BINARY)`` wants them, made from columns of numpy arrays: many rows, no object for any.
+"""COPY in its binary form: into event tables, and from columns of numpy arrays, which makes no object for any row.
 
-Only what has one width in all rows of a batch, which makes a batch a matrix of bytes. The form is the Postgres
-manual's ("COPY", Binary Format): for each row the number of fields (16 bits), for each field its length (32 bits) and
-its value as the type's ``recv`` function reads it.
+Columns are encoded that have one width in all rows of a batch, which makes a batch a matrix of bytes. The form is the
+Postgres manual's ("COPY", Binary Format): for each row the number of fields (16 bits), for each field its length (32
+bits) and its value as the type's ``recv`` function reads it.
+
+A value that the decoder took and Postgres does not (an indexed text too long for a btree, say) fails the whole COPY,
+and must not hold up the thousands of rows beside it: :func:`copy_accepted` halves the rows until those that break it
+stand alone.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
+from psycopg import sql
+
+from indexer.store.schema.layout import EventTable
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = struct.pack(">h", -1)
@@ -23,6 +31,24 @@ _BASE = 10_000
 _PAIR = 10**8
 _NEGATIVE = 0x4000
 _INTEGERS = {"smallint": ">i2", "integer": ">i4", "bigint": ">i8"}
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+Copy: TypeAlias = Callable[[Sequence[Row]], None]
+
+
+# What is the row's fault. Everything else (a full disk, a lost connection, a key that is there already) is not.
+REFUSALS = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
+
+
+_SAVEPOINT = sql.SQL("SAVEPOINT gapless_copy")
+
+
+_BACK = sql.SQL("ROLLBACK TO SAVEPOINT gapless_copy")
+
+
+_RELEASE = sql.SQL("RELEASE SAVEPOINT gapless_copy")
 
 
 class WideNumbers(Protocol):
@@ -136,3 +162,59 @@ def _digits(limbs: NDArray[np.uint32]) -> NDArray[np.uint16]:
     for position, digit in enumerate(reversed(digits)):
         result[:, position] = digit
     return result
+
+
+def copy_batches(driver: psycopg.Connection[Any], table: EventTable, batches: Iterable[BinaryRows]) -> None:
+    """Copies rows that are in COPY's binary form already into an event's table.
+
+    Postgres refuses none of them: no type of one width has values that a table or an index cannot take.
+    """
+    with driver.cursor() as cursor, cursor.copy(_copy_statement(table)) as copy:
+        copy.write(SIGNATURE)
+        for batch in batches:
+            copy.write(batch.data)
+        copy.write(TRAILER)
+
+
+def copy_rows(driver: psycopg.Connection[Any], table: EventTable, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Copies rows (in the order of ``table.column_names``) into an event's table, binary."""
+    with driver.cursor() as cursor, cursor.copy(_copy_statement(table)) as copy:
+        copy.set_types(table.column_types)
+        for row in rows:
+            copy.write_row(row)
+
+
+def _copy_statement(table: EventTable) -> sql.Composed:
+    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        table.identifier, sql.SQL(", ").join(map(sql.Identifier, table.column_names))
+    )
+
+
+def copy_accepted(driver: psycopg.Connection[Any], rows: Sequence[Row], copy: Copy) -> list[tuple[Row, str]]:
+    """Copies the rows that Postgres takes.
+
+    Args:
+        driver: in a transaction.
+        rows: for one table.
+        copy: copies some of them, on that connection.
+
+    Returns:
+        The rows that it refused, each with the reason. Every other row is in the table.
+    """
+    driver.execute(_SAVEPOINT)
+    try:
+        copy(rows)
+    except REFUSALS as error:
+        driver.execute(_BACK)
+        driver.execute(_RELEASE)
+        if len(rows) == 1:
+            return [(rows[0], _reason(error))]
+    else:
+        driver.execute(_RELEASE)
+        return []
+    middle = len(rows) // 2
+    return [*copy_accepted(driver, rows[:middle], copy), *copy_accepted(driver, rows[middle:], copy)]
+
+
+def _reason(error: psycopg.Error) -> str:
+    return f"Postgres refused the row: {error.diag.message_primary or error}"

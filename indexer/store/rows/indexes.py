@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.store.database import psycopg_connection
 from indexer.store.leases import Lease, Renewer
-from indexer.store.rows.rejected_rows import REFUSALS
+from indexer.store.rows.copy_binary import REFUSALS
 
 log = logging.getLogger(__name__)
 

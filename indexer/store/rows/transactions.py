@@ -1,7 +1,7 @@
 """Blocks and transactions of events (``include``): what is to be fetched, and the coverage of their own.
 
 A deployment's ``included`` is the set of blocks for whose events all that ``include`` names is there, or noted as
-something that no node gives (:mod:`indexer.store.rows.missing_transactions`). It follows the
+something that no node gives (:mod:`indexer.store.rows.transaction_rows`). It follows the
 coverage of the deployment's sources, is taken back with them where rows change, and is never ahead of them.
 """
 
@@ -17,9 +17,8 @@ from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import writing_by
 from indexer.store.database import psycopg_connection
-from indexer.store.rows import missing_transactions, transaction_rows
-from indexer.store.rows.missing_transactions import Due
-from indexer.store.rows.transaction_rows import DetailRows
+from indexer.store.rows import transaction_rows
+from indexer.store.rows.transaction_rows import DetailRows, Due
 from indexer.store.schema import layout
 
 
@@ -52,7 +51,7 @@ class DetailsTask:
         contract_id: the contract.
         source_ids: its sources on the chain, which cover the range.
         block_range: the range.
-        bearers: the blocks of it that lack something.
+        incomplete: the blocks of it that lack something.
         rewrites: grows with every change of rows that were covered.
         reorganised: grows with every reorganisation of the chain.
     """
@@ -60,7 +59,7 @@ class DetailsTask:
     contract_id: int
     source_ids: tuple[int, ...]
     block_range: BlockRange
-    estimate_details: tuple[IncompleteBlock, ...]
+    incomplete: tuple[IncompleteBlock, ...]
     rewrites: int
     reorganised: int
 
@@ -172,20 +171,20 @@ def _task(
         )
         .fetchall()
     )
-    estimate_details: dict[int, IncompleteBlock] = {}
+    incomplete: dict[int, IncompleteBlock] = {}
     seen: set[int] = set()
     for number, block_hash, time, index, tx_hash, no_block, no_transaction, no_receipt in rows:
         seen.add(number)
-        bearer = estimate_details.setdefault(
+        block = incomplete.setdefault(
             number, IncompleteBlock(number, bytes(block_hash), time, "block" in include and no_block)
         )
         if "transaction" in include and no_transaction:
-            bearer.transactions[index] = bytes(tx_hash)
+            block.transactions[index] = bytes(tx_hash)
         if "receipt" in include and no_receipt:
-            bearer.receipts[index] = bytes(tx_hash)
+            block.receipts[index] = bytes(tx_hash)
     # All that bore anything was chosen: the rest of the range is silent and done with it.
     since = first if len(seen) < most_blocks else min(seen)
-    lacking = tuple(b for b in estimate_details.values() if b.block or b.transactions or b.receipts)
+    lacking = tuple(b for b in incomplete.values() if b.block or b.transactions or b.receipts)
     source_ids = tuple(source.source_id for source in sources)
     return DetailsTask(contract_id, source_ids, (since, last), lacking, rewrites, reorganised)
 
@@ -243,8 +242,8 @@ def store(
         )
         if not _is_still_so(connection, chain_id, task):
             return False
-        transaction_rows.write(
-            connection, chain_id, {bearer.number: bearer.time for bearer in task.estimate_details}, facts
+        transaction_rows.write_details(
+            connection, chain_id, {block.number: block.time for block in task.incomplete}, facts
         )
         connection.execute(
             sa.text("""
@@ -274,7 +273,7 @@ def store_again(connection: Connection, chain_id: int, asked: Sequence[Due], fac
     )
     hashes = _hashes(connection, chain_id, [one.number for one in asked])
     if all(hashes.get(one.number) == one.block_hash for one in asked):
-        transaction_rows.write(connection, chain_id, {one.number: one.time for one in asked}, facts)
+        transaction_rows.write_details(connection, chain_id, {one.number: one.time for one in asked}, facts)
 
 
 def _is_still_so(connection: Connection, chain_id: int, task: DetailsTask) -> bool:
@@ -296,8 +295,8 @@ def _is_still_so(connection: Connection, chain_id: int, task: DetailsTask) -> bo
     # Another branch may have events in blocks that were silent, while all that was asked for is as it was.
     if _reorganised(connection, chain_id) != task.reorganised:
         return False
-    hashes = _hashes(connection, chain_id, [bearer.number for bearer in task.estimate_details])
-    return all(hashes.get(bearer.number) == bearer.hash for bearer in task.estimate_details)
+    hashes = _hashes(connection, chain_id, [block.number for block in task.incomplete])
+    return all(hashes.get(block.number) == block.hash for block in task.incomplete)
 
 
 def _hashes(connection: Connection, chain_id: int, numbers: Sequence[int]) -> dict[int, bytes]:
@@ -325,7 +324,7 @@ def forget(connection: Connection, chain_id: int, contract_id: int, ranges: Rang
 
 def forget_above(connection: Connection, chain_id: int, common: int) -> None:
     """Takes back all that was included above a block, on every contract of a chain: the branch is gone."""
-    missing_transactions.forget_above(connection, chain_id, common)
+    transaction_rows.forget_missing_above(connection, chain_id, common)
     connection.execute(
         sa.text("""
             UPDATE gapless.deployments SET included = included - int8multirange(int8range(:above, NULL))

@@ -14,10 +14,8 @@ import enum
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
@@ -29,13 +27,12 @@ from indexer.store.catalog import children, ledgers
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.declaration import Place
 from indexer.store.catalog.version import writing_by
-from indexer.store.database import jsonb, psycopg_connection
-from indexer.store.rows import copy_binary as binary
-from indexer.store.rows import foreign_shapes, rejected_rows
+from indexer.store.database import psycopg_connection
 from indexer.store.rows import transactions as included
+from indexer.store.rows import undecoded_logs
 from indexer.store.rows.blocks import copy_blocks
-from indexer.store.rows.copy_binary import BinaryRows
-from indexer.store.rows.foreign_shapes import ForeignLogs
+from indexer.store.rows.copy_binary import BinaryRows, copy_accepted, copy_batches, copy_rows
+from indexer.store.rows.undecoded_logs import ForeignLogs, RawLog, UndecodedLog, insert_undecoded, refused_log
 from indexer.store.schema import layout
 from indexer.store.schema.layout import EventTable
 
@@ -49,34 +46,6 @@ class WriteOutcome(enum.Enum):
     WRITTEN = "written"
     OVERTAKEN = "overtaken"
     """Another worker covered part of it meanwhile, or its sources changed: nothing was written, plan again."""
-
-
-@dataclass(frozen=True, slots=True)
-class UndecodedLog:
-    """A log that bears an event's topic but not its shape, raw."""
-
-    event_id: int
-    block_number: int
-    log_index: int
-    block_time: datetime
-    tx_hash: bytes
-    tx_index: int
-    contract_address: bytes
-    topics: list[bytes]
-    data: bytes
-    reason: str
-    has_row: bool
-    announced: Mapping[str, str] | None = None
-    """The addresses in a row that Postgres refused, by column."""
-
-
-class RawLog(Protocol):
-    """A log as it came (``chain.logs.RawLog``), hex as text."""
-
-    block_number: int
-    log_index: int
-    topics: list[str]
-    data: str
 
 
 @dataclass(slots=True)
@@ -257,82 +226,25 @@ def delete_rows(connection: Connection, chain_id: int, event: CatalogEvent, plac
             sql.SQL("DELETE FROM gapless.undecoded_logs WHERE event_id = %(event)s AND {}").format(condition),
             parameters | {"event": event.event_id},
         )
-        foreign_shapes.delete(driver, chain_id, event.event_id, first, last, addresses)
+        undecoded_logs.delete_foreign(driver, chain_id, event.event_id, first, last, addresses)
     return deleted
 
 
 def insert_rows(connection: Connection, chain_id: int, rows: Rows) -> None:
     """Copies decoded rows into their tables, counts foreign shapes, and keeps what could not be decoded or stored."""
     driver = psycopg_connection(connection)
-    foreign_shapes.insert(driver, chain_id, rows.foreign)
+    undecoded_logs.insert_foreign(driver, chain_id, rows.foreign)
     for table, batches in rows.binary.values():
-        copy_binary(driver, table, batches)
+        copy_batches(driver, table, batches)
     undecoded = {(log.event_id, log.block_number, log.log_index): log for log in rows.undecoded}
     for event_id, (table, table_rows) in rows.by_table.items():
         if table_rows:
             copy = functools.partial(copy_rows, driver, table)
-            for row, reason in rejected_rows.copy_accepted(driver, table_rows, copy):
-                log = _refused_log(table, row, reason, rows.logs)
+            for row, reason in copy_accepted(driver, table_rows, copy):
+                log = refused_log(table, row, reason, rows.logs)
                 undecoded[event_id, log.block_number, log.log_index] = log
     if undecoded:
-        _insert_undecoded(driver, chain_id, list(undecoded.values()))
-
-
-def _refused_log(table: EventTable, row: rejected_rows.Row, reason: str, logs: Iterable[RawLog]) -> UndecodedLog:
-    _, number, time, tx_hash, tx_index, log_index, address, *values = row
-    raw = next((log for log in logs if (log.block_number, log.log_index) == (number, log_index)), None)
-    topics = [bytes.fromhex(topic[2:]) for topic in raw.topics] if raw else []
-    data = bytes.fromhex(raw.data[2:]) if raw else b""
-    return UndecodedLog(
-        table.event_id, number, log_index, time, tx_hash, tx_index, address, topics, data, reason, has_row=False,
-        announced=rejected_rows.addresses(table.columns, values),
-    )  # fmt: skip
-
-
-def copy_binary(driver: psycopg.Connection[Any], table: EventTable, batches: Iterable[BinaryRows]) -> None:
-    """Copies rows that are in COPY's binary form already into an event's table.
-
-    Postgres refuses none of them: no type of one width has values that a table or an index cannot take.
-    """
-    with driver.cursor() as cursor, cursor.copy(_copy_statement(table)) as copy:
-        copy.write(binary.SIGNATURE)
-        for batch in batches:
-            copy.write(batch.data)
-        copy.write(binary.TRAILER)
-
-
-def copy_rows(driver: psycopg.Connection[Any], table: EventTable, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Copies rows (in the order of ``table.column_names``) into an event's table, binary."""
-    with driver.cursor() as cursor, cursor.copy(_copy_statement(table)) as copy:
-        copy.set_types(table.column_types)
-        for row in rows:
-            copy.write_row(row)
-
-
-def _copy_statement(table: EventTable) -> sql.Composed:
-    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-        table.identifier, sql.SQL(", ").join(map(sql.Identifier, table.column_names))
-    )
-
-
-def _insert_undecoded(driver: psycopg.Connection[Any], chain_id: int, logs: Sequence[UndecodedLog]) -> None:
-    with driver.cursor() as cursor:
-        cursor.executemany(
-            """
-            INSERT INTO gapless.undecoded_logs (event_id, chain_id, block_number, log_index, block_time, tx_hash,
-                tx_index, contract_address, topics, data, reason, has_row, announced)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-            ON CONFLICT (event_id, chain_id, block_number, log_index)
-            DO UPDATE SET reason = excluded.reason, has_row = excluded.has_row, announced = excluded.announced
-            """,
-            [
-                (
-                    log.event_id, chain_id, log.block_number, log.log_index, log.block_time, log.tx_hash, log.tx_index,
-                    log.contract_address, log.topics, log.data, log.reason, log.has_row, jsonb(log.announced or None),
-                )
-                for log in logs
-            ],
-        )  # fmt: skip
+        insert_undecoded(driver, chain_id, list(undecoded.values()))
 
 
 def cover(connection: Connection, added: Mapping[int, RangeSet]) -> None:

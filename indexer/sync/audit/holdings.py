@@ -19,8 +19,8 @@ from indexer.store.catalog import ledgers
 from indexer.store.catalog.ledgers import Ledger
 from indexer.store.head import state as head_state
 from indexer.store.integrity.findings import Finding
-from indexer.store.tokens import balances
-from indexer.store.tokens.balances import Holding
+from indexer.store.tokens import balance_checks, balances
+from indexer.store.tokens.balance_checks import Holding
 from indexer.sync.audit.scope import Scope
 
 DIFFERENCES_SHOWN = 3
@@ -65,7 +65,7 @@ def counted(connection: Connection, scope: Scope) -> Iterator[Finding]:
     for ledger in _audited(connection, scope):
         if not scope.within[0] <= ledger.start_block <= ledger.through_block <= scope.within[1]:
             continue  # sums have no parts
-        count, differences = balances.differences(connection, ledger, DIFFERENCES_SHOWN)
+        count, differences = balance_checks.differences(connection, ledger, DIFFERENCES_SHOWN)
         if count:
             shown = "; ".join(
                 f"0x{one.holder.hex()} has {one.kept} of {_token(one.token, one.token_id, ledger)}, and "
@@ -138,7 +138,7 @@ def _ask(engine: Engine, client: ChainClient, ledger: Ledger, done: HoldersCheck
         if (now := found.get(ledger.ledger_id)) is None or now.through_block < max(now.start_block, 0):
             done.unasked[ledger.contract] = "its balances are being built anew"
             return
-        sample = balances.sample(connection, now, most, random.uniform(-1, 1))
+        sample = balance_checks.sample(connection, now, most, random.uniform(-1, 1))
         at = now.through_block
         stored = head_state.load_headers(connection, ledger.chain_id, (at, at)).get(at)
         connection.rollback()
@@ -178,7 +178,7 @@ def _compare(engine: Engine, ledger: Ledger, answered: Sequence[tuple[Holding, C
             "(which gapless audit --deep would tell)"
         )
         with engine.begin() as connection:
-            balances.note_problem(connection, ledger, token, detail, ledger.through_block)
+            balance_checks.note_problem(connection, ledger, token, detail, ledger.through_block)
         yield Mark(ledger.contract, token, detail)
 
 

@@ -15,8 +15,7 @@ from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.version import load_version, writing_by
 from indexer.store.head import state as head_state
 from indexer.store.integrity import digests
-from indexer.store.rows import transactions, writer
-from indexer.store.rows import undecoded_logs as undecoded
+from indexer.store.rows import transactions, undecoded_logs, writer
 from indexer.store.rows.undecoded_logs import Decoded, StoredLog
 from indexer.store.tokens import balances
 from indexer.sync.rows.router import decoder_of, shapes_of
@@ -62,10 +61,12 @@ def redecode(engine: Engine, contract: str | None = None) -> Redecoded:
         # A retired source may come back, and its digests with it.
         every, events = catalog.load_with_events(connection, retired=True)
         # An event that a manifest has added since is left to the next run.
-        places = [
-            p for p in undecoded.places(connection) if p[0] in events and contract in (None, events[p[0]].contract)
+        waiting = [
+            one
+            for one in undecoded_logs.waiting_events(connection)
+            if one[0] in events and contract in (None, events[one[0]].contract)
         ]
-    for event_id, chain_id in places:
+    for event_id, chain_id in waiting:
         mine = [s for s in every if s.event.event_id == event_id and s.chain_id == chain_id]
         with engine.begin() as connection, writing_by(connection, version) as writing:
             writing.forgets = _retry(connection, events[event_id], chain_id, mine, done)
@@ -85,7 +86,7 @@ def _retry(
     shapes = shapes_of(decoder)
     decoded: list[Decoded] = []
     foreign: list[StoredLog] = []
-    every = list(undecoded.load(connection, event.event_id, chain_id))
+    every = list(undecoded_logs.load_undecoded(connection, event.event_id, chain_id))
     final = [log for log in every if finalized is not None and log.block_number <= finalized]
     done.waiting += len(every) - len(final)  # the follower's, who may take them back
     fits = shapes.fit([(log.topics, log.data) for log in final]) if shapes is not None else [False] * len(final)
@@ -99,7 +100,7 @@ def _retry(
         except UndecodableLog as error:
             done.still[event.label] += 1
             if str(error) != log.reason:
-                undecoded.note(connection, log, str(error), has_row=False)
+                undecoded_logs.note_undecoded(connection, log, str(error), has_row=False)
             continue
         fixed = fixed_values(
             chain_id=chain_id,
@@ -119,8 +120,8 @@ def _retry(
         stack.enter_context(balances.rewriting(connection, chain_id, [event.event_id], ranges))
         for source in sources:
             stack.enter_context(digests.rewriting(connection, source, changed_ranges))
-        undecoded.count(connection, chain_id, foreign)
-        refused = undecoded.move(connection, event.table, decoded)
+        undecoded_logs.count_foreign(connection, chain_id, foreign)
+        refused = undecoded_logs.move_decoded(connection, event.table, decoded)
     done.counted[event.label] += len(foreign)
     if not decoded:
         return False

@@ -21,7 +21,7 @@ from indexer.intervals import RangeSet, format_ranges, intersect, size, union
 from indexer.store.catalog import children
 from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import writing_by
-from indexer.store.integrity import compare, digests, proven_blocks
+from indexer.store.integrity import compare, digests, findings
 from indexer.store.integrity.compare import Expected
 from indexer.store.integrity.findings import Finding
 from indexer.store.rows import writer
@@ -238,8 +238,8 @@ class Refetch:
             for source in sources:
                 blocks = changes[source.source_id]
                 writer.insert_rows(connection, self.chain_id, compare.of_source(rows, source, blocks))
-                proven_blocks.remove(connection, source.source_id, ranges_of(blocks))
-                proven_blocks.add(connection, source.source_id, ranges_of(n for n in blocks if n in proven))
+                findings.remove_proven(connection, source.source_id, ranges_of(blocks))
+                findings.add_proven(connection, source.source_id, ranges_of(n for n in blocks if n in proven))
                 self.outcome.blocks += len(blocks)
                 log.info("%s: replaced the rows of blocks %s", source.event.label, format_ranges(ranges_of(blocks)))
         if sources:

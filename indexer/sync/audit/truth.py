@@ -8,7 +8,7 @@ from indexer.chain.records.validation import RawLog
 from indexer.intervals import RangeSet, intersect, subtract
 from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import writing_by
-from indexer.store.integrity import checks, digests, proven_blocks
+from indexer.store.integrity import checks, digests, findings
 from indexer.store.integrity.compare import Expected
 from indexer.store.integrity.findings import Finding, Kind
 from indexer.sync.audit.scope import Scope, ranges_of
@@ -86,5 +86,5 @@ def _findings(
 
 
 def _note(connection: Connection, source: Source, ranges: RangeSet, differing: RangeSet) -> None:
-    proven_blocks.add(connection, source.source_id, subtract(ranges, differing))
-    proven_blocks.remove(connection, source.source_id, differing)
+    findings.add_proven(connection, source.source_id, subtract(ranges, differing))
+    findings.remove_proven(connection, source.source_id, differing)

@@ -13,7 +13,6 @@ from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import load_version
 from indexer.store.head import branch as head
 from indexer.store.head import state as head_state
-from indexer.store.head import state as store_followed
 from indexer.store.head.state import HeadState
 from indexer.store.rows.blocks import Block
 from indexer.store.rows.writer import Rows
@@ -139,7 +138,7 @@ class LocalBranch:
         if self._open is None or not _same(self._open[0], view.followed):
             ids = [source.source_id for source in view.followed]
             with self._engine.begin() as connection:
-                mark = store_followed.follow_sources(connection, self._chain_id, self._right.epoch, ids, view.version)
+                mark = head_state.follow_sources(connection, self._chain_id, self._right.epoch, ids, view.version)
             self._open = view.followed, mark
 
     def _fill(self, sources: Sequence[Source], missing: RangeSet, span: int) -> None:

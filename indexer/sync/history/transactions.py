@@ -10,7 +10,7 @@ from sqlalchemy.engine import Engine
 from indexer.chain.client import ChainClient
 from indexer.chain.reads.transactions import DetailsRequest, TransactionDetails
 from indexer.store.catalog.version import CatalogChangedError, load_version
-from indexer.store.rows import missing_transactions
+from indexer.store.rows import transaction_rows
 from indexer.store.rows import transactions as included
 from indexer.store.rows.transaction_rows import DetailRows
 
@@ -54,7 +54,7 @@ class Includer:
                 task = included.next_task(connection, self.chain_id, MOST_BLOCKS)
             if task is None:
                 break
-            found = self._fetch(task.estimate_details)
+            found = self._fetch(task.incomplete)
             try:
                 with self.engine.begin() as connection:
                     kept = included.store(
@@ -68,7 +68,7 @@ class Includer:
                 break
             if not kept:
                 break
-            done += len(task.estimate_details)
+            done += len(task.incomplete)
             self._tell(found)
         return done + self._ask_again()
 
@@ -77,25 +77,25 @@ class Includer:
         done = 0
         while not self.stop.is_set():
             with self.engine.connect() as connection:
-                due = missing_transactions.due(connection, self.chain_id, MOST_BLOCKS)
+                due = transaction_rows.due_again(connection, self.chain_id, MOST_BLOCKS)
             if not due:
                 break
-            estimate_details: dict[int, included.IncompleteBlock] = {}
+            incomplete: dict[int, included.IncompleteBlock] = {}
             for one in due:
-                bearer = estimate_details.setdefault(
+                block = incomplete.setdefault(
                     one.number, included.IncompleteBlock(one.number, one.block_hash, one.time, block=False)
                 )
                 match one.kind:
                     case "block":
-                        bearer.block = True
+                        block.block = True
                     case "transaction":
-                        bearer.transactions[one.index] = one.hash
+                        block.transactions[one.index] = one.hash
                     case _:
-                        bearer.receipts[one.index] = one.hash
-            found = self._fetch(list(estimate_details.values()))
+                        block.receipts[one.index] = one.hash
+            found = self._fetch(list(incomplete.values()))
             with self.engine.begin() as connection:
                 included.store_again(connection, self.chain_id, due, _facts(found))
-            done += len(estimate_details)
+            done += len(incomplete)
         return done
 
     def _tell(self, found: TransactionDetails) -> None:
@@ -106,14 +106,11 @@ class Includer:
                 *(self.client.name, one.kind, one.hash.hex(), one.number, more, one.reason),
             )
 
-    def _fetch(self, estimate_details: Sequence[included.IncompleteBlock]) -> TransactionDetails:
-        if not estimate_details:
+    def _fetch(self, incomplete: Sequence[included.IncompleteBlock]) -> TransactionDetails:
+        if not incomplete:
             return TransactionDetails()
         return self.client.transaction_details(
-            [
-                DetailsRequest(b.number, b.hash, b.block, dict(b.transactions), dict(b.receipts))
-                for b in estimate_details
-            ]
+            [DetailsRequest(b.number, b.hash, b.block, dict(b.transactions), dict(b.receipts)) for b in incomplete]
         )
 
 

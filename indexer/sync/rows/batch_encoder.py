@@ -17,7 +17,7 @@ from indexer.abi.model import Event
 from indexer.chain.records.log_columns import LogColumns
 from indexer.store.rows import copy_binary
 from indexer.store.rows.copy_binary import BinaryRows
-from indexer.store.rows.foreign_shapes import ForeignLogs
+from indexer.store.rows.undecoded_logs import ForeignLogs
 from indexer.store.schema.layout import EventTable
 
 

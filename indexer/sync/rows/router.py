@@ -24,8 +24,8 @@ from indexer.addresses import Children, DiscoveryBlocks
 from indexer.chain.records.log_columns import LogColumns
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.declaration import Factory
-from indexer.store.rows.foreign_shapes import ForeignLogs
-from indexer.store.rows.writer import Rows, UndecodedLog
+from indexer.store.rows.undecoded_logs import ForeignLogs, UndecodedLog
+from indexer.store.rows.writer import Rows
 from indexer.sync.rows.batch_encoder import BatchEncoder, encoder, foreign_logs
 
 

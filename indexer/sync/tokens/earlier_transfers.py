@@ -15,8 +15,8 @@ from sqlalchemy.engine import Engine
 
 from indexer.chain.logs.earliest_log import EarliestLog
 from indexer.chain.records.errors import FatalError, LaggingError, NoEndpointError, RangeError
-from indexer.store.tokens import earlier_transfers
-from indexer.store.tokens.earlier_transfers import Question
+from indexer.store.tokens import balance_checks
+from indexer.store.tokens.balance_checks import Question
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def look(engine: Engine, node: Node, chain_id: int, *, stop: threading.Event | N
         ProviderError: no node answers at all; what was kept before stays.
     """
     with engine.connect() as connection:
-        questions = earlier_transfers.due(connection, chain_id, MOST)
+        questions = balance_checks.due(connection, chain_id, MOST)
     for at, question in enumerate(questions):
         if stop is not None and stop.is_set():
             return at
@@ -84,7 +84,7 @@ def _settle(engine: Engine, node: Node, chain_id: int, question: Question) -> No
     known = found is not None or silent
     pause = None if known else 0.0 if detail is None else min(FIRST_PAUSE * 4.0**question.attempts, LONGEST_PAUSE)
     with engine.begin() as connection:
-        earlier_transfers.keep(
+        balance_checks.keep(
             connection, chain_id, question, checked_from=checked_from, found=found, silent=silent, detail=detail,
             again_after=pause,
         )  # fmt: skip

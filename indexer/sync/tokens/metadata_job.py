@@ -11,13 +11,12 @@ from sqlalchemy.engine import Engine
 
 from indexer.abi.token_standards import BY_STANDARD
 from indexer.chain.client import ChainClient
-from indexer.store.cache import Cache
+from indexer.store.cache import Cache, CachedToken, TokenCache
 from indexer.store.catalog import catalog
 from indexer.store.head import state as head_state
 from indexer.store.rows.blocks import Block, hold_block
 from indexer.store.tokens import metadata as tokens
 from indexer.store.tokens.metadata import Token
-from indexer.store.tokens.metadata_cache import CachedToken, TokenCache
 from indexer.sync.tokens import metadata as token_metadata
 from indexer.sync.tokens.metadata import Answer
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from indexer.store.tokens.metadata_cache import TokenCache
+from indexer.store.cache import TokenCache
 from tests.integration.api.world import GOLD, SILVER, USDC
 
 SECRET = "s" * 40

@@ -9,7 +9,7 @@ import pytest
 
 from indexer.store.database import describe_error
 from indexer.store.rows import undecoded_logs
-from indexer.store.rows.rejected_rows import copy_accepted
+from indexer.store.rows.copy_binary import copy_accepted
 from indexer.sync.audit.repair import Repair
 from indexer.sync.rows import router as rows
 from tests.integration.audit.conftest import execute, run

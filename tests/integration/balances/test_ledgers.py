@@ -26,7 +26,7 @@ from indexer.store.head import state
 from indexer.store.rows import writer
 from indexer.store.rows.blocks import Block
 from indexer.store.rows.writer import Rows, WriteOutcome
-from indexer.store.tokens import balances
+from indexer.store.tokens import balance_checks, balances
 from indexer.sync.setup.declaration import declaration
 from tests.integration.sync.rig import write_manifest
 
@@ -292,7 +292,7 @@ class Model:
                 assert ledger.live or ledger.served
                 assert ledger.through_block <= max(self.tip, ledger.start_block - 1)
                 if ledger.live:
-                    assert balances.differences(connection, ledger, 3) == (0, [])
+                    assert balance_checks.differences(connection, ledger, 3) == (0, [])
             assert {one.contract for one in every if one.live} == set(self.kept)
             assert {one.contract for one in every if one.served} >= set(self.kept)
 

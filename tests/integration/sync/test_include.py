@@ -122,8 +122,8 @@ def test_a_row_that_comes_while_its_blocks_are_asked_for_brings_its_transaction(
             connection.exec_driver_sql("DELETE FROM coins.transfer WHERE tx_hash IN (SELECT tx_hash FROM aside)")
         work, fetch = includer(one), Includer._fetch
 
-        def late(self, estimate_details):
-            found = fetch(self, estimate_details)
+        def late(self, incomplete):
+            found = fetch(self, incomplete)
             with one.engine.begin() as connection:
                 # What redecode does, in its order.
                 connection.exec_driver_sql("INSERT INTO coins.transfer SELECT * FROM aside")
@@ -228,8 +228,8 @@ def test_a_branch_that_came_while_blocks_were_asked_for_brings_its_transactions(
         one.catch_up(follower)
         work, fetch = includer(one), Includer._fetch
 
-        def late(self, estimate_details):
-            found = fetch(self, estimate_details)
+        def late(self, incomplete):
+            found = fetch(self, incomplete)
             # The block that was asked for stays, what was silent behind it is not any more.
             request(w3, "evm_revert", kept)
             mine(0, 1, 0)
@@ -301,7 +301,7 @@ def test_a_long_history_is_not_read_from_end_to_end_for_every_part_of_it(shared_
             assert rows_read(connection) - before < 3_000
         assert task is not None
         assert task.block_range == (blocks - 199, blocks)
-        assert [bearer.number for bearer in task.estimate_details] == list(range(blocks - 199, blocks + 1))
+        assert [bearer.number for bearer in task.incomplete] == list(range(blocks - 199, blocks + 1))
 
 
 def rows_read(connection) -> int:

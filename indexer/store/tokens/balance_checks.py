@@ -1,20 +1,121 @@
-"""Whether tokens gave anything before their transfers are counted: what is known, and what is to be asked of nodes.
+"""Whether balances are exact: what the transfers in the tables sum up to, and what is known of earlier transfers.
 
-A ledger counts from a block on. A token that gave before that has holders that the ledger does not know: its
-balances are not exact (``gapless.balance_problem``).
+A ledger counts from a block on. A token that gave before that has holders that the ledger does not know: its balances
+are not exact (``gapless.balance_problem``). Nodes are asked for that (:func:`due`, :func:`keep`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import sqlalchemy as sa
+from psycopg import sql
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
+from indexer.store.catalog import ledgers
+from indexer.store.catalog.ledgers import Ledger
+from indexer.store.database import psycopg_connection
 from indexer.store.schema import tables
+from indexer.store.tokens import balances
 
 SAMPLE = 20
 """Children of a factory of which it is asked: one that gave before its announcement makes all others doubtful."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldingDifference:
+    """A holding that is not what the transfers in the tables sum up to."""
+
+    token: bytes
+    token_id: int
+    holder: bytes
+    kept: int
+    counted: int
+
+
+def differences(connection: Connection, ledger: Ledger, most: int) -> tuple[int, list[HoldingDifference]]:
+    """Counts all of a ledger's transfers anew and compares.
+
+    Args:
+        connection: in a transaction with one snapshot.
+        ledger: the ledger.
+        most: how many differences to return.
+
+    Returns:
+        How many holdings differ, and the first of them.
+    """
+    events = ledgers.events_of(connection, ledger)
+    rows = (
+        psycopg_connection(connection)
+        .execute(
+            sql.SQL("""
+            SELECT coalesce(h.token, c.token), coalesce(h.token_id, c.token_id), coalesce(h.holder, c.holder),
+                   coalesce(h.amount, 0), coalesce(c.delta, 0), count(*) OVER ()
+            FROM (SELECT * FROM gapless.holdings WHERE ledger_id = %(ledger)s) h
+            FULL JOIN ({}) c ON c.token = h.token AND c.token_id = h.token_id AND c.holder = h.holder
+            WHERE h.amount IS DISTINCT FROM c.delta ORDER BY 1, 2, 3 LIMIT %(most)s
+        """).format(balances.deltas(ledger, events.values())),
+            {
+                "ledger": ledger.ledger_id,
+                "chain_id": ledger.chain_id,
+                "addresses": ledger.addresses,
+                "first": ledger.start_block,
+                "last": ledger.through_block,
+                "sign": 1,
+                "most": most,
+            },
+        )
+        .fetchall()
+    )
+    found = [HoldingDifference(bytes(r[0]), int(r[1]), bytes(r[2]), int(r[3]), int(r[4])) for r in rows]
+    return (rows[0][5] if rows else 0), found
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What an account has of a token."""
+
+    token: bytes
+    token_id: int
+    holder: bytes
+    amount: int
+
+
+def sample(connection: Connection, ledger: Ledger, most: int, seed: float) -> Sequence[Holding]:
+    """Some holdings of a ledger, each as likely as any other.
+
+    Args:
+        connection: to read with.
+        ledger: whose.
+        most: how many.
+        seed: -1 to 1; decides which.
+    """
+    driver = psycopg_connection(connection)
+    driver.execute("SELECT setseed(%s)", (seed,))
+    rows = driver.execute(
+        """
+        SELECT token, token_id, holder, amount FROM (
+            SELECT token, token_id, holder, amount, random() AS place FROM
+            (SELECT * FROM gapless.holdings WHERE ledger_id = %s ORDER BY token, token_id, holder) ordered) drawn
+        ORDER BY place LIMIT %s
+        """,
+        (ledger.ledger_id, most),
+    )
+    return [Holding(bytes(token), int(number), bytes(holder), int(amount)) for token, number, holder, amount in rows]
+
+
+def note_problem(connection: Connection, ledger: Ledger, token: bytes, detail: str, block_number: int) -> None:
+    """Marks a token whose balances do not follow from its transfers."""
+    connection.execute(
+        sa.text("""
+            INSERT INTO gapless.balance_problems (ledger_id, token, detail, block_number)
+            VALUES (:ledger, :token, :detail, :block)
+            ON CONFLICT (ledger_id, token) DO UPDATE
+            SET detail = excluded.detail, block_number = excluded.block_number, found_at = now()
+        """),
+        {"ledger": ledger.ledger_id, "token": token, "detail": detail, "block": block_number},
+    )
 
 
 @dataclass(frozen=True, slots=True)

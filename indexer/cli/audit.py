@@ -43,8 +43,8 @@ def audit(
     """
     from indexer.cli.context import begin, database, require_applied, servers, until_signal
     from indexer.sync import audit as auditing
-    from indexer.sync.audit import digest
-    from indexer.sync.audit.as_json import report_as_json
+    from indexer.sync.audit import table_checks
+    from indexer.sync.audit.run import report_as_json
     from indexer.sync.setup import network
 
     settings, manifest = begin()
@@ -68,7 +68,7 @@ def audit(
             report = auditing.audit(
                 engine, one.chain_id, one.name, request, client=client, other=others.get(one.name), stop=stop
             )
-            digest.take(engine, one.chain_id)
+            table_checks.take_digests(engine, one.chain_id)
             reports.append((one, report))
             if client is not None:
                 client.close()

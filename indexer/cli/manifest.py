@@ -58,7 +58,7 @@ def check(
 
 def _ask_nodes(manifest: Manifest, settings: Settings) -> None:
     from indexer.sync.setup import network
-    from indexer.sync.setup.online_check import inspect
+    from indexer.sync.setup.network import inspect
 
     warned = False
     for chain in manifest.chains.values():

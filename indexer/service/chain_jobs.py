@@ -24,7 +24,7 @@ from indexer.service import jobs
 from indexer.service.jobs import Network
 from indexer.store.rows.blocks import ForeignBlockError
 from indexer.sync.head.chain_identity import ChainHaltedError
-from indexer.sync.head.polling import PollSchedule
+from indexer.sync.head.decisions import PollSchedule
 from indexer.sync.snapshots.series import Snapshots
 
 log = logging.getLogger(__name__)

@@ -24,10 +24,10 @@ from indexer.service.jobs import Network, ServiceResources, cache_of
 from indexer.store.access import jobs
 from indexer.store.access.jobs import Claim
 from indexer.sync import audit as auditing
-from indexer.sync.audit import digest
-from indexer.sync.audit.as_json import report_as_json
+from indexer.sync.audit import table_checks
 from indexer.sync.audit.redecode import redecode
 from indexer.sync.audit.repair import Repair
+from indexer.sync.audit.run import report_as_json
 from indexer.sync.tokens import metadata_job
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def _audit(task: Task) -> dict[str, Any]:
         chain_id, engine = one.chain.chain_id, task.shop.engine
         report = auditing.audit(engine, chain_id, name, request, client=client, stop=task.stop, on_progress=tell)
         if not task.stop.is_set():
-            digest.take(engine, chain_id)
+            table_checks.take_digests(engine, chain_id)
         results[name] = report_as_json(name, report, MOST_FINDINGS) | {"findings_count": len(report.findings)}
     return results
 

@@ -30,13 +30,13 @@ from indexer.store.head import state as head_state
 from indexer.store.head.state import EndpointRow
 from indexer.store.rows import blocks
 from indexer.store.rows.blocks import ForeignBlockError
-from indexer.sync.audit import digest, holdings
+from indexer.sync.audit import holdings, table_checks
+from indexer.sync.head.decisions import PollSchedule
 from indexer.sync.head.follower import ChainHaltedError, Follower, Tick
-from indexer.sync.head.polling import PollSchedule
 from indexer.sync.history.backfill import Backfill
 from indexer.sync.history.transactions import Includer
 from indexer.sync.setup import network
-from indexer.sync.tokens import balances, earlier_transfers, metadata_job
+from indexer.sync.tokens import balances, metadata_job
 from indexer.sync.tokens.metadata_job import UnreadTokens
 
 log = logging.getLogger(__name__)
@@ -329,7 +329,7 @@ def keep_balances(shop: ServiceResources, one: Network) -> None:
 def check_balances(shop: ServiceResources, one: Network) -> None:
     """Asks nodes whether balances are exact: whether tokens gave before they are counted, and what holders have."""
     chain_id = one.chain.chain_id
-    earlier_transfers.look(shop.engine, one.client, chain_id, stop=one.stop)
+    balances.ask_for_earlier(shop.engine, one.client, chain_id, stop=one.stop)
     if not one.stop.is_set():
         holdings.ask_due(shop.engine, one.client, chain_id)
 
@@ -355,7 +355,7 @@ def cache_of(shop: ServiceResources, one: Network) -> Cache:
 
 def take_digests(shop: ServiceResources, one: Network) -> None:
     """Sums up what has become final, so that an audit can tell later whether it is still the same."""
-    digest.take(shop.engine, one.chain.chain_id, most=MOST_DIGESTED)
+    table_checks.take_digests(shop.engine, one.chain.chain_id, most=MOST_DIGESTED)
 
 
 def prune_blocks(shop: ServiceResources, one: Network) -> None:

@@ -43,9 +43,9 @@ from indexer.sync.history.backfill import Backfill
 from indexer.sync.history.transactions import Includer
 from indexer.sync.setup import deployment_block
 from indexer.sync.setup.declaration import declaration
-from indexer.sync.snapshots.reader import UNANSWERED
+from indexer.sync.snapshots.points import UNANSWERED
 from indexer.sync.snapshots.series import Snapshots
-from indexer.sync.tokens import balances, earlier_transfers, metadata_job
+from indexer.sync.tokens import balances, metadata_job
 from tests.chaos import derived, lies, manifests
 from tests.chaos.chain import CHAIN_ID, COINS, Chain
 from tests.chaos.mishaps import Chances, KilledError, crash_postgres, endanger
@@ -541,7 +541,7 @@ class Simulation:
 
     def _ask_age(self, process: Process) -> None:
         """How old a contract is, and whether tokens gave before they are counted."""
-        earlier_transfers.look(process.engine, process.clients[2], CHAIN_ID)
+        balances.ask_for_earlier(process.engine, process.clients[2], CHAIN_ID)
         coin = self.ages.choice(COINS)
         address, finalized = bytes.fromhex(coin[2:]), self.chain.finalized
         by_code = deployment_block.first_with_code(process.clients[2], address, finalized, coin)

@@ -14,8 +14,8 @@ from indexer.manifest.model import Finality
 from indexer.store.apply import drop
 from indexer.store.database import DatabaseError
 from indexer.store.rows import undecoded_logs
-from indexer.sync.audit import digest
 from indexer.sync.audit import redecode as redecoding
+from indexer.sync.audit import table_checks
 from indexer.sync.audit.redecode import redecode
 from indexer.sync.audit.repair import Repair
 from indexer.sync.audit.run import Request, audit
@@ -55,7 +55,7 @@ def settled(scene):
     follower = scene.follower()
     scene.settle(follower)
     follower.close()
-    digest.take(scene.engine, CHAIN_ID)
+    table_checks.take_digests(scene.engine, CHAIN_ID)
 
 
 @pytest.mark.promise("R-04")
@@ -116,7 +116,7 @@ def test_what_an_earlier_version_kept_raw_is_no_finding_and_is_counted_by_redeco
         scene.clock.sleep(60.0)
         follower.tick()
         scene.backfill().run()
-    digest.take(scene.engine, CHAIN_ID)
+    table_checks.take_digests(scene.engine, CHAIN_ID)
     assert not counted(scene)
 
     monkeypatch.undo()

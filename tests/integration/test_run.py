@@ -22,7 +22,7 @@ from psycopg import sql
 
 from indexer.demo.world import manifest_text
 from indexer.store import leases
-from indexer.sync.head import polling
+from indexer.sync.head import decisions
 
 GAPLESS = [sys.executable, "-c", "from indexer.cli import main; main()"]
 PATIENCE = 60.0
@@ -174,7 +174,7 @@ def test_jobs_belong_to_the_leader_alone(start, migrated_url):
 @pytest.mark.promise("H-06")
 def test_a_takeover_takes_less_than_fifteen_seconds():
     """The lease ends; the next look comes; one lock is waited for; the look after that succeeds."""
-    assert leases.LASTS + 2 * polling.LONGEST + 2 * 1.0 < 15
+    assert leases.LASTS + 2 * decisions.LONGEST + 2 * 1.0 < 15
 
 
 @pytest.mark.promise("H-06")

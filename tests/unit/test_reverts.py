@@ -7,7 +7,7 @@ from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
 from indexer.abi.model import parse_abi
-from indexer.sync.snapshots.revert_reasons import reason
+from indexer.sync.snapshots.points import revert_reason
 
 ABI = parse_abi(
     [
@@ -46,7 +46,7 @@ def error(signature: str, *values: object) -> bytes:
     ],
 )
 def test_reasons(data, expected):
-    found = reason(data, ABI)
+    found = revert_reason(data, ABI)
     assert found.startswith(expected)
     assert len(found) <= 520
 
@@ -54,4 +54,4 @@ def test_reasons(data, expected):
 @pytest.mark.parametrize("length", [2**255, 10**6, 0])
 def test_a_length_that_lies_is_no_trouble(length):
     data = bytes.fromhex("08c379a0") + (32).to_bytes(32) + length.to_bytes(32) + b"text"
-    assert reason(data, ABI).startswith("reverted: ")
+    assert revert_reason(data, ABI).startswith("reverted: ")

@@ -15,7 +15,7 @@ from indexer.chain.records.errors import FatalError, LaggingError, ProviderError
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from indexer.chain.rpc.endpoint_pool import EndpointPool
 from indexer.service.jobs import Defects
-from indexer.sync.head.polling import PollSchedule
+from indexer.sync.head.decisions import PollSchedule
 
 TURNS = 3000
 

@@ -28,9 +28,8 @@ from indexer.store.rows import writer
 from indexer.store.rows.blocks import Block, insert_blocks
 from indexer.store.rows.writer import Rows
 from indexer.store.tokens import balances
-from indexer.sync.audit.proving import NoBlock, Prover, Unproven
+from indexer.sync.audit.comparison import NoBlock, Prover, Unproven, compare_hashes
 from indexer.sync.audit.scope import Scope, load_scope, ranges_of
-from indexer.sync.audit.truth import compare_hashes
 from indexer.sync.rows.log_filters import log_filters
 
 log = logging.getLogger(__name__)

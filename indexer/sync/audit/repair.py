@@ -22,9 +22,9 @@ from indexer.store.database import psycopg_connection
 from indexer.store.integrity import checks, findings
 from indexer.store.integrity.findings import Finding
 from indexer.store.rows import writer
-from indexer.sync.audit.coverage import factory_rules
 from indexer.sync.audit.refetch import Refetch, RefetchResult
 from indexer.sync.audit.scope import Scope, load_scope
+from indexer.sync.audit.table_checks import factory_rules
 from indexer.sync.history.backfill import Backfill, Selection
 
 

@@ -1,10 +1,11 @@
-"""One audit: which checks, of what, and what they found."""
+"""One audit: which checks, of what, what they found; and its report as JSON."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -13,12 +14,11 @@ from indexer.chain.client import ChainClient
 from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, normalise, size, subtract, union
 from indexer.store.integrity import findings
 from indexer.store.integrity.findings import Finding, Kind
-from indexer.sync.audit import against, coverage, deep, digest, holdings
-from indexer.sync.audit.against import AgainstCheck
-from indexer.sync.audit.deep import DeepCheck
-from indexer.sync.audit.digest import DigestCheck
+from indexer.sync.audit import comparison, holdings, table_checks
+from indexer.sync.audit.comparison import AgainstCheck, DeepCheck
 from indexer.sync.audit.holdings import HoldersCheck
 from indexer.sync.audit.scope import Scope, load_scope, ranges_of
+from indexer.sync.audit.table_checks import DigestCheck
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many blocks are done, and of how many."""
@@ -112,13 +112,13 @@ def audit(
         scope = load_scope(connection, chain_id, chain, request.contract, request.within)
         report = Report(scope)
         report.unsure = list(_unsure(connection, scope))
-        for kind, check in coverage.CHECKS:
+        for kind, check in table_checks.CHECKS:
             on_progress(kind, 0, 0)
             found += check(connection, scope)
         on_progress("digest", 0, 0)
-        report.digest = digest.check(connection, scope)
+        report.digest = table_checks.check_digests(connection, scope)
         found += report.digest.findings
-    examined: dict[Kind, RangeSet] = {kind: (coverage.looked_at(scope),) for kind, _ in coverage.CHECKS}
+    examined: dict[Kind, RangeSet] = {kind: (table_checks.looked_at(scope),) for kind, _ in table_checks.CHECKS}
     examined["digest"] = normalise(report.digest.examined)
     # Before any node is asked: one that fails must not take along what the tables alone have told.
     note(found, examined)
@@ -126,7 +126,7 @@ def audit(
         blocks = _chosen(engine, scope, request)
     if other is not None:
         total = size(blocks)
-        report.against = against.check(
+        report.against = comparison.check_against(
             engine, scope, other, blocks, stop=stop, on_progress=lambda n: on_progress("against", n, total)
         )
         note(report.against.findings, {"against": report.against.examined})
@@ -134,7 +134,7 @@ def audit(
         assert client is not None, "proofs need a client"
         todo = blocks if request.again else subtract(blocks, scope.proven())
         report.proven_before = size(blocks) - size(todo)
-        report.deep = deep.check(
+        report.deep = comparison.check_proofs(
             engine, scope, client, todo, stop=stop, on_progress=lambda n: on_progress("proof", n, size(todo))
         )
         note(report.deep.findings, {"proof": report.deep.examined})
@@ -208,3 +208,58 @@ def _random_blocks(blocks: RangeSet, count: int, random: Random) -> list[int]:
                 break
             left -= last - first + 1
     return found
+
+
+def report_as_json(chain: str, report: Report, most_findings: int | None = None) -> dict[str, Any]:
+    """A report.
+
+    Args:
+        chain: the chain's name.
+        report: of it.
+        most_findings: show no more of them; None: all.
+    """
+    deep, other, digest, holders = report.deep, report.against, report.digest, report.holders
+    return {
+        "chain": chain,
+        "blocks": report.scope.within,
+        "looked_at": {contract: list(ranges) for contract, ranges in report.scope.looked_at().items()},
+        "blocks_not_proven": report.unproven,
+        "unsure": list(report.unsure),
+        "findings": _findings_as_json(report.findings[:most_findings]),
+        "digest": {"rows": digest.rows, "blocks_without": digest.without, "incomparable": digest.incomparable},
+        "against": None if other is None else {"blocks": other.blocks, "logs": other.logs},
+        "balances": None
+        if holders is None
+        else {
+            "compared": holders.compared,
+            "marked": [
+                {"contract": mark.contract, "token": f"0x{mark.token.hex()}", "detail": mark.detail}
+                for mark in holders.marked
+            ],
+            "not_compared": holders.unasked,
+        },
+        "proof": None
+        if deep is None
+        else {
+            "blocks": deep.proven,
+            "logs": deep.logs,
+            "links": deep.links,
+            "before": report.proven_before,
+            "not_provable": dict(deep.unproven),
+        },
+    }
+
+
+def _findings_as_json(found: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": finding.finding_id,
+            "kind": finding.kind,
+            "subject": finding.label,
+            "first_block": finding.first,
+            "last_block": finding.last,
+            "count": finding.count,
+            "detail": finding.detail,
+        }
+        for finding in found
+    ]

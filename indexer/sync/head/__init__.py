@@ -5,11 +5,10 @@ answer; tried again), *halted* (the nodes contradict finalized rows; looked at a
 for the head, reads the blocks up to it with their logs, finds the common ancestor where they do not link, and
 commits. What may be wrong after an error is forgotten and read from the database again.
 
-* ``follower``: one tick. ``polling``: when the next one is. ``leadership``: the lease and its epoch.
-* ``reporting``: what is told of it in the database. ``history_border``: the finalized block, below which is history.
+* ``follower``: one tick. ``leadership``: the lease and its epoch; what is told of the chain in the database.
 * ``local_branch``, ``followed_sources``: our unfinalised blocks; which sources are followed.
-* ``common_ancestor``, ``shorter_chain``: where two branches part; how long a head that went backwards is taken for a
-  node that lags.
-* ``finality``: which block can no longer be reorganised. ``chain_identity``: whether the nodes serve the chain that
-  was indexed.
+* ``decisions``: when the next look is; where two branches part; how long a head that went backwards is taken for a node
+  that lags. Pure.
+* ``finality``: which block can no longer be reorganised; below it is history. ``chain_identity``: whether the nodes
+  serve the chain that was indexed.
 """

@@ -26,14 +26,11 @@ from indexer.store.rows.blocks import Block
 from indexer.store.rows.writer import Rows
 from indexer.sync.head import chain_identity, local_branch
 from indexer.sync.head.chain_identity import ChainHaltedError
-from indexer.sync.head.common_ancestor import last_common
-from indexer.sync.head.finality import FinalBlocks
+from indexer.sync.head.decisions import DEV_STANDS_FOR, STANDS_FOR, ShorterChain, last_common
+from indexer.sync.head.finality import FinalBlocks, HistoryBorder
 from indexer.sync.head.followed_sources import View
-from indexer.sync.head.history_border import HistoryBorder
-from indexer.sync.head.leadership import Leadership
+from indexer.sync.head.leadership import HeadReporter, Leadership
 from indexer.sync.head.local_branch import LocalBranch, block_of
-from indexer.sync.head.reporting import HeadReporter
-from indexer.sync.head.shorter_chain import DEV_STANDS_FOR, STANDS_FOR, ShorterChain
 
 __all__ = ["ChainHaltedError", "Follower", "Tick"]
 
@@ -92,15 +89,17 @@ class Follower:
         self._chain_id = chain_id
         self._name = name
         self._clock = clock
-        self._right = Leadership(engine, chain_id)
-        self._held = LocalBranch(engine, client, self._right, chain_id, name=name, blooms=blooms)
+        self._leadership = Leadership(engine, chain_id)
+        self._local = LocalBranch(engine, client, self._leadership, chain_id, name=name, blooms=blooms)
         final = FinalBlocks(client, name, finality)
-        self._border = HistoryBorder(engine, client, self._right, self._held, final, chain_id, name=name, clock=clock)
-        self._reporter = HeadReporter(engine, self._right, chain_id, name=name, clock=clock)
+        self._border = HistoryBorder(
+            engine, client, self._leadership, self._local, final, chain_id, name=name, clock=clock
+        )
+        self._reporter = HeadReporter(engine, self._leadership, chain_id, name=name, clock=clock)
         self._span = MAX_BLOCKS
         self._behind = False
         self._dev = dev
-        self._patience = ShorterChain(DEV_STANDS_FOR if dev else STANDS_FOR)
+        self._shorter = ShorterChain(DEV_STANDS_FOR if dev else STANDS_FOR)
         self.looked_at = time.monotonic()
         """When the last look began, for those who ask whether this one is alive."""
 
@@ -108,35 +107,35 @@ class Follower:
 
     def close(self) -> None:
         """Lets another process follow."""
-        self._right.release()
+        self._leadership.release()
 
     @property
     def lease(self) -> Lease:
         """The right to follow, for the thread that renews it."""
-        return self._right.lease
+        return self._leadership.lease
 
     def leads(self) -> bool:
         """Whether this process follows the chain, as far as it knows; may be asked by any thread."""
-        return self._right.lease.is_trusted()
+        return self._leadership.lease.is_trusted()
 
     @property
     def tip_number(self) -> int | None:
         """The newest block that is indexed, as far as this follower knows."""
-        tip = self._held.state.tip
+        tip = self._local.state.tip
         return tip.number if tip is not None else None
 
     def _lead(self) -> bool:
         """Holds, or tries to get, the right to follow; a lease that expired and that no other process took goes on."""
-        if self._right.is_held():
+        if self._leadership.is_held():
             return True
         # Not by what was known before: another may have followed meanwhile.
-        self._held.forget()
-        if not self._right.take():
+        self._local.forget()
+        if not self._leadership.take():
             return False
         with self._engine.begin() as connection:
             head_state.lift(connection, self._chain_id)  # of the process before; what halted it will be seen again
-        self._held.reload()
-        tip = self._held.state.tip
+        self._local.reload()
+        tip = self._local.state.tip
         log.info("following %s from block %s", self._name, tip.number if tip else "(none yet)")
         return True
 
@@ -172,7 +171,7 @@ class Follower:
         finally:
             if not done:
                 # Whatever was begun did not happen, or did without our being told: what is known is read anew.
-                self._held.forget()
+                self._local.forget()
                 self._reporter.forget()
         return outcome
 
@@ -188,26 +187,26 @@ class Follower:
         if not self._lead():
             return False
         newest = self._client.head()
-        self._held.view()
-        if self._held.state.tip is None:
+        self._local.view()
+        if self._local.state.tip is None:
             self._border.start(newest)
-        chain_identity.check(self._client, self._name, self._held.state)
-        if newest.number > self._held.tip.number + FURTHEST_BEHIND:
+        chain_identity.check(self._client, self._name, self._local.state)
+        if newest.number > self._local.tip.number + FURTHEST_BEHIND:
             self._jump(newest)
         return True
 
     def _step(self, newest: Header) -> Tick:
-        self._held.view()
-        if self._held.state.tip is None:
+        self._local.view()
+        if self._local.state.tip is None:
             self._border.start(newest)
-        tip = self._held.tip
+        tip = self._local.tip
         if newest.number > tip.number + FURTHEST_BEHIND:
             self._jump(newest)
-            tip = self._held.tip
+            tip = self._local.tip
         outcome = self._approach(newest, tip)
         self._reporter.stood()
         if outcome is not Tick.LAGGING:
-            self._patience.lose()
+            self._shorter.lose()
         self._border.advance(newest)
         self._reporter.report(self._report_of(newest, "waiting" if outcome is Tick.LAGGING else "following"))
         return outcome
@@ -220,13 +219,13 @@ class Follower:
         if newest.number <= tip.number:
             return self._compare(newest, tip)
         try:
-            self._held.join(self._span)
-            if self._held.tip != tip:
+            self._local.join(self._span)
+            if self._local.tip != tip:
                 return Tick.MOVED  # another process has followed, and what was known was read anew
             self._extend(newest)
         except BranchMovedError:
             # With the view goes what was learnt from another branch than ours: children born there.
-            self._held.forget()
+            self._local.forget()
             # Where the number of our tip has no block any more, it is the one before it.
             at_tip = self._client.at_or_below(tip.number)
             if at_tip is None:
@@ -238,25 +237,25 @@ class Follower:
 
     def _compare(self, newest: Header, tip: Block) -> Tick:
         """A head that is not above our tip: the same, an older one, or another branch."""
-        stored = self._held.stored(newest.number, newest.number).get(newest.number)
-        if stored is None and newest.number <= self._held.floor:
+        stored = self._local.stored(newest.number, newest.number).get(newest.number)
+        if stored is None and newest.number <= self._local.floor:
             return self._below_finalized(newest)
         # Above finalized every block is kept: a number of which none is has no block on our branch.
         if newest.hash != stored:
             return self._reorganise(newest)
         if newest.number < tip.number:
             return self._shorten(newest, tip)
-        self._held.join(self._span)
+        self._local.join(self._span)
         return Tick.NOTHING_NEW
 
     def _shorten(self, newest: Header, tip: Block) -> Tick:
         """A head that is one of our own blocks, below the tip: a node that is behind, until it has said so for long."""
-        if newest.number < self._held.floor:
+        if newest.number < self._local.floor:
             return self._below_finalized(newest) if self._dev else Tick.LAGGING
         if not self._all_say(newest.hash, lambda one: one.hash == newest.hash):
             return Tick.LAGGING
-        self._held.join(self._span, fetch=False)
-        view = self._held.view()
+        self._local.join(self._span, fetch=False)
+        view = self._local.view()
         local_branch.forget_children(view, newest.number)
         self._swap(view, block_of(newest), tip, [], Rows(), self._report_of(newest))
         return Tick.REORGANISED
@@ -269,33 +268,33 @@ class Follower:
             says: whether a head says so.
         """
         now = self._clock()
-        if not self._patience.half_over(what, now):
+        if not self._shorter.half_over(what, now):
             return False
         heads = every_head(self._client)
-        return self._patience.over(heads is not None and all(map(says, heads)), now)
+        return self._shorter.over(heads is not None and all(map(says, heads)), now)
 
     # -- growing -------------------------------------------------------------------------------------------------
 
     def _extend(self, newest: Header) -> None:
-        view, tip = self._held.view(), self._held.tip
+        view, tip = self._local.view(), self._local.tip
         last, report = min(newest.number, tip.number + self._span), self._report_of(newest)
-        headers, rows = self._held.read(view.followed, (tip.number + 1, last), tip.hash, self._span)
+        headers, rows = self._local.read(view.followed, (tip.number + 1, last), tip.hash, self._span)
         blocks = [block_of(header) for header in headers]
         with self._engine.begin() as connection:
             head.extend(
                 connection,
                 self._chain_id,
-                self._right.epoch,
+                self._leadership.epoch,
                 after=tip.number,
                 blocks=blocks,
                 sources=view.followed,
-                mark=self._held.mark,
+                mark=self._local.mark,
                 rows=rows,
                 catalog_version=view.version,
                 report=report,
             )
         self._reporter.said(report)
-        self._held.moved(blocks[-1])
+        self._local.moved(blocks[-1])
         self._behind = False
         self._span = min(MAX_BLOCKS, self._span * 2)
 
@@ -303,10 +302,10 @@ class Follower:
 
     def _reorganise(self, newest: Header) -> Tick:
         # Just after a start nothing is followed yet; what is whole must be replaced, not merely dropped.
-        self._held.join(self._span, fetch=False)
-        view, tip, floor = self._held.view(), self._held.tip, self._held.floor
+        self._local.join(self._span, fetch=False)
+        view, tip, floor = self._local.view(), self._local.tip, self._local.floor
         top = min(tip.number, newest.number)
-        common = last_common(self._held.stored, self._held.heard, floor, top)
+        common = last_common(self._local.stored, self._local.heard, floor, top)
         if common is None:
             return self._below_finalized(newest)
         if common == top:
@@ -315,9 +314,9 @@ class Follower:
             parent = head_state.load_block(connection, self._chain_id, common)
         last = min(newest.number, max(tip.number, common + self._span))
         local_branch.forget_children(view, common)
-        headers, rows = self._held.read(view.followed, (common + 1, last), parent.hash, self._span)
+        headers, rows = self._local.read(view.followed, (common + 1, last), parent.hash, self._span)
         first = headers[0].number
-        if headers[0].hash == self._held.stored(first, first).get(first):
+        if headers[0].hash == self._local.stored(first, first).get(first):
             raise BranchMovedError(f"{self._name}: two answers differ about block {first}")
         self._swap(view, parent, tip, [block_of(header) for header in headers], rows, self._report_of(newest))
         return Tick.REORGANISED
@@ -329,12 +328,12 @@ class Follower:
             head.swap(
                 connection,
                 self._chain_id,
-                self._right.epoch,
+                self._leadership.epoch,
                 common=common,
                 old_tip=tip,
                 blocks=blocks,
                 sources=view.followed,
-                mark=self._held.mark,
+                mark=self._local.mark,
                 events=view.events,
                 series=view.series,
                 rows=rows,
@@ -352,19 +351,19 @@ class Follower:
             new_tip.number,
             new_tip.hash.hex()[:8],
         )
-        self._held.swapped(new_tip)
+        self._local.swapped(new_tip)
 
     def _below_finalized(self, newest: Header) -> Tick:
         """The node's chain does not join ours above ``finalized``: a node that is far behind, or another chain."""
-        if chain_identity.check(self._client, self._name, self._held.state):
+        if chain_identity.check(self._client, self._name, self._local.state):
             return Tick.LAGGING
-        if self._dev and self._all_say(b"below finalized", lambda one: one.number < self._held.floor):
-            raise chain_identity.shortened(self._name, self._held.state, newest)
+        if self._dev and self._all_say(b"below finalized", lambda one: one.number < self._local.floor):
+            raise chain_identity.shortened(self._name, self._local.state, newest)
         if not self._behind:
             self._behind = True
             log.warning(
                 "%s: the node's head %d is below the finalized block %d; waiting for it to catch up",
-                *(self._name, newest.number, self._held.floor),
+                *(self._name, newest.number, self._local.floor),
             )
         return Tick.LAGGING
 

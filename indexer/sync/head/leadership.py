@@ -1,12 +1,29 @@
-"""The right to follow a chain: a lease, and an epoch that fences former followers off."""
+"""The right to follow a chain, and what its holder tells of the chain in the database.
 
+The right is a lease, and an epoch that fences former followers off. Told is what the head is, how following goes, and
+that nodes do not agree.
+"""
+
+import logging
 import os
 import socket
+from collections.abc import Callable
+from typing import Final
 
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.store.head import state
+from indexer.store.head import state as head_state
+from indexer.store.head.state import HeadReport
 from indexer.store.leases import Lease
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY: Final = 10.0
+"""Seconds after which a head that stays the same is reported again, so that it is known to be heard of."""
+
+MOVED_TOO_OFTEN: Final = 8
+"""So many looks in a row that find the same two answers at odds are no chain that moves."""
 
 
 class Leadership:
@@ -47,3 +64,63 @@ class Leadership:
     def release(self) -> None:
         """Lets another process have it."""
         self.lease.release()
+
+
+class HeadReporter:
+    """Tells each thing once. Not thread-safe.
+
+    Args:
+        engine: the database.
+        leadership: the follower's.
+        chain_id: the chain.
+        name: the chain's name, for the log.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self, engine: Engine, leadership: Leadership, chain_id: int, *, name: str, clock: Callable[[], float]
+    ) -> None:
+        self._engine = engine
+        self._leadership = leadership
+        self._chain_id = chain_id
+        self._name = name
+        self._clock = clock
+        self._said: HeadReport | None = None
+        self._said_at = 0.0
+        self._moved_why = ""
+        self._moved_looks = 0
+
+    def report(self, report: HeadReport) -> None:
+        """Writes a report, unless the same was said lately: a block that was written has said it (:meth:`said`)."""
+        if self._said == report and self._clock() < self._said_at + REPORT_EVERY:
+            return
+        with self._engine.begin() as connection:
+            head_state.report_head(connection, self._chain_id, self._leadership.epoch, report)
+        self.said(report)
+
+    def said(self, report: HeadReport) -> None:
+        """Notes a report that was committed with a block."""
+        self._said, self._said_at = report, self._clock()
+
+    def forget(self) -> None:
+        """Forgets what was said: something else may have been since."""
+        self._said = None
+
+    def moved(self, why: str) -> None:
+        """Tells of a look that led nowhere since the chain moved.
+
+        One is ordinary; many of the same in a row are told as what they are: answers that do not fit together.
+        """
+        log.info("%s: %s", self._name, why)
+        self._moved_looks = self._moved_looks + 1 if why == self._moved_why else 1
+        self._moved_why = why
+        if self._moved_looks >= MOVED_TOO_OFTEN:
+            reason = f"the answers of the nodes do not fit together, again and again: {why}. They are asked again"
+            if self._moved_looks == MOVED_TOO_OFTEN:
+                log.warning("%s: %s", self._name, reason)
+            with self._engine.begin() as connection:
+                head_state.report_state(connection, self._chain_id, "waiting", reason)
+
+    def stood(self) -> None:
+        """Notes a look during which the chain did not move."""
+        self._moved_looks = 0

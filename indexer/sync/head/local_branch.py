@@ -27,7 +27,7 @@ class LocalBranch:
     Args:
         engine: the database.
         client: the chain's nodes.
-        right: to write what late sources lack.
+        leadership: to write what late sources lack.
         chain_id: the chain.
         name: the chain's name, for messages.
         blooms: whether the chain's blooms can be trusted.
@@ -37,11 +37,11 @@ class LocalBranch:
     """
 
     def __init__(
-        self, engine: Engine, client: ChainClient, right: Leadership, chain_id: int, *, name: str, blooms: bool
+        self, engine: Engine, client: ChainClient, leadership: Leadership, chain_id: int, *, name: str, blooms: bool
     ) -> None:
         self._engine = engine
         self._client = client
-        self._right = right
+        self._leadership = leadership
         self._chain_id = chain_id
         self._name = name
         self._blooms = blooms
@@ -138,7 +138,7 @@ class LocalBranch:
         if self._open is None or not _same(self._open[0], view.followed):
             ids = [source.source_id for source in view.followed]
             with self._engine.begin() as connection:
-                mark = head_state.follow_sources(connection, self._chain_id, self._right.epoch, ids, view.version)
+                mark = head_state.follow_sources(connection, self._chain_id, self._leadership.epoch, ids, view.version)
             self._open = view.followed, mark
 
     def _fill(self, sources: Sequence[Source], missing: RangeSet, span: int) -> None:
@@ -152,7 +152,7 @@ class LocalBranch:
             head.fill(
                 connection,
                 self._chain_id,
-                self._right.epoch,
+                self._leadership.epoch,
                 sources=sources,
                 ranges=missing,
                 rows=rows.within(missing),

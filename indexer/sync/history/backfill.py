@@ -10,21 +10,18 @@ them. What waits between them is bounded, so memory stays flat whatever the rang
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from indexer.addresses import Children
-from indexer.block_columns import BlockColumns
 from indexer.chain.client import ChainClient
 from indexer.chain.records.errors import ProviderError
-from indexer.chain.records.log_columns import LogChunk
 from indexer.errors import GaplessError
-from indexer.intervals import BlockRange, RangeSet, format_ranges, intersect
+from indexer.intervals import BlockRange, format_ranges, intersect
 from indexer.store.catalog import catalog, children
 from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import CatalogChangedError, load_version
@@ -32,10 +29,10 @@ from indexer.store.database import is_lost_session
 from indexer.store.head import state as head_state
 from indexer.store.head.state import HeadState
 from indexer.store.rows import failed_ranges, indexes, writer
-from indexer.store.rows.writer import Rows, WriteOutcome
+from indexer.store.rows.writer import WriteOutcome
 from indexer.sync.head import chain_identity
 from indexer.sync.history.gaps import Gap, gaps, waiting
-from indexer.sync.history.pipeline import Prefetcher
+from indexer.sync.history.pipeline import Prefetcher, Prepared, joined_parts, prepared_chunks, silent_parts
 from indexer.sync.rows.log_filters import log_filters
 from indexer.sync.rows.router import Router
 
@@ -103,18 +100,6 @@ class Plan:
     children: Children
     gaps: list[Gap]
     state: HeadState
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A range of blocks as it will be written."""
-
-    first: int
-    last: int
-    rows: Rows
-    blocks: BlockColumns
-    requests: int
-    bytes: int
 
 
 # So many prepared chunks wait for the writer at most, and so many are written in one transaction.
@@ -297,14 +282,14 @@ class Backfill:
         log.debug("filling %s for %d sources", format_ranges(gap.ranges), len(gap.sources))
         halt = threading.Event()
         prepared = (
-            _prepared(self.client.scan(gap.ranges, filters, in_flight=self.in_flight, stop=halt), router)
+            prepared_chunks(self.client.scan(gap.ranges, filters, in_flight=self.in_flight, stop=halt), router)
             if filters
-            else _silent(gap.ranges)
+            else silent_parts(gap.ranges)
         )
         done = 0
         with Prefetcher(prepared, room=_ROOM, halt=halt, name=f"rows-{self.chain_id}") as ready:
             while waiting := ready.take(self.stop, most=_ROOM):
-                for part in _joined(waiting):
+                for part in joined_parts(waiting):
                     try:
                         outcome = self._write(part, gap, plan.version)
                     except CatalogChangedError as error:
@@ -385,37 +370,3 @@ class Backfill:
         progress.bytes += part.bytes
         self.on_progress(progress)
         return outcome
-
-
-def _prepared(chunks: Iterator[LogChunk], router: Router) -> Iterator[Prepared]:
-    for chunk in chunks:
-        logs, blocks = chunk.columns, chunk.block_columns
-        if logs is None:
-            rows = router.rows(chunk.logs, dict(zip(blocks.numbers.tolist(), blocks.times.tolist(), strict=True)))
-        else:
-            rows = router.columns(logs, blocks.times[np.searchsorted(blocks.numbers, logs.block_numbers)])
-        yield Prepared(chunk.first, chunk.last, rows, blocks, chunk.requests, chunk.bytes)
-
-
-def _joined(parts: Sequence[Prepared]) -> Iterator[Prepared]:
-    """Neighbours as one: a commit costs the same for many rows as for few."""
-    whole: Prepared | None = None
-    for part in parts:
-        if whole is not None and part.first == whole.last + 1:
-            whole.last = part.last
-            whole.rows.add(part.rows)
-            whole.blocks = BlockColumns.joined([whole.blocks, part.blocks])
-            whole.requests += part.requests
-            whole.bytes += part.bytes
-            continue
-        if whole is not None:
-            yield whole
-        whole = part
-    if whole is not None:
-        yield whole
-
-
-def _silent(ranges: RangeSet) -> Iterator[Prepared]:
-    """Ranges in which nothing can have been said (by a factory without children): no node need be asked."""
-    for first, last in ranges:
-        yield Prepared(first, last, Rows(), BlockColumns.of({}), 0, 0)

@@ -1,9 +1,9 @@
-"""What filling history will take, before it is begun (``gapless plan``).
+"""What filling history will take, before it is begun (``gapless plan``), with what ``include`` adds.
 
 The gaps are those of the manifest, applied or not; what they cost is found out from samples of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
@@ -12,7 +12,7 @@ from indexer.addresses import Children
 from indexer.chain.client import ChainClient
 from indexer.chain.logs import sampling
 from indexer.chain.logs.sampling import Estimate
-from indexer.intervals import EMPTY, RangeSet, size, subtract
+from indexer.intervals import EMPTY, RangeSet, intersect, size, subtract
 from indexer.manifest.model import Chain, Manifest
 from indexer.store.apply.planned import Planned
 from indexer.store.catalog import catalog
@@ -20,11 +20,81 @@ from indexer.store.catalog.catalog import Source
 from indexer.store.rows import failed_ranges
 from indexer.store.rows.failed_ranges import FailedRange
 from indexer.store.rows.transactions import Including
-from indexer.sync.history import estimate_snapshots, estimate_transactions
+from indexer.sync.history import estimate_snapshots
 from indexer.sync.history.estimate_snapshots import Past, PastForecast
-from indexer.sync.history.estimate_transactions import IncludeForecast
 from indexer.sync.history.gaps import gaps, waiting
+from indexer.sync.history.transactions import MOST_BLOCKS
 from indexer.sync.rows.log_filters import log_filters
+
+
+@dataclass(frozen=True, slots=True)
+class IncludeForecast:
+    """What one contract's ``include`` will take, as if no other contract brought any of it.
+
+    Attributes:
+        contract: its name.
+        include: what it names.
+        blocks: the blocks to fetch, where they are named.
+        transactions: likewise.
+        receipts: likewise.
+        questions: JSON-RPC questions.
+        requests: HTTP requests in which these travel.
+        waits: nothing can be said before the history of its factory is there.
+    """
+
+    contract: str
+    include: tuple[str, ...]
+    blocks: int = 0
+    transactions: int = 0
+    receipts: int = 0
+    questions: int = 0
+    requests: int = 0
+    waits: bool = False
+
+
+def forecast_include(
+    client: ChainClient, including: Sequence[Including], sources: Sequence[Source], children: Children, finalized: int
+) -> Iterator[IncludeForecast]:
+    """Samples the blocks whose events lack what ``include`` names.
+
+    Args:
+        client: the chain's nodes.
+        including: the deployments that include anything.
+        sources: all active ones of the chain.
+        children: known so far.
+        finalized: history ends here.
+
+    Yields:
+        A forecast for each deployment that lacks anything.
+
+    Raises:
+        ProviderError: a sample could not be read.
+    """
+    for one in including:
+        own = [source for source in sources if source.event.contract_id == one.contract_id]
+        wanted = own[0].wanted(finalized) if own else ()
+        for source in own[1:]:
+            wanted = intersect(wanted, source.wanted(finalized))
+        if not (lacking := subtract(wanted, one.included)):
+            continue
+        if not (filters := log_filters(own, children)):
+            yield IncludeForecast(one.contract, one.include, waits=True)
+            continue
+        found = sampling.estimate_details(client, lacking, filters, one.include)
+        if not found.questions:
+            continue
+        # As many questions travel together as a batch takes, and as belong to the blocks of one go.
+        goes = -(-max(found.blocks, found.transactions, found.receipts) // MOST_BLOCKS)
+        requests = max(goes, -(-found.questions // client.settings.batch_size))
+        yield IncludeForecast(
+            contract=one.contract,
+            include=one.include,
+            blocks=found.blocks,
+            transactions=found.transactions,
+            receipts=found.receipts,
+            questions=found.questions,
+            requests=requests,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +225,7 @@ def forecast(client: ChainClient, chain: str, known: ChainKnowledge, finalized: 
         finalized=finalized,
         gaps=missing,
         fetches=tuple(fetches),
-        includes=tuple(estimate_transactions.forecast(client, known.including, sources, children, finalized)),
+        includes=tuple(forecast_include(client, known.including, sources, children, finalized)),
         pasts=tuple(estimate_snapshots.forecast(client, one, finalized) for one in known.pasts),
         unread=tuple(known.unread),
     )

@@ -15,7 +15,7 @@ from indexer.manifest.model import Chain, Manifest, Schedule, Snapshot
 from indexer.store.catalog.catalog import Series
 from indexer.store.rows import snapshots as series
 from indexer.sync.setup.deployment_block import DeploymentUnknownError, first_with_code
-from indexer.sync.snapshots.due_points import past_times
+from indexer.sync.snapshots.points import past_times
 
 _TIMES_COUNTED = 500
 """Of a cron schedule: from so many times on, the others are taken to follow at the same pace."""

@@ -1,9 +1,21 @@
-"""Two steps of work at once, with a bounded queue between them: a full queue stops the one in front."""
+"""Two steps of work at once: chunks are fetched and made ready as rows, a few ahead of their writer.
+
+Between the two stands a bounded queue (:class:`Prefetcher`): a full one stops the step in front.
+"""
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import numpy as np
+
+from indexer.block_columns import BlockColumns
+from indexer.chain.records.log_columns import LogChunk
+from indexer.intervals import RangeSet
+from indexer.store.rows.writer import Rows
+from indexer.sync.rows.router import Router
 
 T = TypeVar("T")
 
@@ -79,3 +91,50 @@ class Prefetcher(Generic[T]):
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A range of blocks as it will be written."""
+
+    first: int
+    last: int
+    rows: Rows
+    blocks: BlockColumns
+    requests: int
+    bytes: int
+
+
+def prepared_chunks(chunks: Iterator[LogChunk], router: Router) -> Iterator[Prepared]:
+    """Chunks as they will be written, their logs decoded."""
+    for chunk in chunks:
+        logs, blocks = chunk.columns, chunk.block_columns
+        if logs is None:
+            rows = router.rows(chunk.logs, dict(zip(blocks.numbers.tolist(), blocks.times.tolist(), strict=True)))
+        else:
+            rows = router.columns(logs, blocks.times[np.searchsorted(blocks.numbers, logs.block_numbers)])
+        yield Prepared(chunk.first, chunk.last, rows, blocks, chunk.requests, chunk.bytes)
+
+
+def joined_parts(parts: Sequence[Prepared]) -> Iterator[Prepared]:
+    """Neighbours as one: a commit costs the same for many rows as for few."""
+    whole: Prepared | None = None
+    for part in parts:
+        if whole is not None and part.first == whole.last + 1:
+            whole.last = part.last
+            whole.rows.add(part.rows)
+            whole.blocks = BlockColumns.joined([whole.blocks, part.blocks])
+            whole.requests += part.requests
+            whole.bytes += part.bytes
+            continue
+        if whole is not None:
+            yield whole
+        whole = part
+    if whole is not None:
+        yield whole
+
+
+def silent_parts(ranges: RangeSet) -> Iterator[Prepared]:
+    """Ranges in which nothing can have been said (by a factory without children): no node need be asked."""
+    for first, last in ranges:
+        yield Prepared(first, last, Rows(), BlockColumns.of({}), 0, 0)

@@ -1,11 +1,22 @@
-"""One chain of the manifest, ready to work: its nodes, its follower, its backfill."""
+"""One chain of the manifest with its nodes: connected, and compared with what the manifest says.
 
-from collections.abc import Sequence
+Nothing that :func:`inspect` finds (``gapless check --online``) is an error: a contract may be deployed tomorrow. Each
+finding is a sentence for the operator.
+"""
 
+from collections.abc import Iterator, Sequence
+
+from indexer.abi.model import Event
 from indexer.chain.client import ChainClient
+from indexer.chain.logs.address_slices import samples
+from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
-from indexer.manifest.model import Chain
+from indexer.manifest.model import Chain, Contract, Deployment, Manifest
 from indexer.settings import Settings
+
+SAMPLES = 6
+SAMPLE_BLOCKS = 500
+MOST_ADDRESSES = 200
 
 
 def connect(chain: Chain, settings: Settings) -> ChainClient:
@@ -34,3 +45,68 @@ def endpoint_configs(chain: Chain) -> Sequence[EndpointConfig]:
         )
         for endpoint in chain.endpoints
     ]
+
+
+def inspect(client: ChainClient, chain: Chain, manifest: Manifest) -> Iterator[str]:
+    """Warns of addresses without code, and of contracts none of whose events were seen in samples of their blocks.
+
+    Args:
+        client: the chain's nodes.
+        chain: which one.
+        manifest: checked.
+
+    Raises:
+        ProviderError: no endpoint answers.
+    """
+    head = client.head().number
+    for contract in manifest.contracts_on(chain.name):
+        deployment = contract.deployment(chain.name)
+        assert deployment is not None
+        named = f"{contract.name} on {chain.name}"
+        addresses = deployment.addresses[:MOST_ADDRESSES]
+        empty = [address for address in addresses if not client.code(address)]
+        for address in empty:
+            yield f"{named}: there is no code at 0x{address.hex()}: is it the right address, and the right chain?"
+        start = deployment.start_block if deployment.start_block != "auto" else 0
+        if start > head:
+            yield f"{named}: start_block {start:,} is beyond the head, {head:,}"
+        elif deployment.kind == "addresses" and len(empty) < len(addresses):
+            yield from _silent(client, named, contract, deployment, start, head)
+
+
+def _silent(
+    client: ChainClient, named: str, contract: Contract, deployment: Deployment, start: int, head: int
+) -> Iterator[str]:
+    """Compares the topics that its addresses really emit with those of the ABI, in samples of its blocks."""
+    events = [event for event in contract.events if not event.anonymous]
+    if not events or len(events) < len(contract.events):
+        return
+    known = {"0x" + event.topic0.hex() for event in events}
+    emitted: set[str] = set()
+    last = head if deployment.end_block is None else min(head, deployment.end_block)
+    everything = LogFilter(tuple("0x" + address.hex() for address in deployment.addresses[:MOST_ADDRESSES]))
+    for block_range in _spread(start, last):
+        for chunk in client.scan([block_range], everything, in_flight=1):
+            emitted |= {log.topics[0] for log in chunk.logs if log.topics}
+        if emitted & known:
+            return
+    asked = f"in samples of blocks {start:,} to {last:,}"
+    if emitted:
+        yield (
+            f"{named}: none of its events was seen {asked}, but {len(emitted)} others were: is "
+            f"{contract.abi_path.name} the ABI of this contract? A proxy needs its implementation's: gapless abi "
+            f"fetch 0x{deployment.addresses[0].hex()}"
+        )
+    else:
+        yield f"{named}: none of its events ({_listed(events)}) was seen {asked}"
+
+
+def _spread(first: int, last: int) -> Sequence[tuple[int, int]]:
+    """Samples of a range, and always its newest blocks."""
+    newest = (max(first, last - SAMPLE_BLOCKS + 1), last)
+    return [newest, *samples([(first, last)], SAMPLES, SAMPLE_BLOCKS)] if first <= last else []
+
+
+def _listed(events: Sequence[Event]) -> str:
+    names = [event.name for event in events]
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

@@ -27,9 +27,8 @@ from indexer.store.head.state import HeadState
 from indexer.store.rows import snapshots
 from indexer.store.rows.blocks import Block
 from indexer.store.rows.snapshots import Reading, UnansweredPoint
-from indexer.sync.snapshots import reader
-from indexer.sync.snapshots.due_points import due, past_times, utc
-from indexer.sync.snapshots.reader import Target
+from indexer.sync.snapshots import points
+from indexer.sync.snapshots.points import Target, due_points, past_times, utc
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ class Snapshots:
         if last is None and self._snapshot.start_block is not None:
             last = state.finalized  # all up to there is the past
         # A point without all of a factory's children would stay so: until its history is there, none is taken.
-        wanted = due(self._snapshot, last, state.tip.number) if known >= state.tip.number else []
+        wanted = due_points(self._snapshot, last, state.tip.number) if known >= state.tip.number else []
         # What is gone at every node that we have is asked for once, and the series goes on behind it.
         numbers = [number for number in wanted if number > self._lost_until]
         taken = place = 0
@@ -248,15 +247,15 @@ class Snapshots:
         """
         with self._engine.connect() as connection:
             stored = self._series(catalog.load_series(connection))
-            points = snapshots.unanswered(connection, stored, self._chain_id, reader.UNANSWERED, POINTS_PER_RUN)
-        return sum(self._answer(stored, point) for point in points)
+            waiting = snapshots.unanswered(connection, stored, self._chain_id, points.UNANSWERED, POINTS_PER_RUN)
+        return sum(self._answer(stored, point) for point in waiting)
 
     def _answer(self, stored: Series, point: UnansweredPoint) -> bool:
         by_arguments: dict[str, Mapping[str, Any] | None] = {_key(None): None}
         if self._snapshot.for_each is not None:
             with self._engine.connect() as connection:
                 rows = snapshots.query_rows(connection, self._snapshot.for_each)
-            by_arguments = {_key(reader.shown(row)): row for row in rows}
+            by_arguments = {_key(points.shown(row)): row for row in rows}
         targets = [
             Target(address, item, by_arguments[_key(arguments)])
             for address, item, arguments in point.rows
@@ -268,7 +267,7 @@ class Snapshots:
         readings: list[Reading] = []
         is_too_late = False
         try:
-            readings = reader.read(
+            readings = points.read_point(
                 self._client, self._snapshot.calls, parse_abi(list(stored.abi)), targets, header.number
             )
         except ProviderError as error:
@@ -321,7 +320,7 @@ class Snapshots:
         if targets is None:
             return False
         try:
-            readings = reader.read(self._client, self._snapshot.calls, abi, targets, header.number)
+            readings = points.read_point(self._client, self._snapshot.calls, abi, targets, header.number)
         except ProviderError as error:
             if not is_too_old(error):
                 raise

@@ -10,7 +10,7 @@ import pytest
 
 from indexer.demo.world import manifest_text
 from indexer.sync import audit as auditing
-from indexer.sync.audit import digest
+from indexer.sync.audit import table_checks
 from tests.conftest import copy_of
 from tests.integration.sync.rig import Rig, rig
 
@@ -27,7 +27,7 @@ def _indexed(shared_history, postgres_url, _migrated, tmp_path_factory) -> Itera
             follower = one.follower()
             one.catch_up(follower)
             follower.close()
-            assert digest.take(one.engine, one.chain.chain_id) > 0
+            assert table_checks.take_digests(one.engine, one.chain.chain_id) > 0
         yield url.rpartition("/")[2]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from indexer.store.catalog import catalog
 from indexer.store.integrity import digests
-from indexer.sync.audit import digest as digesting
+from indexer.sync.audit import table_checks as digesting
 from tests.integration.audit.conftest import execute, run
 
 
@@ -45,10 +45,10 @@ def test_what_is_covered_later_is_digested_later_and_merged(indexed, monkeypatch
 
 
 def test_nothing_above_finalized_or_outside_coverage_is_digested(indexed):
-    assert digesting.take(indexed.engine, indexed.chain.chain_id) == 0
+    assert digesting.take_digests(indexed.engine, indexed.chain.chain_id) == 0
     execute(indexed, "DELETE FROM gapless.digests")
     execute(indexed, "UPDATE gapless.sources SET coverage = coverage - '{[100,120)}'")
-    assert digesting.take(indexed.engine, indexed.chain.chain_id) > 0
+    assert digesting.take_digests(indexed.engine, indexed.chain.chain_id) > 0
     ranges = indexed.query("SELECT DISTINCT first_block, last_block FROM gapless.digests ORDER BY 1")
     assert ranges == [(1, 99), (120, 237)]
 

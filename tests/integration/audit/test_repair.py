@@ -230,9 +230,9 @@ def test_redecoding_moves_rows_in_once(indexed):
         leave_raw(indexed, key)
     execute(indexed, "DELETE FROM gapless.digests")
     assert not Backfill(indexed.engine, indexed.client, indexed.chain.chain_id).run().blocks
-    from indexer.sync.audit import digest
+    from indexer.sync.audit import table_checks
 
-    digest.take(indexed.engine, indexed.chain.chain_id)
+    table_checks.take_digests(indexed.engine, indexed.chain.chain_id)
     done = redecode(indexed.engine)
     assert done.rows == {"coins.Transfer": 2}
     assert sum(done.still.values()) > 0  # the hostile ones, still
@@ -275,9 +275,9 @@ def test_redecoding_what_a_retired_source_left_keeps_its_digests_in_step(indexed
     key = a_row(indexed)
     leave_raw(indexed, key)
     execute(indexed, "DELETE FROM gapless.digests")
-    from indexer.sync.audit import digest
+    from indexer.sync.audit import table_checks
 
-    digest.take(indexed.engine, indexed.chain.chain_id)
+    table_checks.take_digests(indexed.engine, indexed.chain.chain_id)
     text = manifest_text(shared_history.world).replace('contracts = ["coins", ', "contracts = [")
     place = 'abi = "' + text.partition("[contracts.coins]")[2].partition('abi = "')[2].partition("\n")[0]
     without = text.replace(place, place + '\nevents = ["Approval"]', 1)

@@ -16,7 +16,7 @@ from indexer.abi import token_standards
 from indexer.chain.logs.earliest_log import EarliestLog
 from indexer.chain.records.errors import FatalError, NoEndpointError
 from indexer.sync.audit import holdings
-from indexer.sync.tokens import balances, earlier_transfers
+from indexer.sync.tokens import balances
 from tests.integration.balances.conftest import text_of
 from tests.integration.balances.test_balances import _make_rich
 from tests.integration.balances.test_exactness import ANN, BEN, NOBODY, argument, event, log, manifest, transfer, word
@@ -94,14 +94,14 @@ def test_a_token_that_gave_before_its_start_block_is_not_exact(world, migrated_u
     start = mint(world)
     with counted(coin_text(tmp_path, world, start=start), world, tmp_path, migrated_url) as one:
         assert f"not known whether it gave before block {start}" in str(said(one)[COIN[2:]])
-        assert earlier_transfers.look(one.engine, one.client, one.chain.chain_id) == 1
+        assert balances.ask_for_earlier(one.engine, one.client, one.chain.chain_id) == 1
         assert said(one)[COIN[2:]] == f"it gave in block {early}, and is counted from block {start}"
-        assert earlier_transfers.look(one.engine, one.client, one.chain.chain_id) == 0
+        assert balances.ask_for_earlier(one.engine, one.client, one.chain.chain_id) == 0
         # Counted from an earlier block, it is another ledger.
         one.apply(coin_text(tmp_path, world, start=early), tmp_path, world.w3.provider.endpoint_uri)
         one.catch_up(one.following)
         balances.catch_up(one.engine, one.chain.chain_id)
-        earlier_transfers.look(one.engine, one.client, one.chain.chain_id)
+        balances.ask_for_earlier(one.engine, one.client, one.chain.chain_id)
         assert said(one)[COIN[2:]] is None
         assert one.query("SELECT amount FROM gapless.balances") == [(10,)]
 
@@ -111,7 +111,7 @@ def test_a_token_whose_first_transfer_is_counted_is_exact(world, migrated_url, t
     start = mint(world)
     with counted(coin_text(tmp_path, world, start=start), world, tmp_path, migrated_url) as one:
         version = one.query("SELECT version FROM gapless.ledgers")
-        earlier_transfers.look(one.engine, one.client, one.chain.chain_id)
+        balances.ask_for_earlier(one.engine, one.client, one.chain.chain_id)
         assert said(one)[COIN[2:]] is None
         assert one.query("SELECT version FROM gapless.ledgers") > version, "answers that are cached are asked again"
 
@@ -144,20 +144,20 @@ def test_where_logs_are_not_told_the_deployment_is(world, migrated_url, tmp_path
     start = mint(world)
     with counted(coin_text(tmp_path, world, start=start), world, tmp_path, migrated_url) as one:
         node = Short(one.client, 2, None if code is None else start + code)
-        earlier_transfers.look(one.engine, node, one.chain.chain_id)
+        balances.ask_for_earlier(one.engine, node, one.chain.chain_id)
         found = said(one)[COIN[2:]]
         assert found is None if reason is None else reason in str(found)
         before = node.questions
-        earlier_transfers.look(one.engine, node, one.chain.chain_id)
+        balances.ask_for_earlier(one.engine, node, one.chain.chain_id)
         assert node.questions == before, "what nobody tells is not asked at every beat"
 
 
 def test_old_logs_are_looked_through_piece_by_piece(world, migrated_url, tmp_path, monkeypatch):
     start = mint(world)
-    monkeypatch.setattr(earlier_transfers, "NARROW", 2)
+    monkeypatch.setattr(balances, "NARROW", 2)
     with counted(coin_text(tmp_path, world, start=start), world, tmp_path, migrated_url) as one:
         node = Short(one.client, 2)
-        while earlier_transfers.look(one.engine, node, one.chain.chain_id):
+        while balances.ask_for_earlier(one.engine, node, one.chain.chain_id):
             pass
         assert said(one)[COIN[2:]] is None
         assert node.questions == -(-start // 2)
@@ -172,13 +172,13 @@ def test_a_start_that_code_alone_tells_is_not_exact_by_code(world, migrated_url,
         values = {"c": one.chain.chain_id, "a": bytes.fromhex(COIN[2:]), "b": start}
         with one.engine.begin() as connection:
             connection.execute(sa.text(keep), {**values, "f": start - 1})
-        earlier_transfers.look(one.engine, Short(one.client, 2, start), one.chain.chain_id)
+        balances.ask_for_earlier(one.engine, Short(one.client, 2, start), one.chain.chain_id)
         assert "not known" in str(said(one)[COIN[2:]])
         with one.engine.begin() as connection:
             connection.execute(sa.text("UPDATE gapless.deployment_blocks SET checked_from = 0"))
             connection.execute(sa.text("UPDATE gapless.earlier_transfers SET asked_again_at = now()"))
         node = Short(one.client, 2)
-        earlier_transfers.look(one.engine, node, one.chain.chain_id)
+        balances.ask_for_earlier(one.engine, node, one.chain.chain_id)
         assert (said(one)[COIN[2:]], node.questions) == (None, 0)
 
 
@@ -211,7 +211,7 @@ def test_tokens_that_are_announced_when_they_are_old_are_not_exact(world, migrat
     announce(world, OTHER)
     mint(world, OTHER)
     with counted(registry(tmp_path, world), world, tmp_path, migrated_url) as one:
-        earlier_transfers.look(one.engine, one.client, one.chain.chain_id)
+        balances.ask_for_earlier(one.engine, one.client, one.chain.chain_id)
         found = said(one)
         assert found[COIN[2:]] == f"it gave in block {early}, and is counted from block {listed}"
         assert found[OTHER[2:]] is None
@@ -226,7 +226,7 @@ def test_tokens_of_a_factory_are_exact(world, migrated_url, tmp_path):
     mint(world)
     with counted(registry(tmp_path, world), world, tmp_path, migrated_url) as one:
         assert said(one)[COIN[2:]] is None
-        earlier_transfers.look(one.engine, one.client, one.chain.chain_id)
+        balances.ask_for_earlier(one.engine, one.client, one.chain.chain_id)
         assert said(one)[COIN[2:]] is None
 
 
@@ -270,7 +270,7 @@ def test_tokens_are_asked_unbidden_what_holders_have(make_world, migrated_url, t
         done = holdings.ask_due(one.engine, one.client, one.chain.chain_id)
         copper = world.addresses["copper"][2:].lower()
         assert [mark.token.hex() for mark in done.marked] == [copper]
-        earlier_transfers.look(one.engine, one.client, one.chain.chain_id)
+        balances.ask_for_earlier(one.engine, one.client, one.chain.chain_id)
         assert {token for token, problem in said(one).items() if problem is not None} == {copper}
         assert holdings.ask_due(one.engine, one.client, one.chain.chain_id).compared == 0, "once a day"
 

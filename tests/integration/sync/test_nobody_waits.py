@@ -31,7 +31,7 @@ from indexer.store.catalog.version import (
 from indexer.store.database import BusyError, create_engine
 from indexer.store.integrity import digests
 from indexer.store.tokens import transfers
-from indexer.sync.audit import digest
+from indexer.sync.audit import table_checks
 from indexer.sync.setup.declaration import declaration
 from tests.integration.sync.rig import write_manifest
 from tests.integration.sync.test_changes import chain_text, coins, indexed, url_of
@@ -191,7 +191,7 @@ def test_an_apply_beside_a_digest(one, shared_history, tmp_path):
         with pytest.raises(CatalogChangedError):
             hold_version(connection, version)
         connection.rollback()
-    assert digest.take(one.engine, one.chain.chain_id) > 0
+    assert table_checks.take_digests(one.engine, one.chain.chain_id) > 0
 
 
 @pytest.fixture(params=["DATABASE", "ROLE"])

@@ -13,7 +13,7 @@ from indexer.chain.rpc.config import EndpointConfig
 from indexer.demo.world import MULTICALL3
 from indexer.store.database import DatabaseError
 from indexer.sync.head.follower import Tick
-from indexer.sync.snapshots.due_points import past_times
+from indexer.sync.snapshots.points import past_times
 from indexer.sync.snapshots.series import Snapshots, TooOldError
 from tests.integration.sync.rig import QUICK, normal, rig
 from tests.integration.sync.test_changes import apply_again, chain_text, coins, indexed, url_of

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from indexer.sync.head.polling import CLOSEST, LONGEST, ORDINARY, PollSchedule
+from indexer.sync.head.decisions import CLOSEST, LONGEST, ORDINARY, PollSchedule
 
 
 def looks(block_times: list[float], rng: random.Random, took: float = 0.03) -> tuple[list[float], float]:

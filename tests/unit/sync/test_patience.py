@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indexer.sync.head.shorter_chain import AGREED, STANDS_FOR, ShorterChain
+from indexer.sync.head.decisions import AGREED, STANDS_FOR, ShorterChain
 
 ONE, OTHER = b"\1" * 32, b"\2" * 32
 

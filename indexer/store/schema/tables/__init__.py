@@ -7,7 +7,7 @@ Every ``*_id`` of a chain is the EIP-155 chain id. Addresses are 20 bytes, hashe
 Multiranges of blocks are ``int8multirange``: Postgres keeps them normalised, half open (``[first, last + 1)``).
 
 * ``chain``: the metadata; chains and blocks. ``catalog``: what is indexed; tokens, ledgers, holdings.
-* ``integrity``: what audits keep. ``requests``: what comes in through the API.
+* ``service``: what audits keep, and what comes in through the API.
 """
 
 from indexer.store.schema.tables.catalog import (
@@ -41,8 +41,18 @@ from indexer.store.schema.tables.chain import (
     reorgs,
     transactions,
 )
-from indexer.store.schema.tables.integrity import digests, failed_ranges, findings, foreign_shapes, undecoded_logs
-from indexer.store.schema.tables.requests import api_keys, jobs, token_secrets, webhook_deliveries, webhooks
+from indexer.store.schema.tables.service import (
+    api_keys,
+    digests,
+    failed_ranges,
+    findings,
+    foreign_shapes,
+    jobs,
+    token_secrets,
+    undecoded_logs,
+    webhook_deliveries,
+    webhooks,
+)
 
 __all__ = [
     "SCHEMA",

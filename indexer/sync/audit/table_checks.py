@@ -1,14 +1,19 @@
-"""The checks that need nothing but the tables: are they whole, and consistent in themselves?"""
+"""The checks that need nothing but the tables: are they whole, consistent in themselves, and as they were written?"""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
-from indexer.intervals import BlockRange, intersect
+from indexer.intervals import BlockRange, intersect, size
+from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.declaration import Factory
-from indexer.store.integrity import checks
+from indexer.store.catalog.version import load_version, writing_by
+from indexer.store.head import state as head_state
+from indexer.store.integrity import checks, digests
 from indexer.store.integrity.checks import CheckResult, ChildDifference
 from indexer.store.integrity.findings import Finding, Kind
 from indexer.sync.audit import holdings
@@ -124,3 +129,78 @@ def _child(source: Source, found: ChildDifference) -> str:
     if found.announced is None:
         return f"{address} is kept as a child of {source.event.contract}, and no event in the tables announces it"
     return f"{address} was announced in block {found.announced}, and is kept as a child since block {found.known}"
+
+
+@dataclass(slots=True)
+class DigestCheck:
+    """What became of it.
+
+    Attributes:
+        findings: the ranges whose rows are not what they were.
+        blocks: blocks (of all sources together) whose rows are unchanged.
+        rows: rows in them.
+        without: blocks that are covered and have no digest yet.
+        incomparable: digests by another version of Postgres or of the layout.
+        examined: the ranges that were looked at.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    blocks: int = 0
+    rows: int = 0
+    without: int = 0
+    incomparable: int = 0
+    examined: list[tuple[int, int]] = field(default_factory=list)
+
+
+def check_digests(connection: Connection, scope: Scope) -> DigestCheck:
+    """Sums up the tables anew, wherever a digest was taken that touches the audited blocks."""
+    done = DigestCheck()
+    how = digests.method(connection)
+    for source in scope.sources:
+        stored = digests.load(connection, source.source_id)
+        covered = scope.covered_history(source)
+        done.without += size(covered) - size(intersect(digests.digested(stored), covered))
+        for digest in stored:
+            block_range = (digest.first, digest.last)
+            if not intersect((block_range,), (scope.within,)):
+                continue
+            done.examined.append(block_range)
+            if digest.method != how:
+                done.incomparable += 1
+                continue
+            found = digests.measure(connection, source, block_range)
+            if found == digest.sum:
+                done.blocks += digest.last - digest.first + 1
+                done.rows += found.rows
+                continue
+            detail = f"the rows are not those that were digested: {found.rows} now, {digest.sum.rows} then"
+            if found.rows == digest.sum.rows:
+                detail = f"the {found.rows} rows have other values than when they were digested"
+            done.findings.append(scope.finding("digest", source, *block_range, abs(found.rows), detail))
+    return done
+
+
+def take_digests(engine: Engine, chain_id: int, *, most: int | None = None) -> int:
+    """Digests what is covered, finalized and has no digest yet: a maintenance job, and part of every audit.
+
+    Args:
+        engine: the database.
+        chain_id: the chain.
+        most: of so many sources at most, those with the most blocks first; None: of all. Each takes a transaction, and
+            each has more to digest whenever more blocks are final.
+
+    Returns:
+        How many blocks (of all sources together) were digested.
+    """
+    taken: Counter[int] = Counter()
+    with engine.connect() as connection:
+        version = load_version(connection)
+        finalized = head_state.load_state(connection, chain_id).finalized
+        if finalized is None:
+            return 0
+        waiting = digests.waiting(connection, chain_id, finalized, most)
+        sources = catalog.load_sources(connection, chain_id, ids=waiting)
+    for source in sources:
+        with engine.begin() as connection, writing_by(connection, version):
+            taken[source.source_id] = size(digests.take(connection, source, finalized))
+    return taken.total()

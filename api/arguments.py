@@ -28,6 +28,7 @@ ANY_FILTERS: Final[Schema] = {
     "description": "Conditions on arguments, each a parameter of its own: `arg.<name>`, `arg.<name>.<operator>`. "
     "Which there are for a type is in `x-filters` of its schema, for an event in `/v1/contracts/{contract}/events`.",
     "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+    "example": {},  # or a page made of the document would invent some
     "style": "form",
     "explode": True,
 }

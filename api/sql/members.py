@@ -135,5 +135,8 @@ def csv_columns(members: Iterable[Member]) -> dict[str, str]:
 
 
 def row_schema(members: Sequence[Member]) -> Schema:
-    """What a row looks like; the parameter ``fields`` may leave out any member."""
-    return an_object({member.name: member.schema for member in members}, required=())
+    """What a row looks like; ``fields`` may leave out any member, and alone brings those that are not usual."""
+    schemas = {
+        member.name: member.schema if member.usual else {**member.schema, "x-usual": False} for member in members
+    }
+    return an_object(schemas, required=())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import socket
@@ -180,7 +181,19 @@ def test_commands_beside_the_demo(clone: Clone, document: str) -> None:
     DOCUMENTS[document](clone.run(document))
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "typescript.md"])
+@pytest.mark.parametrize("program", blocks("python.md", "python"), ids=lambda program: program.split()[1])
+def test_programs_of_the_python_document(clone: Clone, program: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(clone.here(program))
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "clients" / "python" / "src")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", tmp_path / "program.py"],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert len(done.stdout.splitlines()) > 0
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "typescript.md", "python.md"])
 def test_no_command_has_a_gap_to_fill_in(document: str) -> None:
     shown = [line for block in blocks(document, "sh") for line in block.splitlines()]
     assert shown

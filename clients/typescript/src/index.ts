@@ -325,6 +325,6 @@ export class Gapless<Paths, Events, Series> {
 /** A row of any event, told apart by `contract` and `event`. */
 export type AnyRow<Events> = {
   [C in keyof Events]: {
-    [E in keyof Events[C]]: Row<Events[C][E]> & { contract: C; event: E };
+    [E in keyof Events[C]]: Row<Events[C][E]> & { contract: C; contracts: string[]; event: E };
   }[keyof Events[C]];
 }[keyof Events];

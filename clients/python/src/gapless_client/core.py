@@ -69,7 +69,7 @@ class Core:
     token: str | Callable[[], Any] | None
     retries: Retries
     _document: Document | None = None
-    _names: dict[str, str] = field(default_factory=dict)  # of contracts, by address
+    _names: dict[tuple[str, str | None], str] = field(default_factory=dict)  # of contracts, by address and chain
 
     def page(self, query: Query) -> Steps[Page]:
         """A page of rows."""
@@ -111,10 +111,12 @@ class Core:
         """The schema of the rows of an event or a series."""
         contract = query.names["contract"]
         if contract[:2].lower() == "0x":
-            if contract not in self._names:
-                named = yield from self.ask(Query("/v1/contracts/{contract}", {"contract": contract}))
-                self._names[contract] = named["data"]["name"]
-            query = query.of_contract(self._names[contract])
+            of = (contract, query.asked.get("chain"))  # contracts of several chains may have one address
+            if of not in self._names:
+                chain = {} if of[1] is None else {"chain": of[1]}
+                named = yield from self.ask(Query("/v1/contracts/{contract}", {"contract": contract}, chain))
+                self._names[of] = named["data"]["name"]
+            query = query.of_contract(self._names[of])
         if (schema := query.row_schema((yield from self.document()))) is None:
             self._document = None  # it has come to be indexed since
             schema = query.row_schema((yield from self.document()))

@@ -6,6 +6,7 @@ an unchanged page is answered without a look at the rows.
 * ``app``, ``server``, ``http_server``, ``threads``, ``settings``, ``context``: the routes, the processes that serve
   them, waitress and the threads that answer, the environment, what resources share.
 * ``access_log``, ``cors``, ``compression``, ``limits``, ``metrics``: what every request passes.
+* ``outbound``: requests to servers elsewhere: receivers of webhooks, an issuer of tokens.
 * ``parameters``, ``arguments``, ``values``, ``body``, ``cursors``, ``errors``, ``schemas``, ``openapi``: what may be
   asked, described once for reading, refusing and the OpenAPI document.
 * ``database``, ``prepared``, ``catalog``, ``catalog_watch``, ``state``, ``transfer_tables``: Postgres, statements on

@@ -5,6 +5,7 @@ larger than a hundred others. Beside that a statement that is known goes over li
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final, TypeAlias, cast
 
 import psycopg
@@ -107,6 +108,8 @@ def _parameter(value: object) -> bytes | None:
             return b"t" if value else b"f"
         case int() | float():
             return str(value).encode()
+        case datetime():
+            return value.isoformat().encode()
         case list() | tuple():
             return b"{" + b",".join(map(_item, value)) + b"}"
     raise TypeError(f"no parameter can be made of {type(value).__name__}")

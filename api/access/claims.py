@@ -1,7 +1,7 @@
 """What any token must be and say, whoever made it (RFC 7519); the time is passed in."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import jwt
@@ -13,6 +13,16 @@ from api.errors import ApiError
 #: Seconds that the clocks of two machines may differ.
 LEEWAY: Final = 5.0
 MOST_CHARACTERS: Final = 8192
+
+#: Header ``typ`` of a token that is meant for this (RFC 9068, 2.1); most issuers say ``JWT``, or nothing.
+_ACCESS_TYPE: Final = "at+jwt"
+#: Claims by which issuers say what a token is, and what they say of access tokens: Keycloak, Cognito.
+_KINDS: Final = {"typ": "Bearer", "token_use": "access"}
+#: Claims of ID tokens and of logout tokens (OpenID Connect Core 2 and 3.3.2.11, Back-Channel Logout 2.4).
+_OF_OTHERS: Final = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
+#: Claims that access tokens have and ID tokens do not: what was granted, and to which client. RFC 9068, Auth0, Okta,
+#: Entra.
+_OF_ACCESS: Final = frozenset({"scope", "scp", "client_id", "cid", "appid", "azpacr", "permissions", "gty"})
 
 _FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 
@@ -44,13 +54,15 @@ def unverified(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return found["header"], found["payload"]
 
 
-def proven(text: str, key: Any, algorithm: str, *, issuer: str, audience: str, now: float) -> Mapping[str, Any]:
+def proven(
+    text: str, keys: Sequence[Any], algorithm: str, *, issuer: str, audience: str, now: float
+) -> Mapping[str, Any]:
     """The claims of a token.
 
     Args:
         text: the token.
-        key: with which it must be signed.
-        algorithm: how: the one that belongs to the key, whatever the token says of itself (RFC 8725, 3.1).
+        keys: with one of which it must be signed.
+        algorithm: how: the one that belongs to the keys, whatever the token says of itself (RFC 8725, 3.1).
         issuer: who must have made it.
         audience: whom it must be for.
         now: seconds since 1970.
@@ -58,20 +70,43 @@ def proven(text: str, key: Any, algorithm: str, *, issuer: str, audience: str, n
     Raises:
         ApiError: TOKEN_EXPIRED, INVALID_API_KEY.
     """
-    try:
-        claims: dict[str, Any] = jwt.decode(
-            text, key, algorithms=[algorithm], issuer=issuer, audience=audience, options=OPTIONS
-        )
-    except jwt.InvalidAudienceError:
-        raise invalid("this token is for another audience") from None
-    except jwt.InvalidIssuerError:
-        raise invalid("this token is of another issuer") from None
-    except jwt.MissingRequiredClaimError as error:
-        raise invalid(f"this token lacks the claim {error.claim}") from None
-    except (jwt.PyJWTError, ValueError, RecursionError):
-        raise invalid("this token is not signed as it should be") from None
-    _check_times(claims, now)
-    return claims
+    for key in keys:
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                text, key, algorithms=[algorithm], issuer=issuer, audience=audience, options=OPTIONS
+            )
+        except jwt.InvalidAudienceError:
+            raise invalid("this token is for another audience") from None
+        except jwt.InvalidIssuerError:
+            raise invalid("this token is of another issuer") from None
+        except jwt.MissingRequiredClaimError as error:
+            raise invalid(f"this token lacks the claim {error.claim}") from None
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            continue
+        _check_times(claims, now)
+        return claims
+    raise invalid("this token is not signed as it should be")
+
+
+def require_access_token(header: Mapping[str, Any], said: Mapping[str, Any]) -> None:
+    """Refuse what an issuer signed for another use: ID tokens, refresh tokens, logout tokens, proofs.
+
+    Args:
+        header: of the token.
+        said: its claims.
+
+    Raises:
+        ApiError: INVALID_API_KEY.
+    """
+    kind = header.get("typ")
+    if isinstance(kind, str) and kind.lower().removeprefix("application/") == _ACCESS_TYPE:
+        return
+    is_any = kind is None or (isinstance(kind, str) and kind.upper() == "JWT")
+    told = {name: said[name] for name in _KINDS if name in said}
+    if not is_any or any(said[name] != _KINDS[name] for name in told):
+        raise invalid("this is no access token: its issuer made it for another use")
+    if not told and (said.keys() & _OF_OTHERS or not said.keys() & _OF_ACCESS):
+        raise invalid("this is an ID token, or another one that is no access token: send the access token")
 
 
 def _check_times(claims: Mapping[str, Any], now: float) -> None:

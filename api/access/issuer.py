@@ -2,11 +2,14 @@
 
 The issuer's keys are those that its discovery document names (OpenID Connect Discovery 1.0, 4). They are kept, and read
 again when a token names another one, as it does after the issuer has changed its keys: not more often than every ten
-seconds, because a made-up name costs nothing to send. While the issuer does not answer, the keys that are known go on
-proving, and only what they cannot prove is answered with 503: nobody knows whether it is wrong.
+seconds, because a made-up name costs nothing to send, and counts against the address that sends it. While the issuer
+does not answer, the keys that are known go on proving, and only what they cannot prove is answered with 503: whether it
+is wrong is not known. It is asked less and less often then.
 """
 
+import http.client
 import logging
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,12 +20,13 @@ from urllib.parse import urlsplit
 
 import jwt
 import orjson
-import urllib3
 
 from api.access import claims
 from api.access.keys import invalid
 from api.access.principal import Principal
 from api.errors import ApiError
+from api.outbound import Place, exchange
+from api.webhooks.targets import system_resolver
 from indexer.store.access.key_format import SCOPES
 
 log = logging.getLogger(__name__)
@@ -37,10 +41,15 @@ WAIT: Final = 1.0
 FRESH: Final = 3600.0
 #: Seconds between two looks for a key that is not known.
 LOOK_EVERY: Final = 10.0
-#: Seconds before an issuer that did not answer is asked again.
+#: Seconds before an issuer that did not answer is asked again: twice as long after each further failure, up to most.
 PAUSE: Final = 5.0
+MOST_PAUSE: Final = 60.0
 _MOST_BYTES: Final = 1_000_000
-_LEAST_RSA_BITS: Final = 2048
+#: Fewer are weak, and more cost more than a request may.
+_RSA_BITS: Final = range(2048, 16385)
+#: Keys of an issuer that are kept, and of one name that are tried.
+_MOST_KEYS: Final = 1000
+_MOST_TRIED: Final = 8
 
 Fetch = Callable[[str], bytes]
 
@@ -80,52 +89,63 @@ class IssuerKeys:
         self._fetch = fetch
         self._clock = clock
         self._lock = threading.Lock()
-        self._keys: Mapping[str | None, jwt.PyJWK] = {}
+        self._keys: tuple[jwt.PyJWK, ...] = ()
         self._read = float("-inf")
+        self._failures = 0
         self._failed = float("-inf")
 
-    def get(self, kid: str | None) -> jwt.PyJWK:
-        """The key of this name; without a name, the only one there is.
+    def find(self, kid: str | None, algorithm: str) -> list[jwt.PyJWK]:
+        """The keys that may have signed, as far as they are known: by name, those without one, or all without a name.
+
+        One name may belong to several (RFC 7517, 4.5), and whose is the right one the signature alone tells.
+        """
+        found = [
+            key
+            for key in self._keys
+            if key.algorithm_name == algorithm and (kid is None or key.key_id is None or key.key_id == kid)
+        ]
+        return sorted(found, key=lambda key: key.key_id is None)[:_MOST_TRIED]
+
+    def get(self, kid: str | None, algorithm: str) -> list[jwt.PyJWK]:
+        """The keys that may have signed; asks the issuer where none is known, or where they were read long ago.
 
         Raises:
             ApiError: INVALID_API_KEY: there is none; ISSUER_UNAVAILABLE: nobody knows.
         """
-        found = self._find(kid)
-        if self._is_due(found):
-            # One thread asks. The others go on with what they have, and do not wait for long if they have nothing.
-            if self._lock.acquire(timeout=WAIT if found is None else 0):
+        found = self.find(kid, algorithm)
+        if self._is_due(bool(found)):
+            # One thread asks. The others go on with what they have, and wait a little only where that is nothing.
+            if self._lock.acquire(timeout=0 if self._keys else WAIT):
                 try:
-                    self._renew(kid)
+                    if self._is_due(bool(self.find(kid, algorithm))):
+                        self._renew()
                 finally:
                     self._lock.release()
-            elif found is None:
+            elif not found:
                 raise _unavailable()
-            found = self._find(kid)
-        if found is None and self._failed > self._read:
+            found = self.find(kid, algorithm)
+        if not found and self._failures:
             raise _unavailable()
-        if found is None:
+        if not found:
             raise invalid("this token is signed with a key that its issuer does not have")
         return found
 
-    def _is_due(self, found: jwt.PyJWK | None) -> bool:
+    def _is_due(self, found: bool) -> bool:
         now = self._clock()
-        return now - self._read > (LOOK_EVERY if found is None else FRESH) and now - self._failed > PAUSE
+        pause = min(MOST_PAUSE, PAUSE * 2 ** max(0, self._failures - 1))
+        return now - self._read > (FRESH if found else LOOK_EVERY) and now - self._failed > pause
 
-    def _find(self, kid: str | None) -> jwt.PyJWK | None:
-        keys = self._keys
-        if kid is None and len(keys) == 1:
-            return next(iter(keys.values()))
-        return keys.get(kid) or keys.get(None)
-
-    def _renew(self, kid: str | None) -> None:
-        if not self._is_due(self._find(kid)):
-            return  # somebody else has just asked
+    def _renew(self) -> None:
         try:
             self._keys = _keys_of(self._document(), self._fetch)
-            self._read = self._clock()
-        except FetchError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it sends, it is a failure of the issuer
+            self._failures += 1
             self._failed = self._clock()
-            log.warning("the issuer's keys cannot be read: %s", error)
+            why = error if isinstance(error, FetchError) else type(error).__name__
+            log.warning("the issuer's keys cannot be read, trying again later: %s", why)
+        else:
+            self._failures = 0
+            self._read = self._clock()
 
     def _document(self) -> Mapping[str, Any]:
         found = _object(self._fetch(self._url.rstrip("/") + "/.well-known/openid-configuration"))
@@ -159,6 +179,11 @@ class IssuerTokens:
         """Whether a token says of itself that it is the issuer's."""
         return said.get("iss") == self._issuer.url
 
+    def knows(self, header: Mapping[str, Any]) -> bool:
+        """Whether a token with this header is judged without asking the issuer for its keys."""
+        kid, algorithm = header.get("kid"), header.get("alg")
+        return (kid is None or isinstance(kid, str)) and bool(self._keys.find(kid, str(algorithm)))
+
     def read(self, text: str, header: Mapping[str, Any]) -> Principal:
         """Who sent a token.
 
@@ -169,16 +194,16 @@ class IssuerTokens:
         Raises:
             ApiError: INVALID_API_KEY, TOKEN_EXPIRED, ISSUER_UNAVAILABLE.
         """
-        if header.get("alg") not in ALGORITHMS:
+        algorithm = header.get("alg")
+        if algorithm not in ALGORITHMS:
             raise invalid(f"this token is not signed with {', '.join(ALGORITHMS[:-1])} or {ALGORITHMS[-1]}")
         kid = header.get("kid")
         if not (kid is None or isinstance(kid, str)):
             raise invalid("the kid of this token is no string")
-        key = self._keys.get(kid)
+        keys = [key.key for key in self._keys.get(kid, algorithm)]
         issuer = self._issuer
-        said = claims.proven(
-            text, key.key, key.algorithm_name, issuer=issuer.url, audience=issuer.audience, now=self._wall()
-        )
+        said = claims.proven(text, keys, algorithm, issuer=issuer.url, audience=issuer.audience, now=self._wall())
+        claims.require_access_token(header, said)
         prefix = issuer.scopes_prefix
         given = claims.scopes(said.get(issuer.scopes_claim))
         subject = sha256(f"{issuer.url} {said['sub']}".encode()).hexdigest()[:24]
@@ -192,21 +217,30 @@ class IssuerTokens:
 
 
 def fetcher() -> Fetch:
-    """What gets a URL of the issuer: with a time-out, a limit, and without following redirects to elsewhere."""
-    pool = urllib3.PoolManager(num_pools=2, retries=False, timeout=urllib3.Timeout(total=TIMEOUT))
+    """What gets a URL of the issuer: within a time, up to a size, and without following redirects to elsewhere."""
+    tls = ssl.create_default_context()
 
     def fetch(url: str) -> bytes:
-        where = urlsplit(url).netloc
+        host: str | None = None
         try:
-            with pool.request("GET", url, headers={"Accept": "application/json"}, preload_content=False) as answer:
-                if answer.status != 200:
-                    raise FetchError(f"{where} answers with {answer.status}")
-                body: bytes = answer.read(_MOST_BYTES + 1)
-        except (urllib3.exceptions.HTTPError, ValueError, OSError) as error:
-            raise FetchError(f"{where}: {type(error).__name__}") from None
-        if len(body) > _MOST_BYTES:
-            raise FetchError(f"{where} answers with more than {_MOST_BYTES} bytes")
-        return body
+            parts = urlsplit(url)
+            host, secure = parts.hostname, parts.scheme == "https"
+            if host is None or parts.username is not None:
+                raise FetchError("it names a URL without a host, or with a password")
+            port = parts.port or (443 if secure else 80)
+            place = Place(system_resolver(host, port), host, port, tls if secure else None)
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            headers = {"Host": parts.netloc, "Accept": "application/json", "Connection": "close"}
+            answer = exchange(place, "GET", path, headers, timeout=TIMEOUT, most=_MOST_BYTES + 1)
+        except (http.client.HTTPException, ValueError, OSError) as error:
+            raise FetchError(f"{host}: {type(error).__name__}") from None
+        if answer.status != 200:
+            raise FetchError(f"{host} answers with {answer.status}")
+        if not answer.whole:
+            raise FetchError(f"{host} does not end its answer")
+        if len(answer.body) > _MOST_BYTES:
+            raise FetchError(f"{host} answers with more than {_MOST_BYTES} bytes")
+        return answer.body
 
     return fetch
 
@@ -221,26 +255,32 @@ def _object(body: bytes) -> Mapping[str, Any]:
     return found
 
 
-def _keys_of(document: Mapping[str, Any], fetch: Fetch) -> dict[str | None, jwt.PyJWK]:
-    """The keys that can prove tokens, by name (RFC 7517); others of the set are passed over."""
+def _keys_of(document: Mapping[str, Any], fetch: Fetch) -> tuple[jwt.PyJWK, ...]:
+    """The keys that can prove tokens (RFC 7517); others of the set are passed over."""
     url, issuer = document.get("jwks_uri"), str(document["issuer"])
     # Keys that come over an open line could be anybody's; only an issuer that is itself reached so may have them so.
     if not isinstance(url, str) or not url.startswith(("https://", "http://")[: 1 + issuer.startswith("http://")]):
         raise FetchError("its discovery document names no jwks_uri with https")
     listed = _object(fetch(url)).get("keys")
-    found: dict[str | None, jwt.PyJWK] = {}
-    for one in listed if isinstance(listed, list) else ():
-        if not isinstance(one, dict) or one.get("use", "sig") != "sig" or one.get("kty") == "oct":
-            continue
-        try:
-            key = jwt.PyJWK(one)
-        except Exception as error:  # noqa: BLE001 - one odd key must not take the others along
-            log.debug("the issuer has a key that is not understood: %s", type(error).__name__)
-            continue
-        if key.algorithm_name in ALGORITHMS and getattr(key.key, "key_size", _LEAST_RSA_BITS) >= _least(key):
-            found[key.key_id] = key
-    return found
+    if not isinstance(listed, list):
+        raise FetchError("its set of keys has no list of keys")
+    found = (_key(one) for one in listed[:_MOST_KEYS])
+    return tuple(key for key in found if key is not None)
 
 
-def _least(key: jwt.PyJWK) -> int:
-    return _LEAST_RSA_BITS if key.algorithm_name == "RS256" else 0
+def _key(given: object) -> jwt.PyJWK | None:
+    """A key that can prove tokens; None: it is another kind of key, or not understood."""
+    if not isinstance(given, dict) or given.get("use", "sig") != "sig" or given.get("kty") == "oct":
+        return None
+    if not isinstance(given.get("kid"), str | None) or not isinstance(given.get("alg"), str | None):
+        return None
+    try:
+        key = jwt.PyJWK(given)
+    except Exception as error:  # noqa: BLE001 - one odd key must not take the others along
+        log.debug("the issuer has a key that is not understood: %s", type(error).__name__)
+        return None
+    if key.algorithm_name not in ALGORITHMS or not hasattr(key.key, "verify"):
+        return None
+    if key.algorithm_name == "RS256" and key.key.key_size not in _RSA_BITS:
+        return None
+    return key

@@ -113,23 +113,32 @@ class Access:
 
     def _judge(self, resp: falcon.Response, sent: str, address: str) -> Principal:
         """Who sent a key or a token. Guessing is limited like asking without, and before it costs a query."""
-        is_token = claims.is_token(sent)
-        counted = not is_token and not self._keys.remembered(sent)
-        if counted:
-            self._take(resp, address, self._rates["address"])
+        counted = False
         try:
-            return self._read_token(sent) if is_token else self._keys.find(sent)
+            known, judge = self._judge_of(sent)
+            if not known:
+                counted = True
+                self._take(resp, address, self._rates["address"])
+            return judge()
         except ApiError as error:
             if error.status == 401 and not counted:
                 self._take(resp, address, self._rates["address"])
             raise
 
-    def _read_token(self, text: str) -> Principal:
-        header, said = claims.unverified(text)
+    def _judge_of(self, sent: str) -> tuple[bool, Callable[[], Principal]]:
+        """Whether a key or a token can be judged without asking the database or the issuer, and what judges it.
+
+        Raises:
+            ApiError: INVALID_API_KEY: it is no token.
+        """
+        if not claims.is_token(sent):
+            return self._keys.remembered(sent), partial(self._keys.find, sent)
+        header, said = claims.unverified(sent)
         # What a token says of its maker only chooses who judges it; each judge has keys and algorithms of its own.
         if self._issuer is not None and self._issuer.made(said):
-            return self._issuer.read(text, header)
-        return self._tokens.read(text, header.get("kid"))
+            return self._issuer.knows(header), partial(self._issuer.read, sent, header)
+        kid = header.get("kid")
+        return self._tokens.knows(kid), partial(self._tokens.read, sent, kid)
 
     def _address(self, req: falcon.Request) -> str:
         return "address:" + self._clients.of(req.remote_addr, req.get_header("X-Forwarded-For"))

@@ -80,6 +80,10 @@ class Secrets:
             assert self._newest is not None
             return self._newest, self._known[self._newest]
 
+    def knows(self, secret_id: int) -> bool:
+        """Whether this secret was read already."""
+        return secret_id in self._known
+
     def get(self, secret_id: int) -> bytes | None:
         """The secret of this id, as long as its tokens may live.
 
@@ -156,6 +160,10 @@ class Tokens:
         self._keys = keys
         self._wall = wall
 
+    def knows(self, kid: object) -> bool:
+        """Whether a token with this key's name is judged without asking the database for that key."""
+        return isinstance(kid, str) and _is_id(kid) and self._secrets.knows(int(kid))
+
     def read(self, text: str, kid: object) -> Principal:
         """Who sent a token.
 
@@ -169,7 +177,7 @@ class Tokens:
         secret = self._secrets.get(int(kid)) if isinstance(kid, str) and _is_id(kid) else None
         if secret is None:
             raise invalid("this token is signed with a secret that is not ours, or no longer")
-        said = claims.proven(text, secret, ALGORITHM, issuer=ISSUER, audience=AUDIENCE, now=self._wall())
+        said = claims.proven(text, [secret], ALGORITHM, issuer=ISSUER, audience=AUDIENCE, now=self._wall())
         if not _is_id(said["sub"]):
             raise invalid("this token names no key")
         key = self._keys.by_id(int(said["sub"]))

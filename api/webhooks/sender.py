@@ -1,22 +1,19 @@
 """Sending one message, and when it is sent again.
 
-A message goes to an address that was judged, within a time that the receiver cannot stretch. Redirects are not
-followed:
-where they lead was not judged, and Standard Webhooks counts them as failures.
+A message goes to an address that was judged, within a time that the receiver cannot stretch. Redirects are failures, as
+Standard Webhooks has it.
 """
 
 import http.client
-import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import monotonic
 from typing import Final
 
+from api.outbound import Place, exchange
 from api.webhooks.targets import Address, Network, Resolver, Target, TargetError, addresses, system_resolver
 
 #: Seconds before each further attempt, as Standard Webhooks recommends: three days and three hours in all.
@@ -170,8 +167,6 @@ class Sender:
             text = f"not sent: {error}"
         except ssl.SSLCertVerificationError as error:
             text = f"its certificate is not accepted: {error.verify_message}"
-        except _TooLateError:
-            text = f"no answer within {self._timeout:g} seconds"
         except TimeoutError:
             text = f"no answer within {self._timeout:g} seconds"
         except ConnectionRefusedError:
@@ -182,103 +177,28 @@ class Sender:
         return Outcome(None, text, "", None, self._clock() - started)
 
     def _exchange(
-        self, target: Target, places: Sequence[Address], body: bytes, headers: Mapping[str, str], started: float
+        self, target: Target, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str], started: float
     ) -> Outcome:
+        place = Place([str(one) for one in addresses], target.host, target.port, self._tls if target.secure else None)
+        sent = {
+            "Host": target.authority,
+            "Content-Type": "application/json",
+            "User-Agent": self._agent,
+            "Connection": "close",
+            **headers,
+        }
         # Resolving cannot be interrupted; what is left after it has a time of its own.
-        deadline = self._clock() + self._timeout
-        with (
-            _connected(places, target.port, deadline, self._clock) as raw,
-            _ended_at(raw, deadline, self._clock) as late,
-        ):
-            connection = http.client.HTTPConnection(target.host, target.port)
-            try:
-                connection.sock = self._tls.wrap_socket(raw, server_hostname=target.host) if target.secure else raw
-                connection.request(
-                    "POST",
-                    target.path,
-                    body,
-                    {
-                        "Host": target.authority,
-                        "Content-Type": "application/json",
-                        "User-Agent": self._agent,
-                        "Connection": "close",
-                        **headers,
-                    },
-                )
-                response = connection.getresponse()
-                status = response.status
-                try:
-                    answer = response.read(ANSWER_BYTES)
-                except (OSError, http.client.HTTPException):
-                    answer = b""  # the status is what counts
-                return Outcome(
-                    status,
-                    None,
-                    _shown(answer),
-                    parse_retry_after(response.getheader("Retry-After"), self._wall()),
-                    self._clock() - started,
-                )
-            except (OSError, http.client.HTTPException, ValueError, AttributeError):
-                if late.is_set():
-                    raise _TooLateError from None
-                raise
-            finally:
-                connection.close()
-
-
-class _TooLateError(Exception):
-    """The time was over."""
-
-
-@contextmanager
-def _connected(
-    places: Sequence[Address], port: int, deadline: float, clock: Callable[[], float]
-) -> Iterator[socket.socket]:
-    """A connection to the first address that takes one."""
-    failure: OSError = TimeoutError()
-    for place in places:
-        left = deadline - clock()
-        if left <= 0:
-            break
-        try:
-            # Of an address, not of a name: nothing is resolved again.
-            found = socket.create_connection((str(place), port), timeout=left)
-        except OSError as error:
-            failure = error
-            continue
-        try:
-            yield found
-        finally:
-            found.close()
-        return
-    raise failure
-
-
-@contextmanager
-def _ended_at(connection: socket.socket, deadline: float, clock: Callable[[], float]) -> Iterator[threading.Event]:
-    """Cut a connection when its time is over; a time-out of its own only watches each single read.
-
-    Yields:
-        What is set when that has happened.
-    """
-    late = threading.Event()
-    # Another handle of the same connection: TLS takes the first one over.
-    handle = connection.dup()
-
-    def cut() -> None:
-        late.set()
-        with suppress(OSError):
-            handle.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(max(0.0, deadline - clock()), cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield late
-    finally:
-        timer.cancel()
-        timer.join()
-        handle.close()
+        answer = exchange(
+            place, "POST", target.path, sent, body, timeout=self._timeout, most=ANSWER_BYTES, clock=self._clock
+        )
+        # The status counts, whether the rest came or not.
+        return Outcome(
+            answer.status,
+            None,
+            _shown(answer.body),
+            parse_retry_after(answer.headers.get("Retry-After"), self._wall()),
+            self._clock() - started,
+        )
 
 
 def _shown(answer: bytes) -> str:

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -26,12 +27,18 @@ def _pair(algorithm: str) -> Any:
 
 
 class FakeIssuer:
-    """Answers until it is closed; ``down`` makes it answer with 500."""
+    """Answers until it is closed; ``down`` makes it answer with 500, ``trickles`` one byte after the other, for ever.
+
+    ``odd`` are further keys of its set, which stand before its own, and after them.
+    """
 
     def __init__(self) -> None:
         self.keys: dict[str, tuple[str, Any]] = {}
         self.asked: list[str] = []
         self.down = False
+        self.trickles: str | None = None
+        self.odd: list[Any] = []
+        self.closed = threading.Event()
         self.claims: dict[str, Any] = {}
         issuer = self
 
@@ -39,10 +46,21 @@ class FakeIssuer:
             def do_GET(self) -> None:
                 issuer.asked.append(self.path)
                 body = json.dumps(issuer._answer(self.path)).encode()
+                if issuer.trickles is not None:
+                    self._trickle(issuer.trickles, body)
+                    return
                 self.send_response(500 if issuer.down else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def _trickle(self, part: str, body: bytes) -> None:
+                head = b"HTTP/1.0 200 OK\r\nA: " if part == "head" else b"HTTP/1.0 200 OK\r\n\r\n"
+                piece = b"x" if part == "head" else b" "
+                with suppress(OSError):
+                    self.wfile.write(head)
+                    while not issuer.closed.wait(0.05):
+                        self.wfile.write(piece)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -57,7 +75,7 @@ class FakeIssuer:
             return {"issuer": self.name, "jwks_uri": f"{self.url}/keys"}
         # Odd keys take no other along: an unknown kind, no key at all, one that PyJWT raises no error of its own for.
         odd = [{"kty": "what"}, 7, {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "alg": "none", "kid": "none"}]
-        return {"keys": [*odd, *(self._public(kid) for kid in self.keys)]}
+        return {"keys": [*odd, *self.odd, *(self._public(kid) for kid in self.keys), *self.odd]}
 
     def _public(self, kid: str) -> dict[str, Any]:
         algorithm, private = self.keys[kid]
@@ -73,14 +91,15 @@ class FakeIssuer:
         pem: bytes = self.keys[kid][1].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         return pem
 
-    def token(self, kid: str, **changes: Any) -> str:
-        """A token that is right, but for what is changed (None: left out)."""
+    def token(self, kid: str, head: dict[str, Any] | None = None, **changes: Any) -> str:
+        """A token that is right, but for what is changed (None: left out) in its header and its claims."""
         now = int(time.time())
         said = {"iss": self.url, "aud": AUDIENCE, "sub": "someone", "iat": now, "exp": now + 60, "scope": "read"}
         said = {name: value for name, value in {**said, **changes}.items() if value is not None}
         algorithm, private = self.keys[kid]
-        return jwt.encode(said, private, algorithm=algorithm, headers={"kid": kid})
+        return jwt.encode(said, private, algorithm=algorithm, headers={"kid": kid, **(head or {})})
 
     def close(self) -> None:
+        self.closed.set()
         self._server.shutdown()
         self._server.server_close()

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import jwt
 import pytest
 
 from api.access import Access, query_token
-from api.access.issuer import FRESH, LOOK_EVERY, PAUSE
+from api.access.issuer import FRESH, LOOK_EVERY, MOST_PAUSE, PAUSE
 from api.app import create_app
 from api.context import create_context
 from api.settings import ApiSettings, SettingsError, load_settings
@@ -444,6 +445,136 @@ def test_an_issuer_that_is_away_is_no_reason_to_call_a_token_wrong(outside, issu
     issuer.add("second")
     now[0] += PAUSE + 1
     assert refused(client.ask(PATH, authorization=bearer(issuer.token("second")))) == (503, "ISSUER_UNAVAILABLE")
+
+
+_RSA = {"kty": "RSA", "e": "AQAB", "n": "AQAB"}
+
+
+@pytest.mark.promise("S-06")
+@pytest.mark.parametrize("odd", [
+    {"kid": ["it"], **_RSA}, {"kid": {}, **_RSA}, {"kid": 7, **_RSA}, {"kid": None, **_RSA}, {"kid": "it", **_RSA},
+    {"kid": "it", "kty": "EC", "crv": "P-256", "x": "", "y": ""}, {"kid": "it", "kty": "oct", "k": "AAAA"},
+    {"kid": "it", "kty": "RSA", "alg": [], "n": {}, "e": []}, {"kid": "it", "kty": ["RSA"]}, {"use": {}, "kid": "it"},
+    {"kid": "it", **_RSA, "n": "_" * 40_000}, {"kid": "it", "alg": "ES256", **_RSA}, [], None, "it", 10**30,
+    "another key of the same name", "another kind of the same name", "one without a name",
+])  # fmt: skip
+def test_an_odd_key_takes_no_other_along(outside, issuer, odd):
+    issuer.add("it", "RS256")
+    stranger = FakeIssuer()
+    stranger.add("it", "EdDSA" if odd == "another kind of the same name" else "RS256")
+    match odd:
+        case "one without a name":
+            odd = {name: value for name, value in stranger._public("it").items() if name != "kid"}
+        case str() if odd != "it":
+            odd = stranger._public("it")
+    stranger.close()
+    issuer.odd = [odd]
+    assert outside().ask(PATH, authorization=bearer(issuer.token("it"))).status_code == 200
+    assert outside().ask(PATH, authorization=bearer(issuer.token("first"))).status_code == 200
+
+
+@pytest.mark.promise("S-07")
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_an_issuer_that_never_ends_its_answer_holds_no_request_for_long(outside, issuer, part):
+    client = outside()
+    issuer.trickles = part
+    answers: list[Any] = []
+    token = bearer(issuer.token("first"))
+    asking = threading.Thread(target=lambda: answers.append(client.ask(PATH, authorization=token)), daemon=True)
+    asking.start()
+    asking.join(60)
+    assert [refused(answer) for answer in answers] == [(503, "ISSUER_UNAVAILABLE")]
+
+
+@pytest.mark.promise("S-07")
+def test_an_issuer_that_fails_again_and_again_is_asked_less_and_less(outside, issuer):
+    now = [1000.0]
+    client = outside(now)
+    issuer.down = True
+    token = bearer(issuer.token("first"))
+    for _ in range(100):
+        assert refused(client.ask(PATH, authorization=token)) == (503, "ISSUER_UNAVAILABLE")
+        now[0] += PAUSE
+    assert 4 <= len(issuer.asked) <= 15
+    issuer.down = False
+    now[0] += MOST_PAUSE + 1
+    client.get(PATH, authorization=token)
+
+
+@pytest.mark.promise("S-08")
+@pytest.mark.parametrize("down", [False, True])
+def test_made_up_names_of_keys_count_against_the_address(outside, issuer, down):
+    now = [1000.0]
+    client = outside(now, rate_limit_address=2)
+    if not down:
+        client.get(PATH, authorization=bearer(issuer.token("first")))  # counts once: the key was not known
+        now[0] += 60
+    issuer.down = down
+    stranger = FakeIssuer()
+    stranger.add("made up")
+    guess = bearer(stranger.token("made up", iss=issuer.url))
+    stranger.close()
+    expected = (503, "ISSUER_UNAVAILABLE") if down else (401, "INVALID_API_KEY")
+    assert [refused(client.ask(PATH, authorization=guess)) for _ in range(2)] == [expected] * 2
+    asked = len(issuer.asked)
+    now[0] += LOOK_EVERY + 1  # time for another look, but not for another request of this address
+    assert refused(client.ask(PATH, authorization=guess)) == (429, "RATE_LIMITED")
+    assert len(issuer.asked) == asked
+    if not down:
+        client.get(PATH, authorization=bearer(issuer.token("first")))  # known: no concern of the address
+
+
+@pytest.mark.promise("S-06")
+def test_access_tokens_alone_are_taken(outside, issuer):
+    """What issuers really send: few say ``at+jwt``, all say in some way what is no access token."""
+    client = outside()
+    taken: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "RFC 9068": ({"typ": "at+jwt"}, {"client_id": "app", "jti": "1"}),
+        "RFC 9068, in full": ({"typ": "application/AT+JWT"}, {"auth_time": 1, "acr": "1"}),
+        "Auth0": ({"typ": "JWT"}, {"azp": "app", "aud": [AUDIENCE, "https://x/userinfo"]}),
+        "Okta": ({"typ": None}, {"cid": "app", "uid": "1", "ver": 1, "scp": ["read"]}),
+        "Keycloak": ({"typ": "JWT"}, {"typ": "Bearer", "azp": "app", "nonce": "n", "session_state": "1"}),
+        "Cognito": ({}, {"token_use": "access", "client_id": "app"}),
+    }
+    for what, (head, said) in taken.items():
+        assert client.ask(PATH, authorization=bearer(issuer.token("first", head, **said))).status_code == 200, what
+    wrong: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "an id token": ({}, {"nonce": "n", "at_hash": "h"}),
+        "an id token with a nonce": ({}, {"nonce": "n"}),
+        "an id token of a code": ({}, {"c_hash": "h"}),
+        "an id token without any mark": ({}, {"scope": None, "email": "x@example.org", "azp": AUDIENCE}),
+        "an id token with roles": ({"typ": None}, {"scope": None, "roles": ["read"]}),
+        "Keycloak's id token": ({}, {"typ": "ID"}),
+        "Keycloak's refresh token": ({}, {"typ": "Refresh"}),
+        "Cognito's id token": ({}, {"token_use": "id"}),
+        "a logout token": ({"typ": "logout+jwt"}, {}),
+        "a logout token of old": ({}, {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}),
+        "a security event": ({"typ": "secevent+jwt"}, {}),
+        "a proof": ({"typ": "dpop+jwt"}, {}),
+        "an odd type": ({"typ": ["at+jwt"]}, {}),
+        "an odd kind": ({}, {"typ": {}}),
+    }
+    for what, (head, said) in wrong.items():
+        answer = client.ask(PATH, authorization=bearer(_with_typ(issuer, head, said)))
+        assert refused(answer) == (401, "INVALID_API_KEY"), what
+
+
+def _with_typ(issuer: FakeIssuer, head: dict[str, Any], said: dict[str, Any]) -> str:
+    """A token whose header may hold what the library that signs refuses."""
+    now = int(time.time())
+    all_said = {"iss": issuer.url, "aud": AUDIENCE, "sub": "x", "iat": now, "exp": now + 60, "scope": "read", **said}
+    payload = json.dumps({name: value for name, value in all_said.items() if value is not None}).encode()
+    return jwt.api_jws.encode(payload, issuer.keys["first"][1], "ES256", headers={"kid": "first", **head})
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://[", "http://[::1", 7, None, "https://user:hush@127.0.0.1:1/keys", "file:///x", "http://"]
+)
+def test_a_discovery_document_that_leads_nowhere(outside, issuer, monkeypatch, caplog, uri):
+    monkeypatch.setattr(issuer, "_answer", lambda path: {"issuer": issuer.url, "jwks_uri": uri})
+    result = outside().ask(PATH, authorization=bearer(issuer.token("first")))
+    assert refused(result) == (503, "ISSUER_UNAVAILABLE")
+    assert "hush" not in caplog.text
 
 
 def test_a_discovery_document_of_another_issuer_is_not_believed(outside, issuer):

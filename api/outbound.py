@@ -35,7 +35,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """Where a request goes.
 
     Attributes:
@@ -52,7 +52,7 @@ class Place:
 
 
 def exchange(
-    place: Place,
+    destination: Destination,
     method: str,
     path: str,
     headers: Mapping[str, str],
@@ -65,7 +65,7 @@ def exchange(
     """Send a request and read its answer.
 
     Args:
-        place: where to.
+        destination: where to.
         method: of the request.
         path: with its query.
         headers: of the request, ``Host`` among them.
@@ -79,10 +79,12 @@ def exchange(
         OSError, http.client.HTTPException, ValueError: no connection, or no HTTP.
     """
     deadline = clock() + timeout
-    with _connected(place, deadline, clock) as raw, _ended_at(raw, deadline, clock) as late:
-        connection = http.client.HTTPConnection(place.host, place.port)
+    with _connected(destination, deadline, clock) as raw, _ended_at(raw, deadline, clock) as late:
+        connection = http.client.HTTPConnection(destination.host, destination.port)
         try:
-            connection.sock = raw if place.tls is None else place.tls.wrap_socket(raw, server_hostname=place.host)
+            connection.sock = (
+                raw if destination.tls is None else destination.tls.wrap_socket(raw, server_hostname=destination.host)
+            )
             connection.request(method, path, body, dict(headers))
             response = connection.getresponse()
             try:
@@ -99,15 +101,15 @@ def exchange(
 
 
 @contextmanager
-def _connected(place: Place, deadline: float, clock: Callable[[], float]) -> Iterator[socket.socket]:
+def _connected(destination: Destination, deadline: float, clock: Callable[[], float]) -> Iterator[socket.socket]:
     """A connection to the first address that takes one."""
     failure: OSError = TimeoutError()
-    for address in place.addresses:
+    for address in destination.addresses:
         left = deadline - clock()
         if left <= 0:
             break
         try:
-            found = socket.create_connection((address, place.port), timeout=left)
+            found = socket.create_connection((address, destination.port), timeout=left)
         except OSError as error:
             failure = error
             continue

@@ -25,7 +25,7 @@ from api.access import claims
 from api.access.keys import invalid
 from api.access.principal import Principal
 from api.errors import ApiError
-from api.outbound import Place, exchange
+from api.outbound import Destination, exchange
 from api.webhooks.targets import system_resolver
 from indexer.store.access.key_format import SCOPES
 
@@ -228,10 +228,10 @@ def fetcher() -> Fetch:
             if host is None or parts.username is not None:
                 raise FetchError("it names a URL without a host, or with a password")
             port = parts.port or (443 if secure else 80)
-            place = Place(system_resolver(host, port), host, port, tls if secure else None)
+            destination = Destination(system_resolver(host, port), host, port, tls if secure else None)
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             headers = {"Host": parts.netloc, "Accept": "application/json", "Connection": "close"}
-            answer = exchange(place, "GET", path, headers, timeout=TIMEOUT, most=_MOST_BYTES + 1)
+            answer = exchange(destination, "GET", path, headers, timeout=TIMEOUT, most=_MOST_BYTES + 1)
         except (http.client.HTTPException, ValueError, OSError) as error:
             raise FetchError(f"{host}: {type(error).__name__}") from None
         if answer.status != 200:

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from time import monotonic
 from typing import Final
 
-from api.outbound import Place, exchange
+from api.outbound import Destination, exchange
 from api.webhooks.targets import Address, Network, Resolver, Target, TargetError, addresses, system_resolver
 
 #: Seconds before each further attempt, as Standard Webhooks recommends: three days and three hours in all.
@@ -179,7 +179,9 @@ class Sender:
     def _exchange(
         self, target: Target, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str], started: float
     ) -> Outcome:
-        place = Place([str(one) for one in addresses], target.host, target.port, self._tls if target.secure else None)
+        destination = Destination(
+            [str(one) for one in addresses], target.host, target.port, self._tls if target.secure else None
+        )
         sent = {
             "Host": target.authority,
             "Content-Type": "application/json",
@@ -189,7 +191,7 @@ class Sender:
         }
         # Resolving cannot be interrupted; what is left after it has a time of its own.
         answer = exchange(
-            place, "POST", target.path, sent, body, timeout=self._timeout, most=ANSWER_BYTES, clock=self._clock
+            destination, "POST", target.path, sent, body, timeout=self._timeout, most=ANSWER_BYTES, clock=self._clock
         )
         # The status counts, whether the rest came or not.
         return Outcome(

@@ -8,12 +8,15 @@ Pure: no I/O, nothing but integers.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 BlockRange: TypeAlias = tuple[int, int]
 RangeSet: TypeAlias = tuple[BlockRange, ...]
 
 EMPTY: RangeSet = ()
+
+ALWAYS: Final = 2**62
+"""A block that no chain reaches: the end of a range that ends nowhere."""
 
 
 def normalise(ranges: Iterable[BlockRange]) -> RangeSet:

@@ -55,7 +55,7 @@ def run(
     from indexer.store.apply import migrate
     from indexer.store.cache import Cache
     from indexer.store.catalog.declaration import summary
-    from indexer.store.tokens.metadata import CacheSecret
+    from indexer.store.tokens.metadata import StoredCacheSecret
 
     settings, manifest = begin()
     log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def run(
         for line in summary(prepare(engine, manifest, settings)):
             log.info("manifest: %s", line)
         secret = settings.redis_secret.get_secret_value() if settings.redis_secret else None
-        cache = Cache(given.redis_url, secret=CacheSecret(engine, secret))
+        cache = Cache(given.redis_url, secret=StoredCacheSecret(engine, secret))
         service = Service(
             *(engine, cache, manifest, settings),
             watch=watch,

@@ -22,7 +22,7 @@ from indexer.errors import GaplessError
 from indexer.redact import redact
 from indexer.service.jobs import Network, ServiceResources, cache_of
 from indexer.store.access import jobs
-from indexer.store.access.jobs import Claim
+from indexer.store.access.jobs import JobClaim
 from indexer.sync import audit as auditing
 from indexer.sync.audit import table_checks
 from indexer.sync.audit.redecode import redecode
@@ -204,7 +204,7 @@ class JobRunner:
         first = min(found or networks.values(), key=lambda one: one.chain.chain_id, default=None)
         return first is not None and first.follower.leads()
 
-    def _do(self, job: Claim) -> None:
+    def _do(self, job: JobClaim) -> None:
         log.info("job %d (%s) is begun", job.job_id, job.kind)
         try:
             networks = self._chosen(job)
@@ -236,7 +236,7 @@ class JobRunner:
         elif heart.standing == "ours":
             self._end(job, "done", result=result)
 
-    def _give_back(self, job: Claim) -> None:
+    def _give_back(self, job: JobClaim) -> None:
         with self.shop.engine.begin() as connection:
             jobs.give_back(connection, job)
 
@@ -248,13 +248,13 @@ class JobRunner:
         return KINDS[self.kind](task)
 
     def _end(
-        self, job: Claim, outcome: jobs.Outcome, *, result: dict[str, Any] | None = None, error: str | None = None
+        self, job: JobClaim, outcome: jobs.Outcome, *, result: dict[str, Any] | None = None, error: str | None = None
     ) -> None:
         with self.shop.engine.begin() as connection:
             jobs.finish(connection, job, outcome, result=result, error=error)
         log.info("job %d (%s): %s%s", job.job_id, job.kind, outcome, f": {error}" if error else "")
 
-    def _chosen(self, job: Claim) -> dict[str, Network]:
+    def _chosen(self, job: JobClaim) -> dict[str, Network]:
         """The chains that a job is about.
 
         Raises:
@@ -288,7 +288,7 @@ class _Heart:
             process leads.
     """
 
-    def __init__(self, desk: JobRunner, job: Claim, task: Task) -> None:
+    def __init__(self, desk: JobRunner, job: JobClaim, task: Task) -> None:
         self._desk = desk
         self._job = job
         self._task = task

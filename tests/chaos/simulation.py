@@ -36,7 +36,7 @@ from indexer.store.cache import Cache
 from indexer.store.database import create_engine
 from indexer.store.rows import blocks, failed_ranges, transaction_rows
 from indexer.store.rows.blocks import ForeignBlockError
-from indexer.store.tokens.metadata import CacheSecret
+from indexer.store.tokens.metadata import StoredCacheSecret
 from indexer.sync.head import follower as follow
 from indexer.sync.head.follower import ChainHaltedError, Follower
 from indexer.sync.history.backfill import Backfill
@@ -536,7 +536,7 @@ class Simulation:
         balances.catch_up(process.engine, CHAIN_ID, step_rows=self.random.choice((2, 20, 1000)))
 
     def _tokens(self, process: Process) -> None:
-        cache = Cache(self.redis_url, secret=CacheSecret(process.engine))
+        cache = Cache(self.redis_url, secret=StoredCacheSecret(process.engine))
         metadata_job.refresh(process.engine, process.clients[2], CHAIN_ID, frozenset({"coins"}), cache)
 
     def _ask_age(self, process: Process) -> None:

@@ -12,7 +12,7 @@ from eth_abi import encode
 
 from indexer.manifest import load_manifest
 from indexer.store.cache import Cache
-from indexer.store.tokens.metadata import CacheSecret
+from indexer.store.tokens.metadata import StoredCacheSecret
 from indexer.sync.snapshots.series import Snapshots, TooOldError
 from indexer.sync.tokens import metadata_job
 from tests.chaos.chain import CHAIN_ID, COINS, Block
@@ -317,7 +317,7 @@ def test_what_is_none_is_known_with_its_age(many, shared):
 
 def test_a_database_has_a_secret_of_its_own(many, redis_url):
     scene, _ = many
-    cache = Cache(redis_url, secret=CacheSecret(scene.engine))
+    cache = Cache(redis_url, secret=StoredCacheSecret(scene.engine))
     assert refresh(scene, cache) == 500
     forget(scene)
     asked = scene.node.counts["eth_call"]

@@ -25,7 +25,7 @@ Standing: TypeAlias = Literal["ours", "cancelled", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class JobClaim:
     """A job that this process works on.
 
     Attributes:
@@ -50,7 +50,7 @@ def claim(
     *,
     may: Callable[[Mapping[str, Any]], bool] = lambda _: True,
     lease: float = LEASE,
-) -> Claim | None:
+) -> JobClaim | None:
     """Take the oldest job of a kind that waits, or whose worker is believed dead.
 
     Args:
@@ -98,10 +98,10 @@ def claim(
         """),
         given,
     ).first()
-    return None if row is None else Claim(row.id, kind, row.parameters, worker, row.attempts)
+    return None if row is None else JobClaim(row.id, kind, row.parameters, worker, row.attempts)
 
 
-def beat(connection: Connection, job: Claim, progress: Mapping[str, Any]) -> Standing:
+def beat(connection: Connection, job: JobClaim, progress: Mapping[str, Any]) -> Standing:
     """Say that a job is being worked on, and how far it is; returns whether to go on."""
     row = connection.execute(
         sa.text("""
@@ -118,7 +118,7 @@ def beat(connection: Connection, job: Claim, progress: Mapping[str, Any]) -> Sta
 
 def finish(
     connection: Connection,
-    job: Claim,
+    job: JobClaim,
     outcome: Outcome,
     *,
     result: Mapping[str, Any] | None = None,
@@ -135,7 +135,7 @@ def finish(
     return done.rowcount == 1
 
 
-def give_back(connection: Connection, job: Claim) -> None:
+def give_back(connection: Connection, job: JobClaim) -> None:
     """Let another process do a job, because this one is told to stop; that counts as no attempt."""
     connection.execute(
         sa.text("""
@@ -152,5 +152,5 @@ def load(connection: Connection, limit: int = 50) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in rows]
 
 
-def _mine(job: Claim) -> dict[str, Any]:
+def _mine(job: JobClaim) -> dict[str, Any]:
     return {"id": job.job_id, "worker": job.worker, "attempt": job.attempt}

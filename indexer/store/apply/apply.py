@@ -119,19 +119,6 @@ def _contradiction(error: psycopg.Error | sa.exc.DBAPIError) -> DatabaseError:
     )
 
 
-def apply_within(connection: Connection, declaration: Declaration) -> None:
-    """Makes the difference in one transaction, of a database that nothing else uses."""
-    while found := difference(version.load_rows(connection, declaration), declaration):
-        if found.creates:
-            for contract in found.contracts:
-                _create_contract(connection, contract)
-            _create_events(connection, found.events)
-            for series in found.series:
-                _create_series(connection, series)
-        else:
-            _write_all(connection, found)
-
-
 # -- what is new, ahead --------------------------------------------------------------------------------------------
 
 

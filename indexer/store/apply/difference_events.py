@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from indexer.abi.columns import Column, Component
 from indexer.store.apply.difference_sources import Write, values_that_differ
-from indexer.store.catalog.declaration import Change, ContractDeclaration, Declaration, EventDeclaration, Factory
+from indexer.store.catalog.declaration import Change, ContractDeclaration, Declaration, EventDeclaration, FactoryRule
 from indexer.store.catalog.version import CatalogRows, Row
 from indexer.store.database import DatabaseError
 from indexer.store.schema import tables
@@ -199,7 +199,7 @@ def with_kept_components(declaration: Declaration, stored: Mapping[tuple[str, by
     if not kept:
         return declaration
 
-    def rule(factory: Factory) -> Factory:
+    def rule(factory: FactoryRule) -> FactoryRule:
         paths = kept.get((factory.contract, factory.event), {})
         return replace(factory, argument=paths.get(factory.argument, factory.argument))
 

@@ -13,9 +13,9 @@ from indexer.store.catalog.declaration import (
     ChainDeclaration,
     Change,
     ContractDeclaration,
-    Deployment,
+    DeclaredDeployment,
     EventDeclaration,
-    Factory,
+    FactoryRule,
     Place,
     Renamed,
 )
@@ -68,7 +68,7 @@ def sources_of(
     label: str,
     event_id: int,
     event: EventDeclaration,
-    deployment: Deployment,
+    deployment: DeclaredDeployment,
     rows: Sequence[Row],
     renamed: Renamed,
 ) -> Sources:
@@ -130,7 +130,7 @@ def _split_source(
 
 
 def _compare_source(
-    done: Sources, label: str, row: Row, active: bool, deployment: Deployment, renaming: Mapping[str, Any]
+    done: Sources, label: str, row: Row, active: bool, deployment: DeclaredDeployment, renaming: Mapping[str, Any]
 ) -> None:
     wanted: dict[str, Any] = {"active": active}
     if active:
@@ -157,7 +157,7 @@ def _stopped(label: str, addresses: tuple[str, ...]) -> Change:
     return Change("remove", "source", label, f"{named}: its data stays" if named else "its data stays")
 
 
-def _add_source(done: Sources, label: str, event_id: int, deployment: Deployment, place: Place) -> None:
+def _add_source(done: Sources, label: str, event_id: int, deployment: DeclaredDeployment, place: Place) -> None:
     done.begins = True
     values = {
         "chain_id": deployment.chain_id,
@@ -175,7 +175,7 @@ def _add_source(done: Sources, label: str, event_id: int, deployment: Deployment
     done.changes.append(Change("add", "source", label, f"{where[place.kind]} {_blocks(deployment)}"))
 
 
-def _blocks(deployment: Deployment) -> str:
+def _blocks(deployment: DeclaredDeployment) -> str:
     until = "" if deployment.end_block is None else f" to {deployment.end_block:,}"
     return f"on {deployment.chain or deployment.chain_id} from block {deployment.start_block:,}{until}"
 
@@ -236,7 +236,7 @@ def _plain(value: Any) -> Any:
     )
 
 
-def _deployment(deployment: Deployment, include: list[str]) -> dict[str, Any]:
+def _deployment(deployment: DeclaredDeployment, include: list[str]) -> dict[str, Any]:
     place = deployment.place
     return {
         "kind": place.kind,
@@ -249,8 +249,8 @@ def _deployment(deployment: Deployment, include: list[str]) -> dict[str, Any]:
     }
 
 
-def _rules(stored: Sequence[Mapping[str, str]] | None, renamed: Renamed) -> set[Factory]:
-    return {Factory(**rule).renamed(renamed) for rule in stored or ()}
+def _rules(stored: Sequence[Mapping[str, str]] | None, renamed: Renamed) -> set[FactoryRule]:
+    return {FactoryRule(**rule).renamed(renamed) for rule in stored or ()}
 
 
 @dataclass(slots=True)

@@ -213,7 +213,6 @@ def load_sources(
     connection: Connection,
     chain_id: int | None = None,
     *,
-    retired: bool = False,
     named: Collection[tuple[str, str]] | None = None,
     ids: Collection[int] | None = None,
     contracts: Collection[str] | None = None,
@@ -225,7 +224,6 @@ def load_sources(
     Args:
         connection: to read with.
         chain_id: the chain; None: all.
-        retired: whether those are wanted, too, that are active no longer and whose data stays.
         named: only of events of such contracts with such signatures; None: of all.
         ids: only these; None: all.
         contracts: only those of contracts with such names; None: of all.
@@ -235,7 +233,7 @@ def load_sources(
     event_ids = None
     if named is not None or contracts is not None:
         event_ids = set(load_events(connection, named=named, contracts=contracts))
-    rows = _source_rows(connection, chain_id, retired=retired, ids=ids, event_ids=event_ids)
+    rows = _source_rows(connection, chain_id, retired=False, ids=ids, event_ids=event_ids)
     is_part = ids is not None or event_ids is not None
     return _sources(rows, load_events(connection, ids={row.event_id for row in rows} if is_part else None))
 

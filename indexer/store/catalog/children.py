@@ -21,20 +21,17 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.intervals import RangeSet
+from indexer.intervals import ALWAYS, RangeSet
 from indexer.store.catalog import factory_coverage
 from indexer.store.catalog.catalog import CatalogEvent, load_events
-from indexer.store.catalog.declaration import Factory
+from indexer.store.catalog.declaration import FactoryRule
 from indexer.store.database import psycopg_connection
 from indexer.store.schema import layout
 
 log = logging.getLogger(__name__)
 
-Rule = tuple[Factory, CatalogEvent]
+Rule = tuple[FactoryRule, CatalogEvent]
 """How a child is found, and the event that announces it."""
-
-ALWAYS: Final = 2**62
-"""A block that no chain reaches: the end of a range that ends nowhere."""
 
 _STEP = 20_000  # announcements in one transaction of an adoption
 _LOCK = 0x67610004  # the first key of an advisory lock; the second is the contract's id
@@ -223,7 +220,7 @@ def _rules(connection: Connection, chain_id: int, event_ids: Collection[int] | N
     events = load_events(connection, named=named).values() if named else ()
     found = {}
     for row in rows:
-        factories = [Factory(**factory) for factory in row.factories]
+        factories = [FactoryRule(**factory) for factory in row.factories]
         rules = [(factory, event) for factory in factories for event in events if factory.announced_by(event)]
         if event_ids is None or any(event.event_id in event_ids for _, event in rules):
             found[row.contract_id] = rules
@@ -327,14 +324,6 @@ def adopt(engine: Engine, chain_id: int, stop: threading.Event) -> None:
                 if in_force != begun:
                     break  # applied again meanwhile: by other rules, from the start, the next time
                 first = _adopt(connection, chain_id, contract_id, first)
-
-
-def adopt_all(connection: Connection, chain_id: int) -> None:
-    """Does what :func:`adopt` does within one transaction, which may be undone: to see what there would be."""
-    for contract_id in waiting(connection, chain_id):
-        first: int | None = 0
-        while first is not None:
-            first = _adopt(connection, chain_id, contract_id, first)
 
 
 def _factories(connection: Connection, chain_id: int, contract_id: int) -> Any:

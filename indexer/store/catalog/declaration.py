@@ -33,7 +33,7 @@ class Announcing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Factory:
+class FactoryRule:
     """A rule that finds addresses: an argument of an event of another contract of the same chain.
 
     Attributes:
@@ -50,7 +50,7 @@ class Factory:
         """Whether it is this event that announces the children."""
         return event.contract == self.contract and event.signature == self.event
 
-    def renamed(self, renamed: Renamed) -> "Factory":
+    def renamed(self, renamed: Renamed) -> "FactoryRule":
         """The same rule, by the names that arguments have now."""
         first, dot, path = self.argument.partition(".")
         names = renamed.get((self.contract, self.event), {})
@@ -75,7 +75,7 @@ class Place:
 
     kind: PlaceKind
     addresses: tuple[str, ...] = ()
-    factories: tuple[Factory, ...] = ()
+    factories: tuple[FactoryRule, ...] = ()
     filters: tuple[Mapping[int, tuple[str, ...]], ...] = ()
 
     def __post_init__(self) -> None:
@@ -115,7 +115,7 @@ class Place:
         return cls(
             kind=body["kind"],
             addresses=tuple(body.get("addresses", ())),
-            factories=tuple(Factory(**factory) for factory in body.get("factories", ())),
+            factories=tuple(FactoryRule(**factory) for factory in body.get("factories", ())),
             filters=tuple({int(k): tuple(v) for k, v in f.items()} for f in body.get("filters", ())),
         )
 
@@ -146,7 +146,7 @@ class EventDeclaration:
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
+class DeclaredDeployment:
     """Where a contract lives on one chain, and from which block to which (None: for ever); ``chain`` is for people."""
 
     chain_id: int
@@ -171,7 +171,7 @@ class ContractDeclaration:
     schema_name: str
     abi: list[Any]
     events: tuple[EventDeclaration, ...]
-    deployments: tuple[Deployment, ...]
+    deployments: tuple[DeclaredDeployment, ...]
     include: tuple[str, ...] = ()
 
 

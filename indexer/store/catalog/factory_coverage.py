@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from indexer.intervals import frontier
+from indexer.intervals import ALWAYS, frontier
 from indexer.store.catalog import ledgers
 from indexer.store.catalog.catalog import Source, load_sources
 from indexer.store.catalog.declaration import Change, Place
@@ -61,29 +61,28 @@ def announcers(sources: Iterable[Source]) -> Announcers:
     return found
 
 
-def known_until(source: ScopedSource, sources: Announcers, limit: int = 2**62) -> int:
-    """The last block up to which all addresses of a source are known; no limit but for a factory's children.
+def known_until(source: ScopedSource, sources: Announcers) -> int:
+    """The last block up to which all addresses of a source are known; ``ALWAYS`` but for a factory's children.
 
     Args:
         source: whose addresses are in question.
         sources: those of its chain.
-        limit: what "no limit" is.
     """
     if not source.adopted:
         return -1
-    until = limit
+    until = ALWAYS
     for factory in source.place.factories:
         announcing = sources.get((factory.contract, factory.event), ())
         if not announcing:
             return -1
-        until = min(until, *(_announced_until(s, limit) for s in announcing))
+        until = min(until, *(_announced_until(s) for s in announcing))
     return until
 
 
-def _announced_until(source: Source, limit: int) -> int:
+def _announced_until(source: Source) -> int:
     covered = frontier(source.coverage, source.start_block)
     # Beyond its last wanted block a factory announces nothing that counts.
-    return limit if source.end_block is not None and covered >= source.end_block else covered
+    return ALWAYS if source.end_block is not None and covered >= source.end_block else covered
 
 
 def take_back_unknown(

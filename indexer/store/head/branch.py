@@ -19,7 +19,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.abi.columns import POSITION_OF
-from indexer.intervals import BlockRange, RangeSet
+from indexer.intervals import ALWAYS, BlockRange, RangeSet
 from indexer.store.catalog import children
 from indexer.store.catalog.catalog import CatalogEvent, Series, Source
 from indexer.store.catalog.version import CatalogChangedError, writing_by
@@ -245,7 +245,7 @@ def swap(
         _note_events(connection, chain_id, rows)
         writer.uncover_above(connection, chain_id, common.number)
         included.forget_above(connection, chain_id, common.number)
-        above = ((common.number + 1, children.ALWAYS),)
+        above = ((common.number + 1, ALWAYS),)
         children.reconcile(connection, chain_id, children.announcing(known.values()), above, appended=True)
         if blocks:
             added = (common.number + 1, new_tip.number)

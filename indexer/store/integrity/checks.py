@@ -15,10 +15,13 @@ from sqlalchemy.engine import Connection
 from indexer.intervals import EMPTY, BlockRange, RangeSet, intersect, subtract, union
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.children import announcements
-from indexer.store.catalog.declaration import Factory, Place
+from indexer.store.catalog.declaration import FactoryRule, Place
 from indexer.store.database import psycopg_connection
 from indexer.store.schema import layout
 from indexer.store.schema.layout import EventTable
+
+MOST_RANGES = 100
+"""Ranges that one check tells of one event, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,7 @@ def blocks(connection: Connection, chain_id: int, numbers: Iterable[int]) -> dic
 
 
 def child_differences(
-    connection: Connection, contract_id: int, chain_id: int, rules: Sequence[tuple[Factory, CatalogEvent]]
+    connection: Connection, contract_id: int, chain_id: int, rules: Sequence[tuple[FactoryRule, CatalogEvent]]
 ) -> list[ChildDifference]:
     """Compares a contract's children with what its factories' events in the tables announce.
 
@@ -209,14 +212,14 @@ def child_differences(
     return [ChildDifference(bytes(address), announced, known) for address, announced, known in rows]
 
 
-def _announced(rules: Sequence[tuple[Factory, CatalogEvent]]) -> sql.Composed:
+def _announced(rules: Sequence[tuple[FactoryRule, CatalogEvent]]) -> sql.Composed:
     return sql.SQL(
         "SELECT DISTINCT ON (child) * FROM ({}) every WHERE child IS NOT NULL ORDER BY child, block_number, log_index"
     ).format(announcements(rules))
 
 
-def coalesced(found: Iterable[CheckResult], most: int = 100) -> list[CheckResult]:
-    """Joins what touches and is alike; if that leaves more than ``most``, also what is near."""
+def coalesced(found: Iterable[CheckResult]) -> list[CheckResult]:
+    """Joins what touches and is alike; if that leaves more than :data:`MOST_RANGES`, also what is near."""
     joined: list[CheckResult] = []
     for one in sorted(found, key=lambda f: (f.what, f.first)):
         previous = joined[-1] if joined else None
@@ -224,11 +227,11 @@ def coalesced(found: Iterable[CheckResult], most: int = 100) -> list[CheckResult
             joined[-1] = CheckResult(previous.first, max(previous.last, one.last), previous.count + one.count, one.what)
         else:
             joined.append(one)
-    while len(joined) > most:
+    while len(joined) > MOST_RANGES:
         pairs = [i for i in range(len(joined) - 1) if joined[i].what == joined[i + 1].what]
         if not pairs:
             break
-        half = set(sorted(pairs, key=lambda i: joined[i + 1].first - joined[i].last)[: len(joined) - most])
+        half = set(sorted(pairs, key=lambda i: joined[i + 1].first - joined[i].last)[: len(joined) - MOST_RANGES])
         kept: list[CheckResult] = []
         for i, one in enumerate(joined):
             if i - 1 in half:

@@ -174,7 +174,7 @@ class UndecodedLog:
     """The addresses in a row that Postgres refused, by column."""
 
 
-class RawLog(Protocol):
+class LogAsRead(Protocol):
     """A log as it came (``chain.logs.RawLog``), hex as text."""
 
     block_number: int
@@ -183,7 +183,7 @@ class RawLog(Protocol):
     data: str
 
 
-def refused_log(table: EventTable, row: Row, reason: str, logs: Iterable[RawLog]) -> UndecodedLog:
+def refused_log(table: EventTable, row: Row, reason: str, logs: Iterable[LogAsRead]) -> UndecodedLog:
     """The log of a row that Postgres refused, as it came.
 
     Args:

@@ -32,7 +32,7 @@ from indexer.store.rows import transactions as included
 from indexer.store.rows import undecoded_logs
 from indexer.store.rows.blocks import copy_blocks
 from indexer.store.rows.copy_binary import BinaryRows, copy_accepted, copy_batches, copy_rows
-from indexer.store.rows.undecoded_logs import ForeignLogs, RawLog, UndecodedLog, insert_undecoded, refused_log
+from indexer.store.rows.undecoded_logs import ForeignLogs, LogAsRead, UndecodedLog, insert_undecoded, refused_log
 from indexer.store.schema import layout
 from indexer.store.schema.layout import EventTable
 
@@ -54,7 +54,7 @@ class Rows:
 
     by_table: dict[int, tuple[EventTable, list[tuple[Any, ...]]]] = field(default_factory=dict)
     undecoded: list[UndecodedLog] = field(default_factory=list)
-    logs: Sequence[RawLog] = ()
+    logs: Sequence[LogAsRead] = ()
     binary: dict[int, tuple[EventTable, list[BinaryRows]]] = field(default_factory=dict)
     """More rows, of history only, in the form in which they are copied."""
     foreign: list[ForeignLogs] = field(default_factory=list)

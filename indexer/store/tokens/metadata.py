@@ -184,7 +184,7 @@ def store(
         )
 
 
-class CacheSecret:
+class StoredCacheSecret:
     """What values in Redis are signed with: what the environment says, else what the database keeps."""
 
     def __init__(self, engine: Engine, given: str | None = None) -> None:

@@ -203,26 +203,6 @@ def _sharing(
     return list(found.values())
 
 
-def page(parts: Sequence[sql.Composable], condition: sql.Composable, *, newest_first: bool = True) -> sql.Composed:
-    """A SELECT of the first transfers that fulfil a condition, in the order of the chain.
-
-    It reads a page from each table, by its indexes, and not all of them, as the view would to sort them.
-
-    Args:
-        parts: what :func:`branches` returned; at least one.
-        condition: on the columns of ``gapless.transfers``; best names a chain.
-        newest_first: the order.
-
-    Returns:
-        SQL with a parameter ``limit`` besides those of the condition.
-    """
-    order = sql.SQL("ORDER BY block_number {0}, log_index {0}, item {0} LIMIT %(limit)s").format(
-        sql.SQL("DESC" if newest_first else "ASC")
-    )
-    pages = [sql.SQL("(SELECT * FROM ({}) t WHERE {} {})").format(part, condition, order) for part in parts]
-    return sql.SQL("SELECT * FROM ({}) every {}").format(sql.SQL(" UNION ALL ").join(pages), order)
-
-
 def is_missing(engine: Engine) -> bool:
     """Whether the view is not there."""
     with engine.connect() as connection:

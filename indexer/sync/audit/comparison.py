@@ -25,7 +25,7 @@ from indexer.store.catalog.version import writing_by
 from indexer.store.integrity import checks, digests, findings
 from indexer.store.integrity.compare import Expected
 from indexer.store.integrity.findings import Finding, Kind
-from indexer.sync.audit.scope import Scope, ranges_of
+from indexer.sync.audit.scope import AuditScope, ranges_of
 from indexer.sync.rows.log_filters import log_filters
 
 LINES_SHOWN = 5
@@ -37,7 +37,7 @@ BLOCKS_AT_ONCE = 64
 
 def compare(
     engine: Engine,
-    scope: Scope,
+    scope: AuditScope,
     kind: Kind,
     blocks: RangeSet,
     logs: Sequence[RawLog],
@@ -74,7 +74,9 @@ def compare(
     return found
 
 
-def compare_hashes(engine: Engine, scope: Scope, kind: Kind, hashes: Mapping[int, bytes], whose: str) -> list[Finding]:
+def compare_hashes(
+    engine: Engine, scope: AuditScope, kind: Kind, hashes: Mapping[int, bytes], whose: str
+) -> list[Finding]:
     """Compares the stored hashes of blocks with those that another source has."""
     if not hashes:
         return []
@@ -89,13 +91,13 @@ def compare_hashes(engine: Engine, scope: Scope, kind: Kind, hashes: Mapping[int
     ]
 
 
-def about_chain(scope: Scope, kind: Kind, number: int, detail: str) -> Finding:
+def about_chain(scope: AuditScope, kind: Kind, number: int, detail: str) -> Finding:
     """A finding about a block, whatever it bore."""
     return Finding(kind, scope.chain_id, scope.chain, None, None, number, number, 1, detail)
 
 
 def _findings(
-    scope: Scope, source: Source, kind: Kind, expected: Expected, differing: Sequence[int]
+    scope: AuditScope, source: Source, kind: Kind, expected: Expected, differing: Sequence[int]
 ) -> Iterable[Finding]:
     for first, last in ranges_of(differing):
         lines = expected.describe(source, range(first, last + 1))
@@ -131,7 +133,7 @@ class AgainstCheck:
 
 def check_against(
     engine: Engine,
-    scope: Scope,
+    scope: AuditScope,
     client: ChainClient,
     blocks: RangeSet,
     *,
@@ -280,7 +282,7 @@ class DeepCheck:
 
 def check_proofs(
     engine: Engine,
-    scope: Scope,
+    scope: AuditScope,
     client: ChainClient,
     blocks: RangeSet,
     *,
@@ -338,7 +340,7 @@ def check_proofs(
     return done
 
 
-def _link_findings(scope: Scope, parent: ProvenBlock, child: ProvenBlock) -> Iterator[Finding]:
+def _link_findings(scope: AuditScope, parent: ProvenBlock, child: ProvenBlock) -> Iterator[Finding]:
     if child.parent_hash != parent.hash:
         yield about_chain(
             scope,
@@ -348,7 +350,7 @@ def _link_findings(scope: Scope, parent: ProvenBlock, child: ProvenBlock) -> Ite
         )
 
 
-def _time_findings(engine: Engine, scope: Scope, proven: list[ProvenBlock]) -> Iterator[Finding]:
+def _time_findings(engine: Engine, scope: AuditScope, proven: list[ProvenBlock]) -> Iterator[Finding]:
     if not proven:
         return
     with engine.connect() as connection:

@@ -21,7 +21,7 @@ from indexer.store.head import state as head_state
 from indexer.store.integrity.findings import Finding
 from indexer.store.tokens import balance_checks, balances
 from indexer.store.tokens.balance_checks import Holding
-from indexer.sync.audit.scope import Scope
+from indexer.sync.audit.scope import AuditScope
 
 DIFFERENCES_SHOWN = 3
 SAMPLE = 1_000
@@ -60,7 +60,7 @@ class HoldersCheck:
     unasked: dict[str, str] = field(default_factory=dict)
 
 
-def counted(connection: Connection, scope: Scope) -> Iterator[Finding]:
+def counted(connection: Connection, scope: AuditScope) -> Iterator[Finding]:
     """Holdings that are not what the transfers in the tables sum up to."""
     for ledger in _audited(connection, scope):
         if not scope.within[0] <= ledger.start_block <= ledger.through_block <= scope.within[1]:
@@ -81,7 +81,7 @@ def counted(connection: Connection, scope: Scope) -> Iterator[Finding]:
 
 
 def ask(
-    engine: Engine, scope: Scope, client: ChainClient, *, most: int | None = None, random: Random | None = None
+    engine: Engine, scope: AuditScope, client: ChainClient, *, most: int | None = None, random: Random | None = None
 ) -> HoldersCheck:
     """Compares a sample of the holdings with what the tokens answer, and marks the tokens that answer otherwise.
 
@@ -104,14 +104,13 @@ def ask(
     return done
 
 
-def ask_due(engine: Engine, client: ChainClient, chain_id: int, *, random: Random | None = None) -> HoldersCheck:
+def ask_due(engine: Engine, client: ChainClient, chain_id: int) -> HoldersCheck:
     """Compares a few holdings of each ledger that has come to its end and was not compared for a day.
 
     Args:
         engine: the database.
         client: the chain's nodes.
         chain_id: the chain.
-        random: chooses them.
 
     Raises:
         ProviderError: no node answers.
@@ -124,7 +123,7 @@ def ask_due(engine: Engine, client: ChainClient, chain_id: int, *, random: Rando
             if not balances.lags(connection, ledger)
         ]
     for ledger in due:
-        _ask(engine, client, ledger, done, FEW, random or Random())
+        _ask(engine, client, ledger, done, FEW, Random())
         with engine.begin() as connection:
             ledgers.note_compared(connection, ledger)
     return done
@@ -211,6 +210,6 @@ def _token(token: bytes, token_id: int, ledger: Ledger) -> str:
     return f"0x{token.hex()}" if ledger.kind == "erc20" else f"0x{token.hex()} #{token_id}"
 
 
-def _audited(connection: Connection, scope: Scope) -> list[Ledger]:
+def _audited(connection: Connection, scope: AuditScope) -> list[Ledger]:
     contracts = {event.contract for event in scope.events}
     return [one for one in ledgers.load(connection, scope.chain_id) if one.live and one.contract in contracts]

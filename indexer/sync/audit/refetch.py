@@ -29,7 +29,7 @@ from indexer.store.rows.blocks import Block, insert_blocks
 from indexer.store.rows.writer import Rows
 from indexer.store.tokens import balances
 from indexer.sync.audit.comparison import NoBlock, Prover, Unproven, compare_hashes
-from indexer.sync.audit.scope import Scope, load_scope, ranges_of
+from indexer.sync.audit.scope import AuditScope, load_scope, ranges_of
 from indexer.sync.rows.log_filters import log_filters
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Refetch:
     outcome: RefetchResult = field(default_factory=RefetchResult)
     taken: set[str] = field(default_factory=set)
 
-    def fetch(self, scope: Scope, sources: Sequence[Source], ranges: RangeSet, suspect: Iterable[int]) -> None:
+    def fetch(self, scope: AuditScope, sources: Sequence[Source], ranges: RangeSet, suspect: Iterable[int]) -> None:
         """Fetches ranges of sources and replaces the blocks that are different.
 
         Args:
@@ -100,7 +100,7 @@ class Refetch:
             )
 
     def _fetch_history(
-        self, scope: Scope, sources: Sequence[Source], ranges: RangeSet, history: RangeSet, suspect: Iterable[int]
+        self, scope: AuditScope, sources: Sequence[Source], ranges: RangeSet, history: RangeSet, suspect: Iterable[int]
     ) -> None:
         filters = log_filters(sources, scope.children)
         suspects = set(suspect)
@@ -112,14 +112,14 @@ class Refetch:
         for source in sources:
             self._renew_digests(scope, source, ranges)
 
-    def _anew(self, scope: Scope, sources: Sequence[Source]) -> tuple[Scope, Sequence[Source]]:
+    def _anew(self, scope: AuditScope, sources: Sequence[Source]) -> tuple[AuditScope, Sequence[Source]]:
         """One more look, after children were found: less of them is covered than before."""
         with self.engine.connect() as connection:
             fresh = load_scope(connection, scope.chain_id, scope.chain, within=scope.within)
         wanted = {source.source_id for source in sources}
         return fresh, [source for source in fresh.every if source.source_id in wanted]
 
-    def check_blocks(self, scope: Scope, blocks: Mapping[int, tuple[bytes, int]]) -> bool:
+    def check_blocks(self, scope: AuditScope, blocks: Mapping[int, tuple[bytes, int]]) -> bool:
         """Compares fetched blocks with the stored ones: a time is corrected, another hash is left to a person."""
         hashes = {number: block_hash for number, (block_hash, _) in blocks.items()}
         foreign = compare_hashes(self.engine, scope, "proof", hashes, "the node")
@@ -147,7 +147,7 @@ class Refetch:
             )
         return True
 
-    def _repair_chunk(self, scope: Scope, sources: Sequence[Source], chunk: LogChunk, suspects: set[int]) -> bool:
+    def _repair_chunk(self, scope: AuditScope, sources: Sequence[Source], chunk: LogChunk, suspects: set[int]) -> bool:
         """Returns whether the scope is outdated now."""
         block_range: RangeSet = ((chunk.first, chunk.last),)
         times = {number: time for number, (_, time) in chunk.blocks.items()}
@@ -160,7 +160,7 @@ class Refetch:
         differing |= {n for n in suspects if chunk.first <= n <= chunk.last}
         return bool(differing) and self._replace(scope, sources, chunk, sorted(differing))
 
-    def _replace(self, scope: Scope, sources: Sequence[Source], chunk: LogChunk, numbers: Sequence[int]) -> bool:
+    def _replace(self, scope: AuditScope, sources: Sequence[Source], chunk: LogChunk, numbers: Sequence[int]) -> bool:
         """Replaces the rows of blocks by what is proven of them, or else by what was fetched.
 
         Returns:
@@ -205,7 +205,7 @@ class Refetch:
         self.taken |= set(reconciled.taken)
         return reconciled.outdated
 
-    def _confirmed(self, scope: Scope, source: Source, numbers: Sequence[int], rows: Rows) -> set[int]:
+    def _confirmed(self, scope: AuditScope, source: Source, numbers: Sequence[int], rows: Rows) -> set[int]:
         """Those of the blocks of which a second endpoint says the same."""
         if self.other is None or not numbers:
             return set()
@@ -244,7 +244,7 @@ class Refetch:
         if sources:
             writer.bump_versions(connection, [source.event.event_id for source in sources], rewritten=True)
 
-    def _renew_digests(self, scope: Scope, source: Source, ranges: RangeSet) -> None:
+    def _renew_digests(self, scope: AuditScope, source: Source, ranges: RangeSet) -> None:
         """A digest all of whose blocks were fetched anew, and that still does not match, was wrong itself."""
         if self.outcome.left or self.stop.is_set():
             return

@@ -13,7 +13,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.chain.client import ChainClient
-from indexer.intervals import RangeSet, format_ranges, intersect
+from indexer.intervals import ALWAYS, RangeSet, format_ranges, intersect
 from indexer.store import database
 from indexer.store.catalog import children, ledgers
 from indexer.store.catalog.catalog import Source
@@ -23,7 +23,7 @@ from indexer.store.integrity import checks, findings
 from indexer.store.integrity.findings import Finding
 from indexer.store.rows import writer
 from indexer.sync.audit.refetch import Refetch, RefetchResult
-from indexer.sync.audit.scope import Scope, load_scope
+from indexer.sync.audit.scope import AuditScope, load_scope
 from indexer.sync.audit.table_checks import factory_rules
 from indexer.sync.history.backfill import Backfill, Selection
 
@@ -47,15 +47,15 @@ class Repair:
     chain: str
     other: ChainClient | None = None
     stop: threading.Event = field(default_factory=threading.Event)
-    _renewal: Refetch = field(init=False)
+    _refetch: Refetch = field(init=False)
 
     def __post_init__(self) -> None:
-        self._renewal = Refetch(self.engine, self.client, self.chain_id, self.other, self.stop)
+        self._refetch = Refetch(self.engine, self.client, self.chain_id, self.other, self.stop)
 
     @property
     def outcome(self) -> RefetchResult:
         """What was done so far."""
-        return self._renewal.outcome
+        return self._refetch.outcome
 
     def findings(self, contract: str | None = None) -> RefetchResult:
         """Repair what audits found and is not repaired yet.
@@ -93,7 +93,7 @@ class Repair:
         self._fetch_anew(scope, scope.sources, ((first, last),), suspect=())
         return self.outcome
 
-    def _scope(self, contract: str | None = None) -> Scope:
+    def _scope(self, contract: str | None = None) -> AuditScope:
         with self.engine.connect() as connection:
             return load_scope(connection, self.chain_id, self.chain, contract)
 
@@ -138,7 +138,7 @@ class Repair:
                 + ("the follower fills them" if is_above else "they wait for a factory's history, or for the nodes")
             )
 
-    def _remove_unclaimed(self, scope: Scope, event_id: int, first: int, last: int) -> None:
+    def _remove_unclaimed(self, scope: AuditScope, event_id: int, first: int, last: int) -> None:
         event = next(event for event in scope.events if event.event_id == event_id)
 
         def remove(connection: Connection) -> tuple[int, tuple[str, ...]]:
@@ -160,56 +160,58 @@ class Repair:
 
         what = f"{event.label}: rows that nothing covers cannot be deleted"
         removed, taken = database.attempt(self.engine, what, remove)
-        self._renewal.taken |= set(taken)
+        self._refetch.taken |= set(taken)
         self.outcome.removed += removed
         self._fill_taken()
 
-    def _reconcile(self, scope: Scope, source: Source) -> None:
+    def _reconcile(self, scope: AuditScope, source: Source) -> None:
         """Makes the children of a contract what its factories' events say; what was fetched by others is a gap then."""
         announcing = {event.event_id for _, event in factory_rules(scope.every, source)}
         with self.engine.begin() as connection, writing_by(connection, scope.version) as writing:
-            changed = children.reconcile(connection, self.chain_id, announcing, ((0, children.ALWAYS),), rewritten=True)
+            changed = children.reconcile(connection, self.chain_id, announcing, ((0, ALWAYS),), rewritten=True)
             writing.forgets = changed.outdated
-        self._renewal.taken |= set(changed.taken)
+        self._refetch.taken |= set(changed.taken)
 
     def _fill_taken(self) -> None:
         """Fetches what factories' children said whose coverage was taken back; above finalized the follower does."""
-        while self._renewal.taken and not self.stop.is_set():
+        while self._refetch.taken and not self.stop.is_set():
             every = self._scope().every
             # A factory's own children may announce the next ones: theirs go first.
             source = min(
-                (one for one in every if one.event.label in self._renewal.taken),
+                (one for one in every if one.event.label in self._refetch.taken),
                 key=lambda one: _generation(one, every),
                 default=None,
             )
             if source is None:
-                self._renewal.taken.clear()
+                self._refetch.taken.clear()
                 return
-            self._renewal.taken.discard(source.event.label)
+            self._refetch.taken.discard(source.event.label)
             selection = Selection(source.event.contract, source.event.api_name)
             done = Backfill(self.engine, self.client, self.chain_id, selection, stop=self.stop).run()
             self.outcome.filled += done.blocks
 
-    def _count_anew(self, scope: Scope, finding: Finding) -> None:
+    def _count_anew(self, scope: AuditScope, finding: Finding) -> None:
         """Has the balances of the finding's contract counted anew from the first transfer on."""
         with self.engine.begin() as connection, writing_by(connection, scope.version):
             for ledger in ledgers.lock(connection, self.chain_id):
                 if ledger.live and finding.event_id in ledger.event_ids:
                     ledgers.restart(connection, ledger, "an audit found it wrong: it is built anew")
 
-    def _are_strangers(self, scope: Scope, sources: Iterable[Source], finding: Finding) -> bool:
+    def _are_strangers(self, scope: AuditScope, sources: Iterable[Source], finding: Finding) -> bool:
         with self.engine.connect() as connection:
             return any(checks.strangers(connection, source, (finding.first, finding.last)) for source in sources)
 
-    def _mend_blocks(self, scope: Scope, ranges: RangeSet) -> None:
+    def _mend_blocks(self, scope: AuditScope, ranges: RangeSet) -> None:
         """Corrects stored times; a stored hash is never replaced."""
         for number in (n for first, last in ranges for n in range(first, last + 1)):
             header = self.client.header(number)
             if header is not None:
-                self._renewal.check_blocks(scope, {number: (header.hash, header.time)})
+                self._refetch.check_blocks(scope, {number: (header.hash, header.time)})
 
-    def _fetch_anew(self, scope: Scope, sources: Sequence[Source], ranges: RangeSet, suspect: Iterable[int]) -> None:
-        self._renewal.fetch(scope, sources, ranges, suspect)
+    def _fetch_anew(
+        self, scope: AuditScope, sources: Sequence[Source], ranges: RangeSet, suspect: Iterable[int]
+    ) -> None:
+        self._refetch.fetch(scope, sources, ranges, suspect)
         self._fill_taken()
 
 

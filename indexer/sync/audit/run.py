@@ -17,7 +17,7 @@ from indexer.store.integrity.findings import Finding, Kind
 from indexer.sync.audit import comparison, holdings, table_checks
 from indexer.sync.audit.comparison import AgainstCheck, DeepCheck
 from indexer.sync.audit.holdings import HoldersCheck
-from indexer.sync.audit.scope import Scope, load_scope, ranges_of
+from indexer.sync.audit.scope import AuditScope, load_scope, ranges_of
 from indexer.sync.audit.table_checks import DigestCheck
 
 Progress = Callable[[str, int, int], None]
@@ -61,7 +61,7 @@ class Report:
         unsure: contracts that may be older than they are indexed from, each in a sentence.
     """
 
-    scope: Scope
+    scope: AuditScope
     findings: Sequence[Finding] = ()
     digest: DigestCheck = field(default_factory=DigestCheck)
     against: AgainstCheck | None = None
@@ -154,7 +154,7 @@ def _snapshot(engine: Engine) -> Iterator[Connection]:
         connection.rollback()
 
 
-def _unsure(connection: Connection, scope: Scope) -> Iterator[str]:
+def _unsure(connection: Connection, scope: AuditScope) -> Iterator[str]:
     """Contracts with ``start_block = "auto"`` of which it is not known whether they emitted logs before that block."""
     rows = connection.execute(
         sa.text("SELECT address, block_number, checked_from FROM gapless.deployment_blocks WHERE chain_id = :chain_id"),
@@ -172,7 +172,7 @@ def _unsure(connection: Connection, scope: Scope) -> Iterator[str]:
             )
 
 
-def _chosen(engine: Engine, scope: Scope, request: Request) -> RangeSet:
+def _chosen(engine: Engine, scope: AuditScope, request: Request) -> RangeSet:
     """The covered blocks of history that nodes are asked about: all, or a sample, half of it blocks that bore logs."""
     blocks = scope.history_of_all()
     if request.sample is None or request.sample >= size(blocks):

@@ -18,7 +18,7 @@ from indexer.sync.rows.router import Router
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class AuditScope:
     """One look at a chain's catalog, and which part of it is audited.
 
     Attributes:
@@ -98,7 +98,7 @@ class Scope:
 
 def load_scope(
     connection: Connection, chain_id: int, chain: str, contract: str | None = None, within: BlockRange | None = None
-) -> Scope:
+) -> AuditScope:
     """Reads what is to be audited.
 
     Args:
@@ -113,7 +113,7 @@ def load_scope(
     every, events = catalog.load_with_events(connection, chain_id)
     tip = -1 if state.tip is None else state.tip.number
     first, last = within or (0, tip)
-    return Scope(
+    return AuditScope(
         chain_id=chain_id,
         chain=chain,
         version=version,

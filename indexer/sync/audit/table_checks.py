@@ -7,24 +7,22 @@ from typing import TypeAlias
 
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.intervals import BlockRange, intersect, size
+from indexer.intervals import ALWAYS, BlockRange, intersect, size
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Source
-from indexer.store.catalog.declaration import Factory
+from indexer.store.catalog.declaration import FactoryRule
 from indexer.store.catalog.version import load_version, writing_by
 from indexer.store.head import state as head_state
 from indexer.store.integrity import checks, digests
 from indexer.store.integrity.checks import CheckResult, ChildDifference
 from indexer.store.integrity.findings import Finding, Kind
 from indexer.sync.audit import holdings
-from indexer.sync.audit.scope import Scope
+from indexer.sync.audit.scope import AuditScope
 
-Check: TypeAlias = Callable[[Connection, Scope], Iterable[Finding]]
-
-ALWAYS = 2**62
+Check: TypeAlias = Callable[[Connection, AuditScope], Iterable[Finding]]
 
 
-def looked_at(scope: Scope) -> BlockRange:
+def looked_at(scope: AuditScope) -> BlockRange:
     """The audited blocks, and all above the tip where they reach as far.
 
     A row above the tip is as wrong as one before the start: only asked-for blocks narrow this.
@@ -33,14 +31,14 @@ def looked_at(scope: Scope) -> BlockRange:
     return first, ALWAYS if last == scope.tip else last
 
 
-def gaps(_connection: Connection, scope: Scope) -> Iterator[Finding]:
+def gaps(_connection: Connection, scope: AuditScope) -> Iterator[Finding]:
     """Blocks that the manifest wants and that are not indexed."""
     for source in scope.sources:
         for first, last in intersect(source.gap(scope.tip), (scope.within,)):
             yield scope.finding("gap", source, first, last, last - first + 1, "wanted by the manifest and not covered")
 
 
-def outside(connection: Connection, scope: Scope) -> Iterator[Finding]:
+def outside(connection: Connection, scope: AuditScope) -> Iterator[Finding]:
     """Rows without coverage, and rows of a factory's children that are none."""
     within = looked_at(scope)
     for event in scope.events:
@@ -53,21 +51,21 @@ def outside(connection: Connection, scope: Scope) -> Iterator[Finding]:
                 yield scope.finding("outside", source, found.first, found.last, found.count, _rows(found))
 
 
-def duplicates(connection: Connection, scope: Scope) -> Iterator[Finding]:
+def duplicates(connection: Connection, scope: AuditScope) -> Iterator[Finding]:
     """Logs that are in a table twice."""
     for event in scope.events:
         for found in checks.duplicates(connection, event.table, scope.chain_id, scope.within):
             yield _about_event("duplicate", scope, event, found)
 
 
-def dangling(connection: Connection, scope: Scope) -> Iterator[Finding]:
+def dangling(connection: Connection, scope: AuditScope) -> Iterator[Finding]:
     """Rows whose block is not kept, or was at another time."""
     for event in scope.events:
         for found in checks.dangling(connection, event.table, scope.chain_id, scope.within):
             yield _about_event("dangling", scope, event, found)
 
 
-def children(connection: Connection, scope: Scope) -> Iterator[Finding]:
+def children(connection: Connection, scope: AuditScope) -> Iterator[Finding]:
     """Children that are not as the factories' events in the tables announce them."""
     done: set[int] = set()
     for source in scope.sources:
@@ -84,7 +82,7 @@ def children(connection: Connection, scope: Scope) -> Iterator[Finding]:
                 yield scope.finding("child", source, block, block, 1, _child(source, found))
 
 
-def factory_rules(every: Iterable[Source], source: Source) -> list[tuple[Factory, CatalogEvent]]:
+def factory_rules(every: Iterable[Source], source: Source) -> list[tuple[FactoryRule, CatalogEvent]]:
     """The rules that find a source's addresses, each with the event that announces them."""
     events = {s.event.event_id: s.event for s in every}.values()
     return [(factory, event) for factory in source.place.factories for event in events if factory.announced_by(event)]
@@ -101,7 +99,7 @@ CHECKS: tuple[tuple[Kind, Check], ...] = (
 """Every check of this kind; one more is a function added here."""
 
 
-def _about_event(kind: Kind, scope: Scope, event: CatalogEvent, found: CheckResult) -> Finding:
+def _about_event(kind: Kind, scope: AuditScope, event: CatalogEvent, found: CheckResult) -> Finding:
     owners = [source.source_id for source in scope.sources if source.event.event_id == event.event_id]
     # What is twice or dangling is fetched anew; rows without coverage belong to no source.
     source_id = owners[0] if len(owners) == 1 and kind != "outside" else None
@@ -152,7 +150,7 @@ class DigestCheck:
     examined: list[tuple[int, int]] = field(default_factory=list)
 
 
-def check_digests(connection: Connection, scope: Scope) -> DigestCheck:
+def check_digests(connection: Connection, scope: AuditScope) -> DigestCheck:
     """Sums up the tables anew, wherever a digest was taken that touches the audited blocks."""
     done = DigestCheck()
     how = digests.method(connection)

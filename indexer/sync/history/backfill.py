@@ -84,7 +84,7 @@ class UnreadRangesError(GaplessError):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BackfillPlan:
     """What is to be done, by one look at the catalog.
 
     Attributes:
@@ -233,7 +233,7 @@ class Backfill:
             return False
         return True
 
-    def plan(self) -> Plan:
+    def plan(self) -> BackfillPlan:
         """Reads what is covered, and says what is missing and can be fetched now.
 
         The children of new factory rules are looked for in the tables first: what they said is planned only then.
@@ -253,7 +253,7 @@ class Backfill:
             # Of the gap that is filled first, and after the sources: no child of what they cover can be missing.
             wanted = {s.event.contract_id for gap in selected[:1] for s in gap.sources if s.place.kind == "factory"}
             known = catalog.load_children(connection, self.chain_id, wanted)
-        return Plan(version, sources, known, selected, state)
+        return BackfillPlan(version, sources, known, selected, state)
 
     def remaining(self) -> int:
         """How many blocks there are to do, as far as can be said now."""
@@ -271,7 +271,7 @@ class Backfill:
     def _selects(self, source: Source) -> bool:
         return self.selection.selects(source.event.contract, source.event.api_name)
 
-    def _fill(self, gap: Gap, plan: Plan) -> int:
+    def _fill(self, gap: Gap, plan: BackfillPlan) -> int:
         """Fetches and writes a gap.
 
         Returns:
@@ -316,7 +316,7 @@ class Backfill:
             # The table is being read. It goes on with its indexes, only slower.
             log.info("indexes stay while history is filled: %s", str(error.orig).strip())
 
-    def build_indexes(self, plan: Plan) -> None:
+    def build_indexes(self, plan: BackfillPlan) -> None:
         """Builds what was put off, of all events whose history does not wait for something else."""
         if self.keeps_indexes:
             return

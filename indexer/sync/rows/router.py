@@ -23,7 +23,7 @@ from indexer.abi.model import parse_abi
 from indexer.addresses import Children, DiscoveryBlocks
 from indexer.chain.records.log_columns import LogColumns
 from indexer.store.catalog.catalog import CatalogEvent, Source
-from indexer.store.catalog.declaration import Factory
+from indexer.store.catalog.declaration import FactoryRule
 from indexer.store.rows.undecoded_logs import ForeignLogs, UndecodedLog
 from indexer.store.rows.writer import Rows
 from indexer.sync.rows.batch_encoder import BatchEncoder, encoder, foreign_logs
@@ -153,7 +153,7 @@ class Router:
             self._anywhere.setdefault(topic0, []).append(target)
 
     def _add_rules(self, sources: Sequence[Source], among: Sequence[Source]) -> None:
-        done: set[tuple[int, Factory]] = set()
+        done: set[tuple[int, FactoryRule]] = set()
         announcing = {(s.event.contract, s.event.signature): s.event for s in reversed(sources)}
         for source in among:
             for factory in source.place.factories:

@@ -5,15 +5,14 @@ from collections.abc import Collection, Mapping, Sequence
 from indexer.abi.columns import Column, event_columns, output_columns
 from indexer.abi.model import Event
 from indexer.abi.names import table_name
-from indexer.manifest.model import Chain, Contract, Manifest, Snapshot, SnapshotCall, TopicFilter
-from indexer.manifest.model import Deployment as ManifestDeployment
+from indexer.manifest.model import Chain, Contract, Deployment, Manifest, Snapshot, SnapshotCall, TopicFilter
 from indexer.store.catalog.declaration import (
     ChainDeclaration,
     ContractDeclaration,
     Declaration,
-    Deployment,
+    DeclaredDeployment,
     EventDeclaration,
-    Factory,
+    FactoryRule,
     Place,
     SeriesDeclaration,
 )
@@ -73,21 +72,21 @@ def _events(contract: Contract) -> tuple[EventDeclaration, ...]:
     return tuple(declared)
 
 
-def _deployment(contract: Contract, deployment: ManifestDeployment, found: Mapping[tuple[str, str], int]) -> Deployment:
+def _deployment(contract: Contract, deployment: Deployment, found: Mapping[tuple[str, str], int]) -> DeclaredDeployment:
     start_block = deployment.start_block
     if start_block == "auto":
         start_block = found[contract.name, deployment.chain]
     place = Place(
         kind=deployment.kind,
         addresses=tuple(sorted("0x" + address.hex() for address in deployment.addresses)),
-        factories=tuple(Factory(f.contract, f.event.signature, f.argument) for f in deployment.factories),
+        factories=tuple(FactoryRule(f.contract, f.event.signature, f.argument) for f in deployment.factories),
     )
     filters = {
         event.topic0: tuple(_topics(event, one) for one in deployment.filters[contract.abi.api_name(event)])
         for event in contract.events
         if contract.abi.api_name(event) in deployment.filters
     }
-    return Deployment(deployment.chain_id, place, start_block, deployment.end_block, filters, deployment.chain)
+    return DeclaredDeployment(deployment.chain_id, place, start_block, deployment.end_block, filters, deployment.chain)
 
 
 def _topics(event: Event, alternative: TopicFilter) -> Mapping[int, tuple[str, ...]]:

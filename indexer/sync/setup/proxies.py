@@ -64,7 +64,7 @@ _GAS, _CREATE, _DELEGATECALL, _CREATE2 = 0x5A, 0xF0, 0xF4, 0xF5
 _PUSH12 = 0x6B
 
 
-class Node(Protocol):
+class ProxyNode(Protocol):
     """What is asked of a chain (``chain.client.ChainClient``)."""
 
     def code(self, address: bytes, block: int | str = "latest") -> bytes:
@@ -127,7 +127,7 @@ class Trail:
         return tuple(address for address in dict.fromkeys(found) if address not in ends)
 
 
-def follow(node: Node, address: bytes) -> Trail:
+def follow(node: ProxyNode, address: bytes) -> Trail:
     """Follow proxies from an address to the implementations.
 
     Raises:
@@ -161,7 +161,7 @@ def follow(node: Node, address: bytes) -> Trail:
 class _Search:
     """What one address says of where its calls go."""
 
-    def __init__(self, node: Node, outer: bytes) -> None:
+    def __init__(self, node: ProxyNode, outer: bytes) -> None:
         self._node = node
         self._outer = outer
         self._seen = {outer}

@@ -114,7 +114,7 @@ def due_points(snapshot: Snapshot, last: int | None, tip: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SnapshotTarget:
     """One contract to ask, with one list of arguments."""
 
     address: bytes
@@ -123,7 +123,7 @@ class Target:
 
 
 def read_point(
-    client: ChainClient, calls: Sequence[SnapshotCall], abi: Abi, targets: Sequence[Target], number: int
+    client: ChainClient, calls: Sequence[SnapshotCall], abi: Abi, targets: Sequence[SnapshotTarget], number: int
 ) -> list[Reading]:
     """Asks every target for every call, at one block.
 
@@ -168,7 +168,7 @@ def said_of(call: SnapshotCall) -> str:
     return call.name or call.function.signature
 
 
-def encode(call: SnapshotCall, target: Target) -> bytes:
+def encode(call: SnapshotCall, target: SnapshotTarget) -> bytes:
     """The call data: selector and arguments, those of the snapshot's query filled in."""
     arguments = [
         (target.arguments or {})[value[1:]] if isinstance(value, str) and value.startswith("$") else value

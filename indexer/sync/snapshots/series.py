@@ -17,6 +17,7 @@ from indexer.chain.reads.contract_reads import MULTICALL3
 from indexer.chain.records.errors import ProviderError, WrongBlockError, is_too_old
 from indexer.chain.records.messages import Header
 from indexer.errors import GaplessError
+from indexer.intervals import ALWAYS
 from indexer.manifest.model import Snapshot
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import Series
@@ -28,12 +29,11 @@ from indexer.store.rows import snapshots
 from indexer.store.rows.blocks import Block
 from indexer.store.rows.snapshots import Reading, UnansweredPoint
 from indexer.sync.snapshots import points
-from indexer.sync.snapshots.points import Target, due_points, past_times, utc
+from indexer.sync.snapshots.points import SnapshotTarget, due_points, past_times, utc
 
 log = logging.getLogger(__name__)
 
 POINTS_PER_RUN = 20
-_ALWAYS = 2**62
 
 LOST_WITHIN = timedelta(days=1)
 """A start looks at the reorganisations of so long ago: the last run may have ended before it read their points."""
@@ -257,7 +257,7 @@ class Snapshots:
                 rows = snapshots.query_rows(connection, self._snapshot.for_each)
             by_arguments = {_key(points.shown(row)): row for row in rows}
         targets = [
-            Target(address, item, by_arguments[_key(arguments)])
+            SnapshotTarget(address, item, by_arguments[_key(arguments)])
             for address, item, arguments in point.rows
             if _key(arguments) in by_arguments
         ]
@@ -302,7 +302,7 @@ class Snapshots:
         own = catalog.load_sources(connection, self._chain_id, contracts={stored.contract})
         rules = {(factory.contract, factory.event) for source in own for factory in source.place.factories}
         announcing = announcers(catalog.load_sources(connection, self._chain_id, named=rules) if rules else ())
-        return stored, state, min((known_until(source, announcing) for source in own), default=_ALWAYS)
+        return stored, state, min((known_until(source, announcing) for source in own), default=ALWAYS)
 
     def _series(self, known: Sequence[Series]) -> Series:
         found = next((one for one in known if one.name == self._snapshot.name), None)
@@ -341,7 +341,7 @@ class Snapshots:
             log.info("snapshot %s: read %d rows at block %d", stored.name, len(readings), number)
         return kept
 
-    def _targets(self, stored: Series, header: Header) -> list[Target] | None:
+    def _targets(self, stored: Series, header: Header) -> list[SnapshotTarget] | None:
         """The contracts to ask at a block, and the calls; None: it is not the block that is indexed."""
         addresses: Sequence[bytes] = stored.deployments.get(self._chain_id, ())
         number = header.number
@@ -356,9 +356,9 @@ class Snapshots:
                 )
                 addresses = [bytes.fromhex(child[2:]) for child, birth in sorted(born.items()) if birth <= number]
             if self._snapshot.for_each is None:
-                return [Target(address, 0, None) for address in addresses]
+                return [SnapshotTarget(address, 0, None) for address in addresses]
             rows = snapshots.query_rows(connection, self._snapshot.for_each)
-        return [Target(address, item, row) for address in addresses for item, row in enumerate(rows)]
+        return [SnapshotTarget(address, item, row) for address in addresses for item, row in enumerate(rows)]
 
 
 def _block(header: Header) -> Block:

@@ -84,7 +84,7 @@ def catch_up(engine: Engine, chain_id: int, *, stop: threading.Event | None = No
     return steps
 
 
-class Node(Protocol):
+class TransfersNode(Protocol):
     """What is asked of a chain (``chain.client.ChainClient``)."""
 
     def code(self, address: bytes, block: int | str = "latest") -> bytes:
@@ -94,7 +94,7 @@ class Node(Protocol):
         """The first log of an address at or before a block."""
 
 
-def ask_for_earlier(engine: Engine, node: Node, chain_id: int, *, stop: threading.Event | None = None) -> int:
+def ask_for_earlier(engine: Engine, node: TransfersNode, chain_id: int, *, stop: threading.Event | None = None) -> int:
     """Ask about some of the tokens of which it is not known yet; each answer is kept at once.
 
     Args:
@@ -118,7 +118,7 @@ def ask_for_earlier(engine: Engine, node: Node, chain_id: int, *, stop: threadin
     return len(questions)
 
 
-def _settle(engine: Engine, node: Node, chain_id: int, question: Question) -> None:
+def _settle(engine: Engine, node: TransfersNode, chain_id: int, question: Question) -> None:
     checked_from, found, detail = question.checked_from, None, None
     silent = question.settled
     if not silent:
@@ -144,7 +144,7 @@ def _settle(engine: Engine, node: Node, chain_id: int, question: Question) -> No
         )  # fmt: skip
 
 
-def _deployed_there(node: Node, question: Question, checked_from: int) -> tuple[bool, str | None]:
+def _deployed_there(node: TransfersNode, question: Question, checked_from: int) -> tuple[bool, str | None]:
     """Whether a token was deployed in the very block from which on it is counted; if not, why that is not known."""
     unlooked = f"nodes do not tell of logs before block {checked_from}"
     if question.found_by_code:

@@ -27,7 +27,7 @@ _ERC1155 = bytes.fromhex("d9b67a26")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TokenAnswer:
     """What one call came back with; a revert is an answer.
 
     Attributes:
@@ -74,7 +74,7 @@ def calls(address: bytes) -> list[tuple[bytes, bytes]]:
     return [(address, Call(Address(address), question).data) for question in questions]
 
 
-def interpret(answers: Sequence[Answer]) -> TokenMetadata:
+def interpret(answers: Sequence[TokenAnswer]) -> TokenMetadata:
     """Reads a token's answers; never raises, whatever they hold."""
     problems = {
         label: f"not answered: {answer.refusal}"
@@ -101,11 +101,11 @@ def interpret(answers: Sequence[Answer]) -> TokenMetadata:
     return TokenMetadata(kind, decoded_name, decoded_symbol, decoded_decimals, problems, is_whole)
 
 
-def _true(answer: Answer) -> bool:
+def _true(answer: TokenAnswer) -> bool:
     return answer.success and len(answer.data) >= 32 and int.from_bytes(answer.data[:32]) == 1
 
 
-def _decimals(answer: Answer, problems: dict[str, str]) -> int | None:
+def _decimals(answer: TokenAnswer, problems: dict[str, str]) -> int | None:
     if not answer.success or not answer.data:
         return None
     if len(answer.data) < 32:
@@ -123,7 +123,7 @@ def _decimals(answer: Answer, problems: dict[str, str]) -> int | None:
     return int(value)
 
 
-def _text(field_name: str, answer: Answer, problems: dict[str, str]) -> str | None:
+def _text(field_name: str, answer: TokenAnswer, problems: dict[str, str]) -> str | None:
     if not answer.success or not answer.data:
         return None
     raw, form = _text_bytes(answer.data)

@@ -18,7 +18,7 @@ from indexer.store.rows.blocks import Block, hold_block
 from indexer.store.tokens import metadata as tokens
 from indexer.store.tokens.metadata import Token
 from indexer.sync.tokens import metadata as token_metadata
-from indexer.sync.tokens.metadata import Answer
+from indexer.sync.tokens.metadata import TokenAnswer
 
 log = logging.getLogger(__name__)
 
@@ -206,6 +206,6 @@ def read(client: ChainClient, addresses: Sequence[bytes], block: int) -> list[To
     found = []
     for i, address in enumerate(addresses):
         answers = results[i * _CALLS_PER_TOKEN : (i + 1) * _CALLS_PER_TOKEN]
-        said = token_metadata.interpret([Answer(one.success, one.data, one.refusal) for one in answers])
+        said = token_metadata.interpret([TokenAnswer(one.success, one.data, one.refusal) for one in answers])
         found.append(Token(address, said.kind, said.name, said.symbol, said.decimals, said.problems, said.is_whole))
     return found

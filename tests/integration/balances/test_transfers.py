@@ -97,17 +97,3 @@ def test_tables_that_share_logs_are_looked_up_by_their_indexes(indexed, history,
             column = condition.split()[0].replace("token", "contract_address")
             assert re.search(rf"(Index Cond|Filter): .*{column}", text), text
             assert "Filter: (t." not in text, text
-
-
-@pytest.mark.parametrize("newest_first", [True, False])
-@pytest.mark.parametrize("condition", ["true", "kind = 'erc1155'", "token_id > 3", "to_address = from_address"])
-def test_a_page_is_what_the_view_has(indexed, condition, newest_first):
-    order = "DESC" if newest_first else "ASC"
-    with indexed.engine.connect() as connection:
-        statement = transfers.page(transfers.branches(connection), sql.SQL(condition), newest_first=newest_first)
-        found = psycopg_connection(connection).execute(statement, {"limit": 30}).fetchall()
-    assert found == indexed.query(
-        f"SELECT * FROM gapless.transfers WHERE {condition} "
-        f"ORDER BY block_number {order}, log_index {order}, item {order} LIMIT 30"
-    )
-    assert found

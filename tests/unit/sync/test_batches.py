@@ -18,7 +18,7 @@ from indexer.chain.records import column_reader
 from indexer.chain.records.column_reader import Layouts
 from indexer.chain.records.log_filter import LogFilter
 from indexer.store.catalog.catalog import CatalogEvent, Source
-from indexer.store.catalog.declaration import Factory, Place
+from indexer.store.catalog.declaration import FactoryRule, Place
 from indexer.store.schema.layout import EventTable
 from indexer.sync.rows.router import Router
 
@@ -276,7 +276,7 @@ def test_children_of_a_factory_from_their_birth_on(data):
     for position, log in enumerate(logs):
         log.log_index = position
     factory = Source(1, CHAIN_ID, catalogued(created), Place("addresses", (ADDRESSES[0],)), 0, None, (), ())
-    place = Place("factory", factories=(Factory("c", created.signature, "child"),))
+    place = Place("factory", factories=(FactoryRule("c", created.signature, "child"),))
     child = Source(2, CHAIN_ID, catalogued(event, 2, "d", 2), place, 0, None, (), ())
     known = data.draw(st.dictionaries(st.sampled_from(ADDRESSES), st.integers(1, 30), max_size=2))
     # At the head they are learned from the very logs; history is asked for what children said once all are known.

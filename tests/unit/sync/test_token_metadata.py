@@ -7,10 +7,10 @@ from eth_abi.abi import encode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.sync.tokens.metadata import MAX_TEXT, Answer, TokenMetadata, interpret
+from indexer.sync.tokens.metadata import MAX_TEXT, TokenAnswer, TokenMetadata, interpret
 
-REVERT = Answer(False, b"")
-NOTHING = Answer(True, b"")
+REVERT = TokenAnswer(False, b"")
+NOTHING = TokenAnswer(True, b"")
 
 
 def word(value: int) -> bytes:
@@ -22,7 +22,9 @@ def string(text: str) -> bytes:
 
 
 def told(symbol: bytes, decimals: bytes = word(18)) -> TokenMetadata:
-    return interpret([Answer(True, string("Name")), Answer(True, symbol), Answer(True, decimals), REVERT, REVERT])
+    return interpret(
+        [TokenAnswer(True, string("Name")), TokenAnswer(True, symbol), TokenAnswer(True, decimals), REVERT, REVERT]
+    )
 
 
 MKR = b"MKR".ljust(32, b"\0")
@@ -95,7 +97,11 @@ def test_decimals_in_any_form(data: bytes, decimals: int | None, problem: str | 
 
 @pytest.mark.promise("B-05")
 def test_what_no_node_would_run_is_unknown_and_not_absent() -> None:
-    name, symbol, unknown = Answer(True, string("Name")), Answer(True, string("USDC")), Answer(False, b"", "timed out")
+    name, symbol, unknown = (
+        TokenAnswer(True, string("Name")),
+        TokenAnswer(True, string("USDC")),
+        TokenAnswer(False, b"", "timed out"),
+    )
     found = interpret([name, symbol, unknown, REVERT, REVERT])
     assert (found.kind, found.symbol, found.decimals, found.is_whole) == ("erc20", "USDC", None, False)
     assert found.problems == {"decimals": "not answered: timed out"}
@@ -104,13 +110,13 @@ def test_what_no_node_would_run_is_unknown_and_not_absent() -> None:
     assert interpret([REVERT] * 5).is_whole
 
 
-@pytest.mark.parametrize("same", [REVERT, NOTHING, Answer(True, word(1)), Answer(True, string("me"))])
-def test_a_contract_that_says_the_same_whatever_it_is_asked_says_nothing(same: Answer) -> None:
+@pytest.mark.parametrize("same", [REVERT, NOTHING, TokenAnswer(True, word(1)), TokenAnswer(True, string("me"))])
+def test_a_contract_that_says_the_same_whatever_it_is_asked_says_nothing(same: TokenAnswer) -> None:
     assert interpret([same] * 5) == TokenMetadata(None, None, None, None)
 
 
-@given(st.lists(st.builds(Answer, st.booleans(), st.binary(max_size=300)), min_size=5, max_size=5))
-def test_anything_has_a_meaning(answers: list[Answer]) -> None:
+@given(st.lists(st.builds(TokenAnswer, st.booleans(), st.binary(max_size=300)), min_size=5, max_size=5))
+def test_anything_has_a_meaning(answers: list[TokenAnswer]) -> None:
     found = interpret(answers)
     assert found.decimals is None or 0 <= found.decimals <= 255
     for text in (found.name, found.symbol):

@@ -5,6 +5,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV ?= uv
 SEEDS ?= 20
 ROUNDS ?= 3
+REQUESTS ?= 30000
+SEED ?= 1
 ONLY ?=
 PYTEST_ARGS ?=
 # Most tests wait for a server more than they compute. Each process has servers of its own; a file's tests stay together.
@@ -15,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test lint types bench bench-providers chaos reliability profile test-browser lock clean
+.PHONY: help install demo run test lint types bench bench-providers chaos fuzz reliability profile test-browser lock clean
 
 help: ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' $(MAKEFILE_LIST) | while IFS=: read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -62,6 +64,9 @@ profile: $(READY) ## Where the time goes.
 
 chaos: $(READY) ## The simulation with many faults and reorgs: make chaos SEEDS=300; KILLS=1: processes that are killed.
 	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) $(if $(KILLS),--kills)
+
+fuzz: $(READY) ## Spoilt requests to every port: make fuzz REQUESTS=100000 SEED=7
+	@FUZZ_REQUESTS=$(REQUESTS) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest tests/integration/api/test_api_fuzz_raw.py $(PYTEST_ARGS)
 
 reliability: $(READY) ## The public suite's checks against processes, three rounds: make reliability ROUNDS=1 ONLY=reorg-storm
 	@$(BIN)/python -m tests.reliability --rounds $(ROUNDS) --only "$(ONLY)"

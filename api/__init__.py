@@ -5,6 +5,8 @@ an unchanged page is answered without a look at the rows.
 
 * ``app``, ``server``, ``http_server``, ``threads``, ``settings``, ``context``: the routes, the processes that serve
   them, waitress and the threads that answer, the environment, what resources share.
+* ``door``, ``http_channel``: a client's bytes become a request or a refusal; a connection, its deadlines, its handing
+  over.
 * ``access_log``, ``cors``, ``compression``, ``limits``, ``metrics``: what every request passes.
 * ``outbound``: requests to servers elsewhere: receivers of webhooks, an issuer of tokens.
 * ``parameters``, ``arguments``, ``values``, ``body``, ``cursors``, ``errors``, ``schemas``, ``openapi``: what may be

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 import falcon
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from api.errors import ApiError, Problem
+from api.errors import MAX_PROBLEMS, ApiError, Problem
 from api.parameters import Parameters
 from api.schemas import Schema
 
@@ -146,15 +146,22 @@ def _model(model: type[B], document: Any) -> B:
         # From JSON, not from Python: only so do strict models take strings for enumerations and times.
         return model.model_validate_json(json.dumps(document))
     except ValidationError as error:
-        raise ApiError.invalid([_problem(model, found) for found in error.errors(include_url=False)]) from None
+        wrong = error.errors(include_url=False, include_input=False)
+        problems = []
+        names_told = False
+        for found in wrong[:MAX_PROBLEMS]:
+            problems.append(_problem(model, found, names_told=names_told))
+            names_told = names_told or found["type"] == "extra_forbidden"
+        raise ApiError.invalid(problems, more=len(wrong[MAX_PROBLEMS:])) from None
 
 
-def _problem(model: type[Body], found: Any) -> Problem:
+def _problem(model: type[Body], found: Any, *, names_told: bool) -> Problem:
     name = _shown(".".join(map(str, found["loc"])) or "body")
     match found["type"]:
         case "extra_forbidden":
             allowed = ", ".join(f.alias or n for n, f in model.model_fields.items()) or "none"
-            return Problem(name, f"is not a member here; there are {allowed}", "UNKNOWN_PARAMETER")
+            hint = "" if names_told else f"; there are {allowed}"
+            return Problem(name, f"is not a member here{hint}", "UNKNOWN_PARAMETER")
         case "missing":
             return Problem(name, "is required")
         case _:

@@ -1,7 +1,7 @@
 """Every error that the API answers with.
 
 An error is ``{"error": "text for a person", "code": "CODE"}``; validation adds ``details``. :data:`CODES` is the whole
-list: the OpenAPI document and the tests are made from it.
+list: the OpenAPI document and the tests are made from it. However much is wrong with a request, an error is short.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,15 @@ from typing import Final
 
 import falcon
 import orjson
+
+#: Bytes of an error's body.
+MAX_ERROR_BYTES: Final = 8 * 1024
+#: Problems that one error names; of more it says how many there are.
+MAX_PROBLEMS: Final = 10
+#: Characters of an error's text, of the text of one problem, and of a name that a client made up.
+MAX_TEXT: Final = 3000
+MAX_PROBLEM_TEXT: Final = 1500
+MAX_NAME: Final = 100
 
 #: code -> (HTTP status, what it means). A code that is not here cannot be raised.
 CODES: Final[Mapping[str, tuple[int, str]]] = {
@@ -35,6 +44,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "AMBIGUOUS_EVENT": (409, "The event is overloaded: use one of the names given."),
     "BLOCK_NOT_INDEXED": (409, "The block asked for is not indexed yet."),
     "REORGED": (409, "The cursor's block was reorganised away: start again after `common_block`."),
+    "REQUEST_TIMEOUT": (408, "The request did not come within the time that it may take."),
     "PAYLOAD_TOO_LARGE": (413, "The request's body is too large."),
     "URI_TOO_LONG": (414, "The request's URL is too long."),
     "UNSUPPORTED_MEDIA_TYPE": (415, "The request's body has a media type that is not read here."),
@@ -44,6 +54,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "HEADERS_TOO_LARGE": (431, "The request's headers are too large."),
     "INTERNAL_ERROR": (500, "A defect; the server's log has it under the request id."),
     "NOT_IMPLEMENTED": (501, "HTTP that this server does not speak."),
+    "VERSION_NOT_SUPPORTED": (505, "A version of HTTP that this server does not speak."),
     "NOT_CONFIGURED": (501, "The operator of this server has not switched that on."),
     "ISSUER_UNAVAILABLE": (503, "The issuer of the token does not answer, so that nobody can judge it: try again."),
     "DATABASE_UNAVAILABLE": (503, "The database does not answer: try again."),
@@ -82,6 +93,7 @@ class ApiError(Exception):
         retry_after: int | None = None,
         extra: Mapping[str, object] | None = None,
     ) -> None:
+        message = shortened(message, MAX_TEXT)
         super().__init__(message)
         self.code = code
         self.message = message
@@ -95,21 +107,48 @@ class ApiError(Exception):
         return CODES[self.code][0]
 
     @classmethod
-    def invalid(cls, problems: Sequence[Problem]) -> "ApiError":
-        """One answer for all problems with a request's parameters.
+    def invalid(cls, problems: Sequence[Problem], *, more: int = 0) -> "ApiError":
+        """One answer for the problems with a request's parameters, of which the first ten are told.
 
-        The code is the problems' own where they agree and ``INVALID_PARAMETER`` where they differ.
+        The code is that of the problems that are told where they agree, and ``INVALID_PARAMETER`` where they differ.
+
+        Args:
+            problems: one or more.
+            more: how many there are besides.
         """
-        codes = {problem.code for problem in problems}
-        message = "; ".join(f"{problem.parameter}: {problem.message}" for problem in problems)
-        return cls(codes.pop() if len(codes) == 1 else "INVALID_PARAMETER", message, details=problems)
+        more += max(0, len(problems) - MAX_PROBLEMS)
+        told = [
+            Problem(shortened(problem.parameter, MAX_NAME), shortened(problem.message, MAX_PROBLEM_TEXT), problem.code)
+            for problem in problems[:MAX_PROBLEMS]
+        ]
+        codes = {problem.code for problem in told}
+        texts = [f"{problem.parameter}: {problem.message}" for problem in told]
+        if more:
+            texts.insert(0, f"{len(told) + more} problems, of which these are the first {len(told)}")
+        return cls(codes.pop() if len(codes) == 1 else "INVALID_PARAMETER", "; ".join(texts), details=told)
 
     def body(self) -> bytes:
         """The JSON that is sent."""
-        body: dict[str, object] = {"error": self.message, "code": self.code, **self.extra}
-        if self.details:
-            body["details"] = [{"parameter": p.parameter, "message": p.message} for p in self.details]
-        return orjson.dumps(body)
+        text = self.message
+        details = [{"parameter": p.parameter, "message": p.message} for p in self.details]
+        while True:
+            body: dict[str, object] = {"error": text, "code": self.code, **self.extra}
+            if details:
+                body["details"] = details
+            dumped = orjson.dumps(body)
+            if len(dumped) <= MAX_ERROR_BYTES or len(text) < MAX_NAME:
+                return dumped
+            # In characters it is short already: most of these are written as escapes.
+            if len(details) > 1:
+                details.pop()
+            else:
+                text = shortened(text, len(text) // 2)
+                details = [one | {"message": shortened(one["message"], len(text))} for one in details]
+
+
+def shortened(text: str, most: int) -> str:
+    """A text, cut to so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 _HTTP_CODES: Final = {
@@ -117,6 +156,7 @@ _HTTP_CODES: Final = {
     404: "ROUTE_NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
     406: "NOT_ACCEPTABLE",
+    408: "REQUEST_TIMEOUT",
     413: "PAYLOAD_TOO_LARGE",
     414: "URI_TOO_LONG",
     415: "UNSUPPORTED_MEDIA_TYPE",
@@ -124,6 +164,7 @@ _HTTP_CODES: Final = {
     500: "INTERNAL_ERROR",
     501: "NOT_IMPLEMENTED",
     503: "OVERLOADED",
+    505: "VERSION_NOT_SUPPORTED",
 }
 
 

@@ -4,7 +4,7 @@ A parameter that is unknown, or given twice, is refused: a typo in a filter must
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Final, Protocol, Self
 from urllib.parse import unquote_to_bytes
@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from api.errors import ApiError, Problem
+from api.errors import MAX_NAME, MAX_PROBLEMS, ApiError, Problem
 from api.values import BadValueError, Kind
 
 #: Characters of a name that :func:`one_of` believes.
@@ -37,7 +37,7 @@ class Parameters(BaseModel):
         """Read a query string.
 
         Raises:
-            ApiError: INVALID_PARAMETER and UNKNOWN_PARAMETER; it lists everything that is wrong.
+            ApiError: INVALID_PARAMETER and UNKNOWN_PARAMETER; it lists the first problems and says how many there are.
         """
         problems: list[Problem] = []
         texts: dict[str, str] = {}
@@ -49,7 +49,11 @@ class Parameters(BaseModel):
         try:
             found = cls.model_validate(texts)
         except ValidationError as error:
-            problems += [cls._problem(found) for found in error.errors(include_url=False, include_input=False)]
+            found_wrong = error.errors(include_url=False, include_input=False)
+            # A sentence for each takes time, and of thousands nobody reads more than the first.
+            room = max(1, MAX_PROBLEMS - len(problems))
+            problems += cls._problems(found_wrong[:room])
+            raise ApiError.invalid(problems, more=len(found_wrong[room:])) from None
         if problems:
             raise ApiError.invalid(problems)
         return found
@@ -74,24 +78,35 @@ class Parameters(BaseModel):
         return [_of_field(field.alias or name, field) for name, field in cls.model_fields.items()]
 
     @classmethod
-    def _problem(cls, found: Any) -> Problem:
-        name = str(found["loc"][0])
-        match found["type"]:
-            case "extra_forbidden":
-                return Problem(name, cls._unknown(name), "UNKNOWN_PARAMETER")
-            case "missing":
-                return Problem(name, "is required")
-        error = found["ctx"]["error"]
-        return Problem(name, str(error), error.code if isinstance(error, BadValueError) else "INVALID_PARAMETER")
+    def _problems(cls, wrong: Sequence[Any]) -> list[Problem]:
+        problems = []
+        names_told = False
+        for found in wrong:
+            name = str(found["loc"][0])
+            match found["type"]:
+                case "extra_forbidden":
+                    message, told_now = cls._unknown(name, names_told=names_told)
+                    names_told = names_told or told_now
+                    problems.append(Problem(name, message, "UNKNOWN_PARAMETER"))
+                case "missing":
+                    problems.append(Problem(name, "is required"))
+                case _:
+                    error = found["ctx"]["error"]
+                    code = error.code if isinstance(error, BadValueError) else "INVALID_PARAMETER"
+                    problems.append(Problem(name, str(error), code))
+        return problems
 
     @classmethod
-    def _unknown(cls, name: str) -> str:
+    def _unknown(cls, name: str, *, names_told: bool) -> tuple[str, bool]:
+        """What to say of a parameter that there is not, and whether that tells all names."""
         known = cls.names()
         if not known:
-            return "is not a parameter here: this path takes none"
-        close = get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-        return f"is not a parameter here; {hint}"
+            return "is not a parameter here: this path takes none", False
+        if close := get_close_matches(name[:MAX_NAME], known, n=1):
+            return f"is not a parameter here; did you mean {close[0]}?", False
+        if names_told:
+            return "is not a parameter here", False
+        return f"is not a parameter here; there are {', '.join(known)}", True
 
 
 class Extra(Protocol):

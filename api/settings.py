@@ -44,7 +44,21 @@ class ApiSettings(BaseSettings):
         default=10_000, ge=1, description="Most blocks that a filter without an index may look through."
     )
     api_export_slots: int = Field(default=2, ge=1, description="CSV and NDJSON exports of one process at once.")
-    api_export_timeout: float = Field(default=600.0, gt=0, description="Seconds that one export may take.")
+    api_export_timeout: float = Field(
+        default=600.0, gt=0, description="Seconds that one export may take, until the client has read all of it."
+    )
+    api_least_pace: int = Field(
+        default=4096,
+        ge=0,
+        description="Bytes a second that a client must read of an answer that waits for it, else the answer is broken "
+        "off; measured over 20 seconds; 0: any pace.",
+    )
+    api_head_seconds: float = Field(
+        default=10.0, gt=0, description="Seconds that the head of a request may take to come; then 408."
+    )
+    api_body_seconds: float = Field(
+        default=30.0, gt=0, description="Seconds that the body of a request may take to come; then 408."
+    )
     api_wait_slots: int = Field(default=2, ge=0, description="Requests of one process that may `wait` at once.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("*",), description="Web origins that may read the API: * for all, or a comma list."

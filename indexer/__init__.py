@@ -6,6 +6,7 @@ know each other. Each wing's and each folder's own docstring is its page. What l
 
 * ``settings``, ``errors``, ``redact``: the environment; errors for people, and mistakes of theirs, all at once; what
   may be shown of a URL.
+* ``request_head``, ``request_body``: the bytes of a client, checked before any parser sees them.
 * ``log``, ``admin``, ``signals``: log lines, and how often a trouble is told; the administrator's port; how a process
   is told to stop.
 * ``intervals``, ``addresses``, ``block_columns``: arithmetic of coverage; very many addresses and blocks in little

@@ -11,18 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from waitress.adjustments import Adjustments
-from waitress.parser import HTTPRequestParser
+from api.door import Refusal, Request
 
-from api.errors import from_http_status
-
-MAX_HEADER_BYTES: Final = 32 * 1024
 #: No request here has a body; a small one is passed over.
 MAX_BODY_BYTES: Final = 4 * 1024
-
-_LIMITS: Final = Adjustments(
-    listen="127.0.0.1:0", max_request_header_size=MAX_HEADER_BYTES, max_request_body_size=MAX_BODY_BYTES
-)
 _PLAIN_HEADERS: Final = ("CONTENT_LENGTH", "CONTENT_TYPE")
 
 
@@ -45,24 +37,24 @@ class Answer:
         return "\r\n".join(lines).encode("latin-1")
 
 
-async def read_request(reader: asyncio.StreamReader) -> HTTPRequestParser | None:
+async def read_request(reader: asyncio.StreamReader) -> Request | None:
     """Read one request; None if the client leaves before it is whole, or sends none."""
-    parser = HTTPRequestParser(_LIMITS)
+    parser = Request(most=MAX_BODY_BYTES)
     while not parser.completed:
         data = await reader.read(16 * 1024)
         if not data:
             return None
         while data and not parser.completed:
             data = data[parser.received(data) :]
-    return None if parser.empty else parser
+    return parser
 
 
-def answer(application: Callable[..., Iterable[bytes]], request: HTTPRequestParser, environ: dict[str, Any]) -> Answer:
+def answer(application: Callable[..., Iterable[bytes]], request: Request, environ: dict[str, Any]) -> Answer:
     """What the application answers; what waitress refuses is refused in the same form."""
     if request.error is not None:
-        error = from_http_status(request.error.code, f"{request.error.reason}: {request.error.body}")
+        refusal: Refusal = request.error
         headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
-        return Answer(f"{request.error.code} {request.error.reason}", headers, [error.body()])
+        return Answer(f"{refusal.code} {refusal.reason}", headers, [refusal.json()])
     started: list[tuple[str, list[tuple[str, str]]]] = []
 
     def start_response(status: str, headers: list[tuple[str, str]], _: Any = None) -> None:
@@ -73,7 +65,7 @@ def answer(application: Callable[..., Iterable[bytes]], request: HTTPRequestPars
     return Answer(status, headers, body)
 
 
-def environment(request: HTTPRequestParser, client: tuple[str, int], server: tuple[str, int]) -> dict[str, Any]:
+def environment(request: Request, client: tuple[str, int], server: tuple[str, int]) -> dict[str, Any]:
     """The WSGI environment of a request.
 
     Args:

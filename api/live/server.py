@@ -19,6 +19,7 @@ from typing import Any, Final
 from api.app import create_stream_app
 from api.context import Context
 from api.database import Database
+from api.http_channel import LINGER
 from api.live import http
 from api.live.carrier import HEARTBEAT, Carrier
 from api.live.hub import READERS, Hub, Stream
@@ -197,6 +198,7 @@ class StreamServer:
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         with suppress(OSError, TimeoutError):
             await self._answer(reader, writer, (client[0], client[1]))
+        await _lingered(reader, writer)
         # What has not been taken by now is not waited for.
         if transport.get_write_buffer_size():
             transport.abort()
@@ -276,6 +278,14 @@ async def _flushed(writer: asyncio.StreamWriter) -> None:
     """Wait until all that was written has been handed to the system."""
     writer.transport.set_write_buffer_limits(high=0)
     await writer.drain()
+
+
+async def _lingered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Let a client that is still sending read its answer: closed at once, its connection would be reset."""
+    with suppress(OSError, TimeoutError):
+        writer.write_eof()
+        async with asyncio.timeout(LINGER):
+            await _gone(reader)
 
 
 async def _gone(reader: asyncio.StreamReader) -> None:

@@ -6,11 +6,20 @@ import http.client
 import io
 import json
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import falcon.testing
 import pytest
 
+from api.app import create_app
+from api.context import create_context
+from api.http_channel import Patience
+from api.http_server import Server
+from api.server import listen
+from api.settings import ApiSettings
 from tests.integration.api import world
 from tests.integration.api.seed import Seed, hex_of
 from tests.integration.api.test_api_server import running
@@ -226,3 +235,92 @@ def test_an_export_that_breaks_is_noticed(big_url, tmp_path):
             response.read()
         connection.close()
     seed.close()
+
+
+def held_snapshots(seed: Seed) -> int:
+    """Sessions of exports that keep Postgres from removing old rows."""
+    row = seed.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_xmin IS NOT NULL "
+        "AND application_name = 'gapless exports'"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def begin_export(stack: ExitStack, port: int, form: str) -> socket.socket:
+    """Ask for everything, and take the first bytes."""
+    connection = stack.enter_context(socket.socket())
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(f"GET {TRANSFERS}?format={form} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    return connection
+
+
+def sip(connections: list[socket.socket]) -> None:
+    """Take a few bytes: such clients are never silent."""
+    for connection in connections:
+        connection.setblocking(False)
+        with suppress(BlockingIOError, ConnectionError):
+            connection.recv(50)
+        connection.setblocking(True)
+
+
+def sip_until_released(seed: Seed, connections: list[socket.socket]) -> None:
+    deadline = time.monotonic() + 30
+    while active_copies(seed) or held_snapshots(seed):
+        assert time.monotonic() < deadline, "the exports hold their snapshots"
+        sip(connections)
+        time.sleep(0.2)
+
+
+def test_slow_readers_do_not_keep_slots_and_snapshots_beyond_the_deadline(big_url, tmp_path):
+    seed = Seed(big_url, tmp_path)
+    settings = {"API_EXPORT_SLOTS": "2", "API_EXPORT_TIMEOUT": "3", "API_LEAST_PACE": "0"}
+    with running(big_url, **settings) as server, ExitStack() as stack:
+        readers = [begin_export(stack, server.port, form) for form in ("csv", "ndjson")]
+        assert held_snapshots(seed) == 2
+        assert server.get(f"{TRANSFERS}?format=csv&limit=1")[0] == 503
+        sip_until_released(seed, readers)
+        assert server.get(f"{TRANSFERS}?format=csv&limit=1")[0] == 200
+    seed.close()
+
+
+@contextmanager
+def served_here(url: str, patience: Patience) -> Iterator[int]:
+    """The port of an API in this process."""
+    settings = ApiSettings(api_threads=4)
+    context = create_context(settings, url, None)
+    listener = listen("127.0.0.1", 0)
+    server = Server(create_app(context), listener, settings, patience=patience)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield listener.getsockname()[1]
+    server.stop()
+    thread.join()
+    context.close()
+
+
+def test_readers_below_the_least_pace_lose_their_exports_and_the_others_do_not(big_url, tmp_path):
+    seed = Seed(big_url, tmp_path)
+    patience = Patience(queue=10, head=10, body=10, answer=600, pace=1_000, window=1.0)
+    with served_here(big_url, patience) as port, ExitStack() as stack:
+        slow = [begin_export(stack, port, "csv")]
+        fast = begin_export(stack, port, "ndjson")
+        sip_until_released_beside(seed, slow, fast)
+    seed.close()
+
+
+def sip_until_released_beside(seed: Seed, slow: list[socket.socket], fast: socket.socket) -> None:
+    """Read one export in pieces, slower than it comes, until only it is left; then to its end."""
+    deadline = time.monotonic() + 30
+    while active_copies(seed) != 1:
+        assert time.monotonic() < deadline, "the slow one is still there"
+        sip(slow)
+        fast.recv(8192)
+        time.sleep(0.05)
+    rest = b""
+    while piece := fast.recv(1 << 20):
+        rest = (rest + piece)[-5:]
+    assert rest == b"0\r\n\r\n"

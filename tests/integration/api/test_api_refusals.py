@@ -217,6 +217,8 @@ def test_the_list_is_whole():
     elsewhere = {
         "INTERNAL_ERROR": "test_api_http.py",
         "NOT_IMPLEMENTED": "test_api_server.py",
+        "REQUEST_TIMEOUT": "test_api_door_patience.py",
+        "VERSION_NOT_SUPPORTED": "test_api_door.py",
         "NOT_CONFIGURED": "test_api_webhooks.py",
         "LIMIT_REACHED": "test_api_webhooks.py",
         "STREAMS_FULL": "test_api_streams.py",

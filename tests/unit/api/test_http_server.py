@@ -10,7 +10,7 @@ import pytest
 from waitress.adjustments import Adjustments
 from waitress.channel import ClientDisconnected
 
-from api.http_server import _Channel, _Task
+from api.http_channel import Channel, HandOver, Patience, _Task
 
 
 @pytest.fixture
@@ -18,8 +18,9 @@ def channel() -> Iterator[Any]:
     """A connection that a thread answers: its request is under way."""
     ours, theirs = socket.socketpair()
     server = SimpleNamespace(active_channels={}, woken=[], is_stopping=False, adj=SimpleNamespace(ident=None))
+    server.patience = Patience(queue=10, head=10, body=10, answer=10, pace=0)
     server.pull_trigger = lambda: server.woken.append(True)
-    channel = _Channel(server, ours, ("127.0.0.1", 1), Adjustments(sockets=[], channel_request_lookahead=1), map={})
+    channel = Channel(server, ours, ("127.0.0.1", 1), Adjustments(sockets=[], channel_request_lookahead=1), map={})
     channel.requests = [object()]
     channel.theirs = theirs
     yield channel
@@ -125,3 +126,67 @@ def test_an_answer_in_parts_goes_out_in_parts(channel) -> None:
     task.finish()
     assert sent[0].endswith(b"Transfer-Encoding: chunked\r\n\r\n")
     assert b"".join(sent[1:]) == b"4\r\nsome\r\n4\r\nmore\r\n0\r\n\r\n"
+
+
+def adopting(channel: Any) -> list[tuple[socket.socket, bytes]]:
+    """What the server hands over: requests for /stream."""
+    adopted: list[tuple[socket.socket, bytes]] = []
+    channel.requests = []
+    server = channel.server
+    server.handover = HandOver(
+        lambda head: bool(head.path == "/stream"), lambda connection, received: adopted.append((connection, received))
+    )
+    server.hands_over = server.handover.wanted
+    server.queued = []
+    server.add_task = server.queued.append
+    return adopted
+
+
+STREAM = b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n"
+PAGE = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 10, 1000])
+def test_a_request_is_handed_over_with_its_connection_and_all_that_came(channel, size) -> None:
+    adopted = adopting(channel)
+    connection, theirs = channel.socket, channel.theirs
+    data = STREAM + b"more"
+    for place in range(0, len(data), size):
+        if channel.socket is not None:
+            channel.received(data[place : place + size])
+    ((taken, received),) = adopted
+    assert taken is connection
+    assert received in (STREAM, data)  # what comes later is still in the socket
+    assert not channel.server.active_channels
+    assert not channel._map
+    # What waitress still does with the channel does not touch the connection.
+    channel.handle_close()
+    channel.tend(1e9)
+    taken.sendall(b"answer")
+    assert theirs.recv(100) == b"answer"
+    taken.close()
+
+
+def test_it_is_handed_over_only_after_the_answers_before_it(channel) -> None:
+    adopted = adopting(channel)
+    channel.received(PAGE + STREAM)
+    assert channel.server.queued == [channel]
+    assert not adopted
+    assert not channel.readable()
+    assert not channel.writable()
+    channel.requests.clear()  # the page was answered
+    assert channel.writable()
+    channel.handle_write()
+    assert [received for _, received in adopted] == [STREAM]
+    adopted[0][0].close()
+
+
+def test_it_is_not_handed_over_where_the_answer_before_it_ends_the_connection(channel) -> None:
+    adopted = adopting(channel)
+    channel.received(PAGE + STREAM)
+    channel.requests.clear()
+    channel.close_when_flushed = True
+    assert channel.writable()
+    channel.handle_write()
+    assert not adopted
+    assert channel.socket is None

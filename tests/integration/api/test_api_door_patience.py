@@ -1,0 +1,119 @@
+"""How long a client may take: for a head, a body, an answer; and one that has ended its own side."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.integration.api.ports import PATIENCE, Ports, all_ports, statuses, until_the_end
+
+TRANSFERS = "/v1/contracts/usdc/events/Transfer"
+SECONDS = 2
+
+
+@pytest.fixture(scope="module")
+def world(copy_world: Callable[[], str]) -> str:
+    return copy_world()
+
+
+@pytest.fixture(scope="module")
+def ports(world: str) -> Iterator[Ports]:
+    with all_ports(world, API_HEAD_SECONDS=str(SECONDS), API_BODY_SECONDS=str(SECONDS)) as ports:
+        yield ports
+
+
+def trickle(ports: Ports, port: str, begin: bytes, more: bytes) -> bytes:
+    """Send one byte after the other until the server ends the connection; returns what it said."""
+    with socket.create_connection(("127.0.0.1", ports.of[port]), timeout=PATIENCE) as connection:
+        stop = threading.Event()
+
+        def send() -> None:
+            for byte in more:
+                try:
+                    connection.sendall(bytes([byte]))
+                except OSError:
+                    return
+                if stop.wait(0.05):
+                    return
+
+        connection.sendall(begin)
+        sending = threading.Thread(target=send)
+        sending.start()
+        try:
+            return until_the_end(connection)
+        finally:
+            stop.set()
+            sending.join()
+
+
+@pytest.mark.parametrize("port", ["api", "admin"])
+@pytest.mark.parametrize("begin", [b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nA: "])
+def test_a_head_that_trickles_has_one_deadline(ports, port, begin):
+    answer = trickle(ports, port, begin, b"a" * 2000)
+    assert statuses(answer) == [408]
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"Content-Length: 5000\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n1388\r\n",
+        b"Expect: 100-continue\r\nContent-Length: 9\r\n\r\n",
+    ],
+)
+def test_a_body_that_trickles_has_one_deadline(ports, begin):
+    answer = trickle(
+        ports, "api", b"POST /v1/keys HTTP/1.1\r\nHost: x\r\n" + begin, b"a" * (8 if b"9" in begin else 2000)
+    )
+    assert [status for status in statuses(answer) if status != 100] == [408]
+
+
+def test_a_kept_connection_may_rest_for_longer_than_a_head(ports):
+    asked = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", ports.of["api"]), timeout=PATIENCE) as connection:
+        for _ in range(2):
+            connection.sendall(asked)
+            assert statuses(connection.recv(65536)) == [200]
+            connection.settimeout(SECONDS + 1.5)
+            with pytest.raises(TimeoutError):
+                connection.recv(1)
+            connection.settimeout(PATIENCE)
+        # The next head has a deadline like the first.
+        connection.sendall(asked[:10])
+        assert statuses(until_the_end(connection)) == [408]
+
+
+HALF_CLOSED = {
+    "one": (b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n", [200]),
+    "several": (b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n" * 5, [200] * 5),
+    "with bodies": (b"POST /v1/keys HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}" * 2, [401] * 2),
+    "HTTP/1.0": (b"GET /v1 HTTP/1.0\r\n\r\n", [200]),
+    "and half of one": (b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\nGET /v1 HT", [200, 400]),
+    "half of a head": (b"GET /v1 HTTP/1.1\r\nHost: x\r\n", [400]),
+    "half of a body": (b"POST /v1/keys HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{", [400]),
+    "nothing": (b"", []),
+    "an empty line": (b"\r\n", []),
+}
+
+
+@pytest.mark.parametrize("name", HALF_CLOSED)
+def test_a_client_that_has_ended_its_side_gets_its_answers(ports, name):
+    request, wanted = HALF_CLOSED[name]
+    for _ in range(5):
+        assert statuses(ports.exchange("api", request, half_close=True)) == wanted
+
+
+@pytest.mark.parametrize("request_bytes", [b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /health HTTP/1.0\r\n\r\n"])
+def test_the_administrators_port_answers_one_that_has_ended_its_side(ports, request_bytes):
+    assert statuses(ports.exchange("admin", request_bytes, half_close=True)) == [200]
+    assert statuses(ports.exchange("admin", request_bytes[:20], half_close=True)) == [400]
+
+
+def test_an_export_is_given_whole_to_one_that_has_ended_its_side(ports):
+    asked = f"GET {TRANSFERS}?format=csv HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    answer = ports.exchange("api", asked, half_close=True)
+    assert statuses(answer) == [200]
+    assert answer.endswith(b"0\r\n\r\n")

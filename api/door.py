@@ -48,7 +48,7 @@ class Refusal:
         return from_http_status(self.code, f"{self.reason}: {self.body}").body()
 
 
-class Request:
+class IncomingRequest:
     """One request as waitress's channel and tasks know it.
 
     Args:

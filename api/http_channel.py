@@ -17,7 +17,7 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
 
 from api.caching import VARY
-from api.door import Pace, Refusal, Request, untaken
+from api.door import IncomingRequest, Pace, Refusal, untaken
 from indexer.request_head import RequestHead
 
 log = logging.getLogger(__name__)
@@ -129,9 +129,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     task_class = _Task
     error_task_class = _JsonErrorTask
-    parser_class = Request
-    request: Request | None
-    requests: list[Request]
+    parser_class = IncomingRequest
+    request: IncomingRequest | None
+    requests: list[IncomingRequest]
     will_close: bool
     socket: Any
     is_awaited = False
@@ -229,7 +229,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self._leave()
         return True
 
-    def _queue(self, request: Request) -> None:
+    def _queue(self, request: IncomingRequest) -> None:
         """Let a request be answered; with the lock of requests."""
         self.sent_continue = False
         self.request = None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api.door import Refusal, Request
+from api.door import IncomingRequest, Refusal
 
 #: No request here has a body; a small one is passed over.
 MAX_BODY_BYTES: Final = 4 * 1024
@@ -37,9 +37,9 @@ class Answer:
         return "\r\n".join(lines).encode("latin-1")
 
 
-async def read_request(reader: asyncio.StreamReader) -> Request | None:
+async def read_request(reader: asyncio.StreamReader) -> IncomingRequest | None:
     """Read one request; None if the client leaves before it is whole, or sends none."""
-    parser = Request(most=MAX_BODY_BYTES)
+    parser = IncomingRequest(most=MAX_BODY_BYTES)
     while not parser.completed:
         data = await reader.read(16 * 1024)
         if not data:
@@ -49,7 +49,7 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
     return parser
 
 
-def answer(application: Callable[..., Iterable[bytes]], request: Request, environ: dict[str, Any]) -> Answer:
+def answer(application: Callable[..., Iterable[bytes]], request: IncomingRequest, environ: dict[str, Any]) -> Answer:
     """What the application answers; what waitress refuses is refused in the same form."""
     if request.error is not None:
         refusal: Refusal = request.error
@@ -65,7 +65,7 @@ def answer(application: Callable[..., Iterable[bytes]], request: Request, enviro
     return Answer(status, headers, body)
 
 
-def environment(request: Request, client: tuple[str, int], server: tuple[str, int]) -> dict[str, Any]:
+def environment(request: IncomingRequest, client: tuple[str, int], server: tuple[str, int]) -> dict[str, Any]:
     """The WSGI environment of a request.
 
     Args:

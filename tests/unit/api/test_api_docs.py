@@ -26,6 +26,8 @@ def test_no_code_is_named_that_there_is_not():
         "API_PROCESSES",
         "API_THREADS",
         "API_EXPORT_SLOTS",
+        "API_EXPORT_TIMEOUT",
+        "API_LEAST_PACE",
     }
 
 

@@ -9,8 +9,8 @@ know each other. Each wing's and each folder's own docstring is its page. What l
 * ``request_head``, ``request_body``: the bytes of a client, checked before any parser sees them.
 * ``log``, ``admin``, ``signals``: log lines, and how often a trouble is told; the administrator's port; how a process
   is told to stop.
-* ``intervals``, ``addresses``, ``block_columns``: arithmetic of coverage; very many addresses and blocks in little
-  memory.
+* ``intervals``, ``addresses``: arithmetic of coverage; very many addresses in little memory.
+* ``block_records``: what nodes say of blocks and transactions.
 * ``processes``: child processes that never outlive us.
 """
 

@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from indexer.block_columns import BlockColumns
+from indexer.block_records import BlockColumns
 from indexer.chain.records import column_reader
 from indexer.chain.records.column_reader import Layouts
 from indexer.chain.records.log_filter import LogFilter

@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
+from indexer.block_records import TransactionDetails
 from indexer.chain.logs import branch as branches
 from indexer.chain.logs import earliest_log
 from indexer.chain.logs.address_slices import HeadQuestions
 from indexer.chain.logs.earliest_log import EarliestLog
 from indexer.chain.logs.scan import Scan
-from indexer.chain.reads import contract_reads, multicall, null_blocks
-from indexer.chain.reads import transactions as surroundings
+from indexer.chain.reads import contract_reads, multicall, null_blocks, transactions
 from indexer.chain.reads.contract_reads import CallResult
 from indexer.chain.reads.multicall import Multicall3State
 from indexer.chain.reads.null_blocks import NullRun
@@ -197,7 +197,7 @@ class ChainClient(Requester):
         context = RequestContext()
         return self.run(question, "eth_getBlockReceipts", block=number, context=context)
 
-    def transaction_details(self, wanted: Sequence[surroundings.DetailsRequest]) -> surroundings.TransactionDetails:
+    def transaction_details(self, wanted: Sequence[transactions.DetailsRequest]) -> TransactionDetails:
         """The blocks, transactions and receipts that surround logs, from the fewest questions.
 
         What no node gives is named in ``missing``; all the rest is there.
@@ -205,7 +205,7 @@ class ChainClient(Requester):
         Raises:
             ProviderError: no endpoint answers at all.
         """
-        reader = surroundings.Reader(wanted)
+        reader = transactions.Reader(wanted)
         context = RequestContext()
         newest = max((one.number for one in wanted), default=0)
 
@@ -213,7 +213,7 @@ class ChainClient(Requester):
             try:
                 reader.read(endpoint, context, whole_receipts=endpoint.host not in self._no_receipts)
             except FatalError as error:
-                if endpoint.host in self._no_receipts or not surroundings.is_missing_method(error):
+                if endpoint.host in self._no_receipts or not transactions.is_missing_method(error):
                     raise
                 self._no_receipts.add(endpoint.host)
                 reader.read(endpoint, context, whole_receipts=False)

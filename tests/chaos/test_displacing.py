@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from indexer.block_columns import BlockColumns
+from indexer.block_records import BlockColumns
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import load_version

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from indexer.block_columns import BlockColumns
+from indexer.block_records import BlockColumns
 from indexer.chain.logs.block_logs import logs_in_parts, logs_of_blocks
 from indexer.chain.logs.range_proof import one_by_one
 from indexer.chain.reads import null_blocks

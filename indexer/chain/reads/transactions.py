@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from indexer.block_records import BlockFacts, TransactionDetails, TransactionFacts, UnavailableDetail
 from indexer.chain.reads.questions import wrong
 from indexer.chain.records.errors import FatalError, LaggingError, ProviderError
 from indexer.chain.records.messages import Call, hex_bytes, parse, seconds
@@ -38,69 +39,6 @@ class DetailsRequest:
     block: bool = False
     transactions: Mapping[int, bytes] = field(default_factory=dict)
     receipts: Mapping[int, bytes] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class BlockFacts:
-    """A block; ``time`` in Unix seconds, fees in wei per gas; None: the node does not say it."""
-
-    number: int
-    hash: bytes
-    time: int
-    miner: bytes | None
-    gas_limit: int | None
-    gas_used: int | None
-    base_fee: int | None
-    transaction_count: int | None
-    size: int | None
-
-
-@dataclass(slots=True)
-class TransactionFacts:
-    """A transaction, or what its receipt says of it: what was not asked for, or not said, is None."""
-
-    number: int
-    index: int
-    hash: bytes
-    sender: bytes | None
-    recipient: bytes | None
-    type: int | None
-    value: int | None = None
-    nonce: int | None = None
-    gas_limit: int | None = None
-    status: int | None = None
-    gas_used: int | None = None
-    effective_gas_price: int | None = None
-    created_contract: bytes | None = None
-
-
-@dataclass(slots=True)
-class UnavailableDetail:
-    """What no node gave.
-
-    Attributes:
-        number: the block.
-        kind: ``block``, ``transaction`` or ``receipt``.
-        index: the place of the transaction in the block; -1: the block itself.
-        hash: of the transaction, or of the block.
-        reason: what the nodes said, for people.
-    """
-
-    number: int
-    kind: str
-    index: int
-    hash: bytes
-    reason: str
-
-
-@dataclass(slots=True)
-class TransactionDetails:
-    """All that was asked for; ``missing``: but for this."""
-
-    blocks: list[BlockFacts] = field(default_factory=list)
-    transactions: list[TransactionFacts] = field(default_factory=list)
-    receipts: list[TransactionFacts] = field(default_factory=list)
-    missing: list[UnavailableDetail] = field(default_factory=list)
 
 
 # A quantity as nodes write it: hex, some a plain number.
@@ -370,32 +308,22 @@ def _block_facts(number: int, block: _WireBlock) -> BlockFacts:
 
 
 def _transaction_facts(one: DetailsRequest, index: int, wire: _WireTransaction) -> TransactionFacts:
-    return TransactionFacts(
-        number=one.number,
-        index=index,
-        hash=one.transactions[index],
-        sender=_bytes(wire.from_),
-        recipient=_bytes(wire.to),
-        type=_number(wire.type),
-        value=_number(wire.value),
-        nonce=_number(wire.nonce),
-        gas_limit=_number(wire.gas),
-    )
+    facts = _facts(one.number, index, one.transactions[index], wire)
+    facts.value, facts.nonce, facts.gas_limit = _number(wire.value), _number(wire.nonce), _number(wire.gas)
+    return facts
 
 
 def _receipt_facts(one: DetailsRequest, index: int, wire: _WireReceipt) -> TransactionFacts:
-    return TransactionFacts(
-        number=one.number,
-        index=index,
-        hash=one.receipts[index],
-        sender=_bytes(wire.from_),
-        recipient=_bytes(wire.to),
-        type=_number(wire.type),
-        status=_number(wire.status),
-        gas_used=_number(wire.gas_used),
-        effective_gas_price=_number(wire.effective_gas_price),
-        created_contract=_bytes(wire.contract_address),
-    )
+    facts = _facts(one.number, index, one.receipts[index], wire)
+    facts.status, facts.gas_used = _number(wire.status), _number(wire.gas_used)
+    facts.effective_gas_price = _number(wire.effective_gas_price)
+    facts.created_contract = _bytes(wire.contract_address)
+    return facts
+
+
+def _facts(number: int, index: int, tx_hash: bytes, wire: _WireTransaction | _WireReceipt) -> TransactionFacts:
+    """What a transaction and its receipt say alike."""
+    return TransactionFacts(number, index, tx_hash, _bytes(wire.from_), _bytes(wire.to), _number(wire.type))
 
 
 def _number(value: _Quantity) -> int | None:

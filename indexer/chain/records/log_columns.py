@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.block_columns import BlockColumns
+from indexer.block_records import BlockColumns
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Header
 from indexer.chain.records.validation import CheckedLogs, RawLog, matcher

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
-from indexer.block_columns import BlockColumns
+from indexer.block_records import BlockColumns
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange
 from indexer.store.catalog.catalog import table_identifiers

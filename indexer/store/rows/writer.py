@@ -21,7 +21,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.abi.columns import POSITION_OF
-from indexer.block_columns import BlockColumns
+from indexer.block_records import BlockColumns
 from indexer.intervals import BlockRange, RangeSet, intersect
 from indexer.store.catalog import children, ledgers
 from indexer.store.catalog.catalog import CatalogEvent, Source

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from indexer.block_columns import BlockColumns
+from indexer.block_records import BlockColumns
 from indexer.chain.records.log_columns import LogChunk
 from indexer.intervals import RangeSet
 from indexer.store.rows.writer import Rows

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Engine
 
+from indexer.block_records import TransactionDetails
 from indexer.chain.client import ChainClient
-from indexer.chain.reads.transactions import DetailsRequest, TransactionDetails
+from indexer.chain.reads.transactions import DetailsRequest
 from indexer.store.catalog.version import CatalogChangedError, load_version
 from indexer.store.rows import transaction_rows
 from indexer.store.rows import transactions as included

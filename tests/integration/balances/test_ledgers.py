@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from indexer.block_columns import BlockColumns
+from indexer.block_records import BlockColumns
 from indexer.intervals import intersect, pieces
 from indexer.store.apply.apply import apply
 from indexer.store.catalog import catalog, ledgers

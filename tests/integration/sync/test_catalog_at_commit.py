@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from indexer.block_columns import BlockColumns
+from indexer.block_records import BlockColumns
 from indexer.store import database
 from indexer.store.catalog import catalog
 from indexer.store.catalog import version as version_module

@@ -136,38 +136,22 @@ class SecretText:
         return "***"
 
     def __repr__(self) -> str:
-        return "SecretText('***')"
+        return f"{type(self).__name__}({str(self)!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SecretText) and other._text == self._text
+        return type(other) is type(self) and other._text == self._text
 
     def __hash__(self) -> int:
         return hash(self._text)
 
 
-class SecretUrl:
+class SecretUrl(SecretText):
     """A URL whose text and representation are redacted; ``reveal()`` gives the real one."""
 
-    __slots__ = ("_url",)
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def reveal(self) -> str:
-        """Return the URL itself: to connect, never to show."""
-        return self._url
+    __slots__ = ()
 
     def __str__(self) -> str:
-        return redact_url(self._url)
-
-    def __repr__(self) -> str:
-        return f"SecretUrl({str(self)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SecretUrl) and other._url == self._url
-
-    def __hash__(self) -> int:
-        return hash(self._url)
+        return redact_url(self._text)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:

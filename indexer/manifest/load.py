@@ -1,6 +1,7 @@
 """Puts the manifest together: reads the file, checks every part of it, and reports all problems at once."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +15,6 @@ from indexer.manifest.snapshots import read_snapshots
 from indexer.manifest.source import KeyPath, ManifestReport, read_toml
 
 _Pairs = frozenset[tuple[str, str]]
-
-
-def _read_tokens(
-    raw: object,
-    declared: Mapping[str, Any],
-    chains: Mapping[str, Chain],
-    contracts: Mapping[str, Contract],
-    report: ManifestReport,
-) -> _Pairs:
-    """Return (contract, chain) of the tokens to describe; where nothing is said: all that are tokens."""
-    return _read_pairs("tokens", {} if raw is None else raw, _token_problem, declared, chains, contracts, report)
-
-
-def _read_balances(
-    raw: object,
-    declared: Mapping[str, Any],
-    chains: Mapping[str, Chain],
-    contracts: Mapping[str, Contract],
-    report: ManifestReport,
-) -> _Pairs:
-    """Return (contract, chain) of the tokens whose balances to keep; where nothing is said: none."""
-    if raw is None:
-        return frozenset()
-    return _read_pairs("balances", raw, _balance_problem, declared, chains, contracts, report)
 
 
 def _token_problem(contract: Contract, deployment: Deployment) -> str | None:
@@ -78,6 +55,7 @@ def _read_pairs(
     contracts: Mapping[str, Contract],
     report: ManifestReport,
 ) -> _Pairs:
+    """Return (contract, chain) of the tokens that ``[tokens]`` or ``[balances]`` means."""
     path: KeyPath = (key,)
     part = TrackingPart.read(raw, path, report)
     for number, name in enumerate(part.chains or ()):
@@ -166,13 +144,15 @@ def _build(path: Path, document: Mapping[str, object], environ: Mapping[str, str
     contracts = read_contracts(declared, chains, path.parent, report)
     snapshots = read_snapshots(part.snapshots or {}, declared, contracts, report)
     _refuse_idle(contracts, snapshots, report)
+    pairs = partial(_read_pairs, declared=declared, chains=chains, contracts=contracts, report=report)
     return Manifest(
         path=path,
         chains=chains,
         contracts=contracts,
         snapshots=snapshots,
-        tokens=_read_tokens(part.tokens, declared, chains, contracts, report),
-        balances=_read_balances(part.balances, declared, chains, contracts, report),
+        # Where nothing is said, all that are tokens are described, and no balances are kept.
+        tokens=pairs("tokens", {} if part.tokens is None else part.tokens, _token_problem),
+        balances=frozenset() if part.balances is None else pairs("balances", part.balances, _balance_problem),
     )
 
 

@@ -113,13 +113,13 @@ class Aggregate:
         return self.can_probe and self.had_gas
 
 
-def batches(calls: Sequence[tuple[bytes, bytes]], most: int = MAX_CALLS) -> list[list[tuple[bytes, bytes]]]:
+def batches(calls: Sequence[tuple[bytes, bytes]]) -> list[list[tuple[bytes, bytes]]]:
     """Calls in batches bounded by count and by call data, of which ours are a part (bytes)."""
     parts: list[list[tuple[bytes, bytes]]] = [[]]
     size = _OWN
     for call in calls:
         cost = _ELEMENT + len(call[1])
-        if parts[-1] and (len(parts[-1]) >= min(most, MAX_CALLS) or size + cost > MAX_CALLDATA):
+        if parts[-1] and (len(parts[-1]) >= MAX_CALLS or size + cost > MAX_CALLDATA):
             parts.append([])
             size = _OWN
         parts[-1].append(call)

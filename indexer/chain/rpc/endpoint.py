@@ -133,15 +133,12 @@ class Endpoint:
             raise answer
         return answer
 
-    def ask(
-        self, calls: Sequence[Call], context: RequestContext, *, timeout: float | None = None, begun: bool = False
-    ) -> list[Answer]:
+    def ask(self, calls: Sequence[Call], context: RequestContext, *, begun: bool = False) -> list[Answer]:
         """Asks several questions in as few requests as the endpoint allows: one batch, smaller ones, or one by one.
 
         Args:
             calls: the questions.
             context: on whose account.
-            timeout: seconds to wait for a byte, where the settings' are too long.
             begun: whether other parts of the same answer have come already, so that a refusal for haste is waited for
                 here.
 
@@ -151,13 +148,13 @@ class Endpoint:
         Raises:
             ProviderError: nothing can be said of single questions (no connection, too many requests, ...).
         """
-        answers = self._in_batches(calls, context, timeout, begun)
+        answers = self._in_batches(calls, context, begun)
         while (hasty := refused_for_haste(calls, answers)) and len(hasty) < len(calls):
             # Others of their kind were answered: each call of a batch is charged, and the rest goes more slowly.
             error = answers[hasty[0]]
             assert isinstance(error, RateError)
             self.slow_down(error, len(calls))
-            again = self._in_batches([calls[position] for position in hasty], context, timeout, begun=True)
+            again = self._in_batches([calls[position] for position in hasty], context, begun=True)
             for position, answer in zip(hasty, again, strict=True):
                 answers[position] = answer
             if all(isinstance(answer, RateError) for answer in again):
@@ -174,16 +171,14 @@ class Endpoint:
         with self.lock:
             self.rate.forgiven(self.clock())
 
-    def _in_batches(
-        self, calls: Sequence[Call], context: RequestContext, timeout: float | None, begun: bool
-    ) -> list[Answer]:
+    def _in_batches(self, calls: Sequence[Call], context: RequestContext, begun: bool) -> list[Answer]:
         answers: list[Answer] = []
         waits = 0
         while len(answers) < len(calls):
             part = calls[len(answers) : len(answers) + self.max_batch()]
             refused: RateError | None = None
             try:
-                found = self._several(part, context, timeout)
+                found = self._several(part, context)
             except RateError as error:
                 refused, found = error, []
             else:
@@ -232,18 +227,18 @@ class Endpoint:
                 refuses=self.health.refusals(now),
             )
 
-    def _several(self, calls: Sequence[Call], context: RequestContext, timeout: float | None) -> list[Answer]:
+    def _several(self, calls: Sequence[Call], context: RequestContext) -> list[Answer]:
         if len(calls) == 1:
-            return [self._single(calls[0], context, timeout)]
+            return [self._single(calls[0], context)]
         try:
-            answers = self._batch(calls, context, timeout)
+            answers = self._batch(calls, context)
         except BatchError as error:
             named = error.maximum
             with self.lock:
                 is_rule = not error.unanswered or self._batch_size.unanswered()
         else:
             if any(answer is None for answer in answers):
-                return self._rest(calls, answers, context, timeout)
+                return self._rest(calls, answers, context)
             with self.lock:
                 self._batch_size.worked(len(calls), self.clock())
             return [answer for answer in answers if answer is not None]
@@ -251,7 +246,7 @@ class Endpoint:
         rest = calls
         if named is None:
             # Nothing says that it is the batch: one of its calls alone tells it from a node that is ill.
-            last = [self._single(calls[-1], context, timeout)]
+            last = [self._single(calls[-1], context)]
             if isinstance(last[0], TransientError | RateError):
                 raise last[0]
             rest = calls[:-1]
@@ -260,7 +255,7 @@ class Endpoint:
         while len(smaller) < len(rest):
             # What the first part has shown holds for those after it.
             step = min(size, self.max_batch())
-            smaller += self._several(rest[len(smaller) : len(smaller) + step], context, timeout)
+            smaller += self._several(rest[len(smaller) : len(smaller) + step], context)
         smaller += last
         # A part that fails alone too may be what made the whole fail.
         if is_rule and not any(isinstance(answer, _MAY_FAIL_A_BATCH) for answer in smaller):
@@ -268,7 +263,7 @@ class Endpoint:
                 self._batch_size.refused_above(size, self.clock())
         return smaller
 
-    def _single(self, call: Call, context: RequestContext, timeout: float | None) -> Answer:
+    def _single(self, call: Call, context: RequestContext, timeout: float | None = None) -> Answer:
         number = next(self._ids) * _IDS_PER_REQUEST
         answer = self._post([call], encode_call(call, number), context, timeout)
         envelope = self._envelopes([call], answer, call.method, call if call.blocks else None)
@@ -278,11 +273,11 @@ class Endpoint:
             raise self._count_error([call], AnswerError(f"{call.method}: the answer bears another question's id"))
         return self._result(call, envelope, answer)
 
-    def _batch(self, calls: Sequence[Call], context: RequestContext, timeout: float | None) -> list[Answer | None]:
+    def _batch(self, calls: Sequence[Call], context: RequestContext) -> list[Answer | None]:
         ranged = next((call for call in calls if call.blocks), None)
         first = next(self._ids) * _IDS_PER_REQUEST
         try:
-            answer = self._post(calls, encode_batch(calls, first), context, timeout)
+            answer = self._post(calls, encode_batch(calls, first), context)
         except TransientError as error:
             unanswered = of_a_batch(error)
         else:
@@ -311,9 +306,7 @@ class Endpoint:
             for call, envelope in zip(calls, found, strict=True)
         ]
 
-    def _rest(
-        self, calls: Sequence[Call], answers: Sequence[Answer | None], context: RequestContext, timeout: float | None
-    ) -> list[Answer]:
+    def _rest(self, calls: Sequence[Call], answers: Sequence[Answer | None], context: RequestContext) -> list[Answer]:
         """Ask for what a batch did not answer; what it did is kept."""
         absent = [place for place, answer in enumerate(answers) if answer is None]
         with self.lock:
@@ -327,7 +320,7 @@ class Endpoint:
             )
         rest: list[Answer]
         try:
-            rest = self._several([calls[place] for place in absent], context, timeout)
+            rest = self._several([calls[place] for place in absent], context)
         except ProviderError as error:
             rest = [error] * len(absent)
         again = iter(rest)
@@ -358,7 +351,9 @@ class Endpoint:
             self.answered += 1
         return envelope.result
 
-    def _post(self, calls: Sequence[Call], body: bytes, context: RequestContext, timeout: float | None) -> HttpAnswer:
+    def _post(
+        self, calls: Sequence[Call], body: bytes, context: RequestContext, timeout: float | None = None
+    ) -> HttpAnswer:
         self.admission.wait(len(calls), context)
         started = self.clock()
         with self.lock:

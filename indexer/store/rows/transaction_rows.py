@@ -3,29 +3,19 @@
 What is missing is kept with its reason, and asked for again later and later. All the rest goes on.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from indexer.block_records import TransactionDetails, UnavailableDetail
 from indexer.store.database import psycopg_connection
 
 FIRST_PAUSE = 3600.0
 """Seconds until it is asked for again for the first time; four times as long after each failure."""
 LONGEST_PAUSE = 14 * 86_400.0
-
-
-class Missing(Protocol):
-    """A block, transaction or receipt that no node gave; ``index`` -1: the block itself."""
-
-    number: int
-    kind: str
-    index: int
-    hash: bytes
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +62,7 @@ class Due:
     hash: bytes
 
 
-def note_missing(connection: Connection, chain_id: int, missing: Iterable[Missing]) -> None:
+def note_missing(connection: Connection, chain_id: int, missing: Iterable[UnavailableDetail]) -> None:
     """Keep what no node gave, and when to ask again.
 
     Args:
@@ -178,56 +168,7 @@ def load_missing(connection: Connection) -> list[MissingDetails]:
     return [MissingDetails(**row._mapping) for row in rows]
 
 
-class BlockDetails(Protocol):
-    """A row of ``block_details``; ``time`` in Unix seconds."""
-
-    number: int
-    hash: bytes
-    time: int
-    miner: bytes | None
-    gas_limit: int | None
-    gas_used: int | None
-    base_fee: int | None
-    transaction_count: int | None
-    size: int | None
-
-
-class Transaction(Protocol):
-    """A row of ``transactions``, or a part of one."""
-
-    number: int
-    index: int
-    hash: bytes
-    sender: bytes | None
-    recipient: bytes | None
-    type: int | None
-    value: int | None
-    nonce: int | None
-    gas_limit: int | None
-    status: int | None
-    gas_used: int | None
-    effective_gas_price: int | None
-    created_contract: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class DetailRows:
-    """What nodes said.
-
-    Attributes:
-        blocks: the blocks.
-        transactions: without what only receipts say.
-        receipts: without what only transactions say.
-        missing: what no node gave.
-    """
-
-    blocks: Sequence[BlockDetails] = ()
-    transactions: Sequence[Transaction] = ()
-    receipts: Sequence[Transaction] = ()
-    missing: Sequence[Missing] = ()
-
-
-def write_details(connection: Connection, chain_id: int, seconds: Mapping[int, int], facts: DetailRows) -> None:
+def write_details(connection: Connection, chain_id: int, seconds: Mapping[int, int], facts: TransactionDetails) -> None:
     """Keep what nodes said, and what they did not give.
 
     Args:

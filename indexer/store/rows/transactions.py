@@ -12,13 +12,14 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
+from indexer.block_records import TransactionDetails
 from indexer.intervals import BlockRange, RangeSet, contains
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import writing_by
 from indexer.store.database import psycopg_connection
 from indexer.store.rows import transaction_rows
-from indexer.store.rows.transaction_rows import DetailRows, Due
+from indexer.store.rows.transaction_rows import Due
 from indexer.store.schema import layout
 
 
@@ -211,7 +212,7 @@ def store(
     task: DetailsTask,
     *,
     catalog_version: int,
-    facts: DetailRows,
+    facts: TransactionDetails,
 ) -> bool:
     """Keeps what was fetched for a task, and covers its range.
 
@@ -259,7 +260,7 @@ def store(
         return True
 
 
-def store_again(connection: Connection, chain_id: int, asked: Sequence[Due], facts: DetailRows) -> None:
+def store_again(connection: Connection, chain_id: int, asked: Sequence[Due], facts: TransactionDetails) -> None:
     """Keep what came of what was missing, and note what is missing still; of blocks that are others now, nothing.
 
     Args:

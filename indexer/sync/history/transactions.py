@@ -13,7 +13,6 @@ from indexer.chain.reads.transactions import DetailsRequest
 from indexer.store.catalog.version import CatalogChangedError, load_version
 from indexer.store.rows import transaction_rows
 from indexer.store.rows import transactions as included
-from indexer.store.rows.transaction_rows import DetailRows
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class Includer:
                         self.chain_id,
                         task,
                         catalog_version=version,
-                        facts=_facts(found),
+                        facts=found,
                     )
             except CatalogChangedError:
                 break
@@ -95,7 +94,7 @@ class Includer:
                         block.receipts[one.index] = one.hash
             found = self._fetch(list(incomplete.values()))
             with self.engine.begin() as connection:
-                included.store_again(connection, self.chain_id, due, _facts(found))
+                included.store_again(connection, self.chain_id, due, found)
             done += len(incomplete)
         return done
 
@@ -113,7 +112,3 @@ class Includer:
         return self.client.transaction_details(
             [DetailsRequest(b.number, b.hash, b.block, dict(b.transactions), dict(b.receipts)) for b in incomplete]
         )
-
-
-def _facts(found: TransactionDetails) -> DetailRows:
-    return DetailRows(found.blocks, found.transactions, found.receipts, found.missing)

@@ -38,14 +38,17 @@ class ApiSettings(BaseSettings):
     api_processes: int = Field(default=1, ge=1, le=64, description="Processes that share the port.")
     api_connection_limit: int = Field(default=1000, ge=10, description="Open client connections of one process.")
     api_statement_timeout: float = Field(
-        default=5.0, gt=0, le=60, description="Seconds that one query may take before it is answered with 422."
+        default=5.0, ge=0.01, le=60, description="Seconds that one query may take before it is answered with 422."
     )
     api_unindexed_window: int = Field(
         default=10_000, ge=1, description="Most blocks that a filter without an index may look through."
     )
     api_export_slots: int = Field(default=2, ge=1, description="CSV and NDJSON exports of one process at once.")
     api_export_timeout: float = Field(
-        default=600.0, gt=0, description="Seconds that one export may take, until the client has read all of it."
+        default=600.0,
+        ge=0.01,
+        le=86_400,
+        description="Seconds that one export may take, until the client has read all of it.",
     )
     api_least_pace: int = Field(
         default=4096,
@@ -54,10 +57,10 @@ class ApiSettings(BaseSettings):
         "off; measured over 20 seconds; 0: any pace.",
     )
     api_head_seconds: float = Field(
-        default=10.0, gt=0, description="Seconds that the head of a request may take to come; then 408."
+        default=10.0, ge=0.01, le=3600, description="Seconds that the head of a request may take to come; then 408."
     )
     api_body_seconds: float = Field(
-        default=30.0, gt=0, description="Seconds that the body of a request may take to come; then 408."
+        default=30.0, ge=0.01, le=3600, description="Seconds that the body of a request may take to come; then 408."
     )
     api_wait_slots: int = Field(default=2, ge=0, description="Requests of one process that may `wait` at once.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -90,7 +93,10 @@ class ApiSettings(BaseSettings):
         default=0, ge=0, description="Requests of one client (key or address) under way at once in one process; 0: any."
     )
     api_queue_seconds: float = Field(
-        default=10.0, gt=0, description="Seconds that a request may wait for a thread before it is answered with 503."
+        default=10.0,
+        ge=0.01,
+        le=3600,
+        description="Seconds that a request may wait for a thread before it is answered with 503.",
     )
     oidc_issuer: str | None = Field(
         default=None, description="Issuer whose tokens are taken beside keys (OpenID Connect): https://host/path."
@@ -115,13 +121,15 @@ class ApiSettings(BaseSettings):
     )
     webhooks_threads: int = Field(default=4, ge=1, le=64, description="Webhooks delivered at once by one process.")
     webhooks_per_key: int = Field(default=20, ge=1, description="Most webhooks of one key.")
-    webhooks_timeout: float = Field(default=15.0, gt=0, le=60, description="Seconds that one attempt may take.")
+    webhooks_timeout: float = Field(default=15.0, ge=0.01, le=60, description="Seconds that one attempt may take.")
     webhooks_retry_delays: str = Field(
         default=DELAYS_TEXT,
         description="Seconds before each further attempt of a message; then its webhook is disabled.",
     )
-    webhooks_poll: float = Field(default=1.0, gt=0, le=60, description="Seconds between two looks for what is new.")
-    webhooks_keep_days: float = Field(default=7.0, gt=0, description="Days for which attempts are remembered.")
+    webhooks_poll: float = Field(default=1.0, ge=0.01, le=60, description="Seconds between two looks for what is new.")
+    webhooks_keep_days: float = Field(
+        default=7.0, ge=0.01, le=36_500, description="Days for which attempts are remembered."
+    )
 
     admin_host: str = Field(default="127.0.0.1", description=_SHARED["ADMIN_HOST"])
     admin_port: int | None = Field(default=None, ge=0, le=65535, description=_SHARED["ADMIN_PORT"])

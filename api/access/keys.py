@@ -21,7 +21,8 @@ _MOST_BYTES: Final = 8 * 2**20
 
 _FIND: Final = """
 SELECT json_build_object('id', id, 'hash', encode(hash, 'hex'), 'scopes', scopes, 'origins', origins, 'rate', rate,
-    'revoked', revoked_at IS NOT NULL, 'expires_in', extract(epoch FROM expires_at - now())::float8)
+    'revoked', revoked_at IS NOT NULL, 'expires_in', extract(epoch FROM
+        greatest(least(expires_at, now() + interval '100 years'), now() - interval '100 years') - now())::float8)
 FROM gapless.api_keys
 """
 _BY_HASH: Final = _FIND + "WHERE hash = $1"

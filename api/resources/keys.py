@@ -1,7 +1,7 @@
 """``/v1/keys`` and ``/v1/auth/token``: who may ask, asked by an administrator; tokens for whoever has a key."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic, time
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -17,7 +17,7 @@ from api.resources.base import Path, Resource, send_json
 from api.resources.numbered import Numbered, nothing, numbered
 from api.schemas import TIME, an_array, an_object, nullable
 from api.sql import keys
-from indexer.store.access.key_format import SCOPES, is_origin, new_key
+from indexer.store.access.key_format import MOST_DAYS, SCOPES, is_origin, new_key
 
 Scope = Literal["read", "webhooks", "admin"]
 
@@ -58,7 +58,9 @@ class KeyRequest(Body):
     rate: Annotated[
         int | None, Field(ge=1, le=1_000_000_000, description="Requests a minute; left out: as the settings say.")
     ] = None
-    expires_at: Annotated[AwareDatetime | None, Field(description="When it ends; left out: never.")] = None
+    expires_at: Annotated[
+        AwareDatetime | None, Field(description="When it ends, at most 36500 days ahead; left out: never.")
+    ] = None
 
 
 class AllKeys(Resource):
@@ -87,8 +89,13 @@ class AllKeys(Resource):
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Make a key."""
         asked = self.operations["post"].read(req)
-        if asked.expires_at is not None and asked.expires_at <= datetime.now(UTC):
-            raise ApiError.invalid([Problem("expires_at", "is past")])
+        if asked.expires_at is not None:
+            left = asked.expires_at - datetime.now(UTC)
+            if left <= timedelta(0):
+                raise ApiError.invalid([Problem("expires_at", "is past")])
+            if left > timedelta(days=MOST_DAYS):
+                problem = f"lies more than {MOST_DAYS} days ahead: leave it out for a key that does not end"
+                raise ApiError.invalid([Problem("expires_at", problem)])
         key = new_key()
         scopes = [scope for scope in SCOPES if scope in asked.scopes]
         values = [asked.name, key.hash, key.prefix, scopes, list(asked.origins), asked.rate, asked.expires_at]

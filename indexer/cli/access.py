@@ -24,7 +24,9 @@ def create_key(
         typer.Option(help="A web origin that may use it, such as https://app.example. Repeatable."),
     ] = None,
     rate: Annotated[int | None, typer.Option(min=1, help="Requests a minute; left out: RATE_LIMIT_KEY.")] = None,
-    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires; left out: never.")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=key_format.MOST_DAYS, help="Days until it expires; left out: never.")
+    ] = None,
 ) -> None:
     """Make a key and print it: this once, it is kept as a hash only."""
     from indexer.cli.context import short_transaction

@@ -21,6 +21,9 @@ _ADDRESS = re.compile(r"0x([0-9a-fA-F]*)")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INTERVAL = re.compile(r"([1-9][0-9]{0,8}) +([a-z]+)")
+#: Beyond these, times and numbers of blocks cannot be stored.
+_MOST_SECONDS = 36_500 * 86_400
+_MOST_BLOCKS = 2**53
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _SCHEDULES = '"100 blocks", "5 minutes" (seconds, minutes, hours, days, weeks) or "cron 0 */6 * * *"'
 
@@ -97,8 +100,12 @@ def parse_schedule(text: str) -> Schedule:
     if match is not None:
         amount, unit = int(match.group(1)), match.group(2).removesuffix("s")
         if unit == "block":
+            if amount > _MOST_BLOCKS:
+                raise ValueError(f"at most {_MOST_BLOCKS} blocks may lie between two snapshots")
             return Schedule("blocks", amount, None, text)
         if unit in _SECONDS:
+            if amount * _SECONDS[unit] > _MOST_SECONDS:
+                raise ValueError(f"at most {_MOST_SECONDS // _SECONDS['day']} days may lie between two snapshots")
             return Schedule("seconds", amount * _SECONDS[unit], None, text)
     raise ValueError(f"expected {_SCHEDULES}")
 
@@ -215,8 +222,8 @@ class EndpointPart(DocumentPart):
 class FinalityPart(DocumentPart):
     """``finality = { blocks = N }``, ``{ seconds = N }`` or ``{ tag = "finalized", at_least = N }``."""
 
-    blocks: int | None = Field(default=None, ge=0)
-    seconds: int | None = Field(default=None, ge=0)
+    blocks: int | None = Field(default=None, ge=0, le=_MOST_BLOCKS)
+    seconds: int | None = Field(default=None, ge=0, le=_MOST_SECONDS)
     tag: str | None = None
     at_least: int | None = Field(default=None, ge=0)
 

@@ -10,12 +10,16 @@ comes again.
 
 import itertools
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import psycopg
+import psycopg.abc
+import psycopg.adapt
 import sqlalchemy as sa
 import tenacity
 from psycopg.types.json import Jsonb
@@ -25,6 +29,9 @@ from indexer.errors import GaplessError
 from indexer.store.lag import DISK_FULL
 
 CONNECT_TIMEOUT_SECONDS = 10
+
+#: As Postgres writes times that are beyond the years 1 to 9999.
+_OUT_OF_RANGE: Final = re.compile(rb"(-)?infinity|[0-9]{5,6}-\S+ \S+|[0-9]{4}-\S+ \S+( BC)")
 
 _MARK = secrets.token_hex(3)  # two containers may share a host's name and a process's number
 
@@ -98,6 +105,7 @@ def create_engine(url: str, *, application_name: str = "gapless", pool_size: int
 def _set_up(driver: psycopg.Connection[Any], _record: object) -> None:
     was = driver.autocommit
     driver.autocommit = True
+    driver.adapters.register_loader("timestamptz", _TimeLoader)
     driver.execute(_SET_ALL, list(itertools.chain.from_iterable(_SETTINGS.items())))
     asked = driver.info.options  # what the URL says stays
     driver.execute(_SET_UNLIMITED, [[name for name in _UNLIMITED if name not in asked]])
@@ -105,6 +113,35 @@ def _set_up(driver: psycopg.Connection[Any], _record: object) -> None:
         # Each transaction may have another session, which knows no statements of the one before.
         driver.prepare_threshold = None
     driver.autocommit = was
+
+
+class _TimeLoader(psycopg.adapt.Loader):
+    """Reads times; those outside of what Python can hold (infinity, year 10000) as the nearest that it can.
+
+    A row with such a time would else make every listing that it is in fail, and it cannot be undone from there.
+    """
+
+    def __init__(self, oid: int, context: psycopg.abc.AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        inner = psycopg.adapters.get_loader(psycopg.adapters.types["timestamptz"].oid, psycopg.pq.Format.TEXT)
+        assert inner is not None
+        self._inner = inner(oid, context)
+
+    def load(self, data: psycopg.abc.Buffer) -> datetime:
+        """Read a time.
+
+        Raises:
+            psycopg.DataError: it is none.
+        """
+        try:
+            loaded: datetime = self._inner.load(data)
+            return loaded
+        except psycopg.DataError:
+            match = _OUT_OF_RANGE.fullmatch(bytes(data))
+            if match is None:
+                raise
+            is_early = match[1] is not None or match[2] is not None
+            return (datetime.min if is_early else datetime.max).replace(tzinfo=UTC)
 
 
 def is_pooled(driver: psycopg.Connection[Any]) -> bool:

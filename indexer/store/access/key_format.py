@@ -12,6 +12,8 @@ PATTERN: Final = re.compile(r"gapless_[A-Za-z0-9_-]{43}")
 """The beginning lets scanners of leaked secrets know it."""
 
 SCOPES: Final = ("read", "webhooks", "admin")
+#: Days that a key may live, unless it never ends: far more would be a time that few programs can read.
+MOST_DAYS: Final = 36_500
 _SHOWN: Final = len("gapless_") + 6
 
 

@@ -319,6 +319,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """Whether the thread of all connections has nothing to do for this one but to wait for its next request."""
         return self.is_awaited and self._has_answered and not (self.close_when_flushed or self.will_close)
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether nothing is being answered: at most a part of a request has come."""
+        return self.connected and self._has_answered and self.lingers_until is None
+
     def tend(self, now: float) -> None:
         """Do what is due because of the time.
 
@@ -329,7 +334,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         waited = now - self.waits_since
         if self.lingers_until is not None:
             if now > self.lingers_until:
-                self._drop()
+                self.drop()
         elif not self._has_answered:
             self._tend_answer(now)
         elif self.request is not None:
@@ -339,20 +344,24 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                     self.request.refuse(Refusal(408, "Request Timeout", f"the {part} did not come within {most:g} s"))
                     self._queue(self.request)
         elif waited > patience.idle:
-            self._drop()
+            self.drop()
 
     def _tend_answer(self, now: float) -> None:
         patience = self.server.patience
         is_slow = self._pace.is_too_slow(now, self.sent - untaken(self.socket), is_waiting=bool(self.total_outbufs_len))
         if self.answer_began is not None and now - self.answer_began > patience.answer:
-            self._drop(f"it was not taken within {patience.answer:g} s (API_EXPORT_TIMEOUT)")
+            self.drop(f"its answer was not taken within {patience.answer:g} s (API_EXPORT_TIMEOUT)")
         elif is_slow:
-            self._drop(f"the client takes less than {patience.pace} bytes a second (API_LEAST_PACE)")
+            self.drop(f"it takes less than {patience.pace} bytes of its answer a second (API_LEAST_PACE)")
 
-    def _drop(self, why: str | None = None) -> None:
-        """Close the connection now, also for the thread that makes an answer."""
+    def drop(self, why: str | None = None) -> None:
+        """Close the connection now, also for the thread that makes an answer.
+
+        Args:
+            why: for the log, of what is not simply over.
+        """
         if why is not None:
-            log.warning("an answer to %s is broken off: %s", self.addr[0], why)
+            log.warning("the connection of %s is closed: %s", self.addr[0], why)
         self.refused = False
         self.will_close = True
         self.handle_close()

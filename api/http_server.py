@@ -4,6 +4,7 @@ Its parser is not used (``door``), and its connections have deadlines (``http_ch
 an open API are replaced: 100 connections, a proxy's headers taken away.
 """
 
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -22,8 +23,12 @@ from api.settings import ApiSettings
 from api.threads import Threads
 from indexer.request_head import RequestHead
 
+log = logging.getLogger(__name__)
+
 #: Seconds between two looks at deadlines.
 TEND_EVERY: Final = 0.5
+#: Connections that are always kept free for further clients, at the price of those that rest longest.
+ROOM: Final = 4
 #: Seconds for answers that are being made when the server is told to stop.
 GRACE: Final = 3.0
 #: Asks nothing but this process, and has a thread of its own: an orchestrator ends what does not answer here.
@@ -150,8 +155,20 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         """Do for every connection what is due because of the time."""
         if (now := monotonic()) >= self._next_look:
             self._next_look = now + TEND_EVERY
-            for channel in list(self.active_channels.values()):
+            channels = list(self.active_channels.values())
+            for channel in channels:
                 channel.tend(now)
+            if len(channels) + ROOM > self.adj.connection_limit:
+                # Else clients that only hold connections would keep all others out.
+                resting = sorted((one for one in channels if one.is_resting), key=lambda one: one.waits_since)
+                longest = resting[: max(ROOM, len(resting) // 4)]
+                for channel in longest:
+                    channel.drop()
+                log.warning(
+                    "%d of %d connections are closed, those that rested longest: API_CONNECTION_LIMIT is reached",
+                    len(longest),
+                    len(channels),
+                )
 
     def _busy(self) -> bool:
         if self.handover is not None and self.handover.is_busy():

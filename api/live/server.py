@@ -198,7 +198,6 @@ class StreamServer:
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         with suppress(OSError, TimeoutError):
             await self._answer(reader, writer, (client[0], client[1]))
-        await _lingered(reader, writer)
         # What has not been taken by now is not waited for.
         if transport.get_write_buffer_size():
             transport.abort()
@@ -234,6 +233,8 @@ class StreamServer:
             writer.write(answer.head(*length, ("Connection", "close")) + body)
             async with asyncio.timeout(self._stalled):
                 await _flushed(writer)
+            if request.error is not None:
+                await _lingered(reader, writer)
         finally:
             if hasattr(answer.body, "close"):
                 answer.body.close()

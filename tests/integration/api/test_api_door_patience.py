@@ -1,9 +1,11 @@
 """How long a client may take: for a head, a body, an answer; and one that has ended its own side."""
 
+import http.client
 import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -117,3 +119,16 @@ def test_an_export_is_given_whole_to_one_that_has_ended_its_side(ports):
     answer = ports.exchange("api", asked, half_close=True)
     assert statuses(answer) == [200]
     assert answer.endswith(b"0\r\n\r\n")
+
+
+def test_connections_that_are_only_held_keep_nobody_out(world):
+    with all_ports(world, API_CONNECTION_LIMIT="20", API_HEAD_SECONDS="3600") as ports, ExitStack() as stack:
+        address = ("127.0.0.1", ports.of["api"])
+        kept = http.client.HTTPConnection(*address, timeout=PATIENCE)
+        for begin in (b"", b"GET / HTTP/1.1\r\n") * 40:
+            stack.enter_context(socket.create_connection(address, timeout=PATIENCE)).sendall(begin)
+        for _ in range(3):
+            assert statuses(ports.exchange("api", b"GET /health HTTP/1.0\r\n\r\n")) == [200]
+        kept.request("GET", "/health")
+        assert kept.getresponse().status == 200
+        kept.close()

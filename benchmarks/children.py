@@ -1,6 +1,6 @@
 """A factory with 300,000 children: what loading them costs, what a chunk and a look at the head cost, and the memory.
 
-Run: ``python -m benchmarks.children``. Two chains, for the two ways to ask (``chain.slicing``): on the first only the
+Run: ``python -m benchmarks.children``. Two chains, for the two ways to ask (``chain.logs``): on the first only the
 children emit their topic (the pairs of an exchange, say), on the second so many strangers emit it too (as with ERC-20's
 Transfer) that their logs would be most of the bytes.
 

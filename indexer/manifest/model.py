@@ -47,7 +47,7 @@ class Finality:
         kind: ``tag``: the node's block tag ``finalized``; ``blocks``: so many below the head; ``seconds``: so much
             older than the head.
         amount: blocks or seconds; 0 for a tag.
-        at_least: with a tag, blocks below the head that are never final; None: found out (``sync.finality``).
+        at_least: with a tag, blocks below the head that are never final; None: found out (``sync.head.finality``).
     """
 
     kind: Literal["tag", "blocks", "seconds"] = "tag"

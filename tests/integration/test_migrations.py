@@ -1,4 +1,4 @@
-"""The migrations make exactly the tables that ``store.tables`` describes."""
+"""The migrations make exactly the tables that ``store.schema.tables`` describes."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A factory may come to announce more in blocks that are indexed: it gets another address, or an earlier first block, or a
 log of it can be decoded at last. Then the children's coverage promises what was not looked for. The children
-themselves are kept by ``store.children``.
+themselves are kept by ``store.catalog.children``.
 """
 
 import json
@@ -99,7 +99,7 @@ def take_back_unknown(
     them were never looked for.
 
     Args:
-        connection: in a transaction that has changed sources (``store.apply``) or children (``store.children``).
+        connection: in a transaction that has changed sources (``store.apply``) or children (``catalog.children``).
         found: by chain and contract some of whose children are others than before: the first block where that makes a
             difference.
         chain_id: only of this chain; None: of all.

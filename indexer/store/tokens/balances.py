@@ -2,7 +2,7 @@
 
 Holdings are sums: a transfer takes from one holder and gives to another, the zero address has nothing (what comes from
 it was minted, what goes to it was burned). So transfers may be added in any order, and taken back. A ledger
-(``store.ledgers``) says which transfers are in the sums: those up to its ``through_block``.
+(``store.catalog.ledgers``) says which transfers are in the sums: those up to its ``through_block``.
 
 * *History*: :func:`advance` adds the transfers of the next blocks, in steps bounded by rows.
 * *The head*: a ledger that has reached the tip goes on in the follower's own transactions (:func:`extend`), which take

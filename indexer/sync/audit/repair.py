@@ -1,8 +1,8 @@
 """Repair: what an audit found wrong is fetched anew, and replaced where it is different.
 
 Ranges are fetched anew in :mod:`indexer.sync.audit.refetch`; here is what each kind of finding asks for. Where a
-factory's logs were found, the coverage of its children was taken back with them (``store.children``), and is filled in
-again.
+factory's logs were found, the coverage of its children was taken back with them (``catalog.children``), and is filled
+in again.
 """
 
 import threading

@@ -79,7 +79,7 @@ class LocalBranch:
 
     @property
     def mark(self) -> int:
-        """The mark of the sources that are followed (``store.head.followed_sources``); :meth:`join` sets it."""
+        """The mark of the sources that are followed (``store.head.state``); :meth:`join` sets it."""
         assert self._open is not None
         return self._open[1]
 

@@ -1,7 +1,7 @@
 """The points of a snapshot series: when they are due, their calls, and why a call failed.
 
 All calls of a point are made at one block, to every target. The ``multicall`` library describes and encodes them; our
-own client sends them (``chain.multicall``); the outputs are decoded like events.
+own client sends them (``chain.reads``); the outputs are decoded like events.
 
 Solidity reverts with ``Error(string)``, ``Panic(uint256)`` or a custom error of the contract's ABI; the panic codes
 are listed in the Solidity documentation ("Panic via assert and Error via require").

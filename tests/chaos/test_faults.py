@@ -342,7 +342,7 @@ def test_the_branch_moves_between_the_first_question_and_that_for_the_newborn(sc
 def _questions_of_a_read(scene):
     """How many ``eth_getLogs`` one read of the branch takes: one for each filter."""
     from indexer.store.catalog import catalog
-    from indexer.sync.rows.log_filters import log_filters
+    from indexer.sync.rows.gaps import log_filters
 
     with scene.engine.connect() as connection:
         sources = catalog.load_sources(connection)

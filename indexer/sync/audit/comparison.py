@@ -26,7 +26,7 @@ from indexer.store.integrity import checks, digests, findings
 from indexer.store.integrity.compare import Expected
 from indexer.store.integrity.findings import Finding, Kind
 from indexer.sync.audit.scope import AuditScope, ranges_of
-from indexer.sync.rows.log_filters import log_filters
+from indexer.sync.rows.gaps import log_filters
 
 LINES_SHOWN = 5
 

@@ -30,7 +30,7 @@ from indexer.store.rows.writer import Rows
 from indexer.store.tokens import balances
 from indexer.sync.audit.comparison import NoBlock, Prover, Unproven, compare_hashes
 from indexer.sync.audit.scope import AuditScope, load_scope, ranges_of
-from indexer.sync.rows.log_filters import log_filters
+from indexer.sync.rows.gaps import log_filters
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from indexer.store.catalog.version import load_version
 from indexer.store.head import state as head_state
 from indexer.store.head.state import HeadState
 from indexer.store.rows.writer import Rows
-from indexer.sync.rows.log_filters import NOTHING, log_filters
+from indexer.sync.rows.gaps import NOTHING, log_filters
 from indexer.sync.rows.router import Log, Router
 
 Fill = Callable[[Sequence[Source], RangeSet], None]

@@ -2,8 +2,8 @@
 
 A range that fails is kept with its reason and asked for again later; the others go on.
 
-* ``gaps``: what is missing, and in which order. ``backfill``: subtract, fetch, add. ``pipeline``: fetching and
-  writing at once. ``workers``: many processes.
+* ``backfill``: subtract, fetch, add. ``pipeline``: fetching and writing at
+  once. ``workers``: many processes.
 * ``transactions``: transaction details (``include``), right behind the events.
 * ``estimate``, ``estimate_snapshots``: what it will take (``gapless plan``).
 """

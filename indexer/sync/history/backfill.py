@@ -31,9 +31,8 @@ from indexer.store.head.state import HeadState
 from indexer.store.rows import failed_ranges, indexes, writer
 from indexer.store.rows.writer import WriteOutcome
 from indexer.sync.head import chain_identity
-from indexer.sync.history.gaps import Gap, gaps, waiting
 from indexer.sync.history.pipeline import Prefetcher, Prepared, joined_parts, prepared_chunks, silent_parts
-from indexer.sync.rows.log_filters import log_filters
+from indexer.sync.rows.gaps import Gap, gaps, log_filters, waiting
 from indexer.sync.rows.router import Router
 
 log = logging.getLogger(__name__)

@@ -22,9 +22,8 @@ from indexer.store.rows.failed_ranges import FailedRange
 from indexer.store.rows.transactions import Including
 from indexer.sync.history import estimate_snapshots
 from indexer.sync.history.estimate_snapshots import Past, PastForecast
-from indexer.sync.history.gaps import gaps, waiting
 from indexer.sync.history.transactions import MOST_BLOCKS
-from indexer.sync.rows.log_filters import log_filters
+from indexer.sync.rows.gaps import gaps, log_filters, waiting
 
 
 @dataclass(frozen=True, slots=True)

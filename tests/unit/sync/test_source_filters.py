@@ -9,7 +9,7 @@ from indexer.chain.records.log_filter import LogFilter
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.declaration import Place
 from indexer.store.schema.layout import EventTable
-from indexer.sync.rows.log_filters import log_filters
+from indexer.sync.rows.gaps import log_filters
 
 A, B, C = ("0x" + digit * 40 for digit in "abc")
 ONE, TWO = (bytes([number]) * 32 for number in (1, 2))

@@ -25,7 +25,7 @@ ENV PATH=/opt/gapless/bin:$PATH \
     LOG_FORMAT=json \
     API_HOST=0.0.0.0
 USER 10001
-EXPOSE 8000 8001
+EXPOSE 8000
 STOPSIGNAL SIGTERM
 
 # For `serve`; docker-compose.yml has another one for the indexer.

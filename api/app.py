@@ -2,10 +2,11 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import falcon
+import falcon.asgi
 
 from api.access import Access
 from api.access_log import RequestLog
@@ -13,6 +14,8 @@ from api.compression import Compression
 from api.context import Context
 from api.cors import Cors
 from api.errors import ApiError, from_http_status, send
+from api.live.application import LiveRequest, Middleware, RequestThreads, StreamPath, ThreadedPath, in_thread
+from api.live.carrier import HEARTBEAT
 from api.live.hub import Hub
 from api.openapi import OpenApi
 from api.resources.addresses import OneAddress
@@ -28,7 +31,7 @@ from api.resources.keys import AllKeys, OneKey, TokenOfKey
 from api.resources.pages import DocsAsset, DocsPage, StatusPage
 from api.resources.service import Health, Ready, Root, Status
 from api.resources.snapshots import SeriesLatest, SeriesList, SeriesRows
-from api.resources.stream import EventStream, FeedStream, StreamResource
+from api.resources.stream import BalancesStream, EventStream, FeedStream, SeriesStream, StreamResource
 from api.resources.tokens import OneToken, Tokens
 from api.resources.transfers import AddressTransfers, TokenTransfers
 from api.resources.webhook_deliveries import WebhookDeliveries, WebhookReplay, WebhookSecret, WebhookTest
@@ -53,6 +56,7 @@ ROUTES: Final[tuple[tuple[str, type[Path]], ...]] = (
     ("/v1/contracts/{contract}/snapshots", SeriesList),
     ("/v1/contracts/{contract}/snapshots/{series}", SeriesRows),
     ("/v1/contracts/{contract}/snapshots/{series}/latest", SeriesLatest),
+    ("/v1/contracts/{contract}/snapshots/{series}/stream", SeriesStream),
     ("/v1/events", Feed),
     ("/v1/events/stream", FeedStream),
     ("/v1/blocks", BlockByTime),
@@ -70,6 +74,7 @@ ROUTES: Final[tuple[tuple[str, type[Path]], ...]] = (
     ("/v1/addresses/{address}", OneAddress),
     ("/v1/addresses/{address}/transfers", AddressTransfers),
     ("/v1/addresses/{address}/balances", Balances),
+    ("/v1/addresses/{address}/balances/stream", BalancesStream),
     ("/v1/auth/token", TokenOfKey),
     ("/v1/keys", AllKeys),
     ("/v1/keys/{key}", OneKey),
@@ -95,7 +100,12 @@ def create_app(
         access: who may ask; left out, as the settings say.
         routes: paths and what answers there; the OpenAPI document has them.
     """
-    app = _application(context, access)
+    access = access or Access(context)
+    app: falcon.App[Any, Any] = falcon.App(middleware=_middleware(context, access))
+    app.req_options.strip_url_path_trailing_slash = False
+    app.add_sink(access.nowhere, re.compile(""))
+    for kind, handler in _ERRORS:
+        app.add_error_handler(kind, handler)
     for path, resource in (*routes, *PAGES):
         made = resource(context)
         if isinstance(made, OpenApi):
@@ -104,33 +114,36 @@ def create_app(
     return app
 
 
-def create_stream_app(context: Context, hub: Hub) -> falcon.App[Any, Any]:
-    """The application of the streams' listener: the streams alone, under the same rules.
+def create_live_app(
+    context: Context, access: Access, hub: Hub, threads: RequestThreads, *, heartbeat: float = HEARTBEAT
+) -> falcon.asgi.App[Any, Any]:
+    """The application of the event loop, an ASGI callable: streams, and every other path for requests that wait.
 
     Args:
         context: what the resources share; the caller closes it.
-        hub: of the listener.
+        access: that of the other application: who may ask, and what clients have asked already.
+        hub: of streams and waiting requests.
+        threads: for everything that is not waiting.
+        heartbeat: seconds after which a silent stream says that it is alive.
     """
-    app = _application(context, None)
-    app.add_route("/health", Health(context))
-    for path, resource in ROUTES:
-        if issubclass(resource, StreamResource):
-            app.add_route(path, resource(context, hub))
-    return app
-
-
-def _application(context: Context, access: Access | None) -> falcon.App[Any, Any]:
-    access = access or Access(context)
-    middleware: list[Any] = [RequestLog(), Cors(context.settings.cors_origins), Compression(), access]
-    if context.metrics is not None:
-        middleware.insert(0, context.metrics)
-    app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
+    middleware = Middleware(_middleware(context, access), threads)
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[middleware], request_type=LiveRequest)
     app.req_options.strip_url_path_trailing_slash = False
-    app.add_sink(access.nowhere, re.compile(""))
-    app.add_error_handler(Exception, _on_defect)
-    app.add_error_handler(falcon.HTTPError, _on_http_error)
-    app.add_error_handler(ApiError, _on_api_error)
+    app.add_sink(in_thread(threads, access.nowhere), re.compile(""))
+    for kind, handler in _ERRORS:
+        app.add_error_handler(kind, in_thread(None, handler))
+    for path, resource in ROUTES:
+        made = resource(context)
+        if isinstance(made, StreamResource):
+            app.add_route(path, StreamPath(made, hub, threads, heartbeat=heartbeat))
+        elif isinstance(made, Resource):
+            app.add_route(path, ThreadedPath(made, hub, context.waits, threads))
     return app
+
+
+def _middleware(context: Context, access: Access) -> list[Any]:
+    counted = [] if context.metrics is None else [context.metrics]
+    return [*counted, RequestLog(), Cors(context.settings.cors_origins), Compression(), access]
 
 
 def _on_api_error(_: falcon.Request, response: falcon.Response, error: ApiError, __: Any) -> None:
@@ -153,3 +166,10 @@ def _on_defect(request: falcon.Request, response: falcon.Response, error: Except
     send(
         response, ApiError("INTERNAL_ERROR", "something went wrong here; the server's log has it under the request id")
     )
+
+
+_ERRORS: Final[Sequence[tuple[type[Exception], Callable[..., None]]]] = (
+    (Exception, _on_defect),
+    (falcon.HTTPError, _on_http_error),
+    (ApiError, _on_api_error),
+)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from api.catalog_watch import CatalogWatch
 from api.database import Database
@@ -13,6 +14,9 @@ from api.metrics import Metrics, own_registry
 from api.settings import ApiSettings
 from api.token_lookup import CacheSecret, TokenLookup
 from indexer.store.cache import Cache
+
+#: Threads that answer requests of the event loop: those that waited, and streams until they begin.
+REQUEST_THREADS: Final = 4
 
 
 class Slots:
@@ -121,7 +125,8 @@ def create_context(settings: ApiSettings, database_url: str, redis_url: str | No
     """Make the parts and begin to connect; waits for nothing."""
     database = Database(
         database_url,
-        size=settings.api_threads + 1,
+        # Requests that waited, and streams of collections, are answered in threads of their own.
+        size=settings.api_threads + 2 * REQUEST_THREADS + 1,
         statement_timeout=settings.api_statement_timeout,
     )
     exports = Database(

@@ -234,13 +234,6 @@ def _reading(resource: type[Resource], parameters: list[Schema], answer: Schema)
             "content": {resource.media: {"schema": answer}, **content},
         }
     }
-    if resource.redirects:
-        elsewhere = an_object({"location": {"type": "string"}})
-        responses["307"] = {
-            "description": "It is served at another port: go there.",
-            "headers": {"Location": {"schema": {"type": "string"}}},
-            "content": {falcon.MEDIA_JSON: {"schema": elsewhere}},
-        }
     if resource.conditional:
         responses["304"] = {"description": "The client has this answer already (If-None-Match)."}
     responses |= _refusals(resource, resource.codes)

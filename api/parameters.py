@@ -146,6 +146,16 @@ def joined(name: str, *parts: type[Parameters], extras: Iterable[Extra] = ()) ->
     return create_model(name, __base__=bases, **fields)
 
 
+def parted(query_string: str, prefix: str) -> tuple[str, str]:
+    """The parameters whose names begin so, and the others, each as a query string."""
+    mine: list[str] = []
+    others: list[str] = []
+    for pair in query_string.split("&"):
+        name = unquote_to_bytes(pair.partition("=")[0].replace("+", " "))
+        (mine if name.startswith(prefix.encode()) else others).append(pair)
+    return "&".join(mine), "&".join(others)
+
+
 def _of_field(name: str, field: FieldInfo) -> dict[str, Any]:
     kind = next(item for item in field.metadata if isinstance(item, Kind))
     document = _described(name, kind, field.description or "")

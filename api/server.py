@@ -5,17 +5,19 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from time import monotonic, sleep
 from typing import Final
 
+from api.access import Access
 from api.app import create_app
 from api.context import Context, create_context
 from api.errors import ApiError
+from api.http_channel import HandOver
 from api.http_server import GRACE, Server
 from api.live import server as live
 from api.metrics import Shared, admin, shared
@@ -24,31 +26,27 @@ from api.webhooks import worker as webhooks
 from indexer import signals
 from indexer.errors import GaplessError
 
+if sys.platform != "win32":
+    import resource
+
 log = logging.getLogger(__name__)
 
+#: Files that a process opens beside those of its clients' connections.
+SPARE_FILES: Final = 200
 #: Seconds before a process that ended by itself is replaced.
 RESPAWN_PAUSE: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Listeners:
-    """The sockets that all processes share: of the API, and of its streams, if there are any."""
-
-    api: socket.socket
-    streams: socket.socket | None
 
 
 class ListenError(GaplessError):
     """The address to listen on cannot be had."""
 
 
-def listen(host: str, port: int, setting: str = "API_PORT") -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Args:
         host: address.
         port: 0: a free one.
-        setting: that says the port.
 
     Raises:
         ListenError: if the address is taken, or not one of this machine.
@@ -64,8 +62,8 @@ def listen(host: str, port: int, setting: str = "API_PORT") -> socket.socket:
         listener.listen(1024)
     except OSError as error:
         raise ListenError(
-            f"cannot listen on {host}:{port} ({setting}): {error.strerror or error}",
-            hint=f"choose another address with API_HOST and {setting}, or end what listens there",
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            hint="choose another address with API_HOST and API_PORT, or end what listens there",
         ) from None
     listener.setblocking(False)
     return listener
@@ -95,20 +93,25 @@ def serve(
     settings = settings or load_settings()
     listener = listen(settings.api_host, settings.api_port)
     url = _url(listener)
-    streams = None
-    if settings.streams_max:
-        streams = listen(settings.api_host, settings.streams_port_number, "STREAMS_PORT")
-        # Every process must know the port, to send clients there.
-        settings = settings.model_copy(update={"streams_port": streams.getsockname()[1]})
-        log.info("streams are at %s", _url(streams), extra={"most": settings.streams_max})
+    _allow_files(settings)
     log.info("the API listens on %s", url, extra={"processes": settings.api_processes, "threads": settings.api_threads})
-    listeners = _Listeners(listener, streams)
     if on_listening is not None:
         on_listening(url)
     if settings.api_processes == 1:
-        _serve_here(listeners, database_url, redis_url, settings, admin_port=settings.admin_port)
+        _serve_here(listener, database_url, redis_url, settings, admin_port=settings.admin_port)
     else:
-        _supervise(listeners, database_url, redis_url, settings, configure_logging)
+        _supervise(listener, database_url, redis_url, settings, configure_logging)
+
+
+def _allow_files(settings: ApiSettings) -> None:
+    """Let each process open as many files as its connections may need, as far as the system allows."""
+    if sys.platform == "win32":
+        return
+    wanted = settings.api_connection_limit + settings.streams_max + settings.api_wait_slots + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _url(listener: socket.socket) -> str:
@@ -119,18 +122,19 @@ def _url(listener: socket.socket) -> str:
 
 
 def _serve_here(
-    listeners: _Listeners, database_url: str, redis_url: str | None, settings: ApiSettings, *, admin_port: int | None
+    listener: socket.socket, database_url: str, redis_url: str | None, settings: ApiSettings, *, admin_port: int | None
 ) -> None:
     context = create_context(settings, database_url, redis_url)
-    server = Server(create_app(context), listeners.api, settings)
+    access = Access(context)
+    streaming = live.start(context, access, database_url)
+    handover = HandOver(live.is_asgi, streaming.adopt, streaming.is_busy)
+    server = Server(create_app(context, access), listener, settings, handover=handover)
     server.metrics = context.metrics
-    streaming = None if listeners.streams is None else live.start(context, database_url, listeners.streams)
     delivering = webhooks.start(context, database_url)
 
     def stop() -> None:
         server.stop()
-        if streaming is not None:
-            streaming.end()
+        streaming.end()
         if delivering is not None:
             delivering.begin_to_stop()
 
@@ -145,15 +149,14 @@ def _run(
     context: Context,
     admin_port: int | None,
     database_url: str,
-    streaming: live.StreamServer | None,
+    streaming: live.LiveServer,
     delivering: webhooks.Webhooks | None,
 ) -> None:
     try:
-        with _counted(context, server, admin_port, database_url):
+        with _counted(context, server, streaming, admin_port, database_url):
             server.run()
     finally:
-        if streaming is not None:
-            streaming.stop()
+        streaming.stop()
         if delivering is not None:
             delivering.stop()
         context.close()
@@ -168,7 +171,9 @@ def _first_look(context: Context) -> None:
 
 
 @contextmanager
-def _counted(context: Context, server: Server, admin_port: int | None, database_url: str) -> Iterator[None]:
+def _counted(
+    context: Context, server: Server, streaming: live.LiveServer, admin_port: int | None, database_url: str
+) -> Iterator[None]:
     """Count how full the server is while it runs, and show it at the administrator's port, if anybody will look."""
     if context.metrics is None:
         yield
@@ -176,7 +181,7 @@ def _counted(context: Context, server: Server, admin_port: int | None, database_
     in_use = {
         "threads": lambda: server.task_dispatcher.active_count,
         "queue": lambda: server.task_dispatcher.waiting,
-        "connections": lambda: len(server.active_channels),
+        "connections": lambda: len(server.active_channels) + streaming.connections,
         "streams": lambda: context.streams.used,
         "exports": lambda: context.export_slots.used,
         "waits": lambda: context.waits.used,
@@ -191,7 +196,7 @@ def _counted(context: Context, server: Server, admin_port: int | None, database_
 
 
 def _supervise(
-    listeners: _Listeners,
+    listener: socket.socket,
     database_url: str,
     redis_url: str | None,
     settings: ApiSettings,
@@ -208,11 +213,11 @@ def _supervise(
             fails_when_stalled=settings.ready_fails_when_stalled,
         ),
     ):
-        _supervise_counted(listeners, database_url, redis_url, settings, configure_logging, counted)
+        _supervise_counted(listener, database_url, redis_url, settings, configure_logging, counted)
 
 
 def _supervise_counted(
-    listeners: _Listeners,
+    listener: socket.socket,
     database_url: str,
     redis_url: str | None,
     settings: ApiSettings,
@@ -224,18 +229,18 @@ def _supervise_counted(
     stopping = threading.Event()
 
     def start() -> BaseProcess:
-        arguments = (listeners, database_url, redis_url, settings, configure_logging)
+        arguments = (listener, database_url, redis_url, settings, configure_logging)
         process = spawn.Process(target=_serve_child, args=arguments, name="gapless-api")
         process.start()
         return process
 
     with signals.acting_on({signal.SIGTERM: stopping.set, signal.SIGINT: stopping.set}):
-        _keep_running(start, listeners, settings, counted, stopping)
+        _keep_running(start, listener, settings, counted, stopping)
 
 
 def _keep_running(
     start: Callable[[], BaseProcess],
-    listeners: _Listeners,
+    listener: socket.socket,
     settings: ApiSettings,
     counted: Shared | None,
     stopping: threading.Event,
@@ -254,9 +259,7 @@ def _keep_running(
                 processes[place] = start()
     finally:
         # Else who comes now would wait for the last process to end, at a door that nobody opens.
-        for listener in (listeners.api, listeners.streams):
-            if listener is not None:
-                listener.close()
+        listener.close()
         for process in processes:
             process.terminate()
         end = monotonic() + GRACE + 1
@@ -267,7 +270,7 @@ def _keep_running(
 
 
 def _serve_child(
-    listeners: _Listeners,
+    listener: socket.socket,
     database_url: str,
     redis_url: str | None,
     settings: ApiSettings,
@@ -275,11 +278,9 @@ def _serve_child(
 ) -> None:
     if configure_logging is not None:
         configure_logging()
-    for listener in (listeners.api, listeners.streams):
-        if listener is not None:
-            listener.setblocking(False)
+    listener.setblocking(False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _serve_here(listeners, database_url, redis_url, settings, admin_port=None)
+    _serve_here(listener, database_url, redis_url, settings, admin_port=None)
 
 
 def _end_with_parent() -> None:

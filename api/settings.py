@@ -62,7 +62,9 @@ class ApiSettings(BaseSettings):
     api_body_seconds: float = Field(
         default=30.0, ge=0.01, le=3600, description="Seconds that the body of a request may take to come; then 408."
     )
-    api_wait_slots: int = Field(default=2, ge=0, description="Requests of one process that may `wait` at once.")
+    api_wait_slots: int = Field(
+        default=2000, ge=0, description="Requests of one process that may `wait` at once, a client half of them."
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("*",), description="Web origins that may read the API: * for all, or a comma list."
     )
@@ -79,14 +81,8 @@ class ApiSettings(BaseSettings):
         description="Addresses or networks of proxies whose X-Forwarded-For names the client, as a comma list.",
     )
 
-    streams_port: int | None = Field(
-        default=None, ge=0, le=65535, description="Port of streams; 0 takes a free one. Unset: the one behind API_PORT."
-    )
-    streams_max: int = Field(default=500, ge=0, description="Streams of one process at once; 0: no streams.")
-    streams_url: str | None = Field(
-        default=None,
-        pattern="^https?://",
-        description="Where clients reach the port of streams, if not at the API's host: https://streams.example.org.",
+    streams_max: int = Field(
+        default=10_000, ge=0, description="Streams of one process at once, a client half of them; 0: no streams."
     )
 
     api_client_concurrency: int = Field(
@@ -166,13 +162,6 @@ class ApiSettings(BaseSettings):
         if value is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
             raise ValueError("expected a URL with https:// and without query, such as https://login.example/realm")
         return value
-
-    @property
-    def streams_port_number(self) -> int:
-        """The port of streams; 0: a free one."""
-        if self.streams_port is not None:
-            return self.streams_port
-        return self.api_port + 1 if 0 < self.api_port < 65535 else 0
 
     @field_validator("trusted_proxies")
     @classmethod

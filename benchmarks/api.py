@@ -95,7 +95,7 @@ def run(rows: int, seconds: float, processes: int = 2) -> list[Speed]:
         print(f"{'pages of 100':<16} {'API a second':>13} {'p99 ms':>8} {'pgbench a second':>17} {'of it':>6}")
         port = free_port()
         environment = {
-            "DATABASE_URL": url, "API_PORT": str(port), "STREAMS_PORT": "0",
+            "DATABASE_URL": url, "API_PORT": str(port),
             "API_PROCESSES": str(processes),
             "GAPLESS_MANIFEST": str(Path(folder) / "indexer.toml"), "GAPLESS_DATA_DIR": str(Path(folder) / "data"),
         }  # fmt: skip

@@ -98,7 +98,7 @@ def measure(url: str, folder: Path, interval: float, contracts: int, seconds: fl
         port = free_port()
         environment = {
             "DATABASE_URL": url, "RPC_URL": node_url, "GAPLESS_MANIFEST": str(manifest), "API_PORT": str(port),
-            "GAPLESS_DATA_DIR": str(folder / "data"), "STREAMS_PORT": "0",
+            "GAPLESS_DATA_DIR": str(folder / "data"),
         }  # fmt: skip
         with command("run", environment) as indexer, psycopg.connect(url, autocommit=True) as connection:
             _until_followed(connection)

@@ -13,9 +13,9 @@ beginning of that block's hash as long as the block can change: so a reorganisat
 row for days, and coming back costs nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -40,6 +40,43 @@ def end_of(block: int, branch: bytes | None = None) -> Position:
     Block 0 bears no logs, so ``end_of(0)`` is before everything.
     """
     return Position(block, END_OF_BLOCK, None, branch)
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """One look at what has changed.
+
+    Attributes:
+        chains: by chain: for each finality what changes with the newest block that is so final, and more.
+        events: by event, what changes when rows or coverage are added.
+        series: by snapshot series, what changes with its points.
+    """
+
+    chains: Mapping[int, Mapping[str, Any]]
+    events: Mapping[int, int]
+    series: Mapping[int, int]
+
+
+class Watched(Protocol):
+    """What a reader asks for: events (:class:`Scope`), or what :mod:`api.live.views` has."""
+
+    @property
+    def chain_id(self) -> int:
+        """The chain."""
+
+    @property
+    def span(self) -> int:
+        """Most blocks of one answer."""
+
+    def read(self, database: Database, position: Any, *, span: int | None = None) -> "Changes":
+        """What has happened behind a position; None: from now on.
+
+        Raises:
+            ApiError: as :func:`read`.
+        """
+
+    def depends_on(self, signals: Signals) -> tuple[Hashable, Hashable]:
+        """What must differ for there to be something new; the second part matters while something is waited for."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +108,41 @@ class Scope:
         """The events that are asked for."""
         return tuple(self.events)
 
+    def read(self, database: Database, position: Position | None, *, span: int | None = None) -> "Changes":
+        """As :func:`read`."""
+        return read(database, self, position, span=span)
+
+    def depends_on(self, signals: Signals) -> tuple[Hashable, Hashable]:
+        """What changes with new blocks, and what changes when rows or coverage are added elsewhere."""
+        latest = signals.chains.get(self.chain_id, {}).get(self.finality)
+        return latest, tuple(signals.events.get(event, 0) for event in self.event_ids)
+
+
+class StreamPosition(Protocol):
+    """Where a reader stands. Its text is what the reader comes back with; equal places have equal texts."""
+
+    @property
+    def block(self) -> int:
+        """The block that what was told before is of, or before it."""
+
+    def __str__(self) -> str: ...
+
+    def __hash__(self) -> int: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row.
 
     Attributes:
-        position: its place; its text is the cursor, its ``id`` the row's id.
-        event: the event.
+        position: its place, a :class:`StreamPosition`.
         data: the JSON that a page would have.
+        kind: the name of the event that tells it.
     """
 
-    position: Position
-    event: Event
+    position: Any
     data: bytes
+    kind: str = "row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +150,27 @@ class Changes:
     """One answer.
 
     Attributes:
-        position: where to ask from next; None while it is not known where "now" is, since nothing is indexed.
+        position: where to ask from next, of the kind that was asked from; None while it is not known where "now" is,
+            since nothing is indexed.
         common_block: what the reader got of blocks above this one is void; None: nothing is.
         rows: what follows, in order.
         more: there may be more right now.
         through: the last block up to which everything has been told now; None if nothing can be told yet.
         waiting_for: the first block that is missing and holds up those behind it, which are indexed; None: none does.
         state: how far the collection is indexed up to ``through``.
-        catalog: the version of the indexer's catalog at this moment.
+        catalog: the version of the indexer's catalog at this moment; None: it does not matter.
+        unsaid: what ``meta`` does not have.
     """
 
-    position: Position | None
+    position: Any
     common_block: int | None
     rows: Sequence[Row]
     more: bool
     through: int | None
     waiting_for: int | None
     state: State = field(repr=False)
-    catalog: int = 0
+    catalog: int | None = 0
+    unsaid: frozenset[str] = frozenset()
 
 
 def read(database: Database, scope: Scope, position: Position | None, *, span: int | None = None) -> Changes:
@@ -152,7 +213,7 @@ def read(database: Database, scope: Scope, position: Position | None, *, span: i
         )
     found = _rows(scope, rows, branches)
     full = len(found) >= scope.limit
-    reached = found[-1].position if full else _later(position, _stands(body))
+    reached: StreamPosition | None = found[-1].position if full else _later(position, _stands(body))
     last, bound, gap = body["last"], body["bound"], body["gap"]
     frontier = None if bound is None else min(bound, bound if gap is None else gap - 1)
     behind = frontier is not None and last < frontier and reached != position
@@ -194,10 +255,9 @@ def _rows(scope: Scope, text: bytes | None, branches: bytes | None) -> list[Row]
     for line in text.split(b"\n") if text else ():
         place, _, data = line.partition(b"\t")
         position = Position.parse_id(place.decode())
-        event = scope.events[position.item or 0]
         branch = _bytes(known.get(str(position.block)))
         item = position.item if scope.merged else None
-        found.append(Row(replace(position, item=item, branch=branch), event, data))
+        found.append(Row(replace(position, item=item, branch=branch), data))
     return found
 
 

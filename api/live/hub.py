@@ -1,14 +1,15 @@
-"""The hub: all topics of a process, and the one query that tells which of them to stir.
+"""The hub: all topics and waiting requests of a process, and the one query that tells which of them to stir.
 
 The query runs a few times a second, whatever the number of clients, and not at all while there are none. It costs
-less than a millisecond: the chains' tips, and the versions of events. Postgres' LISTEN and NOTIFY would save it, but a
-notification would have to be part of every writing transaction, and a connection to be held for listening.
+less than a millisecond: the chains' tips, the versions of events, and how far balances are counted. Postgres' LISTEN
+and NOTIFY would save it, but a notification would have to be part of every writing transaction, and a connection to be
+held for listening.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,11 +19,11 @@ import orjson
 from api.catalog import Catalog
 from api.catalog_watch import CatalogWatch
 from api.context import Slots
-from api.cursors import Position
 from api.database import Database
 from api.errors import ApiError
-from api.live.changes import Scope
+from api.live.changes import Signals, StreamPosition, Watched
 from api.live.topic import Known, RenderedChanges, Topic
+from api.live.waits import Waits
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +41,13 @@ SELECT json_build_object(
     'chains', (SELECT coalesce(json_object_agg(chain_id, json_build_object(
         'latest', concat_ws('/', tip_number, encode(tip_hash, 'hex'), filled),
         'safe', concat_ws('/', safe_number, tip_number, encode(tip_hash, 'hex'), filled),
-        'finalized', concat_ws('/', least(tip_number, finalized_number), filled))), '{}')
-        FROM gapless.chains, LATERAL (SELECT CASE WHEN tip_number >= finalized_number THEN NULL
-                                                  ELSE (SELECT sum(version) FROM gapless.events) END AS filled) f),
+        'finalized', concat_ws('/', least(tip_number, finalized_number), filled),
+        'tip', CASE WHEN filled IS NULL THEN tip_number END,
+        'counted', (SELECT sum(version) FROM gapless.ledgers l WHERE l.chain_id = c.chain_id))), '{}')
+        FROM gapless.chains c, LATERAL (SELECT CASE WHEN tip_number >= finalized_number THEN NULL
+                                                    ELSE (SELECT sum(version) FROM gapless.events) END AS filled) f),
     'events', (SELECT coalesce(json_object_agg(id, version), '{}') FROM gapless.events),
+    'series', (SELECT coalesce(json_object_agg(id, version), '{}') FROM gapless.series),
     'catalog', (SELECT version FROM gapless.catalog))
 """
 
@@ -57,18 +61,20 @@ class StreamRequest:
         compiled: makes the scope for a catalog.
         position: where the client stands; None: now.
         path: for the log.
+        client: whose slot it takes.
         private: whether a key or token was needed, whose end must not be outlived for long.
     """
 
     key: Hashable
-    compiled: Callable[[Catalog], Scope]
-    position: Position | None
+    compiled: Callable[[Catalog], Watched]
+    position: StreamPosition | None
     path: str
+    client: str | None = None
     private: bool = False
 
 
 class Stream:
-    """A client's stream before it runs: the answer of a WSGI application, for a server that knows it.
+    """A client's stream before it runs.
 
     Attributes:
         first: what the first look brought; to be taken away by who tells it.
@@ -81,26 +87,23 @@ class Stream:
         self._slots = slots
         self._open = True
 
-    def __iter__(self) -> "Stream":
-        return self
-
-    def __next__(self) -> bytes:
-        raise StopIteration
-
     def close(self) -> None:
         """Give the slot back; once."""
         if self._open:
             self._open = False
-            self._slots.give_back()
+            self._slots.give_back(self.request.client)
 
 
 class Hub:
-    """All topics of this process.
+    """All topics and waiting requests of this process.
 
     Args:
         database: for reading; a pool of its own, so that streams and pages cannot starve each other.
         catalog: what is indexed.
         slots: how many streams there may be.
+
+    Attributes:
+        waits: the requests that wait for a block.
     """
 
     def __init__(self, database: Database, catalog: CatalogWatch, slots: Slots) -> None:
@@ -111,6 +114,9 @@ class Hub:
         self._now: Known | None = None
         self._lock = threading.Lock()
         self._away = False
+        self._ends: set[Callable[[], None]] = set()
+        self._is_over = False
+        self.waits = Waits()
         self.readers = ThreadPoolExecutor(READERS, "stream-reader")
         self._watcher = ThreadPoolExecutor(1, "stream-watcher")
 
@@ -120,13 +126,13 @@ class Hub:
         Raises:
             ApiError: STREAMS_FULL, INVALID_CURSOR, and what else reading raises.
         """
-        self._slots.take()
+        self._slots.take(request.client)
         try:
             # Another topic with this key may be there; a scope is cheap to compile a second time.
             topic = Topic(request.key, request.compiled, self._database, self.known)
             return Stream(request, topic, topic.look(request.position), self._slots)
         except BaseException:
-            self._slots.give_back()
+            self._slots.give_back(request.client)
             raise
 
     def join(self, stream: Stream) -> Topic:
@@ -135,8 +141,25 @@ class Hub:
         topic.users += 1
         return topic
 
-    def leave(self, topic: Topic) -> None:
+    def begin(self, end: Callable[[], None]) -> None:
+        """Say that a stream runs.
+
+        Args:
+            end: ends it.
+        """
+        self._ends.add(end)
+        if self._is_over:
+            end()
+
+    def end(self) -> None:
+        """End all streams, also those that begin from now on."""
+        self._is_over = True
+        for end in self._ends:
+            end()
+
+    def leave(self, topic: Topic, end: Callable[[], None]) -> None:
         """Say that a client does not listen any more."""
+        self._ends.discard(end)
         topic.users -= 1
         if not topic.users:
             del self._topics[topic.key]
@@ -160,24 +183,25 @@ class Hub:
             return self._now
 
     async def watch(self) -> None:
-        """Stir topics when something changes; for ever."""
+        """Stir topics and wake waiting requests when something changes; for ever."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(POLL)
-            if not self._topics:
+            if not self._topics and not self.waits.count:
                 continue
             try:
-                chains, versions = await loop.run_in_executor(self._watcher, self._look)
+                signals = await loop.run_in_executor(self._watcher, self._look)
             except ApiError as error:
                 if not self._away:
-                    log.warning("streams stand still: %s", error)
+                    log.warning("streams and waiting requests stand still until the database answers: %s", error)
                 self._away = True
                 continue
             self._away = False
             for topic in list(self._topics.values()):
-                topic.compare(chains, versions)
+                topic.compare(signals)
+            self.waits.compare(signals.chains)
 
-    def _look(self) -> tuple[Mapping[int, Mapping[str, Any]], Mapping[int, int]]:
+    def _look(self) -> Signals:
         body: dict[str, Any] = orjson.loads(self._database.query(_SIGNALS)[0][0] or b"{}")
         number = body["catalog"] or 0
         now = self.known(number)
@@ -185,8 +209,7 @@ class Hub:
         catalog = self._catalog.current()
         if now.number == number and catalog.version != now.catalog.version:
             self._now = Known(number, catalog)
-        chains = {int(chain_id): state for chain_id, state in body["chains"].items()}
-        return chains, {int(event_id): version for event_id, version in body["events"].items()}
+        return Signals(*({int(key): value for key, value in body[of].items()} for of in ("chains", "events", "series")))
 
     def close(self) -> None:
         """End its threads; queries under way end with the pool."""

@@ -56,6 +56,19 @@ def feed_scope(
 ) -> Scope:
     """The rows of many events in the chain's order; arguments as in :func:`event_scope`."""
     parts = [event_source(catalog, event, chain.chain_id, values, named=True) for event in events]
+    return merged_scope(catalog, parts, chain, values, window=window, limit=limit)
+
+
+def merged_scope(
+    catalog: Catalog,
+    parts: Sequence[EventSource],
+    chain: Chain,
+    values: Mapping[str, Any],
+    *,
+    window: int,
+    limit: int = LIMIT,
+) -> Scope:
+    """The rows of many sources in the chain's order; further arguments as in :func:`event_scope`."""
     return _scope(catalog, chain, values, parts, window=window, limit=limit, merged=True)
 
 

@@ -5,11 +5,27 @@ from typing import Any
 
 import orjson
 
-from api.cursors import Position
-from api.live.changes import Changes, Row
+from api.live.changes import Changes, Row, StreamPosition
 
 
-def event(name: str, data: bytes, position: Position | None) -> bytes:
+class Piece:
+    """A part of a stream, in the form in which Falcon takes events.
+
+    Args:
+        data: one or more events or comments.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def serialize(self, _: object = None) -> bytes:
+        """What goes over the wire."""
+        return self.data
+
+
+def event(name: str, data: bytes, position: StreamPosition | None) -> bytes:
     """One event.
 
     Args:
@@ -22,15 +38,15 @@ def event(name: str, data: bytes, position: Position | None) -> bytes:
 
 def row(one: Row) -> bytes:
     """A row: the JSON that a page would have."""
-    return event("row", one.data, one.position)
+    return event(one.kind, one.data, one.position)
 
 
-def revert(common_block: int, position: Position | None) -> bytes:
+def revert(common_block: int, position: StreamPosition | None) -> bytes:
     """Rows of blocks above ``common_block`` are void."""
     return event("revert", orjson.dumps({"common_block": common_block}), position)
 
 
-def status(changes: Changes, position: Position | None, chain_id: int) -> bytes:
+def status(changes: Changes, position: StreamPosition | None, chain_id: int) -> bytes:
     """How far the stream is, and what it waits for.
 
     Args:
@@ -43,12 +59,12 @@ def status(changes: Changes, position: Position | None, chain_id: int) -> bytes:
         "through_block": changes.through,
         "waiting_for_block": changes.waiting_for,
         "rewrites": changes.state.versions[1],
-        "meta": changes.state.meta(chain_id),
+        "meta": {name: value for name, value in changes.state.meta(chain_id).items() if name not in changes.unsaid},
     }
     return event("status", orjson.dumps(data), position)
 
 
-def heartbeat(position: Position | None) -> bytes:
+def heartbeat(position: StreamPosition | None) -> bytes:
     """A comment; with a position, one that moves ``Last-Event-ID`` without being an event."""
     return b": heartbeat\n%s\n" % _id(position)
 
@@ -58,5 +74,5 @@ def retry(milliseconds: int) -> bytes:
     return b"retry: %d\n\n" % milliseconds
 
 
-def _id(position: Position | None) -> bytes:
+def _id(position: StreamPosition | None) -> bytes:
     return b"" if position is None else b"id: %s\n" % str(position).encode()

@@ -6,19 +6,18 @@ its clients look.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from psycopg import errors as pg_errors
 
 from api.catalog import Catalog
-from api.cursors import Position
 from api.database import Database
 from api.errors import ApiError
 from api.live import sse
-from api.live.changes import Changes, Scope, read
+from api.live.changes import Changes, Signals, StreamPosition, Watched
 
 #: Answers that a topic keeps until it is stirred.
 _MOST_KEPT: Final = 4
@@ -54,48 +53,39 @@ class Topic:
     Attributes:
         users: clients that listen to it.
         signal: counts what may have changed; who has looked since then has nothing to look for.
-        stirred: set at the next change of ``signal``.
+        waiting: resolved at the next change of ``signal``.
     """
 
     def __init__(
         self,
         key: Hashable,
-        compiled: Callable[[Catalog], Scope],
+        compiled: Callable[[Catalog], Watched],
         database: Database,
         known: Callable[[int | None], Known],
     ) -> None:
         self.key = key
         self.users = 0
         self.signal = 0
-        self.stirred = asyncio.Event()
+        self.waiting: set[asyncio.Future[None]] = set()
         self._compiled = compiled
         self._database = database
         self._known = known
         now = known(None)
         self._scope = (compiled(now.catalog), now)
         self._span = self.scope.span
-        self._kept: dict[Position | None, asyncio.Task[RenderedChanges]] = {}
+        self._kept: dict[StreamPosition | None, asyncio.Task[RenderedChanges]] = {}
         # What it depended on when it was stirred last, and whether the progress of history concerns it.
         self._seen: tuple[Hashable, Hashable] = (None, None)
         self._waits = True
 
     @property
-    def scope(self) -> Scope:
+    def scope(self) -> Watched:
         """What is asked for, compiled for the newest catalog that is known."""
         return self._scope[0]
 
-    def compare(self, chains: Mapping[int, Mapping[str, Any]], versions: Mapping[int, int]) -> None:
-        """Stir it if something has changed that it depends on.
-
-        Args:
-            chains: by chain and finality, what changes with the newest block that is so final.
-            versions: of each event, what changes when rows or coverage are added.
-        """
-        scope = self.scope
-        now = (
-            chains.get(scope.chain_id, {}).get(scope.finality),
-            tuple(versions.get(event, 0) for event in scope.event_ids),
-        )
+    def compare(self, signals: Signals) -> None:
+        """Stir it if something has changed that it depends on."""
+        now = self.scope.depends_on(signals)
         if now[0] != self._seen[0] or (self._waits and now != self._seen):
             self._seen = now
             self._waits = False
@@ -105,10 +95,11 @@ class Topic:
         """Let every client look."""
         self.signal += 1
         self._kept.clear()
-        before, self.stirred = self.stirred, asyncio.Event()
-        before.set()
+        for waiter in self.waiting:
+            wake(waiter)
+        self.waiting.clear()
 
-    async def read(self, position: Position | None, executor: Executor) -> RenderedChanges:
+    async def read(self, position: StreamPosition | None, executor: Executor) -> RenderedChanges:
         """What follows a position; one query for all clients that stand there.
 
         Raises:
@@ -128,19 +119,19 @@ class Topic:
                 del self._kept[position]
             raise
 
-    async def _rendered(self, position: Position | None, executor: Executor) -> RenderedChanges:
+    async def _rendered(self, position: StreamPosition | None, executor: Executor) -> RenderedChanges:
         found = await asyncio.get_running_loop().run_in_executor(executor, self.look, position)
         # Whom a gap holds up, or who does not know where "now" is, is concerned by all that is added.
         self._waits = self._waits or found.changes.waiting_for is not None or found.changes.position is None
         return found
 
-    def look(self, position: Position | None) -> RenderedChanges:
+    def look(self, position: StreamPosition | None) -> RenderedChanges:
         """As :meth:`read`, in this thread."""
         for _ in range(10):
             scope, known = self._newest(None)
             span = min(self._span, scope.span)
             try:
-                changes = read(self._database, scope, position, span=span)
+                changes = scope.read(self._database, position, span=span)
             except ApiError as error:
                 if error.code != "QUERY_TOO_EXPENSIVE" or span <= 1:
                     raise
@@ -149,20 +140,26 @@ class Topic:
             except (pg_errors.UndefinedTable, pg_errors.UndefinedColumn):
                 self._newest(known.number + 1)
                 continue
-            if changes.catalog == known.number:
+            if changes.catalog is None or changes.catalog == known.number:
                 self._span = min(scope.span, span * 4)
                 return RenderedChanges(changes, b"".join(map(sse.row, changes.rows)))
             # What is indexed has changed: rows of a new event must not be passed over.
             self._newest(changes.catalog)
         raise ApiError("OVERLOADED", "this takes too long at the moment: try again", retry_after=5)
 
-    def _newest(self, number: int | None) -> tuple[Scope, Known]:
+    def _newest(self, number: int | None) -> tuple[Watched, Known]:
         known = self._known(number)
         scope, before = self._scope
         if known is not before:
             scope = self._compiled(known.catalog)
             self._scope = (scope, known)
         return scope, known
+
+
+def wake(waiter: "asyncio.Future[None]") -> None:
+    """Let go on who waits for this, unless that was done before."""
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _heard(task: asyncio.Task[RenderedChanges]) -> None:

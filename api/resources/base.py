@@ -63,9 +63,8 @@ class Resource(Path):
     answer: ClassVar[Schema] = {"type": "object"}
     codes: ClassVar[Sequence[str]] = ()
     conditional: ClassVar[bool] = False
-    #: Media type of :attr:`answer`, and whether it may be found elsewhere only (307).
+    #: Media type of :attr:`answer`.
     media: ClassVar[str] = falcon.MEDIA_JSON
-    redirects: ClassVar[bool] = False
 
     @classmethod
     def described(cls) -> tuple[Sequence[Schema], Schema]:

@@ -18,11 +18,11 @@ from api.catalog import Catalog, Chain
 from api.compression import accepts_gzip
 from api.cursors import MAX_ITEM
 from api.export import CSV_OPTIONS, NDJSON_OPTIONS, Export, csv_head
+from api.live.waits import Awaited
 from api.parameters import Parameters, joined
 from api.resources import common_parameters as common
 from api.resources import row_page
 from api.resources.base import MEDIA_TYPES, Columns, Resource, body_tag, send_kept
-from api.resources.waiting import wait_for
 from api.schemas import INCLUDED, Schema, an_array, an_object, ref
 from api.sql import counting, source
 from api.sql.members import Member, field_names, row_schema
@@ -261,8 +261,6 @@ class Collection(Resource):
         query = self.query(request.query_string, path)
         form = query.values["format"] = self.format(request, query.values.get("format"))
         common.check_together({**query.values, "limit": query.limit})
-        if "min_block" in query.values:
-            wait_for(self.context, query.state_statement(), query.values)
         if form != "json":
             self._export(request, response, query)
             return
@@ -271,6 +269,29 @@ class Collection(Resource):
             self._plain_page(request, response, query)
         else:
             self._page(request, response, query)
+
+    def awaited(self, text: str, path: Mapping[str, str]) -> Awaited | None:
+        """What a request waits for, if it does; the event loop waits, and then the request is read.
+
+        Args:
+            text: its query string.
+            path: the names in its path.
+
+        Raises:
+            ApiError: as :meth:`query`.
+        """
+        query = self.query(text, path)
+        block, seconds = query.values.get("min_block"), query.values.get("wait")
+        if block is None or not seconds:
+            return None
+        statement = query.state_statement()
+        return Awaited(
+            chain_id=query.chain.chain_id,
+            block=block,
+            seconds=seconds,
+            block_seconds=query.chain.block_seconds,
+            look=lambda: State.read(self._one(statement, query)[0] or b""),
+        )
 
     def page(self, query: Query) -> tuple[State | None, row_page.Page, bytes, dict[str, bytes]]:
         """A page: its state, its rows, the answer up to ``meta``, and what goes with the rows, all of one snapshot.

@@ -1,7 +1,7 @@
 """Pages of rows: from what Postgres made to the body of an answer."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode
@@ -29,15 +29,20 @@ class Page:
         if more:
             lines = lines[1:] if cursor == "before" else lines[:limit]
         rows = [line.partition(b"\t") for line in lines]
+        self._rows = rows
         self.data = b",\n".join([row for _, _, row in rows])
         self.count = len(rows)
-        known: dict[str, str] = orjson.loads(branches) if branches else {}
+        known = self._known = orjson.loads(branches) if branches else {}
         # The side that the cursor came from has rows: at least the cursor's own.
         onwards = more or cursor == "before"
         backwards = cursor == "after" or (more and cursor == "before")
         self.next = _cursor(rows[-1][0], known) if rows and onwards else None
         self.prev = _cursor(rows[0][0], known) if rows and backwards else None
         self.last = _cursor(rows[-1][0], known) if rows else None
+
+    def each(self) -> Iterator[tuple[str, bytes]]:
+        """Each row: its cursor and its JSON."""
+        return ((_cursor(position, self._known), row) for position, _, row in self._rows)
 
     def described(self, limit: int) -> dict[str, Any]:
         """The member ``page`` of an answer.

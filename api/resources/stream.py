@@ -1,38 +1,43 @@
 """Streams: rows as they are indexed, as server-sent events."""
 
-import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Final
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import falcon
 from pydantic import Field
 
+from api.arguments import PREFIX
 from api.catalog import Catalog
-from api.context import Context
 from api.cursors import CursorError, Position
 from api.errors import ApiError, Problem
-from api.live.changes import Scope
-from api.live.hub import Hub, StreamRequest
-from api.live.scopes import event_scope, feed_scope
-from api.parameters import Parameters, joined
+from api.live.changes import Scope, StreamPosition, Watched
+from api.live.hub import StreamRequest
+from api.live.scopes import event_scope, merged_scope
+from api.live.views import AddressBalances, BalancesPlace, PointPlace, Points
+from api.parameters import Parameters, joined, parted
 from api.resources import common_parameters as common
-from api.resources.base import Columns, Resource, send_json
+from api.resources.balances import Balances
+from api.resources.base import Columns, Resource
+from api.resources.collection import Collection, Query
 from api.resources.events import Events
-from api.resources.feed import Feed, FeedFilters, events_of
+from api.resources.feed import Feed, FeedFilters, feed_sources
+from api.resources.snapshots import SeriesRows
+from api.resources.transfers import AssetParameters
 from api.schemas import Schema
-from api.values import CURSOR
+from api.sql.series import SeriesSource
+from api.values import CURSOR, BadValueError, Kind
 
 EVENT_STREAM: Final = "text/event-stream"
 
-_OWN_CODES: Final = ("BAD_REQUEST", "STREAMS_FULL")
+_OWN_CODES: Final = ("STREAMS_FULL",)
 _LAST_EVENT_ID: Final = "Last-Event-ID"
-_HOST: Final = re.compile(r"([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ANSWER: Final[Schema] = {
     "type": "string",
-    "description": "Server-sent events: `row` (the JSON of a row), `revert` (`common_block`: what was sent of later "
-    "blocks is void) and `status` (how far the stream is, and what it waits for). Each has an `id` to go on from.",
+    "description": "Server-sent events: `row` (the JSON of a row; of balances `balances`: all of them), `revert` "
+    "(`common_block`: what was sent of later blocks is void) and `status` (how far the stream is, and what it waits "
+    "for). Each has an `id` to go on from.",
 }
 #: A header that goes before ``after``.
 _HEADER: Final[Schema] = {
@@ -57,62 +62,48 @@ _EventStreamParameters: Final = joined(
 
 
 class StreamResource(Resource):
-    """A stream. Without a hub, its paths say where the streams' listener is.
-
-    Args:
-        context: what the resources share.
-        hub: of the listener that this resource belongs to.
-    """
+    """A stream: what is asked for. The event loop carries it (:mod:`api.live.application`)."""
 
     tag: ClassVar = "events"
     takes_query_token: ClassVar = True
     media: ClassVar = EVENT_STREAM
     answer: ClassVar = _ANSWER
-    redirects: ClassVar = True
 
-    def __init__(self, context: Context, hub: Hub | None = None) -> None:
-        super().__init__(context)
-        self._hub = hub
+    def request(self, request: falcon.Request, **path: str) -> StreamRequest:
+        """Read a request.
 
-    def _answer(
+        Raises:
+            ApiError: it is wrong, names what is not there, or this server has no streams.
+        """
+        raise NotImplementedError
+
+    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
+        """Refuse a request that has not come to the event loop."""
+        self.request(request, **path)
+        raise ApiError(
+            "STREAMS_FULL", "this server has no streams: `gapless serve` has them, a bare WSGI server has not"
+        )
+
+    def _request(
         self,
         request: falcon.Request,
-        response: falcon.Response,
         values: Mapping[str, Any],
         key: Sequence[Hashable],
-        compiled: Callable[[Catalog], Scope],
-    ) -> None:
-        position = _last_event_id(request) or values.get("after")
+        compiled: Callable[[Catalog], Watched],
+        parse: Callable[[str], StreamPosition] = Position.parse,
+    ) -> StreamRequest:
+        position = _last_event_id(request, parse) or values.get("after")
         wanted = {name: value for name, value in values.items() if name not in ("after", "chain")}
         if not self.context.settings.streams_max:
             raise ApiError("STREAMS_FULL", "this server has no streams: STREAMS_MAX is 0")
-        if self._hub is None:
-            self._redirect(request, response)
-            return
-        response.content_type = EVENT_STREAM
-        # A proxy that collects answers before it passes them on would hold every event back.
-        response.set_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        if request.method == "HEAD":
-            response.stream = ()  # without one, the answer would say that the stream has 0 bytes
-            return
-        stream = StreamRequest(
+        return StreamRequest(
             key=(*key, repr(sorted(wanted.items(), key=lambda item: item[0]))),
             compiled=compiled,
             position=position,
             path=request.path,
+            client=request.context.get("client"),
             private=bool(request.context.get("private")),
         )
-        response.stream = self._hub.open(stream)
-
-    def _redirect(self, request: falcon.Request, response: falcon.Response) -> None:
-        settings = self.context.settings
-        base = settings.streams_url or f"{request.scheme}://{_host(request)}:{settings.streams_port_number}"
-        # As it came: an access_token is the client's own, and is needed there again.
-        query = request.env.get("QUERY_STRING") or ""
-        location = base.rstrip("/") + quote(request.path) + (f"?{query}" if query else "")
-        response.status = falcon.HTTP_307
-        response.set_header("Location", location)
-        send_json(response, {"location": location})
 
 
 class EventStream(StreamResource):
@@ -126,8 +117,8 @@ class EventStream(StreamResource):
         """The parameters and the answer, for the OpenAPI document."""
         return [*_EventStreamParameters.openapi(), *Events.any_extras(), _HEADER], cls.answer
 
-    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
-        """Begin to stream, or say where that is done."""
+    def request(self, request: falcon.Request, **path: str) -> StreamRequest:
+        """Read a request."""
         catalog, found, event = self.event(path["contract"], path["event"], request.query_string)
         values = event_parameters(event.columns).read(request.query_string).given()
         chain = catalog.chain(values.get("chain"), found.contract.deployments)
@@ -142,7 +133,7 @@ class EventStream(StreamResource):
                 raise ApiError("EVENT_NOT_FOUND", f"{contract}.{name} is not indexed any more") from None
             return event_scope(catalog, now, chain_now, values, address=address, window=window)
 
-        self._answer(request, response, values, ("event", contract, name, chain.chain_id, address), compiled)
+        return self._request(request, values, ("event", contract, name, chain.chain_id, address), compiled)
 
 
 class FeedStream(StreamResource):
@@ -163,21 +154,100 @@ class FeedStream(StreamResource):
     @classmethod
     def described(cls) -> tuple[Sequence[Schema], Schema]:
         """The parameters and the answer, for the OpenAPI document."""
-        return [*cls.params.openapi(), _HEADER], cls.answer
+        return [*cls.params.openapi(), *Feed.any_extras(), _HEADER], cls.answer
 
-    def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
-        """Begin to stream, or say where that is done."""
-        values = self.params.read(request.query_string).given()
+    def request(self, request: falcon.Request, **path: str) -> StreamRequest:
+        """Read a request."""
+        conditions, rest = parted(request.query_string, PREFIX)
+        values = self.params.read(rest).given()
         catalog = self.context.catalog.current()
         chain = catalog.chain(values.get("chain"))
-        events_of(catalog, chain, values)  # refuses names that are not there
+        feed_sources(catalog, chain, values, conditions)  # refuses names that are not there
         window = self.context.settings.api_unindexed_window
 
         def compiled(catalog: Catalog) -> Scope:
             now = catalog.chain(str(chain.chain_id))
-            return feed_scope(catalog, events_of(catalog, now, values), now, values, window=window)
+            parts, asked = feed_sources(catalog, now, values, conditions)
+            return merged_scope(catalog, parts, now, asked, window=window)
 
-        self._answer(request, response, values, ("feed", chain.chain_id), compiled)
+        return self._request(request, values, ("feed", chain.chain_id, conditions), compiled)
+
+
+def _text_of(place: Callable[[str], StreamPosition]) -> Kind[StreamPosition]:
+    """A parameter that is a place in a stream."""
+
+    def parse(text: str) -> StreamPosition:
+        try:
+            return place(text)
+        except CursorError as error:
+            raise BadValueError(str(error), "INVALID_CURSOR") from None
+
+    return Kind(parse, {"type": "string"})
+
+
+class _AfterPoint(Parameters):
+    after: Annotated[PointPlace | None, _text_of(PointPlace.parse)] = Field(
+        None, description="Begin behind this row: an id or a cursor of the series. Left out: with what comes next."
+    )
+
+
+class _CollectionPath(StreamResource):
+    """A collection that is streamed by asking for its pages."""
+
+    @classmethod
+    def described(cls) -> tuple[Sequence[Schema], Schema]:
+        """The parameters and the answer, for the OpenAPI document."""
+        return [*cls.params.openapi(), _HEADER], cls.answer
+
+    @staticmethod
+    def _asking(collection: Collection, query_string: str, path: Mapping[str, str]) -> Callable[..., Query]:
+        kept = [pair for pair in query_string.split("&") if pair and not pair.startswith("after=")]
+
+        def ask(parameters: Mapping[str, str]) -> Query:
+            return collection.query("&".join([*kept, *(urlencode([one]) for one in parameters.items())]), path)
+
+        return ask
+
+
+class SeriesStream(_CollectionPath):
+    """``/v1/contracts/{c}/snapshots/{series}/stream``."""
+
+    tag: ClassVar = "snapshots"
+    summary: ClassVar = "Points of a snapshot series as they are taken"
+    codes: ClassVar = (
+        *(code for code in SeriesRows.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")),
+        *_OWN_CODES,
+    )
+    params: ClassVar = joined("SeriesStream", common.ChainParameters, _AfterPoint, common.AddressParameters)
+
+    def request(self, request: falcon.Request, **path: str) -> StreamRequest:
+        """Read a request."""
+        values = self.params.read(request.query_string).given()
+        collection = SeriesRows(self.context)
+        ask = self._asking(collection, request.query_string, path)
+        query = ask({})
+        assert isinstance(query.source, SeriesSource)
+        view = Points(query.chain.chain_id, collection, ask, series_id=query.source.series_id)
+        key = ("series", view.series_id, view.chain_id, path["contract"])
+        return self._request(request, values, key, lambda _: view, PointPlace.parse)
+
+
+class BalancesStream(_CollectionPath):
+    """``/v1/addresses/{address}/balances/stream``."""
+
+    tag: ClassVar = "tokens"
+    summary: ClassVar = "What an address has, whenever that changes"
+    codes: ClassVar = (*(code for code in Balances.codes if code != "BLOCK_NOT_INDEXED"), *_OWN_CODES)
+    params: ClassVar = joined("BalancesStream", common.ChainParameters, AssetParameters)
+
+    def request(self, request: falcon.Request, **path: str) -> StreamRequest:
+        """Read a request."""
+        values = self.params.read(request.query_string).given()
+        collection = Balances(self.context)
+        ask = self._asking(collection, request.query_string, path)
+        view = AddressBalances(ask({}).chain.chain_id, collection, ask)
+        key = ("balances", view.chain_id, self.address(path["address"]))
+        return self._request(request, values, key, lambda _: view, BalancesPlace.parse)
 
 
 @lru_cache(maxsize=1000)
@@ -186,23 +256,11 @@ def event_parameters(columns: Columns) -> type[Parameters]:
     return joined("EventStream", _EventStreamParameters, extras=Events.extras(columns))
 
 
-def _last_event_id(request: falcon.Request) -> Position | None:
+def _last_event_id(request: falcon.Request, parse: Callable[[str], StreamPosition]) -> StreamPosition | None:
     text = request.get_header(_LAST_EVENT_ID)
     if not text:
         return None
     try:
-        return Position.parse(text)
+        return parse(text)
     except CursorError as error:
         raise ApiError.invalid([Problem(_LAST_EVENT_ID, str(error), "INVALID_CURSOR")]) from None
-
-
-def _host(request: falcon.Request) -> str:
-    """The name under which the client has found this server, without the port.
-
-    Raises:
-        ApiError: BAD_REQUEST if it says none, or something else.
-    """
-    match = _HOST.fullmatch(request.get_header("Host") or "")
-    if not match:
-        raise ApiError("BAD_REQUEST", "the header Host names no host, so nobody can say where the streams are")
-    return str(match[1])

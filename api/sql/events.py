@@ -136,13 +136,13 @@ class EventSource(CoveredSource):
         self.event_ids = (event.event_id,)
         self.addresses = addresses
         self.filters = tuple(filters)
-        self._named = named
+        self.named = named
 
     @property
     def key(self) -> Hashable:
         """The event, and how its rows are filtered."""
         names = tuple(sorted(f.name for f in self.filters))
-        return ("event", self.event.event_id, self.addresses, names, self._named)
+        return ("event", self.event.event_id, self.addresses, names, self.named)
 
     @property
     def table(self) -> str:
@@ -152,7 +152,7 @@ class EventSource(CoveredSource):
     @property
     def members(self) -> Sequence[Member]:  # type: ignore[override]  # made when they are needed
         """The members of a row."""
-        return event_members(self.event, named=self._named, shared=self.shared)
+        return event_members(self.event, named=self.named, shared=self.shared)
 
     def plan(self, shape: QueryShape, bind: Binder) -> Plan:
         """Decide which index serves a request."""
@@ -223,13 +223,54 @@ class EventSource(CoveredSource):
         return cut.of(every, self.order, bind, forward=forward)
 
 
+class AnyOf(EventSource):
+    """The rows of one event that any of several sources has, each once.
+
+    Args:
+        parts: the sources.
+    """
+
+    def __init__(self, parts: Sequence[EventSource]) -> None:
+        first = parts[0]
+        every = [one for part in parts for one in part.filters]
+        super().__init__(first.event, first.addresses, every, named=first.named)
+        self._parts = parts
+
+    @property
+    def key(self) -> Hashable:
+        """Those of the sources."""
+        return ("any", *(part.key for part in self._parts))
+
+    def is_gated(self, shape: QueryShape) -> bool:
+        """Whether no index serves the conditions of one of the sources."""
+        return any(part.is_gated(shape) for part in self._parts)
+
+    def reading(self, shape: QueryShape, bind: Binder, cut: Cut) -> str:
+        """The rows of all of them: one that several have is among the first so many of each."""
+        each = " UNION ALL ".join(f"({part.reading(shape, bind, cut)})" for part in self._parts)
+        order = self.order.by(ascending=shape.forward)
+        once = f"SELECT DISTINCT ON (t.block_number, t.log_index) t.* FROM ({each}) t {order}"
+        return cut.of(f"SELECT t.* FROM ({once}) t", self.order, bind, forward=shape.forward)
+
+
 def unserved_names(filters: Sequence[str], shape: QueryShape) -> str:
     """The names of a request's filters, for people."""
     return " with ".join([*filters, *(name for name in ("tx_hash", "address") if name in shape.given)])
 
 
+def filters_of(catalog: Catalog, event: Event) -> Mapping[str, Filter]:
+    """All filters that an event's arguments allow, by the name of their parameter."""
+    return catalog.once(("filters", event.event_id), lambda: filters(event.columns))
+
+
 def event_source(
-    catalog: Catalog, event: Event, chain_id: int, values: Mapping[str, Any], *, named: bool = False
+    catalog: Catalog,
+    event: Event,
+    chain_id: int,
+    values: Mapping[str, Any],
+    *,
+    named: bool = False,
+    chosen: Sequence[Filter] | None = None,
 ) -> EventSource:
     """The rows of an event that a request's filters leave.
 
@@ -239,9 +280,11 @@ def event_source(
         chain_id: the chain.
         values: those of the request's parameters.
         named: whether rows name their contract and event.
+        chosen: the filters on arguments; left out, those that the values name.
     """
-    known = catalog.once(("filters", event.event_id), lambda: filters(event.columns))
-    chosen = [known[name] for name in values if name in known]
+    if chosen is None:
+        known = filters_of(catalog, event)
+        chosen = [known[name] for name in values if name in known]
     return EventSource(event, _address_rule(event, chain_id, values.get("address")), chosen, named=named)
 
 

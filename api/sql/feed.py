@@ -48,7 +48,10 @@ class FeedSource(CoveredSource):
 
     def unserved(self, shape: QueryShape) -> str | None:
         """The filters that no index serves in one of the tables, or None."""
-        return unserved_names((), shape) if self.is_gated(shape) else None
+        gated = [one for one in self._events if one.is_gated(shape)]
+        # The names of values begin with the number of their selection.
+        names = dict.fromkeys(f.name.rpartition("/")[2] for one in gated for f in one.filters)
+        return unserved_names(list(names), shape) if gated else None
 
     def is_gated(self, shape: QueryShape) -> bool:
         """Whether no index serves the conditions in one of the tables."""

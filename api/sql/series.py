@@ -60,6 +60,7 @@ class SeriesSource(TableSource):
         table = identifier(series.schema_name, series.table_name)
         super().__init__(table, BY_POINT, series_members(series.columns), filters)
         self._series = series
+        self.series_id = series.series_id
         self._latest = latest
 
     @property

@@ -90,8 +90,7 @@ def demo(home: Path, environ: Mapping[str, str], say: Say) -> None:
 
     Args:
         home: Gapless' data directory. The demo's own is ``demo`` in it; deleting that begins anew.
-        environ: the environment. ``API_PORT`` is the port for the API; left out: 8000, or a free one. ``STREAMS_PORT``
-            is that of its streams; left out: the next one, or a free one.
+        environ: the environment. ``API_PORT`` is the port for the API; left out: 8000, or a free one.
         say: prints something for the user.
 
     Raises:
@@ -120,8 +119,7 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
     if not keep_manifest(manifest, manifest_text(world)):
         say(f"{manifest} was edited, and is used as it is; remove it to have the demo's own again")
     patience = _GRACE if killed else 0.0
-    port = _port(environ, "API_PORT", DEFAULT_PORT, patience)
-    streams_port = _port(environ, "STREAMS_PORT", port + 1, patience)
+    port = _port(environ, patience)
     environment = {
         **environ,
         "DATABASE_URL": postgres,
@@ -131,7 +129,6 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
         "GAPLESS_DATA_DIR": str(directory),
         "API_HOST": HOST,
         "API_PORT": str(port),
-        "STREAMS_PORT": str(streams_port),
         "REQUIRE_API_KEY": "false",
         **_webhooks(environ, directory),
         "ADMIN_PORT": "0",  # one of an .env would be wanted by both
@@ -258,27 +255,23 @@ def _child(name: str, logs: Path, environment: Mapping[str, str]) -> Iterator[_C
         yield _Child(name, process, log_file)
 
 
-def _port(environ: Mapping[str, str], variable: str, usual: int, patience: float) -> int:
+def _port(environ: Mapping[str, str], patience: float) -> int:
     """A port for the API: as asked for, else the usual one, or any free one if another program has that.
 
     Args:
-        environ: may hold the variable.
-        variable: ``API_PORT`` or ``STREAMS_PORT``.
-        usual: what it is if left out.
+        environ: may hold ``API_PORT``.
         patience: seconds to wait for a port that the last demo's API may not have given back yet.
     """
-    wanted = int(environ.get(variable) or 0)
+    wanted = int(environ.get("API_PORT") or 0)
     deadline = time.monotonic() + patience
-    while not _is_free(wanted or usual):
+    while not _is_free(wanted or DEFAULT_PORT):
         if time.monotonic() >= deadline:
             if wanted:
-                raise GaplessError(
-                    f"{variable} {wanted} is taken by another program", hint=f"Choose another {variable}."
-                )
+                raise GaplessError(f"API_PORT {wanted} is taken by another program", hint="Choose another API_PORT.")
             with socket.create_server((HOST, 0)) as probe:
                 return int(probe.getsockname()[1])
         time.sleep(0.1)
-    return wanted or usual
+    return wanted or DEFAULT_PORT
 
 
 def _is_free(port: int) -> bool:

@@ -136,8 +136,8 @@ def clone(anvil_home: Path) -> Iterator[Clone]:
         home.mkdir()
         (home / "npm").symlink_to(anvil_home / "npm")
         (directory / ".venv").symlink_to(sys.prefix)
-        ports = {shown: _free_port() for shown in ("8000", "8001", "9000")}
-        demo = Demo(home, API_PORT=ports["8000"], STREAMS_PORT=ports["8001"])
+        ports = {shown: _free_port() for shown in ("8000", "9000")}
+        demo = Demo(home, API_PORT=ports["8000"])
         try:
             demo.wait_until_ready()
             yield Clone(directory, ports)

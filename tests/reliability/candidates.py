@@ -105,7 +105,7 @@ def api_states(rig: Rig, report: Report) -> None:
     """Every answer of the API during reorganisations is a state that the chain had."""
     chain, _, miner, process = following(rig)
     port = closed_port()
-    rig.gapless("serve", API_PORT=str(port), STREAMS_PORT=str(closed_port()), API_HOST="127.0.0.1")
+    rig.gapless("serve", API_PORT=str(port), API_HOST="127.0.0.1")
     url = f"http://127.0.0.1:{port}/v1/contracts/token/events/Transfer?limit=1000&order=asc&from_block=180"
 
     def ask() -> dict[str, Any] | None:

@@ -2,9 +2,20 @@
 
 import json
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
+
+from api import server as api_server
+from api.access import Access
+from api.app import create_app
+from api.context import Context
+from api.http_channel import HandOver
+from api.http_server import Server
+from api.live import server as live
 
 TRANSFERS = "/v1/contracts/usdc/events/Transfer/stream"
 
@@ -44,6 +55,8 @@ class Listener:
         self.told: list[Told] = []
         self.comments = 0
         self._buffer = b""
+        # What came of chunks that are not whole; None: the answer is not sent in chunks.
+        self._chunks: bytes | None = None
         self._socket: socket.socket | None = None
 
     def connect(self, *, receive_buffer: int | None = None) -> "Listener":
@@ -56,10 +69,13 @@ class Listener:
             headers["Last-Event-ID"] = self.last_id
         lines = [f"GET {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
         self._socket.sendall("\r\n".join(lines).encode())
-        self._buffer = b""
+        self._buffer, self._chunks = b"", None
         head = self._until(b"\r\n\r\n", 20).decode().split("\r\n")
         self.status = int(head[0].split()[1])
         self.answer = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:])}
+        if self.answer.get("transfer-encoding") == "chunked":
+            self._chunks, self._buffer = self._buffer, b""
+            self._unpack()
         return self
 
     def body(self) -> Any:
@@ -90,7 +106,20 @@ class Listener:
             piece = b""
         if not piece:
             raise EndedError
-        self._buffer += piece
+        if self._chunks is None:
+            self._buffer += piece
+        else:
+            self._chunks += piece
+            self._unpack()
+
+    def _unpack(self) -> None:
+        while self._chunks and b"\r\n" in self._chunks:
+            size, _, rest = self._chunks.partition(b"\r\n")
+            length = int(size, 16)
+            if len(rest) < length + 2:
+                break
+            self._buffer += rest[:length]
+            self._chunks = rest[length + 2 :]
 
     def _until(self, end: bytes, timeout: float) -> bytes:
         deadline = monotonic() + timeout
@@ -146,3 +175,22 @@ class Listener:
         while (told := self.next(deadline - monotonic())).name != "status":
             pass
         return told.data
+
+
+@contextmanager
+def served(context: Context, url: str, **more: Any) -> Iterator[int]:
+    """The API in this process: the door, its threads, and the event loop behind it; the port."""
+    access = Access(context)
+    streaming = live.start(context, access, url, **more)
+    listener = api_server.listen("127.0.0.1", 0)
+    handover = HandOver(live.is_asgi, streaming.adopt, streaming.is_busy)
+    server = Server(create_app(context, access), listener, context.settings, handover=handover)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.stop()
+        streaming.end()
+        thread.join(10)
+        streaming.stop()

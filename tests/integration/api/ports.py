@@ -14,7 +14,7 @@ from time import monotonic
 
 import psutil
 
-PORTS = ("api", "streams", "admin")
+PORTS = ("api", "admin")
 #: Seconds after which a connection that is still open is a fault.
 PATIENCE = 30.0
 
@@ -74,7 +74,6 @@ def all_ports(url: str, **environment: str) -> Iterator[Ports]:
         **os.environ,
         "DATABASE_URL": url,
         "API_PORT": "0",
-        "STREAMS_PORT": "0",
         "ADMIN_PORT": "0",
         "API_THREADS": "4",
         "LOG_LEVEL": "INFO",
@@ -86,7 +85,6 @@ def all_ports(url: str, **environment: str) -> Iterator[Ports]:
     assert process.stderr is not None
     patterns = {
         "api": r"the API listens on http://127\.0\.0\.1:(\d+)",
-        "streams": r"streams are at http://127\.0\.0\.1:(\d+)",
         "admin": r"administrator's port is at http://127\.0\.0\.1:(\d+)",
     }
     try:

@@ -194,7 +194,7 @@ def test_links(real):  # noqa: F811
 KEPT = MANIFEST + '\n[balances]\ncontracts = ["usdc", "coins"]\n'
 
 
-def _count(seed: Seed, manifest: str = KEPT) -> None:
+def counted(seed: Seed, manifest: str = KEPT) -> None:
     """Declare what is to be kept, and count what is there."""
     seed.declare(manifest)
     engine = create_engine(seed.url)
@@ -208,7 +208,7 @@ def _sum(who: bytes, last: int) -> int:
 
 
 def test_a_ledger_goes_as_far_as_its_blocks_and_says_so(own, seed):
-    _count(seed)
+    counted(seed)
     path = f"/v1/addresses/{hex_of(BOB)}/balances?chain=1"
     answer = own.get(path)
     reached = GAP[0] - 1
@@ -230,13 +230,13 @@ def test_a_ledger_goes_as_far_as_its_blocks_and_says_so(own, seed):
     tag = own.ask(path).headers["etag"]
     assert own.ask(path, if_none_match=tag).status_code == 304
     seed.cover("usdc", (1000, TIP))
-    _count(seed)
+    counted(seed)
     assert own.ask(path, if_none_match=tag).status_code == 200
     assert own.get(path)["meta"]["complete"] is True
 
 
 def test_tokens_whose_balances_do_not_follow_from_transfers_are_marked(own, seed):
-    _count(seed)
+    counted(seed)
     # Nobody minted gold in this world: Alice has less than nothing.
     rows = {row["token"]: row for row in own.get(f"/v1/addresses/{hex_of(BOB)}/balances?chain=1")["data"]}
     assert (rows[hex_of(GOLD)]["exact"], rows[hex_of(USDC)]["exact"]) == (False, False)
@@ -264,7 +264,7 @@ def test_tokens_whose_balances_do_not_follow_from_transfers_are_marked(own, seed
 
 
 def test_as_of_what_is_final(own, seed):
-    _count(seed)
+    counted(seed)
     seed.head(TIP, finalized=1150, safe=1180)
     holders = f"/v1/tokens/{hex_of(GOLD)}/holders?chain=1"
     final = own.get(f"{holders}&finality=finalized")
@@ -279,8 +279,8 @@ def test_as_of_what_is_final(own, seed):
 
 
 def test_a_stale_ledger_is_served_as_one(own, seed):
-    _count(seed)
-    _count(seed, KEPT.replace(', "coins"', ""))
+    counted(seed)
+    counted(seed, KEPT.replace(', "coins"', ""))
     path = f"/v1/tokens/{hex_of(GOLD)}/holders?chain=1"
     answer = own.get(path)
     assert len(answer["data"]) == 2
@@ -294,11 +294,11 @@ def test_a_stale_ledger_is_served_as_one(own, seed):
 
 def test_what_is_no_longer_kept_holds_nothing_up(own, seed):
     seed.cover("usdc", (1000, TIP))
-    _count(seed)
-    _count(seed, KEPT.replace(', "coins"', ""))
+    counted(seed)
+    counted(seed, KEPT.replace(', "coins"', ""))
     seed.head(TIP + 5)
     seed.cover("usdc", (1000, TIP + 5))
-    _count(seed, KEPT.replace(', "coins"', ""))
+    counted(seed, KEPT.replace(', "coins"', ""))
     path = f"/v1/addresses/{hex_of(BOB)}/balances?chain=1"
     answer = own.get(f"{path}&min_block={TIP + 5}")
     assert {(row["contract"], row["at_block"], row["stale"]) for row in answer["data"]} == {
@@ -318,7 +318,7 @@ abi = "erc20.json"
 address = "{hex_of(GOLD)}"
 start_block = {START}
 """
-    _count(seed, f'{MANIFEST}{twin}[balances]\ncontracts = ["coins", "twin"]\n')
+    counted(seed, f'{MANIFEST}{twin}[balances]\ncontracts = ["coins", "twin"]\n')
     path = f"/v1/addresses/{hex_of(BOB)}/balances?chain=1"
     # The twin's table is not filled yet: it knows of nothing, and what it does not know does not count.
     assert [row["contract"] for row in own.get(path)["data"]] == ["coins", "coins"]
@@ -328,7 +328,7 @@ start_block = {START}
         [{"block": b, "log": 1, "address": GOLD, "from": ALICE, "to": BOB, "value": b} for b in range(1100, 1200, 2)],
     )
     seed.cover("twin", (START, TIP))
-    _count(seed, f'{MANIFEST}{twin}[balances]\ncontracts = ["coins", "twin"]\n')
+    counted(seed, f'{MANIFEST}{twin}[balances]\ncontracts = ["coins", "twin"]\n')
     rows = own.get(path)["data"]
     assert [row["contract"] for row in rows] == ["coins", "coins"]
     assert own.get(f"{path}&at_block=1150")["data"]
@@ -339,7 +339,7 @@ start_block = {START}
 
 
 def test_pages_are_read_by_indexes(world_url, make_client, seed, monkeypatch):
-    _count(seed)
+    counted(seed)
     seed.execute(
         "INSERT INTO gapless.holdings SELECT l.id, %s, 0, substr(sha256(int8send(i)), 1, 20), i "
         "FROM gapless.ledgers l, generate_series(1::bigint, 50000) i WHERE l.contract_id = "

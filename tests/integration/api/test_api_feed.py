@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.integration.api.seed import block_hash, hex_of, tx_hash
-from tests.integration.api.world import GOLD, PAIR_A, SILVER, TIP
+from tests.integration.api.world import ALICE, GOLD, PAIR_A, SILVER, TIP
 
 FEED = "/v1/events?chain=ethereum"
 
@@ -146,3 +146,81 @@ def test_an_event_that_left_the_manifest_makes_the_others_incomplete_no_more(own
     # Alone it has gone no further, and says so.
     assert own.get(f"{path}&contract=zoo")["meta"]["missing"] == [[1101, TIP]]
     assert own.get("/v1/contracts/zoo/events/Everything?from_block=1050")["meta"]["missing"] == [[1101, TIP]]
+
+
+# -- conditions on arguments ------------------------------------------------------------------------------------------
+
+MINE = hex_of(ALICE)
+TRANSFERS = "/v1/contracts/usdc/events/Transfer?limit=1000&order=asc"
+
+
+def ids_of(api, contract: str, event: str, query: str) -> set[tuple[str, str, str]]:
+    path = f"/v1/contracts/{contract}/events/{event}?chain=ethereum&limit=1000&from_block=1180&{query}"
+    return {(contract, event, row["id"]) for row in api.get(path)["data"]}
+
+
+def test_a_condition_leaves_the_events_that_have_such_an_argument(api):
+    found = walk(api, f"{FEED}&order=asc&limit=37&arg.from={MINE}&from_block=1180")
+    wanted = set().union(
+        *(ids_of(api, contract, "Transfer", f"arg.from={MINE}") for contract in ("usdc", "coins", "bridge"))
+    )
+    assert set(found) == wanted
+    assert len(found) == len(wanted)
+    order = [[int(part) for part in place.split("-")] for _, _, place in found]
+    assert order == sorted(order)
+
+
+def test_my_swaps_and_my_transfers_come_together_and_once(api):
+    """A transfer to oneself is of both selections, and there once."""
+    where = f"Transfer(from={MINE});usdc.Transfer(to={MINE});pair.Swap(to={MINE});usdc.Transfer(from={MINE},to={MINE})"
+    found = walk(api, f"{FEED}&order=asc&limit=37&where={where}&from_block=1180")
+    wanted = set().union(
+        *(ids_of(api, contract, "Transfer", f"arg.from={MINE}") for contract in ("usdc", "coins", "bridge")),
+        ids_of(api, "usdc", "Transfer", f"arg.to={MINE}"),
+        ids_of(api, "pair", "Swap", f"arg.to={MINE}"),
+    )
+    assert set(found) == wanted
+    assert len(found) == len(wanted)
+    counted = api.get(f"{FEED}&where={where}&from_block=1180&count=exact&limit=1")["page"]
+    assert (counted["count"], counted["count_is"]) == (len(wanted), "exact")
+    answer = api.ask(f"{FEED}&where={where}&from_block=1180&format=ndjson")
+    assert len(answer.text.splitlines()) == len(wanted)
+
+
+def test_lists_and_comparisons(api):
+    low = api.get(f"{TRANSFERS}&from_block=1298")["data"][0]["args"]["value"]
+    where = f"usdc.Transfer(from.in={MINE}|{hex_of(GOLD)},value.gte={low})"
+    found = api.get(f"{FEED}&where={where}&from_block=1290")["data"]
+    same = api.get(f"{TRANSFERS}&from_block=1290&arg.from.in={MINE},{hex_of(GOLD)}&arg.value.gte={low}")["data"]
+    assert {row["args"]["value"] for row in found} == {row["args"]["value"] for row in same}
+    assert same
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "said"),
+    [
+        ("arg.form=0x12", "UNKNOWN_PARAMETER", "did you mean arg.from?"),
+        ("arg.from=0x12", "INVALID_ADDRESS", "arg.from"),
+        (f"arg.from={MINE}&arg.from={MINE}", "UNKNOWN_PARAMETER", "twice"),
+        (f"arg.from={MINE}&arg.reserve0=1", "INVALID_PARAMETER", "no event"),
+        (f"event=Sync&arg.from={MINE}", "UNKNOWN_PARAMETER", "arg.from"),
+        ("where=Transfer(from=0x12)", "INVALID_ADDRESS", "Transfer: from"),
+        (f"where=Transfer(form={MINE})", "INVALID_PARAMETER", "form"),
+        (f"where=nobody.Transfer(from={MINE})", "INVALID_PARAMETER", "nobody.Transfer"),
+        ("where=Transfer(from)", "INVALID_PARAMETER", "argument=value"),
+        (f"where=Transfer(from={MINE},from={MINE})", "INVALID_PARAMETER", "twice"),
+        ("where=Transfer(", "INVALID_PARAMETER", "Transfer("),
+        ("where=;", "INVALID_PARAMETER", "is not like"),
+        (f"where=Transfer(from={MINE})&arg.to={MINE}", "INVALID_PARAMETER", "combined"),
+        ("where=" + ";".join(["Transfer"] * 21), "INVALID_PARAMETER", "21 selections"),
+    ],
+)
+def test_conditions_that_are_wrong(api, query, code, said):
+    body = api.refused(f"{FEED}&{query}", 400, code)
+    assert said in body["error"], body["error"]
+
+
+def test_a_condition_without_an_index_must_be_bounded(api):
+    body = api.refused(f"{FEED}&where=usdc.Transfer(value.gte=5)", 422, "QUERY_TOO_EXPENSIVE")
+    assert "arg.value.gte" in body["error"]
+    assert api.get(f"{FEED}&where=usdc.Transfer(value.gte=5)&from_block=1290")["data"]

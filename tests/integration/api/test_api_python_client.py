@@ -58,10 +58,9 @@ class Scene:
 
 
 def _ports() -> dict[str, str]:
-    with socket.socket() as one, socket.socket() as two:
-        for each in (one, two):
-            each.bind(("127.0.0.1", 0))
-        return {"API_PORT": str(one.getsockname()[1]), "STREAMS_PORT": str(two.getsockname()[1])}
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return {"API_PORT": str(one.getsockname()[1])}
 
 
 @pytest.fixture(scope="module")

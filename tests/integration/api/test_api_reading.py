@@ -1,7 +1,6 @@
 """Reading while the chain moves: as of a block, no earlier than a block, through reorganisations."""
 
 import threading
-import time
 
 import pytest
 
@@ -39,39 +38,6 @@ def test_no_earlier_than_a_block(api):
     result = api.ask(f"{TRANSFERS}?min_block={HEAD}")
     assert (result.status_code, result.json["code"]) == (409, "BLOCK_NOT_INDEXED")
     assert result.headers["retry-after"] == "1"
-
-
-@pytest.mark.promise("A-05")
-def test_a_wait_ends_when_the_block_comes(own, seed):
-    own.get(TRANSFERS)
-    answers: list = []
-    asking = threading.Thread(target=lambda: answers.append(own.ask(f"{TRANSFERS}?min_block={HEAD}&wait=10&limit=1")))
-    started = time.monotonic()
-    asking.start()
-    while not seed.execute(
-        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'gapless api' "
-        "AND query LIKE 'WITH chain%'"
-    ).fetchall():
-        assert time.monotonic() - started < 10
-    assert not answers
-    seed.rows("usdc", "Transfer", [transfer(HEAD, 0, 0)])
-    seed.cover("usdc", (1000, HEAD))
-    seed.head(HEAD)
-    asking.join(10)
-    assert ids(answers[0].json) == [f"{HEAD}-0"]
-
-
-@pytest.mark.promise("A-05")
-def test_a_wait_in_vain_ends(own):
-    own.refused(f"{TRANSFERS}?min_block={HEAD}&wait=1", 409, "BLOCK_NOT_INDEXED")
-
-
-def test_waiting_takes_slots_so_that_others_are_answered(make_client):
-    client = make_client(api_wait_slots=0)
-    result = client.ask(f"{TRANSFERS}?min_block={HEAD}&wait=10")
-    assert (result.status_code, result.json["code"]) == (503, "OVERLOADED")
-    assert result.headers["retry-after"] == "1"
-    assert client.get(f"{TRANSFERS}?min_block={TIP}&wait=10")["data"]
 
 
 @pytest.mark.promise("A-02", "H-08")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 
 from api.errors import CODES
@@ -169,7 +170,7 @@ def waiting(server: Running) -> Iterator[None]:
     """A request that is under way for some seconds, or about to be."""
 
     def wait() -> None:
-        while server.get(f"{TRANSFERS}?min_block=99999999&wait=5")[0] == 503:
+        while server.get(f"{TRANSFERS}?min_block={TIP + 1}&wait=5")[0] == 503:
             pass  # another one was in its way
 
     thread = threading.Thread(target=wait)
@@ -178,10 +179,21 @@ def waiting(server: Running) -> Iterator[None]:
     thread.join()
 
 
+@contextmanager
+def busy(server: Running, url: str) -> Iterator[None]:
+    """A request that keeps a thread until a lock is given back."""
+    thread = threading.Thread(target=server.get, args=(TRANSFERS,))
+    with psycopg.connect(url) as connection:
+        connection.execute("LOCK TABLE usdc.transfer IN ACCESS EXCLUSIVE MODE")
+        thread.start()
+        yield
+    thread.join()
+
+
 def until_refused(asking: Asking) -> None:
     """Ask until the request that waits has come before."""
     deadline = time.monotonic() + 20
-    while (answer := asking.asked(TRANSFERS)) == (200, None):
+    while (answer := asking.asked("/v1/contracts")) == (200, None):
         assert time.monotonic() < deadline
     assert answer == (503, "OVERLOADED")
 
@@ -189,7 +201,7 @@ def until_refused(asking: Asking) -> None:
 def test_too_much_at_once(world):
     with running(world, API_THREADS="1", API_QUEUE_SECONDS="0.2") as server:
         asking = Asking(server)
-        with waiting(server):
+        with busy(server, world):
             until_refused(asking)  # no thread is free in time
         assert server.get(TRANSFERS)[0] == 200
 

@@ -3,20 +3,18 @@
 import http.client
 import json
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from api import server as api_server
 from api.catalog import Catalog
 from api.context import Context, create_context
 from api.database import Database
-from api.live import server as live
 from api.live.changes import Scope, read
 from api.live.hub import POLL, Hub
 from api.live.scopes import feed_scope
@@ -26,7 +24,7 @@ from api.settings import ApiSettings
 from indexer.store import database
 from indexer.store.access import keys
 from tests.integration.api.growing import grow, headers, swap, transfer, transfers
-from tests.integration.api.listening import TRANSFERS, EndedError, Listener
+from tests.integration.api.listening import TRANSFERS, EndedError, Listener, served
 from tests.integration.api.seed import Seed, block_hash
 from tests.integration.api.world import FINALIZED, GAP, MANIFEST, START, TIP
 
@@ -39,11 +37,10 @@ def ids(first: int, last: int) -> list[str]:
 
 @dataclass
 class Serving:
-    """A streams' listener in this process."""
+    """An API in this process."""
 
     port: int
     context: Context
-    server: live.StreamServer
 
     def listen(self, path: str = TRANSFERS, **more: Any) -> Listener:
         listener = Listener(self.port, path, **more).connect()
@@ -64,22 +61,18 @@ class Serving:
 
 @pytest.fixture
 def serve(world_url: str, seed: Seed) -> Iterator[Callable[..., Serving]]:
-    """Start listeners over this test's world, whose blocks above finalized are known."""
+    """Start APIs over this test's world, whose blocks above finalized are known."""
     headers(seed)
-    started: list[Serving] = []
+    started = ExitStack()
 
     def start(heartbeat: float = 15.0, stalled: float = 20.0, **settings: Any) -> Serving:
         context = create_context(ApiSettings(api_unindexed_window=50, **settings), world_url, None)
-        listener = api_server.listen("127.0.0.1", 0)
-        server = live.start(context, world_url, listener, heartbeat=heartbeat, stalled=stalled)
-        serving = Serving(listener.getsockname()[1], context, server)
-        started.append(serving)
-        return serving
+        started.callback(context.close)
+        port = started.enter_context(served(context, world_url, heartbeat=heartbeat, stalled=stalled))
+        return Serving(port, context)
 
-    yield start
-    for serving in started:
-        serving.server.stop()
-        serving.context.close()
+    with started:
+        yield start
 
 
 @pytest.fixture
@@ -361,18 +354,22 @@ def test_heartbeats_move_the_position(serve, seed):
         deadline = time.monotonic() + 15
         while listener.last_id != f"{TIP + 1}-9223372036854775807.{block_hash(TIP + 1, 7).hex()[:12]}":
             assert time.monotonic() < deadline
-            with pytest.raises(TimeoutError):
+            with suppress(TimeoutError):
                 listener.next(0.3)
         assert listener.comments
 
 
 def test_a_slot_is_free_again_when_the_client_has_left(serve, seed):
-    serving = serve(streams_max=2)
-    first, second = serving.listen(), serving.listen()
-    assert serving.refused(TRANSFERS) == (503, "STREAMS_FULL")
+    serving = serve(streams_max=2, trusted_proxies=("127.0.0.1",))
+    one, other = ({"X-Forwarded-For": f"203.0.113.{client}"} for client in (1, 2))
+    first = serving.listen(headers=one)
+    # The last slot is for another client.
+    assert serving.refused(TRANSFERS, X_Forwarded_For="203.0.113.1") == (503, "STREAMS_FULL")
+    second = serving.listen(headers=other)
+    assert serving.refused(TRANSFERS, X_Forwarded_For="203.0.113.3") == (503, "STREAMS_FULL")
     first.close()
     serving.wait_until_open(1)
-    third = serving.listen()
+    third = serving.listen(headers=one)
     for listener in (second, third):
         listener.until_status()
         listener.close()
@@ -428,7 +425,7 @@ def test_clients_of_the_same_share_one_query_and_idle_ones_make_none(serving, se
     for listener in listeners:
         listener.until_status()
     looks: list[str] = []
-    monkeypatch.setattr("api.live.topic.read", _counted(read, looks))
+    monkeypatch.setattr("api.live.changes.read", _counted(read, looks))
     monkeypatch.setattr("api.database.Database.query", _counted(Database.query, asked := []))
     began = time.monotonic()
     with pytest.raises(TimeoutError):
@@ -467,7 +464,7 @@ def _counted(function: Callable[..., Any], calls: list[str]) -> Callable[..., An
         (f"{FEED}?chain=1&contract=nobody", {}, (400, "INVALID_PARAMETER")),
         ("/v1/contracts/nobody/events/Transfer/stream", {}, (404, "CONTRACT_NOT_FOUND")),
         ("/v1/contracts/usdc/events/Nothing/stream", {}, (404, "EVENT_NOT_FOUND")),
-        ("/v1/contracts/usdc/events/Transfer", {}, (404, "ROUTE_NOT_FOUND")),
+        ("/v1/no/stream", {}, (404, "ROUTE_NOT_FOUND")),
         (TRANSFERS, {"A": "x" * 40_000}, (431, "HEADERS_TOO_LARGE")),
     ],
 )
@@ -481,18 +478,6 @@ def test_nobody_is_told_that_a_stream_is_empty(serving):
     response = connection.getresponse()
     assert (response.status, response.headers["Content-Length"]) == (200, None)
     connection.close()
-
-
-@pytest.mark.parametrize("host", ["x:abc", "a b", "[::1", "", "x:80:90"])
-def test_a_host_that_is_none_is_refused(make_client, host):
-    make_client().refused(TRANSFERS, 400, "BAD_REQUEST", host=host)
-
-
-@pytest.mark.parametrize("host", ["api.example.org", "127.0.0.1", "[::1]", "my_host-1"])
-def test_streams_are_where_the_client_finds_the_api(make_client, host):
-    client = make_client(streams_port=8123)
-    for given in (host, f"{host}:8000"):
-        assert client.ask(TRANSFERS, host=given).headers["location"] == f"http://{host}:8123{TRANSFERS}"
 
 
 def test_keys_and_tokens(serve, seed, make_client):
@@ -510,25 +495,16 @@ def test_keys_and_tokens(serve, seed, make_client):
     with serving.listen(f"{TRANSFERS}?after=1298-7&access_token={token}") as listener:
         assert listener.until("1299-7").rows == ids(1299, 1299)
     assert serving.refused(f"{TRANSFERS}?access_token={key}") == (401, "INVALID_API_KEY")
-    redirected = client.ask(f"{TRANSFERS}?access_token={token}")
-    assert redirected.headers["location"].endswith(f"{TRANSFERS}?access_token={token}")
 
 
-def test_the_main_listener_says_where_streams_are(make_client):
-    client = make_client(streams_port=8123, cors_origins=("https://app.example.org",))
-    result = client.ask(f"{TRANSFERS}?after=5-1&arg.value.gte=7", origin="https://app.example.org")
-    assert result.status_code == 307
-    there = f"{TRANSFERS}?after=5-1&arg.value.gte=7"
-    assert re.fullmatch(r"http://[a-z.]+:8123" + re.escape(there), result.headers["location"])
-    assert result.json == {"location": result.headers["location"]}
-    assert result.headers["access-control-allow-origin"] == "https://app.example.org"
-    assert result.headers["cache-control"] == "no-store"
-    public = make_client(streams_url="https://streams.example.org/gapless/")
-    where = public.ask(f"{FEED}?chain=base").headers["location"]
-    assert where == f"https://streams.example.org/gapless{FEED}?chain=base"
+def test_without_streams(make_client, serve):
+    """A bare WSGI server has none; what is wrong with the request is said all the same."""
+    client = make_client()
+    client.refused(TRANSFERS, 503, "STREAMS_FULL")
     client.refused(f"{TRANSFERS}?nonsense=1", 400, "UNKNOWN_PARAMETER")
     make_client(require_api_key=True).refused(TRANSFERS, 401, "AUTHENTICATION_REQUIRED")
     make_client(streams_max=0).refused(TRANSFERS, 503, "STREAMS_FULL")
+    assert serve(streams_max=0).refused(TRANSFERS) == (503, "STREAMS_FULL")
 
 
 def test_cors_head_and_health(serve):

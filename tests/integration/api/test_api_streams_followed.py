@@ -1,19 +1,18 @@
 """A stream beside the real follower of a real chain: what the client holds is what the tables hold."""
 
 import random
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from api import server as api_server
 from api.context import create_context
-from api.live import server as live
 from api.settings import ApiSettings
 from indexer.demo.anvil import rpc
 from indexer.demo.traffic import burst
 from indexer.demo.world import manifest_text
 from indexer.sync.head.follower import Tick
-from tests.integration.api.listening import Listener
+from tests.integration.api.listening import Listener, served
 from tests.integration.sync.rig import Rig, rig
 
 FEED = "/v1/events/stream"
@@ -46,10 +45,10 @@ def test_the_feed_of_a_followed_chain(history, database_url, tmp_path, number):
         follower = one.follower()
         one.catch_up(follower)
         context = create_context(ApiSettings(), database_url, None)
-        socket = api_server.listen("127.0.0.1", 0)
-        server = live.start(context, database_url, socket)
+        stack = ExitStack()
         try:
-            listener = Listener(socket.getsockname()[1], FEED, last_id="0-0").connect()
+            port = stack.enter_context(served(context, database_url))
+            listener = Listener(port, FEED, last_id="0-0").connect()
             listener.until(in_the_tables(one)[-1], timeout=60)
             assert listener.rows == in_the_tables(one)
             for _ in range(6):
@@ -79,6 +78,6 @@ def test_the_feed_of_a_followed_chain(history, database_url, tmp_path, number):
             assert listener.reverts
             listener.close()
         finally:
-            server.stop()
+            stack.close()
             context.close()
             follower.close()

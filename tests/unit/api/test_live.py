@@ -2,6 +2,8 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +16,9 @@ from api.errors import ApiError
 from api.live import sse
 from api.live.carrier import Carrier
 from api.live.changes import Changes, Row, end_of
+from api.live.server import is_asgi
 from api.live.topic import RenderedChanges
+from api.live.waits import MARGIN, Awaited, Waits
 from api.state import State
 
 STATE = State(
@@ -27,7 +31,7 @@ BRANCH = bytes.fromhex("9f2c41d07be3")
 def changes(
     position: Position | None, *rows: Position, common: int | None = None, waiting: int | None = None
 ) -> RenderedChanges:
-    made = [Row(place, SimpleNamespace(), b'{"id":"%s"}' % place.id.encode()) for place in rows]  # type: ignore[arg-type]
+    made = [Row(place, b'{"id":"%s"}' % place.id.encode()) for place in rows]
     told = Changes(position, common, made, False, 9, waiting, STATE)
     return RenderedChanges(told, b"".join(map(sse.row, made)))
 
@@ -58,7 +62,7 @@ def told_to(
 
     async def play() -> None:
         left = list(answers)
-        topic = SimpleNamespace(signal=0, stirred=asyncio.Event(), scope=SimpleNamespace(chain_id=1))
+        topic = SimpleNamespace(signal=0, waiting=set(), scope=SimpleNamespace(chain_id=1))
 
         async def read(position: Position | None, executor: Any) -> RenderedChanges:
             answer = left.pop(0) if left else changes(position)
@@ -67,15 +71,13 @@ def told_to(
                 raise answer
             return answer
 
-        async def send(data: bytes) -> None:
-            sent.append(data)
-
         topic.read = read
-        stream = SimpleNamespace(request=SimpleNamespace(position=asked), first=first)
+        stream = SimpleNamespace(request=SimpleNamespace(position=asked, path="/", private=False), first=first)
         with ThreadPoolExecutor(1) as executor:
-            carrier = Carrier(stream, topic, send, executor, heartbeat=heartbeat)  # type: ignore[arg-type]
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(carrier.run(5), 0.3)
+            carrier = Carrier(stream, topic, executor, heartbeat=heartbeat)  # type: ignore[arg-type]
+            asyncio.get_running_loop().call_later(0.3, carrier.end)
+            async for piece in carrier.pieces(5):
+                sent.append(piece.serialize())
 
     asyncio.run(play())
     return sent
@@ -119,11 +121,110 @@ def test_who_waits_hears_so_again_and_again():
 
 def test_slots():
     slots = Slots(1, "streams", "STREAMS_FULL")
-    slots.take()
+    slots.take("one")
     with pytest.raises(ApiError) as refused:
         slots.take()
     assert (refused.value.code, refused.value.status, refused.value.retry_after) == ("STREAMS_FULL", 503, 1)
-    slots.give_back()
+    slots.give_back("one")
     with slots.taken():
         assert slots.used == 1
     assert slots.used == 0
+
+
+def test_a_client_gets_a_further_slot_only_while_more_are_free_than_it_holds():
+    slots = Slots(10, "streams", "STREAMS_FULL")
+    for _ in range(5):
+        slots.take("greedy")
+    with pytest.raises(ApiError, match="of one client"):
+        slots.take("greedy")
+    for other in ("a", "b", "c", "d"):
+        slots.take(other)
+    with pytest.raises(ApiError):
+        slots.take("a")
+    slots.take("e")
+    with pytest.raises(ApiError, match="at once"):
+        slots.take("f")
+    slots.give_back("greedy")
+    slots.take("f")
+    assert slots.used == 10
+
+
+def awaited(block: int, seconds: float = 10, block_seconds: float | None = 12.0) -> Awaited:
+    return Awaited(1, block, seconds, block_seconds, lambda: STATE)
+
+
+@pytest.mark.parametrize(
+    ("block", "block_seconds"), [(10, 12.0), (9 + 1 + MARGIN, 12.0), (9 + 40 + MARGIN, 0.25), (9 + 100 + MARGIN, None)]
+)
+def test_a_block_that_may_come_is_waited_for(block, block_seconds):
+    awaited(block, block_seconds=block_seconds).require_reach(STATE)
+
+
+@pytest.mark.parametrize(
+    ("block", "block_seconds", "retry_after"),
+    [(9 + 2 + MARGIN, 12.0, 12 * (2 + MARGIN)), (9 + 41 + MARGIN, 0.25, 36), (2**62, 12.0, 3600), (2**62, None, 3600)],
+)
+def test_a_block_that_cannot_come_in_time_is_not(block, block_seconds, retry_after):
+    with pytest.raises(ApiError, match=f"min_block={block} is {block - 9} blocks above the chain's head") as refused:
+        awaited(block, block_seconds=block_seconds).require_reach(STATE)
+    assert (refused.value.code, refused.value.retry_after) == ("BLOCK_NOT_INDEXED", retry_after)
+
+
+def test_where_nothing_is_known_of_the_head_any_block_is_waited_for():
+    awaited(2**62).require_reach(replace(STATE, head=None, indexed=None))
+    awaited(10 + MARGIN).require_reach(replace(STATE, head=None))
+
+
+@pytest.mark.parametrize(
+    ("chain", "wakes"),
+    [
+        ({"latest": "9/aa", "tip": 9, "counted": 1}, False),
+        ({"latest": "10/bb", "tip": 10, "counted": 1}, True),
+        ({"latest": "12/cc", "tip": 12, "counted": 1}, True),
+        # Where backfill makes the newest block, or balances are asked for, only a look can tell.
+        ({"latest": "10/bb/7", "tip": None, "counted": 1}, True),
+        ({"latest": "9/aa", "tip": None, "counted": 2}, True),
+        ({}, False),
+    ],
+)
+def test_only_what_may_have_brought_the_block_wakes_a_request(chain, wakes):
+    async def play() -> int:
+        waits, looks = Waits(), 0
+        waits.compare({1: {"latest": "9/aa", "tip": 9, "counted": 1}})
+
+        async def look() -> State:
+            nonlocal looks
+            looks += 1
+            return STATE
+
+        connection = SimpleNamespace(is_lost=False)
+        waiting = asyncio.ensure_future(waits.until(awaited(10, 5), look, nullcontext(), connection))  # type: ignore[arg-type]
+        while not looks:
+            await asyncio.sleep(0)
+        waits.compare({1: chain} if chain else {1: {"latest": "9/aa", "tip": 9, "counted": 1}})
+        for _ in range(5):
+            await asyncio.sleep(0)
+        looked = looks
+        waits.end()
+        await waiting
+        assert waits.count == 0
+        return looked
+
+    assert asyncio.run(play()) == 1 + wakes
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "is_ours"),
+    [
+        ("GET", "/v1/events/stream", "", True),
+        ("HEAD", "/v1/events/stream", "chain=1", True),
+        ("GET", "/v1/events", "min_block=5&wait=1", True),
+        ("GET", "/v1/events", "wait=1", True),
+        ("GET", "/v1/events", "await=1&min_block=5", False),
+        ("GET", "/v1/events", "", False),
+        ("POST", "/v1/events/stream", "wait=1", False),
+        ("OPTIONS", "/v1/events/stream", "", False),
+    ],
+)
+def test_what_the_event_loop_answers(method, path, query, is_ours):
+    assert is_asgi(SimpleNamespace(method=method, path=path, query=query)) is is_ours

@@ -9,8 +9,12 @@ from typing import Any, Final
 import falcon
 
 from api.caching import VARY
+from api.limits import ClientAddress
 
 log = logging.getLogger("api.access")
+
+#: A token that was sent to a path that takes none, or twice.
+_TOKEN: Final = re.compile(r"(access_token=)[^&]+", re.IGNORECASE)
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -19,7 +23,13 @@ class RequestLog:
     """Falcon middleware: gives each request an id, and logs it when it is answered.
 
     A client's or proxy's own ``X-Request-Id`` is kept if it is harmless.
+
+    Args:
+        clients: whose request it is, behind proxies too.
     """
+
+    def __init__(self, clients: ClientAddress) -> None:
+        self._clients = clients
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Note the id and the time."""
@@ -46,9 +56,9 @@ class RequestLog:
                 "request_id": req.context.request_id,
                 "method": req.method,
                 "path": req.path,
-                "query": req.query_string,
+                "query": _TOKEN.sub(r"\1***", req.query_string),
                 "status": status,
                 "milliseconds": round(milliseconds, 1),
-                "client": req.remote_addr,
+                "client": self._clients.named(req.remote_addr, req.get_header("X-Forwarded-For")),
             },
         )

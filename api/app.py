@@ -14,6 +14,7 @@ from api.compression import Compression
 from api.context import Context
 from api.cors import Cors
 from api.errors import ApiError, from_http_status, send
+from api.limits import ClientAddress
 from api.live.application import LiveRequest, Middleware, RequestThreads, StreamPath, ThreadedPath, in_thread
 from api.live.carrier import HEARTBEAT
 from api.live.hub import Hub
@@ -143,7 +144,13 @@ def create_live_app(
 
 def _middleware(context: Context, access: Access) -> list[Any]:
     counted = [] if context.metrics is None else [context.metrics]
-    return [*counted, RequestLog(), Cors(context.settings.cors_origins), Compression(), access]
+    return [
+        *counted,
+        RequestLog(ClientAddress(context.settings.trusted_proxies)),
+        Cors(context.settings.cors_origins),
+        Compression(),
+        access,
+    ]
 
 
 def _on_api_error(_: falcon.Request, response: falcon.Response, error: ApiError, __: Any) -> None:

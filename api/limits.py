@@ -168,10 +168,26 @@ class ClientAddress:
         """The bucket of a client: its IPv4 address, or the /64 network of its IPv6 address.
 
         Args:
+            peer: as of :meth:`named`.
+            forwarded: likewise.
+        """
+        found = self._found(peer, forwarded)
+        if isinstance(found, IPv6Address):
+            return str(IPv6Network((found, 64), strict=False))
+        return str(found) if found is not None else "unknown"
+
+    def named(self, peer: str, forwarded: str | None) -> str:
+        """The address of a client.
+
+        Args:
             peer: who is connected.
             forwarded: the header ``X-Forwarded-For``: each proxy adds at the end whom it speaks for, so what stands
                 before the last stranger is anybody's word.
         """
+        found = self._found(peer, forwarded)
+        return str(found) if found is not None else "unknown"
+
+    def _found(self, peer: str, forwarded: str | None) -> IPv4Address | IPv6Address | None:
         found = _address(peer)
         for hop in reversed((forwarded or "").split(",")):
             if found is None or not any(found in network for network in self._networks):
@@ -180,9 +196,7 @@ class ClientAddress:
             if given is None:
                 break
             found = given
-        if isinstance(found, IPv6Address):
-            return str(IPv6Network((found, 64), strict=False))
-        return str(found) if found is not None else "unknown"
+        return found
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

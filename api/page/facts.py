@@ -90,7 +90,7 @@ def load(context: Context) -> Facts:
         series=more["series"],
         reorgs=more["reorgs"],
         findings=more["findings"],
-        jobs=_json(context, jobs.RECENT),
+        jobs=_json(context, jobs.RECENT, [jobs.PRIVATE]),
         traffic=more["traffic"],
     )
 

@@ -45,7 +45,7 @@ def environment() -> Environment:
     made.globals |= {"css": Markup(_CSS), "LATEST": LATEST}  # noqa: S704 - our own file
     made.filters |= {
         "said": text.said, "number": text.number, "volume": text.volume, "ago": ago, "redact": redact,
-        "member": text.member, "moment": _moment,
+        "moment": _moment,
     }  # fmt: skip
     return made
 

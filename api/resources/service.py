@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final
 import falcon
 import orjson
 
+from api.access import Principal
 from api.errors import ApiError, send
 from api.resources.base import Resource, send_json
 from api.resources.jobs import SHORT as SHORT_JOB
@@ -191,7 +192,13 @@ class Status(Resource):
                     "complete": {"type": "boolean"},
                     "chains": an_array(_CHAIN),
                     "contracts": an_array(_CONTRACT),
-                    "jobs": an_array(an_object(SHORT_JOB)),
+                    "jobs": an_array(
+                        an_object(
+                            SHORT_JOB,
+                            required=[name for name in SHORT_JOB if name not in jobs.PRIVATE],
+                            description="Parameters, progress and error are told to keys with the scope admin alone.",
+                        )
+                    ),
                     "redis": _REDIS,
                     "streams": an_object(
                         {"open": {"type": "integer"}, "most": {"type": "integer"}},
@@ -222,12 +229,17 @@ class Status(Resource):
                     "complete": all(c["complete"] for c in contracts if c["active"]),
                     "chains": chains,
                     "contracts": contracts,
-                    "jobs": orjson.loads(self.context.database.query(jobs.RECENT)[0][0] or b"[]"),
+                    "jobs": self._jobs(request),
                     "redis": _redis(self.context.cache.ping()),
                     "streams": {"open": self.context.streams.used, "most": self.context.streams.count},
                 }
             },
         )
+
+    def _jobs(self, request: falcon.Request) -> Any:
+        asking: Principal | None = request.context.get("principal")
+        left_out = jobs.LONG if asking is not None and "admin" in asking.scopes else jobs.PRIVATE
+        return orjson.loads(self.context.database.query(jobs.RECENT, [left_out])[0][0] or b"[]")
 
 
 def _progress(sources: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,11 @@ _SHOWN: Final = f"""json_build_object(
     'created_at', {time("j.created_at")}, 'started_at', {time("j.started_at")},
     'heartbeat_at', {time("j.heartbeat_at")}, 'ended_at', {time("j.ended_at")})"""
 
+#: What ``/status`` leaves out of jobs: for administrators who asked and what is long; for all others what was asked for
+#: and what came of it, which may name what is nobody else's concern.
+LONG: Final = ("created_by", "result", "heartbeat_at")
+PRIVATE: Final = (*LONG, "parameters", "progress", "error")
+
 #: One JSON array: the newest jobs first. $1: their state, or null for all; $2: how many.
 LIST: Final = f"""
 SELECT coalesce(json_agg({_SHOWN} ORDER BY j.id DESC), '[]')
@@ -38,9 +43,10 @@ WITH ended AS (
 SELECT {_SHOWN} FROM ended j
 """
 
-#: One JSON array for ``/status``, without who asked: what is waiting or under way, and the last ten that have ended.
+#: One JSON array for ``/status``: what is waiting or under way, and the last ten that have ended. $1: members that are
+#: left out: those of :data:`PRIVATE`, or for administrators of :data:`LONG`.
 RECENT: Final = f"""
-SELECT coalesce(json_agg((to_jsonb({_SHOWN}) - '{{created_by,result,heartbeat_at}}'::text[]) ORDER BY j.id DESC), '[]')
+SELECT coalesce(json_agg((to_jsonb({_SHOWN}) - $1::text[]) ORDER BY j.id DESC), '[]')
 FROM (
     (SELECT * FROM gapless.jobs WHERE state IN ('queued', 'running') ORDER BY id DESC LIMIT 50)
     UNION ALL

@@ -1,6 +1,7 @@
 """Keys, scopes, origins, ends and rates: who is let in, and how the others are refused."""
 
 import base64
+import logging
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -202,6 +203,27 @@ def test_without_redis_a_process_counts_for_itself():
 ])  # fmt: skip
 def test_whose_request_it_is(peer, forwarded, client):
     assert ClientAddress(("10.0.0.0/8",)).of(peer, forwarded) == client
+
+
+@pytest.mark.parametrize(("forwarded", "client"), [
+    (None, "127.0.0.1"), ("203.0.113.9", "203.0.113.9"), ("1.2.3.4, 2001:db8::5", "2001:db8::5"), ("x", "127.0.0.1"),
+])  # fmt: skip
+def test_the_log_names_the_client_behind_a_proxy(make_client, caplog, forwarded, client):
+    caplog.set_level(logging.INFO, "api.access")
+    headers = {} if forwarded is None else {"x_forwarded_for": forwarded}
+    for path in (PATH, "/nowhere", "/health", f"/{'x' * 15_000}"):
+        make_client(trusted_proxies=("127.0.0.1",)).ask(path, **headers)
+        assert caplog.records[-1].client == client, path
+        make_client().ask(path, **headers)
+        assert caplog.records[-1].client == "127.0.0.1", "a stranger's word"
+
+
+def test_no_token_is_logged(make_client, caplog):
+    caplog.set_level(logging.INFO, "api.access")
+    for query in ("access_token=eyJ.hush.x", "a=1&access_token=eyJ.hush.x&access_token=hush&b=2"):
+        make_client().ask(f"{PATH}?{query}")
+        assert "hush" not in str(vars(caplog.records[-1]))
+        assert "access_token=***" in caplog.records[-1].query
 
 
 def test_the_commands(world_url, make_client, monkeypatch):

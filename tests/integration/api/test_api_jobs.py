@@ -14,6 +14,18 @@ from tests.integration.api.test_api_openapi import _resolved, _strict
 
 
 @pytest.fixture
+def make_key(world_url):
+    engine = database.create_engine(world_url)
+
+    def make(**options) -> str:
+        with engine.begin() as connection:
+            return keys.create(connection, "someone", **options)[1]
+
+    yield make
+    engine.dispose()
+
+
+@pytest.fixture
 def admin(world_url) -> str:
     engine = database.create_engine(world_url)
     with engine.begin() as connection:
@@ -21,6 +33,26 @@ def admin(world_url) -> str:
     engine.dispose()
     assert key_id == 1
     return f"Bearer {key}"
+
+
+def test_what_was_asked_for_is_told_to_administrators_alone(own, make_key, seed):
+    columns = "kind, parameters, state, progress, error, result, created_by"
+    for state in ("queued", "running", "failed"):
+        seed.execute(
+            f"INSERT INTO gapless.jobs ({columns}) VALUES ('repair', %s, %s, %s, 'hush error', %s, 'hush key')",
+            (Jsonb({"contract": "hush"}), state, Jsonb({"at": "hush"}), Jsonb({"of": "hush"})),
+        )
+    reader, admin = (f"Bearer {make_key(scopes=scopes)}" for scopes in (("read",), ("read", "admin")))
+    for headers in ({}, {"authorization": reader}):
+        answer = own.ask("/status", **headers)
+        assert [one["state"] for one in answer.json["data"]["jobs"]] == ["failed", "running", "queued"]
+        assert "hush" not in answer.text
+    assert "hush" not in own.ask("/").text
+    own.refused("/v1/jobs", 401, "AUTHENTICATION_REQUIRED")
+    own.refused("/v1/jobs", 403, "INSUFFICIENT_SCOPE", authorization=reader)
+    (job, *_) = own.get("/status", authorization=admin)["data"]["jobs"]
+    assert (job["parameters"], job["error"], job["progress"]) == ({"contract": "hush"}, "hush error", {"at": "hush"})
+    assert "hush key" not in own.ask("/", authorization=admin).text
 
 
 def test_a_job_is_asked_for_seen_and_cancelled(own, admin, seed):

@@ -157,7 +157,11 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             self._next_look = now + TEND_EVERY
             channels = list(self.active_channels.values())
             for channel in channels:
-                channel.tend(now)
+                try:
+                    channel.tend(now)
+                except Exception:  # one connection must not end the thread of all
+                    log.exception("defect in a connection")
+                    channel.handle_error()
             if len(channels) + ROOM > self.adj.connection_limit:
                 # Else clients that only hold connections would keep all others out.
                 resting = sorted((one for one in channels if one.is_resting), key=lambda one: one.waits_since)

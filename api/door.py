@@ -195,5 +195,5 @@ def untaken(connection: socket.socket | None) -> int:
         return 0
     try:
         return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except OSError:
+    except (OSError, ValueError):  # it is closed
         return 0

@@ -147,3 +147,14 @@ def test_chunks_are_read_in_every_later_version(ports, version):
     then = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     # Were the chunks not read as the body, they would be the next request.
     assert statuses(ports.exchange("api", asked + then)) == [401, 200]
+
+
+@pytest.mark.parametrize("port", PORTS)
+@pytest.mark.parametrize(
+    "begin", [b"POST /v1/keys HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n", b"nonsense\r\n"]
+)
+def test_a_refusal_reaches_a_client_that_is_still_sending(ports, port, begin):
+    # Closed with bytes unread, the connection would be reset, and the answer lost with it.
+    answer = ports.exchange(port, begin + b"a" * 500_000)
+    assert statuses(answer) in ([413], [400])
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]

@@ -379,6 +379,10 @@ class Endpoint:
 
     def _count_error(self, calls: Sequence[Call], error: E) -> E:
         with self.lock:
+            if isinstance(error, RateError) and not any(call.blocks for call in calls):
+                # What refuses the smallest questions as well is about haste.
+                self.suspected.discard(error.words)
+                self.cured_by_shrinking.discard(error.words)
             for call in calls:
                 # A revert is an answer; only the caller knows whether it is a bad one.
                 self._counts[call.method].errors += not isinstance(error, RevertedError)

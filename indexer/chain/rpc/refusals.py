@@ -43,14 +43,6 @@ _SURE = 3
 
 
 @dataclass(slots=True)
-class _Hasty:
-    """Refusals of one question for haste at one endpoint, and what the endpoint had answered before the first."""
-
-    answered_before: int
-    count: int = 0
-
-
-@dataclass(slots=True)
 class Refusals:
     """The refusals of one question, over all its attempts.
 
@@ -64,7 +56,7 @@ class Refusals:
     elsewhere: Callable[["Endpoint"], bool]
     head: Callable[[], int | None]
     _doubtful: int = 0
-    _hasty: dict["Endpoint", _Hasty] = field(default_factory=dict)
+    _hasty: Counter["Endpoint"] = field(default_factory=Counter)
     _lags: Counter["Endpoint"] = field(default_factory=Counter)
 
     def meaning(  # noqa: PLR0911 - one for each class of error
@@ -120,12 +112,11 @@ class Refusals:
         elif (known or error.words in endpoint.suspected) and width > endpoint.block_limit.granted:
             endpoint.forgive()
             return _too_much(error)
-        tally = self._hasty.setdefault(endpoint, _Hasty(endpoint.answered))
-        tally.count += error.times
+        self._hasty[endpoint] += error.times
         patience = _PATIENCE_WITH_KNOWN_WORDS if known else _PATIENCE
-        if tally.count < _LONGEST_PATIENCE and (tally.count < patience or self.elsewhere(endpoint)):
+        if self._hasty[endpoint] < _LONGEST_PATIENCE and (self._hasty[endpoint] < patience or self.elsewhere(endpoint)):
             return error
-        if endpoint.answered == tally.answered_before and not self._answers_others(endpoint):
+        if not all(self._answers_others(endpoint) for _ in range(_SURE)):
             return error
         if list_limits.learn(endpoint, error, self.context):
             return None

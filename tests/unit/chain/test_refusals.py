@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -612,6 +613,23 @@ def test_lists_refused_as_haste_are_found_out_although_another_endpoint_may_answ
             check_whole(list(client.scan([(first, first + 99)], TWENTY)), node.history, (first, first + 99))
             return
     pytest.fail("no piece of history was read")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_half_of_all_questions_refused_for_haste_are_no_reason_for_narrow_ranges(
+    serve: Serve, connect: Connect, seed: int
+) -> None:
+    random = Random(seed)
+
+    def half(node: Node, _: object) -> None:
+        if random.random() < 0.5:
+            raise Refusal(429, "too many requests", status=429)
+
+    node = serve(before=half)
+    client = connect(node, start_blocks=2, max_blocks=64, give_up_after=1e9)
+    chunks = list(client.scan([(0, 1_999)], FILTER, in_flight=1))
+    check_whole(chunks, node.history, (0, 1_999))
+    assert len(chunks) <= 80, "ranges became much narrower than the widest that is asked for"
 
 
 def test_a_limit_of_lists_that_comes_later_is_found_out_in_one_block(serve: Serve, connect: Connect) -> None:

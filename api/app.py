@@ -34,6 +34,7 @@ from api.resources.service import Health, Ready, Root, Status
 from api.resources.snapshots import SeriesLatest, SeriesList, SeriesRows
 from api.resources.stream import BalancesStream, EventStream, FeedStream, SeriesStream, StreamResource
 from api.resources.tokens import OneToken, Tokens
+from api.resources.transactions import OneTransaction
 from api.resources.transfers import AddressTransfers, TokenTransfers
 from api.resources.webhook_deliveries import WebhookDeliveries, WebhookReplay, WebhookSecret, WebhookTest
 from api.resources.webhooks import OneWebhook, Webhooks
@@ -62,6 +63,7 @@ ROUTES: Final[tuple[tuple[str, type[Path]], ...]] = (
     ("/v1/events/stream", FeedStream),
     ("/v1/blocks", BlockByTime),
     ("/v1/blocks/{number}", OneBlock),
+    ("/v1/transactions/{hash}", OneTransaction),
     ("/v1/webhooks", Webhooks),
     ("/v1/webhooks/{webhook}", OneWebhook),
     ("/v1/webhooks/{webhook}/deliveries", WebhookDeliveries),

@@ -64,6 +64,7 @@ _PATH_PARAMETERS: Final = {
     "id": "A row's id.",
     "address": "An address.",
     "webhook": "A webhook's id.",
+    "hash": "Hash of a transaction.",
     "number": "Number of a block, or latest, safe or finalized.",
     "key": "A key's id.",
     "job": "A job's id.",

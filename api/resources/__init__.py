@@ -5,8 +5,8 @@ pages, counts, exports, cursors and the OpenAPI document follow (docs/collection
 
 * ``base``, ``numbered``, ``waiting``, ``common_parameters``: what resources do alike.
 * ``collection``, ``row_page``: what all collections do.
-* ``contracts``, ``events``, ``daily``, ``feed``, ``stream``, ``blocks``, ``snapshots``: what contracts said and
-  answer.
+* ``contracts``, ``events``, ``daily``, ``feed``, ``stream``, ``blocks``, ``transactions``, ``snapshots``: what
+  contracts said and answer.
 * ``tokens``, ``transfers``, ``balances``, ``addresses``: tokens, and who moves and holds them.
 * ``webhooks``, ``webhook_paths``, ``webhook_deliveries``, ``keys``, ``jobs``: what clients and administrators change.
 * ``service``, ``pages``: the API about itself, and its pages for people.

@@ -12,11 +12,12 @@ from typing import Final
 
 import orjson
 
+from api.catalog import Event
 from api.sql.events import ANY_EVENT, CONTRACTS_PLACE, EventSource, unserved_names
 from api.sql.query_shape import QueryShape
 from api.sql.row_order import BY_LOG
 from api.sql.source import PAGE, CoveredSource, Cut
-from api.sql.statement import Binder, literal
+from api.sql.statement import Binder, Statement, identifier, literal
 
 _KEYS: Final = "block_number, log_index, item, contract_address, tx_hash"
 _NO_KEYS: Final = (
@@ -133,6 +134,21 @@ class FeedSource(CoveredSource):
             if one.may_share_logs(other, chain_id):
                 found |= {one.event_id, other.event_id}
         return frozenset(found)
+
+
+def block_of_transaction(events: Sequence[Event], chain_id: int) -> Statement:
+    """A block that bears the transaction ``tx_hash``, by what is kept of transactions and by the rows of events.
+
+    Args:
+        events: of the chain; those of which no index finds a transaction are left out.
+        chain_id: the chain.
+    """
+    bind = Binder()
+    tables = ["gapless.transactions"]
+    tables += [identifier(e.schema_name, e.table_name) for e in events if "tx_hash" in e.ordered_by]
+    where = f"t.chain_id = {chain_id} AND t.tx_hash = {bind('tx_hash', 'bytea')}"
+    each = [f"SELECT t.block_number FROM {table} t WHERE {where}" for table in tables]
+    return Statement.of(f"SELECT u.block_number FROM ({_union(each)}) u LIMIT 1", bind)
 
 
 def _union(each: Sequence[str]) -> str:

@@ -45,6 +45,7 @@ def read_contracts(
             deployments=deployments,
             indexes=_read_indexes(draft, report),
             include=_read_include(draft, report),
+            tx_hash_index=draft.part.tx_hash_index,
         )
     return contracts
 

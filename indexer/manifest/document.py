@@ -241,6 +241,7 @@ class ContractPart(DocumentPart):
     events: list[str] | None = None
     filters: dict[str, Any] | None = None
     indexes: dict[str, list[str]] | None = None
+    tx_hash_index: bool = True
     include: list[str] | None = None
 
 

@@ -142,6 +142,7 @@ class Contract:
         deployments: one a chain, in the order of the manifest's chains.
         indexes: event's api name -> arguments (ABI names) that get an index besides the indexed ones.
         include: what to keep besides the logs.
+        tx_hash_index: whether its rows are found by their transaction.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Contract:
     deployments: tuple[Deployment, ...]
     indexes: Mapping[str, tuple[str, ...]]
     include: frozenset[Include]
+    tx_hash_index: bool = True
 
     def deployment(self, chain: str) -> Deployment | None:
         """Return where it lives on a chain (by name), or None."""

@@ -174,6 +174,8 @@ def _indexes(contract: ContractDeclaration, event: EventDeclaration, names: Sequ
     wanted += [name for name, column in pairs if column.argument in event.indexes and name not in wanted]
     if any(d.place.kind != "addresses" or len(d.place.addresses) > 1 for d in contract.deployments):
         wanted.append("contract_address")
+    if event.tx_hash_index:
+        wanted.append("tx_hash")
     return tuple(wanted)
 
 

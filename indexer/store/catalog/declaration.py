@@ -132,7 +132,12 @@ class ChainDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class EventDeclaration:
-    """One event of a contract and the table it is to have."""
+    """One event of a contract and the table it is to have.
+
+    Attributes:
+        indexes: arguments that get an index besides the indexed ones.
+        tx_hash_index: whether ``tx_hash`` has one.
+    """
 
     name: str
     api_name: str
@@ -143,6 +148,7 @@ class EventDeclaration:
     table_name: str
     columns: tuple[Column, ...]
     indexes: tuple[str, ...] = ()
+    tx_hash_index: bool = False
 
 
 @dataclass(frozen=True, slots=True)

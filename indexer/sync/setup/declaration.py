@@ -67,6 +67,7 @@ def _events(contract: Contract) -> tuple[EventDeclaration, ...]:
                 table_name=name,
                 columns=event_columns(event),
                 indexes=contract.indexes.get(api_name, ()),
+                tx_hash_index=contract.tx_hash_index,
             )
         )
     return tuple(declared)

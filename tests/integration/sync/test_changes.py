@@ -235,7 +235,7 @@ def test_an_index_that_is_wanted_later_is_built_beside_all_other_work(shared_his
             with one.engine.connect() as connection:
                 return indexes.columns_with_index(connection, "coins", "transfer")
 
-        assert have() == {"from_address", "to_address"}
+        assert have() == {"from_address", "to_address", "tx_hash"}
         more = text + coins(shared_history, "gold", more='indexes = { Transfer = ["value"] }')
         assert summary([]) == []
         lines = apply_again(one, shared_history, tmp_path, more)
@@ -254,12 +254,24 @@ def test_an_index_that_is_wanted_later_is_built_beside_all_other_work(shared_his
             assert [index.state for index in indexes.amiss(connection)] == ["broken"]
         # A transaction that writes does not wait for the build, nor the build for ever for it.
         assert indexes.build(one.engine, threading.Event()) == 1
-        assert have() == {"from_address", "to_address", "value"}
+        assert have() == {"from_address", "to_address", "tx_hash", "value"}
         lines = apply_again(one, shared_history, tmp_path, text + coins(shared_history, "gold"))
         assert lines == ["- index coins.Transfer(value): dropped by the running indexer"]
         assert indexes.build(one.engine, threading.Event()) == 1
-        assert have() == {"from_address", "to_address"}
+        assert have() == {"from_address", "to_address", "tx_hash"}
         assert indexes.build(one.engine, threading.Event()) == 0
+        # So is the one that finds the rows of a transaction, which all tables have unless the manifest says otherwise.
+        without = text + coins(shared_history, "gold", more="tx_hash_index = false")
+        assert apply_again(one, shared_history, tmp_path, without) == [
+            "- index coins.Transfer(tx_hash): dropped by the running indexer"
+        ]
+        assert indexes.build(one.engine, threading.Event()) == 1
+        assert have() == {"from_address", "to_address"}
+        assert apply_again(one, shared_history, tmp_path, text + coins(shared_history, "gold")) == [
+            "+ index coins.Transfer(tx_hash): built by the running indexer, beside all other work"
+        ]
+        assert indexes.build(one.engine, threading.Event()) == 1
+        assert have() == {"from_address", "to_address", "tx_hash"}
 
 
 # -- gapless plan ------------------------------------------------------------------------------------------------------

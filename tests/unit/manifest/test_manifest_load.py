@@ -42,7 +42,7 @@ def test_a_contract_with_the_defaults(desk: Desk) -> None:
     assert contract.schema_name == "usdc"
     assert [event.name for event in contract.events] == ["Transfer", "Approval"]
     assert contract.abi_path == desk.folder / "abis/erc20.json"
-    assert (contract.indexes, contract.include) == ({}, frozenset())
+    assert (contract.indexes, contract.include, contract.tx_hash_index) == ({}, frozenset(), True)
     assert only_deployment(manifest) == Deployment(
         chain="ethereum",
         chain_id=1,

@@ -26,6 +26,8 @@ _NAMES: Final[Schema] = {
     "items": _NAME,
     "description": "All contracts whose log it is: several where they share an address.",
 }
+#: Addresses of one list that are looked up as tokens.
+MOST_LISTED: Final = 20
 #: What stands for the names of contracts until they are known: no JSON has this character.
 CONTRACTS_PLACE: Final = "chr(1)"
 
@@ -149,6 +151,13 @@ class EventSource(CoveredSource):
         """The event's table in SQL."""
         return identifier(self.event.schema_name, self.event.table_name)
 
+    def token_addresses(self) -> str:
+        """The address of the contract, and those in arguments: pairs and pools name what they trade there."""
+        columns = self.event.columns
+        single = [f"t.{identifier(c.name)}" for c in columns if c.abi_type == "address" and not c.hashed]
+        lists = [f"t.{identifier(c.name)}[:{MOST_LISTED}]" for c in columns if _is_address_list(c)]
+        return " || ".join([f"ARRAY[{', '.join(['t.contract_address', *single])}]", *lists])
+
     @property
     def members(self) -> Sequence[Member]:  # type: ignore[override]  # made when they are needed
         """The members of a row."""
@@ -251,6 +260,10 @@ class AnyOf(EventSource):
         order = self.order.by(ascending=shape.forward)
         once = f"SELECT DISTINCT ON (t.block_number, t.log_index) t.* FROM ({each}) t {order}"
         return cut.of(f"SELECT t.* FROM ({once}) t", self.order, bind, forward=shape.forward)
+
+
+def _is_address_list(column: Column) -> bool:
+    return column.abi_type.startswith("address[") and column.pg_type == "bytea[]" and not column.hashed
 
 
 def unserved_names(filters: Sequence[str], shape: QueryShape) -> str:

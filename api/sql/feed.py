@@ -5,7 +5,7 @@ several tables, since contracts may share an address: it is one row, of the even
 names all of them.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 from itertools import combinations
 from typing import Final
@@ -73,7 +73,8 @@ class FeedSource(CoveredSource):
             each = [f"SELECT {kept} FROM ({self._reading(one, shape, bind, cut)}) t" for one in self._events]
             positions = self._merged(each or [f"{_NO_KEYS} WHERE false"], shape, bind, cut, shared=bool(shared))
             row = self._row_of_position(shape, shared)
-            return f"SELECT k.*, {_with_names(row, 'k') if shared else row} AS row FROM ({positions}) k"
+            tokens = f", {self._tokens_of_position(shape)} AS token_addresses" if shape.tokens else ""
+            return f"SELECT k.*, {_with_names(row, 'k') if shared else row} AS row{tokens} FROM ({positions}) k"
         # Of an export all rows are sent: a look-up of each would cost more.
         each = [
             f"SELECT {kept}, {self._marked(one, shared).row(shape)} AS row "
@@ -83,6 +84,10 @@ class FeedSource(CoveredSource):
         nothing = f"{_NO_KEYS}, NULL::text AS row WHERE false"
         merged = self._merged(each or [nothing], shape, bind, cut, shared=bool(shared))
         return f"SELECT {_KEYS}, {_with_names('k.row', 'k')} AS row FROM ({merged}) k" if shared else merged
+
+    def token_addresses(self) -> str:
+        """Those that :meth:`rows` has found."""
+        return "t.token_addresses"
 
     def row(self, shape: QueryShape) -> str:
         """The JSON that :meth:`rows` has made."""
@@ -108,8 +113,16 @@ class FeedSource(CoveredSource):
 
     def _row_of_position(self, shape: QueryShape, shared: frozenset[int]) -> str:
         """An expression for the JSON of a position ``k``."""
+        return self._of_position(shape, lambda one: self._marked(one, shared).row(shape))
+
+    def _tokens_of_position(self, shape: QueryShape) -> str:
+        """An expression for the addresses in the row of a position ``k`` that may be tokens'."""
+        return f"({self._of_position(shape, EventSource.token_addresses)})::bytea[]"
+
+    def _of_position(self, shape: QueryShape, expression: Callable[[EventSource], str]) -> str:
+        """An expression over the row of a position ``k``, by its event."""
         texts = [
-            f"WHEN {one.event.event_id} THEN (SELECT {self._marked(one, shared).row(shape)} FROM {one.table} t "
+            f"WHEN {one.event.event_id} THEN (SELECT {expression(one)} FROM {one.table} t "
             f"WHERE t.chain_id = {shape.chain_id} AND t.block_number = k.block_number AND t.log_index = k.log_index)"
             for one in self._events
         ]

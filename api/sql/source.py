@@ -115,6 +115,10 @@ class Source(ABC):
         """An expression for the JSON of a row."""
         return json_row(chosen(self.members, shape.fields))
 
+    def token_addresses(self) -> str:
+        """An expression for the addresses in a row ``t`` that may be tokens', an array."""
+        return f"ARRAY[t.{self.address_column}]"
+
     def tokens(self, bind: Binder, sent: Callable[[], str]) -> str:
         """A query of the addresses of tokens that rows speak of.
 
@@ -122,7 +126,7 @@ class Source(ABC):
             bind: numbers the values.
             sent: makes the query of the rows.
         """
-        return f"SELECT {self.address_column} FROM ({sent()}) p"
+        return f"SELECT unnest(p.token_addresses) FROM ({sent()}) p"
 
 
 def page_statement(source: Source, shape: QueryShape) -> Statement:
@@ -137,11 +141,11 @@ def page_statement(source: Source, shape: QueryShape) -> Statement:
     state = source.state(shape, bind)
     rows = source.rows(shape, bind, PAGE)
     carried = dict.fromkeys(order.columns)
-    if shape.tokens:
-        carried[source.address_column] = None
     if shape.transactions:
         carried["tx_hash"] = None
     columns = ", ".join(f"t.{column}" for column in carried)
+    if shape.tokens:
+        columns += f", {source.token_addresses()} AS token_addresses"
     tables.append(f"""page AS MATERIALIZED (
     SELECT {columns}, {order.position} || chr(9) || {source.row(shape)} AS row
     FROM ({rows}) t)""")

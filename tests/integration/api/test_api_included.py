@@ -3,7 +3,7 @@
 import pytest
 
 from tests.integration.api.seed import Seed, block_time, hex_of, tx_hash
-from tests.integration.api.world import ALICE, BOB, TIP, USDC
+from tests.integration.api.world import ALICE, BOB, GOLD, SILVER, TIP, USDC
 
 TRANSFERS = "/v1/contracts/usdc/events/Transfer"
 
@@ -115,3 +115,21 @@ def test_what_comes_later_changes_the_tag(own, seed):
     assert second.status_code == 200
     assert None not in second.json["transactions"].values()
     assert "max-age=300" in second.headers["cache-control"]
+
+
+def test_tokens_in_arguments_come_along(own, seed):
+    for path in ("/v1/contracts/factory/events/PairCreated?", "/v1/events?chain=1&event=PairCreated&"):
+        answer = own.get(f"{path}include=token&order=asc")
+        assert answer["tokens"][hex_of(USDC)] == {"symbol": "USDC", "name": "USD Coin", "decimals": 6}
+        assert set(answer["tokens"]) == {hex_of(USDC), hex_of(GOLD), hex_of(SILVER)}
+        # Those of the page, whichever members are sent.
+        first = own.get(f"{path}include=token&order=asc&limit=1&fields=id")
+        assert set(first["tokens"]) == {hex_of(USDC), hex_of(GOLD)}
+    row = own.get("/v1/contracts/factory/events/PairCreated/1020-0?include=token")
+    assert set(row["tokens"]) == {hex_of(USDC), hex_of(SILVER)}
+
+
+def test_tokens_in_lists_of_addresses_come_along(own, seed):
+    seed.execute("UPDATE zoo.everything SET who = ARRAY[%s, %s]", (GOLD, ALICE))
+    for path in ("/v1/contracts/zoo/events/Everything?", "/v1/events?chain=1&contract=zoo&"):
+        assert set(own.get(f"{path}include=token")["tokens"]) == {hex_of(GOLD)}

@@ -1,14 +1,14 @@
 """``[contracts.NAME]``: what a contract says. Where it lives is in ``log_scopes``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from indexer.abi.columns import FIXED_COLUMNS
 from indexer.abi.model import Abi, Event, load_abi
 from indexer.abi.names import MOST_COLUMNS, schema_name, schema_problem
-from indexer.abi.types import AbiError
+from indexer.abi.types import AbiError, Elementary
 from indexer.errors import did_you_mean, listed
 from indexer.manifest.document import ContractPart
 from indexer.manifest.log_scopes import Draft, LogScopes, arguments, find_event, find_selected
@@ -46,8 +46,9 @@ def read_contracts(
             indexes=_read_indexes(draft, report),
             include=_read_include(draft, report),
             tx_hash_index=draft.part.tx_hash_index,
+            token_arguments=_read_token_arguments(draft, report),
         )
-    return contracts
+    return _with_factory_tokens(contracts)
 
 
 @dataclass
@@ -186,6 +187,57 @@ def _read_indexes(draft: Draft, report: ManifestReport) -> dict[str, tuple[str, 
         extra = dict.fromkeys(argument for argument in wanted if argument in known and not known[argument].indexed)
         indexes[draft.abi.api_name(event)] = tuple(extra)
     return indexes
+
+
+def _read_token_arguments(draft: Draft, report: ManifestReport) -> dict[str, tuple[str, ...]]:
+    """Read ``{ Event = ["argument"] }``: which arguments name tokens."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, wanted in (draft.part.token_arguments or {}).items():
+        path: KeyPath = (*draft.path, "token_arguments", name)
+        event = find_selected(draft, name, path, report)
+        if event is None or draft.abi is None:
+            continue
+        known = _addresses(event)
+        for number, argument in enumerate(wanted):
+            if argument not in known:
+                report.add(
+                    (*path, number),
+                    f"{event.name} has no argument {argument} of type address{did_you_mean(argument, known)} "
+                    f"(it has: {listed(known) or 'none'})",
+                )
+        found[draft.abi.api_name(event)] = tuple(argument for argument in dict.fromkeys(wanted) if argument in known)
+    return found
+
+
+def _addresses(event: Event) -> list[str]:
+    """The names of an event's arguments that are addresses."""
+    return [
+        name
+        for name, one in arguments(event).items()
+        if isinstance(one.type, Elementary) and one.type.kind == "address"
+    ]
+
+
+def _with_factory_tokens(contracts: dict[str, Contract]) -> dict[str, Contract]:
+    """The contracts with the tokens that factories' events name: all of their addresses but the children's.
+
+    What the manifest says of an event holds instead.
+    """
+    children: dict[tuple[str, str], set[str]] = {}
+    events: dict[tuple[str, str], Event] = {}
+    for contract in contracts.values():
+        for factory in (factory for one in contract.deployments for factory in one.factories):
+            if (owner := contracts.get(factory.contract)) is not None:
+                key = (factory.contract, owner.abi.api_name(factory.event))
+                children.setdefault(key, set()).add(factory.argument.partition(".")[0])
+                events[key] = factory.event
+    for (name, api_name), own in children.items():
+        contract = contracts[name]
+        if api_name not in contract.token_arguments:
+            traded = tuple(one for one in _addresses(events[name, api_name]) if one not in own)
+            known = {**contract.token_arguments, **({api_name: traded} if traded else {})}
+            contracts[name] = replace(contract, token_arguments=known)
+    return contracts
 
 
 def _read_include(draft: Draft, report: ManifestReport) -> frozenset[Include]:

@@ -242,6 +242,7 @@ class ContractPart(DocumentPart):
     filters: dict[str, Any] | None = None
     indexes: dict[str, list[str]] | None = None
     tx_hash_index: bool = True
+    token_arguments: dict[str, list[str]] | None = None
     include: list[str] | None = None
 
 

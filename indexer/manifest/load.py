@@ -17,6 +17,20 @@ from indexer.manifest.source import KeyPath, ManifestReport, read_toml
 _Pairs = frozenset[tuple[str, str]]
 
 
+def _token_arguments(part: ManifestPart, contracts: Mapping[str, Contract]) -> _Pairs:
+    """Return (contract, chain) where arguments name tokens, as far as ``[tokens]`` lets them be described."""
+    tracking = TrackingPart.read({} if part.tokens is None else part.tokens, ("tokens",), ManifestReport({}))
+    if not tracking.enabled:
+        return frozenset()
+    return frozenset(
+        (contract.name, one.chain)
+        for contract in contracts.values()
+        if contract.token_arguments and (tracking.contracts is None or contract.name in tracking.contracts)
+        for one in contract.deployments
+        if tracking.chains is None or one.chain in tracking.chains
+    )
+
+
 def _token_problem(contract: Contract, deployment: Deployment) -> str | None:
     # An address that is listed is a token whichever events are wanted. A factory may have 300,000 children, and at any
     # address there is anything: those are seen as tokens only where their transfers are wanted.
@@ -74,7 +88,7 @@ def _read_pairs(
             problem = problem_of(contracts[name], deployment)
             if problem is None:
                 pairs.add((name, deployment.chain))
-            elif part.contracts is not None:
+            elif part.contracts is not None and not (key == "tokens" and contracts[name].token_arguments):
                 # Named by hand: it is an error. As one of all, it is simply not meant.
                 report.add((key, "contracts", part.contracts.index(name)), f"{name} {problem}")
     return frozenset(pairs)
@@ -153,6 +167,7 @@ def _build(path: Path, document: Mapping[str, object], environ: Mapping[str, str
         # Where nothing is said, all that are tokens are described, and no balances are kept.
         tokens=pairs("tokens", {} if part.tokens is None else part.tokens, _token_problem),
         balances=frozenset() if part.balances is None else pairs("balances", part.balances, _balance_problem),
+        token_arguments=_token_arguments(part, contracts),
     )
 
 

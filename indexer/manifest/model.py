@@ -6,7 +6,7 @@ name, an address is 20 bytes, an environment variable is its value. Only ``start
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -143,6 +143,7 @@ class Contract:
         indexes: event's api name -> arguments (ABI names) that get an index besides the indexed ones.
         include: what to keep besides the logs.
         tx_hash_index: whether its rows are found by their transaction.
+        token_arguments: event's api name -> arguments (ABI names) whose addresses are tokens.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Contract:
     indexes: Mapping[str, tuple[str, ...]]
     include: frozenset[Include]
     tx_hash_index: bool = True
+    token_arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def deployment(self, chain: str) -> Deployment | None:
         """Return where it lives on a chain (by name), or None."""
@@ -223,6 +225,7 @@ class Manifest:
         chains: by name, in the order of the file; so are contracts and snapshots.
         tokens: (contract name, chain name) whose addresses are read as tokens.
         balances: (contract name, chain name) whose balances are kept.
+        token_arguments: (contract name, chain name) of whose events arguments are read as tokens.
     """
 
     path: Path
@@ -231,10 +234,21 @@ class Manifest:
     snapshots: Mapping[str, Snapshot]
     tokens: frozenset[tuple[str, str]]
     balances: frozenset[tuple[str, str]]
+    token_arguments: frozenset[tuple[str, str]] = frozenset()
 
     def contracts_on(self, chain: str) -> tuple[Contract, ...]:
         """Return the contracts that live on a chain (by name)."""
         return tuple(contract for contract in self.contracts.values() if contract.deployment(chain))
+
+    def token_arguments_on(self, chain: str) -> frozenset[tuple[str, str, str]]:
+        """Return the arguments that name tokens on a chain (by name): contract, event's signature, argument."""
+        return frozenset(
+            (name, event.signature, argument)
+            for name, one in sorted(self.token_arguments)
+            if one == chain
+            for event in self.contracts[name].events
+            for argument in self.contracts[name].token_arguments.get(self.contracts[name].abi.api_name(event), ())
+        )
 
 
 def settled(manifest: Manifest, start_blocks: Mapping[tuple[str, str], int]) -> Manifest:
@@ -273,6 +287,7 @@ def settled(manifest: Manifest, start_blocks: Mapping[tuple[str, str], int]) -> 
         snapshots=snapshots,
         tokens=manifest.tokens - out,
         balances=manifest.balances - out,
+        token_arguments=manifest.token_arguments - out,
     )
 
 

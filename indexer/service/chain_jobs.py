@@ -62,7 +62,7 @@ def wanted_jobs(
     yield f"endpoints {name}", (None, IntervalTrigger(seconds=ENDPOINTS_EVERY), jobs.report_endpoints)
     yield f"digests {name}", (None, IntervalTrigger(seconds=DIGESTS_EVERY), jobs.take_digests)
     yield f"blocks {name}", (None, IntervalTrigger(seconds=THIN_EVERY), jobs.prune_blocks)
-    if any(chain == name for _, chain in manifest.tokens):
+    if any(chain == name for _, chain in manifest.tokens | manifest.token_arguments):
         yield f"tokens {name}", (None, IntervalTrigger(seconds=TOKENS_EVERY), jobs.refresh_tokens)
     if any(contract.include for contract in manifest.contracts_on(name)):
         yield f"include {name}", (None, IntervalTrigger(seconds=INCLUDE_EVERY), jobs.include)

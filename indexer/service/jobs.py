@@ -342,9 +342,10 @@ def include(shop: ServiceResources, one: Network) -> None:
 def refresh_tokens(shop: ServiceResources, one: Network) -> None:
     """Reads what new tokens say of themselves."""
     contracts = frozenset(contract for contract, chain in shop.manifest.tokens if chain == one.chain.name)
+    arguments = shop.manifest.token_arguments_on(one.chain.name)
     while not one.stop.is_set():
-        cache = cache_of(shop, one)
-        if metadata_job.refresh(shop.engine, one.client, one.chain.chain_id, contracts, cache, one.tokens) == 0:
+        cache, chain_id = cache_of(shop, one), one.chain.chain_id
+        if metadata_job.refresh(shop.engine, one.client, chain_id, contracts, cache, one.tokens, arguments) == 0:
             break
 
 

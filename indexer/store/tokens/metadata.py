@@ -80,52 +80,90 @@ def unread(
     return [bytes(address) for (address,) in rows]
 
 
-def history_mark(connection: Connection, chain_id: int, contract_ids: Iterable[int]) -> tuple[int, ...]:
-    """Changes whenever children of some contracts may have been discovered in history, or the contracts are others."""
-    contracts = sorted(contract_ids)
+def history_mark(
+    connection: Connection, chain_id: int, contract_ids: Iterable[int], event_ids: Iterable[int] = ()
+) -> tuple[int, ...]:
+    """Changes whenever tokens may have been seen in history, or other contracts or events tell of them.
+
+    Args:
+        connection: to read with.
+        chain_id: the chain.
+        contract_ids: contracts whose children are tokens.
+        event_ids: events whose arguments name tokens.
+    """
+    contracts, events = sorted(contract_ids), sorted(event_ids)
     row = connection.execute(
         sa.text("""
             SELECT (SELECT version FROM gapless.catalog) AS catalog,
                    coalesce(sum(e.version), 0)::bigint AS announced,
-                   count(*) FILTER (WHERE d.adopted) AS adopted
+                   count(*) FILTER (WHERE d.adopted) AS adopted,
+                   (SELECT coalesce(sum(version), 0)::bigint FROM gapless.events WHERE id = ANY(:events)) AS named
             FROM gapless.deployments d
             JOIN jsonb_array_elements(d.factories) f ON true
             JOIN gapless.contracts c ON c.name = f ->> 'contract'
             JOIN gapless.events e ON e.contract_id = c.id AND e.signature = f ->> 'event'
             WHERE d.chain_id = :chain_id AND d.contract_id = ANY(:contracts)
         """),
-        {"chain_id": chain_id, "contracts": contracts},
+        {"chain_id": chain_id, "contracts": contracts, "events": events},
     ).one()
-    return (row.catalog, row.announced, row.adopted, *contracts)
+    return (row.catalog, row.announced, row.adopted, row.named, *contracts, *events)
 
 
 def unread_emitters(connection: Connection, chain_id: int, event: CatalogEvent, limit: int) -> list[bytes]:
-    """Addresses that emitted an event and are not in ``tokens`` yet: for contracts that may be anywhere.
+    """Addresses that emitted an event and are not in ``tokens`` yet: for contracts that may be anywhere."""
+    return _unread_in(connection, chain_id, event, "contract_address", limit)
+
+
+def unread_arguments(
+    connection: Connection, chain_id: int, event: CatalogEvent, argument: str, limit: int, *, above: int = -1
+) -> list[bytes]:
+    """Addresses in an argument of an event that are not in ``tokens`` yet.
+
+    Args:
+        connection: to read with.
+        chain_id: the chain.
+        event: the event.
+        argument: the ABI's name of an argument that is an address.
+        limit: so many addresses at most.
+        above: only of rows above this block; -1: of all.
+    """
+    column = next((one.name for one in event.table.columns if one.argument == argument), None)
+    return [] if column is None else _unread_in(connection, chain_id, event, column, limit, above=above)
+
+
+def _unread_in(
+    connection: Connection, chain_id: int, event: CatalogEvent, column: str, limit: int, *, above: int = -1
+) -> list[bytes]:
+    """Addresses in a column that are not in ``tokens`` yet.
 
     Hops from address to address through the index (a "loose index scan"), so that a billion rows cost as much as there
     are addresses. While that index is put off or being built (a first history), there are none: each hop would scan the
-    table.
+    table. Few blocks are read by their numbers.
     """
-    if not indexes.is_finished(connection, event.table.schema_name, event.table.table_name, "contract_address"):
+    if above < 0 and not indexes.is_finished(connection, event.table.schema_name, event.table.table_name, column):
         return []
+    every = """
+        WITH RECURSIVE seen AS (
+            (SELECT r.{column} AS address FROM {table} r WHERE r.chain_id = %(chain)s ORDER BY r.{column} LIMIT 1)
+            UNION ALL
+            SELECT (SELECT r.{column} FROM {table} r WHERE r.chain_id = %(chain)s AND r.{column} > s.address
+                    ORDER BY r.{column} LIMIT 1)
+            FROM seen s WHERE s.address IS NOT NULL
+        )"""
+    newest = """
+        WITH seen AS (SELECT DISTINCT r.{column} AS address FROM {table} r
+                      WHERE r.chain_id = %(chain)s AND r.block_number > %(above)s)"""
+    unread = """
+        SELECT s.address FROM seen s
+        WHERE s.address IS NOT NULL
+          AND NOT EXISTS (SELECT 1 FROM gapless.tokens t
+                          WHERE t.chain_id = %(chain)s AND t.address = s.address AND {settled})
+        LIMIT %(limit)s"""
     rows = psycopg_connection(connection).execute(
-        sql.SQL("""
-            WITH RECURSIVE emitters AS (
-                (SELECT contract_address FROM {table} WHERE chain_id = %(chain)s ORDER BY contract_address LIMIT 1)
-                UNION ALL
-                SELECT (SELECT t.contract_address FROM {table} t
-                        WHERE t.chain_id = %(chain)s AND t.contract_address > e.contract_address
-                        ORDER BY t.contract_address LIMIT 1)
-                FROM emitters e WHERE e.contract_address IS NOT NULL
-            )
-            SELECT contract_address FROM emitters e
-            WHERE contract_address IS NOT NULL
-              AND NOT EXISTS (SELECT 1 FROM gapless.tokens t
-                              WHERE t.chain_id = %(chain)s AND t.address = e.contract_address
-                                AND {settled})
-            LIMIT %(limit)s
-        """).format(table=event.table.identifier, settled=sql.SQL(_IS_SETTLED)),
-        {"chain": chain_id, "limit": limit},
+        sql.SQL((every if above < 0 else newest) + unread).format(
+            table=event.table.identifier, column=sql.Identifier(column), settled=sql.SQL(_IS_SETTLED)
+        ),
+        {"chain": chain_id, "limit": limit, "above": above},
     )
     return [bytes(address) for (address,) in rows]
 

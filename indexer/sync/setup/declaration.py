@@ -66,7 +66,7 @@ def _events(contract: Contract) -> tuple[EventDeclaration, ...]:
                 item=event.item,
                 table_name=name,
                 columns=event_columns(event),
-                indexes=contract.indexes.get(api_name, ()),
+                indexes=(*contract.indexes.get(api_name, ()), *contract.token_arguments.get(api_name, ())),
                 tx_hash_index=contract.tx_hash_index,
             )
         )

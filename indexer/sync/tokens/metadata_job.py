@@ -3,16 +3,17 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from indexer.abi.token_standards import BY_STANDARD
 from indexer.chain.client import ChainClient
 from indexer.store.cache import Cache, CachedToken, TokenCache
 from indexer.store.catalog import catalog
+from indexer.store.catalog.catalog import CatalogEvent
 from indexer.store.head import state as head_state
 from indexer.store.rows.blocks import Block, hold_block
 from indexer.store.tokens import metadata as tokens
@@ -60,6 +61,7 @@ def refresh(
     contracts: frozenset[str],
     cache: Cache,
     seen: UnreadTokens | None = None,
+    arguments: Collection[tuple[str, str, str]] = (),
 ) -> int:
     """Reads the tokens that were seen and not read yet, some hundred at a time: from Redis, else from the nodes.
 
@@ -70,6 +72,7 @@ def refresh(
         contracts: names of the contracts whose addresses are tokens.
         cache: asked first; receives what was read.
         seen: kept from call to call, so that all children of a large factory are not looked at again and again.
+        arguments: those that name tokens, such as what a pair trades: contract, event's signature, argument.
 
     Returns:
         How many were read; 0 when there is nothing left to do, or when the block at which they were read is gone.
@@ -87,9 +90,13 @@ def refresh(
         contract_ids = catalog.contract_ids(connection, contracts)
         seen, now = seen or UnreadTokens(), time.monotonic()
         # Before the children: what is discovered meanwhile gives another mark.
-        mark = tokens.history_mark(connection, chain_id, contract_ids)
+        naming = _naming(connection, chain_id, arguments)
+        mark = tokens.history_mark(connection, chain_id, contract_ids, [event.event_id for event, _ in naming])
         above = seen.passes_over(mark, now)
         addresses = tokens.unread(connection, chain_id, contract_ids, TOKENS_PER_RUN, above=above)
+        for event, argument in naming:
+            if (left := TOKENS_PER_RUN - len(addresses)) > 0:
+                addresses += tokens.unread_arguments(connection, chain_id, event, argument, left, above=above)
         if above == -1:
             # What can be reorganised is looked at each time: a child may be discovered there without another mark.
             seen.mark, seen.looked_at = mark, now
@@ -115,6 +122,22 @@ def refresh(
             "%d tokens of chain %d at block %d, %d of them known from Redis", done, chain_id, tip.number, len(recalled)
         )
     return done
+
+
+def _naming(
+    connection: Connection, chain_id: int, arguments: Collection[tuple[str, str, str]]
+) -> list[tuple[CatalogEvent, str]]:
+    """The events of a chain whose arguments name tokens, each with an argument."""
+    if not arguments:
+        return []
+    named = {(contract, signature) for contract, signature, _ in arguments}
+    events = {s.event.event_id: s.event for s in catalog.load_sources(connection, chain_id, named=named)}
+    return [
+        (event, argument)
+        for event in events.values()
+        for contract, signature, argument in sorted(arguments)
+        if (contract, signature) == (event.contract, event.signature)
+    ]
 
 
 def _take_over(engine: Engine, chain_id: int, tip: Block, recalled: Mapping[bytes, CachedToken]) -> None:

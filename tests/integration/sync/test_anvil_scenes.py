@@ -114,6 +114,37 @@ def test_tokens_that_were_read_on_a_branch_that_is_gone_are_read_again(indexed, 
     assert refresh() > 0
 
 
+def test_tokens_that_pairs_trade_are_read(indexed, history):
+    arguments = indexed.manifest.token_arguments_on(indexed.chain.name)
+    assert {argument for _, _, argument in arguments} == {"token0", "token1"}
+    ((contract, _, _), *_) = arguments
+    traded = f"(SELECT token0 FROM {contract}.pair_created UNION SELECT token1 FROM {contract}.pair_created)"
+    seen = metadata_job.UnreadTokens()
+
+    def refresh() -> int:
+        chain_id = indexed.chain.chain_id
+        return metadata_job.refresh(
+            indexed.engine, indexed.client, chain_id, frozenset(), Cache(None), seen, arguments=arguments
+        )
+
+    assert refresh() > 0
+    while refresh():
+        pass
+    assert indexed.query(f"{traded} EXCEPT SELECT address FROM gapless.tokens") == []
+    ((named,),) = indexed.query(
+        f"SELECT count(*) FROM {traded} t JOIN gapless.tokens k ON k.address = t.token0 WHERE k.symbol <> ''"
+    )
+    assert named > 1
+    # A pair that is announced later has its tokens read, too.
+    before = indexed.query("SELECT count(*) FROM gapless.tokens")
+    burst(history.world, Random(1), 150, 10)
+    indexed.catch_up(indexed.following)
+    while refresh():
+        pass
+    assert indexed.query("SELECT count(*) FROM gapless.tokens") > before
+    assert indexed.query(f"{traded} EXCEPT SELECT address FROM gapless.tokens") == []
+
+
 def test_a_snapshot_reverted_and_written_on_differently(indexed, history, assert_right):
     saved = rpc(_url(history), "evm_snapshot")
     burst(history.world, Random(1), 40, 10)

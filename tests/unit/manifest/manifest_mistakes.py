@@ -357,6 +357,11 @@ ONE_PROBLEM: dict[str, tuple[str, str, str]] = {
         "contracts.usdc.indexes.Transfer",
         "expected a list",
     ),
+    "a token that is no address": (
+        ETHEREUM + ERC20 + 'token_arguments = { Transfer = ["value"] }\n',
+        "contracts.usdc.token_arguments.Transfer[0]",
+        "no argument value of type address",
+    ),
     "include": (
         ETHEREUM + ERC20 + 'include = ["block", "trace"]\n',
         "contracts.usdc.include[1]",

@@ -293,6 +293,36 @@ def test_indexes_and_includes(desk: Desk) -> None:
     assert contract.include == {"receipt", "block"}
 
 
+TRADING = """
+[contracts.factory]
+abi = "abis/uniswap_v2_factory.json"
+address = "0x5C69bEe701ef814a2B6a3EDD4B1652CB9cc5aA6f"
+{more}
+[contracts.pair]
+abi = "abis/uniswap_v2_pair.json"
+factory = {{ contract = "factory", event = "PairCreated", argument = "pair" }}
+events = ["Sync"]
+"""
+CREATED = "PairCreated(address,address,address,uint256)"
+
+
+@pytest.mark.parametrize(("more", "tokens", "named"), [
+    ("", "", {"token0", "token1"}),
+    ('token_arguments = { PairCreated = ["token1"] }', "", {"token1"}),
+    ("token_arguments = { PairCreated = [] }", "", set()),
+    ("", "[tokens]\nenabled = false", set()),
+    ("", '[tokens]\nchains = ["ethereum"]', {"token0", "token1"}),
+    ("", "[tokens]\nchains = []", set()),
+    ("", '[tokens]\ncontracts = ["factory"]', {"token0", "token1"}),
+    ("", "[tokens]\ncontracts = []", set()),
+])  # fmt: skip
+def test_what_pairs_trade_are_tokens(desk: Desk, more: str, tokens: str, named: set[str]) -> None:
+    manifest = desk.load(ETHEREUM + TRADING.format(more=more) + tokens)
+    assert manifest.token_arguments_on("ethereum") == {("factory", CREATED, name) for name in named}
+    assert manifest.token_arguments_on("base") == frozenset()
+    assert not any(contract == "factory" for contract, _ in manifest.tokens)
+
+
 @pytest.mark.parametrize(
     ("every", "schedule"),
     [

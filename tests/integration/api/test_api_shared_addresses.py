@@ -56,7 +56,7 @@ def test_the_chain_says_which_contract_is_meant(two_chains, chain, name, value):
     one = two_chains.get(f"{path}/events/Transfer/{row['id']}?chain={chain}")["data"]
     assert {**one, **row} == one
     assert sum(day["events"] for day in two_chains.get(f"{path}/events/Transfer/daily?chain={chain}")["data"]) == 1
-    assert two_chains.ask(f"{path}/events/Transfer/stream?chain={chain}").status_code in (200, 307)
+    assert two_chains.ask(f"{path}/events/Transfer/stream?chain={chain}").json.get("code") != "AMBIGUOUS_CONTRACT"
     exported = two_chains.ask(f"{path}/events/Transfer?chain={chain}&format=ndjson")
     assert json.loads(exported.text)["args"]["value"] == value
 

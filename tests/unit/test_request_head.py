@@ -201,6 +201,7 @@ class Counted(bytearray):
         return end
 
 
+@pytest.mark.promise("S-13")
 @pytest.mark.parametrize("size", [1, 100])
 def test_each_byte_is_searched_once_however_it_comes(size):
     data = with_fields(b"A: " + b"b" * 10_000, *[b"C: d"] * 90)

@@ -38,6 +38,7 @@ SLOW = {
 }
 
 
+@pytest.mark.promise("S-13")
 @pytest.mark.parametrize("port", PORTS)
 @pytest.mark.parametrize("name", SLOW)
 def test_the_worst_bytes_cost_next_to_nothing(ports, port, name):
@@ -105,6 +106,7 @@ WRONG = {
 }
 
 
+@pytest.mark.promise("S-13")
 @pytest.mark.parametrize("port", PORTS)
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_no_request_is_refused_and_the_connection_closed(ports, port, name):

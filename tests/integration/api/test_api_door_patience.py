@@ -50,6 +50,7 @@ def trickle(ports: Ports, port: str, begin: bytes, more: bytes) -> bytes:
             sending.join()
 
 
+@pytest.mark.promise("S-14")
 @pytest.mark.parametrize("port", ["api", "admin"])
 @pytest.mark.parametrize("begin", [b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nA: "])
 def test_a_head_that_trickles_has_one_deadline(ports, port, begin):
@@ -58,6 +59,7 @@ def test_a_head_that_trickles_has_one_deadline(ports, port, begin):
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
 
 
+@pytest.mark.promise("S-14")
 @pytest.mark.parametrize(
     "begin",
     [
@@ -88,12 +90,16 @@ def test_a_kept_connection_may_rest_for_longer_than_a_head(ports):
         assert statuses(until_the_end(connection)) == [408]
 
 
+WAIT = b"GET /v1/contracts/usdc/events/Transfer?min_block=1300&wait=1 HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF_CLOSED = {
     "one": (b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n", [200]),
     "several": (b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n" * 5, [200] * 5),
     "with bodies": (b"POST /v1/keys HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}" * 2, [401] * 2),
     "HTTP/1.0": (b"GET /v1 HTTP/1.0\r\n\r\n", [200]),
     "and half of one": (b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\nGET /v1 HT", [200, 400]),
+    "one that waits": (WAIT, [409]),
+    "one that waits behind others": (b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n" * 3 + WAIT, [200, 200, 200, 409]),
+    "a stream of nothing": (b"GET /v1/contracts/nothing/events/x/stream HTTP/1.1\r\nHost: x\r\n\r\n", [404]),
     "half of a head": (b"GET /v1 HTTP/1.1\r\nHost: x\r\n", [400]),
     "half of a body": (b"POST /v1/keys HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{", [400]),
     "nothing": (b"", []),
@@ -101,6 +107,7 @@ HALF_CLOSED = {
 }
 
 
+@pytest.mark.promise("S-14")
 @pytest.mark.parametrize("name", HALF_CLOSED)
 def test_a_client_that_has_ended_its_side_gets_its_answers(ports, name):
     request, wanted = HALF_CLOSED[name]
@@ -121,6 +128,7 @@ def test_an_export_is_given_whole_to_one_that_has_ended_its_side(ports):
     assert answer.endswith(b"0\r\n\r\n")
 
 
+@pytest.mark.promise("S-14")
 def test_connections_that_are_only_held_keep_nobody_out(world):
     with all_ports(world, API_CONNECTION_LIMIT="20", API_HEAD_SECONDS="3600") as ports, ExitStack() as stack:
         address = ("127.0.0.1", ports.of["api"])

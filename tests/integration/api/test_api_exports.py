@@ -275,6 +275,7 @@ def sip_until_released(seed: Seed, connections: list[socket.socket]) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.promise("S-14")
 def test_slow_readers_do_not_keep_slots_and_snapshots_beyond_the_deadline(big_url, tmp_path):
     seed = Seed(big_url, tmp_path)
     settings = {"API_EXPORT_SLOTS": "2", "API_EXPORT_TIMEOUT": "3", "API_LEAST_PACE": "0"}
@@ -302,6 +303,7 @@ def served_here(url: str, patience: Patience) -> Iterator[int]:
     context.close()
 
 
+@pytest.mark.promise("S-14")
 def test_readers_below_the_least_pace_lose_their_exports_and_the_others_do_not(big_url, tmp_path):
     seed = Seed(big_url, tmp_path)
     patience = Patience(queue=10, head=10, body=10, answer=600, pace=1_000, window=1.0)

@@ -83,6 +83,7 @@ def open_connections(ports: Ports) -> int:
     return sum(bool(one.raddr) and one.laddr.port in listening for one in ports.system.net_connections())
 
 
+@pytest.mark.promise("S-13")
 @pytest.mark.parametrize("port", PORTS)
 def test_no_bytes_hang_or_break_a_port(ports, port):
     seen: Counter[int] = Counter()

@@ -40,6 +40,7 @@ def test_queries(api, path, name):
     assert len(result.json.get("details", ())) <= MAX_PROBLEMS
 
 
+@pytest.mark.promise("A-08")
 def test_how_many_more_there_are_is_said_and_the_names_once(api):
     body = api.refused(f"{TRANSFERS}?{QUERIES['other names']}", 400, "UNKNOWN_PARAMETER")
     assert len(body["details"]) == MAX_PROBLEMS

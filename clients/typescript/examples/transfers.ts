@@ -38,6 +38,10 @@ for await (const point of gapless.series("coins", "supply", { limit: 4 })) {
   break;
 }
 
+// Filters are typed by their argument: order for numbers, lists for addresses.
+const large = await gapless.page("coins", "Transfer", { "arg.value.gte": 10n ** 21n, "arg.from.in": [zeroAddress], limit: 1 });
+console.log(`a large mint: ${large.rows[0]?.args.value}`);
+
 // Who has how much of the first coin, as of one finalized block; and what the richest has besides.
 const [coin] = page.rows;
 for await (const { address, balance } of gapless.all("/v1/tokens/{address}/holders", { address: coin!.address, limit: 2 })) {

@@ -39,9 +39,10 @@ export type Loosely<T> = T extends Hex
 export type Row<Raw> = Decoded<Raw>;
 
 type Arguments<Raw> = Raw extends { args?: infer Args } ? NonNullable<Args> : {};
+type Numeric = number | `${number}` | `${bigint}`;
 type Single<Raw> = [Raw] extends [Hex]
   ? "" | ".ne"
-  : [Raw] extends [number | `${number}`]
+  : [Raw] extends [Numeric]
     ? "" | ".ne" | ".gt" | ".gte" | ".lt" | ".lte"
     : [Raw] extends [boolean]
       ? ""
@@ -49,7 +50,7 @@ type Single<Raw> = [Raw] extends [Hex]
         ? "" | ".ne"
         : never;
 type Value<Raw> = [Raw] extends [Hex] ? Hex : [Raw] extends [`${bigint}`] ? bigint | `${bigint}` : Raw;
-type Lists<Raw> = [Raw] extends [Hex | number | `${number}`] ? ".in" : never;
+type Lists<Raw> = [Raw] extends [Hex | Numeric] ? ".in" : never;
 type FiltersOf<Name extends string, Raw> = { [K in `arg.${Name}${Single<Raw>}`]?: Value<Raw> | undefined } & {
   [K in `arg.${Name}${Lists<Raw>}`]?: readonly Value<Raw>[] | undefined;
 };

@@ -66,6 +66,10 @@ export interface Options {
   token?: string | (() => string | Promise<string>);
   /** Instead of the global one. */
   fetch?: typeof fetch;
+  /** Seconds for one answer; a request may wait ten of them for a block (30). */
+  timeout?: number;
+  /** Seconds for which a stream may be silent before it counts as broken; the server says something every 15 (45). */
+  silence?: number;
   /** How requests that were refused for the moment (429, 503, no network) are tried again. */
   retries?: Partial<Retries>;
   /** Told of each request that will be tried again. */
@@ -273,9 +277,17 @@ export class Gapless<Paths, Events, Series> {
     const open = async (after: string | undefined) => {
       // In the address, as EventSource does it: a header would make a browser ask for leave first.
       const secret = (await this.#secret(true)) ?? undefined;
-      return this.#reach(url({ after, access_token: secret }), { Accept: "text/event-stream" }, signal);
+      // Only its beginning has a deadline.
+      const late = new AbortController();
+      const timer = setTimeout(() => late.abort(new Error("no answer in time")), 1000 * (this.#options.timeout ?? 30));
+      try {
+        const init = { headers: { Accept: "text/event-stream" }, signal: either(late.signal, signal) };
+        return await reached(this.#fetch(url({ after, access_token: secret }), init), signal);
+      } finally {
+        clearTimeout(timer);
+      }
     };
-    return stream(open, row, hearing, this.#retries);
+    return stream(open, row, hearing, this.#retries, this.#options.silence ?? 45);
   }
 
   /** What to show: the token, or the key. A stream takes a token only, since that is shown in its address. */
@@ -288,10 +300,6 @@ export class Gapless<Paths, Events, Series> {
     const answer = await reached(asked, undefined);
     if (!answer.ok) throw await refusal(answer);
     return ((await answer.json()) as { data: { access_token: string } }).data.access_token;
-  }
-
-  #reach(url: string, headers: Record<string, string>, signal: AbortSignal | undefined): Promise<Response> {
-    return reached(this.#fetch(url, { headers, ...(signal ? { signal } : {}) }), signal);
   }
 
   #url(base: string, path: string, parameters: object): string {
@@ -307,7 +315,8 @@ export class Gapless<Paths, Events, Series> {
         const secret = await this.#secret(false);
         const headers: Record<string, string> = { Accept: "application/json" };
         if (secret !== null) headers["Authorization"] = `Bearer ${secret}`;
-        const answer = await this.#reach(url, headers, signal);
+        const late = AbortSignal.timeout(1000 * (this.#options.timeout ?? 30));
+        const answer = await reached(this.#fetch(url, { headers, signal: either(late, signal) }), signal);
         if (!answer.ok) throw await refusal(answer);
         return JSON.parse(await reached(answer.text(), signal)) as unknown;
       } catch (error) {
@@ -321,6 +330,9 @@ export class Gapless<Paths, Events, Series> {
     }
   }
 }
+
+const either = (one: AbortSignal, other: AbortSignal | undefined): AbortSignal =>
+  other === undefined ? one : AbortSignal.any([one, other]);
 
 /** A row of any event, told apart by `contract` and `event`. */
 export type AnyRow<Events> = {

@@ -9,10 +9,24 @@ export interface ServerEvent {
   id: string;
 }
 
+/** What a promise gives, if it does so in time. */
+async function inTime<T>(what: Promise<T>, seconds: number): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, fail) => {
+    timer = setTimeout(() => fail(new Error(`nothing came for ${seconds} s`)), 1000 * seconds);
+  });
+  try {
+    return await Promise.race([what, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** The events; `heard` is kept up to date, also where only the id moves. */
 export async function* serverEvents(
   body: ReadableStream<Uint8Array>,
   heard: { id: string; retry: number },
+  silence: number,
   signal?: AbortSignal,
 ): AsyncGenerator<ServerEvent, void, undefined> {
   const reader = body.getReader();
@@ -22,7 +36,7 @@ export async function* serverEvents(
   let data: string[] = [];
   try {
     for (;;) {
-      const { done, value } = await reached(reader.read(), signal);
+      const { done, value } = await reached(inTime(reader.read(), silence), signal);
       if (done) return;
       const lines = (rest + text.decode(value, { stream: true })).split("\n");
       rest = lines.pop() ?? "";

@@ -18,12 +18,15 @@ export interface Hearing {
  * The messages of a stream, over as many connections as it takes.
  *
  * @param open makes one connection that goes on behind a cursor.
+ * @param row makes a row of what came.
+ * @param silence seconds after which a silent connection is a broken one.
  */
 export async function* stream<Item>(
   open: (after: string | undefined) => Promise<Response>,
   row: (data: unknown) => Item,
   { after, signal, onState = warn, onProgress }: Hearing,
   retries: Retries,
+  silence: number,
 ): AsyncGenerator<Message<Item>, void, undefined> {
   const heard = { id: after ?? "", retry: 0 };
   let attempt = 0;
@@ -36,7 +39,7 @@ export async function* stream<Item>(
         if (!answer.ok) throw await refusal(answer);
         if (answer.body === null) throw new UnreachableError("the server sends no stream");
         onState({ state: "open" });
-        for await (const { event, data, id } of serverEvents(answer.body, heard, signal)) {
+        for await (const { event, data, id } of serverEvents(answer.body, heard, silence, signal)) {
           attempt = 0; // it works
           const message = messageOf(event, JSON.parse(data) as Record<string, unknown>, id, row);
           if (message === null) continue;

@@ -227,6 +227,31 @@ test("a name of a path that is missing is an error, and nothing is asked", async
   assert.deepEqual(asked, []);
 });
 
+test("an answer that does not come, and a stream that falls silent, are broken connections", async () => {
+  const { url } = await serving(
+    () => undefined,
+    (response) => {
+      response.writeHead(200, { "Content-Type": "text/event-stream" });
+      response.write(sse("1-1", "row", row("1-1", "1")));
+    },
+    (response) => {
+      response.writeHead(200, { "Content-Type": "text/event-stream" });
+      response.write(sse("2-1", "row", row("2-1", "2")));
+    },
+  );
+  const hasty = new Gapless(schema, { url, timeout: 0.1, retries: { ...QUICK, attempts: 1 } });
+  await assert.rejects(hasty.page("coins", "Transfer"), { name: "UnreachableError" });
+  const gapless = new Gapless(schema, { url, silence: 2, retries: QUICK });
+  const stop = new AbortController();
+  const [ids, broken] = [[], []];
+  const onState = ({ error }) => error && broken.push(error.message);
+  for await (const { row } of gapless.stream("coins", "Transfer", {}, { signal: stop.signal, onState })) {
+    ids.push(row.id);
+    if (ids.length === 2) stop.abort();
+  }
+  assert.deepEqual([ids, broken], [["1-1", "2-1"], ["nothing came for 2 s"]]);
+});
+
 test("a refused stream is an error", async () => {
   const { url } = await serving(json({ error: "there is no such event", code: "EVENT_NOT_FOUND" }, 404));
   await assert.rejects(all(new Gapless(schema, { url }).stream("coins", "Transfer")), { code: "EVENT_NOT_FOUND" });

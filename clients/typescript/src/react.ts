@@ -143,8 +143,18 @@ export function useLiveRows<Paths, Events, Series, C extends keyof Events & stri
         onProgress: ({ through, waitingFor }) => set((now) => ({ through: through ?? now.through, waitingFor })),
       };
       for await (const message of gapless.stream(contract, event, query, hearing)) {
-        if (message.kind === "row") set(({ rows }) => ({ rows: withRow(rows, message.row, limit) }));
-        if (message.kind === "revert") set(({ rows }) => ({ rows: rows.filter((row) => block(row) <= message.commonBlock) }));
+        if (message.kind === "row") {
+          // Rows come in the chain's order: all blocks before this one's have been said.
+          set(({ rows, through }) => ({
+            rows: withRow(rows, message.row, limit),
+            through: Math.max(through ?? 0, block(message.row) - 1),
+          }));
+        } else if (message.kind === "revert") {
+          set(({ rows, through }) => ({
+            rows: rows.filter((row) => block(row) <= message.commonBlock),
+            through: through === null ? null : Math.min(through, message.commonBlock),
+          }));
+        }
       }
     };
     follow().catch((error: Error) => set(() => ({ error, connection: { state: "closed" } })));

@@ -34,6 +34,7 @@ export async function* serverEvents(
   let rest = "";
   let event = "";
   let data: string[] = [];
+  let id: string | null = null;
   try {
     for (;;) {
       const { done, value } = await reached(inTime(reader.read(), silence), signal);
@@ -42,9 +43,10 @@ export async function* serverEvents(
       rest = lines.pop() ?? "";
       for (const line of lines) {
         if (line === "") {
+          // Only here: an event that breaks off behind its id has not been heard.
+          if (id !== null) heard.id = id;
           if (data.length) yield { event, data: data.join("\n"), id: heard.id };
-          event = "";
-          data = [];
+          [event, data, id] = ["", [], null];
           continue;
         }
         const colon = line.indexOf(":");
@@ -52,7 +54,7 @@ export async function* serverEvents(
         const said = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
         if (field === "event") event = said;
         else if (field === "data") data.push(said);
-        else if (field === "id") heard.id = said;
+        else if (field === "id") id = said;
         else if (field === "retry" && /^[0-9]+$/.test(said)) heard.retry = Number(said);
       }
     }

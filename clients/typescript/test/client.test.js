@@ -83,7 +83,7 @@ test("a stream that breaks goes on where it was, and tells what was taken back",
   const first = `retry: 10\n\n${sse("9-0.aa", "status", { through_block: 9, waiting_for_block: null, rewrites: 2, meta: META })}`;
   const { url, asked } = await serving(
     (response) => {
-      const bytes = Buffer.from(first + sse("10-1.bb", "row", row("10-1", "5")) + ": heartbeat\nid: 11-9.cc\n\nevent: row\nda");
+      const bytes = Buffer.from(first + sse("10-1.bb", "row", row("10-1", "5")) + ": heartbeat\nid: 11-9.cc\n\nid: 12-1.ee\nevent: row\nda");
       response.writeHead(200, { "Content-Type": "text/event-stream" });
       for (const byte of bytes) response.write(Buffer.from([byte]));
       setTimeout(() => response.destroy(), 50);

@@ -97,12 +97,10 @@ class EventParser:
     """Parses ``text/event-stream`` (HTML Living Standard, 9.2.6), as far as the API uses it.
 
     Attributes:
-        cursor: the last ``id``, also where only the id moved.
         retry: seconds after which the server wants to see the client again.
     """
 
-    def __init__(self, cursor: str) -> None:
-        self.cursor = cursor
+    def __init__(self) -> None:
         self.retry = 0.0
         self.begin()
 
@@ -112,23 +110,24 @@ class EventParser:
         self._rest = ""
         self._name = ""
         self._data: list[str] = []
+        self._cursor = ""
 
     def feed(self, piece: bytes) -> Iterator[ServerEvent]:
-        """The events that a piece of the answer completes."""
+        """The events that a piece of the answer completes. One without data moves the cursor alone."""
         *lines, self._rest = (self._rest + self._text.decode(piece)).split("\n")
         for line in lines:
             field, _, value = line.removesuffix("\r").partition(":")
             value = value.removeprefix(" ")
             if not line.removesuffix("\r"):
-                if self._data:
-                    yield ServerEvent(self._name, "\n".join(self._data), self.cursor)
-                self._name, self._data = "", []
+                if self._data or self._cursor:
+                    yield ServerEvent(self._name, "\n".join(self._data), self._cursor)
+                self._name, self._data, self._cursor = "", [], ""
             elif field == "event":
                 self._name = value
             elif field == "data":
                 self._data.append(value)
             elif field == "id":
-                self.cursor = value
+                self._cursor = value
             elif field == "retry" and value.isdecimal():
                 self.retry = int(value) / 1000
 
@@ -150,7 +149,8 @@ class Following:
         on_state: OnState | None,
         on_progress: OnProgress | None,
     ) -> None:
-        self._parser = EventParser(after)
+        self._parser = EventParser()
+        self._cursor = after
         self._retries = retries
         self._told = on_state or _warn
         self._progress = on_progress
@@ -161,7 +161,7 @@ class Following:
         """Begin an attempt: what its request is to send."""
         self._attempt += 1
         self._told(Connection("connecting", self._attempt))
-        place = {"Last-Event-ID": self._parser.cursor} if self._parser.cursor else {}
+        place = {"Last-Event-ID": self._cursor} if self._cursor else {}
         return {"Accept": "text/event-stream", **place}
 
     def opened(self) -> None:
@@ -177,27 +177,30 @@ class Following:
 
     def unknown(self, event: ServerEvent) -> dict[str, Any] | None:
         """The row of an event for whose kind there is no decoder yet."""
-        return event.said if event.name == "row" and _kind(event.said) not in self._decoders else None
+        return event.said if event.name == "row" and event.data and _kind(event.said) not in self._decoders else None
 
     def learn(self, row: dict[str, Any], decode: Decode) -> None:
         """Decode rows of this kind so from now on."""
         self._decoders[_kind(row)] = decode
 
     def message(self, event: ServerEvent) -> Message | None:
-        """The message of an event; None for those of which this client does not know."""
-        said = event.said
-        match event.name:
+        """The message of an event, behind which the stream goes on; None for one that is none, or is not known."""
+        message: Message | None = None
+        # An event without an id leaves the place as it is.
+        cursor = event.cursor or self._cursor
+        match event.name if event.data else "":
             case "row":
-                return StreamRow(self._decoders[_kind(said)](said), event.cursor)
+                message = StreamRow(self._decoders[_kind(event.said)](event.said), cursor)
             case "revert":
-                return Revert(said["common_block"], event.cursor)
+                message = Revert(event.said["common_block"], cursor)
             case "status":
+                said = event.said
                 place = said["through_block"], said["waiting_for_block"]
-                status = Status(*place, said["rewrites"], said["meta"], event.cursor)
+                message = Status(*place, said["rewrites"], said["meta"], cursor)
                 if self._progress is not None:
-                    self._progress(status)
-                return status
-        return None
+                    self._progress(message)
+        self._cursor = cursor
+        return message
 
     def broken(self, error: Exception | None) -> float:
         """Seconds until the next attempt.

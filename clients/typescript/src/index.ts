@@ -58,8 +58,6 @@ export type {
 export interface Options {
   /** Such as `http://127.0.0.1:8000`. */
   url: string;
-  /** Where streams are served, if not at `url`. */
-  streamsUrl?: string;
   /** An API key, for programs on a server. A web page should not hold one: see `token`. */
   key?: string;
   /** A short-lived token, or what fetches one when needed, such as from a backend of yours that holds the key. */
@@ -97,14 +95,13 @@ const SERIES = "/v1/contracts/{contract}/snapshots/{series}";
 /** A client for what a schema of gapless-types describes. */
 export class Gapless<Paths, Events, Series> {
   readonly #schema: Schema<Paths, Events, Series>;
-  readonly #options: Options & { streamsUrl: string };
+  readonly #options: Options;
   readonly #retries: Retries;
   readonly #fetch: typeof fetch;
 
   constructor(schema: Schema<Paths, Events, Series>, options: Options) {
     this.#schema = schema;
-    const [url, streamsUrl] = [options.url, options.streamsUrl ?? options.url].map((each) => each.replace(/\/+$/, ""));
-    this.#options = { ...options, url: url!, streamsUrl: streamsUrl! };
+    this.#options = { ...options, url: options.url.replace(/\/+$/, "") };
     this.#retries = { ...RETRIES, ...options.retries };
     this.#fetch = options.fetch ?? ((input, init) => fetch(input, init));
   }
@@ -272,7 +269,7 @@ export class Gapless<Paths, Events, Series> {
     hearing: Hearing,
   ): AsyncGenerator<Message<One>, void, undefined> {
     const { signal } = hearing;
-    const url = (query: object) => this.#url(this.#options.streamsUrl, path, { ...parameters, ...query });
+    const url = (query: object) => this.#url(path, { ...parameters, ...query });
     url({}); // what is wrong with it is wrong before anything is tried
     const open = async (after: string | undefined) => {
       // In the address, as EventSource does it: a header would make a browser ask for leave first.
@@ -302,14 +299,14 @@ export class Gapless<Paths, Events, Series> {
     return ((await answer.json()) as { data: { access_token: string } }).data.access_token;
   }
 
-  #url(base: string, path: string, parameters: object): string {
+  #url(path: string, parameters: object): string {
     const query = Object.entries(parameters).filter(([name]) => !path.includes(`{${name}}`));
     const asked = queryString(Object.fromEntries(query));
-    return `${base}${filled(path, parameters)}${asked && "?"}${asked}`;
+    return `${this.#options.url}${filled(path, parameters)}${asked && "?"}${asked}`;
   }
 
   async #ask(path: string, parameters: object, signal: AbortSignal | undefined): Promise<unknown> {
-    const url = this.#url(this.#options.url, path, parameters);
+    const url = this.#url(path, parameters);
     for (let attempt = 1; ; attempt += 1) {
       try {
         const secret = await this.#secret(false);

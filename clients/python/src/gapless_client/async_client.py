@@ -36,11 +36,10 @@ class AsyncGapless:
         *,
         key: str | None = None,
         token: AsyncToken | None = None,
-        streams_url: str | None = None,
         retries: Retries = Retries(),  # noqa: B008  # frozen
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self._core = core.new(url, streams_url, key, token, retries)
+        self._core = core.Core(url.rstrip("/"), key, token, retries)
         self._is_own = http is None
         self._http = http or httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=True)
 

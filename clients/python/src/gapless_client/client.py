@@ -36,7 +36,6 @@ class Gapless:
         url: such as ``http://127.0.0.1:8000``.
         key: an API key.
         token: instead of a key, a short-lived token, or what fetches one.
-        streams_url: where streams are served, if not at ``url``.
         retries: how requests that were refused for the moment (429, 503, no network) are tried again.
         http: an httpx client of your own, with its proxies and certificates; you close it.
     """
@@ -47,11 +46,10 @@ class Gapless:
         *,
         key: str | None = None,
         token: Token | None = None,
-        streams_url: str | None = None,
         retries: Retries = Retries(),  # noqa: B008  # frozen
         http: httpx.Client | None = None,
     ) -> None:
-        self._core = core.new(url, streams_url, key, token, retries)
+        self._core = core.Core(url.rstrip("/"), key, token, retries)
         self._is_own = http is None
         self._http = http or httpx.Client(timeout=TIMEOUT, follow_redirects=True)
 

@@ -57,14 +57,12 @@ class Core:
 
     Attributes:
         url: of the API.
-        streams_url: where streams are served.
         key: an API key.
         token: a token, or what fetches one.
         retries: how requests are tried again.
     """
 
     url: str
-    streams_url: str
     key: str | None
     token: str | Callable[[], Any] | None
     retries: Retries
@@ -149,7 +147,7 @@ class Core:
         """The request that opens a stream."""
         secret = yield from self.secret(for_stream=True)
         asked = {**query.asked, **({"access_token": secret} if secret else {})}
-        return Send("GET", self.streams_url + query.target, asked, headers)
+        return Send("GET", self.url + query.target, asked, headers)
 
 
 def checked(answer: Answer) -> Answer:
@@ -161,8 +159,3 @@ def checked(answer: Answer) -> Answer:
     if 200 <= answer.status < 300:
         return answer
     raise refusal(answer.status, answer.headers, answer.text, datetime.now(UTC))
-
-
-def new(url: str, streams_url: str | None, key: str | None, token: Any, retries: Retries) -> Core:
-    """The state of a new client."""
-    return Core(url.rstrip("/"), (streams_url or url).rstrip("/"), key, token, retries)

@@ -24,6 +24,7 @@ from indexer.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+CLIENT: dict[str, Any] = tomllib.loads((ROOT / "clients" / "python" / "pyproject.toml").read_text())["project"]
 SECRETS = {"POSTGRES_PASSWORD", "RPC_URL"}  # of .env alone: compose's, and the shipped manifest's
 
 
@@ -78,6 +79,7 @@ def test_production_has_neither_servers_nor_node_nor_tests() -> None:
     [
         (("indexer", "api", "migrations"), RUNTIME + requirements(EXTRAS["demo"] + EXTRAS["dask"])),
         (("tests", "benchmarks"), EVERYTHING),
+        (("clients/python/src",), requirements(CLIENT["dependencies"] + CLIENT["optional-dependencies"]["pandas"])),
     ],
 )
 def test_every_import_is_a_declared_dependency(folders: tuple[str, ...], wanted: list[Requirement]) -> None:
@@ -85,7 +87,7 @@ def test_every_import_is_a_declared_dependency(folders: tuple[str, ...], wanted:
     declared = {canonicalize_name(requirement.name) for requirement in wanted}
     halves = {"pydantic_core": "pydantic", "psycopg_pool": "psycopg"}  # separate packages that these bring in step
     # Test helpers in the folder of their tests are imported by their bare name.
-    ours = {"indexer", "api", "migrations", "tests", "benchmarks"}
+    ours = {"indexer", "api", "migrations", "tests", "benchmarks", "gapless_client"}
     ours |= {path.stem for path in (ROOT / "tests").rglob("*.py")}
     for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

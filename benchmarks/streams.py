@@ -74,7 +74,7 @@ def run(clients: int, waits: int, seconds: float) -> list[Cost]:
         port, admin = free_port(), free_port()
         environment = {
             "DATABASE_URL": url, "API_PORT": str(port), "ADMIN_PORT": str(admin), "LOG_LEVEL": "WARNING",
-            "STREAMS_MAX": str(2 * clients), "API_WAIT_SLOTS": str(2 * waits),
+            "STREAMS_MAX": str(2 * clients + 10), "API_WAIT_SLOTS": str(2 * waits + 10),
             "GAPLESS_MANIFEST": str(Path(folder) / "indexer.toml"), "GAPLESS_DATA_DIR": str(Path(folder) / "data"),
         }  # fmt: skip
         with command("serve", environment) as process:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import api, head, measure, workloads
+from benchmarks import api, head, measure, streams, workloads
 
 _BOUND = 300_000_000
 
@@ -52,6 +52,13 @@ def test_head_latency_is_measured(tmp_path, postgres_url: str) -> None:
     assert found.answers
     assert all(seconds > 0 for seconds in (*found.rows, *found.answers))
     assert found.behind <= 10
+
+
+def test_streams_and_waiting_requests_are_measured() -> None:
+    waits, listening = streams.run(20, 10, 0.5)
+    assert (waits.clients, listening.clients) == (10, 20)
+    assert 0 < listening.median <= listening.last
+    assert 0 < waits.median <= waits.last
 
 
 @needs_curl

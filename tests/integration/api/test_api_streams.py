@@ -25,8 +25,8 @@ from indexer.store import database
 from indexer.store.access import keys
 from tests.integration.api.growing import grow, headers, swap, transfer, transfers
 from tests.integration.api.listening import TRANSFERS, EndedError, Listener, served
-from tests.integration.api.seed import Seed, block_hash
-from tests.integration.api.world import FINALIZED, GAP, MANIFEST, START, TIP
+from tests.integration.api.seed import Seed, block_hash, hex_of
+from tests.integration.api.world import ALICE, FINALIZED, GAP, MANIFEST, START, TIP
 
 FEED = "/v1/events/stream"
 
@@ -46,6 +46,13 @@ class Serving:
         listener = Listener(self.port, path, **more).connect()
         assert listener.status == 200, listener.body()
         return listener
+
+    def get(self, path: str) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request("GET", path)
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+        return answer
 
     def refused(self, path: str, **sent: str) -> tuple[int, str]:
         listener = Listener(self.port, path, headers={k.replace("_", "-"): v for k, v in sent.items()}).connect()
@@ -118,6 +125,38 @@ def test_filters(serving, seed):
     with serving.listen(f"{FEED}?chain=1&after=1059-0&event=Sync") as listener:
         listener.until(f"1089-5-{seed.event('pair', 'Sync')[0]}")
         assert len(listener.rows) == 30
+
+
+def test_one_connection_carries_all_that_concerns_an_address(serving, seed):
+    """Rows of several events under several conditions, each once, and what a reorganisation takes back of them."""
+    alice, usdc = hex_of(ALICE), seed.event("usdc", "Transfer")[0]
+    where = f"usdc.Transfer(from={alice});usdc.Transfer(to={alice});pair.Swap(to={alice})"
+    seed.cover("usdc", (START, TIP))
+    page = serving.get(f"/v1/events?chain=1&order=asc&from_block=1250&where={where}&limit=1000")["data"]
+    with serving.listen(f"{FEED}?chain=1&after=1249-7&where={where}") as listener:
+        listener.until(f"{page[-1]['id']}-{usdc}")
+        assert [told.data for told in listener.told if told.name == "row"] == page
+        assert {alice} < {told.data["args"][side] for told in listener.told[1:] for side in ("from", "to")}
+        swap(seed, 1295, TIP, TIP + 1, branch=1)
+        listener.until(f"{TIP + 1}-7-{usdc}")
+        assert listener.reverts == [1295]
+    with serving.listen(f"{FEED}?chain=1&after=1289-7&arg.to={alice}") as listener:
+        grow(seed, TIP + 2)  # its transfers are to Bob
+        while listener.until_status()["through_block"] != TIP + 2:
+            pass
+        assert {told.data["args"]["to"] for told in listener.told if told.name == "row"} <= {alice}
+
+
+def test_how_far_it_is_goes_on_where_no_row_comes(serving, seed):
+    seed.cover("usdc", (START, TIP))
+    with serving.listen(f"{TRANSFERS}?arg.value=1") as listener:
+        assert listener.until_status()["through_block"] == TIP
+        for number in (TIP + 1, TIP + 2):
+            grow(seed, number)
+            while (status := listener.until_status())["through_block"] != number:
+                pass
+            assert status["meta"]["indexed_block"] == number
+        assert not listener.rows
 
 
 def test_last_event_id_goes_before_after(serving):

@@ -113,7 +113,7 @@ class Topic:
             task.add_done_callback(_heard)
         try:
             # A client that leaves must not take the answer away from the others.
-            return await asyncio.shield(task)
+            return task.result() if task.done() else await asyncio.shield(task)
         except Exception:
             if self._kept.get(position) is task:
                 del self._kept[position]

@@ -337,7 +337,7 @@ Gapless is running at {api}/
     {_ask(f"{coins}/snapshots/supply?limit=4")}
 
   Every transfer as it is indexed, until Ctrl-C:
-    {_ask(f"{coins}/events/Transfer/stream", "-sLN")}
+    {_ask(f"{coins}/events/Transfer/stream", "-sN")}
 
   All contracts, their events, and the blocks that are covered:
     {_ask(f"{api}/v1/contracts")}

@@ -201,7 +201,7 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
         asked = [shlex.split(line) for line in text.splitlines() if "/v1/" in line]
         # Where there is no curl, addresses for a browser.
         program = ["curl"] if shutil.which("curl") else []
-        options = [[option] if program else [] for option in ("-s", "-s", "-sLN", "-s")]
+        options = [[option] if program else [] for option in ("-s", "-s", "-sN", "-s")]
         assert [words[:-1] for words in asked] == [program + each for each in options]
         [stream] = [url for *_, url in asked if url.endswith("/stream")]
         with urllib.request.urlopen(stream, timeout=30) as events:

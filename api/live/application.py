@@ -105,7 +105,7 @@ class Middleware:
                 part.process_response(req, resp, resource, req_succeeded)
         made: Any = resp.stream
         if isinstance(made, Iterable):  # an export
-            resp.stream = _pieces(self._threads, made)
+            resp.stream = _pieces(self._threads, made, req.scope["state"]["connection"])
 
 
 class ThreadedPath:
@@ -198,7 +198,9 @@ class StreamPath:
         """Say what a GET would begin with."""
         await self._threads.call(lambda: self._resource.request(req, **path))
         _describe(resp)
-        resp.stream = _pieces(self._threads, ())  # without one, the answer would say that the stream has 0 bytes
+        resp.stream = _pieces(
+            self._threads, (), req.scope["state"]["connection"]
+        )  # without one, the answer would say that the stream has 0 bytes
 
 
 def in_thread(threads: RequestThreads | None, handler: Callable[..., None]) -> Any:
@@ -219,11 +221,11 @@ def _describe(response: falcon.asgi.Response) -> None:
     response.set_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
-async def _pieces(threads: RequestThreads, answer: Iterable[bytes]) -> AsyncIterator[bytes]:
-    """What a WSGI application's answer consists of, each piece made in a thread."""
+async def _pieces(threads: RequestThreads, answer: Iterable[bytes], connection: LiveConnection) -> AsyncIterator[bytes]:
+    """What a WSGI application's answer consists of, each piece made in a thread, until the client has left."""
     each = iter(answer)
     try:
-        while (piece := await threads.call(next, each, None)) is not None:
+        while not connection.is_lost and (piece := await threads.call(next, each, None)) is not None:
             yield piece
     finally:
         if hasattr(answer, "close"):

@@ -172,6 +172,22 @@ def test_an_export_waits_too(serve, seed):
     assert serving.context.export_slots.used == 0
 
 
+def test_an_export_whose_client_leaves_is_broken_off(serve, seed):
+    seed.execute(
+        "INSERT INTO usdc.transfer SELECT chain_id, block_number, block_time, tx_hash, tx_index, 100 + i, "
+        "contract_address, from_address, to_address, value FROM usdc.transfer, generate_series(1, 300) i "
+        "WHERE log_index = 7"
+    )
+    serving = serve()
+    asked = serving.ask(f"{TRANSFERS}?min_block={TIP}&wait=1&format=csv")
+    deadline = time.monotonic() + 20
+    while not serving.context.export_slots.used:
+        assert time.monotonic() < deadline
+    asked.close()
+    while serving.context.export_slots.used:
+        assert time.monotonic() < deadline
+
+
 def test_a_client_that_leaves_gives_its_slot_back(serve):
     serving = serve()
     asked = serving.ask(f"{TRANSFERS}?min_block={NEXT}&wait=10")

@@ -154,7 +154,9 @@ def _api(said: str) -> None:
 
 
 def _streams(said: str) -> None:
-    assert said.count("event: status") == 4
+    assert len(re.findall(r"^retry: \d+$", said, re.M)) == 7
+    assert said.count("event: status") >= 7
+    assert "event: balances" in said
     assert said.count("event: row") > 4
 
 

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from indexer import __version__, signals
-from indexer.cli.access import jobs_app, keys_app
+from indexer.cli.access import grants, jobs_app, keys_app
 from indexer.cli.audit import audit, redecode, repair, undecoded
 from indexer.cli.backfill import backfill
 from indexer.cli.database import apply, drop, migrate, reset
@@ -68,6 +68,7 @@ for _command in (
     undecoded,
     redecode,
     serve,
+    grants,
     demo,
 ):
     app.command()(_command)

@@ -1,8 +1,9 @@
-"""``gapless keys`` and ``gapless jobs``: who may read the API, and work that was asked for through it."""
+"""``gapless keys``, ``jobs`` and ``grants``: who may read the API, what was asked for through it, roles in Postgres."""
 
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -126,3 +127,35 @@ def list_jobs(limit: Annotated[int, typer.Option(min=1, max=1000, help="How many
             f"{since:%Y-%m-%d %H:%M:%S}", escape(told),
         )  # fmt: skip
     Console().print(table)
+
+
+def grants(
+    apply: Annotated[bool, typer.Option("--apply", help="Do it, as the superuser of DATABASE_URL.")] = False,
+    prefix: Annotated[str, typer.Option(help="What the names of the roles begin with.")] = "gapless",
+) -> None:
+    """Show the SQL that makes roles in Postgres with the least they need: indexer, migrator, api and analyst.
+
+    With --apply it is done; roles for which the environment has a password (INDEXER_PASSWORD, MIGRATOR_PASSWORD,
+    API_PASSWORD, ANALYST_PASSWORD) get that. May be done again at any time.
+    """
+    from indexer.cli.context import database, servers
+    from indexer.log import configure
+    from indexer.settings import load_settings
+    from indexer.store.access import grants as roles
+    from indexer.store.database import psycopg_connection
+
+    settings = load_settings()
+    configure("WARNING", settings.log_format)
+    with (
+        servers(settings, with_redis=False) as given,
+        database(given, application_name="gapless grants") as engine,
+        engine.connect() as connection,
+    ):
+        driver = psycopg_connection(connection)
+        if not apply:
+            typer.echo(roles.statements(prefix, driver.info.dbname), nl=False)
+            return
+        given_passwords = {role: os.environ.get(f"{role.upper()}_PASSWORD") for role in roles.ROLES}
+        passwords = {role: password for role, password in given_passwords.items() if password}
+        roles.apply(driver, prefix, passwords)
+    typer.echo(f"The roles are {', '.join(f'{prefix}_{role}' for role in roles.ROLES)}.")

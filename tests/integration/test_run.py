@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -136,6 +137,35 @@ def test_it_indexes_everything_and_stops_in_order(start, migrated_url):
     (logs,) = [line for line in shown.said.splitlines() if "eth_getLogs" in line]
     assert "http://127.0.0.1:" in logs
     assert "/***" in logs
+
+
+def test_it_runs_as_a_role_with_the_least_that_it_needs(start, database_url):
+    """As docker-compose.yml does it: roles, migrate, grants, run, from an empty database on."""
+    prefix = f"t{uuid4().hex[:8]}"
+    passwords = {"INDEXER_PASSWORD": "a password", "MIGRATOR_PASSWORD": "a password", "API_PASSWORD": "another"}
+    as_role = "postgresql://{}:a%20password@" + database_url.partition("@")[2]
+    indexer = as_role.format(f"{prefix}_indexer")
+    for command, url in (
+        (("grants", "--apply", "--prefix", prefix), database_url),
+        (("migrate",), as_role.format(f"{prefix}_migrator")),
+        (("grants", "--apply", "--prefix", prefix), database_url),
+    ):
+        process = start(*command, DATABASE_URL=url, **passwords)
+        assert process.ended() == 0, process.said
+        assert "password" not in process.said
+    process = start("run", DATABASE_URL=indexer)
+    _until_complete(database_url, process)
+    _until(lambda: _one(database_url, "SELECT count(*) FROM gapless.tokens"), lambda: process.said)
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.popen.wait(5) == 0
+    for trouble in ("Traceback", "permission denied", "must be owner"):
+        assert trouble not in process.said, process.said
+    others = f"schemaname IN ('gapless', 'coins') AND tableowner <> '{prefix}_indexer'"
+    strangers = f"SELECT count(*) FROM pg_tables WHERE {others}"
+    assert _one(database_url, strangers) == 0
+    assert _one(database_url, f"SELECT rolsuper FROM pg_roles WHERE rolname = '{prefix}_indexer'") is False
+    audit = start("audit", DATABASE_URL=indexer)
+    assert audit.ended() == 0, audit.said
 
 
 def test_a_second_one_stands_by_and_takes_over(start, migrated_url):

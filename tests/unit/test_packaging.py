@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 CLIENT: dict[str, Any] = tomllib.loads((ROOT / "clients" / "python" / "pyproject.toml").read_text())["project"]
-SECRETS = {"POSTGRES_PASSWORD", "RPC_URL"}  # of .env alone: compose's, and the shipped manifest's
+# Of .env alone: compose's, and the shipped manifest's.
+SECRETS = {"POSTGRES_PASSWORD", "INDEXER_PASSWORD", "API_PASSWORD", "REDIS_PASSWORD", "RPC_URL"}
 
 
 def requirements(entries: list[str]) -> list[Requirement]:
@@ -131,20 +133,59 @@ def compose() -> dict[str, Any]:
     return loaded
 
 
-def test_compose_runs_the_five_services_in_order() -> None:
+def test_compose_runs_its_services_in_order() -> None:
     services = compose()["services"]
-    assert services.keys() == {"postgres", "redis", "migrate", "indexer", "api"}
+    assert services.keys() == {"postgres", "redis", "roles", "migrate", "grants", "indexer", "api", "proxy"}
     assert services["postgres"]["image"] == "postgres:18"
-    healthy = {"condition": "service_healthy"}
-    assert services["migrate"]["depends_on"] == {"postgres": healthy}
+    healthy, done = {"condition": "service_healthy"}, {"condition": "service_completed_successfully"}
+    assert services["roles"]["depends_on"] == {"postgres": healthy}
+    assert services["migrate"]["depends_on"] == {"postgres": healthy, "roles": done}
+    assert services["grants"]["depends_on"] == {"migrate": done}
     for name in ("indexer", "api"):
-        assert services[name]["depends_on"] == {
-            "migrate": {"condition": "service_completed_successfully"},
-            "postgres": healthy,
-            "redis": healthy,
-        }
-    commands = {name: services[name]["command"] for name in ("migrate", "indexer", "api")}
-    assert commands == {"migrate": ["migrate"], "indexer": ["run"], "api": ["serve"]}
+        assert services[name]["depends_on"] == {"grants": done, "postgres": healthy, "redis": healthy}
+    commands = {name: services[name]["command"] for name in ("roles", "migrate", "grants", "indexer", "api")}
+    assert commands == {
+        "roles": ["grants", "--apply"],
+        "migrate": ["migrate"],
+        "grants": ["grants", "--apply"],
+        "indexer": ["run"],
+        "api": ["serve"],
+    }
+
+
+def test_compose_lets_nobody_work_as_the_superuser_and_bounds_every_service() -> None:
+    services = compose()["services"]
+    users = {
+        name: re.match(r"postgresql://(\w+):\$\{(\w+)", service["environment"]["DATABASE_URL"])
+        for name, service in services.items()
+        if "DATABASE_URL" in service.get("environment", {})
+    }
+    assert {name: match.groups() for name, match in users.items() if match} == {
+        "roles": ("gapless", "POSTGRES_PASSWORD"),
+        "grants": ("gapless", "POSTGRES_PASSWORD"),
+        "migrate": ("gapless_migrator", "INDEXER_PASSWORD"),
+        "indexer": ("gapless_indexer", "INDEXER_PASSWORD"),
+        "api": ("gapless_api", "API_PASSWORD"),
+    }
+    for name in ("migrate", "indexer"):
+        assert services[name]["environment"]["POSTGRES_PASSWORD"] == "", "its .env has it"
+    for name, service in services.items():
+        assert service["mem_limit"], name
+        assert service["pids_limit"], name
+    for name in ("indexer", "api"):
+        assert services[name]["environment"]["REDIS_URL"].startswith("redis://:${REDIS_PASSWORD:?")
+    assert "requirepass" in services["redis"]["command"][-1]
+
+
+def test_the_proxy_of_compose_is_a_profile_that_the_api_knows() -> None:
+    loaded = compose()
+    proxy, api = loaded["services"]["proxy"], loaded["services"]["api"]
+    assert proxy["profiles"] == ["tls"]
+    address = proxy["networks"]["default"]["ipv4_address"]
+    assert api["environment"]["TRUSTED_PROXIES"] == f"${{TRUSTED_PROXIES:-{address}}}"
+    assert ip_address(address) in ip_network(loaded["networks"]["default"]["ipam"]["config"][0]["subnet"])
+    mounted = [volume.partition(":")[0] for volume in proxy["volumes"]]
+    assert (ROOT / mounted[0]).is_file()
 
 
 def test_compose_services_restart_and_say_how_they_are() -> None:
@@ -167,9 +208,9 @@ def test_compose_keeps_its_data_in_volumes_where_the_images_want_it() -> None:
 def test_compose_has_no_secret_and_opens_no_more_than_the_api() -> None:
     services = compose()["services"]
     assert services["postgres"]["environment"]["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
-    for name in ("migrate", "indexer", "api"):
-        assert ":${POSTGRES_PASSWORD:?" in services[name]["environment"]["DATABASE_URL"]
-    assert [name for name in services if "ports" in services[name]] == ["api"]
+    for name in ("roles", "migrate", "grants", "indexer", "api"):
+        assert re.search(r":\$\{\w+:\?", services[name]["environment"]["DATABASE_URL"]), name
+    assert [name for name in services if "ports" in services[name]] == ["api", "proxy"]
     assert services["api"]["ports"][0].startswith("127.0.0.1:")
     assert "env_file" not in services["api"], "an endpoint's key is not for the process that faces the network"
 

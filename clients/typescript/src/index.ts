@@ -12,6 +12,7 @@ import type {
   DailyQuery,
   Day,
   Digits,
+  Hex,
   Item,
   ListQuery,
   Message,
@@ -208,6 +209,29 @@ export class Gapless<Paths, Events, Series> {
     hearing: Hearing = {},
   ): AsyncGenerator<Message<AnyRow<Events>>, void, undefined> {
     return this.#stream("/v1/events/stream", query, (data) => this.#anyRow(data), hearing);
+  }
+
+  /** The points of a snapshot series as they are taken; `revert` where a reorganisation took some back. */
+  streamSeries<C extends keyof Series & string, S extends keyof Series[C] & string>(
+    contract: C,
+    series: S,
+    query: Partial<Omit<Query<Paths, "/v1/contracts/{contract}/snapshots/{series}/stream">, "after">> = {},
+    hearing: Hearing = {},
+  ): AsyncGenerator<Message<Row<Series[C][S]>>, void, undefined> {
+    const digits = this.#schema.series[contract][series];
+    const row = (data: unknown) => decode(data, digits) as Row<Series[C][S]>;
+    return this.#stream(`${SERIES}/stream`, { contract, series, ...query }, row, hearing);
+  }
+
+  /** All balances of an address, at first and whenever one of them has changed. */
+  streamBalances(
+    address: Hex,
+    query: Partial<Omit<Query<Paths, "/v1/addresses/{address}/balances/stream">, "after">> = {},
+    hearing: Hearing = {},
+  ): AsyncGenerator<Message<Item<Paths, "/v1/addresses/{address}/balances">>, void, undefined> {
+    const digits = this.#items("/v1/addresses/{address}/balances" as keyof Paths);
+    const row = (data: unknown) => decode(data, digits) as Item<Paths, "/v1/addresses/{address}/balances">;
+    return this.#stream("/v1/addresses/{address}/balances/stream", { address, ...query }, row, hearing);
   }
 
   /** All events of a chain, page after page, in one order: each row has the types of its event. */

@@ -69,6 +69,9 @@ function messageOf<Item>(
 ): Message<Item> | null {
   if (event === "row") return { kind: "row", row: row(said), cursor };
   if (event === "revert") return { kind: "revert", commonBlock: said["common_block"] as number, cursor };
+  if (event === "balances") {
+    return { kind: "balances", rows: (said["data"] as unknown[]).map(row), all: said["all"] === true, cursor };
+  }
   if (event !== "status") return null;
   return {
     kind: "status",

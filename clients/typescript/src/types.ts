@@ -182,6 +182,8 @@ export type Message<Item> =
   | { kind: "row"; row: Item; cursor: string }
   /** Rows of blocks above this one are void; what took their place follows. */
   | { kind: "revert"; commonBlock: number; cursor: string }
+  /** Of `streamBalances`: all balances as they are now, in place of those before; `all` is false where there are more. */
+  | { kind: "balances"; rows: Item[]; all: boolean; cursor: string }
   | (Progress & { kind: "status"; cursor: string });
 
 /** How far a stream is: everything up to `through` has been said. */

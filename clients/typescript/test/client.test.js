@@ -252,6 +252,23 @@ test("an answer that does not come, and a stream that falls silent, are broken c
   assert.deepEqual([ids, broken], [["1-1", "2-1"], ["nothing came for 2 s"]]);
 });
 
+test("balances come as a whole", async () => {
+  const stop = new AbortController();
+  const { url, asked } = await serving((response) => {
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    response.write(sse("7-1", "balances", { all: true, data: [{ token: "0xbb", balance: "5" }] }));
+  });
+  const paths = { "/v1/addresses/{address}/balances": { data: [{ balance: true }] } };
+  const gapless = new Gapless({ ...schema, paths }, { url });
+  const heard = [];
+  for await (const message of gapless.streamBalances("0xaa", { kind: "erc20" }, { signal: stop.signal, onState() {} })) {
+    heard.push(message);
+    stop.abort();
+  }
+  assert.deepEqual(heard, [{ kind: "balances", rows: [{ token: "0xbb", balance: 5n }], all: true, cursor: "7-1" }]);
+  assert.equal(asked[0][1], "/v1/addresses/0xaa/balances/stream?kind=erc20");
+});
+
 test("a refused stream is an error", async () => {
   const { url } = await serving(json({ error: "there is no such event", code: "EVENT_NOT_FOUND" }, 404));
   await assert.rejects(all(new Gapless(schema, { url }).stream("coins", "Transfer")), { code: "EVENT_NOT_FOUND" });

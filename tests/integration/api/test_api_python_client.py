@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gapless_client import AsyncGapless, Gapless, GaplessError, Message, Reorged, Revert, Status, StreamRow
+from gapless_client import AsyncGapless, Balances, Gapless, GaplessError, Message, Reorged, Revert, Status, StreamRow
 from indexer.demo import anvil as anvil_program
 from indexer.demo.anvil import rpc
 from indexer.demo.traffic import burst
@@ -235,3 +235,15 @@ def test_the_merged_stream_has_the_types_of_each_event(scene: Scene) -> None:
     assert {("coins", "Transfer"), ("pair", "Sync")} <= kinds
     assert all(type(row["args"]["value"]) is int for row in rows if row["event"] == "Transfer")
     assert all(type(row["args"]["reserve0"]) is int for row in rows if row["event"] == "Sync")
+
+
+def test_series_and_balances_are_streamed_with_their_types(scene: Scene) -> None:
+    row = scene.client.page("coins", "Transfer", limit=1).rows[0]
+    stream = scene.client.stream_balances(row["args"]["to"], token=[row["address"]])
+    found = next(message for message in stream if isinstance(message, Balances))
+    assert [type(one["balance"]) for one in found.rows] == [int]
+    points = scene.client.list("/v1/contracts/{contract}/snapshots/{series}", contract="coins", series="supply").rows
+    if points:
+        stream = scene.client.stream_series("coins", "supply", after=f"{points[-1]['block_number'] - 1}-0x{'f' * 40}-0")
+        point = next(message.row for message in stream if isinstance(message, StreamRow))
+        assert type(point["values"]["totalSupply"]) is int

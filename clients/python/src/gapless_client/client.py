@@ -151,6 +151,27 @@ class Gapless:
         """All events of a chain as they are indexed, in one order. Arguments as for :meth:`stream`."""
         return self._stream(queries.query(queries.FEED_STREAM, parameters), after, on_state, on_progress)
 
+    def stream_series(
+        self,
+        contract: str,
+        series: str,
+        *,
+        after: str | None = None,
+        on_state: OnState | None = None,
+        on_progress: OnProgress | None = None,
+        **parameters: Any,
+    ) -> Iterator[Message]:
+        """The points of a snapshot series as they are taken. Arguments as for :meth:`stream`."""
+        query = queries.of_series(contract, series, parameters, f"{queries.SERIES}/stream")
+        return self._stream(query, after, on_state, on_progress)
+
+    def stream_balances(
+        self, address: str, *, on_state: OnState | None = None, on_progress: OnProgress | None = None, **parameters: Any
+    ) -> Iterator[Message]:
+        """All balances of an address, at first and whenever one has changed: ``Balances``."""
+        query = queries.query(queries.BALANCES_STREAM, {**parameters, "address": address})
+        return self._stream(query, None, on_state, on_progress)
+
     # -- what they are made of ----------------------------------------------------------------------------------------
 
     def pages(self, query: Query) -> Iterator[Page]:

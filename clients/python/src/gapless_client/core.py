@@ -127,6 +127,10 @@ class Core:
             query: the stream's.
             row: one of it: in the merged feed it says of which event it is.
         """
+        if query.path == queries.BALANCES_STREAM:
+            answer = (yield from self.document()).of_answer(queries.BALANCES)
+            decode = decoder(answer.get("properties", {}).get("data", {}).get("items", {}))
+            return (lambda value: value) if decode is None else decode
         if not query.kind:
             query = queries.of_event(queries.EVENT, row["contract"], row["event"], {}, None)
         decode = decoder((yield from self.row_schema(query)) or {})

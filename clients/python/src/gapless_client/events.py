@@ -54,7 +54,22 @@ class Status:
     cursor: str
 
 
-Message = StreamRow | Revert | Status
+@dataclass(frozen=True)
+class Balances:
+    """All balances of an address as they are now, in place of those before.
+
+    Attributes:
+        rows: as on a page.
+        is_all: whether these are all; an address may have more than a message holds.
+        cursor: where to go on.
+    """
+
+    rows: list[dict[str, Any]]
+    is_all: bool
+    cursor: str
+
+
+Message = StreamRow | Revert | Status | Balances
 
 
 @dataclass(frozen=True)
@@ -177,7 +192,8 @@ class Following:
 
     def unknown(self, event: ServerEvent) -> dict[str, Any] | None:
         """The row of an event for whose kind there is no decoder yet."""
-        return event.said if event.name == "row" and event.data and _kind(event.said) not in self._decoders else None
+        is_rows = event.data and event.name in ("row", "balances")
+        return event.said if is_rows and _kind(event.said) not in self._decoders else None
 
     def learn(self, row: dict[str, Any], decode: Decode) -> None:
         """Decode rows of this kind so from now on."""
@@ -191,6 +207,9 @@ class Following:
         match event.name if event.data else "":
             case "row":
                 message = StreamRow(self._decoders[_kind(event.said)](event.said), cursor)
+            case "balances":
+                decode = self._decoders[_kind(event.said)]
+                message = Balances([decode(each) for each in event.said["data"]], bool(event.said["all"]), cursor)
             case "revert":
                 message = Revert(event.said["common_block"], cursor)
             case "status":

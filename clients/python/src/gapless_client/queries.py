@@ -13,6 +13,8 @@ DAILY: Final = f"{EVENT}/daily"
 STREAM: Final = f"{EVENT}/stream"
 FEED: Final = "/v1/events"
 FEED_STREAM: Final = f"{FEED}/stream"
+BALANCES: Final = "/v1/addresses/{address}/balances"
+BALANCES_STREAM: Final = f"{BALANCES}/stream"
 #: Rows of a page of a walk, where the caller does not say.
 WALK_LIMIT: Final = 1000
 
@@ -97,9 +99,9 @@ def of_event(path: str, contract: str, event: str, parameters: Mapping[str, Any]
     return asked if path == DAILY else replace(asked, kind="event", name=event)
 
 
-def of_series(contract: str, series: str, parameters: Mapping[str, Any]) -> Query:
+def of_series(contract: str, series: str, parameters: Mapping[str, Any], path: str = SERIES) -> Query:
     """A question for points of a series."""
-    return replace(query(SERIES, {**parameters, "contract": contract, "series": series}), kind="series", name=series)
+    return replace(query(path, {**parameters, "contract": contract, "series": series}), kind="series", name=series)
 
 
 class Walk:

@@ -77,12 +77,12 @@ class Daily(Events):
         Raises:
             ApiError: QUERY_TOO_EXPENSIVE if that is none.
         """
-        days = rows.split(b"\n") if rows else []
-        counted = [day for day in days if not day.endswith(b"\t")]
-        if len(counted) == len(days) or len(days) > limit:
+        first_line, *lines = rows.split(b"\n") if rows else [b""]
+        counted = [day for day in lines if day]
+        if len(counted) == len(lines) or len(lines) > limit:
             return limit
         if not counted:
-            name = days[0].rstrip(b"\t").decode()
+            name = first_line.decode()
             raise ApiError(
                 "QUERY_TOO_EXPENSIVE",
                 f"{name} has more than {sql.MOST_COUNTED:,} events: ask for a part of it (from_time, to_time), or "

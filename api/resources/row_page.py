@@ -14,7 +14,9 @@ _PLAIN_QUERY: Final = re.compile(r"[A-Za-z0-9._~=&-]*")
 
 
 class Page:
-    """The rows of a page as Postgres made them: one text, each row a position, a tab and its JSON.
+    """The rows of a page as Postgres made them: one text, a line of their positions and the JSON of each on a line.
+
+    It is cut and joined as a whole: a list of its rows would cost half of all that Python does for a page.
 
     Args:
         text: the rows in the answer's order, one more than ``limit`` if there is more.
@@ -24,25 +26,29 @@ class Page:
     """
 
     def __init__(self, text: bytes | None, limit: int, cursor: str | None, branches: bytes | None) -> None:
-        lines = text.split(b"\n") if text else []
-        more = len(lines) > limit
-        if more:
-            lines = lines[1:] if cursor == "before" else lines[:limit]
-        rows = [line.partition(b"\t") for line in lines]
-        self._rows = rows
-        self.data = b",\n".join([row for _, _, row in rows])
-        self.count = len(rows)
-        known = self._known = orjson.loads(branches) if branches else {}
+        first_line, _, rows = (text or b"").partition(b"\n")
+        positions = first_line.split(b" ") if text else []
+        more = len(positions) > limit
+        if more:  # by one
+            before = cursor == "before"
+            positions = positions[1:] if before else positions[:-1]
+            rows = rows.partition(b"\n")[2] if before else rows[: max(rows.rfind(b"\n"), 0)]
+        self.data = rows.replace(b"\n", b",\n")
+        self.count = len(positions)
+        self._positions, self._rows = positions, rows
+        known: dict[str, str] = orjson.loads(branches) if branches else {}
+        self._known = known
         # The side that the cursor came from has rows: at least the cursor's own.
         onwards = more or cursor == "before"
         backwards = cursor == "after" or (more and cursor == "before")
-        self.next = _cursor(rows[-1][0], known) if rows and onwards else None
-        self.prev = _cursor(rows[0][0], known) if rows and backwards else None
-        self.last = _cursor(rows[-1][0], known) if rows else None
+        self.next = _cursor(positions[-1], known) if positions and onwards else None
+        self.prev = _cursor(positions[0], known) if positions and backwards else None
+        self.last = _cursor(positions[-1], known) if positions else None
 
     def each(self) -> Iterator[tuple[str, bytes]]:
         """Each row: its cursor and its JSON."""
-        return ((_cursor(position, self._known), row) for position, _, row in self._rows)
+        each = zip(self._positions, self._rows.split(b"\n"), strict=False)  # without rows the text is one empty line
+        return ((_cursor(position, self._known), row) for position, row in each)
 
     def described(self, limit: int) -> dict[str, Any]:
         """The member ``page`` of an answer.

@@ -132,8 +132,8 @@ class Source(ABC):
 def page_statement(source: Source, shape: QueryShape) -> Statement:
     """One page: state, rows, branches, tokens, count, transactions.
 
-    The rows are one text: each a position, a tab and its JSON, with newlines between; one more than ``limit`` says that
-    there is more. Neither a tab nor a newline can occur in JSON made by Postgres.
+    The rows are one text: their positions, with blanks between, on its first line; then the JSON of each on a line of
+    its own. One more than ``limit`` says that there is more. A newline cannot occur in JSON made by Postgres.
     """
     bind = Binder()
     order = source.order
@@ -147,7 +147,7 @@ def page_statement(source: Source, shape: QueryShape) -> Statement:
     if shape.tokens:
         columns += f", {source.token_addresses()} AS token_addresses"
     tables.append(f"""page AS MATERIALIZED (
-    SELECT {columns}, {order.position} || chr(9) || {source.row(shape)} AS row
+    SELECT {columns}, ({order.position})::text AS position, {source.row(shape)} AS row
     FROM ({rows}) t)""")
 
     def sent() -> str:
@@ -157,9 +157,10 @@ def page_statement(source: Source, shape: QueryShape) -> Statement:
     counted = counting.counted(
         shape.count, lambda most: source.readings(shape.uncut(), bind, Cut(most=most, ordered=False))
     )
+    in_order = order.by(ascending=shape.order == "asc")
     text = f"""WITH {", ".join(tables)}
 SELECT {state or "NULL"},
-    (SELECT string_agg(row, chr(10) {order.by(ascending=shape.order == "asc")}) FROM page t),
+    (SELECT string_agg(position, ' ' {in_order}) || chr(10) || string_agg(row, chr(10) {in_order}) FROM page t),
     {scope.branches(shape.chain_id, "page") if state and "block_number" in carried else "NULL"},
     {included.tokens(source.tokens(bind, sent)) if shape.tokens else "NULL"},
     {counted},

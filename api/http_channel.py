@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which a client that was refused is still listened to, so that the refusal reaches it.
 LINGER: Final = 2.0
+#: Bytes that may wait for a client when its next request is begun: a thread that cannot write would wait with them.
+MAX_UNTAKEN: Final = 64 * 1024
 
 
 class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress is untyped
@@ -145,6 +147,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     lingers_until: float | None = None
     #: When the answer began that is being made or taken.
     answer_began: float | None = None
+    #: Whether the next request waits until the client has taken more of the answers before it.
+    is_postponed = False
     #: Bytes that the system took.
     sent = 0
 
@@ -288,6 +292,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             return False
         if (self.half_closed or self.leaving is not None) and self._has_answered:
             return True
+        if self.is_postponed and self.total_outbufs_len <= MAX_UNTAKEN:
+            return True
         if not super().writable() or not self.outbuf_lock.acquire(blocking=False):
             return False
         self.outbuf_lock.release()
@@ -301,6 +307,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 return
             self.will_close = self.will_close or self.half_closed
         super().handle_write()
+        if self.is_postponed and self.requests and self.total_outbufs_len <= MAX_UNTAKEN:
+            self.is_postponed = False
+            self.server.add_task(self)
 
     def handle_close(self) -> None:
         """Close the connection; after a refusal, once the client has ended its side or had time to read.

@@ -17,7 +17,7 @@ from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
 from api.cors import Cors
-from api.http_channel import Channel, HandOver, Patience
+from api.http_channel import MAX_UNTAKEN, Channel, HandOver, Patience
 from api.metrics import Metrics
 from api.settings import ApiSettings
 from api.threads import Threads
@@ -103,6 +103,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
 
         All other threads may wait for Postgres or for a client: whether the process is alive must not depend on them.
         """
+        if task.total_outbufs_len > MAX_UNTAKEN:
+            task.is_postponed = True
+            return
         task.queued_at = monotonic()
         if _asks_liveness(task.requests[0]):
             self._liveness.add_task(task)

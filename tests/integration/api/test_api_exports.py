@@ -326,3 +326,27 @@ def sip_until_released_beside(seed: Seed, slow: list[socket.socket], fast: socke
     while piece := fast.recv(1 << 20):
         rest = (rest + piece)[-5:]
     assert rest == b"0\r\n\r\n"
+
+
+@pytest.mark.promise("S-14")
+def test_clients_that_ask_on_and_on_and_read_nothing_hold_no_thread(big_url):
+    page = f"GET {TRANSFERS}?limit=1000 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with running(big_url, API_THREADS="2", API_QUEUE_SECONDS="2", API_LEAST_PACE="0") as server, ExitStack() as stack:
+        clients = []
+        for number in range(4):
+            client = stack.enter_context(socket.socket())
+            if number:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(20)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(page * 25)
+            clients.append(client)
+        for client in clients:
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+        for _ in range(10):
+            assert server.get(f"{TRANSFERS}?limit=1")[0] == 200
+        # What they asked for is still there once they read.
+        answer, deadline = b"", time.monotonic() + 60
+        while answer.count(b"HTTP/1.1 200") < 24:
+            assert time.monotonic() < deadline
+            answer += clients[0].recv(1 << 20)

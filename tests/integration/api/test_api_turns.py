@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 import falcon.testing
@@ -63,7 +64,13 @@ def make_app(world_url: str) -> Iterator[Callable[..., Any]]:
 
     def make(**settings: Any) -> Any:
         contexts.append(create_context(ApiSettings(**settings), world_url, None))
-        return create_app(contexts[-1])
+        app = create_app(contexts[-1])
+        deadline = monotonic() + 60
+        while True:  # the first connection may take its time, which is a 503 too
+            with begun(app, "192.0.2.1") as status:
+                if status == 200:
+                    return app
+            assert monotonic() < deadline, status
 
     yield make
     for context in contexts:

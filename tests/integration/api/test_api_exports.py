@@ -278,7 +278,7 @@ def sip_until_released(seed: Seed, connections: list[socket.socket]) -> None:
 @pytest.mark.promise("S-14")
 def test_slow_readers_do_not_keep_slots_and_snapshots_beyond_the_deadline(big_url, tmp_path):
     seed = Seed(big_url, tmp_path)
-    settings = {"API_EXPORT_SLOTS": "2", "API_EXPORT_TIMEOUT": "3", "API_LEAST_PACE": "0"}
+    settings = {"API_EXPORT_SLOTS": "4", "API_EXPORT_TIMEOUT": "3", "API_LEAST_PACE": "0"}
     with running(big_url, **settings) as server, ExitStack() as stack:
         readers = [begin_export(stack, server.port, form) for form in ("csv", "ndjson")]
         assert held_snapshots(seed) == 2
@@ -291,7 +291,7 @@ def test_slow_readers_do_not_keep_slots_and_snapshots_beyond_the_deadline(big_ur
 @contextmanager
 def served_here(url: str, patience: Patience) -> Iterator[int]:
     """The port of an API in this process."""
-    settings = ApiSettings(api_threads=4)
+    settings = ApiSettings(api_threads=4, api_export_slots=4)
     context = create_context(settings, url, None)
     listener = listen("127.0.0.1", 0)
     server = Server(create_app(context), listener, settings, patience=patience)

@@ -3,16 +3,16 @@
 One statement reads a page's rows and the coverage in one snapshot. A page carries an entity tag made of versions, so
 an unchanged page is answered without a look at the rows.
 
-* ``app``, ``server``, ``http_server``, ``threads``, ``settings``, ``context``: the routes, the processes that serve
-  them, waitress and the threads that answer, the environment, what resources share.
+* ``app``, ``server``, ``http_server``, ``settings``, ``context``: the routes and what each request passes, the
+  processes that serve them, waitress and its threads, the environment, what resources share.
 * ``door``, ``http_channel``: a client's bytes become a request or a refusal; a connection, its deadlines, its handing
   over.
-* ``access_log``, ``cors``, ``compression``, ``limits``, ``metrics``: what every request passes.
+* ``cors``, ``limits``, ``metrics``: pages elsewhere, how often, and how it goes.
 * ``outbound``: requests to servers elsewhere: receivers of webhooks, an issuer of tokens.
 * ``parameters``, ``arguments``, ``values``, ``body``, ``cursors``, ``errors``, ``schemas``, ``openapi``: what may be
   asked, described once for reading, refusing and the OpenAPI document.
-* ``database``, ``prepared``, ``catalog``, ``catalog_watch``, ``state``, ``transfer_tables``: Postgres, statements on
-  one connection, what is indexed, how far, and where transfers are.
-* ``caching``, ``bounded_cache``, ``token_lookup``, ``export``: entity tags, what is kept under what clients write,
-  tokens from Redis or Postgres, rows by ``COPY``.
+* ``database``, ``catalog``, ``catalog_watch``, ``state``, ``transfer_tables``: Postgres and its statements, what is
+  indexed, how far, and where transfers are.
+* ``caching``, ``bounded_cache``, ``token_lookup``, ``export``: entity tags and gzip, what is kept under what clients
+  write, tokens from Redis or Postgres, rows by ``COPY``.
 """

@@ -15,10 +15,9 @@ from typing import Final
 
 import psycopg
 
-from api.compression import LEVEL
+from api.caching import LEVEL
 from api.context import Slots
-from api.database import Database
-from api.prepared import Row
+from api.database import Database, Row
 
 log = logging.getLogger(__name__)
 

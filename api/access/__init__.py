@@ -1,8 +1,7 @@
 """Who may ask: keys, short-lived tokens made from keys, tokens of an outside issuer; what they may do and how often.
 
-* ``middleware``, ``principal``: who asks, and whether they may.
-* ``keys``, ``tokens``, ``issuer``, ``claims``, ``query_token``: the proofs: keys, our own tokens, an issuer's tokens,
-  what all must say, tokens in a URL.
+* ``middleware``, ``principal``: who asks, also by a token in the URL, and whether they may.
+* ``keys``, ``tokens``, ``issuer``: the proofs: keys, tokens and what all must say, an issuer's tokens.
 """
 
 from api.access.middleware import Access

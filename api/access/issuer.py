@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import jwt
 import orjson
 
-from api.access import claims
+from api.access import tokens
 from api.access.keys import invalid
 from api.access.principal import Principal
 from api.errors import ApiError
@@ -202,10 +202,10 @@ class IssuerTokens:
             raise invalid("the kid of this token is no string")
         keys = [key.key for key in self._keys.get(kid, algorithm)]
         issuer = self._issuer
-        said = claims.proven(text, keys, algorithm, issuer=issuer.url, audience=issuer.audience, now=self._wall())
-        claims.require_access_token(header, said)
+        said = tokens.proven(text, keys, algorithm, issuer=issuer.url, audience=issuer.audience, now=self._wall())
+        tokens.require_access_token(header, said)
         prefix = issuer.scopes_prefix
-        given = claims.scopes(said.get(issuer.scopes_claim))
+        given = tokens.scopes(said.get(issuer.scopes_claim))
         subject = sha256(f"{issuer.url} {said['sub']}".encode()).hexdigest()[:24]
         return Principal(
             name="issuer's " + "".join(c for c in said["sub"][:100] if c.isprintable()),

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic, time
 from typing import Any, Final, NoReturn
+from urllib.parse import unquote
 
 import falcon
 
-from api.access import claims, query_token
+from api.access import tokens
 from api.access.issuer import Fetch, Issuer, IssuerTokens, fetcher
 from api.access.keys import Keys, invalid
 from api.access.principal import ANY_KEY, Principal
@@ -24,8 +25,27 @@ from api.limits import ClientAddress, Concurrency, RateLimits
 from api.settings import ApiSettings
 from indexer.store.access.key_format import PATTERN
 
+#: A token in the URL: for an ``EventSource`` of a browser, which cannot send headers, and for nothing else. URLs are
+#: kept in logs and histories, so that only short-lived tokens are taken there, never a key.
+TOKEN_PARAMETER: Final = "access_token"  # noqa: S105 - its name
+
 #: Enough for a list of 100 addresses in three filters.
 MAX_URL_BYTES: Final = 14_000
+
+
+def split_token(query_string: str) -> tuple[str | None, str]:
+    """The token of a query string, and the query string without it.
+
+    Given twice it is left where it is: the path refuses it like any parameter that it does not know.
+
+    Args:
+        query_string: as it was sent.
+    """
+    parts = query_string.split("&") if query_string else []
+    mine = [part for part in parts if part.partition("=")[0] == TOKEN_PARAMETER]
+    if len(mine) != 1:
+        return None, query_string
+    return unquote(mine[0].partition("=")[2]), "&".join(part for part in parts if part is not mine[0])
 
 
 class Access:
@@ -131,9 +151,9 @@ class Access:
         Raises:
             ApiError: INVALID_API_KEY: it is no token.
         """
-        if not claims.is_token(sent):
+        if not tokens.is_token(sent):
             return self._keys.remembered(sent), partial(self._keys.find, sent)
-        header, said = claims.unverified(sent)
+        header, said = tokens.unverified(sent)
         # What a token says of its maker only chooses who judges it; each judge has keys and algorithms of its own.
         if self._issuer is not None and self._issuer.made(said):
             return self._issuer.knows(header), partial(self._issuer.read, sent, header)
@@ -204,7 +224,7 @@ def _of_a_browser(request: falcon.Request) -> str | None:
         _, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     except ValueError:
         return None
-    return password if colon and (claims.is_token(password) or PATTERN.fullmatch(password)) else None
+    return password if colon and (tokens.is_token(password) or PATTERN.fullmatch(password)) else None
 
 
 def _sent(request: falcon.Request, *, in_query: bool) -> str | None:
@@ -215,10 +235,10 @@ def _sent(request: falcon.Request, *, in_query: bool) -> str | None:
     key: str | None = request.get_header("X-API-Key")
     if key is not None or not in_query:
         return key
-    found, rest = query_token.split(request.query_string)
+    found, rest = split_token(request.query_string)
     if found is None:
         return None
     request.query_string = rest
-    if not claims.is_token(found):
+    if not tokens.is_token(found):
         raise invalid("access_token takes a token, never a key: URLs are kept in logs")
     return found

@@ -10,7 +10,7 @@ from api.catalog import Catalog, Chain, Event
 from api.context import Context
 from api.resources import row_page
 from api.resources.feed import Feed, feed_query
-from api.sql import coverage, jobs, status
+from api.sql import administration, status
 from api.state import ranges
 from indexer.intervals import RangeSet, intersect, size, union
 
@@ -85,12 +85,12 @@ def load(context: Context) -> Facts:
         catalog=catalog,
         at=more["at"],
         chains=[{**chain, "silent_seconds": more["silent_seconds"].get(str(chain["chain_id"]))} for chain in chains],
-        coverage=_coverage(catalog, _json(context, coverage.SOURCES, [None]), set(more["indexes_put_off"])),
+        coverage=_coverage(catalog, _json(context, status.SOURCES, [None]), set(more["indexes_put_off"])),
         latest=[_latest(context, catalog, chain) for chain in catalog.chains.values() if chain.active],
         series=more["series"],
         reorgs=more["reorgs"],
         findings=more["findings"],
-        jobs=_json(context, jobs.RECENT, [jobs.PRIVATE]),
+        jobs=_json(context, administration.RECENT_JOBS, [administration.PRIVATE_OF_JOB]),
         traffic=more["traffic"],
     )
 

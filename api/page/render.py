@@ -1,6 +1,7 @@
-"""The status page's HTML: what ``status.html`` makes of the facts."""
+"""The status page's HTML: what ``status.html`` makes of the facts, with its bars of coverage."""
 
 from base64 import b64encode
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,13 +12,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from api.page import text
-from api.page.amounts import amount_argument
-from api.page.bar import runs
 from api.page.facts import LATEST, Coverage, Facts, Latest
+from api.page.text import amount_argument
 from api.page.verdict import Verdict, ago, judge
 from api.sql.statement import identifier
 from indexer.intervals import RangeSet, format_ranges, union
 from indexer.redact import redact
+
+#: Parts of a bar; each stands for so many blocks that no page gets large.
+CELLS: Final = 200
 
 _HERE: Final = Path(__file__).parent
 _CSS: Final = (_HERE / "status.css").read_text("utf-8")
@@ -30,6 +33,40 @@ POLICY: Final = (
 
 #: With more events than this on the page, each contract shows its own bar first.
 OPEN_EVENTS: Final = 12
+
+
+def runs(wanted: RangeSet, missing: RangeSet, cells: int = CELLS) -> list[tuple[int, int, str]]:
+    """The bar as ``(first cell, cells, kind)``; kinds are ``whole``, ``part`` and ``none``.
+
+    A cell in which one block is missing is not whole: the smallest gap can be seen.
+    """
+    if not wanted:
+        return []
+    first, end = wanted[0][0], wanted[-1][1] + 1
+    cells = min(cells, end - first)
+    if not missing:
+        return [(0, cells, "whole")]
+    edges = [first + cell * (end - first) // cells for cell in range(cells + 1)]
+    found: list[tuple[int, int, str]] = []
+    for cell, (inside, lacking) in enumerate(zip(_inside(wanted, edges), _inside(missing, edges), strict=True)):
+        kind = "whole" if not lacking else "none" if lacking >= inside else "part"
+        if found and found[-1][2] == kind:
+            start, length, _ = found.pop()
+            found.append((start, length + 1, kind))
+        else:
+            found.append((cell, 1, kind))
+    return found
+
+
+def _inside(ranges: RangeSet, edges: Sequence[int]) -> list[int]:
+    """How many blocks of the ranges lie in each cell; cell ``i`` is ``edges[i]`` to ``edges[i + 1] - 1``."""
+    counts = [0] * (len(edges) - 1)
+    for low, high in ranges:
+        cell = bisect_right(edges, low) - 1
+        while cell < len(counts) and edges[cell] <= high:
+            counts[cell] += min(high + 1, edges[cell + 1]) - max(low, edges[cell])
+            cell += 1
+    return counts
 
 
 def environment() -> Environment:
@@ -91,7 +128,7 @@ class Bar:
     Attributes:
         percent: in words.
         is_whole: whether none is missing.
-        runs: the bar's parts, as :func:`api.page.bar.runs` has them.
+        runs: the bar's parts, as :func:`api.page.render.runs` has them.
     """
 
     percent: str

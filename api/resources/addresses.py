@@ -7,7 +7,7 @@ import falcon
 from api.resources.base import Resource, send_json
 from api.resources.common_parameters import ChainParameters
 from api.schemas import ADDRESS, LINKS, an_array, an_object
-from api.sql import addresses as sql
+from api.sql import status as sql
 
 
 class OneAddress(Resource):
@@ -36,7 +36,7 @@ class OneAddress(Resource):
         address = self.address(path["address"])
         catalog = self.context.catalog.current()
         chain = catalog.chain(parameters.chain)
-        born, is_token = self.context.database.query(sql.KNOWN, [str(chain.chain_id), address])[0]
+        born, is_token = self.context.database.query(sql.KNOWN_OF_ADDRESS, [str(chain.chain_id), address])[0]
         contracts = {
             name
             for name, contract in catalog.contracts.items()

@@ -14,8 +14,8 @@ import orjson
 from pydantic import Field, create_model
 
 from api import caching
+from api.caching import accepts_gzip
 from api.catalog import Catalog, Chain
-from api.compression import accepts_gzip
 from api.cursors import MAX_ITEM
 from api.export import CSV_OPTIONS, NDJSON_OPTIONS, Export, csv_head
 from api.live.waits import Awaited
@@ -24,10 +24,9 @@ from api.resources import common_parameters as common
 from api.resources import row_page
 from api.resources.base import MEDIA_TYPES, Columns, Resource, body_tag, send_kept
 from api.schemas import INCLUDED, Schema, an_array, an_object, ref
-from api.sql import counting, source
+from api.sql import query_shape, source
 from api.sql.members import Member, field_names, row_schema
-from api.sql.query_shape import QueryShape
-from api.sql.row_order import RowOrder
+from api.sql.query_shape import QueryShape, RowOrder
 from api.sql.source import ANY_WINDOW, MAX_LIMIT, Source, page_values
 from api.sql.statement import Inline, Statement
 from api.state import State
@@ -310,7 +309,7 @@ class Collection(Resource):
             included["tokens"] = self.context.tokens.of_addresses(shape.chain_id, tokens)
         if shape.transactions:
             included["transactions"] = transactions or b"{}"
-        count = counting.count_members(counted, shape.count, lambda: self._estimate(query))
+        count = query_shape.count_members(counted, shape.count, lambda: self._estimate(query))
         return state, page, row_page.page_text(page, query.limit, count), included
 
     def page_length(self, rows: bytes | None, limit: int) -> int:

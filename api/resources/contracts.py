@@ -12,7 +12,7 @@ from api.catalog import Catalog, Contract, ContractPath, Event
 from api.resources.base import Resource, body_tag, send_kept
 from api.resources.common_parameters import ChainParameters
 from api.schemas import ADDRESS, BLOCK, HASH, RANGES, Schema, an_array, an_object, nullable
-from api.sql import coverage
+from api.sql import status
 from api.sql.statement import identifier
 from api.state import ranges
 
@@ -113,7 +113,7 @@ class Contracts(Resource):
         self.params.read(request.query_string)
         self.format(request)
         catalog = self.context.catalog.current()
-        sources = orjson.loads(self.context.database.query(coverage.SOURCES, [None])[0][0] or b"[]")
+        sources = orjson.loads(self.context.database.query(status.SOURCES, [None])[0][0] or b"[]")
         data = [
             _contract(catalog, contract, sources)
             | {"events": list(contract.events), "snapshots": list(contract.series)}
@@ -149,12 +149,12 @@ class OneContract(Resource):
         _send(request, response, {"data": data})
 
     def _sources(self, contract: Contract) -> list[dict[str, Any]]:
-        rows = self.context.database.query(coverage.SOURCES, [str(contract.contract_id)])
+        rows = self.context.database.query(status.SOURCES, [str(contract.contract_id)])
         sources: list[dict[str, Any]] = orjson.loads(rows[0][0] or b"[]")
         return sources
 
     def _events(self, found: ContractPath, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        rows = self.context.database.query(coverage.ROWS, [str(found.contract.contract_id)])
+        rows = self.context.database.query(status.SOURCE_ROWS, [str(found.contract.contract_id)])
         estimates = orjson.loads(rows[0][0] or b"{}")
         return [
             _event(event, estimates.get(str(event.event_id)), [s for s in sources if s["event"] == event.event_id])
@@ -259,7 +259,7 @@ def _coverage(source: Mapping[str, Any]) -> dict[str, Any]:
         "active": source["active"],
         "start_block": source["start_block"],
         "end_block": source["end_block"],
-        "covered": ranges(source["coverage"]),
+        "covered": ranges(source["status"]),
         "verified": ranges(source["verified"]),
         "missing": missing,
         "complete": source["wanted"] is not None and not missing,

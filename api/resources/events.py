@@ -17,7 +17,7 @@ from api.resources.collection import Collection, Query, included_schemas
 from api.schemas import Schema, an_object, ref
 from api.sql import events as sql
 from api.sql.members import Member, field_names, row_schema
-from api.sql.row_order import BY_LOG
+from api.sql.query_shape import BY_LOG
 
 
 class Events(Collection):

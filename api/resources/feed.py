@@ -17,7 +17,7 @@ from api.resources.collection import Collection, Query
 from api.schemas import Schema
 from api.sql.events import ANY_EVENT, AnyOf, EventSource, event_source, filters_of
 from api.sql.feed import FeedSource
-from api.sql.row_order import BY_LOG
+from api.sql.query_shape import BY_LOG
 from api.values import BadValueError, list_of
 from api.values import text as short_text
 

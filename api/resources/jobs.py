@@ -14,7 +14,7 @@ from api.parameters import Parameters
 from api.resources.base import Resource, send_json
 from api.resources.numbered import Numbered, nothing, numbered
 from api.schemas import TIME, an_array, an_object, nullable
-from api.sql import jobs
+from api.sql import administration
 from api.values import MAX_BLOCK, BadValueError, choice, integer, parse_address
 
 STATES: Final = ("queued", "running", "done", "failed", "cancelled")
@@ -112,7 +112,7 @@ class Jobs(Resource):
         """Answer with jobs."""
         parameters = JobFilters.read(request.query_string)
         self.format(request)
-        rows = self.context.database.query(jobs.LIST, [parameters.state, parameters.limit])
+        rows = self.context.database.query(administration.LIST_JOBS, [parameters.state, parameters.limit])
         send_json(response, {"data": orjson.loads(rows[0][0] or b"[]")})
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -120,7 +120,7 @@ class Jobs(Resource):
         asked: JobRequest = self.operations["post"].read(req)
         parameters = self._checked(asked)
         values = [asked.kind, orjson.dumps(parameters).decode(), principal_of(req).name, MOST_WAITING]
-        rows = self.context.writes.query(jobs.CREATE, values)
+        rows = self.context.writes.query(administration.CREATE_JOB, values)
         if not rows:
             raise ApiError("LIMIT_REACHED", f"{MOST_WAITING} jobs wait already: cancel some, or wait")
         made = orjson.loads(rows[0][0] or b"{}")
@@ -165,7 +165,7 @@ class OneJob(Numbered):
     """``/v1/jobs/{job}``: one of them, and its end."""
 
     what: ClassVar = "job"
-    one: ClassVar = jobs.ONE
+    one: ClassVar = administration.ONE_JOB
     summary: ClassVar = "One job"
     tag: ClassVar = "jobs"
     scope: ClassVar = "admin"
@@ -182,7 +182,7 @@ class OneJob(Numbered):
     def on_delete(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         """Cancel the job."""
         self.operations["delete"].read(req)
-        rows = self.context.writes.query(jobs.CANCEL, [numbered(job, "job")])
+        rows = self.context.writes.query(administration.CANCEL_JOB, [numbered(job, "job")])
         if not rows:
             raise nothing("job", job)
         send_json(resp, {"data": orjson.loads(rows[0][0] or b"{}")})

@@ -16,7 +16,7 @@ from api.errors import ApiError, Problem
 from api.resources.base import Path, Resource, send_json
 from api.resources.numbered import Numbered, nothing, numbered
 from api.schemas import TIME, an_array, an_object, nullable
-from api.sql import keys
+from api.sql import administration
 from indexer.store.access.key_format import MOST_DAYS, SCOPES, is_origin, new_key
 
 Scope = Literal["read", "webhooks", "admin"]
@@ -83,7 +83,7 @@ class AllKeys(Resource):
         """Answer with all keys; the keys themselves cannot be shown."""
         self.params.read(request.query_string)
         self.format(request)
-        found = self.context.database.query(keys.LIST)[0][0]
+        found = self.context.database.query(administration.LIST_KEYS)[0][0]
         send_json(response, {"data": orjson.loads(found or b"[]")})
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -99,7 +99,7 @@ class AllKeys(Resource):
         key = new_key()
         scopes = [scope for scope in SCOPES if scope in asked.scopes]
         values = [asked.name, key.hash, key.prefix, scopes, list(asked.origins), asked.rate, asked.expires_at]
-        made = orjson.loads(self.context.writes.query(keys.CREATE, values)[0][0] or b"{}")
+        made = orjson.loads(self.context.writes.query(administration.CREATE_KEY, values)[0][0] or b"{}")
         resp.status = falcon.HTTP_201
         send_json(resp, {"data": {**made, "key": key.text}})
         resp.set_header("Location", f"/v1/keys/{made['id']}")
@@ -109,7 +109,7 @@ class OneKey(Numbered):
     """``/v1/keys/{key}``: one of them, and its end."""
 
     what: ClassVar = "key"
-    one: ClassVar = keys.ONE
+    one: ClassVar = administration.ONE_KEY
     summary: ClassVar = "One key"
     tag: ClassVar = "access"
     scope: ClassVar = "admin"
@@ -127,7 +127,7 @@ class OneKey(Numbered):
     def on_delete(self, req: falcon.Request, resp: falcon.Response, key: str) -> None:
         """Revoke the key."""
         self.operations["delete"].read(req)
-        if not self.context.writes.query(keys.REVOKE, [numbered(key, "key")]):
+        if not self.context.writes.query(administration.REVOKE_KEY, [numbered(key, "key")]):
             raise nothing("key", key)
         resp.status = falcon.HTTP_204
         resp.set_header("Cache-Control", "no-store")

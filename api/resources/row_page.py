@@ -70,7 +70,7 @@ def page_text(page: Page, limit: int, count: Mapping[str, Any] = MappingProxyTyp
     Args:
         page: its rows.
         limit: rows of a page.
-        count: what :func:`api.sql.counting.count_members` made.
+        count: what :func:`api.sql.query_shape.count_members` made.
     """
     return b"".join([b'{"data":[', page.data, b'],"page":', orjson.dumps({**page.described(limit), **count})])
 

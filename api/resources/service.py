@@ -11,7 +11,7 @@ from api.errors import ApiError, send
 from api.resources.base import Resource, send_json
 from api.resources.jobs import SHORT as SHORT_JOB
 from api.schemas import BLOCK, TIME, an_array, an_object, nullable
-from api.sql import coverage, jobs, status
+from api.sql import administration, status
 from api.state import is_full, ranges, refuse_full, refuse_stalled
 from indexer.store.lag import DISK_FULL
 
@@ -195,7 +195,7 @@ class Status(Resource):
                     "jobs": an_array(
                         an_object(
                             SHORT_JOB,
-                            required=[name for name in SHORT_JOB if name not in jobs.PRIVATE],
+                            required=[name for name in SHORT_JOB if name not in administration.PRIVATE_OF_JOB],
                             description="Parameters, progress and error are told to keys with the scope admin alone.",
                         )
                     ),
@@ -215,7 +215,7 @@ class Status(Resource):
         self.format(request)
         catalog = self.context.catalog.current()
         chains = orjson.loads(self.context.database.query(status.CHAINS)[0][0] or b"[]")
-        sources = orjson.loads(self.context.database.query(coverage.SOURCES, [None])[0][0] or b"[]")
+        sources = orjson.loads(self.context.database.query(status.SOURCES, [None])[0][0] or b"[]")
         contracts = []
         for contract in catalog.contracts.values():
             ids = {event.event_id for event in contract.events.values()}
@@ -238,8 +238,12 @@ class Status(Resource):
 
     def _jobs(self, request: falcon.Request) -> Any:
         asking: Principal | None = request.context.get("principal")
-        left_out = jobs.LONG if asking is not None and "admin" in asking.scopes else jobs.PRIVATE
-        return orjson.loads(self.context.database.query(jobs.RECENT, [left_out])[0][0] or b"[]")
+        left_out = (
+            administration.LONG_OF_JOB
+            if asking is not None and "admin" in asking.scopes
+            else administration.PRIVATE_OF_JOB
+        )
+        return orjson.loads(self.context.database.query(administration.RECENT_JOBS, [left_out])[0][0] or b"[]")
 
 
 def _progress(sources: list[dict[str, Any]]) -> dict[str, Any]:

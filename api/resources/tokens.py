@@ -14,7 +14,7 @@ from api.resources.collection import Collection
 from api.resources.common_parameters import ChainParameters
 from api.schemas import ADDRESS, BLOCK, LINKS, an_object, nullable, ref
 from api.sql import members
-from api.sql.row_order import Key, RowOrder
+from api.sql.query_shape import Key, RowOrder
 from api.sql.source import TableFilter, TableSource
 from api.values import ADDRESS as ADDRESS_TEXT
 from api.values import choice, list_of

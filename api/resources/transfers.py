@@ -9,7 +9,7 @@ from api.catalog import Catalog, Chain
 from api.parameters import Parameters
 from api.resources import common_parameters as common
 from api.resources.collection import Collection, Query
-from api.sql.row_order import BY_BATCH_ITEM
+from api.sql.query_shape import BY_BATCH_ITEM
 from api.sql.transfers import MEMBERS, STANDARDS, TransferSource, TransferTable
 from api.transfer_tables import tables_of
 from api.values import ADDRESS, choice, integer, list_of

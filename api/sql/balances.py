@@ -18,8 +18,7 @@ from psycopg import sql
 from api.catalog import Event
 from api.schemas import ADDRESS, BLOCK, DIGITS, nullable
 from api.sql import members, scope
-from api.sql.query_shape import QueryShape
-from api.sql.row_order import Key, RowOrder
+from api.sql.query_shape import Key, QueryShape, RowOrder
 from api.sql.source import Cut, Source
 from api.sql.statement import Binder
 from api.sql.transfers import KIND, TOKEN, TOKEN_ID

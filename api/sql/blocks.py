@@ -1,8 +1,7 @@
 """Blocks: by number, by name, by time."""
 
 from api.sql import scope
-from api.sql.json_text import hexadecimal, time
-from api.sql.statement import Binder, Statement
+from api.sql.statement import Binder, Statement, hexadecimal, time
 
 
 def _chain(chain_id: int) -> list[str]:

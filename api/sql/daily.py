@@ -10,11 +10,10 @@ from dataclasses import replace
 from typing import Final
 
 from api.schemas import DIGITS, Schema
-from api.sql import json_text, members
+from api.sql import members, statement
 from api.sql.events import EventSource
 from api.sql.members import Member
-from api.sql.query_shape import QueryShape
-from api.sql.row_order import Key, RowOrder
+from api.sql.query_shape import Key, QueryShape, RowOrder
 from api.sql.source import PAGE, CoveredSource, Cut
 from api.sql.statement import Binder, identifier
 from indexer.abi.columns import Column
@@ -38,7 +37,7 @@ def day_members(sums: Sequence[Column]) -> list[Member]:
     """The members of a day with the sums of some arguments."""
     totals = [f"coalesce(t.sum_{i}, 0)" for i, _ in enumerate(sums)]
     parts = [
-        Member(column.argument, json_text.quoted(f"{total}::text"), total, DIGITS)
+        Member(column.argument, statement.quoted(f"{total}::text"), total, DIGITS)
         for column, total in zip(sums, totals, strict=True)
     ]
     return [

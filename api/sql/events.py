@@ -9,10 +9,9 @@ import orjson
 from api.arguments import Filter, filters
 from api.catalog import Catalog, Event
 from api.schemas import ADDRESS, BLOCK, FINALITY, HASH, TIME, Schema
-from api.sql import json_text, members, scope
+from api.sql import members, scope, statement
 from api.sql.members import Member
-from api.sql.query_shape import QueryShape
-from api.sql.row_order import BY_LOG
+from api.sql.query_shape import BY_LOG, QueryShape
 from api.sql.source import CoveredSource, Cut
 from api.sql.statement import Binder, identifier, literal
 from indexer.abi.columns import Column
@@ -33,9 +32,9 @@ CONTRACTS_PLACE: Final = "chr(1)"
 
 ID: Final = members.plain("id", "t.block_number || '-' || t.log_index", {"type": "string"})
 BLOCK_NUMBER: Final = members.value("block_number", "t.block_number", BLOCK)
-BLOCK_TIME: Final = members.plain("block_time", json_text.time("t.block_time"), TIME)
+BLOCK_TIME: Final = members.plain("block_time", statement.time("t.block_time"), TIME)
 CONTRACT_ADDRESS: Final = members.hexadecimal("address", "t.contract_address", ADDRESS)
-ROW_FINALITY: Final = members.plain("finality", json_text.FINALITY, FINALITY)
+ROW_FINALITY: Final = members.plain("finality", statement.FINALITY, FINALITY)
 TX_HASH: Final = members.hexadecimal("tx_hash", "t.tx_hash", HASH)
 LOG_INDEX: Final = members.value("log_index", "t.log_index", _INDEX)
 FIXED: Final = (

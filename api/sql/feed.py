@@ -14,8 +14,7 @@ import orjson
 
 from api.catalog import Event
 from api.sql.events import ANY_EVENT, CONTRACTS_PLACE, EventSource, unserved_names
-from api.sql.query_shape import QueryShape
-from api.sql.row_order import BY_LOG
+from api.sql.query_shape import BY_LOG, QueryShape
 from api.sql.source import PAGE, CoveredSource, Cut
 from api.sql.statement import Binder, Statement, identifier, literal
 

@@ -15,8 +15,7 @@ from typing import Final
 from api.cursors import HASH_BYTES
 from api.sql import scope
 from api.sql.feed import FeedSource
-from api.sql.query_shape import QueryShape
-from api.sql.row_order import BY_ITEM
+from api.sql.query_shape import BY_ITEM, QueryShape
 from api.sql.source import PAGE
 from api.sql.statement import Binder, Statement, integers
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from api.schemas import Schema, an_object, column_schema
-from api.sql import json_text
+from api.sql import statement
 from api.sql.statement import identifier
 from indexer.abi.columns import Column
 
@@ -35,7 +35,7 @@ class Member:
 
 def plain(name: str, expression: str, schema: Schema, *, null: bool = False, usual: bool = True) -> Member:
     """A text that JSON writes as it is: digits, hex, a time, a word."""
-    return Member(name, _or_null(json_text.quoted(expression), null=null), expression, schema, usual)
+    return Member(name, _or_null(statement.quoted(expression), null=null), expression, schema, usual)
 
 
 def text(name: str, expression: str, schema: Schema) -> Member:
@@ -52,12 +52,12 @@ def value(
 
 def hexadecimal(name: str, expression: str, schema: Schema, *, null: bool = False) -> Member:
     """Bytes as ``0x...``."""
-    return plain(name, json_text.hexadecimal(expression), schema, null=null)
+    return plain(name, statement.hexadecimal(expression), schema, null=null)
 
 
 def of_column(column: Column) -> Member:
     """An argument of an event, or an output of a call."""
-    return Member(column.argument, json_text.value_text(column), _csv_value(column), column_schema(column))
+    return Member(column.argument, statement.value_text(column), _csv_value(column), column_schema(column))
 
 
 def group(name: str, parts: Iterable[Member], *, schema: Schema | None = None, fields: bool = True) -> Member:
@@ -71,7 +71,7 @@ def group(name: str, parts: Iterable[Member], *, schema: Schema | None = None, f
     """
     found = tuple(parts)
     described = schema or an_object({part.name: part.schema for part in found}, required=())
-    return Member(name, json_text.object_text([(p.name, p.json) for p in found]), "", described, True, found, fields)
+    return Member(name, statement.object_text([(p.name, p.json) for p in found]), "", described, True, found, fields)
 
 
 def _or_null(expression: str, *, null: bool) -> str:
@@ -82,13 +82,13 @@ def _csv_value(column: Column) -> str:
     name = f"t.{identifier(column.name)}"
     match column.json:
         case "hex":
-            return json_text.hexadecimal(name)
+            return statement.hexadecimal(name)
         case "bool":
             return f"{name}::text"
         case "integer" | "string_integer" | "string_decimal" | "text":
             return name
         case _:
-            return json_text.value_text(column)
+            return statement.value_text(column)
 
 
 def field_names(members: Iterable[Member]) -> list[str]:
@@ -120,7 +120,7 @@ def chosen(members: Iterable[Member], fields: Collection[str]) -> list[Member]:
 
 def json_row(members: Iterable[Member]) -> str:
     """An expression for the JSON text of a row ``t``."""
-    return json_text.object_text([(member.name, member.json) for member in members])
+    return statement.object_text([(member.name, member.json) for member in members])
 
 
 def csv_columns(members: Iterable[Member]) -> dict[str, str]:

@@ -5,11 +5,10 @@ from typing import Final
 
 from api.catalog import Series
 from api.schemas import FINALITY, Schema, an_object, column_schema, nullable
-from api.sql import json_text, members, scope
+from api.sql import members, scope, statement
 from api.sql.events import BLOCK_NUMBER, BLOCK_TIME, CONTRACT_ADDRESS
 from api.sql.members import Member
-from api.sql.query_shape import QueryShape
-from api.sql.row_order import Key, RowOrder
+from api.sql.query_shape import Key, QueryShape, RowOrder
 from api.sql.source import TableFilter, TableSource, cursor_fact
 from api.sql.statement import Binder, identifier
 from indexer.abi.columns import Column
@@ -30,7 +29,7 @@ def series_members(columns: Sequence[Column]) -> list[Member]:
         BLOCK_TIME,
         CONTRACT_ADDRESS,
         members.value("item", "t.item", {"type": "integer", "description": "Place in the list of arguments."}),
-        members.plain("finality", json_text.FINALITY, FINALITY),
+        members.plain("finality", statement.FINALITY, FINALITY),
         members.value("arguments", "t.arguments", nullable({"type": "object"}), null=True),
         members.group("values", map(members.of_column, columns), schema=values_schema(columns), fields=False),
         members.value(

@@ -9,16 +9,68 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from api.sql import counting, included, scope
+from api.sql import query_shape, scope, statement
 from api.sql.members import Member, chosen, csv_columns, json_row
-from api.sql.query_shape import QueryShape
-from api.sql.row_order import RowOrder
+from api.sql.query_shape import QueryShape, RowOrder
 from api.sql.statement import Binder, Statement
 
 #: Most rows of a page.
 MAX_LIMIT: Final = 1000
 #: As many blocks as nothing looks through.
 ANY_WINDOW: Final = 2**62
+
+
+def _or_null(text: str) -> str:
+    return f"coalesce({text}, 'null')"
+
+
+_TRANSACTION = statement.object_text(
+    [
+        ("from", _or_null(statement.hex_text("x.sender"))),
+        ("to", _or_null(statement.hex_text("x.recipient"))),
+        ("type", _or_null("x.type::text")),
+        ("value", _or_null(statement.quoted("x.value::text"))),
+        ("nonce", _or_null(statement.quoted("x.nonce::text"))),
+        ("gas_limit", _or_null(statement.quoted("x.gas_limit::text"))),
+        ("status", _or_null("x.status::text")),
+        ("gas_used", _or_null(statement.quoted("x.gas_used::text"))),
+        ("effective_gas_price", _or_null(statement.quoted("x.effective_gas_price::text"))),
+        ("created_contract", _or_null(statement.hex_text("x.created_contract"))),
+        ("complete", "(NOT x.is_lacking)::text"),
+    ]
+)
+
+
+def included_tokens(addresses: str) -> str:
+    """An expression for the addresses of a request's tokens, a JSON list; null where there are none.
+
+    What they say of themselves is looked up apart (:mod:`api.token_lookup`).
+
+    Args:
+        addresses: a query of addresses.
+    """
+    return f"(SELECT json_agg(DISTINCT {statement.hexadecimal('k.token')}) FROM ({addresses}) k(token))"
+
+
+def included_transactions(chain_id: int, rows: str) -> str:
+    """An expression for transactions by hash; null where there are no rows.
+
+    One that is not kept, not yet, or that no node gives is null. One of which nodes did not give all that was asked for
+    is not ``complete``.
+
+    Args:
+        chain_id: the chain.
+        rows: a query of ``block_number`` and ``tx_hash``. Both are compared: a transaction of a branch that is gone can
+            have come back in another block.
+    """
+    return f"""(SELECT json_object_agg('0x' || encode(p.tx_hash, 'hex'),
+                             CASE WHEN x.tx_hash IS NOT NULL THEN ({_TRANSACTION})::json END)
+     FROM (SELECT DISTINCT block_number, tx_hash FROM ({rows}) p) p LEFT JOIN (
+         SELECT t.*, EXISTS (SELECT FROM gapless.missing_details m
+                             WHERE m.chain_id = t.chain_id AND m.block_number = t.block_number
+                               AND m.tx_index = t.tx_index) AS is_lacking
+         FROM gapless.transactions t) x
+       ON x.chain_id = {chain_id} AND x.tx_hash = p.tx_hash AND x.block_number = p.block_number)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +206,7 @@ def page_statement(source: Source, shape: QueryShape) -> Statement:
         # The rows of the page without the one that only says that there is more.
         return f"SELECT t.* FROM page t {order.by(ascending=shape.forward)} LIMIT {bind('limit', 'bigint')}"
 
-    counted = counting.counted(
+    counted = query_shape.counted(
         shape.count, lambda most: source.readings(shape.uncut(), bind, Cut(most=most, ordered=False))
     )
     in_order = order.by(ascending=shape.order == "asc")
@@ -162,9 +214,9 @@ def page_statement(source: Source, shape: QueryShape) -> Statement:
 SELECT {state or "NULL"},
     (SELECT string_agg(position, ' ' {in_order}) || chr(10) || string_agg(row, chr(10) {in_order}) FROM page t),
     {scope.branches(shape.chain_id, "page") if state and "block_number" in carried else "NULL"},
-    {included.tokens(source.tokens(bind, sent)) if shape.tokens else "NULL"},
+    {included_tokens(source.tokens(bind, sent)) if shape.tokens else "NULL"},
     {counted},
-    {included.transactions(shape.chain_id, sent()) if shape.transactions else "NULL"}"""
+    {included_transactions(shape.chain_id, sent()) if shape.transactions else "NULL"}"""
     return Statement.of(text, bind)
 
 
@@ -182,7 +234,7 @@ def estimate_statement(source: Source, shape: QueryShape) -> Statement:
     """What the planner believes how many rows a request has."""
     bind = Binder()
     tables = source.tables(shape, bind)
-    return counting.estimate(tables, source.readings(shape.uncut(), bind, Cut(ordered=False)), bind)
+    return query_shape.estimate(tables, source.readings(shape.uncut(), bind, Cut(ordered=False)), bind)
 
 
 def export_query(source: Source, shape: QueryShape, bind: Binder, *, limited: bool, as_csv: bool) -> str:

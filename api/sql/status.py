@@ -1,8 +1,8 @@
-"""How everything stands: for ``/status`` and the status page."""
+"""How everything stands, for ``/status`` and the status page: chains, sources, what is known of an address."""
 
 from typing import Final
 
-from api.sql.json_text import hexadecimal, time
+from api.sql.statement import hexadecimal, time
 from indexer.store.lag import disk_full, lag, shown_reason, shown_state, stalled
 
 #: Undecoded logs and those of foreign shapes are counted no further: more than this is many.
@@ -86,3 +86,42 @@ SELECT coalesce(json_agg(c.name ORDER BY c.chain_id), '[]') FROM gapless.chains 
 
 #: Whether a chain of the manifest waits for room on Postgres' disk.
 DISK_FULL: Final = f"SELECT EXISTS (SELECT FROM gapless.chains c WHERE c.active AND {disk_full('c')})"
+
+#: One JSON array: all sources of the contract $1, or of all contracts where it is null. A source is wanted up to its
+#: end or to the newest block that is indexed on its chain, whichever comes first.
+SOURCES: Final = """
+SELECT coalesce(json_agg(json_build_object(
+    'event', s.event_id, 'chain_id', s.chain_id, 'place', s.place, 'active', s.active,
+    'start_block', s.start_block, 'end_block', s.end_block,
+    'coverage', w.covered::text, 'verified', s.verified::text,
+    'wanted', (CASE WHEN w.last >= s.start_block THEN int8multirange(int8range(s.start_block, w.last, '[]')) END)::text,
+    'missing', (CASE WHEN w.last >= s.start_block
+                THEN int8multirange(int8range(s.start_block, w.last, '[]')) - w.covered END)::text
+    ) ORDER BY s.chain_id, s.event_id, s.id), '[]')
+FROM gapless.sources s
+JOIN gapless.events e ON e.id = s.event_id AND e.contract_id = coalesce($1::integer, e.contract_id)
+JOIN (SELECT c.chain_id, c.tip_number, greatest(c.tip_number, max(upper(a.coverage)) - 1) AS number
+      FROM gapless.chains c LEFT JOIN gapless.sources a ON a.chain_id = c.chain_id
+      GROUP BY c.chain_id) i ON i.chain_id = s.chain_id,
+LATERAL (SELECT least(s.end_block, i.number) AS last,
+                gapless.covered(s.coverage, s.end_block, i.tip_number) AS covered) w
+WHERE s.active OR s.coverage <> '{}'
+"""
+
+#: Rows of the tables of contract $1, as the planner estimates them, by event id; null before the first ANALYZE.
+SOURCE_ROWS: Final = """
+SELECT coalesce(json_object_agg(e.id, CASE WHEN t.reltuples >= 0 THEN t.reltuples::bigint END), '{}')
+FROM gapless.events e
+JOIN gapless.contracts c ON c.id = e.contract_id
+JOIN pg_catalog.pg_namespace n ON n.nspname = c.schema_name
+JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = e.table_name
+WHERE e.contract_id = $1::integer
+"""
+
+#: On chain $1, of address $2: the contracts that factories announced there, one a line, and whether it is a token.
+KNOWN_OF_ADDRESS: Final = """
+SELECT (SELECT string_agg(c.name, chr(10))
+        FROM gapless.children b JOIN gapless.contracts c ON c.id = b.contract_id
+        WHERE b.chain_id = $1::bigint AND b.address = $2::bytea),
+       EXISTS (SELECT FROM gapless.tokens t WHERE t.chain_id = $1::bigint AND t.address = $2::bytea)
+"""

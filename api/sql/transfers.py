@@ -17,8 +17,7 @@ from api.catalog import Event
 from api.schemas import ADDRESS, DIGITS, nullable
 from api.sql import members, scope
 from api.sql.events import BLOCK_NUMBER, BLOCK_TIME, LOG_INDEX, ROW_FINALITY, TX_HASH, Condition
-from api.sql.query_shape import QueryShape
-from api.sql.row_order import BY_BATCH_ITEM
+from api.sql.query_shape import BY_BATCH_ITEM, QueryShape
 from api.sql.source import CoveredSource, Cut
 from api.sql.statement import Binder, integers
 from indexer.abi import token_standards

@@ -6,7 +6,7 @@ Everywhere ``$1`` is whose they are; null means that whoever asks may see all.
 from typing import Final
 
 from api.cursors import HASH_BYTES
-from api.sql.json_text import time
+from api.sql.statement import time
 
 _MINE: Final = "($1::text IS NULL OR w.owner = $1::text)"
 _THIS: Final = f"w.id = $2::text AND {_MINE}"

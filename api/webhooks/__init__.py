@@ -3,7 +3,7 @@
 A subscription has a position in its chain's order of events. What follows it becomes a message; the message is kept
 until it is acknowledged, and only then the position moves on: so nothing is left out, and the order is the chain's.
 
-* ``worker``, ``delivery``, ``looking``: the threads, one delivery, what is next.
+* ``worker``, ``delivery``: the threads; what is next, and its delivery.
 * ``sender``, ``targets``, ``sealed_secrets``: sending and when again, where to, signed with secrets kept sealed.
 * ``store``, ``subscription``: subscriptions in Postgres, what they ask for, and what their messages say.
 """

@@ -24,8 +24,7 @@ from api.database import Database
 from api.errors import ApiError
 from api.resources.service import package_version
 from api.settings import ApiSettings
-from api.webhooks.delivery import Deliverer
-from api.webhooks.looking import Looker
+from api.webhooks.delivery import Deliverer, Looker
 from api.webhooks.sealed_secrets import Vault
 from api.webhooks.sender import Sender, parse_delays
 from api.webhooks.store import Claim, Store

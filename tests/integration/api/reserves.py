@@ -10,7 +10,7 @@ from api.resources import common_parameters as common
 from api.resources.collection import Collection, Query
 from api.schemas import ADDRESS, BLOCK, DIGITS
 from api.sql import members
-from api.sql.row_order import BY_LOG
+from api.sql.query_shape import BY_LOG
 from api.sql.source import CoveredTable, TableFilter
 from api.values import integer
 

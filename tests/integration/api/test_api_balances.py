@@ -360,7 +360,7 @@ def test_pages_are_read_by_indexes(world_url, make_client, seed, monkeypatch):
 
 
 def test_large_counts_are_estimated(real, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("api.sql.counting.COUNT_LIMIT", 5)
+    monkeypatch.setattr("api.sql.query_shape.COUNT_LIMIT", 5)
     gold = _token(real, "gold")
     block = real.history.last - 3
     for path in (f"/v1/tokens/{gold}/holders", f"/v1/tokens/{gold}/holders?at_block={block}",

@@ -9,9 +9,8 @@ from api.access.keys import Keys
 from api.app import create_app
 from api.bounded_cache import BoundedCache, weight
 from api.context import create_context
-from api.database import Database
+from api.database import PREPARED_BYTES, Database
 from api.errors import ApiError
-from api.prepared import PREPARED_BYTES
 from api.settings import ApiSettings
 from api.sql import source
 from indexer.store.access.key_format import new_key
@@ -103,7 +102,7 @@ def test_headers_are_not_kept(api):
 
 def test_shapes_have_a_bound_in_bytes_and_the_oldest_goes_first(make_client, monkeypatch):
     monkeypatch.setattr("api.catalog.MOST_SHAPED_BYTES", 100_000)
-    monkeypatch.setattr("api.prepared.PREPARED_BYTES", 100_000)
+    monkeypatch.setattr("api.database.PREPARED_BYTES", 100_000)
     client = make_client()
     made = []
     monkeypatch.setattr("api.sql.source.page_statement", _counted(made))

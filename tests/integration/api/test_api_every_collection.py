@@ -41,7 +41,7 @@ def test_it_is_counted(api, path):
 
 @pytest.mark.parametrize("path", [SUPPLY, "/v1/tokens?chain=1"])
 def test_very_many_are_estimated(own, path, monkeypatch):
-    monkeypatch.setattr("api.sql.counting.COUNT_LIMIT", 1)
+    monkeypatch.setattr("api.sql.query_shape.COUNT_LIMIT", 1)
     page = own.get(joined(path, "count=estimated&limit=1&order=asc"))["page"]
     assert page["count_is"] == "estimated"
     assert page["count"] >= 2

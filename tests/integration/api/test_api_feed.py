@@ -95,7 +95,7 @@ def test_counts_tokens_and_fields(api, everything):
 
 
 def test_a_large_feed_is_estimated(own, monkeypatch):
-    monkeypatch.setattr("api.sql.counting.COUNT_LIMIT", 10)
+    monkeypatch.setattr("api.sql.query_shape.COUNT_LIMIT", 10)
     page = own.get(f"{FEED}&limit=2&count=estimated")["page"]
     assert page["count_is"] == "estimated"
     assert page["count"] > 10

@@ -119,7 +119,7 @@ def test_counts(api, make_client):
 
 
 def test_a_large_count_is_estimated(own, seed, monkeypatch):
-    monkeypatch.setattr("api.sql.counting.COUNT_LIMIT", 100)
+    monkeypatch.setattr("api.sql.query_shape.COUNT_LIMIT", 100)
     seed.execute("ANALYZE")
     page = own.get(f"{TRANSFERS}?count=estimated&limit=1")["page"]
     assert page["count_is"] == "estimated"

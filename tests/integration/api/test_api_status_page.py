@@ -221,13 +221,13 @@ def test_it_takes_no_parameters_and_answers_head(api):
     (1_500_000, 6, "1.5"), (-1_500_000, 6, "-1.5"), (7, 0, "7"), (2**256 - 1, 77, "1.157920…"),
 ])  # fmt: skip
 def test_human_amounts(units, decimals, shown):
-    from api.page.amounts import human
+    from api.page.text import human
 
     assert human(units, decimals) == shown
 
 
 def test_the_smallest_gap_is_seen_in_the_bar():
-    from api.page.bar import runs
+    from api.page.render import runs
 
     assert runs(((0, 999_999),), ()) == [(0, 200, "whole")]
     assert runs(((0, 999_999),), ((500_000, 500_000),)) == [(0, 100, "whole"), (100, 1, "part"), (101, 99, "whole")]
@@ -242,7 +242,7 @@ _RANGES = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 40)), max_size=
 
 @given(wanted=_RANGES, lacking=_RANGES, cells=st.integers(1, 60))
 def test_each_cell_of_the_bar_says_what_its_blocks_are(wanted, lacking, cells):
-    from api.page.bar import runs
+    from api.page.render import runs
 
     missing = intersect(wanted, lacking)
     shown = [kind for _, length, kind in runs(wanted, missing, cells) for _ in range(length)]

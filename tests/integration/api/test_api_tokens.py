@@ -12,7 +12,7 @@ import falcon
 import jwt
 import pytest
 
-from api.access import Access, query_token
+from api.access import Access, middleware
 from api.access.issuer import FRESH, LOOK_EVERY, MOST_PAUSE, PAUSE
 from api.app import create_app
 from api.context import create_context
@@ -298,7 +298,7 @@ def test_guessing_tokens_is_limited(make_client):
     ("access_token=x&access_token=y", None, "access_token=x&access_token=y"),
 ])  # fmt: skip
 def test_a_token_in_the_url(query, token, rest):
-    assert query_token.split(query) == (token, rest)
+    assert middleware.split_token(query) == (token, rest)
 
 
 def test_a_token_in_the_url_is_for_streams_alone(make_client, make_key):

@@ -5,7 +5,7 @@ import pytest
 from api.sql import members
 from api.sql.balances import BY_AMOUNT, BY_TOKEN
 from api.sql.daily import BY_DAY
-from api.sql.row_order import BY_ITEM, BY_LOG, Key, RowOrder
+from api.sql.query_shape import BY_ITEM, BY_LOG, Key, RowOrder
 from api.sql.series import BY_POINT
 from api.sql.source import ALL, PAGE, Cut
 from api.sql.statement import Binder

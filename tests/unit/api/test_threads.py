@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from api.threads import Threads
+from api.http_server import Threads
 
 
 class Task:

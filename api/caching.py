@@ -1,4 +1,4 @@
-"""What clients and proxies may keep: entity tags, conditional requests, Cache-Control. And gzip where it is asked for."""
+"""What clients and proxies may keep: entity tags, conditional requests, Cache-Control; and gzip for who takes it."""
 
 import re
 import zlib

@@ -14,8 +14,8 @@ from api.cursors import CursorError
 from api.database import Database
 from api.errors import ApiError
 from api.live.changes import ALL_BLOCKS, Changes, Row, Signals
-from api.resources.collection import Collection, Query
-from api.resources.row_page import Page
+from api.resources.collection import Collection
+from api.resources.row_page import Page, Query
 from api.state import State
 
 #: Rows of one look: points are read on from there, of balances there are no more.

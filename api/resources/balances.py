@@ -8,7 +8,8 @@ from pydantic import Field
 from api.catalog import Event
 from api.errors import ApiError
 from api.resources import common_parameters as common
-from api.resources.collection import Collection, Query
+from api.resources.collection import Collection
+from api.resources.row_page import Query
 from api.resources.transfers import AssetParameters, TokenIdParameters
 from api.sql import balances as sql
 from api.sql.balances import LedgerSource

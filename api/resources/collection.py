@@ -4,9 +4,9 @@ A collection is a :class:`Collection`: what it is called, which parameters it ha
 :class:`~api.sql.source.Source` a request reads. Everything else is here.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Annotated, Any, ClassVar, Final, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import quote
 
 import falcon
@@ -15,117 +15,24 @@ from pydantic import Field, create_model
 
 from api import caching
 from api.caching import accepts_gzip
-from api.catalog import Catalog, Chain
-from api.cursors import MAX_ITEM
+from api.catalog import Chain
 from api.export import CSV_OPTIONS, NDJSON_OPTIONS, Export, csv_head
 from api.live.waits import Awaited
 from api.parameters import Parameters, joined
 from api.resources import common_parameters as common
 from api.resources import row_page
 from api.resources.base import MEDIA_TYPES, Columns, Resource, body_tag, send_kept
+from api.resources.row_page import DEFAULT_LIMIT, Query
 from api.schemas import INCLUDED, Schema, an_array, an_object, ref
 from api.sql import query_shape, source
 from api.sql.members import Member, field_names, row_schema
-from api.sql.query_shape import QueryShape, RowOrder
-from api.sql.source import ANY_WINDOW, MAX_LIMIT, Source, page_values
+from api.sql.query_shape import RowOrder
+from api.sql.source import ANY_WINDOW, MAX_LIMIT, Source
 from api.sql.statement import Inline, Statement
 from api.state import State
 from api.values import choice
 
 T = TypeVar("T")
-
-DEFAULT_LIMIT: Final = 100
-
-
-class Query:
-    """A request for rows, read.
-
-    Args:
-        catalog: what is indexed.
-        chain: the chain.
-        values: those of the request's parameters.
-        rows: where its rows are.
-        name: of the file that an export is saved as.
-        limit: rows of a page, where the request has no ``limit``.
-        settles: whether an answer of final blocks only changes by a rewrite.
-
-    Attributes:
-        values: with those of the cursor and of the page: all that statements read.
-        shape: of the request.
-    """
-
-    def __init__(
-        self,
-        catalog: Catalog,
-        chain: Chain,
-        values: Mapping[str, Any],
-        rows: Source,
-        *,
-        name: str = "",
-        limit: int = DEFAULT_LIMIT,
-        settles: bool = True,
-    ) -> None:
-        self.catalog = catalog
-        self.chain = chain
-        self.source = rows
-        self.name = name
-        self.is_limited = "limit" in values
-        self.limit: int = values.get("limit", limit)
-        self.explicit_end = settles and common.explicit_end(values)
-        cursor: Mapping[str, Any] = values.get("after") or values.get("before") or {}
-        self.values: dict[str, Any] = page_values({**values, **cursor}, self.limit, ANY_WINDOW)
-        include = values.get("include", ())
-        self.shape = QueryShape(
-            chain_id=chain.chain_id,
-            given=frozenset(name for name in values if name not in _NOT_FILTERS),
-            order=values["order"],
-            cursor=common.cursor_side(values),
-            branch=cursor.get("cursor_branch") is not None,
-            finality=values.get("finality", "latest"),
-            fields=values.get("fields", frozenset()),
-            tokens="token" in include,
-            transactions="tx" in include,
-            count=values.get("count", "none"),
-        )
-        if self.values.get("cursor_item", 0) is None:
-            # A cursor without an item is the id of a whole log: a place before or after all of its items.
-            self.values["cursor_item"] = MAX_ITEM if self.shape.forward else -1
-
-    def _once(self, what: str, make: Callable[[], T]) -> T:
-        """Make what depends on the source and the shape alone, once for each version of the catalog."""
-        return self.catalog.for_shape((what, self.source.key, self.shape), make)
-
-    def page_statement(self) -> Statement:
-        """The statement of the page."""
-        return self._once("page", lambda: source.page_statement(self.source, self.shape))
-
-    def state_statement(self) -> Statement:
-        """The statement of the state alone."""
-        return self._once("state", lambda: source.state_statement(self.source, self.shape))
-
-    def unserved(self) -> str | None:
-        """The conditions that no index serves, or None."""
-        return self._once("unserved", lambda: self.source.unserved(self.shape))
-
-    def etag(self, state: State, *salt: object) -> str:
-        """The entity tag of an answer in this state."""
-        return state.etag(self.explicit_end, self.catalog.version, self.source.key, *salt)
-
-    def cache_control(self, state: State, included: Mapping[str, bytes] | None = None) -> str:
-        """How long an answer in this state may be kept.
-
-        Args:
-            state: the state.
-            included: what goes with the rows.
-        """
-        settled = state.settled(self.explicit_end) and not row_page.is_lacking(included or {})
-        return caching.cache_control(settled=settled, block_seconds=self.chain.block_seconds)
-
-
-#: Parameters that are no filters of rows: the shape has them otherwise, or they decide nothing about its texts.
-_NOT_FILTERS: Final = frozenset(
-    ("chain", "limit", "order", "finality", "min_block", "wait", "include", "fields", "count", "format", "sum")
-)
 
 
 class Collection(Resource):

@@ -9,8 +9,8 @@ from api.errors import ApiError
 from api.parameters import Extra
 from api.resources import common_parameters as common
 from api.resources.base import Columns
-from api.resources.collection import Query
 from api.resources.events import Events
+from api.resources.row_page import Query
 from api.schemas import Schema
 from api.sql import daily as sql
 from api.sql.events import event_source

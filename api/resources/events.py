@@ -13,7 +13,8 @@ from api.parameters import Extra, Parameters, joined
 from api.resources import common_parameters as common
 from api.resources import row_page
 from api.resources.base import Columns, Resource, send_kept
-from api.resources.collection import Collection, Query, included_schemas
+from api.resources.collection import Collection, included_schemas
+from api.resources.row_page import Query
 from api.schemas import Schema, an_object, ref
 from api.sql import events as sql
 from api.sql.members import Member, field_names, row_schema

@@ -13,7 +13,8 @@ from api.catalog import Catalog, Chain, Event
 from api.errors import ApiError, Problem
 from api.parameters import Parameters, joined, parted
 from api.resources import common_parameters as common
-from api.resources.collection import Collection, Query
+from api.resources.collection import Collection
+from api.resources.row_page import Query
 from api.schemas import Schema
 from api.sql.events import ANY_EVENT, AnyOf, EventSource, event_source, filters_of
 from api.sql.feed import FeedSource

@@ -10,7 +10,8 @@ from api.errors import ApiError
 from api.parameters import Parameters
 from api.resources import common_parameters as common
 from api.resources.base import Columns, Resource, send_json
-from api.resources.collection import Collection, Query
+from api.resources.collection import Collection
+from api.resources.row_page import Query
 from api.schemas import an_array, an_object
 from api.sql.members import Member, field_names
 from api.sql.series import BY_POINT, SeriesSource, series_members

@@ -20,9 +20,10 @@ from api.parameters import Parameters, joined, parted
 from api.resources import common_parameters as common
 from api.resources.balances import Balances
 from api.resources.base import Columns, Resource
-from api.resources.collection import Collection, Query
+from api.resources.collection import Collection
 from api.resources.events import Events
 from api.resources.feed import Feed, FeedFilters, feed_sources
+from api.resources.row_page import Query
 from api.resources.snapshots import SeriesRows
 from api.resources.transfers import AssetParameters
 from api.schemas import Schema

@@ -8,7 +8,8 @@ from pydantic import Field
 from api.catalog import Catalog, Chain
 from api.parameters import Parameters
 from api.resources import common_parameters as common
-from api.resources.collection import Collection, Query
+from api.resources.collection import Collection
+from api.resources.row_page import Query
 from api.sql.query_shape import BY_BATCH_ITEM
 from api.sql.transfers import MEMBERS, STANDARDS, TransferSource, TransferTable
 from api.transfer_tables import tables_of

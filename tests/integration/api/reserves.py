@@ -7,7 +7,8 @@ from pydantic import Field
 
 from api.parameters import Parameters
 from api.resources import common_parameters as common
-from api.resources.collection import Collection, Query
+from api.resources.collection import Collection
+from api.resources.row_page import Query
 from api.schemas import ADDRESS, BLOCK, DIGITS
 from api.sql import members
 from api.sql.query_shape import BY_LOG

@@ -57,6 +57,8 @@ class Facts:
         chains, series, jobs, reorgs, findings: as the queries of ``api.sql`` give them.
         coverage: of each event on each chain.
         latest: the newest rows of each chain.
+        trends: by chain: the minutes of the last hour, the oldest first: ``ago``, ``lag`` in seconds, ``rows`` and
+            ``requests`` a minute.
         traffic: by chain and position of an endpoint: why it is as it is (``reason``), what it was asked (``counts``).
     """
 
@@ -69,6 +71,7 @@ class Facts:
     reorgs: Sequence[Mapping[str, Any]]
     findings: Sequence[Mapping[str, Any]]
     jobs: Sequence[Mapping[str, Any]]
+    trends: Mapping[str, Sequence[Mapping[str, Any]]]
     traffic: Mapping[str, Mapping[str, Any]]
 
 
@@ -91,6 +94,7 @@ def load(context: Context) -> Facts:
         reorgs=more["reorgs"],
         findings=more["findings"],
         jobs=_json(context, administration.RECENT_JOBS, [administration.PRIVATE_OF_JOB]),
+        trends=more["trends"],
         traffic=more["traffic"],
     )
 

@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +16,7 @@ from api.page.facts import LATEST, Coverage, Facts, Latest
 from api.page.text import amount_argument
 from api.page.verdict import Verdict, ago, judge
 from api.sql.statement import identifier
+from api.sql.status import TREND_MINUTES
 from indexer.intervals import RangeSet, format_ranges, union
 from indexer.redact import redact
 
@@ -111,6 +112,7 @@ def page(facts: Facts, version: str) -> bytes:
         open_all=len(facts.coverage) <= OPEN_EVENTS,
         latest=[_latest(facts, one) for one in facts.latest],
         endpoints=_endpoints(facts),
+        trends=[(chain["name"], _trends(facts.trends.get(str(chain["chain_id"]), ()))) for chain in facts.chains],
         series_tables=dict.fromkeys(identifier(one["schema_name"], one["table_name"]) for one in facts.series),
     ).encode()
 
@@ -200,6 +202,48 @@ def _latest(facts: Facts, latest: Latest) -> dict[str, Any]:
             }
         )
     return {"chain": latest.chain, "rows": rows, "tables": tables.values()}
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """One number over the last hour.
+
+    Attributes:
+        latest, most: as the page writes them.
+        lines: the points of each unbroken line, ``x,y x,y``: x in minutes, y from 0 (the most) to 10 (nothing).
+    """
+
+    latest: str
+    most: str
+    lines: Sequence[str]
+
+
+def _trends(minutes: Sequence[Mapping[str, Any]]) -> list[Trend | None]:
+    """Rows a minute, lag, requests a minute; None for what is not known."""
+    return [
+        _trend(minutes, "rows", text.number),
+        _trend(minutes, "lag", ago),
+        _trend(minutes, "requests", text.number),
+    ]
+
+
+def _trend(minutes: Sequence[Mapping[str, Any]], name: str, written: Callable[[int], object]) -> Trend | None:
+    known = [(TREND_MINUTES - 1 - one["ago"], round(one[name])) for one in minutes if one[name] is not None]
+    if not known:
+        return None
+    most = max(value for _, value in known)
+    lines: list[list[str]] = []
+    before = None
+    for minute, value in known:
+        if before is None or minute - before > 1:
+            lines.append([])
+        lines[-1].append(f"{minute},{10 - 10 * value / max(1, most):.1f}")
+        before = minute
+    return Trend(
+        latest=str(written(known[-1][1])),
+        most=str(written(most)),
+        lines=[" ".join([*line, *line[:1]] if len(line) == 1 else line) for line in lines],
+    )
 
 
 def _endpoints(facts: Facts) -> list[dict[str, Any]]:

@@ -259,7 +259,7 @@ def _coverage(source: Mapping[str, Any]) -> dict[str, Any]:
         "active": source["active"],
         "start_block": source["start_block"],
         "end_block": source["end_block"],
-        "covered": ranges(source["status"]),
+        "covered": ranges(source["coverage"]),
         "verified": ranges(source["verified"]),
         "missing": missing,
         "complete": source["wanted"] is not None and not missing,

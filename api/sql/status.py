@@ -44,6 +44,16 @@ JOIN (SELECT c.chain_id, greatest(c.tip_number, max(upper(s.coverage)) - 1) AS n
       GROUP BY c.chain_id) i ON i.chain_id = c.chain_id
 """
 
+#: Minutes for which the page shows how each chain did.
+TREND_MINUTES: Final = 60
+
+
+def _a_minute(column: str) -> str:
+    """SQL of how much a counter grew a minute since the sample before; null behind a new beginning of its count."""
+    grown = f"{column} - lag({column}) OVER w"
+    return f"CASE WHEN {grown} >= 0 THEN ({grown}) * 60 / extract(epoch FROM minute - lag(minute) OVER w) END"
+
+
 #: One JSON object: what only the page tells.
 PAGE: Final = f"""
 SELECT json_build_object(
@@ -56,6 +66,16 @@ SELECT json_build_object(
             'reason', details->'reason', 'counts', details->'counts')), '{{}}')
         FROM (SELECT *, row_number() OVER (PARTITION BY chain_id ORDER BY position) - 1 AS place
               FROM gapless.endpoints) e),
+    'trends', (
+        SELECT coalesce(json_object_agg(chain_id, minutes), '{{}}') FROM (
+            SELECT chain_id, json_agg(json_build_object('ago', ago, 'lag', lag_seconds, 'rows', rows_written,
+                                                        'requests', requests) ORDER BY ago DESC) AS minutes
+            FROM (SELECT chain_id, lag_seconds,
+                         (extract(epoch FROM date_trunc('minute', now()) - minute) / 60)::int AS ago,
+                         {_a_minute("rows_written")} AS rows_written, {_a_minute("requests")} AS requests
+                  FROM gapless.samples WHERE minute > now() - interval '{TREND_MINUTES + 1} minutes'
+                  WINDOW w AS (PARTITION BY chain_id ORDER BY minute)) m
+            WHERE ago < {TREND_MINUTES} GROUP BY chain_id) t),
     'indexes_put_off', (SELECT coalesce(json_agg(id), '[]') FROM gapless.events WHERE active AND indexes_put_off),
     'series', (SELECT coalesce(json_agg(json_build_object(
         'name', s.name, 'contract', c.name, 'schema_name', c.schema_name, 'table_name', s.table_name,

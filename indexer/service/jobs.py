@@ -376,6 +376,7 @@ def report_endpoints(shop: ServiceResources, one: Network) -> None:
     ]
     with shop.engine.begin() as connection:
         state.store_endpoints(connection, one.chain.chain_id, rows)
+        state.take_sample(connection, one.chain.chain_id)
 
 
 def quiet(work: Callable[[], object]) -> Work:

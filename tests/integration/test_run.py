@@ -126,6 +126,8 @@ def test_it_indexes_everything_and_stops_in_order(start, migrated_url):
     _until_complete(migrated_url, process)
     _until(lambda: _one(migrated_url, "SELECT count(*) FROM gapless.tokens"), lambda: process.said)
     _until(lambda: _one(migrated_url, "SELECT count(*) FROM coins.supply"), lambda: process.said)
+    # What the endpoints were asked is there before a minute's sample counts it.
+    _until(lambda: _one(migrated_url, "SELECT count(*) FROM gapless.samples WHERE requests > 0"), lambda: process.said)
     process.popen.send_signal(signal.SIGTERM)
     assert process.popen.wait(5) == 0
     assert "Traceback" not in process.said

@@ -23,6 +23,7 @@ from indexer.intervals import BlockRange
 from indexer.store import leases
 from indexer.store.catalog.version import CatalogChangedError, writing_by
 from indexer.store.database import jsonb, psycopg_connection
+from indexer.store.lag import lag
 from indexer.store.rows.blocks import Block
 
 
@@ -351,4 +352,31 @@ def store_endpoints(connection: Connection, chain_id: int, endpoints: Iterable[E
                 (chain_id, position, row.host, row.state, row.head_number, jsonb(dict(row.details)))
                 for position, row in enumerate(rows)
             ],
+        )
+
+
+_SAMPLE = sa.text(f"""
+INSERT INTO gapless.samples (chain_id, minute, lag_seconds, requests, rows_written)
+SELECT c.chain_id, date_trunc('minute', now()), {lag("c.head_time", "c.tip_time", "c.head_seen_at")},
+       (SELECT coalesce(sum((method.value->>'requests')::bigint), 0)
+        FROM gapless.endpoints e, jsonb_each(e.details->'counts') method WHERE e.chain_id = c.chain_id),
+       (SELECT coalesce(sum(pg_stat_get_tuples_inserted(t.oid)), 0)
+        FROM gapless.deployments d JOIN gapless.contracts k ON k.id = d.contract_id
+        JOIN gapless.events e ON e.contract_id = k.id
+        JOIN pg_namespace n ON n.nspname = k.schema_name
+        JOIN pg_class t ON t.relnamespace = n.oid AND t.relname = e.table_name
+        WHERE d.chain_id = c.chain_id AND d.active)
+FROM gapless.chains c
+WHERE c.chain_id = :chain_id
+  AND NOT EXISTS (SELECT FROM gapless.samples WHERE chain_id = :chain_id AND minute = date_trunc('minute', now()))
+ON CONFLICT DO NOTHING
+""")
+
+
+def take_sample(connection: Connection, chain_id: int) -> None:
+    """Keeps how a chain does, once a minute however often this is called, and forgets what is older than a day."""
+    if connection.execute(_SAMPLE, {"chain_id": chain_id}).rowcount:
+        connection.execute(
+            sa.text("DELETE FROM gapless.samples WHERE chain_id = :chain_id AND minute < now() - interval '1 day'"),
+            {"chain_id": chain_id},
         )

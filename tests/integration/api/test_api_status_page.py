@@ -256,3 +256,33 @@ def test_each_cell_of_the_bar_says_what_its_blocks_are(wanted, lacking, cells):
         blocks = {block for block in range(low, high) if contains(wanted, (block, block))}
         gone = {block for block in blocks if contains(missing, (block, block))}
         assert kind == ("whole" if not gone else "none" if gone == blocks else "part")
+
+
+def test_the_last_hour_is_drawn(own, seed):
+    seed.execute("DELETE FROM gapless.samples")
+    # A minute is missing, and Postgres' statistics began anew in the next to last one.
+    for ago, lag, requests, rows in (
+        (9, 2, 100, 1000),
+        (8, 14, 160, 1600),
+        (6, 3, 400, 8800),
+        (5, 4, 10, 50),
+        (4, 1, 70, 170),
+    ):
+        seed.execute(
+            "INSERT INTO gapless.samples (chain_id, minute, lag_seconds, requests, rows_written) "
+            f"SELECT chain_id, date_trunc('minute', now()) - interval '{ago} minutes', {lag}, {requests}, {rows} "
+            "FROM gapless.chains WHERE name = 'ethereum'"
+        )
+    seen = page(own)
+    labels = [
+        attributes["aria-label"] for tag, attributes in seen.tags if tag == "svg" and attributes["class"] == "curve"
+    ]
+    assert labels == [
+        "rows a minute: 120 now, 3,600 at most",
+        "behind by: 1 s now, 14 s at most",
+        "requests to nodes a minute: 60 now, 120 at most",
+    ]
+    lines = [attributes["points"] for tag, attributes in seen.tags if tag == "polyline"]
+    assert lines[0] == "51,8.3 51,8.3"  # the minute after is missing: a line is not drawn over it
+    assert lines[1] == "53,0.0 53,0.0"
+    assert "not known yet" in seen.text  # of the other chain

@@ -39,6 +39,7 @@ from indexer.store.schema.tables.chain import (
     missing_details,
     orphans,
     reorgs,
+    samples,
     transactions,
 )
 from indexer.store.schema.tables.service import (
@@ -82,6 +83,7 @@ __all__ = [
     "missing_details",
     "orphans",
     "reorgs",
+    "samples",
     "series",
     "series_points",
     "sources",

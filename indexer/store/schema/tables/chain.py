@@ -8,6 +8,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -96,6 +97,23 @@ endpoints = Table(
     timestamp("updated_at", nullable=False, default=True),
     PrimaryKeyConstraint("chain_id", "position"),
     comment="The indexer's latest view of its endpoints",
+)
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    timestamp("minute", nullable=False),
+    Column("lag_seconds", Float, comment="age of the newest indexed block beside the newest there is"),
+    Column("requests", BigInteger, nullable=False, comment="calls to nodes since the indexer's start"),
+    Column(
+        "rows_written",
+        BigInteger,
+        nullable=False,
+        comment="rows put into the tables of the chain's contracts since Postgres' statistics begin",
+    ),
+    PrimaryKeyConstraint("chain_id", "minute"),
+    comment="How each chain did, once a minute for a day: counters, whose differences are what happened between",
 )
 
 blocks = Table(

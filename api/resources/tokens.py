@@ -27,7 +27,7 @@ _TEXT: Final = nullable({"type": "string"})
 _DECIMALS: Final = nullable({"type": "integer", "description": "Null if unknown, which is neither 0 nor 18."})
 _ROWS: Final = TableSource(
     "gapless.tokens",
-    RowOrder(Key("address", "bytea", "address")),
+    RowOrder(Key("address", "bytea")),
     (
         members.hexadecimal("address", "t.address", ADDRESS),
         members.text("kind", "t.kind", nullable({"type": "string", "enum": list(STANDARDS)})),

@@ -62,10 +62,8 @@ BALANCE_MEMBERS: Final = (
     ),
 )
 HOLDER_MEMBERS: Final = (members.hexadecimal("address", "t.holder", ADDRESS), TOKEN_ID, AMOUNT)
-BY_TOKEN: Final = RowOrder(Key("token", "bytea", "address"), Key("token_id", "numeric", "number"))
-BY_AMOUNT: Final = RowOrder(
-    Key("token_id", "numeric", "number"), Key("amount", "numeric", "signed"), Key("holder", "bytea", "address")
-)
+BY_TOKEN: Final = RowOrder(Key("token", "bytea"), Key("token_id", "numeric"))
+BY_AMOUNT: Final = RowOrder(Key("token_id", "numeric"), Key("amount", "signed numeric"), Key("holder", "bytea"))
 
 
 def _tracks(chain_id: int, ledger: str, token: str) -> str:

@@ -20,7 +20,7 @@ from indexer.abi.columns import Column
 
 #: Most rows that a page counts; about a second of Postgres. A page whose days have more ends before them.
 MOST_COUNTED: Final = 500_000
-BY_DAY: Final = RowOrder(Key("day", "date", "date"))
+BY_DAY: Final = RowOrder(Key("day", "date"))
 _SUMS: Final[Schema] = {
     "type": "object",
     "additionalProperties": DIGITS,

@@ -20,19 +20,19 @@ Counting: TypeAlias = Literal["none", "estimated", "exact"]
 #: Up to here an estimated count is exact: that costs 1 ms.
 COUNT_LIMIT: Final = 10_000
 
-Form: TypeAlias = Literal["block", "item", "number", "signed", "address", "date"]
+KeyType: TypeAlias = Literal["bigint", "integer", "numeric", "signed numeric", "bytea", "date"]
 
-#: How a cursor writes a key, and how that is read.
-_FORMS: Final[dict[Form, tuple[str, Callable[[str], Any]]]] = {
-    "block": (r"(0|[1-9][0-9]{0,18})", int),
-    "item": (r"(0|[1-9][0-9]{0,8})", int),
-    "number": (r"(0|[1-9][0-9]{0,77})", int),
-    "signed": (r"(0|-?[1-9][0-9]{0,98})", int),
-    "address": (r"0x([0-9a-f]{40})", bytes.fromhex),
+#: How a cursor writes a key of a type in Postgres, and how that is read; ``bytea`` are addresses.
+_FORMS: Final[dict[KeyType, tuple[str, Callable[[str], Any]]]] = {
+    "bigint": (r"(0|[1-9][0-9]{0,18})", int),
+    "integer": (r"(0|[1-9][0-9]{0,8})", int),
+    "numeric": (r"(0|[1-9][0-9]{0,77})", int),
+    "signed numeric": (r"(0|-?[1-9][0-9]{0,98})", int),
+    "bytea": (r"0x([0-9a-f]{40})", bytes.fromhex),
     "date": (r"([0-9]{4}-[0-9]{2}-[0-9]{2})", str),
 }
 #: Where one key is the whole cursor, people write it themselves.
-_ALONE: Final[dict[Form, tuple[Kind[Any], str]]] = {"address": (ADDRESS, "an address"), "date": (DATE, "a day")}
+_ALONE: Final[dict[KeyType, tuple[Kind[Any], str]]] = {"bytea": (ADDRESS, "an address"), "date": (DATE, "a day")}
 _BRANCH: Final = rf"(?:\.([0-9a-f]{{{2 * HASH_BYTES}}}))?"
 
 Direction: TypeAlias = Literal["asc", "desc"]
@@ -87,15 +87,18 @@ class Key:
 
     Attributes:
         column: of the rows.
-        pg_type: its type in Postgres.
-        form: how a cursor writes it.
+        type: its type in Postgres, which says how a cursor writes it; ``signed numeric`` may be negative.
         value: name of the bound value that holds a cursor's; left out, ``cursor_`` and the column.
     """
 
     column: str
-    pg_type: str
-    form: Form
+    type: KeyType
     value: str = ""
+
+    @property
+    def pg_type(self) -> str:
+        """The type that a bound value is cast to."""
+        return self.type.removeprefix("signed ")
 
     @property
     def bound(self) -> str:
@@ -125,8 +128,8 @@ class RowOrder:
         self.cursor = cursor or _cursor(keys, branch=branch)
         #: What a cursor is, for people.
         self.written = "an id or a cursor" if cursor or branch else "a cursor"
-        if len(keys) == 1 and keys[0].form in _ALONE:
-            self.written = _ALONE[keys[0].form][1]
+        if len(keys) == 1 and keys[0].type in _ALONE:
+            self.written = _ALONE[keys[0].type][1]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -152,22 +155,22 @@ class RowOrder:
 
 
 def _written(key: Key) -> str:
-    return hexadecimal(f"t.{key.column}") if key.form == "address" else f"t.{key.column}"
+    return hexadecimal(f"t.{key.column}") if key.type == "bytea" else f"t.{key.column}"
 
 
 def _cursor(keys: Sequence[Key], *, branch: bool) -> Kind[dict[str, Any]]:
-    if len(keys) == 1 and keys[0].form in _ALONE:
-        only, _ = _ALONE[keys[0].form]
+    if len(keys) == 1 and keys[0].type in _ALONE:
+        only, _ = _ALONE[keys[0].type]
         return Kind(lambda text: {keys[0].bound: only.parse(text)}, only.schema)
-    pattern = re.compile("-".join(_FORMS[key.form][0] for key in keys) + (_BRANCH if branch else ""))
+    pattern = re.compile("-".join(_FORMS[key.type][0] for key in keys) + (_BRANCH if branch else ""))
 
     allowed = "a row's id, or page.next or page.prev" if branch else "page.next, page.prev or page.last"
 
     def parse(text: str) -> dict[str, Any]:
         match = pattern.fullmatch(text)
         parts = match.groups() if match else ()
-        found = {key.bound: _FORMS[key.form][1](part) for key, part in zip(keys, parts, strict=False)}
-        if match is None or any(key.form == "block" and found[key.bound] > MAX_BLOCK for key in keys):
+        found = {key.bound: _FORMS[key.type][1](part) for key, part in zip(keys, parts, strict=False)}
+        if match is None or any(key.type == "bigint" and found[key.bound] > MAX_BLOCK for key in keys):
             raise BadValueError(f"must be {allowed} as they were given", "INVALID_CURSOR")
         if branch:
             found["cursor_branch"] = bytes.fromhex(match[len(keys) + 1]) if match[len(keys) + 1] else None
@@ -188,9 +191,9 @@ def _chain_cursor(text: str) -> dict[str, Any]:
 
 #: A cursor in a chain's order of events: a row's id, or one with the beginning of its block's hash.
 CHAIN_CURSOR: Final = Kind(_chain_cursor, CURSOR.schema)
-_BLOCK: Final = Key("block_number", "bigint", "block", "cursor_block")
-_LOG: Final = Key("log_index", "bigint", "block", "cursor_log")
-_ITEM: Final = Key("item", "integer", "item", "cursor_item")
+_BLOCK: Final = Key("block_number", "bigint", "cursor_block")
+_LOG: Final = Key("log_index", "bigint", "cursor_log")
+_ITEM: Final = Key("item", "integer", "cursor_item")
 #: By block and log.
 BY_LOG: Final = RowOrder(_BLOCK, _LOG, cursor=CHAIN_CURSOR)
 #: By block, log, and a place within the log.

@@ -14,9 +14,9 @@ from api.sql.statement import Binder, identifier
 from indexer.abi.columns import Column
 
 BY_POINT: Final = RowOrder(
-    Key("block_number", "bigint", "block", "cursor_block"),
-    Key("contract_address", "bytea", "address"),
-    Key("item", "integer", "item"),
+    Key("block_number", "bigint", "cursor_block"),
+    Key("contract_address", "bytea"),
+    Key("item", "integer"),
     branch=True,
 )
 

@@ -101,7 +101,8 @@ class Column:
         indexed: whether it is a topic of the log.
         hashed: whether it is only the value's hash (an indexed argument that does not fit into a topic).
         json: how the API renders it: hex, integer (a number), string_integer, string_decimal, bool, text; each with []
-            for an array of them; or json: as it is stored.
+            for an array of them; or json: as it is stored. Read by ``api.sql.statement``, ``api.sql.members``,
+            ``api.sql.daily`` and ``api.arguments``.
         comment: for a person in psql.
         components: what the tuples of a jsonb column consist of.
     """

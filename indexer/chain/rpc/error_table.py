@@ -1,8 +1,9 @@
 """What nodes and providers say, and what it means: the table, and the function that reads it.
 
-The table is data. A provider's new wording is a new row here and a case in ``tests/unit/chain/test_error_table.py``; it
-never needs new code. Rows are tried from the top, against the whole error as text (message and ``data``), in any case;
-only when no row matches do the JSON-RPC code and then the HTTP status decide.
+The table is data. A provider's new wording is a new row here, a case in ``tests/unit/chain/test_error_table.py`` and,
+for a limit of ranges, a profile in ``tests/providers/profiles.py`` (docs/endpoints.md); it never needs new code. Rows
+are tried from the top, against the whole error as text (message and ``data``), in any case; only when no row matches
+do the JSON-RPC code and then the HTTP status decide.
 
 In a pattern ``{n}`` stands for a number as people write it (``10000``, ``10,000``, ``10k``) and ``{block}`` for a block
 number, decimal or hex.

@@ -158,8 +158,11 @@ def refuse_taken(label: str, schema_name: str, table_name: str, taken: Collectio
 def _refuse_other_layout(contract: str, event: EventDeclaration, row: Row) -> None:
     stored = [(column["pg_type"], column["indexed"]) for column in row.columns]
     if stored != [(column.pg_type, column.indexed) for column in event.columns] or row.anonymous != event.anonymous:
+        indexed = [column["indexed"] for column in row.columns] == [column.indexed for column in event.columns]
+        alike = indexed and row.anonymous == event.anonymous
+        differs = "arguments stored otherwise" if alike else "other indexed arguments"
         raise DatabaseError(
-            f"{contract}.{event.api_name}: the ABI now declares {event.signature} with other indexed arguments than "
+            f"{contract}.{event.api_name}: the ABI now declares {event.signature} with {differs} than "
             f"the table {row.table_name}, which holds its rows",
             hint="rows of the two would not mean the same. Give the contract with the new ABI a name of its own; or "
             f"take the event out of the manifest, run: gapless apply, then: gapless drop {contract}.{row.api_name}, "

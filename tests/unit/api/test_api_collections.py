@@ -31,7 +31,7 @@ CURSORS = [
         {"cursor_token_id": 7, "cursor_amount": -5, "cursor_holder": b"\xab" * 20},
     ),
     (BY_DAY, "2024-02-29", {"cursor_day": "2024-02-29"}),
-    (RowOrder(Key("address", "bytea", "address")), ADDRESS, {"cursor_address": b"\xab" * 20}),
+    (RowOrder(Key("address", "bytea")), ADDRESS, {"cursor_address": b"\xab" * 20}),
 ]
 
 NO_CURSORS = [

@@ -9,8 +9,9 @@ REQUESTS ?= 30000
 SEED ?= 1
 ONLY ?=
 PYTEST_ARGS ?=
-# Most tests wait for a server more than they compute. Each process has servers of its own; a file's tests stay together.
-PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile
+# Most tests wait for a server more than they compute: three processes keep two cores at work. Each has servers of its own;
+# a file's tests stay together.
+PARALLEL ?= --numprocesses 3 --dist loadfile
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet

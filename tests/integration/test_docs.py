@@ -61,19 +61,6 @@ def test_queries_of_the_tables_document(demo_database):
                     assert all(None not in row for row in rows), query
 
 
-def test_grants_of_the_access_document(demo_database):
-    (grants,) = blocks("access.md", "sql")
-    with psycopg.connect(demo_database) as connection:
-        connection.execute(grants)
-        connection.execute("SET ROLE analyst")
-        assert connection.execute("SELECT * FROM coins.transfer LIMIT 1").fetchall()
-        assert connection.execute("SELECT * FROM gapless.chains").fetchall()
-        for secret in ("token_secrets", "api_keys"):
-            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
-                connection.execute(f"SELECT * FROM gapless.{secret}")
-        connection.rollback()  # roles belong to the server, which other tests have, too
-
-
 # -- commands, beside a demo ----------------------------------------------------------------------------------------
 
 #: Refusals fail, and streams are left after some seconds, as by Ctrl-C.

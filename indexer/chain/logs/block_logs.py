@@ -248,10 +248,13 @@ def _learn_hash_filter(endpoint: Endpoint, error: FatalError | TransientError) -
         raise error
     text = str(error.args[0])
     with endpoint.lock:
+        known = endpoint.hash_filter.is_missing(endpoint.clock())
         missing = endpoint.hash_filter.failed(without_numbers(text), about_it, endpoint.clock())
     if not missing:
         # Not as it is: a refusal would be taken for one of every eth_getLogs.
         raise wrong(f"asked for logs by a block's hash: {text}", endpoint)
+    if known:
+        return  # another thread found it out, and told it, while this question was under way
     logger.warning(
         "%s: it does not answer eth_getLogs by a block's hash (%s): blocks are asked for by number, which proves less",
         *(endpoint.host, text),

@@ -44,6 +44,8 @@ def test_the_document_is_kept(api, api_context, subtests):
     schema.app = api.http.app
     for found in schema.get_all_operations():
         operation = found.ok()
+        if operation.path.endswith("/stream"):
+            continue  # without the server's loop they are 503; test_api_streams.py tries what they refuse
         for mode in GenerationMode:
 
             @given(case=operation.as_strategy(generation_mode=mode))

@@ -68,7 +68,7 @@ class BoundedCache(Generic[K, V]):
         return True
 
     def drop(self, key: K) -> None:
-        """Take an entry out, if it is there; nobody is told."""
+        """Take an entry out, if it is there."""
         with self._lock:
             before = self._kept.pop(key, None)
             self._used -= before[1] if before is not None else 0

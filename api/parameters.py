@@ -50,7 +50,7 @@ class Parameters(BaseModel):
             found = cls.model_validate(texts)
         except ValidationError as error:
             found_wrong = error.errors(include_url=False, include_input=False)
-            # A sentence for each takes time, and of thousands nobody reads more than the first.
+            # A sentence for each takes time, and of thousands a reader needs only the first.
             room = max(1, MAX_PROBLEMS - len(problems))
             problems += cls._problems(found_wrong[:room])
             raise ApiError.invalid(problems, more=len(found_wrong[room:])) from None

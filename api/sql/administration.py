@@ -11,7 +11,7 @@ _SHOWN_OF_JOB: Final = f"""json_build_object(
     'heartbeat_at', {time("j.heartbeat_at")}, 'ended_at', {time("j.ended_at")})"""
 
 #: What ``/status`` leaves out of jobs: for administrators who asked and what is long; for all others what was asked for
-#: and what came of it, which may name what is nobody else's concern.
+#: and what came of it, which may name what only administrators may know.
 LONG_OF_JOB: Final = ("created_by", "result", "heartbeat_at")
 PRIVATE_OF_JOB: Final = (*LONG_OF_JOB, "parameters", "progress", "error")
 

@@ -83,7 +83,7 @@ def counter_of(key: bytes, name: str) -> tuple[str, str]:
 
     Returns:
         A key in Redis, which tells nothing of the name and is another one for another secret, and hex digits that only
-        this counter is proven with: whoever sees them in Redis can forge no other counter, and no value.
+        this counter is proven with: a reader of Redis can forge no other counter with them, and no value.
     """
     stands = hmac.digest(key, b"stands" + name.encode(), "sha256")
     proof = hmac.digest(key, b"proves" + name.encode(), "sha256")

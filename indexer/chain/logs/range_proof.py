@@ -16,7 +16,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import count
 from typing import TypeVar
 
 from indexer.chain.logs.block_logs import logs_from_receipts, logs_of_blocks, logs_within
@@ -315,14 +314,13 @@ def _require_silence(endpoint: Endpoint, end: Header, silent: Sequence[LogQuesti
 
 def _patiently(endpoint: Endpoint, question: Callable[[], T]) -> T:
     """Ask again, more and more slowly, where a question is refused for haste."""
-    times = 0
-    for attempt in count(1):
+    times = waits = 0
+    while True:
         try:
             return question()
         except RateError as error:
-            times += error.times
-            if attempt == _WAITS:
+            times, waits = times + error.times, waits + 1
+            if waits == _WAITS:
                 error.times = times
                 raise
             endpoint.slow_down(error, error.calls)
-    raise AssertionError("counting does not end")

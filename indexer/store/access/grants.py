@@ -21,7 +21,7 @@ API_CHANGES: Final = {
     "webhooks": "INSERT, UPDATE, DELETE",
     "webhook_deliveries": "INSERT, DELETE",
 }
-#: What analysts do not read: what signs and proves, whom webhooks go to, what administrators asked for.
+#: What analysts do not read: what signs and proves, the receivers of webhooks, what administrators asked for.
 SECRET: Final = (*API_CHANGES, "cache_secret")
 
 _PREFIX: Final = re.compile(r"[a-z][a-z0-9_]{0,40}")

@@ -97,7 +97,7 @@ def all_ports(url: str, **environment: str) -> Iterator[Ports]:
                 break
         else:
             raise AssertionError("".join(ports.said))
-        # A log that nobody reads fills its pipe, and then the server stands still.
+        # A log that is not read fills its pipe, and then the server stands still.
         reading = threading.Thread(target=lambda: ports.said.extend(process.stderr or ()), daemon=True)
         reading.start()
         yield ports

@@ -80,7 +80,7 @@ def test_the_shipped_proxy_serves_by_tls_and_tells_whose_request_it_is(world_url
 
         answer = ask("/health")
         assert (answer.status, json.loads(answer.read())) == (200, {"status": "ok"})
-        # What a client says of itself counts for nothing: all of these are one client, whom the proxy names.
+        # What a client says of itself counts for nothing: all of these are one client: the one that the proxy names.
         statuses = [ask("/v1", **{"X-Forwarded-For": f"203.0.113.{n}"}).status for n in range(3)]
         assert statuses == [200, 200, 429]
         assert ask("/health").status == 200

@@ -35,7 +35,7 @@ def test_500_idle_clients_on_one_process(world_url, seed):
     headers(seed)
     limits = {"API_THREADS": "4", "STREAMS_MAX": str(2 * CLIENTS), "TRUSTED_PROXIES": "127.0.0.1"}
     with many_files(), running(world_url, **limits) as server, ExitStack() as stack:
-        # A log that nobody reads fills its pipe, and then the server stands still.
+        # A log that is not read fills its pipe, and then the server stands still.
         assert server.process.stderr is not None
         threading.Thread(target=server.process.stderr.read, daemon=True).start()
         port = server.port

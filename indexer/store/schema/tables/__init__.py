@@ -6,26 +6,20 @@ Postgres schema a contract, and described in the ``events`` and ``series`` table
 Every ``*_id`` of a chain is the EIP-155 chain id. Addresses are 20 bytes, hashes 32. Numbers of blocks are ``bigint``.
 Multiranges of blocks are ``int8multirange``: Postgres keeps them normalised, half open (``[first, last + 1)``).
 
-* ``chain``: the metadata; chains and blocks. ``catalog``: what is indexed; tokens, ledgers, holdings.
+* ``chain``: the metadata; chains and blocks. ``catalog``: what is indexed. ``tokens``: tokens, ledgers, holdings.
 * ``service``: what audits keep, and what comes in through the API.
 """
 
 from indexer.store.schema.tables.catalog import (
-    balance_problems,
-    cache_secret,
     catalog,
     children,
     contracts,
     deployment_blocks,
     deployments,
-    earlier_transfers,
     events,
-    holdings,
-    ledgers,
     series,
     series_points,
     sources,
-    tokens,
     unfinalized_rows,
 )
 from indexer.store.schema.tables.chain import (
@@ -44,6 +38,7 @@ from indexer.store.schema.tables.chain import (
 )
 from indexer.store.schema.tables.service import (
     api_keys,
+    cache_secret,
     digests,
     failed_ranges,
     findings,
@@ -53,6 +48,13 @@ from indexer.store.schema.tables.service import (
     undecoded_logs,
     webhook_deliveries,
     webhooks,
+)
+from indexer.store.schema.tables.tokens import (
+    balance_problems,
+    earlier_transfers,
+    holdings,
+    ledgers,
+    tokens,
 )
 
 __all__ = [

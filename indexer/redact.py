@@ -15,9 +15,10 @@ from urllib.parse import unquote, urlsplit
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-_SCHEMES = r"(?:https?|wss?|postgres(?:ql)?(?:\+\w+)?|rediss?|unix|tcp)"
+_SCHEMES = r"(?:https?|wss?|postgres(?:ql)?(?:\+\w+)?|rediss?|unix|tcp|ipc)"
 _URL = re.compile(rf"\b({_SCHEMES})://([^\s\"'<>`|]*)", re.IGNORECASE)
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_FILE = re.compile(r"[A-Za-z0-9._-]+")
 # A URL's end in running text is not part of it: "see https://host/path." or "(https://host/path)".
 _TRAILING = ".,;:!)]}\\"
 
@@ -40,10 +41,16 @@ _SHORTEST_SECRET = 8
 
 
 def redact_url(url: str) -> str:
-    """Return ``scheme://host:port/***``, or ``scheme://***`` where it is not certain which part is the host."""
+    """Return ``scheme://host:port/***``, or ``scheme://***`` where it is not certain which part is the host.
+
+    Of a node's socket, the file's name is shown: ``ipc://***/geth.ipc``.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator:
         return "***"
+    if scheme.lower() == "ipc":
+        name = rest.rpartition("/")[2]
+        return f"{scheme}://***/{name}" if _FILE.fullmatch(name) else f"{scheme}://***"
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     beyond = rest[len(authority) :]
     # An @ behind the authority is a password with an unescaped slash, or a path with an @: there is no telling.
@@ -114,6 +121,8 @@ def _secret_parts(url: str) -> set[str]:
         parts = urlsplit(url)
     except ValueError:
         return {url}
+    if parts.scheme == "ipc":
+        return {parts.path, unquote(parts.path)} - {"", "/"}  # folders' names are words like any others
     pieces = [*parts.path.split("/"), *re.split(r"[&=]", parts.query), parts.username or "", parts.password or ""]
     secrets = {piece for piece in pieces if len(piece) >= _SHORTEST_SECRET}
     secrets |= {unquote(piece) for piece in secrets}

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from indexer.manifest.document import ChainPart, EndpointPart, FinalityPart, UnsetVariableError, interpolate
 from indexer.manifest.model import Chain, Finality, RpcEndpoint
@@ -16,6 +16,7 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e\xa0-\xff](?:[\t\x20-\x7e\xa0-\xff]*[\x21
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection"}
 )
+_LONGEST_SOCKET = 107  # bytes, on Linux
 _RPC = (
     'a list of URLs ("${RPC_URL}") or of tables { url = "${RPC_URL}", priority, requests_per_second, archive, headers }'
 )
@@ -74,6 +75,8 @@ def _read_endpoints(
             report.add(at, "this endpoint is in the list already")
             continue
         headers = _read_headers(table.headers or {}, (*here, "headers"), environ, report)
+        if headers and url.reveal().lower().startswith("ipc:"):
+            report.add((*here, "headers"), "a socket takes no HTTP headers")
         endpoints.append(RpcEndpoint(url, table.priority, table.requests_per_second, table.archive, headers))
     return tuple(endpoints)
 
@@ -94,9 +97,16 @@ def _read_url(text: str, path: KeyPath, environ: Mapping[str, str], report: Mani
         _ = parts.port  # raises where it is no number
     except ValueError:
         host = None
+        parts = urlsplit("")
+    origin = " (the value of the environment variable)" if "${" in text else ""
+    if parts.scheme == "ipc":
+        return _read_socket(url, parts, path, origin, report)
     if host is None or parts.scheme not in ("http", "https"):
-        origin = " (the value of the environment variable)" if "${" in text else ""
-        report.add(path, f"not a URL{origin}: expected http://host or https://host, with what path and key it needs")
+        report.add(
+            path,
+            f"not a URL{origin}: expected http://host or https://host, with what path and key it needs, or "
+            "ipc:///path/of/a/socket",
+        )
         return None
     if "${" not in text and (parts.path.strip("/") or parts.query or parts.username or parts.password):
         report.add(
@@ -107,6 +117,18 @@ def _read_url(text: str, path: KeyPath, environ: Mapping[str, str], report: Mani
         )
         return None
     return SecretUrl(url)
+
+
+def _read_socket(url: str, parts: SplitResult, path: KeyPath, origin: str, report: ManifestReport) -> SecretUrl | None:
+    """Read the URL of a node's unix socket. Its path is no key: it may stand in the manifest."""
+    file = unquote(parts.path)
+    if parts.netloc or parts.query or parts.fragment or not file.strip("/") or file.endswith("/") or "\0" in file:
+        report.add(path, f"not the URL of a socket{origin}: expected ipc:///path/geth.ipc, with three slashes")
+    elif len(file.encode()) > _LONGEST_SOCKET:
+        report.add(path, f"the path of a socket{origin} has at most {_LONGEST_SOCKET} bytes: link it to a shorter one")
+    else:
+        return SecretUrl(url)
+    return None
 
 
 def _read_headers(

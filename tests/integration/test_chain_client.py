@@ -1,5 +1,7 @@
 """The client against a real node: anvil with the demo's contracts and their history."""
 
+from pathlib import Path
+
 import pytest
 from web3 import Web3
 
@@ -7,10 +9,17 @@ from indexer.chain.client import ChainClient
 from indexer.chain.logs import sampling
 from indexer.chain.logs.block_logs import logs_by_hash
 from indexer.chain.records.completeness import BloomTrust, unaccounted
-from indexer.chain.records.errors import BranchMovedError, CallReverted, ChainMismatchError, NoEndpointError
+from indexer.chain.records.errors import (
+    BranchMovedError,
+    CallReverted,
+    ChainMismatchError,
+    NoEndpointError,
+    TransientError,
+)
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
-from tests.world import History
+from indexer.demo import anvil as anvil_program
+from tests.world import History, make_history
 
 
 def client_of(url: str, chain_id: int = 31337, **settings: object) -> ChainClient:
@@ -34,6 +43,26 @@ def test_check_accepts_the_right_chain_and_names_a_wrong_one(w3: Web3) -> None:
     with pytest.raises(NoEndpointError, match="Connection refused") as caught:
         client_of("http://127.0.0.1:9/key-of-mine", first_backoff=0.001).check()
     assert "key-of-mine" not in f"{caught.value}{caught.value.hint}"
+
+
+def test_a_socket_answers_as_http_does_and_again_after_a_restart(anvil_home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "geth.ipc"
+    client = client_of(f"ipc://{path}", first_backoff=0.001, attempts=2)
+    everything = LogFilter()
+    for _ in range(2):
+        with anvil_program.anvil(anvil_home, arguments=["--ipc", str(path)]) as url:
+            history = make_history(url, transactions=40, blocks=20)
+            by_http = client_of(url)
+            client.check()
+            assert client.headers(range(history.last + 1)) == by_http.headers(range(history.last + 1))
+            found = [log for chunk in client.scan([(0, history.last)], everything, in_flight=4) for log in chunk.logs]
+            theirs = [log for chunk in by_http.scan([(0, history.last)], everything) for log in chunk.logs]
+            assert found == theirs != []
+            assert client.block(1, full=True) == by_http.block(1, full=True)
+            assert client.describe()[0].host == "ipc://***/geth.ipc"
+        with pytest.raises(TransientError, match="no connection"):
+            client.head()
+    client.close()
 
 
 def test_blocks_are_as_web3_reads_them(client: ChainClient, w3: Web3) -> None:

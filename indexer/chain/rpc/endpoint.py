@@ -35,9 +35,10 @@ from indexer.chain.records.range_control import BlockLimit
 from indexer.chain.rpc.answers import Answer, matched, number_of_id, of_a_batch, refusal, refused_for_haste, unreadable
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.chain.rpc.health import EndpointHealth, EndpointStatus, MethodCount
+from indexer.chain.rpc.ipc import transport_of
 from indexer.chain.rpc.list_limits import ListLimits
 from indexer.chain.rpc.rate_control import Admission, BatchSize, RateControl
-from indexer.chain.rpc.transport import HttpAnswer, Transport
+from indexer.chain.rpc.transport import HttpAnswer
 from indexer.log import Troubles
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Endpoint:
     ) -> None:
         self.config = config
         self.host = config.host
-        self.provider = Transport(config, settings, clock=clock)
+        self.provider = transport_of(config, settings, clock)
         self.health = EndpointHealth()
         self.rate = RateControl(ceiling=config.requests_per_second, most=config.max_concurrency)
         self.block_limit = BlockLimit()

@@ -79,6 +79,19 @@ ONE_PROBLEM: dict[str, tuple[str, str, str]] = {
     ),
     "no URL": ('[chains.e]\nid = 1\nrpc = ["eth.example"]\n' + ERC20, "chains.e.rpc[0]", "not a URL"),
     "websocket": ('[chains.e]\nid = 1\nrpc = ["ws://eth.example"]\n' + ERC20, "chains.e.rpc[0]", "http://host"),
+    "a socket without a path": ('[chains.e]\nid = 1\nrpc = ["ipc://"]\n' + ERC20, "chains.e.rpc[0]", "ipc:///path"),
+    "a socket with a host": ('[chains.e]\nid = 1\nrpc = ["ipc://a/b"]\n' + ERC20, "chains.e.rpc[0]", "three slashes"),
+    "a socket that is a folder": ('[chains.e]\nid = 1\nrpc = ["ipc:///a/"]\n' + ERC20, "chains.e.rpc[0]", "socket"),
+    "a socket with headers": (
+        '[chains.e]\nid = 1\nrpc = [{ url = "ipc:///a/b", headers = { X = "${RPC_URL}" } }]\n' + ERC20,
+        "chains.e.rpc[0].headers",
+        "no HTTP headers",
+    ),
+    "a long path of a socket": (
+        f'[chains.e]\nid = 1\nrpc = ["ipc:///{"a" * 107}"]\n' + ERC20,
+        "chains.e.rpc[0]",
+        "at most 107 bytes",
+    ),
     "bad variable": ('[chains.e]\nid = 1\nrpc = ["${a b}"]\n' + ERC20, "chains.e.rpc[0]", "${NAME}"),
     "a key in the file": (
         '[chains.e]\nid = 1\nrpc = ["https://eth.example/v2/SECRETKEY"]\n' + ERC20,

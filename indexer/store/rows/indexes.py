@@ -30,6 +30,8 @@ _BUILDER_LEASE = "indexes"
 _FEW_ROWS = 50_000
 #: Seconds until an index that the rows did not allow is tried again.
 AGAIN: Final = 3600.0
+#: Seconds after which all indexes are compared with the catalog anew, though nothing has changed as far as is known.
+COMPARE_AGAIN: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,15 @@ _AMISS = sa.text(f"""
     WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.schema_name = t.schema_name AND w.table_name = t.table_name
                       AND w.column_name = t.column_name)
     ORDER BY contract, event, column_name
+""")
+
+
+# What amiss() reads, in three numbers that cost next to nothing: what the catalog wants, whose indexes are put off, and
+# which indexes there are and can be used (an index that is dropped, built, or marked invalid changes their sum).
+_STAMP = sa.text("""
+    SELECT (SELECT version FROM gapless.catalog),
+           (SELECT coalesce(sum(id), 0) FROM gapless.events WHERE indexes_put_off),
+           (SELECT coalesce(sum(indexrelid::int8), 0) FROM pg_catalog.pg_index WHERE indisvalid)
 """)
 
 
@@ -232,6 +243,9 @@ class Builder:
     Does nothing where another process is at it. An index that the rows do not allow is said and left; each try reads
     the whole table, so the next one comes after :data:`AGAIN` only.
 
+    To compare all indexes with the catalog takes time with thousands of events. Where that finds nothing to do it is
+    done again only when the catalog or the indexes of the database have changed, or after :data:`COMPARE_AGAIN`.
+
     Args:
         engine: the database.
         clock: seconds.
@@ -241,6 +255,9 @@ class Builder:
         self._engine = engine
         self._clock = clock
         self._left: dict[str, float] = {}
+        self._nothing_to_do: tuple[object, ...] = ()
+        """The stamp with which nothing was to be done; empty: there may be something."""
+        self._compared = float("-inf")
 
     def run(self, stop: threading.Event, *, only: Sequence[str] | None = None) -> int:
         """Mends what is amiss now, one index after the other.
@@ -256,7 +273,7 @@ class Builder:
             sqlalchemy.exc.DBAPIError: Postgres could not be used.
         """
         with self._engine.connect() as connection:
-            if not any(self._is_ours(index, only) for index in amiss(connection)):
+            if not self._is_anything_to_do(connection, only):
                 return 0
         lease = Lease(self._engine, _BUILDER_LEASE)
         if not lease.take():
@@ -275,6 +292,18 @@ class Builder:
         finally:
             lease.release()
         return done
+
+    def _is_anything_to_do(self, connection: Connection, only: Sequence[str] | None) -> bool:
+        stamp = tuple(connection.execute(_STAMP).one())  # before the comparison: a change during it is seen next time
+        now = self._clock()
+        if stamp == self._nothing_to_do and now < self._compared + COMPARE_AGAIN:
+            return False
+        found = amiss(connection)
+        is_ours = any(self._is_ours(index, only) for index in found)
+        # A build of another process that is cut off changes no number: it is looked at until it has ended.
+        is_settled = only is None and not is_ours and all(index.state != "building" for index in found)
+        self._nothing_to_do, self._compared = (stamp if is_settled else ()), now
+        return is_ours
 
     def _is_ours(self, index: Index, only: Sequence[str] | None) -> bool:
         return index.state not in ("building", "put off") and (only is None or index.contract in only)

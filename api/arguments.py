@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from api.schemas import Schema
 from api.values import BOOL, Kind, decimal, hex_bytes, integer, list_of, parse_address, text
@@ -89,22 +89,24 @@ def filters(columns: tuple[Column, ...]) -> dict[str, Filter]:
 
 
 def _operators(column: Column) -> tuple[str, ...]:
-    match column.json:
+    match column.rendering:
         case "hex":
             return ("in", "ne")
         case "integer" | "string_integer" | "string_decimal":
             return ("in", "ne", "gt", "gte", "lt", "lte")
         case "text":
             return ("ne",)  # a text may hold commas
-        case _:
+        case "bool" | "hex[]" | "integer[]" | "string_integer[]" | "string_decimal[]" | "bool[]" | "text[]" | "json":
             return ()
+        case never:
+            assert_never(never)
 
 
 def argument_kind(column: Column) -> Kind[Any] | None:  # noqa: PLR0911  # one line a case reads best
     """How a value of an argument is written in a URL, or None where it cannot be filtered."""
     if column.hashed:
         return hex_bytes(32)
-    match column.json:
+    match column.rendering:
         case "integer" | "string_integer":
             return _integer(column.abi_type)
         case "string_decimal":
@@ -118,8 +120,10 @@ def argument_kind(column: Column) -> Kind[Any] | None:  # noqa: PLR0911  # one l
         case "hex":
             size = re.fullmatch(r"bytes([0-9]+)", column.abi_type)
             return hex_bytes(int(size[1]) if size else 24 if column.abi_type == "function" else None)
-        case _:
+        case "hex[]" | "integer[]" | "string_integer[]" | "string_decimal[]" | "bool[]" | "text[]" | "json":
             return None
+        case never:
+            assert_never(never)
 
 
 _ADDRESS: Final = Kind(parse_address, {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"})

@@ -17,7 +17,7 @@ from api.errors import MAX_PROBLEMS, ApiError, Problem
 from api.parameters import Parameters
 from api.schemas import Schema
 
-#: Enough for filters with hundreds of addresses; whoever listens refuses far longer ones before they are here.
+#: Enough for filters with hundreds of addresses; the HTTP server refuses far longer ones before they come here.
 MAX_BYTES: Final = 64 * 1024
 
 #: What any operation with a body may answer.

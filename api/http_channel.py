@@ -175,7 +175,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """Send bytes, or keep them to be sent; without the detour through a buffer as far as the client takes them now.
 
         Raises:
-            ClientDisconnected: nobody takes them.
+            ClientDisconnected: the client has closed the connection.
         """
         size = len(data) if data else 0
         if isinstance(data, bytes):

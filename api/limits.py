@@ -181,8 +181,8 @@ class ClientAddress:
 
         Args:
             peer: who is connected.
-            forwarded: the header ``X-Forwarded-For``: each proxy adds at the end whom it speaks for, so what stands
-                before the last stranger is anybody's word.
+            forwarded: the header ``X-Forwarded-For``: each proxy adds its client's address at the end. What
+                stands before the last address that is no trusted proxy may be forged.
         """
         found = self._found(peer, forwarded)
         return str(found) if found is not None else "unknown"

@@ -31,7 +31,7 @@ from indexer.admin import AdminServer
 SAMPLE_EVERY: Final = 1.0
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-# When each series began: as many series again, which nobody asks for.
+# When each series began: they would be as many series again, for no use.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -186,7 +186,7 @@ def shared(wanted: bool) -> Iterator[Shared | None]:
     """Make processes that are spawned from now on write what they count into a folder.
 
     Args:
-        wanted: whether anybody will look.
+        wanted: whether metrics are served.
     """
     if not wanted:
         yield None

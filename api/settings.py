@@ -26,8 +26,8 @@ class SettingsError(GaplessError):
 class ApiSettings(BaseSettings):
     """Settings of the read API, each an environment variable of the same name in capitals.
 
-    ``DATABASE_URL`` and ``REDIS_URL`` are not here: whoever starts the API hands them over, because they may be those
-    of the embedded servers.
+    ``DATABASE_URL`` and ``REDIS_URL`` are not here: the caller hands them over, because they may be those of the
+    embedded servers.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env", env_ignore_empty=True)

@@ -163,7 +163,7 @@ class State:
 
     @property
     def complete(self) -> bool:
-        """Whether every wanted block of the request is indexed; none is where nobody knows yet what is final."""
+        """Whether every wanted block of the request is indexed; none is where it is not known yet what is final."""
         return self.missing == () and self.last is not None and self.last >= 0
 
     def settled(self, explicit_end: bool) -> bool:
@@ -226,8 +226,8 @@ class State:
     def _silence(self) -> int:
         """How far behind it is, roughly: 0 within a minute, then one more each time that it has doubled.
 
-        An indexer that stands still changes nothing but ``lag_seconds``. Whoever asks with a tag has to hear of it, but
-        not every second: else nothing was ever a 304.
+        An indexer that stands still changes nothing but ``lag_seconds``. A request with a tag has to be told of it,
+        but not every second: else no answer was ever a 304.
         """
         return ((self.lag or 0) // 60).bit_length()
 

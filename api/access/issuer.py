@@ -31,7 +31,7 @@ from indexer.store.access.key_format import SCOPES
 
 log = logging.getLogger(__name__)
 
-#: Asymmetric ones only: with HS256 whoever knows the issuer's public key could sign.
+#: Asymmetric ones only: with HS256 the issuer's public key would be enough to sign.
 ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
 
 #: Seconds for one question to the issuer, and for a request to wait for another one's.
@@ -66,7 +66,7 @@ class Issuer:
         url: who must have made them: the claim ``iss``, to the letter.
         audience: whom they must be for: the claim ``aud``.
         scopes_claim: which claim has the scopes.
-        scopes_prefix: what stands before our scopes there; others are somebody else's.
+        scopes_prefix: what stands before our scopes there; scopes without it belong to other services.
     """
 
     url: str
@@ -110,7 +110,7 @@ class IssuerKeys:
         """The keys that may have signed; asks the issuer where none is known, or where they were read long ago.
 
         Raises:
-            ApiError: INVALID_API_KEY: there is none; ISSUER_UNAVAILABLE: nobody knows.
+            ApiError: INVALID_API_KEY: there is none; ISSUER_UNAVAILABLE: the issuer does not answer.
         """
         found = self.find(kid, algorithm)
         if self._is_due(bool(found)):
@@ -258,7 +258,7 @@ def _object(body: bytes) -> Mapping[str, Any]:
 def _keys_of(document: Mapping[str, Any], fetch: Fetch) -> tuple[jwt.PyJWK, ...]:
     """The keys that can prove tokens (RFC 7517); others of the set are passed over."""
     url, issuer = document.get("jwks_uri"), str(document["issuer"])
-    # Keys that come over an open line could be anybody's; only an issuer that is itself reached so may have them so.
+    # Keys that come in clear could be forged on the way: http only for an issuer that is itself reached over http.
     if not isinstance(url, str) or not url.startswith(("https://", "http://")[: 1 + issuer.startswith("http://")]):
         raise FetchError("its discovery document names no jwks_uri with https")
     listed = _object(fetch(url)).get("keys")

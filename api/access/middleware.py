@@ -1,7 +1,7 @@
 """Falcon middleware: lets a request pass or refuses it, before its resource sees it.
 
-Open for reading unless ``REQUIRE_API_KEY`` is set. A key or token that is sent is judged in either case: whoever sends
-a wrong one is told so.
+Open for reading unless ``REQUIRE_API_KEY`` is set. A key or token that is sent is judged in either case: a
+wrong one is refused.
 """
 
 import base64
@@ -213,9 +213,10 @@ def _lacks(scope: str) -> str:
 
 
 def _of_a_browser(request: falcon.Request) -> str | None:
-    """The key that somebody gave a browser as password (RFC 7617).
+    """The key that a person gave a browser as password (RFC 7617).
 
-    For pages only: a browser sends it by itself from then on, whoever made it ask, so it must open nothing that acts.
+    For pages only: a browser sends it by itself from then on, also when another site makes it ask, so it must open
+    nothing that acts.
     """
     scheme, _, encoded = (request.get_header("Authorization") or "").partition(" ")
     if scheme.lower() != "basic":
@@ -228,7 +229,7 @@ def _of_a_browser(request: falcon.Request) -> str | None:
 
 
 def _sent(request: falcon.Request, *, in_query: bool) -> str | None:
-    """The key or token of a request. Other kinds of ``Authorization`` are somebody else's, such as a proxy's."""
+    """The key or token of a request. Other kinds of ``Authorization`` are for others, such as a proxy."""
     scheme, _, token = (request.get_header("Authorization") or "").partition(" ")
     if scheme.lower() == "bearer":
         return str(token.strip())

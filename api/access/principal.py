@@ -37,10 +37,10 @@ class Principal:
 
 
 def principal_of(request: falcon.Request) -> Principal:
-    """Who asks, on a path that lets nobody in without a key.
+    """The principal of a request, on a path that needs a key.
 
     Raises:
-        ApiError: AUTHENTICATION_REQUIRED; the path let in somebody who sent none.
+        ApiError: AUTHENTICATION_REQUIRED; the request bears none.
     """
     found: Principal | None = request.context.get("principal")
     if found is None:

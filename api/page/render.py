@@ -26,7 +26,7 @@ CELLS: Final = 200
 _HERE: Final = Path(__file__).parent
 _CSS: Final = (_HERE / "status.css").read_text("utf-8")
 
-#: Nothing is loaded, nothing runs, nobody frames it; the one style sheet is known by its hash.
+#: Nothing is loaded, nothing runs, no page frames it; the one style sheet is known by its hash.
 POLICY: Final = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     f"style-src 'sha256-{b64encode(sha256(_CSS.encode()).digest()).decode()}'"

@@ -42,7 +42,7 @@ def judge(
         chains: those of the manifest: ``name``, ``state``, ``state_reason``, ``silent_seconds``, ``undecoded_logs``,
             ``endpoints``.
         events: ``missing_blocks`` and ``indexes_put_off`` of each.
-        findings: what audits found and nobody has repaired: ``chain``, ``kind``, ``count``.
+        findings: what audits found and what is not repaired yet: ``chain``, ``kind``, ``count``.
     """
     reasons: list[tuple[Level, str]] = []
     if not chains:

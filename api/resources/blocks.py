@@ -112,7 +112,7 @@ class BlockByTime(Resource):
         if block is None:
             raise ApiError("NOT_FOUND", f"no block of {chain.name} that is known here is that old")
         data = orjson.loads(block)
-        # The newest of all is not exact: nobody knows yet when the next one will be.
+        # The newest of all is not exact: it is not known yet when the next one will be.
         data["exact"] = following is not None and int(following) - 1 == data["number"]
         _send(request, response, chain, state, data, settled=data["exact"] and data["finality"] == "finalized")
 

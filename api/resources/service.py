@@ -145,7 +145,7 @@ class Health(Resource):
     answer: ClassVar = an_object({"status": {"const": "ok"}})
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
-        """Answer without asking anybody."""
+        """Answer without a question to Postgres or Redis."""
         self.params.read(request.query_string)
         send_json(response, {"status": "ok"})
 

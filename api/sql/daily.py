@@ -30,7 +30,7 @@ _SUMS: Final[Schema] = {
 
 def summable(columns: Sequence[Column]) -> list[Column]:
     """The arguments whose sum means something: whole numbers."""
-    return [c for c in columns if c.json in ("integer", "string_integer") and not c.hashed]
+    return [c for c in columns if c.rendering in ("integer", "string_integer") and not c.hashed]
 
 
 def day_members(sums: Sequence[Column]) -> list[Member]:

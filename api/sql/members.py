@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from api.schemas import Schema, an_object, column_schema
 from api.sql import statement
@@ -80,15 +81,17 @@ def _or_null(expression: str, *, null: bool) -> str:
 
 def _csv_value(column: Column) -> str:
     name = f"t.{identifier(column.name)}"
-    match column.json:
+    match column.rendering:
         case "hex":
             return statement.hexadecimal(name)
         case "bool":
             return f"{name}::text"
         case "integer" | "string_integer" | "string_decimal" | "text":
             return name
-        case _:
+        case "hex[]" | "integer[]" | "string_integer[]" | "string_decimal[]" | "bool[]" | "text[]" | "json":
             return statement.value_text(column)
+        case never:
+            assert_never(never)
 
 
 def field_names(members: Iterable[Member]) -> list[str]:

@@ -8,11 +8,11 @@ limit on the length of a key, which a column alias does.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import orjson
 
-from indexer.abi.columns import Column
+from indexer.abi.columns import Column, Rendering
 
 #: Postgres functions take 100 arguments at most.
 _PIECES: Final = 90
@@ -148,11 +148,11 @@ def hex_text(expression: str) -> str:
 def value_text(column: Column, alias: str = "t") -> str:
     """The JSON text of an argument or output; the text ``null`` where it is null."""
     name = f"{alias}.{identifier(column.name)}"
-    return f"coalesce({_value(column.json, name)}, 'null')"
+    return f"coalesce({_value(column.rendering, name)}, 'null')"
 
 
-def _value(kind: str, name: str) -> str:
-    match kind:
+def _value(rendering: Rendering, name: str) -> str:
+    match rendering:
         case "hex":
             return hex_text(name)
         case "integer" | "bool" | "json":
@@ -164,5 +164,7 @@ def _value(kind: str, name: str) -> str:
             return rf"replace(to_json({name})::text, '\\x', '0x')"
         case "string_integer[]" | "string_decimal[]":
             return f"to_json({name}::text[])::text"
-        case _:
+        case "text" | "integer[]" | "bool[]" | "text[]":
             return f"to_json({name})::text"
+        case never:
+            assert_never(never)

@@ -1,6 +1,6 @@
 """Statements about subscriptions, as their owners see and change them. Delivery has its own: :mod:`api.webhooks.store`.
 
-Everywhere ``$1`` is whose they are; null means that whoever asks may see all.
+Everywhere ``$1`` is their owner; null means that the principal may see all.
 """
 
 from typing import Final

@@ -120,7 +120,7 @@ class Message:
 def message_id(webhook: str, sequence: int) -> str:
     """The id of a subscription's message: by its number, so that no two have the same, whatever happens to the chain.
 
-    The message is kept under it before it is first sent: the same id at every attempt, whoever makes it.
+    The message is kept under it before it is first sent: the id is the same at every attempt, of any process.
     """
     return f"msg_{webhook.removeprefix('wh_')}_{sequence}"
 

@@ -1,7 +1,7 @@
 """Where messages may be sent: public addresses only, unless the operator allows others.
 
-Whoever subscribes names a URL that *this* machine then asks: without these rules it could be made to ask the machines
-of the operator's own network (SSRF). The name is resolved here, every address that it has is judged, and the connection
+A subscriber names a URL that *this* machine then asks: without these rules it could be made to ask the machines of the
+operator's own network (SSRF). The name is resolved here, every address that it has is judged, and the connection
 goes to an address that was judged: what the name resolves to a moment later does not matter.
 """
 
@@ -188,7 +188,7 @@ def addresses(target: Target, allowed: Sequence[Network], resolve: Resolver = sy
 
     Raises:
         TargetError: the name has no address, or one that is refused. The address is not named: what names of a private
-            network resolve to is nobody's business outside.
+            network resolve to is not told outside.
     """
     try:
         texts = list(dict.fromkeys(resolve(target.host, target.port)))

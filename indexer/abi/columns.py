@@ -6,7 +6,7 @@ A pure description, light to import: the store makes tables of it and keeps it i
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from indexer.abi.names import argument_names, column_name
 from indexer.abi.types import NUMBER_BITS, Array, Elementary, Parameter, Tuple, Type
@@ -74,6 +74,25 @@ def fixed_values(
     return (chain_id, block_number, block_time, tx_hash, tx_index, log_index, contract_address)
 
 
+ScalarRendering = Literal["hex", "integer", "string_integer", "string_decimal", "bool", "text"]
+"""How the API renders one value: ``integer`` as a number, ``string_...`` as digits in a string."""
+
+ListRendering = Literal["hex[]", "integer[]", "string_integer[]", "string_decimal[]", "bool[]", "text[]"]
+"""How it renders an array of them."""
+
+Rendering = ScalarRendering | ListRendering | Literal["json"]
+"""Of any column; ``json``: as it is stored."""
+
+_LISTS: Final[Mapping[ScalarRendering, ListRendering]] = {
+    "hex": "hex[]",
+    "integer": "integer[]",
+    "string_integer": "string_integer[]",
+    "string_decimal": "string_decimal[]",
+    "bool": "bool[]",
+    "text": "text[]",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Component:
     """A component of a tuple inside a jsonb column.
@@ -100,9 +119,8 @@ class Column:
         pg_type: ``numeric(78,0)``, ``bytea[]``...
         indexed: whether it is a topic of the log.
         hashed: whether it is only the value's hash (an indexed argument that does not fit into a topic).
-        json: how the API renders it: hex, integer (a number), string_integer, string_decimal, bool, text; each with []
-            for an array of them; or json: as it is stored. Read by ``api.sql.statement``, ``api.sql.members``,
-            ``api.sql.daily`` and ``api.arguments``.
+        rendering: how the API renders it, and by that what may be asked of it. Its readers name every rendering, so
+            that a new one is an error of types in each of them.
         comment: for a person in psql.
         components: what the tuples of a jsonb column consist of.
     """
@@ -113,20 +131,23 @@ class Column:
     pg_type: str
     indexed: bool
     hashed: bool
-    json: str
+    rendering: Rendering
     comment: str
     components: tuple[Component, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object, for the catalog."""
+        """A JSON object, for the catalog, where the rendering bears the name ``json``."""
         fields = {f: getattr(self, f) for f in self.__dataclass_fields__}
+        fields["json"] = fields.pop("rendering")
         return {**fields, "components": [_component_to_json(c) for c in self.components]}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Column":
         """The column that :meth:`to_json` wrote."""
+        fields = dict(document)
+        fields["rendering"] = fields.pop("json")
         components = tuple(_component_from_json(c) for c in document.get("components", ()))
-        return cls(**{**document, "components": components})
+        return cls(**{**fields, "components": components})
 
 
 class HasInputs(Protocol):
@@ -195,7 +216,7 @@ def _columns(
 
 
 def _column(name: str, argument: str, parameter: Parameter) -> Column:
-    pg_type, json = ("bytea", "hex") if parameter.is_hashed else storage(parameter.type)
+    pg_type, rendering = Storage("bytea", "hex") if parameter.is_hashed else storage(parameter.type)
     comment = f"{described(parameter.type)} {argument}"
     if parameter.is_hashed:
         comment += ", indexed: the keccak-256 hash of the value"
@@ -208,7 +229,7 @@ def _column(name: str, argument: str, parameter: Parameter) -> Column:
         pg_type=pg_type,
         indexed=parameter.indexed,
         hashed=parameter.is_hashed,
-        json=json,
+        rendering=rendering,
         comment=comment,
         components=() if parameter.is_hashed else _components(parameter.type),
     )
@@ -240,20 +261,27 @@ def _with_names(of: Type, components: Sequence[Component]) -> Type:
     )
 
 
-def storage(of: Type) -> tuple[str, str]:
+class Storage(NamedTuple):
+    """How a value is kept, and how the API renders it."""
+
+    pg_type: str
+    rendering: Rendering
+
+
+def storage(of: Type) -> Storage:
     """The Postgres type of a value and how the API renders it."""
     match of:
         case Elementary():
-            return _elementary_storage(of)
+            return Storage(*_elementary_storage(of))
         case Array(item=Elementary() as item):
-            pg_type, json = _elementary_storage(item)
-            return f"{pg_type}[]", f"{json}[]"
+            pg_type, rendering = _elementary_storage(item)
+            return Storage(f"{pg_type}[]", _LISTS[rendering])
         case _:
             # A ragged array of arrays is no Postgres array, and a tuple is no scalar.
-            return "jsonb", "json"
+            return Storage("jsonb", "json")
 
 
-def _elementary_storage(of: Elementary) -> tuple[str, str]:
+def _elementary_storage(of: Elementary) -> tuple[str, ScalarRendering]:
     match of.kind:
         case "uint" | "int":
             return _integer_type(of), "integer" if of.size <= NUMBER_BITS else "string_integer"

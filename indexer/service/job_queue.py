@@ -43,14 +43,14 @@ class Task:
     """A job under way.
 
     Attributes:
-        shop: database, cache and manifest.
+        resources: database, cache and manifest.
         networks: the chains it is about, by name.
         parameters: as they were asked for.
         stop: set when it is to end.
         progress: tells how far it is, as JSON.
     """
 
-    shop: ServiceResources
+    resources: ServiceResources
     networks: Mapping[str, Network]
     parameters: Mapping[str, Any]
     stop: threading.Event = field(default_factory=threading.Event)
@@ -77,7 +77,7 @@ class _Doing(Protocol):
 def _repair(task: Task) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for name, one in task.networks.items():
-        work = Repair(task.shop.engine, one.client, one.chain.chain_id, name, None, task.stop)
+        work = Repair(task.resources.engine, one.client, one.chain.chain_id, name, None, task.stop)
 
         def tell(name: str = name, work: Repair = work) -> dict[str, Any]:
             return {"chain": name, "blocks_fetched": work.outcome.checked, "blocks_replaced": work.outcome.blocks}
@@ -108,7 +108,7 @@ def _audit(task: Task) -> dict[str, Any]:
             task.progress = lambda: {"chain": name, "doing": doing, "done": done, "of": total}
 
         client = one.client if request.deep else None
-        chain_id, engine = one.chain.chain_id, task.shop.engine
+        chain_id, engine = one.chain.chain_id, task.resources.engine
         report = auditing.audit(engine, chain_id, name, request, client=client, stop=task.stop, on_progress=tell)
         if not task.stop.is_set():
             table_checks.take_digests(engine, chain_id)
@@ -117,7 +117,7 @@ def _audit(task: Task) -> dict[str, Any]:
 
 
 def _redecode(task: Task) -> dict[str, Any]:
-    done = redecode(task.shop.engine, task.contract)
+    done = redecode(task.resources.engine, task.contract)
     return {
         "rows": dict(done.rows),
         "counted": dict(done.counted),
@@ -136,7 +136,7 @@ def _refresh_tokens(task: Task) -> dict[str, Any]:
         def tell(done: int, total: int, name: str = name) -> None:
             task.progress = lambda: {"chain": name, "done": done, "of": total}
 
-        engine, cache = task.shop.engine, cache_of(task.shop, one)
+        engine, cache = task.resources.engine, cache_of(task.resources, one)
         done = metadata_job.reread(
             engine, one.client, one.chain.chain_id, cache, addresses, stop=task.stop, on_progress=tell
         )
@@ -163,7 +163,7 @@ class JobRunner:
     """Does the jobs of one kind, one after the other.
 
     Attributes:
-        shop: database, cache and manifest.
+        resources: database, cache and manifest.
         networks: the chains that are followed here, as they are at the moment.
         kind: of which jobs.
         stop: set when the process is to end.
@@ -171,7 +171,7 @@ class JobRunner:
         lease: seconds after which others may believe this process dead.
     """
 
-    shop: ServiceResources
+    resources: ServiceResources
     networks: Callable[[], Mapping[str, Network]]
     kind: str
     stop: threading.Event
@@ -185,7 +185,7 @@ class JobRunner:
             sqlalchemy.exc.DBAPIError: Postgres does not answer; a job that was under way is taken up again.
         """
         while not self.stop.is_set():
-            with self.shop.engine.begin() as connection:
+            with self.resources.engine.begin() as connection:
                 job = jobs.claim(connection, self.kind, self.worker, may=self.leads, lease=self.lease)
             if job is None:
                 return
@@ -197,7 +197,7 @@ class JobRunner:
         A process that stands by leaves all jobs to the one that leads. Where a job names what is not there, the first
         chain of all decides who says so.
         """
-        manifest, networks = self.shop.manifest, self.networks()
+        manifest, networks = self.resources.manifest, self.networks()
         contract, chain = manifest.contracts.get(parameters.get("contract", "")), parameters.get("chain")
         names = manifest.chains if contract is None else [one.chain for one in contract.deployments]
         found = [networks[name] for name in names if name in networks and chain in (None, name)]
@@ -208,7 +208,7 @@ class JobRunner:
         log.info("job %d (%s) is begun", job.job_id, job.kind)
         try:
             networks = self._chosen(job)
-            task = Task(self.shop, networks, job.parameters)
+            task = Task(self.resources, networks, job.parameters)
             with ExitStack() as stack:
                 for one in networks.values():
                     stack.enter_context(one.at_work())
@@ -237,7 +237,7 @@ class JobRunner:
             self._end(job, "done", result=result)
 
     def _give_back(self, job: JobClaim) -> None:
-        with self.shop.engine.begin() as connection:
+        with self.resources.engine.begin() as connection:
             jobs.give_back(connection, job)
 
     def _work(self, task: Task) -> dict[str, Any]:
@@ -250,7 +250,7 @@ class JobRunner:
     def _end(
         self, job: JobClaim, outcome: jobs.Outcome, *, result: dict[str, Any] | None = None, error: str | None = None
     ) -> None:
-        with self.shop.engine.begin() as connection:
+        with self.resources.engine.begin() as connection:
             jobs.finish(connection, job, outcome, result=result, error=error)
         log.info("job %d (%s): %s%s", job.job_id, job.kind, outcome, f": {error}" if error else "")
 
@@ -263,7 +263,7 @@ class JobRunner:
         if job.kind in _WITHOUT_NODES:
             return {}
         contract, chain = job.parameters.get("contract"), job.parameters.get("chain")
-        manifest, networks = self.shop.manifest, self.networks()
+        manifest, networks = self.resources.manifest, self.networks()
         names = list(manifest.chains)
         if contract is not None:
             if contract not in manifest.contracts:
@@ -318,7 +318,7 @@ class _Heart:
                 left = BEAT_EVERY
 
     def _beat(self) -> None:
-        with suppress(sa.exc.DBAPIError, psycopg.Error), self._desk.shop.engine.begin() as connection:
+        with suppress(sa.exc.DBAPIError, psycopg.Error), self._desk.resources.engine.begin() as connection:
             self.standing = jobs.beat(connection, self._job, self._task.progress())
         if self.standing != "ours":
             self._task.stop.set()

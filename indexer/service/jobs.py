@@ -160,7 +160,7 @@ Work: TypeAlias = Callable[[ServiceResources, Network], None]
 class Job:
     """Runs one piece of work for one chain again and again, and says what goes wrong once, not at every beat."""
 
-    shop: ServiceResources
+    resources: ServiceResources
     network: Network
     work: Work
     name: str
@@ -182,12 +182,12 @@ class Job:
             if not self.network.checked:
                 self.network.client.check()
                 self.network.checked = True
-            self.work(self.shop, self.network)
+            self.work(self.resources, self.network)
         except ChainHaltedError as error:
-            self.shop.halt(self.network, error)
+            self.resources.halt(self.network, error)
         except ForeignBlockError as error:
             if not ban_contradicting(self.network.client, {error.number: error.stored}):
-                self.shop.halt(self.network, error)
+                self.resources.halt(self.network, error)
         except GaplessError as error:
             if not self.network.stop.is_set():
                 self._say(f"{error}" + (f" ({error.hint})" if error.hint else ""), error)
@@ -196,7 +196,7 @@ class Job:
                 self.network.hindrances[self.name] = why
                 if why != self.network.told_hindrance and self.network.follower.leads():
                     with contextlib.suppress(sa.exc.SQLAlchemyError):  # it may be refused like all else
-                        _tell_hindrance(self.shop, self.network)
+                        _tell_hindrance(self.resources, self.network)
             if not self.network.stop.is_set():
                 self._say(f"Postgres: {_cause(error)}; nothing was written by this step", error)
         else:
@@ -274,7 +274,7 @@ def _cause(error: Exception) -> str:
     return lines[0] if lines else repr(error)
 
 
-def follow(shop: ServiceResources, one: Network) -> None:
+def follow(resources: ServiceResources, one: Network) -> None:
     """Takes steps towards the head until there is nothing new."""
     try:
         outcome = one.follower.tick()
@@ -286,21 +286,21 @@ def follow(shop: ServiceResources, one: Network) -> None:
     except GaplessError as error:
         if one.stop.is_set():
             raise
-        with shop.engine.begin() as connection:
+        with resources.engine.begin() as connection:
             head_state.report_state(connection, one.chain.chain_id, "waiting", str(error))
         raise
     if outcome is not Tick.STANDING_BY:
-        _tell_hindrance(shop, one)
+        _tell_hindrance(resources, one)
     else:
         raise _StandingByError(f"{one.chain.name} is followed by another process; standing by to take over")
 
 
-def _tell_hindrance(shop: ServiceResources, one: Network) -> None:
+def _tell_hindrance(resources: ServiceResources, one: Network) -> None:
     """Says in the chain's state that what other jobs of it want to write is refused, and that it no longer is."""
     why = one.hindrance()
     if why is None and one.told_hindrance is None:
         return
-    with shop.engine.begin() as connection:
+    with resources.engine.begin() as connection:
         head_state.report_state(connection, one.chain.chain_id, "following" if why is None else "waiting", why)
     one.told_hindrance = why
 
@@ -309,10 +309,10 @@ class _StandingByError(GaplessError):
     """Not an error: said once, like one."""
 
 
-def fill(shop: ServiceResources, one: Network) -> None:
+def fill(resources: ServiceResources, one: Network) -> None:
     """Fills history until no gap is left."""
     backfill = Backfill(
-        shop.engine, one.client, one.chain.chain_id, stop=one.stop, in_flight=shop.settings.backfill_in_flight
+        resources.engine, one.client, one.chain.chain_id, stop=one.stop, in_flight=resources.settings.backfill_in_flight
     )
     done = backfill.run()
     if done.blocks:
@@ -321,66 +321,66 @@ def fill(shop: ServiceResources, one: Network) -> None:
         )
 
 
-def keep_balances(shop: ServiceResources, one: Network) -> None:
+def keep_balances(resources: ServiceResources, one: Network) -> None:
     """Takes balances that lag behind further through history."""
-    balances.catch_up(shop.engine, one.chain.chain_id, stop=one.stop)
+    balances.catch_up(resources.engine, one.chain.chain_id, stop=one.stop)
 
 
-def check_balances(shop: ServiceResources, one: Network) -> None:
+def check_balances(resources: ServiceResources, one: Network) -> None:
     """Asks nodes whether balances are exact: whether tokens gave before they are counted, and what holders have."""
     chain_id = one.chain.chain_id
-    balances.ask_for_earlier(shop.engine, one.client, chain_id, stop=one.stop)
+    balances.ask_for_earlier(resources.engine, one.client, chain_id, stop=one.stop)
     if not one.stop.is_set():
-        holdings.ask_due(shop.engine, one.client, chain_id)
+        holdings.ask_due(resources.engine, one.client, chain_id)
 
 
-def include(shop: ServiceResources, one: Network) -> None:
+def include(resources: ServiceResources, one: Network) -> None:
     """Fetches blocks, transactions and receipts of events."""
-    Includer(shop.engine, one.client, one.chain.chain_id, one.stop).run()
+    Includer(resources.engine, one.client, one.chain.chain_id, one.stop).run()
 
 
-def refresh_tokens(shop: ServiceResources, one: Network) -> None:
+def refresh_tokens(resources: ServiceResources, one: Network) -> None:
     """Reads what new tokens say of themselves."""
-    contracts = frozenset(contract for contract, chain in shop.manifest.tokens if chain == one.chain.name)
-    arguments = shop.manifest.token_arguments_on(one.chain.name)
+    contracts = frozenset(contract for contract, chain in resources.manifest.tokens if chain == one.chain.name)
+    arguments = resources.manifest.token_arguments_on(one.chain.name)
     while not one.stop.is_set():
-        cache, chain_id = cache_of(shop, one), one.chain.chain_id
-        if metadata_job.refresh(shop.engine, one.client, chain_id, contracts, cache, one.tokens, arguments) == 0:
+        cache, chain_id = cache_of(resources, one), one.chain.chain_id
+        if metadata_job.refresh(resources.engine, one.client, chain_id, contracts, cache, one.tokens, arguments) == 0:
             break
 
 
-def cache_of(shop: ServiceResources, one: Network) -> Cache:
+def cache_of(resources: ServiceResources, one: Network) -> Cache:
     """Redis; none for a development chain: of two with one genesis, one address may be another token."""
-    return Cache(None) if one.chain.dev else shop.cache
+    return Cache(None) if one.chain.dev else resources.cache
 
 
-def take_digests(shop: ServiceResources, one: Network) -> None:
+def take_digests(resources: ServiceResources, one: Network) -> None:
     """Sums up what has become final, so that an audit can tell later whether it is still the same."""
-    table_checks.take_digests(shop.engine, one.chain.chain_id, most=MOST_DIGESTED)
+    table_checks.take_digests(resources.engine, one.chain.chain_id, most=MOST_DIGESTED)
 
 
-def prune_blocks(shop: ServiceResources, one: Network) -> None:
+def prune_blocks(resources: ServiceResources, one: Network) -> None:
     """Makes the old blocks of a fast chain fewer."""
     while not one.stop.is_set():
-        with shop.engine.begin() as connection:
+        with resources.engine.begin() as connection:
             if blocks.prune_blocks(connection, one.chain.chain_id) is None:
                 break
 
 
-def report_endpoints(shop: ServiceResources, one: Network) -> None:
+def report_endpoints(resources: ServiceResources, one: Network) -> None:
     """Notes how the endpoints do, and takes back those that serve the chain again."""
     one.client.pool.reconsider()
     rows = [
         EndpointRow(status.host, status.state, status.head, dataclasses.asdict(status))
         for status in one.client.describe()
     ]
-    with shop.engine.begin() as connection:
+    with resources.engine.begin() as connection:
         state.store_endpoints(connection, one.chain.chain_id, rows)
         state.take_sample(connection, one.chain.chain_id)
 
 
 def quiet(work: Callable[[], object]) -> Work:
-    """Work that needs neither shop nor network."""
+    """Work that needs neither resources nor network."""
 
     def run(_shop: ServiceResources, _network: Network) -> None:
         work()

@@ -220,11 +220,11 @@ class Service:
                 del self._networks[name]
                 self._remove_jobs(one)
                 one.close(RETIRE_WITHIN)
-                log.info("chain %s: let go", name)
+                log.info("stopped following chain %s", name)
         for name, chain in manifest.chains.items():
             if name not in self._networks:
                 self._networks[name] = Network.connect(self.engine, chain, self.settings)
-                log.info("chain %s: taken up", name)
+                log.info("started following chain %s", name)
             if not self._networks[name].stop.is_set():
                 self._schedule(self._networks[name])
 

@@ -73,7 +73,7 @@ def test_history_that_contradicts_halts_a_chain_only_where_nobody_serves_ours(sc
     client = scene.client([chaos.server.add(f"dissent/{another_serves_it}", second)])
     halted: list[Exception] = []
 
-    def work(shop, network):
+    def work(resources, network):
         raise ForeignBlockError.of(CHAIN_ID, Block(number, b"\1" * 32, 0), block_hash)
 
     network = SimpleNamespace(
@@ -83,8 +83,8 @@ def test_history_that_contradicts_halts_a_chain_only_where_nobody_serves_ours(sc
         chain=SimpleNamespace(name="sim"),
         troubles=Troubles(),
     )
-    shop = SimpleNamespace(halt=lambda _, error: halted.append(error))
-    Job(shop, network, work, "history")._run()
+    resources = SimpleNamespace(halt=lambda _, error: halted.append(error))
+    Job(resources, network, work, "history")._run()
     assert bool(halted) is not another_serves_it
 
 

@@ -231,10 +231,10 @@ def test_a_halted_chain_stays_halted_whatever_was_under_way_says(scene, follow):
         head_state.report_state(connection, scene.node.chain_id, "halted", "another chain")
     scene.chain.mine(1)
     scene.tick(follower)
-    shop = SimpleNamespace(engine=scene.engine)
+    resources = SimpleNamespace(engine=scene.engine)
     scene.twist.lie = on("eth_getBlockByNumber", RpcError(-32603, "internal error"))
     with pytest.raises(GaplessError):
-        jobs.follow(shop, network_of(scene, follower))
+        jobs.follow(resources, network_of(scene, follower))
     assert state(scene) == ("halted", "another chain")
     with scene.engine.begin() as connection:
         head_state.lift(connection, scene.node.chain_id)

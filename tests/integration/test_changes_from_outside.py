@@ -272,7 +272,7 @@ def test_a_chain_comes_and_goes_and_is_dropped(
     manifest.write_text(chain + gold)
     process = start("run", SECOND_URL=url)
     _until_complete(migrated_url, process)
-    change(process, chain + second + gold + silver, "+ contract elsewhere", "chain second: taken up")
+    change(process, chain + second + gold + silver, "+ contract elsewhere", "started following chain second")
     _until_complete(migrated_url, process)
     _until(
         lambda: _one(
@@ -285,7 +285,7 @@ def test_a_chain_comes_and_goes_and_is_dropped(
     followed = start("drop", "second", "--yes", SECOND_URL=url)
     assert followed.ended() == 1
     assert "chain second is in the manifest" in followed.said
-    change(process, chain + gold, "- contract elsewhere: its data stays", "chain second: let go")
+    change(process, chain + gold, "- contract elsewhere: its data stays", "stopped following chain second")
     assert _one(migrated_url, "SELECT active FROM gapless.chains WHERE chain_id = 777") is False
     status = start("status")
     assert status.ended() == 0
@@ -294,9 +294,9 @@ def test_a_chain_comes_and_goes_and_is_dropped(
     assert re.search(r"second +│ chain", status.said)
     assert re.search(r"elsewhere +│ contract +│ +\d+", status.said)
     # What is taken up again goes on where it was.
-    change(process, chain + second + gold + silver, "chain second: taken up")
+    change(process, chain + second + gold + silver, "started following chain second")
     _until_complete(migrated_url, process)
-    change(process, chain + gold, "chain second: let go")
+    change(process, chain + gold, "stopped following chain second")
     assert start("drop", "second").ended() == 1
     dropped = start("drop", "second", "--yes")
     assert (dropped.ended(), "Dropped." in dropped.said) == (0, True), dropped.said

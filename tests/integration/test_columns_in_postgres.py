@@ -55,7 +55,7 @@ def plain(column: Column, value):
     """psycopg reads every numeric as a Decimal."""
     if isinstance(value, list) and column.pg_type.endswith("[]"):
         return [plain(column, item) for item in value]
-    if column.json.startswith("string_integer") and isinstance(value, Decimal):
+    if column.rendering.startswith("string_integer") and isinstance(value, Decimal):
         return int(value)
     return value
 

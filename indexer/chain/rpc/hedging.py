@@ -57,7 +57,7 @@ class HeadTimeouts:
         if self._seen is None or number != self._seen[0]:
             self._seen = (number, timestamp)
 
-    def patience(self, latency: float | None) -> float:
+    def hedge_after(self, latency: float | None) -> float:
         """Seconds after which to ask again.
 
         Args:
@@ -66,9 +66,9 @@ class HeadTimeouts:
         usual = self.block_time if self.block_time is not None else SOONEST
         return min(max(SOONEST, usual, _SLOWER_THAN_USUAL * (latency or 0.0)), LATEST)
 
-    def timeout(self, patience: float, longest: float) -> float:
+    def timeout(self, hedge_after: float, longest: float) -> float:
         """Seconds without a byte after which a request is given up: more, after questions without an answer."""
-        return float(min(max(_SHORTEST_TIMEOUT, 2.0 * patience) * 2.0 ** min(self.timeouts, 8), longest))
+        return float(min(max(_SHORTEST_TIMEOUT, 2.0 * hedge_after) * 2.0 ** min(self.timeouts, 8), longest))
 
     def leave(self, count: int) -> None:
         """Counts threads that no caller waits for any more, or that have ended (negative)."""
@@ -91,9 +91,9 @@ class _Leg(Generic[T]):
     error: BaseException | None = None
     answers: list[T] = field(default_factory=list)
 
-    def hangs(self, patience: float, now: float) -> bool:
+    def hangs(self, hedge_after: float, now: float) -> bool:
         request = self.context.under_way
-        return not self.done and request is not None and now - request.since >= patience
+        return not self.done and request is not None and now - request.since >= hedge_after
 
     @property
     def is_final(self) -> bool:
@@ -109,7 +109,7 @@ class _Leg(Generic[T]):
 
 def ask(
     requester: "Requester",
-    promptness: HeadTimeouts,
+    head_timeouts: HeadTimeouts,
     question: "Callable[[Endpoint, RequestContext], T]",
     method: str,
     *,
@@ -120,7 +120,7 @@ def ask(
 
     Args:
         requester: the chain.
-        promptness: how long the chain's questions are waited for.
+        head_timeouts: how long the chain's questions are waited for.
         question: asks it of one endpoint, and checks the answer. It may run more than once at the same time.
         method: the method that it is about.
         block: the newest block that it needs, where there is one.
@@ -132,8 +132,8 @@ def ask(
     turn = threading.Condition()
     legs: list[_Leg[T]] = []
     over = threading.Event()
-    patience = promptness.patience(requester.pool.latency)
-    timeout = promptness.timeout(patience, requester.settings.read_timeout)
+    hedge_after = head_timeouts.hedge_after(requester.pool.latency)
+    timeout = head_timeouts.timeout(hedge_after, requester.settings.read_timeout)
     begun = time.monotonic()
 
     def go(leg: _Leg[T], avoid: "Collection[Endpoint]") -> None:
@@ -152,7 +152,7 @@ def ask(
         with turn:
             leg.done = True
             if leg.left:
-                promptness.leave(-1)
+                head_timeouts.leave(-1)
             turn.notify_all()
 
     def start(avoid: "Collection[Endpoint]") -> None:
@@ -173,18 +173,18 @@ def ask(
         start(())
         while not any(leg.is_final for leg in legs) and not all(leg.done for leg in legs):
             now = time.monotonic()
-            stuck = all(leg.done or leg.hangs(patience * (len(legs) - place), now) for place, leg in enumerate(legs))
-            if stuck and len(legs) < MOST_AT_ONCE and promptness.may_hedge():
+            stuck = all(leg.done or leg.hangs(hedge_after * (len(legs) - place), now) for place, leg in enumerate(legs))
+            if stuck and len(legs) < MOST_AT_ONCE and head_timeouts.may_hedge():
                 start(give_up_waiting())
             turn.wait(_LOOK_EVERY)
         over.set()
         running = [leg for leg in legs if not leg.done]
         for leg in running:
             leg.left = True
-        promptness.leave(len(running))
+        head_timeouts.leave(len(running))
         found = next((leg for leg in legs if leg.is_final), None) or next(leg for leg in legs if leg.done)
     if found.error is None:
-        promptness.timeouts = 0
+        head_timeouts.timeouts = 0
         return found.answers[0]
-    promptness.timeouts += time.monotonic() - begun >= timeout
+    head_timeouts.timeouts += time.monotonic() - begun >= timeout
     raise found.error

@@ -1,7 +1,7 @@
 """Roles in Postgres with the least that each needs: the indexer, migrations, the API, analysts.
 
 The indexer owns all tables: a changed manifest makes new ones, and views are made anew. Migrations act as the indexer.
-The API reads everything and changes what its clients own. Analysts read rows, and nothing that proves who somebody is.
+The API reads everything and changes what its clients own. Analysts read rows, and no keys or secrets.
 """
 
 import re

@@ -419,7 +419,7 @@ def test_a_running_indexer_takes_a_changed_manifest_over(shared_history, migrate
         path.write_text(text.replace("id =", "poll_interval = 0.2\nid =") + coins(shared_history, "gold"))
         until(engine, "SELECT count(*) FROM gapless.contracts WHERE active", 1)
         until(engine, followers, 2)
-        wait_for(lambda: "chain demo: taken up" in caplog.text)
+        wait_for(lambda: "started following chain demo" in caplog.text)
         assert not [job for job in one._scheduler.get_jobs() if job.id.startswith("snapshot")]
 
 

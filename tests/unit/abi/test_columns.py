@@ -62,7 +62,7 @@ STORAGE = [
 @pytest.mark.parametrize(("abi_type", "pg_type", "rendered"), STORAGE)
 def test_types(abi_type, pg_type, rendered):
     [column] = columns(parameter(abi_type))
-    assert (column.abi_type, column.pg_type, column.json) == (abi_type, pg_type, rendered)
+    assert (column.abi_type, column.pg_type, column.rendering) == (abi_type, pg_type, rendered)
     assert not column.hashed
 
 
@@ -78,7 +78,7 @@ def test_every_value_of_an_integer_has_room_and_no_smaller_type_would_do(kind, b
 @pytest.mark.parametrize("abi_type", ["string", "bytes", "uint256[]", "uint256[2]", "tuple", "tuple[]"])
 def test_an_indexed_value_that_fits_no_topic_is_its_hash(abi_type):
     [column] = columns(parameter(abi_type, "name", indexed=True, components=PAIR))
-    assert (column.pg_type, column.json, column.indexed, column.hashed) == ("bytea", "hex", True, True)
+    assert (column.pg_type, column.rendering, column.indexed, column.hashed) == ("bytea", "hex", True, True)
     assert column.components == ()
     assert column.comment.endswith(" name, indexed: the keccak-256 hash of the value")
 

@@ -180,7 +180,7 @@ def test_every_value_is_of_its_columns_type(log):
             assert json.loads(json.dumps(value)) == value
             continue
         kind = column.pg_type.removesuffix("[]")
-        wanted = (Decimal if column.json.startswith("string_decimal") else int) if "(" in kind else python[kind]
+        wanted = (Decimal if column.rendering.startswith("string_decimal") else int) if "(" in kind else python[kind]
         items = value if column.pg_type.endswith("[]") else [value]
         assert all(type(item) is wanted for item in items)
 

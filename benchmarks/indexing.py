@@ -28,11 +28,12 @@ def main() -> None:
     parser.add_argument("database_url")
     parser.add_argument("manifest", type=Path)
     parser.add_argument("node_url")
+    parser.add_argument("--in-flight", type=int, default=Settings().backfill_in_flight)
     arguments = parser.parse_args()
-    print(json.dumps(index(arguments.database_url, arguments.manifest, arguments.node_url)))
+    print(json.dumps(index(arguments.database_url, arguments.manifest, arguments.node_url, arguments.in_flight)))
 
 
-def index(database_url: str, manifest_path: Path, node_url: str) -> dict[str, Any]:
+def index(database_url: str, manifest_path: Path, node_url: str, in_flight: int) -> dict[str, Any]:
     """Fill the history of the manifest's one chain.
 
     Returns:
@@ -47,7 +48,7 @@ def index(database_url: str, manifest_path: Path, node_url: str) -> dict[str, An
     used, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     follower = Follower(engine, client, chain.chain_id, name=chain.name, finality=chain.finality, blooms=False)
     follower.prepare()
-    backfill = Backfill(engine, client, chain.chain_id)
+    backfill = Backfill(engine, client, chain.chain_id, in_flight=in_flight)
     progress = backfill.run()
     seconds, now = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
     follower.close()

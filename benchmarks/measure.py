@@ -210,9 +210,10 @@ def _download_seconds(folder: Path, node_url: str) -> float:
 
 
 @contextlib.contextmanager
-def node(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """A node that serves a workload: its URL and its process."""
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.node", folder], stdout=subprocess.PIPE, text=True)
+def node(folder: Path, latency: float = 0.0) -> Iterator[tuple[str, psutil.Process]]:
+    """A node that serves a workload, each answer ``latency`` seconds late: its URL and its process."""
+    command = [sys.executable, "-m", "benchmarks.node", folder, str(latency)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}", psutil.Process(process.pid)

@@ -1,7 +1,8 @@
 """A node that costs next to nothing: its answers lie ready in files, and the kernel sends slices of them.
 
-Run: ``python -m benchmarks.node FOLDER``. It prints its port and serves until it is killed. Besides JSON-RPC it answers
-``GET /requests`` with every request body that it was sent, one a line, so that the same can be downloaded again.
+Run: ``python -m benchmarks.node FOLDER [SECONDS]``; so many seconds pass before each answer, as on a long way. It
+prints its port and serves until it is killed. Besides JSON-RPC it answers ``GET /requests`` with every request body
+that it was sent, one a line, so that the same can be downloaded again.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,17 +99,17 @@ class Node:
         )
 
 
-def serve(node: Answering) -> None:
-    """Prints the port, and serves each connection on a thread."""
+def serve(node: Answering, latency: float = 0.0) -> None:
+    """Prints the port, and serves each connection on a thread; each answer comes ``latency`` seconds late."""
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     while True:
         connection, _ = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=_talk, args=(node, connection), daemon=True).start()
+        threading.Thread(target=_talk, args=(node, connection, latency), daemon=True).start()
 
 
-def _talk(node: Answering, connection: socket.socket) -> None:
+def _talk(node: Answering, connection: socket.socket, latency: float) -> None:
     # A client that stops early hangs up in the middle of an answer.
     with contextlib.suppress(ConnectionError), connection, connection.makefile("rb") as reader:
         while line := reader.readline():
@@ -117,6 +119,8 @@ def _talk(node: Answering, connection: socket.socket) -> None:
                 if name.lower() == b"content-length":
                     length = int(value)
             body = reader.read(length)
+            if latency:
+                time.sleep(latency)
             _send(connection, [node.get(line)] if line.startswith(b"GET") else node.answer(body))
 
 
@@ -134,4 +138,4 @@ def _send(connection: socket.socket, pieces: Sequence[bytes | Slice]) -> None:
 
 
 if __name__ == "__main__":
-    serve(Node(Path(sys.argv[1])))
+    serve(Node(Path(sys.argv[1])), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)

@@ -180,7 +180,7 @@ def _timed(
         endpoint.log_times_hold = _agree(numbers, np.array([told[n] for n in numbers.tolist()], dtype=np.int64), end)
         times |= told if endpoint.log_times_hold else {}
     if untimed := [number for number in hashes if number not in times]:
-        for number, header in headers(endpoint, untimed, context).items():
+        for number, header in headers(endpoint, untimed, context, begun=True).items():
             if header.hash != hashes[number]:
                 raise wrong(f"block {number}: the logs and the header do not belong together", endpoint)
             times[number] = header.time

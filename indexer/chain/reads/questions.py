@@ -21,7 +21,7 @@ from indexer.chain.records.log_columns import LogColumns
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, Header, WireLog, block_decoder, logs_decoder, parse, parse_header
 from indexer.chain.records.validation import CheckedLogs, check_logs, select, sorted_once
-from indexer.chain.rpc.answers import Answer, Pieces, ask_in_pieces
+from indexer.chain.rpc.answers import Answer, Pieces, ask_abreast, ask_in_pieces
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 from indexer.chain.rpc.list_limits import ListSizes
@@ -93,22 +93,33 @@ def granted(endpoint: Endpoint, parts: Sequence[LogFilter]) -> None:
             endpoint.lists.granted(ListSizes.of(part))
 
 
-def headers(endpoint: Endpoint, numbers: Sequence[int], context: RequestContext) -> dict[int, Header]:
+def headers(
+    endpoint: Endpoint, numbers: Sequence[int], context: RequestContext, *, begun: bool = False
+) -> dict[int, Header]:
     """Headers by number, in batches; those that the endpoint does not have are missing.
+
+    Args:
+        endpoint: the endpoint to ask.
+        numbers: of the blocks.
+        context: on whose account.
+        begun: their logs have come already: several batches are under way at once, and a refusal for haste is waited
+            for here.
 
     Raises:
         AnswerError: a header of another number was answered.
         ProviderError: a question failed.
     """
-    pieces = pieces_of_headers(endpoint, numbers, context)
+    pieces = pieces_of_headers(endpoint, numbers, context, begun=begun)
     for error in pieces.failed.values():
         if not isinstance(error, LaggingError):
             raise error
     return pieces.found
 
 
-def pieces_of_headers(endpoint: Endpoint, numbers: Sequence[int], context: RequestContext) -> Pieces[int, Header]:
-    """Headers by number, in batches, and why there is none of the others.
+def pieces_of_headers(
+    endpoint: Endpoint, numbers: Sequence[int], context: RequestContext, *, begun: bool = False
+) -> Pieces[int, Header]:
+    """Headers by number, in batches, and why there is none of the others; ``begun`` as of :func:`headers`.
 
     Raises:
         ProviderError: nothing can be said of single questions.
@@ -130,7 +141,10 @@ def pieces_of_headers(endpoint: Endpoint, numbers: Sequence[int], context: Reque
             return number <= endpoint.health.seen and not endpoint.null_blocks
         return True
 
-    return ask_in_pieces(endpoint, {n: header_call(n) for n in numbers}, context, read, again=again)
+    calls = {number: header_call(number) for number in numbers}
+    if begun:
+        return ask_abreast(endpoint, calls, context, read, again=again)
+    return ask_in_pieces(endpoint, calls, context, read, again=again)
 
 
 def end_of(endpoint: Endpoint, answer: Answer, last: int) -> Header:

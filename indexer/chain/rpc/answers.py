@@ -1,5 +1,7 @@
 """Answers of one endpoint: whose they are, what a refusal of one or of a batch means, and what to ask for again."""
 
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -215,4 +217,67 @@ def ask_in_pieces(
             for key in open_keys
             if isinstance(failed.get(key), TransientError | LaggingError) and again(key, failed[key])
         ]
+    return Pieces(found, {key: failed[key] for key in calls if key in failed})
+
+
+def ask_abreast(
+    endpoint: "Endpoint",
+    calls: Mapping[K, Call],
+    context: RequestContext,
+    read: Callable[[K, msgspec.Raw], T],
+    *,
+    again: Callable[[K, ProviderError], bool] = lambda key, error: True,
+) -> Pieces[K, T]:
+    """Ask one endpoint for the rest of an answer of which parts have come already, several batches at once.
+
+    As many are under way as the endpoint's concurrency allows; each waits for it like any other request.
+
+    Args:
+        endpoint: the endpoint to ask.
+        calls: the questions, each under a key.
+        context: on whose account.
+        read: as of :func:`ask_in_pieces`; called by several threads.
+        again: as of :func:`ask_in_pieces`; called by several threads.
+
+    Raises:
+        ProviderError: nothing can be said of single questions of one batch; those not begun are left out.
+    """
+    keys, size = list(calls), endpoint.max_batch()
+    batches = deque(keys[start : start + size] for start in range(0, len(keys), size))
+    found: dict[K, T] = {}
+    failed: dict[K, ProviderError] = {}
+    failures: list[Exception] = []
+    lock = threading.Lock()
+
+    def stopped() -> bool:
+        return bool(failures) or (context.stopped is not None and context.stopped())
+
+    def work(own: RequestContext) -> None:
+        try:
+            while not stopped():
+                with lock:
+                    if not batches:
+                        return
+                    batch = batches.popleft()
+                part = ask_in_pieces(endpoint, {key: calls[key] for key in batch}, own, read, again=again, begun=True)
+                with lock:
+                    found.update(part.found)
+                    failed.update(part.failed)
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            failures.append(error)
+
+    with endpoint.lock:
+        abreast = max(1, min(len(batches), int(endpoint.rate.concurrency)))
+    contexts = [RequestContext(stopped=stopped, urgent=context.urgent, timeout=context.timeout) for _ in range(abreast)]
+    others = [threading.Thread(target=work, args=(own,), name="abreast", daemon=True) for own in contexts[1:]]
+    for other in others:
+        other.start()
+    work(contexts[0])
+    for other in others:
+        other.join()
+    context.requests += sum(own.requests for own in contexts)
+    context.bytes += sum(own.bytes for own in contexts)
+    if failures:
+        raise failures[0]
+    context.check()
     return Pieces(found, {key: failed[key] for key in calls if key in failed})

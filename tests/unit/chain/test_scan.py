@@ -515,3 +515,46 @@ def test_three_endpoints_of_which_none_is_well(
     assert 3 <= len(caplog.records) <= 14, caplog.text
     for words in ("lags", "left out for a while", "we ask too often"):
         assert words in caplog.text
+
+
+def test_headers_of_one_chunk_are_asked_for_several_batches_at_once(serve: Serve, connect: Connect) -> None:
+    """On a long way, batches one after the other would each wait a round trip; each block's header is asked once."""
+    changed, at_once, together, asked = threading.Condition(), [0], [0], Counter[str]()
+    in_vain: list[bool] = []
+
+    def before(node: Node, calls: list[dict[str, Any]]) -> None:
+        if any(call["method"] != "eth_getBlockByNumber" for call in calls) or len(calls) == 1:
+            return
+        with changed:
+            asked.update(call["params"][0] for call in calls)
+            at_once[0] += 1
+            together[0] = max(together[0], at_once[0])
+            changed.notify_all()
+            # The first chunk asks one at a time: its endpoint has shown nothing yet. A wait in vain is not repeated.
+            if len(node.ranges) > 1 and not in_vain:
+                in_vain.extend([True] * (not changed.wait_for(lambda: together[0] > 1, timeout=10)))
+            at_once[0] -= 1
+
+    history = History(2_000, list(range(0, 2_000, 4)))
+    node = serve(fragments=Fragments(history, timestamps=False), before=before)
+    client = connect(node, batch_size=20, start_blocks=400, max_blocks=400)
+    check_whole(list(client.scan([(0, 1_999)], FILTER, in_flight=1)), node.history, (0, 1_999))
+    assert together[0] > 1
+    assert set(asked.values()) == {1}
+
+
+def test_a_batch_of_headers_that_is_refused_for_haste_costs_no_logs_again(serve: Serve, connect: Connect) -> None:
+    refused: list[int] = []
+
+    def before(node: Node, calls: list[dict[str, Any]]) -> None:
+        only_headers = all(call["method"] == "eth_getBlockByNumber" for call in calls) and len(calls) > 1
+        if only_headers and len(refused) < 2:
+            refused.append(len(calls))
+            raise Refusal(-32005, "rate limit exceeded", status=429)
+
+    history = History(2_000, list(range(0, 2_000, 4)))
+    node = serve(fragments=Fragments(history, timestamps=False), before=before)
+    client = connect(node, batch_size=20, start_blocks=400, max_blocks=400)
+    check_whole(list(client.scan([(0, 1_999)], FILTER, in_flight=2)), node.history, (0, 1_999))
+    assert len(refused) == 2
+    assert len(node.ranges) == len(set(node.ranges))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -132,11 +133,16 @@ def list_jobs(limit: Annotated[int, typer.Option(min=1, max=1000, help="How many
 def grants(
     apply: Annotated[bool, typer.Option("--apply", help="Do it, as the superuser of DATABASE_URL.")] = False,
     prefix: Annotated[str, typer.Option(help="What the names of the roles begin with.")] = "gapless",
+    role: Annotated[str | None, typer.Option(help="Only this role: analyst.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="With --role: the role's password is the first line of this file.")
+    ] = None,
 ) -> None:
     """Show the SQL that makes roles in Postgres with the least they need: indexer, migrator, api and analyst.
 
     With --apply it is done; roles for which the environment has a password (INDEXER_PASSWORD, MIGRATOR_PASSWORD,
-    API_PASSWORD, ANALYST_PASSWORD) get that. May be done again at any time.
+    API_PASSWORD, ANALYST_PASSWORD) get that. May be done again at any time. --role analyst makes a login for analysts
+    in a database of any owner, and changes nothing else.
     """
     from indexer.cli.context import database, servers
     from indexer.log import configure
@@ -153,9 +159,22 @@ def grants(
     ):
         driver = psycopg_connection(connection)
         if not apply:
-            typer.echo(roles.statements(prefix, driver.info.dbname), nl=False)
+            typer.echo(roles.statements(prefix, driver.info.dbname, role), nl=False)
             return
         given_passwords = {role: os.environ.get(f"{role.upper()}_PASSWORD") for role in roles.ROLES}
-        passwords = {role: password for role, password in given_passwords.items() if password}
-        roles.apply(driver, prefix, passwords)
-    typer.echo(f"The roles are {', '.join(f'{prefix}_{role}' for role in roles.ROLES)}.")
+        passwords = {name: word for name, word in given_passwords.items() if word and role in (None, name)}
+        if role and password_file:
+            passwords[role] = _first_line(password_file)
+        roles.apply(driver, prefix, passwords, role)
+    made = [role] if role else roles.ROLES
+    typer.echo(f"The roles are {', '.join(f'{prefix}_{name}' for name in made)}.")
+
+
+def _first_line(path: Path) -> str:
+    try:
+        password = path.read_text().partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GaplessError(f"--password-file {path} cannot be read: {error}") from error
+    if not password:
+        raise GaplessError(f"--password-file {path}: its first line is empty", hint="write the password there")
+    return password

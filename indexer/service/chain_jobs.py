@@ -36,6 +36,7 @@ TOKENS_EVERY = 5.0
 INCLUDE_EVERY = 1.0
 ENDPOINTS_EVERY = 5.0
 DIGESTS_EVERY = 30.0
+SESSIONS_EVERY = 15.0
 THIN_EVERY = 60.0
 BALANCES_EVERY = 3.0
 BALANCE_CHECKS_EVERY = 10.0
@@ -60,6 +61,7 @@ def wanted_jobs(
     if any(chain == name for _, chain in manifest.balances):
         yield f"balance checks {name}", (None, IntervalTrigger(seconds=BALANCE_CHECKS_EVERY), jobs.check_balances)
     yield f"endpoints {name}", (None, IntervalTrigger(seconds=ENDPOINTS_EVERY), jobs.report_endpoints)
+    yield f"sessions {name}", (None, IntervalTrigger(seconds=SESSIONS_EVERY), jobs.end_overlong_sessions)
     yield f"digests {name}", (None, IntervalTrigger(seconds=DIGESTS_EVERY), jobs.take_digests)
     yield f"blocks {name}", (None, IntervalTrigger(seconds=THIN_EVERY), jobs.prune_blocks)
     if any(chain == name for _, chain in manifest.tokens | manifest.token_arguments):

@@ -23,6 +23,7 @@ from indexer.errors import GaplessError
 from indexer.log import Trouble, Troubles, bind, kind_of
 from indexer.manifest.model import Chain, Manifest
 from indexer.settings import Settings
+from indexer.store.access import grants
 from indexer.store.cache import Cache
 from indexer.store.database import refuses_changes
 from indexer.store.head import state
@@ -365,6 +366,12 @@ def prune_blocks(resources: ServiceResources, one: Network) -> None:
         with resources.engine.begin() as connection:
             if blocks.prune_blocks(connection, one.chain.chain_id) is None:
                 break
+
+
+def end_overlong_sessions(resources: ServiceResources, _one: Network) -> None:
+    """Ends what analysts keep open for too long."""
+    with resources.engine.begin() as connection:
+        grants.end_overlong_sessions(connection)
 
 
 def report_endpoints(resources: ServiceResources, one: Network) -> None:

@@ -13,12 +13,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from indexer.demo import anvil as anvil_program
 from indexer.demo.world import manifest_text
+from indexer.store.access import grants
 from indexer.sync.history.transactions import Includer
 from indexer.sync.tokens import balances
 from tests.conftest import REPOSITORY
@@ -59,6 +61,27 @@ def test_queries_of_the_tables_document(demo_database):
                 # A column that is always null shows a reader nothing.
                 if "gapless.transactions" in query:
                     assert all(None not in row for row in rows), query
+
+
+def test_queries_of_the_analysts_document(demo_database):
+    """As the login that the document tells its readers to make."""
+    prefix = f"docs{uuid4().hex[:8]}"
+    with psycopg.connect(demo_database) as connection:
+        grants.apply(connection, prefix, {"analyst": "a password"}, "analyst")
+    try:
+        queries = blocks("analysts.md", "sql")
+        assert len(queries) >= 12
+        with psycopg.connect(
+            f"postgresql://{prefix}_analyst:a%20password@{demo_database.partition('@')[2]}"
+        ) as analyst:
+            for query in queries:
+                assert analyst.execute(query).fetchall(), query
+            for query in blocks("analysts.md", "sql may be empty"):
+                analyst.execute(query)
+    finally:
+        with psycopg.connect(demo_database) as connection:
+            connection.execute(f"DROP OWNED BY {prefix}_analyst CASCADE")
+            connection.execute(f"DROP ROLE {prefix}_analyst")
 
 
 # -- commands, beside a demo ----------------------------------------------------------------------------------------

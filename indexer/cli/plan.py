@@ -89,6 +89,7 @@ def _plain(one: Forecast) -> dict[str, Any]:
                 "blocks": fetch.estimate.blocks,
                 "logs": fetch.estimate.logs,
                 "requests": fetch.estimate.requests,
+                "check_requests": fetch.estimate.check_requests,
                 "bytes": fetch.estimate.bytes,
                 "seconds": round(fetch.estimate.seconds, 1),
                 "sampled_blocks": fetch.estimate.sampled_blocks,
@@ -183,6 +184,8 @@ def _print_gaps(console: Console, one: Forecast) -> None:
         numbers = (f"{e.blocks:,}", f"{e.logs:,}", f"{e.requests:,}", _bytes(e.bytes), _duration(e.seconds))
         costs.add_row(", ".join(fetch.labels), *numbers)
     console.print(costs)
+    if check := sum(fetch.estimate.check_requests for fetch in one.fetches):
+        console.print(f"{check:,} of these requests compare the blooms of headers: check_history of this chain.")
     if any(gap.waits for gap in one.gaps):
         console.print("What waits for its factory is not in these numbers: its addresses are not known yet.")
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from indexer.manifest.document import ChainPart, EndpointPart, FinalityPart, UnsetVariableError, interpolate
@@ -42,11 +42,24 @@ def read_chains(raw: Mapping[str, Any], environ: Mapping[str, str], report: Mani
             poll_interval=part.poll_interval,
             finality=_read_finality(part.finality, (*path, "finality"), report),
             bloom_checks=part.bloom_checks,
+            check_history=_read_check_history(part, path, report),
             log_index=part.log_index,
             null_blocks=part.null_blocks,
             dev=part.dev,
         )
     return chains
+
+
+def _read_check_history(part: ChainPart, path: KeyPath, report: ManifestReport) -> Literal["bloom", "sample", "none"]:
+    if part.bloom_checks:
+        return part.check_history or "sample"
+    if part.check_history not in (None, "none"):
+        report.add(
+            (*path, "check_history"),
+            'history is compared with blooms, and bloom_checks = false says that they mean nothing: write "none"',
+            part.check_history,
+        )
+    return "none"
 
 
 def _read_endpoints(

@@ -202,6 +202,7 @@ class ChainPart(DocumentPart):
     poll_interval: float | None = Field(default=None, gt=0, le=3600)
     finality: Any = None
     bloom_checks: bool = True
+    check_history: Literal["bloom", "sample", "none"] | None = None
     log_index: Literal["per_block", "per_transaction"] = "per_block"
     null_blocks: bool = False
     dev: bool = False

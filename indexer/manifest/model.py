@@ -62,6 +62,7 @@ class Chain:
     Attributes:
         poll_interval: seconds between two looks at the head, or None: as the chain's own pace asks.
         log_index: whether ``logIndex`` counts through the whole block, or anew in each transaction.
+        check_history: how much of history is compared with the blooms of headers.
         null_blocks: whether it is known to leave block numbers out; else that is found out.
         dev: whether it is one for development, which makes blocks for transactions only: it may stand still.
     """
@@ -72,6 +73,7 @@ class Chain:
     poll_interval: float | None = None
     finality: Finality = Finality()
     bloom_checks: bool = True
+    check_history: Literal["bloom", "sample", "none"] = "sample"
     log_index: Literal["per_block", "per_transaction"] = "per_block"
     null_blocks: bool = False
     dev: bool = False

@@ -1,7 +1,7 @@
 """The ways in which nodes and what stands before them are wrong, each as one small function.
 
 Only what a client can find out is here. That a node leaves out one of several logs of an address with one topic above
-``finalized``, or any below it, no answer betrays: that is what the audit is for.
+``finalized``, or any below it, no answer betrays for certain: that is what ``check_history`` and the audit are for.
 """
 
 from __future__ import annotations

@@ -490,6 +490,7 @@ class Simulation:
             batch_size=self.random.choice((2, 10, 100)), survey_every=5.0,
             addresses_per_request=self.random.choice((3, 1000)),
             null_blocks=bool(self.chain.null_rounds) and self.declares,
+            check_history=("bloom", "sample", "none")[self.tale.seed % 3],
         )  # fmt: skip
         # One client for each part: where one waits for an answer the others take their steps, so they must not wait for
         # its place in the queue.

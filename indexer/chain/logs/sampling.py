@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from indexer.chain.logs import address_slices, fetch
+from indexer.chain.logs import address_slices, fetch, history_check
 from indexer.chain.logs.address_slices import samples
 from indexer.chain.reads.questions import LogQuestion
 from indexer.chain.reads.transactions import DetailsRequest, calls
@@ -27,6 +27,7 @@ class Estimate:
         seconds: the time, as far as the node and the network go.
         sampled_blocks: the blocks that were read for this.
         sampled_requests: the requests that this took.
+        check_requests: those of ``requests`` that bring headers whose blooms are compared (``check_history``).
     """
 
     blocks: int
@@ -36,6 +37,7 @@ class Estimate:
     seconds: float
     sampled_blocks: int
     sampled_requests: int
+    check_requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,9 @@ def estimate(
         min([settings.max_blocks, *limits]) if len(limits) == len(requester.pool.endpoints) else settings.max_blocks
     )
     by_density = settings.target_logs * sampled / logs if logs else float(widest)
-    requests = batches * max(len(ranges), round(blocks / max(1.0, min(float(widest), by_density)) * 1.2))
+    chunks = max(len(ranges), round(blocks / max(1.0, min(float(widest), by_density)) * 1.2))
+    check = history_check.requests(settings, chunks, blocks)
+    requests = batches * chunks + check
     if header_requests:
         requests += round(bearing * scale / settings.batch_size)
     # A sample's time is mostly the way there and back; the rest grows with what is carried.
@@ -111,6 +115,7 @@ def estimate(
         seconds=requests * (seconds / taken) / in_flight,
         sampled_blocks=sampled,
         sampled_requests=context.requests,
+        check_requests=check,
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from indexer.chain.logs import address_slices, fetch
+from indexer.chain.logs.history_check import HistoryCheck
 from indexer.chain.reads.questions import LogQuestion
 from indexer.chain.records.errors import FatalError, ProviderError, RangeError, Stopped, is_too_old
 from indexer.chain.records.log_columns import LogChunk
@@ -71,6 +72,7 @@ class Scan:
         self._client = client
         self._filters = filters
         self._kind = kind_of(filters)
+        self._check = HistoryCheck(client, filters)
         self._in_flight = max(1, in_flight)
         self._stop = stop
         self._halted = threading.Event()
@@ -114,6 +116,7 @@ class Scan:
                 # An iterator without any reference is closed by whichever thread collects it.
                 if worker.ident is not None and worker is not threading.current_thread():
                     worker.join(max(0.0, patience - time.monotonic()))
+            self._check.report()
 
     def _next(self) -> LogChunk | None:
         """The next chunk in order; None at the end or when stopped."""
@@ -199,18 +202,20 @@ class Scan:
                     oldest=piece.first,
                     context=context,
                     sticky=False,
+                    avoid=self._check.avoided(),
                 )
                 if self._tells_true_times(endpoint, chunk, context):
                     break
             except RangeError as error:
                 piece.wording = None if error.wording is None else (error.host, error.wording)
                 if piece.end == piece.first:
-                    chunk = self._client.run(
-                        lambda endpoint: fetch.whole_block(endpoint, piece.first, self._filters, context),
+                    endpoint, chunk = self._client.run(
+                        lambda one: (one, fetch.whole_block(one, piece.first, self._filters, context)),
                         self._kind,
                         block=piece.first,
                         context=context,
                         sticky=False,
+                        avoid=self._check.avoided(),
                     )
                     break
                 if piece.endpoint is not None:
@@ -219,6 +224,7 @@ class Scan:
                     self._good_guesses //= 2
                     width = self._control.failed(piece.first, piece.end, error, piece.allowed)
                     self._shrink(piece, piece.first + width - 1)
+        chunk = self._check.checked(endpoint, chunk, self._questions, context)
         with self._changed:
             self._shrink(piece, chunk.last)
             self._good_guesses += 1

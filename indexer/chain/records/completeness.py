@@ -16,8 +16,9 @@ filter is widened by one other log, the *marker*; the surplus is filtered out he
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from indexer.addresses import AddressList
 from indexer.chain.records.log_filter import LogFilter, in_bloom
@@ -82,22 +83,59 @@ def unaccounted(
     bits = int.from_bytes(header.logs_bloom, "big")
     if trust is None or trust.broken or not (bits or trust.kept):
         return None if logs else filters
-    if not bits or not all(values is None or _held(bits, values) for values in filters.topics[1:]):
+    if not (topics := _topics_held(filters, bits)):
         return None
-    first = filters.topics[0] if filters.topics else None
-    topics: list[str | None] = [None] if first is None else [*_held(bits, first)]
     if mixed:
-        return _narrowed(filters, None, topics) if topics else None
-    seen = {(log.address, log.topics[0] if log.topics else None) for log in logs}
-    seen |= {(address, None) for address, _ in seen}
+        return _narrowed(filters, None, topics)
+    kinds = {(log.address, log.topics[0] if log.topics else None) for log in logs}
+    return _lacking(filters, topics, kinds, partial(_held, bits))
+
+
+def lacking_kinds(
+    filters: LogFilter,
+    bits: int,
+    kinds: Collection[tuple[str, str | None]],
+    held: Callable[[AddressList], Sequence[str]],
+) -> LogFilter | None:
+    """What of a filter a block may still hold, by a bloom that can be trusted.
+
+    Args:
+        filters: what was asked for.
+        bits: the bloom as an integer.
+        kinds: address and first topic, lower-case, of the block's logs that came.
+        held: those of the filter's addresses that the bloom may hold.
+
+    Returns:
+        What to ask the block for once more, as narrow as it can be said; None where nothing can be missing.
+    """
+    topics = _topics_held(filters, bits)
+    return _lacking(filters, topics, kinds, held) if topics else None
+
+
+def _topics_held(filters: LogFilter, bits: int) -> list[str | None]:
+    """The first topics of a filter that a bloom may hold; none where no log that matches can be there."""
+    if not bits or not all(values is None or _held(bits, values) for values in filters.topics[1:]):
+        return []
+    first = filters.topics[0] if filters.topics else None
+    return [None] if first is None else [*_held(bits, first)]
+
+
+def _lacking(
+    filters: LogFilter,
+    topics: Sequence[str | None],
+    kinds: Collection[tuple[str, str | None]],
+    held: Callable[[AddressList], Sequence[str]],
+) -> LogFilter | None:
+    """What of a filter, of those first topics that a bloom may hold, no log accounts for."""
+    seen = {*kinds, *((address, None) for address, _ in kinds)}
     if filters.addresses is None:
-        found = {topic for _, topic in seen}
-        lacking = [topic for topic in topics if topic not in found and (topic is not None or not logs)]
+        found = {topic for _, topic in kinds}
+        lacking = [topic for topic in topics if topic not in found and (topic is not None or not kinds)]
         return _narrowed(filters, None, lacking) if lacking else None
     addresses: list[str] = []
     missing: set[str | None] = set()
-    for address in filters.addresses:
-        if in_bloom(bits, address) and (lacking := [topic for topic in topics if (address, topic) not in seen]):
+    for address in held(filters.addresses):
+        if lacking := [topic for topic in topics if (address, topic) not in seen]:
             addresses.append(address)
             missing.update(lacking)
     return _narrowed(filters, tuple(addresses), [topic for topic in topics if topic in missing]) if addresses else None

@@ -1,5 +1,6 @@
 """Checked logs in columns, one element for each log in every array, and the range of blocks that they were read for."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -226,6 +227,27 @@ class LogChunk:
         if isinstance(self.read, LogColumns):
             self.read = self.read.plain()
         return self.read.logs
+
+    def kinds(self) -> dict[int, set[Kind]]:
+        """The kinds of the logs, by block."""
+        found: dict[int, set[Kind]] = defaultdict(set)
+        if (read := self.columns) is None:
+            for log in self.logs:
+                found[log.block_number].add((log.address, log.topics[0].lower() if log.topics else None))
+            return found
+        pairs = np.unique(read.block_of * max(1, len(read.names)) + read.kinds)
+        for pair in pairs.tolist():
+            block, kind = divmod(pair, len(read.names))
+            found[int(read.block_numbers[block])].add(read.names[kind])
+        return found
+
+    def densest(self) -> int | None:
+        """The block that bears most logs; None where no block bears any."""
+        if not self.count:
+            return None
+        if (read := self.columns) is not None:
+            return int(read.block_numbers[np.bincount(read.block_of).argmax()])
+        return Counter(log.block_number for log in self.logs).most_common(1)[0][0]
 
     @property
     def blocks(self) -> Blocks:

@@ -7,7 +7,9 @@ from itertools import product
 from typing import Any, TypeAlias
 
 import msgspec
+import numpy as np
 from eth_utils.crypto import keccak
+from numpy.typing import NDArray
 
 from indexer.addresses import Addresses, AddressList
 
@@ -125,6 +127,26 @@ def in_bloom(bits: int, value: str) -> bool:
     """
     mask = _mask(value)
     return bits & mask == mask
+
+
+def those_in_bloom(bloom: bytes, addresses: AddressList, *, most: int) -> list[str]:
+    """Those of many addresses that a bloom may hold.
+
+    Args:
+        bloom: 256 bytes.
+        addresses: lower-case hex with ``0x``.
+        most: no more of them are told.
+    """
+    bits = np.unpackbits(np.frombuffer(bloom, np.uint8))[::-1].astype(np.bool_)
+    rows = np.flatnonzero(bits[_positions(addresses)].all(axis=1))
+    return [addresses[int(row)] for row in rows[:most]]
+
+
+@lru_cache(maxsize=4)
+def _positions(addresses: AddressList) -> NDArray[np.int16]:
+    """The three bits of each address in a bloom, of shape (addresses, 3)."""
+    digests = b"".join(keccak(bytes.fromhex(address[2:]))[:6] for address in addresses)
+    return (np.frombuffer(digests, ">u2").reshape(-1, 3) & 2047).astype(np.int16)
 
 
 @lru_cache(maxsize=20_000)

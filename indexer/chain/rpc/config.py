@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from indexer.chain.records.errors import Stopped
 from indexer.redact import redact_url
 
 if TYPE_CHECKING:
     from indexer.chain.rpc.rate_control import UnderWay
+
+
+CheckHistory: TypeAlias = Literal["bloom", "sample", "none"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +67,7 @@ class ClientSettings:
         lag_blocks: an endpoint that is further behind the best one is passed over.
         log_index_per_transaction: the chain numbers the logs of each transaction from 0 anew.
         null_blocks: the chain is known to leave block numbers out; else that is found out.
+        check_history: how much of history is compared with the blooms of headers.
     """
 
     connect_timeout: float = 5.0
@@ -85,6 +89,7 @@ class ClientSettings:
     lag_blocks: int = 8
     log_index_per_transaction: bool = False
     null_blocks: bool = False
+    check_history: CheckHistory = "none"
 
 
 @dataclass(slots=True)

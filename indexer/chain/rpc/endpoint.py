@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from indexer.chain.records.column_reader import Layouts
-from indexer.chain.records.completeness import BloomTrust, EndMarkers, HashFilter
+from indexer.chain.records.completeness import BloomTrust, EndMarkers, HashFilter, Refused
 from indexer.chain.records.errors import (
     AnswerError,
     BatchError,
@@ -48,6 +48,9 @@ _WAITS_IN_A_ROW = 5
 _WAITS_FOR_A_RANGE = 1
 # A batch's ids count up from a multiple of this, so that no two requests of an endpoint share an id.
 _IDS_PER_REQUEST = 4096
+
+# An endpoint that left logs out of history is asked last for so many seconds.
+_DISTRUST = 3600.0
 
 # With these refusals of one question a server may refuse the batch that holds it.
 _MAY_FAIL_A_BATCH = (TransientError, RateError, RangeError, FatalError)
@@ -102,6 +105,8 @@ class Endpoint:
         # What its blooms are worth, and whether it filters logs by a block's hash.
         self.blooms = BloomTrust()
         self.hash_filter = HashFilter()
+        # It left logs out of history, or made some up: for a while it is asked last.
+        self.history = Refused(_DISTRUST)
         # How the ends of its ranges are proven, where it answers one question at a time.
         self.end_markers = EndMarkers()
         # How it writes logs.

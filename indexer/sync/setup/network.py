@@ -17,6 +17,7 @@ from indexer.settings import Settings
 SAMPLES = 6
 SAMPLE_BLOCKS = 500
 MOST_ADDRESSES = 200
+_COMPARED_BLOCKS = 10_000
 
 
 def connect(chain: Chain, settings: Settings) -> ChainClient:
@@ -29,6 +30,9 @@ def connect(chain: Chain, settings: Settings) -> ChainClient:
             read_timeout=settings.rpc_timeout_seconds,
             log_index_per_transaction=chain.log_index == "per_transaction",
             null_blocks=chain.null_blocks,
+            check_history=chain.check_history,
+            # Chunks that are compared block by block stay short.
+            max_blocks=_COMPARED_BLOCKS if chain.check_history == "bloom" else ClientSettings().max_blocks,
         ),
     )
 

@@ -36,6 +36,16 @@ ONE_PROBLEM: dict[str, tuple[str, str, str]] = {
         "chains.base.id",
         "ethereum has this id",
     ),
+    "unknown check of history": (
+        ETHEREUM + 'check_history = "all"\n' + ERC20,
+        "chains.ethereum.check_history",
+        "should be 'bloom', 'sample' or 'none'",
+    ),
+    "check of history without blooms": (
+        ETHEREUM + 'bloom_checks = false\ncheck_history = "bloom"\n' + ERC20,
+        "chains.ethereum.check_history",
+        'write "none"',
+    ),
     "no endpoint": ("[chains.e]\nid = 1\nrpc = []\n" + ERC20, "chains.e.rpc", "no endpoint"),
     "no rpc": ("[chains.e]\nid = 1\n" + ERC20, "chains.e", "rpc is missing"),
     "rpc no list": ('[chains.e]\nid = 1\nrpc = "${RPC_URL}"\n' + ERC20, "chains.e.rpc", "expected a list"),

@@ -135,6 +135,20 @@ def test_a_chain_with_everything(desk: Desk) -> None:
     assert (chain.name, chain.chain_id, chain.poll_interval, chain.bloom_checks) == ("ethereum", 1, 2.0, False)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("", "sample"),
+        ('check_history = "bloom"', "bloom"),
+        ('check_history = "none"', "none"),
+        ("bloom_checks = false", "none"),
+        ('bloom_checks = false\ncheck_history = "none"', "none"),
+    ],
+)
+def test_how_much_of_history_is_compared_with_blooms(desk: Desk, written: str, read: str) -> None:
+    assert desk.load(f"{ETHEREUM}{written}\n{ERC20}").chains["ethereum"].check_history == read
+
+
 def test_addresses_keep_their_order_and_need_no_checksum_in_one_case(desk: Desk) -> None:
     addresses = ["0x" + "cd" * 20, "0x" + "AB" * 20, USDC]
     manifest = desk.load(ETHEREUM + f'[contracts.many]\nabi = "abis/erc20.json"\naddress = {addresses}\n')

@@ -91,6 +91,8 @@ def _read_endpoints(
         if headers and url.reveal().lower().startswith("ipc:"):
             report.add((*here, "headers"), "a socket takes no HTTP headers")
         endpoints.append(RpcEndpoint(url, table.priority, table.requests_per_second, table.archive, headers))
+    if endpoints and all(endpoint.pushes for endpoint in endpoints):
+        report.add((*path, "rpc"), "a ws:// URL only pushes new heads: list an http, https or ipc endpoint to ask, too")
     return tuple(endpoints)
 
 
@@ -114,11 +116,11 @@ def _read_url(text: str, path: KeyPath, environ: Mapping[str, str], report: Mani
     origin = " (the value of the environment variable)" if "${" in text else ""
     if parts.scheme == "ipc":
         return _read_socket(url, parts, path, origin, report)
-    if host is None or parts.scheme not in ("http", "https"):
+    if host is None or parts.scheme not in ("http", "https", "ws", "wss"):
         report.add(
             path,
             f"not a URL{origin}: expected http://host or https://host, with what path and key it needs, or "
-            "ipc:///path/of/a/socket",
+            "ipc:///path/of/a/socket; ws:// and wss:// beside them for pushed heads",
         )
         return None
     if "${" not in text and (parts.path.strip("/") or parts.query or parts.username or parts.password):

@@ -38,6 +38,11 @@ class RpcEndpoint:
     archive: bool | None = None
     headers: tuple[tuple[str, SecretText], ...] = ()
 
+    @property
+    def pushes(self) -> bool:
+        """Whether it pushes new heads over a WebSocket, and is asked nothing else."""
+        return self.url.reveal().lower().startswith(("ws:", "wss:"))
+
 
 @dataclass(frozen=True)
 class Finality:

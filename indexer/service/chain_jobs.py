@@ -6,30 +6,35 @@ proxy, while it syncs anew. Going on is right as soon as one endpoint serves the
 contradicted.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy.engine import Engine
 
 from indexer.chain.disagreement import serve_again
+from indexer.chain.rpc.pushed_heads import PushedHeads
 from indexer.errors import GaplessError
 from indexer.manifest.model import Manifest, Snapshot
 from indexer.service import jobs
 from indexer.service.jobs import Network
 from indexer.store.rows.blocks import ForeignBlockError
 from indexer.sync.head.chain_identity import ChainHaltedError
-from indexer.sync.head.decisions import PollSchedule
+from indexer.sync.setup import network
 from indexer.sync.snapshots.series import Snapshots
 
 log = logging.getLogger(__name__)
 
 # Seconds between two runs of a job.
+PUSHED_BEAT = 5.0  # to look at a head whose blocks are pushed
 FILL_EVERY = 3.0
 SNAPSHOTS_EVERY = 2.0
 TOKENS_EVERY = 5.0
@@ -54,7 +59,7 @@ def wanted_jobs(
     """The jobs of a chain: id, and what it depends on besides the chain itself, when it runs, and what it does."""
     name, chain_id = one.chain.name, one.chain.chain_id
     poll = one.chain.poll_interval
-    beat = _AtPace(one.pace) if poll is None else IntervalTrigger(seconds=poll)
+    beat = _AtPace(one) if poll is None else IntervalTrigger(seconds=poll)
     yield f"follow {name}", (None, beat, jobs.follow)
     yield f"fill {name}", (None, IntervalTrigger(seconds=FILL_EVERY), jobs.fill)
     yield f"balances {name}", (None, IntervalTrigger(seconds=BALANCES_EVERY), jobs.keep_balances)
@@ -89,14 +94,36 @@ def _trigger(snapshot: Snapshot) -> BaseTrigger:
 
 
 class _AtPace(BaseTrigger):  # type: ignore[misc]
-    """Beats as a chain's own pace asks."""
+    """Beats as a chain's own pace asks, and slowly while heads are pushed."""
 
-    def __init__(self, pace: PollSchedule) -> None:
-        self._pace = pace
+    def __init__(self, network: Network) -> None:
+        self._network = network
 
     def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
         """The next beat. APScheduler asks when the one before begins."""
-        return now + timedelta(seconds=self._pace.wait(time.monotonic()))
+        trusted = any(each.is_trusted() for each in self._network.pushed)
+        return now + timedelta(seconds=PUSHED_BEAT if trusted else self._network.pace.wait(time.monotonic()))
+
+
+def subscribe(one: Network, scheduler: BackgroundScheduler) -> None:
+    """Has the new heads of a chain pushed where the manifest names endpoints for it; one that comes wakes the follower.
+
+    Does nothing the second time.
+
+    Args:
+        one: the chain, whose jobs are scheduled.
+        scheduler: where.
+    """
+
+    def wake() -> None:
+        one.woken.set()
+        with contextlib.suppress(JobLookupError):  # of a chain that is halted
+            scheduler.modify_job(f"follow {one.chain.name}", next_run_time=datetime.now(UTC))
+
+    if not one.pushed and not one.closed:
+        for config in network.endpoint_configs(one.chain, pushing=True):
+            one.pushed.append(PushedHeads(config, name=one.chain.name, wake=wake))
+            one.pushed[-1].start()
 
 
 @dataclass(slots=True)

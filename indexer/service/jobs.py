@@ -19,6 +19,7 @@ from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
 from indexer.chain.disagreement import ban_contradicting
+from indexer.chain.rpc.pushed_heads import PushedHeads
 from indexer.errors import GaplessError
 from indexer.log import Trouble, Troubles, bind, kind_of
 from indexer.manifest.model import Chain, Manifest
@@ -64,6 +65,8 @@ class Network:
     """By job: why Postgres took no changes from it when it was last run."""
     jobs: dict[str, object] = field(default_factory=dict)
     """By its jobs' ids: what each depends on; another value means another job."""
+    pushed: list[PushedHeads] = field(default_factory=list)
+    woken: threading.Event = field(default_factory=threading.Event)  # a head was pushed since the last look began
     busy: int = 0
     idle: threading.Condition = field(default_factory=threading.Condition)
 
@@ -81,6 +84,11 @@ class Network:
             dev=chain.dev,
         )
         return cls(chain, client, follower)
+
+    def cut_off(self) -> None:
+        """Ends all questions to its nodes, and what they push."""
+        for one in (self.client.abort, *(each.stop for each in self.pushed)):
+            one()
 
     def hindrance(self) -> str | None:
         """Why nothing can be written now; None: it can, as far as is known."""
@@ -124,7 +132,7 @@ class Network:
             self.closed = True
             self.stop.set()
             is_idle = self.idle.wait_for(lambda: self.busy == 0, within)
-        self.client.abort()
+        self.cut_off()
         if not is_idle:
             bind(log, chain=self.chain.name).warning("a job did not end within %.0f s; it was cut off", within)
             with self.idle:
@@ -278,12 +286,16 @@ def _cause(error: Exception) -> str:
 def follow(resources: ServiceResources, one: Network) -> None:
     """Takes steps towards the head until there is nothing new."""
     try:
+        one.woken.clear()
         outcome = one.follower.tick()
         # What came in while we were away, or in bursts, is not left until the next beat.
-        while outcome in (Tick.EXTENDED, Tick.REORGANISED) and not one.stop.is_set():
+        while (outcome in (Tick.EXTENDED, Tick.REORGANISED) or one.woken.is_set()) and not one.stop.is_set():
+            one.woken.clear()
             outcome = one.follower.tick()
         if (tip := one.follower.tip_number) is not None:
             one.pace.saw(tip, time.monotonic())
+            for each in one.pushed:
+                each.indexed(tip)
     except GaplessError as error:
         if one.stop.is_set():
             raise

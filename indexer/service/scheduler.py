@@ -25,7 +25,7 @@ from indexer.errors import GaplessError, ProblemsError
 from indexer.log import bind
 from indexer.manifest.model import Manifest
 from indexer.service import job_queue, jobs
-from indexer.service.chain_jobs import AfterPause, LookAgain, contradicted, wanted_jobs
+from indexer.service.chain_jobs import AfterPause, LookAgain, contradicted, subscribe, wanted_jobs
 from indexer.service.job_queue import JobRunner
 from indexer.service.jobs import Defects, Job, Network, OwnJob
 from indexer.service.manifest_watcher import CatalogWatcher, ManifestWatcher, PartialManifestWatcher
@@ -177,6 +177,7 @@ class Service:
                 one.jobs[job_id] = key
                 job = Job(self, one, work, job_id, leader_only=work is not jobs.follow)
                 self._scheduler.add_job(job.run, trigger, id=job_id, name=job_id)
+        subscribe(one, self._scheduler)
 
     # -- changes under way ---------------------------------------------------------------------------------------
 
@@ -273,7 +274,7 @@ class Service:
         for one in networks:
             one.stop.set()
         for one in networks:
-            one.client.abort()
+            one.cut_off()
         late = threading.Timer(COMMITS_WITHIN, self._cancel_statements)
         late.daemon = True
         late.start()

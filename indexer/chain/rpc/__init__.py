@@ -12,4 +12,5 @@ pool chooses. What an endpoint refuses (ranges, lists, batches, methods, rates) 
 * ``error_table``, ``refusals``, ``list_limits``: what an error's text means; what a refusal means whose text does not
   say; how long the lists of a question may be.
 * ``hedging``: questions that the head waits for, asked again elsewhere where one request is not answered.
+* ``pushed_heads``: new heads that a node pushes, which have the follower look sooner.
 """

@@ -37,8 +37,8 @@ def connect(chain: Chain, settings: Settings) -> ChainClient:
     )
 
 
-def endpoint_configs(chain: Chain) -> Sequence[EndpointConfig]:
-    """The manifest's endpoints as the client wants them."""
+def endpoint_configs(chain: Chain, *, pushing: bool = False) -> Sequence[EndpointConfig]:
+    """The manifest's endpoints as the client wants them: those that are asked, or those that push new heads."""
     return [
         EndpointConfig(
             url=endpoint.url.reveal(),
@@ -48,6 +48,7 @@ def endpoint_configs(chain: Chain) -> Sequence[EndpointConfig]:
             headers={name: value.reveal() for name, value in endpoint.headers},
         )
         for endpoint in chain.endpoints
+        if endpoint.pushes == pushing
     ]
 
 

@@ -88,7 +88,7 @@ ONE_PROBLEM: dict[str, tuple[str, str, str]] = {
         "in the list already",
     ),
     "no URL": ('[chains.e]\nid = 1\nrpc = ["eth.example"]\n' + ERC20, "chains.e.rpc[0]", "not a URL"),
-    "websocket": ('[chains.e]\nid = 1\nrpc = ["ws://eth.example"]\n' + ERC20, "chains.e.rpc[0]", "http://host"),
+    "websocket": ('[chains.e]\nid = 1\nrpc = ["ws://eth.example"]\n' + ERC20, "chains.e.rpc", "list an http"),
     "a socket without a path": ('[chains.e]\nid = 1\nrpc = ["ipc://"]\n' + ERC20, "chains.e.rpc[0]", "ipc:///path"),
     "a socket with a host": ('[chains.e]\nid = 1\nrpc = ["ipc://a/b"]\n' + ERC20, "chains.e.rpc[0]", "three slashes"),
     "a socket that is a folder": ('[chains.e]\nid = 1\nrpc = ["ipc:///a/"]\n' + ERC20, "chains.e.rpc[0]", "socket"),

@@ -57,7 +57,8 @@ def test_a_frozen_process_holds_up_nothing_for_long(start, migrated_url, monkeyp
     stopped = psutil.Process(frozen.popen.pid)
     _until(lambda: stopped.status() == psutil.STATUS_STOPPED, lambda: f"it never froze: {frozen.said}")
     held = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '{}@' AND xact_start IS NOT NULL"
-    assert _one(migrated_url, held.format(frozen.popen.pid)) == 1
+    # At least the one in which it froze: another job of `run` may have been in one of its own at that moment.
+    assert _one(migrated_url, held.format(frozen.popen.pid)) >= 1
     process = start("run")
     _until_complete(migrated_url, process)
     assert _one(migrated_url, held.format(frozen.popen.pid)) == 0

@@ -26,7 +26,7 @@ from indexer.redact import Redactor
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
-"""Seconds before a subscription is renewed: they double while none is trusted, and begin anew once one is."""
+"""Seconds before a subscription is renewed: they double until one pushes headers that follow each other."""
 
 BEHIND_FOR = 2.0
 """Seconds for which the follower's tip may be above the newest pushed header: the node that pushes may be slower."""
@@ -85,6 +85,7 @@ class PushedHeads:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._newest: Header | None = None
+        self._has_followed = False  # whether a header of this subscription followed the one before
         self._tip = -1
         self._floor: int | None = None  # the tip when it was subscribed: what is at or below need not be pushed
         self._behind_since: float | None = None
@@ -131,7 +132,7 @@ class PushedHeads:
             except Exception:
                 log.exception("%s: pushed heads failed: this is a defect; they are subscribed to again", self._name)
             with self._lock:
-                had = self._newest is not None
+                had, self._has_followed = self._has_followed, False
                 self._newest = self._behind_since = self._connection = self._floor = None
             pause = FIRST_PAUSE if had else min(2 * pause, LONGEST_PAUSE)
             self._stop.wait(pause)
@@ -188,7 +189,8 @@ class PushedHeads:
             if missed or (header.number == before.number + 1 and header.parent_hash != before.hash):
                 what = f"block {header.number:,} does not follow the one before, {before.number:,}"
                 raise UntrustedError(what)
-        self._trouble.worked()
+            self._has_followed = True
+            self._trouble.worked()
         self._stop.wait(CLOSEST)
 
     def _require_not_behind(self) -> None:

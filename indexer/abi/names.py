@@ -30,7 +30,7 @@ reserved but for functions and types). All others (``value``, ``name``, ``time``
 
 MOST_COLUMNS = 1600
 """So many columns a table of Postgres can have."""
-RESERVED_SCHEMAS = frozenset({"public", "gapless", "information_schema"})
+RESERVED_SCHEMAS = frozenset({"public", "gapless", "derived", "information_schema"})
 
 _SUFFIX_BY_WORD = {("from", "address"): "from_address", ("to", "address"): "to_address"}
 _CONTRACT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")

@@ -520,7 +520,8 @@ def test_a_schema_of_an_earlier_version_is_left_to_those_who_use_it(start, migra
 
     assert start("migrate").ended() == 0
     with psycopg.connect(migrated_url, autocommit=True) as connection:
-        connection.execute("DROP TABLE gapless.samples")
+        connection.execute("DROP TABLE gapless.samples, gapless.derived_progress, gapless.derived")
+        connection.execute("DROP SCHEMA derived")
         connection.execute("UPDATE gapless.alembic_version SET version_num = '0101'")
     process = start("run")
     process.until("waiting for: gapless migrate")

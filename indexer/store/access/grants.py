@@ -50,9 +50,9 @@ GRANT CREATE, TEMPORARY ON DATABASE {database} TO {indexer};
 GRANT {indexer} TO {migrator};
 ALTER ROLE {migrator} IN DATABASE {database} SET role = '{indexer}';
 
--- What another role has made becomes the indexer's: the schema gapless, and the schemas of contracts.
+-- What another role has made becomes the indexer's: the schemas gapless and derived, and the schemas of contracts.
 DO $$
-DECLARE it record; own text[] := ARRAY['gapless'];
+DECLARE it record; own text[] := ARRAY['gapless', 'derived'];
 BEGIN
     IF to_regclass('gapless.contracts') IS NOT NULL THEN
         SELECT own || coalesce(array_agg(DISTINCT schema_name::text), '{{}}') INTO own FROM gapless.contracts;
@@ -74,7 +74,7 @@ END $$;
 _READERS: Final = """
 -- Readers: what is there, and what the indexer will make.
 DO $$
-DECLARE it record; own text[] := ARRAY['gapless'];
+DECLARE it record; own text[] := ARRAY['gapless', 'derived'];
 BEGIN
     IF to_regclass('gapless.contracts') IS NOT NULL THEN
         SELECT own || coalesce(array_agg(DISTINCT schema_name::text), '{{}}') INTO own FROM gapless.contracts;
@@ -109,12 +109,12 @@ BEGIN
         RAISE EXCEPTION 'there are no tables of Gapless in this database: run gapless migrate first';
     END IF;
     FOR it IN SELECT n.nspname AS name, n.nspowner AS owner FROM pg_namespace n
-              WHERE n.nspname = 'gapless' OR n.nspname IN (SELECT schema_name FROM gapless.contracts) LOOP
+              WHERE n.nspname IN ('gapless', 'derived') OR n.nspname IN (SELECT schema_name FROM gapless.contracts) LOOP
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO {analyst}', it.name);
         EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO {analyst}', it.name);
     END LOOP;
     FOR it IN SELECT DISTINCT r.rolname AS name, r.rolsuper FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
-              WHERE n.nspname = 'gapless' OR n.nspname IN (SELECT schema_name FROM gapless.contracts) LOOP
+              WHERE n.nspname IN ('gapless', 'derived') OR n.nspname IN (SELECT schema_name FROM gapless.contracts) LOOP
         EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT USAGE ON SCHEMAS TO {analyst}', it.name);
         EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT SELECT ON TABLES TO {analyst}', it.name);
         IF NOT it.rolsuper THEN EXECUTE format('GRANT {analyst} TO %I', it.name); END IF;

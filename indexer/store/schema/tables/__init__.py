@@ -7,7 +7,7 @@ Every ``*_id`` of a chain is the EIP-155 chain id. Addresses are 20 bytes, hashe
 Multiranges of blocks are ``int8multirange``: Postgres keeps them normalised, half open (``[first, last + 1)``).
 
 * ``chain``: the metadata; chains and blocks. ``catalog``: what is indexed. ``tokens``: tokens, ledgers, holdings.
-* ``service``: what audits keep, and what comes in through the API.
+* ``derived``: derived tables. ``service``: what audits keep, and what comes in through the API.
 """
 
 from indexer.store.schema.tables.catalog import (
@@ -36,6 +36,7 @@ from indexer.store.schema.tables.chain import (
     samples,
     transactions,
 )
+from indexer.store.schema.tables.derived import derived, derived_progress
 from indexer.store.schema.tables.service import (
     api_keys,
     cache_secret,
@@ -70,6 +71,8 @@ __all__ = [
     "contracts",
     "deployment_blocks",
     "deployments",
+    "derived",
+    "derived_progress",
     "digests",
     "earlier_transfers",
     "endpoints",

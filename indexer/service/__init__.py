@@ -6,6 +6,7 @@ nodes contradict finalized rows) is looked at again and goes on by itself. A sch
 that a supervisor starts it again.
 
 * ``scheduler``: the chains and their jobs, begun and ended as the manifest asks.
+* ``chain_at_work``: a chain's client and follower, its trouble, and how its work is ended.
 * ``jobs``: one beat of each piece of work, and what is told of its trouble.
 * ``chain_jobs``: which jobs a chain has and when they run; when a halted chain is looked at again.
 * ``job_queue``: jobs that were asked for through the API.

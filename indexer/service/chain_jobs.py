@@ -25,7 +25,7 @@ from indexer.chain.rpc.pushed_heads import PushedHeads
 from indexer.errors import GaplessError
 from indexer.manifest.model import Manifest, Snapshot
 from indexer.service import jobs
-from indexer.service.jobs import Network
+from indexer.service.chain_at_work import Network
 from indexer.store.rows.blocks import ForeignBlockError
 from indexer.sync.head.chain_identity import ChainHaltedError
 from indexer.sync.setup import network

@@ -20,7 +20,8 @@ import sqlalchemy as sa
 
 from indexer.errors import GaplessError
 from indexer.redact import redact
-from indexer.service.jobs import Network, ServiceResources, cache_of
+from indexer.service.chain_at_work import Network
+from indexer.service.jobs import ServiceResources, cache_of
 from indexer.store.access import jobs
 from indexer.store.access.jobs import JobClaim
 from indexer.sync import audit as auditing

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -17,12 +17,11 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from indexer.chain.client import ChainClient
 from indexer.chain.disagreement import ban_contradicting
-from indexer.chain.rpc.pushed_heads import PushedHeads
 from indexer.errors import GaplessError
-from indexer.log import Trouble, Troubles, bind, kind_of
-from indexer.manifest.model import Chain, Manifest
+from indexer.log import Trouble, bind, kind_of
+from indexer.manifest.model import Manifest
+from indexer.service.chain_at_work import Network
 from indexer.settings import Settings
 from indexer.store.access import grants
 from indexer.store.cache import Cache
@@ -33,110 +32,15 @@ from indexer.store.head.state import EndpointRow
 from indexer.store.rows import blocks
 from indexer.store.rows.blocks import ForeignBlockError
 from indexer.sync.audit import holdings, table_checks
-from indexer.sync.head.decisions import PollSchedule
-from indexer.sync.head.follower import ChainHaltedError, Follower, Tick
+from indexer.sync.head.follower import ChainHaltedError, Tick
 from indexer.sync.history.backfill import Backfill
 from indexer.sync.history.transactions import Includer
-from indexer.sync.setup import network
 from indexer.sync.tokens import balances, metadata_job
-from indexer.sync.tokens.metadata_job import UnreadTokens
 
 log = logging.getLogger(__name__)
 
 MOST_DIGESTED = 100
 """Sources of a chain that are digested at one beat: of thousands that nothing happens to, each waits for its turn."""
-
-
-@dataclass(slots=True)
-class Network:
-    """A chain at work."""
-
-    chain: Chain
-    client: ChainClient
-    follower: Follower
-    pace: PollSchedule = field(default_factory=PollSchedule)
-    tokens: UnreadTokens = field(default_factory=UnreadTokens)
-    stop: threading.Event = field(default_factory=threading.Event)
-    closed: bool = False
-    checked: bool = False
-    troubles: Troubles = field(default_factory=Troubles)
-    told_hindrance: str | None = None
-    hindrances: dict[str, str] = field(default_factory=dict)
-    """By job: why Postgres took no changes from it when it was last run."""
-    jobs: dict[str, object] = field(default_factory=dict)
-    """By its jobs' ids: what each depends on; another value means another job."""
-    pushed: list[PushedHeads] = field(default_factory=list)
-    woken: threading.Event = field(default_factory=threading.Event)  # a head was pushed since the last look began
-    busy: int = 0
-    idle: threading.Condition = field(default_factory=threading.Condition)
-
-    @classmethod
-    def connect(cls, engine: Engine, chain: Chain, settings: Settings) -> "Network":
-        """A chain of the manifest, whose nodes are not asked yet."""
-        client = network.connect(chain, settings)
-        follower = Follower(
-            engine,
-            client,
-            chain.chain_id,
-            name=chain.name,
-            finality=chain.finality,
-            blooms=chain.bloom_checks,
-            dev=chain.dev,
-        )
-        return cls(chain, client, follower)
-
-    def cut_off(self) -> None:
-        """Ends all questions to its nodes, and what they push."""
-        for one in (self.client.abort, *(each.stop for each in self.pushed)):
-            one()
-
-    def hindrance(self) -> str | None:
-        """Why nothing can be written now; None: it can, as far as is known."""
-        return next(iter(list(self.hindrances.values())), None)
-
-    @contextlib.contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Counts a job that is running."""
-        with self.idle:
-            self.busy += 1
-        try:
-            yield
-        finally:
-            with self.idle:
-                self.busy -= 1
-                self.idle.notify_all()
-
-    def go_on(self) -> bool:
-        """Lets it be worked at again after it was halted; False if it was closed meanwhile."""
-        with self.idle:
-            if not self.closed:
-                self.stop = threading.Event()  # what was under way keeps the one that is set
-            return not self.closed
-
-    def close(self, within: float) -> None:
-        """Ends its work, and lets another process, or another one of these, follow the chain.
-
-        Args:
-            within: as in :meth:`end_work`.
-        """
-        self.end_work(within)
-        self.follower.close()
-
-    def end_work(self, within: float) -> None:
-        """Ends its work for good; the chain stays followed by it, so that no other process can.
-
-        Args:
-            within: seconds that its jobs have to end; those that do not are cut off from the nodes.
-        """
-        with self.idle:
-            self.closed = True
-            self.stop.set()
-            is_idle = self.idle.wait_for(lambda: self.busy == 0, within)
-        self.cut_off()
-        if not is_idle:
-            bind(log, chain=self.chain.name).warning("a job did not end within %.0f s; it was cut off", within)
-            with self.idle:
-                self.idle.wait_for(lambda: self.busy == 0, within)
 
 
 class ServiceResources(Protocol):
@@ -401,7 +305,7 @@ def report_endpoints(resources: ServiceResources, one: Network) -> None:
 def quiet(work: Callable[[], object]) -> Work:
     """Work that needs neither resources nor network."""
 
-    def run(_shop: ServiceResources, _network: Network) -> None:
+    def run(_resources: ServiceResources, _network: Network) -> None:
         work()
 
     return run

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 
 from indexer import __version__
 from indexer.chain.rpc.health import EndpointStatus
-from indexer.service.jobs import Network
+from indexer.service.chain_at_work import Network
 from indexer.store.cache import Cache
 from indexer.store.status import Gauges, load_gauges
 

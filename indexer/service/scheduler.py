@@ -1,7 +1,7 @@
 """Which job runs when: ``gapless run``.
 
-APScheduler runs a job for each thing that has to happen again and again, on threads of its own; no job overlaps itself,
-and none waits for another's. Each chain has its own jobs, so that one chain's trouble never stops another.
+APScheduler runs each job again and again, on threads of its own; no job overlaps itself, and none waits for another's.
+Each chain has its own jobs, so that one chain's trouble never stops another.
 
 The manifest may change under way: what is different is begun, ended or begun anew, and nothing else is touched.
 """
@@ -24,10 +24,11 @@ from sqlalchemy.engine import Engine
 from indexer.errors import GaplessError, ProblemsError
 from indexer.log import bind
 from indexer.manifest.model import Manifest
-from indexer.service import job_queue, jobs
+from indexer.service import job_queue
+from indexer.service.chain_at_work import Network
 from indexer.service.chain_jobs import AfterPause, LookAgain, contradicted, subscribe, wanted_jobs
 from indexer.service.job_queue import JobRunner
-from indexer.service.jobs import Defects, Job, Network, OwnJob
+from indexer.service.jobs import Defects, Job, OwnJob, follow
 from indexer.service.manifest_watcher import CatalogWatcher, ManifestWatcher, PartialManifestWatcher
 from indexer.settings import Settings
 from indexer.store import status
@@ -54,7 +55,6 @@ REQUESTED_EVERY = 1.0
 CATALOG_EVERY = 3.0
 FROZEN_EVERY = 2.0
 VIEW_PATIENCE = 1.0
-
 # Threads are made as they are needed: one for each job, so that one that waits for a node keeps no other from running.
 MOST_JOBS = 1000
 # How long the jobs of a chain that is no longer wanted, or wanted otherwise, have to finish what they are at.
@@ -175,7 +175,7 @@ class Service:
         for job_id, (key, trigger, work) in wanted.items():
             if job_id not in one.jobs:
                 one.jobs[job_id] = key
-                job = Job(self, one, work, job_id, leader_only=work is not jobs.follow)
+                job = Job(self, one, work, job_id, leader_only=work is not follow)
                 self._scheduler.add_job(job.run, trigger, id=job_id, name=job_id)
         subscribe(one, self._scheduler)
 

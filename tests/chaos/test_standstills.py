@@ -15,8 +15,8 @@ from indexer.errors import GaplessError
 from indexer.manifest import load_manifest
 from indexer.manifest.model import Finality
 from indexer.service import chain_jobs, jobs, scheduler
+from indexer.service.chain_at_work import Network
 from indexer.service.chain_jobs import LookAgain, contradicted
-from indexer.service.jobs import Network
 from indexer.settings import Settings
 from indexer.store.apply import drop
 from indexer.store.cache import Cache

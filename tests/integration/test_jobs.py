@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from indexer.chain.records.errors import ProviderError
+from indexer.service.chain_at_work import Network
 from indexer.service.job_queue import KINDS, JobRunner
-from indexer.service.jobs import Network
 from indexer.settings import Settings
 from indexer.store.access import jobs
 from indexer.store.cache import Cache

@@ -9,8 +9,8 @@ pool chooses. What an endpoint refuses (ranges, lists, batches, methods, rates) 
   no more; settings.
 * ``rate_control``, ``health``: which requests may be under way, how fast, how many calls a batch takes; whether the
   endpoint is worth asking, and what an operator is told of it.
-* ``error_table``, ``refusals``, ``list_limits``: what an error's text means; what a refusal means whose text does not
-  say; how long the lists of a question may be.
+* ``error_table``, ``failures``: the wordings of nodes, and the error that each means; ``refusals``, ``list_limits``:
+  what a refusal means whose text does not say; how long the lists of a question may be.
 * ``hedging``: questions that the head waits for, asked again elsewhere where one request is not answered.
 * ``pushed_heads``: new heads that a node pushes, which have the follower look sooner.
 """

@@ -20,7 +20,7 @@ from indexer.chain.records.errors import (
 )
 from indexer.chain.records.messages import Call, Envelope, encode, revert_data
 from indexer.chain.rpc.config import RequestContext
-from indexer.chain.rpc.error_table import Failure, classify
+from indexer.chain.rpc.failures import Failure, classify
 from indexer.chain.rpc.transport import HttpAnswer
 
 if TYPE_CHECKING:

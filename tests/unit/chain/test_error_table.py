@@ -18,7 +18,7 @@ from indexer.chain.records.errors import (
     TransientError,
 )
 from indexer.chain.rpc import error_table
-from indexer.chain.rpc.error_table import Failure, classify
+from indexer.chain.rpc.failures import Failure, classify
 
 ASKED = (1_000_000, 1_099_999)
 

@@ -12,7 +12,8 @@ import pytest
 
 from indexer.chain.client import ChainClient
 from indexer.log import Troubles
-from indexer.service.jobs import Job, Network, ServiceResources
+from indexer.service.chain_at_work import Network
+from indexer.service.jobs import Job, ServiceResources
 from tests.providers.node import Node, Refusal
 from tests.unit.chain.conftest import Clock
 from tests.unit.chain.test_error_table import CASES

@@ -33,7 +33,7 @@ from indexer.service.manifest_watcher import CatalogWatcher, ManifestWatcher, Pa
 from indexer.settings import Settings
 from indexer.store import status
 from indexer.store.access import keys
-from indexer.store.apply import drop
+from indexer.store.apply import drop, readable_views
 from indexer.store.apply.apply import apply
 from indexer.store.cache import Cache
 from indexer.store.catalog.declaration import Change, summary
@@ -245,10 +245,11 @@ class Service:
             self._catalog.look(self.manifest)
 
     def _keep_view(self) -> None:
-        """Renews ``gapless.transfers`` where it could not be when a manifest was applied, since it was being read."""
+        """Makes views that could not be made when a manifest was applied, since they were being read."""
         version = self._version()
         if version != self._viewed:
             transfers.keep_view(self.engine, patience=VIEW_PATIENCE)
+            readable_views.keep(self.engine, patience=VIEW_PATIENCE)
             self._viewed = version
 
     # -- until the end -------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from indexer.store.apply import migrate
+from indexer.store.apply import migrate, readable_views
 from indexer.store.catalog import catalog
 from indexer.store.database import BusyError, DatabaseError
 from indexer.store.integrity import digests
@@ -32,9 +32,11 @@ def earlier(tmp_path, migrated_url):
         psycopg.connect(migrated_url, autocommit=True) as plain,
     ):
         plain.execute("DROP VIEW gapless.transfers")
-        for (table,) in plain.execute("SELECT table_name FROM gapless.events").fetchall():
+        for table, view in plain.execute("SELECT table_name, view_name FROM gapless.events").fetchall():
+            plain.execute(f"DROP VIEW coins.{view}")
             plain.execute(f"ALTER TABLE coins.{table} ALTER tx_index TYPE integer, ALTER log_index TYPE integer")
-        plain.execute("UPDATE gapless.events SET layout_version = 1")
+        plain.execute("UPDATE gapless.events SET layout_version = 1, view_name = NULL")
+        readable_views.keep(it.engine)
         plain.execute(
             "INSERT INTO coins.transfer SELECT 31337, n, now(), decode(repeat('ab', 32), 'hex'), n % 7, n, "
             "decode(repeat('11', 20), 'hex'), decode(repeat('22', 20), 'hex'), decode(repeat('33', 20), 'hex'), n "
@@ -70,6 +72,7 @@ def test_tables_are_upgraded_whole_and_digests_stay_true(earlier):
     assert types(plain) == {"bigint"}
     assert plain.execute("SELECT * FROM coins.transfer ORDER BY block_number").fetchall() == rows
     assert measured(engine) == before
+    assert plain.execute("SELECT count(*), max(log_index) FROM coins.transfer_v").fetchone() == (100, 100)
     assert plain.execute("SELECT count(*), max(log_index) FROM gapless.transfers").fetchone() == (100, 100)
     migrate.require_current(engine)
     assert not migrate.upgrade(engine)

@@ -30,6 +30,10 @@ def _set_revision(engine, revision):
         if revision == migrate.DEVELOPMENT:  # it has what the first revision has, and nothing of those after it
             connection.execute(sa.text("DROP TABLE gapless.samples, gapless.derived_progress, gapless.derived"))
             connection.execute(sa.text("DROP SCHEMA derived"))
+            connection.execute(
+                sa.text("DROP TABLE gapless.own_labels CASCADE; DROP INDEX gapless.deployments_addresses")
+            )
+            connection.execute(sa.text("ALTER TABLE gapless.events DROP view_name, DROP view_version"))
         connection.execute(sa.text("UPDATE gapless.alembic_version SET version_num = :r"), {"r": revision})
 
 

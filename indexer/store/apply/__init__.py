@@ -5,5 +5,6 @@ Nothing that holds data is dropped by applying: what is no longer declared becom
 * ``apply``: does what differs. ``planned``: the catalog as it would be, for ``gapless plan``.
 * ``difference``, ``difference_events``, ``difference_sources``: what differs. Pure.
 * ``drop``, ``drop_chain``: ``gapless drop`` and ``gapless reset``, in bounded steps.
+* ``readable_views``: a view beside each event table, for people.
 * ``migrate``: a Postgres that can be used; the static schema; event tables of earlier versions.
 """

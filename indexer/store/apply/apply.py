@@ -5,7 +5,7 @@
   active yet, and by which no one works.
 * One transaction then writes the rows of the catalog that differ, so that a kill leaves the old state or the new one.
   It takes the catalog's lock last, like every writer.
-* What must lock tables that others read (the view, indexes of empty tables) comes after it, in transactions of its own.
+* What must lock tables that others read (views, indexes of empty tables) comes after it, in transactions of its own.
 """
 
 import logging
@@ -20,6 +20,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.store import database
+from indexer.store.apply import readable_views
 from indexer.store.apply.difference import Difference, NewSeries, difference
 from indexer.store.apply.difference_events import NewEvent
 from indexer.store.apply.difference_sources import Split, Write
@@ -104,6 +105,7 @@ def apply(engine: Engine, declaration: Declaration, *, patience: float = databas
             transfers.keep_view(engine)
         except BusyError as error:
             log.warning("%s; it lacks what was added last until the indexer has renewed it", error)
+        readable_views.keep_or_say(engine)
     return changes
 
 

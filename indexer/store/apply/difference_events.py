@@ -69,9 +69,8 @@ def events_of(
     stored = rows.events.get(contract_id, [])
     known = {bytes(row.topic0): row for row in stored}
     taken = set(rows.names.get(contract.schema_name, ())) | {row.table_name for row in stored}
-    ours = {row.table_name for row in stored} | {
-        one.table_name for one in rows.series.values() if one.contract_id == contract_id
-    }
+    ours = {row.table_name for row in stored} | {row.view_name for row in stored}
+    ours |= {one.table_name for one in rows.series.values() if one.contract_id == contract_id}
     for event in contract.events:
         label = f"{contract.name}.{event.api_name}"
         row = known.get(event.topic0)

@@ -18,7 +18,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.store import database
-from indexer.store.apply import drop_chain
+from indexer.store.apply import drop_chain, readable_views
 from indexer.store.catalog import children, ledgers
 from indexer.store.catalog.version import end_change, hold_for_change
 from indexer.store.database import DatabaseError, psycopg_connection
@@ -217,6 +217,7 @@ def _drop_some(connection: Connection, given: Droppable) -> int:
     try:
         if is_shown:
             transfers.drop_view(connection)
+        readable_views.drop(connection, some)
         _drop_tables(connection, some)
         if current.kind == "contract":
             _forget_tables(connection, current.key, some)

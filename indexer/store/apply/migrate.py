@@ -26,6 +26,7 @@ from sqlalchemy.engine import Connection, Engine
 
 import migrations
 from indexer.store import database
+from indexer.store.apply import readable_views
 from indexer.store.database import PATIENCE, DatabaseError, is_pooled, psycopg_connection
 from indexer.store.schema.layout import LAYOUT_VERSION
 from indexer.store.schema.tables import SCHEMA, metadata
@@ -168,7 +169,7 @@ def upgrade_layouts(engine: Engine, *, patience: float = PATIENCE) -> int:
             database.attempt(
                 engine,
                 f"{schema}.{table} cannot be upgraded to layout {LAYOUT_VERSION} (gapless migrate)",
-                partial(_upgrade_layout, event_id=event_id, name=sql.Identifier(schema, table)),
+                partial(_upgrade_layout, event_id=event_id, table=(schema, table)),
                 patience=patience,
             )
         log.info("%s.%s was upgraded to layout %d", schema, table, LAYOUT_VERSION)
@@ -179,7 +180,7 @@ def upgrade_layouts(engine: Engine, *, patience: float = PATIENCE) -> int:
     return len(waiting)
 
 
-def _upgrade_layout(connection: Connection, *, event_id: int, name: sql.Identifier) -> None:
+def _upgrade_layout(connection: Connection, *, event_id: int, table: tuple[str, str]) -> None:
     # Another process may have upgraded it: the event's row is locked first.
     version = connection.execute(
         sa.text("SELECT layout_version FROM gapless.events WHERE id = :id FOR UPDATE"), {"id": event_id}
@@ -187,8 +188,9 @@ def _upgrade_layout(connection: Connection, *, event_id: int, name: sql.Identifi
     if version is None or version >= LAYOUT_VERSION:
         return
     transfers.drop_view(connection)
+    readable_views.drop(connection, [table])
     psycopg_connection(connection).execute(
-        sql.SQL("ALTER TABLE {} ALTER tx_index TYPE bigint, ALTER log_index TYPE bigint").format(name)
+        sql.SQL("ALTER TABLE {} ALTER tx_index TYPE bigint, ALTER log_index TYPE bigint").format(sql.Identifier(*table))
     )
     connection.execute(
         sa.text("UPDATE gapless.events SET layout_version = :version WHERE id = :id"),
@@ -249,15 +251,23 @@ def upgrade(engine: Engine) -> bool:
 
     Raises:
         DatabaseError: a table of an event could not be upgraded now.
+        BusyError: others hold what the migration needs all the time; nothing was changed.
     """
-    with engine.begin() as connection:
-        migrated = upgrade_within(connection)
-    return bool(upgrade_layouts(engine)) or migrated
+    migrated = database.attempt(engine, "the static tables cannot be migrated (gapless migrate)", upgrade_within)
+    upgraded = upgrade_layouts(engine)
+    readable_views.keep_or_say(engine)
+    return bool(upgraded) or migrated
 
 
 def upgrade_within(connection: Connection) -> bool:
-    """Does what :func:`upgrade` does in the connection's transaction, so that it can be taken back."""
+    """Does what :func:`upgrade` does in the connection's transaction, so that it can be taken back.
+
+    Another process that migrates is waited for; a lock of any other for no more than a moment, since everything that
+    comes after would queue behind that wait.
+    """
+    connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+    database.wait_briefly(connection)
     connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
     opts = {"version_table_schema": SCHEMA}
     before = MigrationContext.configure(connection, opts=opts).get_current_revision()

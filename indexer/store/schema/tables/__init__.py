@@ -55,6 +55,7 @@ from indexer.store.schema.tables.tokens import (
     earlier_transfers,
     holdings,
     ledgers,
+    own_labels,
     tokens,
 )
 
@@ -87,6 +88,7 @@ __all__ = [
     "metadata",
     "missing_details",
     "orphans",
+    "own_labels",
     "reorgs",
     "samples",
     "series",

@@ -89,6 +89,7 @@ deployments = Table(
         comment="false: the factory rules are new, and their children not looked for in the tables yet",
     ),
     PrimaryKeyConstraint("contract_id", "chain_id"),
+    Index("deployments_addresses", "addresses", postgresql_using="gin"),
     comment="Where a contract lives on one chain, as the manifest says",
 )
 
@@ -141,6 +142,8 @@ events = Table(
         server_default=text("false"),
         comment="true: a large first backfill is under way, the indexes are built at its end",
     ),
+    Column("view_name", String, comment="the readable view beside its table; null: not made yet"),
+    Column("view_version", Integer, nullable=False, server_default="0", comment="its form"),
     UniqueConstraint("contract_id", "topic0"),
     UniqueConstraint("contract_id", "table_name"),
     comment="One event of a contract's ABI, and its table",

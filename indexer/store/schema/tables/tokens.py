@@ -4,6 +4,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     ForeignKey,
     Index,
@@ -139,4 +140,21 @@ earlier_transfers = Table(
     PrimaryKeyConstraint("chain_id", "address", "before_block"),
     Index("earlier_transfers_found", "chain_id", "address", postgresql_where=text("found_block IS NOT NULL")),
     comment="Whether tokens whose balances are kept gave anything before their transfers are counted",
+)
+
+own_labels = Table(
+    "own_labels",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False, comment="EIP-155 chain id; 0: on every chain"),
+    Column(
+        "address",
+        LargeBinary,
+        nullable=False,
+        comment="20 bytes; gapless.hex shows it, gapless.addr('0x…') writes it",
+    ),
+    Column("name", String, nullable=False, comment="what the address is called"),
+    PrimaryKeyConstraint("address", "chain_id"),
+    CheckConstraint("length(address) = 20", name="own_labels_address"),
+    CheckConstraint("name <> ''", name="own_labels_name"),
+    comment="Names that you give to addresses: Gapless reads them in gapless.labels, and never changes them",
 )

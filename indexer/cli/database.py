@@ -65,9 +65,12 @@ def apply(
 
 
 def drop(
-    name: Annotated[str, typer.Argument(help="A contract, a snapshot, a chain, or one event: usdc.Transfer.")],
+    name: Annotated[
+        str, typer.Argument(help="A contract, a snapshot, a derived table, a chain, or one event: usdc.Transfer.")
+    ],
     kind: Annotated[
-        Literal["contract", "event", "snapshot", "chain"] | None, typer.Option(help="Which, if several have the name.")
+        Literal["contract", "event", "snapshot", "chain", "derived"] | None,
+        typer.Option(help="Which, if several have the name."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
 ) -> None:
@@ -93,7 +96,7 @@ def _choose(found: Sequence[Droppable], name: str, kind: str | None) -> Droppabl
     found = [one for one in found if kind in (None, one.kind)]
     if not found:
         raise GaplessError(
-            f"the database has no {kind or 'contract, event, snapshot or chain'} {name}",
+            f"the database has no {kind or 'contract, event, snapshot, derived table or chain'} {name}",
             hint="events are named like usdc.Transfer; gapless status lists what is there",
         )
     if len(found) > 1:
@@ -107,6 +110,7 @@ def _refuse_declared(chosen: Droppable, manifest: Manifest) -> None:
         "contract": set(manifest.contracts),
         "snapshot": set(manifest.snapshots),
         "chain": set(manifest.chains),
+        "derived": set(manifest.derived),
         "event": {f"{c.name}.{c.abi.api_name(event)}" for c in manifest.contracts.values() for event in c.events},
     }
     if chosen.name in declared[chosen.kind]:

@@ -29,7 +29,9 @@ def check(
         bool, typer.Option("--online", help="Ask the nodes too: is there code, are these the events it emits?")
     ] = False,
 ) -> None:
-    """Check the manifest, and its ABI files, without touching node or database.
+    """Check the manifest, and its ABI files, without touching a node or changing a database.
+
+    Expressions of derived tables are tried by the Postgres of DATABASE_URL, where there is one; nothing is kept there.
 
     Prints every problem at once and exits with status 2, or prints a summary and exits with 0. What the nodes say
     (--online) are warnings: they are printed, and the status stays 0.
@@ -52,8 +54,38 @@ def check(
         names = ", ".join(contract.abi.api_name(event) for event in contract.events) or "no events"
         chains = ", ".join(deployment.chain for deployment in contract.deployments)
         typer.echo(f"  {contract.name} ({chains}): {names}")
+    if manifest.derived:
+        _ask_database(manifest, settings)
     if online:
         _ask_nodes(manifest, settings)
+
+
+def _ask_database(manifest: Manifest, settings: Settings) -> None:
+    """What Postgres says of the rules of derived tables, where one is given and answers.
+
+    Raises:
+        ProblemsError: what is wrong with them.
+    """
+    from indexer.cli.context import Servers, database
+    from indexer.errors import ProblemsError
+    from indexer.store.apply import derived_tables
+    from indexer.sync.setup.declaration import declaration
+
+    names = ", ".join(manifest.derived)
+    if settings.database_url is None:
+        typer.echo(f"  derived: {names} (expressions are checked by Postgres: set DATABASE_URL, or see gapless apply)")
+        return
+    starts = {(contract.name, one.chain): 0 for contract in manifest.contracts.values() for one in contract.deployments}
+    given = Servers(settings.database_url.reveal(), None)
+    try:
+        with database(given, application_name="gapless check", pool_size=1) as engine:
+            problems = derived_tables.check(engine, declaration(manifest, starts))
+    except GaplessError as error:
+        typer.echo(f"  derived: {names} (expressions are not checked: {error})")
+        return
+    if problems:
+        raise ProblemsError(str(manifest.path), problems)
+    typer.echo(f"  derived: {names}")
 
 
 def _ask_nodes(manifest: Manifest, settings: Settings) -> None:

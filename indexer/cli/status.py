@@ -102,7 +102,7 @@ def _print(found: Overview) -> None:
             f"{event.foreign:,}" if event.foreign else "",
         )
     console.print(events)
-    for each in [*_unread(found, table), *_endpoints(found, table)]:
+    for each in [*_unread(found, table), *_endpoints(found, table), *_derived(found, table)]:
         console.print(each)
     series = table("Snapshots", "snapshot", "contract", "every", "points>r", "last block>r")
     for one in found.series:
@@ -159,6 +159,23 @@ def _unread(found: Overview, table: Callable[..., Table]) -> Iterator[Table]:
         yield made
 
 
+def _derived(found: Overview, table: Callable[..., Table]) -> Iterator[Table]:
+    """How far what follows from events is counted."""
+    made = table("Derived tables", "name", "kind", "build>r", "chain", "counted>r", "remarks")
+    for one in found.derived:
+        remarks = [
+            "" if one["served"] else "not served yet",
+            one["remark"] or "",
+            "" if one["problem"] is None else f"stopped at block {one['problem_block']}: {one['problem']}",
+        ]
+        share = _share(one["wanted_blocks"] - one["missing_blocks"], one["wanted_blocks"])
+        made.add_row(
+            *(one["name"], one["kind"], str(one["generation"]), one["chain"], share), "; ".join(filter(None, remarks))
+        )
+    if found.derived:
+        yield made
+
+
 def _endpoints(found: Overview, table: Callable[..., Table]) -> list[Table]:
     """How the nodes do, and what they were asked."""
     endpoints = table("Endpoints", "chain", "endpoint", "state", "head>r", "requests>r", "errors>r", "remarks")
@@ -196,9 +213,13 @@ def _learned(details: dict[str, Any]) -> Iterator[str]:
 
 def _covered(event: EventOverview) -> str:
     """Never rounded up to "all", and no "all" of nothing: what is not complete does not say so."""
-    if not event.wanted:
+    return _share(event.covered, event.wanted)
+
+
+def _share(covered: int, wanted: int) -> str:
+    if not wanted:
         return "nothing yet"
-    return f"{min(100 * event.covered / event.wanted, 99.99):.2f} %" if event.missing else "100 %"
+    return f"{min(100 * covered / wanted, 99.99):.2f} %" if covered < wanted else "100 %"
 
 
 def _number(value: int | None) -> str:

@@ -167,7 +167,7 @@ class DocumentPart(BaseModel):
         key = str(where[0])
         if kind == "extra_forbidden":
             # Its value stays unshown: a misspelt rpc is a secret too.
-            known = tuple(cls.model_fields)
+            known = tuple(field.alias or name for name, field in cls.model_fields.items())
             report.add((*path, key), f"unknown key{did_you_mean(key, known)} (allowed: {listed(known)})")
             return
         message = _EXPECTED.get(kind) or _without_subject(text)
@@ -284,6 +284,36 @@ class CallPart(DocumentPart):
     name: str | None = None
 
 
+class DerivedPart(DocumentPart):
+    """``[derived.NAME]``."""
+
+    from_: Any = Field(default=None, alias="from")
+    where: str | None = None
+    lookup: dict[str, Any] = {}
+    select: dict[str, str] = {}
+    stored: bool = False
+    index: list[Any] = []
+    key: Any = None
+    count: str | None = None
+    sum: dict[str, str] = {}
+    average: dict[str, str] = {}
+    min: dict[str, str] = {}
+    max: dict[str, str] = {}
+    first: dict[str, str] = {}
+    last: dict[str, str] = {}
+    sql: str | None = None
+    comment: str | None = None
+    comments: dict[str, str] = {}
+
+
+class LookupPart(DocumentPart):
+    """``lookup = { NAME = { event = ..., on = ... } }``."""
+
+    event: str | None = None
+    on: Any = None
+    take: Literal["last", "first"] = "last"
+
+
 class TrackingPart(DocumentPart):
     """``[tokens]`` and ``[balances]``."""
 
@@ -298,5 +328,6 @@ class ManifestPart(DocumentPart):
     chains: dict[str, Any] | None = None
     contracts: dict[str, Any] | None = None
     snapshots: dict[str, Any] | None = None
+    derived: dict[str, Any] | None = None
     tokens: Any = None
     balances: Any = None

@@ -9,6 +9,7 @@ from indexer.abi.token_standards import BY_STANDARD, CONSECUTIVE_TRANSFER
 from indexer.errors import Problem, ProblemsError, did_you_mean, listed
 from indexer.manifest.chains import read_chains
 from indexer.manifest.contracts import read_contracts
+from indexer.manifest.derived import read_derived
 from indexer.manifest.document import ManifestPart, TrackingPart
 from indexer.manifest.model import Chain, Contract, Deployment, Manifest, Snapshot
 from indexer.manifest.snapshots import read_snapshots
@@ -168,6 +169,7 @@ def _build(path: Path, document: Mapping[str, object], environ: Mapping[str, str
         tokens=pairs("tokens", {} if part.tokens is None else part.tokens, _token_problem),
         balances=frozenset() if part.balances is None else pairs("balances", part.balances, _balance_problem),
         token_arguments=_token_arguments(part, contracts),
+        derived=read_derived(part.derived or {}, contracts, declared, report),
     )
 
 

@@ -8,7 +8,7 @@ name, an address is 20 bytes, an environment variable is its value. Only ``start
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from indexer.abi.model import Abi, Event, Function
 from indexer.redact import SecretText, SecretUrl
@@ -224,6 +224,26 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class DerivedTable:
+    """A table that follows from events by a rule in SQL.
+
+    Attributes:
+        name: also the name of its view in the schema ``derived``.
+        kind: what its rows are: one for each row of its input, one for each key, or those of a SELECT.
+        definition: the rule, with everything that it refers to, as plain JSON.
+        contracts: the contracts whose events it reads.
+        comment: for people, of the whole; ``comments``: of its columns.
+    """
+
+    name: str
+    kind: Literal["rows", "aggregate", "view"]
+    definition: Mapping[str, Any]
+    contracts: frozenset[str] = frozenset()
+    comment: str = ""
+    comments: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All that is to be indexed.
 
@@ -233,6 +253,7 @@ class Manifest:
         tokens: (contract name, chain name) whose addresses are read as tokens.
         balances: (contract name, chain name) whose balances are kept.
         token_arguments: (contract name, chain name) of whose events arguments are read as tokens.
+        derived: what follows from events, by name.
     """
 
     path: Path
@@ -242,6 +263,7 @@ class Manifest:
     tokens: frozenset[tuple[str, str]]
     balances: frozenset[tuple[str, str]]
     token_arguments: frozenset[tuple[str, str]] = frozenset()
+    derived: Mapping[str, DerivedTable] = field(default_factory=dict)
 
     def contracts_on(self, chain: str) -> tuple[Contract, ...]:
         """Return the contracts that live on a chain (by name)."""
@@ -295,6 +317,7 @@ def settled(manifest: Manifest, start_blocks: Mapping[tuple[str, str], int]) -> 
         tokens=manifest.tokens - out,
         balances=manifest.balances - out,
         token_arguments=manifest.token_arguments - out,
+        derived={name: one for name, one in manifest.derived.items() if one.contracts <= contracts.keys()},
     )
 
 

@@ -28,6 +28,7 @@ from indexer.service import jobs
 from indexer.service.chain_at_work import Network
 from indexer.store.rows.blocks import ForeignBlockError
 from indexer.sync.head.chain_identity import ChainHaltedError
+from indexer.sync.history import derived_history
 from indexer.sync.setup import network
 from indexer.sync.snapshots.series import Snapshots
 
@@ -44,6 +45,7 @@ DIGESTS_EVERY = 30.0
 SESSIONS_EVERY = 15.0
 THIN_EVERY = 60.0
 BALANCES_EVERY = 3.0
+DERIVED_EVERY = 3.0
 BALANCE_CHECKS_EVERY = 10.0
 
 # Seconds between two looks at a halted chain.
@@ -63,6 +65,7 @@ def wanted_jobs(
     yield f"follow {name}", (None, beat, jobs.follow)
     yield f"fill {name}", (None, IntervalTrigger(seconds=FILL_EVERY), jobs.fill)
     yield f"balances {name}", (None, IntervalTrigger(seconds=BALANCES_EVERY), jobs.keep_balances)
+    yield f"derived {name}", (None, IntervalTrigger(seconds=DERIVED_EVERY), _count_derived)
     if any(chain == name for _, chain in manifest.balances):
         yield f"balance checks {name}", (None, IntervalTrigger(seconds=BALANCE_CHECKS_EVERY), jobs.check_balances)
     yield f"endpoints {name}", (None, IntervalTrigger(seconds=ENDPOINTS_EVERY), jobs.report_endpoints)
@@ -81,6 +84,11 @@ def wanted_jobs(
             if snapshot.every.kind != "blocks":
                 missed = IntervalTrigger(seconds=SNAPSHOTS_EVERY)
                 yield f"missed points of {snapshot.name} {name}", (snapshot, missed, jobs.quiet(taker.take_missed))
+
+
+def _count_derived(resources: jobs.ServiceResources, one: Network) -> None:
+    """Counts derived tables that lag behind further through history."""
+    derived_history.catch_up(resources.engine, one.chain.chain_id, stop=one.stop)
 
 
 def _trigger(snapshot: Snapshot) -> BaseTrigger:

@@ -10,6 +10,7 @@ Rooms, each standing on those below it:
 * ``head``: blocks that can still be reorganised.
 * ``tokens``: transfers, balances, metadata. ``integrity``: what audits ask. ``access``: keys and jobs of the API.
 * ``rows``: rows and coverage.
+* ``derived``: what follows from rows by rules of the manifest.
 * ``catalog``: what is indexed.
 * ``schema``: tables as SQL.
 * ``database``: connections, locks that are waited for briefly, what a failure means to an operator. ``leases``: rights

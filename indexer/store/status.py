@@ -76,6 +76,8 @@ class Overview:
     balances: Sequence[dict[str, Any]]
     indexes: Sequence[dict[str, Any]] = ()
     """Those that are wanted and not there yet, or there and no longer wanted."""
+    derived: Sequence[dict[str, Any]] = ()
+    """What follows from events: by name, build and chain."""
     retired: Sequence[dict[str, Any]] = ()
     """What the manifest names no longer, and whose data stays; ``rows`` is an estimate."""
     unread: Sequence[FailedRange] = ()
@@ -134,6 +136,16 @@ _BALANCES = sa.text("""
 """)
 
 
+_DERIVED = sa.text("""
+    SELECT n.name AS chain, d.name, d.kind, d.generation, d.served, d.stale, d.remark, d.problem, d.problem_block,
+           d.wanted::text AS wanted, d.covered::text AS covered, d.wanted - d.covered = '{}' AS complete,
+           (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(d.wanted - d.covered) r)::bigint AS missing_blocks,
+           (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(d.wanted) r)::bigint AS wanted_blocks
+    FROM gapless.derived_coverage d JOIN gapless.chains n ON n.chain_id = d.chain_id
+    WHERE n.active AND (d.served OR NOT d.stale) ORDER BY d.name, d.generation, d.chain_id
+""")
+
+
 def load_overview(connection: Connection) -> Overview:
     """Reads the overview.
 
@@ -163,6 +175,7 @@ def load_overview(connection: Connection) -> Overview:
             {"index": index.label, "state": index.state, "percent": index.percent}
             for index in indexes.amiss(connection)
         ],
+        derived=[dict(row._mapping) for row in connection.execute(_DERIVED)],
         retired=[
             {"kind": one.kind, "name": one.name, "rows": None if one.kind == "chain" else one.rows}
             for one in drop.retired(connection)

@@ -28,6 +28,7 @@ def engine(migrated_url):
 def _set_revision(engine, revision):
     with engine.begin() as connection:
         if revision == migrate.DEVELOPMENT:  # it has what the first revision has, and nothing of those after it
+            connection.execute(sa.text("DROP VIEW gapless.derived_coverage"))
             connection.execute(sa.text("DROP TABLE gapless.samples, gapless.derived_progress, gapless.derived"))
             connection.execute(sa.text("DROP SCHEMA derived"))
             connection.execute(

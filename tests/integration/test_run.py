@@ -520,8 +520,12 @@ def test_a_schema_of_an_earlier_version_is_left_to_those_who_use_it(start, migra
 
     assert start("migrate").ended() == 0
     with psycopg.connect(migrated_url, autocommit=True) as connection:
+        connection.execute("DROP VIEW gapless.derived_coverage")
         connection.execute("DROP TABLE gapless.samples, gapless.derived_progress, gapless.derived")
         connection.execute("DROP SCHEMA derived")
+        connection.execute("DROP TABLE gapless.own_labels CASCADE")
+        connection.execute("DROP INDEX gapless.deployments_addresses")
+        connection.execute("ALTER TABLE gapless.events DROP view_name, DROP view_version")
         connection.execute("UPDATE gapless.alembic_version SET version_num = '0101'")
     process = start("run")
     process.until("waiting for: gapless migrate")

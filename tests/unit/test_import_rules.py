@@ -34,6 +34,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"database", "cache", "leases"},
         {"schema", "embedded"},
         {"catalog"},
+        {"derived"},
         {"rows"},
         {"tokens", "integrity", "access"},
         {"head"},

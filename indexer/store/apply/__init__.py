@@ -3,6 +3,7 @@
 Nothing that holds data is dropped by applying: what is no longer declared becomes inactive and keeps its rows.
 
 * ``apply``: does what differs. ``planned``: the catalog as it would be, for ``gapless plan``.
+* ``derived_tables``: rules of derived tables checked, and their builds begun and ended.
 * ``difference``, ``difference_events``, ``difference_sources``: what differs. Pure.
 * ``drop``, ``drop_chain``: ``gapless drop`` and ``gapless reset``, in bounded steps.
 * ``readable_views``: a view beside each event table, for people.

@@ -20,7 +20,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.store import database
-from indexer.store.apply import readable_views
+from indexer.store.apply import derived_tables, readable_views
 from indexer.store.apply.difference import Difference, NewSeries, difference
 from indexer.store.apply.difference_events import NewEvent
 from indexer.store.apply.difference_sources import Split, Write
@@ -54,10 +54,13 @@ def compare(engine: Engine, declaration: Declaration) -> Difference:
 
     Raises:
         DatabaseError: the declaration contradicts data that is already there.
+        ProblemsError: rules of derived tables are wrong.
     """
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         rows = version.load_rows(connection, declaration)
-    return difference(rows, declaration)
+    found = difference(rows, declaration)
+    derived_tables.require_right(engine, declaration, found.derived)
+    return found
 
 
 def apply(engine: Engine, declaration: Declaration, *, patience: float = database.PATIENCE) -> list[Change]:
@@ -90,6 +93,7 @@ def apply(engine: Engine, declaration: Declaration, *, patience: float = databas
             elif (taken := _write(engine, found, patience)) is not None:
                 changes += taken
                 _index_empty(engine, found.indexed)
+                derived_tables.take(engine, found.derived, patience)
                 break
             contradiction = None
         except (psycopg.Error, sa.exc.DBAPIError) as error:

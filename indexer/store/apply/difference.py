@@ -13,6 +13,8 @@ import sqlalchemy as sa
 
 from indexer.abi import token_standards
 from indexer.abi.columns import Column
+from indexer.store.apply import derived_tables
+from indexer.store.apply.derived_tables import DerivedStep
 from indexer.store.apply.difference_events import NewEvent, events_of, refuse_taken, with_kept_components
 from indexer.store.apply.difference_sources import (
     Split,
@@ -58,6 +60,7 @@ class Difference:
         writes: of rows, in order.
         splits: sources of which some addresses are no longer wanted.
         ledgers: what becomes of balances.
+        derived: what becomes of derived tables.
         contract_ids: by the names of all contracts that are wanted.
         event_ids: by contract name and topic of all events that are wanted.
         indexed: ids of events whose indexes are to be others.
@@ -71,6 +74,7 @@ class Difference:
     writes: list[Write] = field(default_factory=list)
     splits: list[Split] = field(default_factory=list)
     ledgers: list[LedgerStep] = field(default_factory=list)
+    derived: list[DerivedStep] = field(default_factory=list)
     indexed: list[int] = field(default_factory=list)
     contract_ids: dict[str, int] = field(default_factory=dict)
     event_ids: dict[tuple[str, bytes], int] = field(default_factory=dict)
@@ -81,7 +85,7 @@ class Difference:
         return bool(self.contracts or self.events or self.series)
 
     def __bool__(self) -> bool:
-        return self.creates or bool(self.writes or self.splits or self.ledgers)
+        return self.creates or bool(self.writes or self.splits or self.ledgers or self.derived)
 
 
 def difference(rows: CatalogRows, declaration: Declaration) -> Difference:
@@ -129,6 +133,8 @@ class _Comparison:
         self._retire()
         steps, changes = ledgers.difference(self.rows.ledgers, self._ledgers())
         self.found.ledgers = steps
+        self.found.changes += changes
+        self.found.derived, changes = derived_tables.difference(self.rows.derived, self.declaration.derived)
         self.found.changes += changes
         return self.found
 

@@ -22,12 +22,13 @@ from indexer.store.apply import drop_chain, readable_views
 from indexer.store.catalog import children, ledgers
 from indexer.store.catalog.version import end_change, hold_for_change
 from indexer.store.database import DatabaseError, psycopg_connection
+from indexer.store.derived import views
 from indexer.store.schema import tables
 from indexer.store.tokens import transfers
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["contract", "event", "snapshot", "chain"]
+Kind = Literal["contract", "event", "snapshot", "chain", "derived"]
 
 #: Tables that one transaction drops: it locks each of them, with all of its indexes, and the server has room for
 #: thousands of locks.
@@ -68,6 +69,9 @@ _FIND = sa.text("""
         UNION ALL
         SELECT 'chain', n.name, n.chain_id, n.active FROM gapless.chains n
         WHERE n.name = :name OR (:all AND NOT n.active)
+        UNION ALL
+        SELECT 'derived', d.name, min(d.id), bool_or(d.active) FROM gapless.derived d
+        GROUP BY d.name HAVING d.name = :name OR (:all AND NOT bool_or(d.active))
     ), tables AS (
         SELECT n.kind, n.key, c.schema_name, e.table_name
         FROM named n JOIN gapless.contracts c ON n.kind = 'contract' AND c.id = n.key
@@ -84,6 +88,9 @@ _FIND = sa.text("""
         SELECT n.kind, n.key, c.schema_name, s.table_name
         FROM named n JOIN gapless.series s ON n.kind = 'snapshot' AND s.id = n.key
         JOIN gapless.contracts c ON c.id = s.contract_id
+        UNION ALL
+        SELECT n.kind, n.key, 'derived', d.table_name
+        FROM named n JOIN gapless.derived d ON n.kind = 'derived' AND d.name = n.name AND d.table_name IS NOT NULL
     ), sizes AS MATERIALIZED (
         SELECT m.nspname AS schema_name, p.relname AS table_name,
                greatest(pg_stat_get_live_tuples(p.oid), p.reltuples, 0) AS rows
@@ -100,7 +107,7 @@ _FIND = sa.text("""
 
 
 def find(connection: Connection, name: str) -> list[Droppable]:
-    """Everything in the catalog that has a name: a contract's, a snapshot's, a chain's, or ``contract.Event``."""
+    """Everything in the catalog that has a name: a contract, snapshot, chain, derived table, or ``contract.Event``."""
     return _found(connection, name)
 
 
@@ -108,7 +115,7 @@ def retired(connection: Connection) -> list[Droppable]:
     """What the manifest names no longer, and whose data is still there; not apart what goes with its contract."""
     found = _found(connection, None)
     whole = {table for one in found if one.kind == "contract" for table in one.tables}
-    return [one for one in found if one.kind in ("contract", "chain") or not whole.issuperset(one.tables)]
+    return [one for one in found if one.kind in ("contract", "chain", "derived") or not whole.issuperset(one.tables)]
 
 
 def _found(connection: Connection, name: str | None) -> list[Droppable]:
@@ -207,6 +214,8 @@ def _drop_some(connection: Connection, given: Droppable) -> int:
     """Drops some tables with what is known of them, and with the last all the rest; returns how many are left."""
     current = _current(connection, given)
     _refuse_active(current)
+    if current.kind == "derived":
+        return _drop_derived(connection, current.name)
     if current.kind in ("contract", "event"):
         children.forget_announcements(connection, current.name.partition(".")[0])
     # Those of the view first: it is taken away and made anew once.
@@ -218,6 +227,8 @@ def _drop_some(connection: Connection, given: Droppable) -> int:
         if is_shown:
             transfers.drop_view(connection)
         readable_views.drop(connection, some)
+        if current.kind in ("contract", "event"):
+            views.forget_reading(connection, _events(connection, current))
         _drop_tables(connection, some)
         if current.kind == "contract":
             _forget_tables(connection, current.key, some)
@@ -238,6 +249,20 @@ def _drop_some(connection: Connection, given: Droppable) -> int:
     hold_for_change(connection, wait=database.WAIT)
     end_change(connection)
     return left
+
+
+def _drop_derived(connection: Connection, name: str) -> int:
+    views.drop(connection, name)
+    hold_for_change(connection, wait=database.WAIT)
+    end_change(connection)
+    return 0
+
+
+def _events(connection: Connection, current: Droppable) -> Sequence[int]:
+    if current.kind == "event":
+        return [current.key]
+    events = tables.events
+    return connection.execute(sa.select(events.c.id).where(events.c.contract_id == current.key)).scalars().all()
 
 
 def _drop_tables(connection: Connection, names: Sequence[tuple[str, str]]) -> None:

@@ -132,6 +132,7 @@ def _retire(connection: Connection, chain_id: int) -> None:
         "UPDATE gapless.deployments SET included = '{}', adopted = adopted AND factories IS NULL "
         "WHERE chain_id = :chain_id",
         "DELETE FROM gapless.ledgers WHERE chain_id = :chain_id",
+        "DELETE FROM gapless.derived_progress WHERE chain_id = :chain_id",
         "DELETE FROM gapless.earlier_transfers WHERE chain_id = :chain_id",
         "DELETE FROM gapless.series_points WHERE chain_id = :chain_id",
     ):
@@ -179,6 +180,8 @@ def _all_tables(connection: Connection) -> list[sql.Identifier]:
             SELECT c.schema_name, e.table_name FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
             UNION ALL
             SELECT c.schema_name, s.table_name FROM gapless.series s JOIN gapless.contracts c ON c.id = s.contract_id
+            UNION ALL
+            SELECT 'derived', d.table_name FROM gapless.derived d WHERE d.table_name IS NOT NULL
         """)
     )
     own = [sql.Identifier(row.schema_name, row.table_name) for row in rows]

@@ -196,6 +196,22 @@ class SeriesDeclaration:
 
 
 @dataclass(frozen=True, slots=True)
+class DerivedDeclaration:
+    """A table that follows from events by a rule.
+
+    Attributes:
+        definition: the rule, complete; with another one, rows mean something else.
+        comment: of the whole; ``comments``: of its columns.
+    """
+
+    name: str
+    kind: Literal["rows", "aggregate", "view"]
+    definition: Mapping[str, Any]
+    comment: str = ""
+    comments: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Declaration:
     """All that a manifest asks for."""
 
@@ -204,6 +220,7 @@ class Declaration:
     series: tuple[SeriesDeclaration, ...] = ()
     balances: frozenset[tuple[str, int]] = frozenset()
     """Contract and chain id of all whose balances are kept."""
+    derived: tuple[DerivedDeclaration, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +235,7 @@ class Change:
     """
 
     action: Literal["add", "remove", "change"]
-    kind: Literal["chain", "contract", "event", "source", "snapshot", "index", "balances"]
+    kind: Literal["chain", "contract", "event", "source", "snapshot", "index", "balances", "derived"]
     name: str
     detail: str = ""
 

@@ -176,6 +176,7 @@ class CatalogRows:
         sources: by event id and chain id, in the order of their ids; ``covered`` instead of coverage.
         series: by their names.
         ledgers: those that are live or served.
+        derived: all builds of derived tables, in the order of their ids.
         schemas: every schema of the database, Gapless' own and others'.
         names: by the schemas in which the declaration wants another table: what has a name there.
     """
@@ -188,6 +189,7 @@ class CatalogRows:
     sources: Mapping[tuple[int, int], list[Row]] = field(default_factory=dict)
     series: Mapping[str, Row] = field(default_factory=dict)
     ledgers: tuple[Ledger, ...] = ()
+    derived: tuple[Row, ...] = ()
     schemas: frozenset[str] = frozenset()
     names: Mapping[str, Collection[str]] = field(default_factory=dict)
 
@@ -234,6 +236,7 @@ def load_rows(connection: Connection, declaration: Declaration) -> CatalogRows:
         sources=sources,
         series=series,
         ledgers=tuple(ledger for chain_id in sorted(chains) for ledger in ledgers.load(connection, chain_id)),
+        derived=tuple(connection.execute(sa.select(tables.derived).order_by(tables.derived.c.id))),
         schemas=frozenset(connection.execute(_SCHEMAS).scalars()),
         names=_names(connection, _growing(declaration, contracts, events, series)),
     )

@@ -24,6 +24,7 @@ from indexer.store.catalog import children
 from indexer.store.catalog.catalog import CatalogEvent, Series, Source
 from indexer.store.catalog.version import CatalogChangedError, writing_by
 from indexer.store.database import psycopg_connection
+from indexer.store.derived import counting
 from indexer.store.head import state
 from indexer.store.head.state import REPORTED, HeadReport, fenced
 from indexer.store.rows import transactions as included
@@ -124,6 +125,7 @@ def extend(
         added = (after + 1, blocks[-1].number)
         children.reconcile(connection, chain_id, announcing, (added,), appended=True)
         balances.extend(connection, chain_id, added, sources, rows)
+        _count(connection, chain_id, added, sources, rows)
 
 
 def fill(
@@ -153,6 +155,7 @@ def fill(
     """
     with writing_by(connection, catalog_version) as writing:
         fenced(connection, chain_id, epoch, "tip_number = tip_number", {})
+        counting.uncount(connection, chain_id, {source.event.event_id for source in sources}, ranges)
         displaced = writer.displace_retired(connection, chain_id, ranges, sources)
         writer.insert_rows(connection, chain_id, rows)
         _note_events(connection, chain_id, rows)
@@ -209,6 +212,7 @@ def swap(
         _move_tip(connection, chain_id, epoch, new_tip, mark, report)
         known = {event.event_id: event for event in events}
         balances.take_back(connection, chain_id, common.number, known.values())
+        counting.take_back(connection, chain_id, common.number)
         removed = _drop_branch(connection, chain_id, common.number, known, {one.series_id: one for one in series})
         reorg_id: int = connection.execute(
             sa.text("""
@@ -251,7 +255,14 @@ def swap(
             added = (common.number + 1, new_tip.number)
             _cover_ended(connection, sources, added)
             balances.extend(connection, chain_id, added, sources, rows)
+            _count(connection, chain_id, added, sources, rows)
         return reorg_id
+
+
+def _count(connection: Connection, chain_id: int, added: BlockRange, sources: Sequence[Source], rows: Rows) -> None:
+    """Counts new blocks in derived tables."""
+    bearing = {event_id for event_id, (_, own) in rows.by_table.items() if own}
+    counting.extend(connection, chain_id, added, {source.source_id for source in sources}, bearing)
 
 
 def _cover_ended(connection: Connection, sources: Sequence[Source], added: BlockRange) -> None:

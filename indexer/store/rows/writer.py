@@ -28,6 +28,7 @@ from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.declaration import Place
 from indexer.store.catalog.version import writing_by
 from indexer.store.database import psycopg_connection
+from indexer.store.derived import counting
 from indexer.store.rows import transactions as included
 from indexer.store.rows import undecoded_logs
 from indexer.store.rows.blocks import copy_blocks
@@ -133,6 +134,7 @@ def write_history(
         ids = sorted(source.source_id for source in sources)
         if not _lock_uncovered(connection, chain_id, block_range, ids):
             return WriteOutcome.OVERTAKEN
+        counting.uncount(connection, chain_id, {source.event.event_id for source in sources}, (block_range,))
         displaced = displace_retired(connection, chain_id, (block_range,), sources)
         copy_blocks(connection, chain_id, blocks)
         insert_rows(connection, chain_id, rows)

@@ -13,6 +13,7 @@ from indexer.intervals import normalise, union
 from indexer.store.catalog import catalog, children, ledgers
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.version import load_version, writing_by
+from indexer.store.derived import counting
 from indexer.store.head import state as head_state
 from indexer.store.integrity import digests
 from indexer.store.rows import transactions, undecoded_logs, writer
@@ -118,6 +119,7 @@ def _retry(
     changed_ranges = union(ranges, normalise((log.block_number, log.block_number) for log in foreign))
     with ExitStack() as stack:
         stack.enter_context(balances.rewriting(connection, chain_id, [event.event_id], ranges))
+        stack.enter_context(counting.rewriting(connection, chain_id, [event.event_id], ranges))
         for source in sources:
             stack.enter_context(digests.rewriting(connection, source, changed_ranges))
         undecoded_logs.count_foreign(connection, chain_id, foreign)

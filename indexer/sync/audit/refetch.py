@@ -21,6 +21,7 @@ from indexer.intervals import RangeSet, format_ranges, intersect, size, union
 from indexer.store.catalog import children
 from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import writing_by
+from indexer.store.derived import counting
 from indexer.store.integrity import compare, digests, findings
 from indexer.store.integrity.compare import Expected
 from indexer.store.integrity.findings import Finding
@@ -226,10 +227,10 @@ class Refetch:
         proven: set[int],
     ) -> None:
         changed = ranges_of(number for numbers in changes.values() for number in numbers)
+        event_ids = [source.event.event_id for source in sources]
         with ExitStack() as stack:
-            stack.enter_context(
-                balances.rewriting(connection, self.chain_id, [source.event.event_id for source in sources], changed)
-            )
+            for each in (balances, counting):
+                stack.enter_context(each.rewriting(connection, self.chain_id, event_ids, changed))
             for source in sources:
                 ranges = ranges_of(changes[source.source_id])
                 stack.enter_context(digests.rewriting(connection, source, ranges))

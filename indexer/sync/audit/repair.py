@@ -19,6 +19,7 @@ from indexer.store.catalog import children, ledgers
 from indexer.store.catalog.catalog import Source
 from indexer.store.catalog.version import writing_by
 from indexer.store.database import psycopg_connection
+from indexer.store.derived import counting
 from indexer.store.integrity import checks, findings
 from indexer.store.integrity.findings import Finding
 from indexer.store.rows import writer
@@ -148,7 +149,8 @@ class Repair:
                     sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(event.table.identifier)
                 )
                 claims = checks.load_claims(connection, event_id, self.chain_id)
-                removed = checks.delete_unclaimed(connection, event.table, self.chain_id, claims, (first, last))
+                with counting.rewriting(connection, self.chain_id, [event_id], ((first, last),)):
+                    removed = checks.delete_unclaimed(connection, event.table, self.chain_id, claims, (first, last))
                 if not removed:
                     return 0, ()
                 writer.bump_versions(connection, [event_id], rewritten=True)

@@ -5,5 +5,6 @@ A range that fails is kept with its reason and asked for again later; the others
 * ``backfill``: subtract, fetch, add. ``pipeline``: fetching and writing at
   once. ``workers``: many processes.
 * ``transactions``: transaction details (``include``), right behind the events.
+* ``derived_history``: derived tables that lag behind rows are counted further.
 * ``estimate``, ``estimate_snapshots``: what it will take (``gapless plan``).
 """

@@ -11,6 +11,7 @@ from indexer.store.catalog.declaration import (
     ContractDeclaration,
     Declaration,
     DeclaredDeployment,
+    DerivedDeclaration,
     EventDeclaration,
     FactoryRule,
     Place,
@@ -30,6 +31,10 @@ def declaration(manifest: Manifest, start_blocks: Mapping[tuple[str, str], int] 
         chains=tuple(_chain(chain) for chain in manifest.chains.values()),
         contracts=tuple(_contract(contract, found) for contract in manifest.contracts.values()),
         series=tuple(_series(snapshot) for snapshot in manifest.snapshots.values()),
+        derived=tuple(
+            DerivedDeclaration(one.name, one.kind, one.definition, one.comment, one.comments)
+            for one in manifest.derived.values()
+        ),
         balances=frozenset((contract, manifest.chains[chain].chain_id) for contract, chain in manifest.balances),
     )
 

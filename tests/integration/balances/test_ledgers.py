@@ -146,8 +146,12 @@ class Model:
             abis=self.abis, coins=quoted, start=self.start, nft=NFT.hex(), items=ITEMS.hex(),
             kept=", ".join(f'"{name}"' for name in self.kept),
         )  # fmt: skip
-        manifest = write_manifest(text, self.folder, "")
+        manifest = write_manifest(text + self.more(), self.folder, "")
         apply(self.engine, declaration(manifest))
+
+    def more(self) -> str:
+        """What else stands in the manifest."""
+        return ""
 
     def other_manifest(self) -> None:
         match self.random.choice(("coins", "coins", "start", "kept")):

@@ -1,0 +1,268 @@
+"""The tables and views of derived tables in Postgres: builds begun, served under their name, described, forgotten."""
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+from psycopg.types.json import Jsonb
+from sqlalchemy.engine import Connection
+
+from indexer.abi.columns import FIXED_COLUMNS
+from indexer.store.database import psycopg_connection
+from indexer.store.derived import statements
+from indexer.store.derived.generations import SCHEMA, Generation, load
+from indexer.store.derived.rules import Kind, Rule
+
+log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NewGeneration:
+    """A build that is to begin.
+
+    Attributes:
+        columns: of a table of rows: name and type.
+        types: of an aggregate's key and of the expressions behind its other columns, by their names.
+        event_ids, lookup_ids: the events that it reads.
+    """
+
+    name: str
+    kind: Kind
+    definition: Mapping[str, Any]
+    rule: Rule
+    columns: tuple[tuple[str, str], ...]
+    types: Mapping[str, str]
+    key: tuple[str, ...]
+    indexes: tuple[tuple[str, ...], ...]
+    event_ids: tuple[int, ...]
+    lookup_ids: tuple[int, ...]
+
+
+def begin(connection: Connection, new: NewGeneration) -> int:
+    """Begins a build: its row in the catalog and its table; the first one of a name is served at once.
+
+    Returns:
+        Its id. It is counted on no chain yet: that takes a row of progress.
+    """
+    driver = psycopg_connection(connection)
+    row = driver.execute(
+        "SELECT coalesce(max(generation), 0) + 1, coalesce(bool_or(served), false) FROM gapless.derived "
+        "WHERE name = %s",
+        (new.name,),
+    ).fetchone()
+    assert row is not None
+    number, has_older = row
+    table_name = f"{new.name}_g{number}" if new.rule.is_counted else None
+    made = driver.execute(
+        """
+        INSERT INTO gapless.derived (name, kind, generation, definition, table_name, columns, key, indexes, event_ids,
+                                     lookup_ids)
+        VALUES (%s, %s, %s, %s, %s, '[]', %s, %s, %s, %s) RETURNING id
+        """,
+        (
+            *(new.name, new.kind, number, Jsonb(dict(new.definition)), table_name),
+            *(list(new.key), Jsonb([list(one) for one in new.indexes])),
+            *(list(new.event_ids), list(new.lookup_ids)),
+        ),
+    ).fetchone()
+    assert made is not None
+    derived_id: int = made[0]
+    if table_name is not None:
+        _create_table(driver, new, table_name)
+    if not has_older or table_name is None:
+        show(connection, derived_id)
+    return derived_id
+
+
+def _create_table(driver: psycopg.Connection[Any], new: NewGeneration, table_name: str) -> None:
+    if new.kind == "aggregate":
+        columns = statements.stored_columns(new.rule, new.types)
+    else:
+        columns = [(name, kind, name in new.key) for name, kind in new.columns]
+    described = sql.SQL(", ").join(
+        sql.SQL("{} {}{}").format(
+            sql.Identifier(name),
+            sql.SQL(kind),
+            sql.SQL(" NOT NULL" if required else ""),
+        )
+        for name, kind, required in columns
+    )
+    table = sql.Identifier(SCHEMA, table_name)
+    driver.execute(
+        sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({})) WITH (fillfactor = 85)").format(
+            table, described, statements.names(new.key)
+        )
+    )
+    for names in new.indexes:
+        driver.execute(
+            sql.SQL("CREATE INDEX ON {} ({})").format(
+                table, statements.names(dict.fromkeys(("chain_id", *names, *new.key)))
+            )
+        )
+    comment = f"generation of the derived table {new.name}; derived.{new.name} is the view of the one that is served"
+    driver.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, sql.Literal(comment)))
+
+
+def show(connection: Connection, derived_id: int) -> None:
+    """Serves a generation under its name, in place of the one before, which is forgotten with its table.
+
+    Raises:
+        psycopg.errors.DependentObjectsStillExist: a view of someone else reads what is replaced.
+    """
+    driver = psycopg_connection(connection)
+    (one,) = load(connection, "d.id = %(id)s", id=derived_id)
+    older = load(connection, "d.name = %(name)s AND d.id <> %(id)s AND d.served", name=one.name, id=derived_id)
+    readers = _drop_view(connection, one.name)
+    for before in older:
+        forget(connection, before)
+    _create_view(connection, one)
+    driver.execute("UPDATE gapless.derived SET served = true, remark = NULL WHERE id = %s", (derived_id,))
+    for reader in readers:
+        _show_again(connection, reader)
+
+
+def _show_again(connection: Connection, reader: Generation) -> None:
+    """Makes a view anew that reads what was replaced; one that does not fit any more is not served, and says why."""
+    driver = psycopg_connection(connection)
+    try:
+        with driver.transaction():
+            _create_view(connection, reader)
+    except psycopg.ProgrammingError as error:
+        problem = f"its sql does not fit what it reads any more: {error.diag.message_primary}"
+        log.error("derived table %s is not served: %s", reader.name, problem)
+        driver.execute(
+            "UPDATE gapless.derived SET served = false, remark = %s WHERE id = %s", (problem, reader.derived_id)
+        )
+
+
+def _views_reading(connection: Connection, name: str) -> list[Generation]:
+    """The served views that read a derived table, those that are read first."""
+    views = load(connection, "d.kind = 'view' AND d.served")
+    found: list[Generation] = []
+    names = {name}
+    while more := [one for one in views if one not in found and names & set(one.rule.uses)]:
+        found += more
+        names |= {one.name for one in more}
+    return found
+
+
+def _create_view(connection: Connection, one: Generation) -> None:
+    driver = psycopg_connection(connection)
+    view = sql.Identifier(SCHEMA, one.name)
+    body: sql.Composable
+    if one.kind == "view":
+        body = sql.SQL(one.rule.sql or "")
+    elif one.table_name is None:
+        body = statements.selected_rows(one.rule, one.tables, statements.ALL)
+    elif one.kind == "aggregate":
+        shown = [
+            sql.SQL("{} AS {}").format(text, sql.Identifier(name)) for name, text in statements.shown_columns(one.rule)
+        ]
+        body = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(shown), one.identifier)
+    else:
+        body = sql.SQL("SELECT * FROM {}").format(one.identifier)
+    # A per cent sign of an expression is doubled for statements with parameters, which this one is not.
+    text = body.as_string(driver)
+    driver.execute(
+        sql.SQL("CREATE VIEW {} AS {}").format(view, sql.SQL(text if one.kind == "view" else text.replace("%%", "%")))
+    )
+    _describe(connection, one)
+
+
+def describe(connection: Connection, name: str, comment: str, comments: Mapping[str, str]) -> None:
+    """Says what a derived table and its columns are, in Postgres and in the catalog."""
+    psycopg_connection(connection).execute(
+        "UPDATE gapless.derived SET definition = definition || %s WHERE name = %s",
+        (Jsonb({"comment": comment, "comments": dict(comments)}), name),
+    )
+    for one in load(connection, "d.name = %(name)s AND d.served", name=name):
+        _describe(connection, one)
+
+
+def _describe(connection: Connection, one: Generation) -> None:
+    driver = psycopg_connection(connection)
+    view = sql.Identifier(SCHEMA, one.name)
+    row = driver.execute(
+        "SELECT definition -> 'comment', definition -> 'comments' FROM gapless.derived WHERE id = %s", (one.derived_id,)
+    ).fetchone()
+    comment, given = row if row is not None else (None, None)
+    comments = {**_default_comments(one), **(given or {})}
+    columns = [
+        {"name": name, "type": kind, "comment": comments.get(name, "")}
+        for name, kind in view_columns(connection, one.name)
+    ]
+    driver.execute("UPDATE gapless.derived SET columns = %s WHERE id = %s", (Jsonb(columns), one.derived_id))
+    text = comment or f"derived table of kind {one.kind}"
+    driver.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(text)))
+    for column in columns:
+        driver.execute(
+            sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(
+                view, sql.Identifier(column["name"]), sql.Literal(column["comment"] or None)
+            )
+        )
+
+
+def _default_comments(one: Generation) -> dict[str, str]:
+    """What the columns of inputs are, and how the others are made."""
+    fixed = {column.name: column.comment for column in FIXED_COLUMNS}
+    of_events = {column.name: column.comment for table in one.tables.values() for column in table.columns}
+    made = {name: f"{fold} of {text}" for name, (fold, text) in one.rule.values.items()}
+    counted = {one.rule.count: "rows of the key"} if one.rule.count is not None else {}
+    inputs = fixed if one.kind == "aggregate" else {**of_events, **fixed}
+    return {**inputs, **one.rule.key, **one.rule.select, **made, **counted}
+
+
+def forget(connection: Connection, one: Generation) -> None:
+    """Deletes a generation with its table; the view of its name, if it was served, is dropped before."""
+    driver = psycopg_connection(connection)
+    if one.table_name is not None:
+        driver.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(one.identifier))
+    driver.execute("DELETE FROM gapless.derived WHERE id = %s", (one.derived_id,))
+
+
+def drop(connection: Connection, name: str) -> None:
+    """Deletes a derived table: its view, and all of its builds."""
+    readers = _drop_view(connection, name)
+    for one in load(connection, "d.name = %(name)s", name=name):
+        forget(connection, one)
+    for reader in readers:
+        _show_again(connection, reader)
+
+
+def forget_reading(connection: Connection, event_ids: Collection[int]) -> None:
+    """Deletes the builds that read events which are being dropped; another build of the name is shown then."""
+    for one in load(connection, "(d.event_ids || d.lookup_ids) && %(ids)s::integer[]", ids=list(event_ids)):
+        log.warning("derived table %s: generation %d is dropped with what it reads", one.name, one.generation)
+        left = load(connection, "d.name = %(name)s AND d.id <> %(id)s", name=one.name, id=one.derived_id)
+        readers = _drop_view(connection, one.name) if one.served else []
+        forget(connection, one)
+        if one.served and left:
+            show(connection, left[-1].derived_id)
+        for reader in readers:
+            _show_again(connection, reader)
+
+
+def _drop_view(connection: Connection, name: str) -> list[Generation]:
+    """Drops the view of a name, and the views of derived tables that read it, which are returned."""
+    driver = psycopg_connection(connection)
+    readers = _views_reading(connection, name)
+    for reader in reversed(readers):
+        driver.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(SCHEMA, reader.name)))
+    driver.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
+    return readers
+
+
+def view_columns(connection: Connection, name: str) -> list[tuple[str, str]]:
+    """The columns of a view of the schema ``derived``, with their types."""
+    rows = connection.execute(
+        sa.text("""
+            SELECT a.attname::text, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
+            WHERE a.attrelid = to_regclass(:name) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+        """),
+        {"name": f'derived."{name}"'},
+    )
+    return [(row[0], row[1]) for row in rows]

@@ -1,0 +1,170 @@
+"""What Postgres says of rules, rules that cannot be computed, and the end of derived tables."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from indexer.errors import ProblemsError
+from indexer.store.apply import drop
+from indexer.store.database import DatabaseError
+from indexer.store.derived import generations, recount, steps
+from indexer.sync.history import derived_history
+from tests.integration.balances.test_ledgers import CHAIN, Model
+
+BASE = '[derived.one]\nfrom = "coins.Transfer"\nkey = { holder = "to_address" }\n'
+
+MISTAKES = {
+    "unknown column": ('sum = { x = "valu" }', "derived.one.sum.x", 'column "valu" does not exist'),
+    "no SQL": ('sum = { x = "value +" }', "derived.one.sum.x", "syntax error"),
+    "not a number": ('sum = { x = "from_address" }', "derived.one.sum.x", "this is bytea"),
+    "no condition": ('where = "value"', "derived.one.where", "must be type boolean"),
+    "not immutable": ('max = { x = "now()" }', "derived.one.max.x", "not immutable"),
+    "random": ('where = "random() < 0.5"', "derived.one.where", "not immutable"),
+    "depends on a setting": ('last = { x = "block_time::text" }', "derived.one.last.x", "not immutable"),
+    "a subquery": ('last = { x = "(SELECT 1)" }', "derived.one.last.x", "a subquery may not stand there"),
+    "an aggregate": ('last = { x = "sum(value)" }', "derived.one.last.x", "an aggregate function may not"),
+    "no order": ('min = { x = "value > 1" }', "derived.one.min.x", "min(boolean) does not exist"),
+    "unknown function": ('last = { x = "gapless.week(block_time)" }', "derived.one.last.x", "does not exist"),
+    "a lookup's other type": (
+        'lookup = { n = { event = "nft.Transfer", on = "token_id = from_address" } }',
+        "derived.one.lookup.n.on",
+        "operator does not exist",
+    ),
+    "a lookup's unknown column": (
+        'lookup = { n = { event = "nft.Transfer", on = "token_id = value" } }\nlast = { x = "n.id" }',
+        "derived.one.last.x",
+        "does not exist",
+    ),
+}
+
+
+class Rules(Model):
+    text = ""
+
+    def more(self) -> str:
+        return self.text
+
+    def set(self, text: str) -> None:
+        self.text = text
+        self.apply()
+
+    def query(self, statement: str) -> list[tuple[object, ...]]:
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(statement)]
+
+
+@pytest.fixture
+def model(migrated_url, tmp_path, pytestconfig):
+    one = Rules(1, migrated_url, tmp_path, pytestconfig.rootpath / "abis")
+    yield one
+    one.engine.dispose()
+
+
+@pytest.mark.promise("D-04")
+def test_all_mistakes_are_told_at_once_and_nothing_is_changed(model):
+    text = "".join(BASE.replace("one", f"t{at}") + rest + "\n" for at, (rest, _, _) in enumerate(MISTAKES.values()))
+    with pytest.raises(ProblemsError) as caught:
+        model.set(text)
+    found = {one.key: one.message for one in caught.value.problems}
+    assert len(found) == len(MISTAKES)
+    for at, (_, key, part) in enumerate(MISTAKES.values()):
+        assert part in found[key.replace("one", f"t{at}")], found
+    assert model.query("SELECT count(*) FROM gapless.derived") == [(0,)]
+
+
+def test_a_view_is_tried_when_it_is_made_and_shows_no_secrets(model):
+    views = (
+        '[derived.wrong]\nsql = "SELECT nothing FROM coins.transfer"\nkey = ["nothing"]\n'
+        '[derived.secret]\nsql = "SELECT id FROM gapless.api_keys"\nkey = ["id"]\n'
+    )
+    with pytest.raises(ProblemsError) as caught:
+        model.set(BASE + views)
+    found = {one.key: one.message for one in caught.value.problems}
+    assert "does not exist" in found["derived.wrong.sql"]
+    assert "only administrators" in found["derived.secret.sql"]
+    assert model.query("SELECT name FROM gapless.derived") == [("one",)]
+
+
+@pytest.mark.promise("D-03")
+def test_a_rule_that_cannot_be_computed_stops_alone_at_its_block(model):
+    model.set(BASE + 'count = "n"\n' + BASE.replace("one", "bad") + 'sum = { x = "1 / (block_number - 41)" }\n')
+    while any(source.gap(model.finalized) for source in model.look()[1]):
+        model.backfill()
+    derived_history.catch_up(model.engine, CHAIN)
+    model.join()
+    for _ in range(20):
+        model.grow()
+        derived_history.catch_up(model.engine, CHAIN, step_rows=3)
+    rows = model.query(
+        "SELECT name, problem, problem_block, wanted - covered FROM gapless.derived_coverage ORDER BY name DESC"
+    )
+    (one, bad) = rows
+    assert one[1:3] == (None, None)
+    if model.query("SELECT FROM coins.transfer WHERE block_number = 41"):
+        assert "division by zero" in str(bad[1])
+        assert bad[2] == 41
+    with model.engine.connect() as connection:
+        for each in generations.progress(connection, CHAIN):
+            assert recount.differences(connection, each, 3) == (0, [])
+
+
+def test_what_is_no_longer_declared_keeps_its_rows_until_it_is_dropped(model):
+    model.set(BASE + 'count = "n"\n[derived.every]\nsql = "SELECT * FROM derived.one"\nkey = ["holder"]\n')
+    model.set("")
+    assert model.query("SELECT * FROM derived.every") == []
+    with model.engine.connect() as connection:
+        (found,) = drop.find(connection, "one")
+        assert not found.active
+        assert [one.name for one in drop.retired(connection)] == ["every", "one"]
+    drop.drop(model.engine, found)
+    with pytest.raises(DatabaseError, match="gone already"):
+        drop.drop(model.engine, found)
+    names = "SELECT relname::text FROM pg_class WHERE relnamespace = 'derived'::regnamespace AND relkind IN ('r', 'v')"
+    assert model.query(names) == []
+    (remark,) = model.query("SELECT remark FROM gapless.derived WHERE name = 'every'")
+    assert "does not fit what it reads" in str(remark[0])
+
+
+def test_derived_tables_go_with_the_contract_that_they_read(model):
+    model.set('[derived.moves]\nfrom = "items.TransferSingle"\nkey = ["to_address"]\ncount = "n"\n')
+    model.set("")
+    with model.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE gapless.contracts SET active = false WHERE name = 'items'")
+    with model.engine.connect() as connection:
+        (found,) = drop.find(connection, "items")
+    drop.drop(model.engine, found)
+    assert model.query("SELECT count(*) FROM gapless.derived") == [(0,)]
+
+
+@pytest.mark.promise("D-02")
+def test_another_rule_is_built_beside_the_one_that_is_served(model):
+    while any(source.gap(model.finalized) for source in model.look()[1]):
+        model.backfill()
+    model.set(BASE + 'sum = { total = "value" }\n')
+    derived_history.catch_up(model.engine, CHAIN)
+    before = model.query("SELECT * FROM derived.one ORDER BY holder")
+    model.set(BASE + 'sum = { total = "value" }\ncount = "n"\n')
+    assert model.query("SELECT * FROM derived.one ORDER BY holder") == before
+    served = "SELECT generation, served, stale FROM gapless.derived_coverage ORDER BY generation"
+    assert model.query(served) == [(1, True, True), (2, False, False)]
+    with model.engine.connect() as connection:
+        (new,) = [one for one in generations.progress(connection, CHAIN) if not one.generation.served]
+    with model.engine.begin() as connection:
+        steps.advance(connection, CHAIN, new.generation.derived_id, rows=1)
+    assert steps.serve_caught_up(model.engine) == []
+    derived_history.catch_up(model.engine, CHAIN)
+    assert model.query(served) == [(2, True, False)]
+    assert [row[:2] + row[3:] for row in model.query("SELECT * FROM derived.one ORDER BY holder")] == before
+    # A reader's transaction holds it up for no longer than it reads.
+    model.set(BASE + 'sum = { total = "value" }\n')
+    model.set(BASE + 'sum = { total = "value" }\ncount = "n"\n')
+    assert model.query(served) == [(2, True, False)]
+
+
+def test_a_step_passes_over_what_another_one_counts(model, migrated_url):
+    model.set(BASE + 'count = "n"\n')
+    with psycopg.connect(migrated_url) as other:
+        (row,) = other.execute("SELECT derived_id FROM gapless.derived_progress FOR UPDATE").fetchall()
+        with model.engine.begin() as connection:
+            assert steps.advance(connection, CHAIN, row[0]) is None

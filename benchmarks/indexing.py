@@ -29,17 +29,19 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("node_url")
     parser.add_argument("--in-flight", type=int, default=Settings().backfill_in_flight)
+    parser.add_argument("--portal", default="", help="PORTAL_URL of the manifest")
     arguments = parser.parse_args()
-    print(json.dumps(index(arguments.database_url, arguments.manifest, arguments.node_url, arguments.in_flight)))
+    environ = {"RPC_URL": arguments.node_url, "PORTAL_URL": arguments.portal}
+    print(json.dumps(index(arguments.database_url, arguments.manifest, environ, arguments.in_flight)))
 
 
-def index(database_url: str, manifest_path: Path, node_url: str, in_flight: int) -> dict[str, Any]:
+def index(database_url: str, manifest_path: Path, environ: dict[str, str], in_flight: int) -> dict[str, Any]:
     """Fill the history of the manifest's one chain.
 
     Returns:
         What it took: seconds, bytes, counts.
     """
-    manifest = load_manifest(manifest_path, {"RPC_URL": node_url})
+    manifest = load_manifest(manifest_path, environ)
     engine = create_engine(database_url)
     migrate.upgrade(engine)
     apply(engine, declaration(manifest))
@@ -48,10 +50,13 @@ def index(database_url: str, manifest_path: Path, node_url: str, in_flight: int)
     used, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     follower = Follower(engine, client, chain.chain_id, name=chain.name, finality=chain.finality, blooms=False)
     follower.prepare()
-    backfill = Backfill(engine, client, chain.chain_id, in_flight=in_flight)
+    history = network.history(chain, Settings(), client)
+    backfill = Backfill(engine, client, chain.chain_id, in_flight=in_flight, history=history)
     progress = backfill.run()
     seconds, now = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
     follower.close()
+    if history is not None:
+        history.close()
     client.close()
     engine.dispose()
     return {

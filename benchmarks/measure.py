@@ -98,7 +98,7 @@ def run(folder: Path, server_url: str) -> Result:
         node_cpu, postgres_cpu = _cpu(serving) - node_before, postgres.cpu() - postgres_before
         with psycopg.connect(url, autocommit=True) as connection:
             check(connection, workload)
-            copy = _copy_seconds(connection, folder, workload)
+            copy = copy_seconds(connection, folder, workload)
         return Result(
             workload=workload,
             seconds=said["seconds"],
@@ -114,13 +114,21 @@ def run(folder: Path, server_url: str) -> Result:
         )
 
 
-def write_manifest(folder: Path, workload: Workload) -> Path:
-    """The workload's manifest as a file; the node's URL is ``RPC_URL``."""
+def write_manifest(folder: Path, workload: Workload, *, verify: str | None = None) -> Path:
+    """The workload's manifest as a file; the node's URL is ``RPC_URL``.
+
+    Args:
+        folder: where to.
+        workload: what is indexed.
+        verify: history comes from the portal at ``PORTAL_URL``, and is compared with the node so; None: it does not.
+    """
     path = folder / "indexer.toml"
     contracts = workload.manifest.replace('"abis/', f'"{Path.cwd().as_posix()}/abis/')
     # The node's blocks are final at once; by default those just below the head would not be history yet.
     finality = '{ tag = "finalized", at_least = 0 }'
-    path.write_text(f'[chains.bench]\nid = {CHAIN_ID}\nrpc = ["${{RPC_URL}}"]\nfinality = {finality}\n{contracts}')
+    history = "" if verify is None else f'history = [{{ url = "sqd:${{PORTAL_URL}}", verify = "{verify}" }}]\n'
+    chain = f'[chains.bench]\nid = {CHAIN_ID}\nrpc = ["${{RPC_URL}}"]\nfinality = {finality}\n{history}'
+    path.write_text(chain + contracts)
     return path
 
 
@@ -156,7 +164,7 @@ def _identifier(name: str) -> sql.Identifier:
     return sql.Identifier(*name.split("."))
 
 
-def _copy_seconds(connection: psycopg.Connection[Any], folder: Path, workload: Workload) -> float:
+def copy_seconds(connection: psycopg.Connection[Any], folder: Path, workload: Workload) -> float:
     """The rows as COPY's own binary form in a file, then copied into empty tables like theirs with the primary key."""
     total = 0.0
     for name in workload.tables:
@@ -210,9 +218,11 @@ def _download_seconds(folder: Path, node_url: str) -> float:
 
 
 @contextlib.contextmanager
-def node(folder: Path, latency: float = 0.0) -> Iterator[tuple[str, psutil.Process]]:
-    """A node that serves a workload, each answer ``latency`` seconds late: its URL and its process."""
-    command = [sys.executable, "-m", "benchmarks.node", folder, str(latency)]
+def node(
+    folder: Path, latency: float = 0.0, *, module: str = "benchmarks.node"
+) -> Iterator[tuple[str, psutil.Process]]:
+    """What serves a workload, a node by default, each answer ``latency`` seconds late: its URL and its process."""
+    command = [sys.executable, "-m", module, folder, str(latency)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

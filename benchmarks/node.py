@@ -14,6 +14,7 @@ import threading
 import time
 from array import array
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -76,6 +77,10 @@ class Node:
         result = {"eth_chainId": hex(CHAIN_ID), "net_version": str(CHAIN_ID), "eth_blockNumber": hex(self._last)}
         return [head + json.dumps(result[method]).encode() + b"}"]
 
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {block_hash(number): number for number in range(self._last + 1)}
+
     @property
     def _last(self) -> int:
         return self._workload.last
@@ -83,8 +88,11 @@ class Node:
     def _logs(self, params: dict[str, Any]) -> list[bytes | Slice]:
         address = params["address"]
         descriptor, offsets = self._streams[address if isinstance(address, str) else address[0]]
-        begin = offsets[int(params["fromBlock"], 16)]
-        end = offsets[min(int(params["toBlock"], 16), self._last) + 1]
+        if "blockHash" in params:
+            first = last = self._numbers[params["blockHash"]]
+        else:
+            first, last = int(params["fromBlock"], 16), min(int(params["toBlock"], 16), self._last)
+        begin, end = offsets[first], offsets[last + 1]
         # Without the comma behind the last log.
         return [(descriptor, begin, end - begin - 1)] if end > begin else []
 

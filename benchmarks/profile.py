@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks import measure, workloads
 from benchmarks.indexing import index
+from indexer.settings import Settings
 from indexer.store import embedded
 
 _LINES = 35
@@ -43,7 +44,9 @@ def main() -> None:
             manifest = measure.write_manifest(folder, workload)
             threading.Thread.run = profiled  # type: ignore[method-assign]
             profiles.append(cProfile.Profile())
-            said: dict[str, Any] = profiles[0].runcall(index, url, manifest, node_url)
+            said: dict[str, Any] = profiles[0].runcall(
+                index, url, manifest, {"RPC_URL": node_url}, Settings().backfill_in_flight
+            )
             threading.Thread.run = plain  # type: ignore[method-assign]
     stats = pstats.Stats(*profiles)
     print(f"{said['rows']:,} rows in {said['seconds']:.1f} s, under the profiler")

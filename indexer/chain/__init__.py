@@ -7,6 +7,7 @@ tried again later) or *banned* (it contradicted finalized history; see ``disagre
 
 Rooms, each standing on those below it:
 
+* ``portal``: SQD portals, a source of history. ``history``: history from such sources, compared with the nodes.
 * ``client``: all endpoints of a chain as one. ``disagreement``: what every endpoint says: its newest block, and
   final blocks about which endpoints contradict each other.
 * ``logs``: the logs of ranges and of blocks.

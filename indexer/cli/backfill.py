@@ -115,7 +115,8 @@ def _fill(
     follower = Follower(engine, client, one.chain_id, name=one.name, finality=one.finality, blooms=one.bloom_checks)
     follower.prepare()
     follower.close()
-    work = Backfill(engine, client, one.chain_id, selection, settings.backfill_in_flight, stop)
+    history = network.history(one, settings, client)
+    work = Backfill(engine, client, one.chain_id, selection, settings.backfill_in_flight, stop, history=history)
     with engine.begin() as connection:
         failed_ranges.retry_now(connection, one.chain_id)
     total = work.remaining()
@@ -131,6 +132,8 @@ def _fill(
         )
     if (blocked := work.blocked()) and not stop.is_set():
         typer.echo(f"{one.name}: {', '.join(blocked)} cannot go on before the factory's history is complete.")
+    if history is not None:
+        history.close()
     client.close()
 
 

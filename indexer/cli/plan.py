@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,7 +56,12 @@ def plan(
                     finalized = 0 if final is None else final.number
                     with as_if_applied(engine, manifest, settings) as (connection, planned):
                         known = load(connection, manifest, one, finalized, planned(one.chain_id))
-                    found.append(forecast(client, name, known, finalized, in_flight=settings.backfill_in_flight))
+                    history = network.history(one, settings, client)
+                    found.append(
+                        forecast(client, name, known, finalized, in_flight=settings.backfill_in_flight, history=history)
+                    )
+                    if history is not None:
+                        history.close()
             except ProviderError as error:
                 # One chain's trouble hides no other's plan.
                 failed.append(error)
@@ -93,6 +99,9 @@ def _plain(one: Forecast) -> dict[str, Any]:
                 "bytes": fetch.estimate.bytes,
                 "seconds": round(fetch.estimate.seconds, 1),
                 "sampled_blocks": fetch.estimate.sampled_blocks,
+                "by_source": [
+                    {**dataclasses.asdict(other), "seconds": round(other.seconds, 1)} for other in fetch.by_source
+                ],
             }
             for fetch in one.fetches
         ],
@@ -175,8 +184,9 @@ def _print_gaps(console: Console, one: Forecast) -> None:
         remark = "after its factory's history" if gap.waits else ""
         gaps.add_row(gap.label, gap.place, f"{gap.blocks:,}", format_ranges(gap.missing, most=3), remark)
     console.print(gaps)
+    has_sources = any(fetch.by_source for fetch in one.fetches)
     costs = _table(
-        f"{one.chain}: what that takes, by samples",
+        f"{one.chain}: what that takes" + (" from nodes alone" if has_sources else "") + ", by samples",
         *("events fetched together", "blocks", "logs", "requests", "bytes", "time"),
     )
     for fetch in one.fetches:
@@ -184,10 +194,27 @@ def _print_gaps(console: Console, one: Forecast) -> None:
         numbers = (f"{e.blocks:,}", f"{e.logs:,}", f"{e.requests:,}", _bytes(e.bytes), _duration(e.seconds))
         costs.add_row(", ".join(fetch.labels), *numbers)
     console.print(costs)
+    if has_sources:
+        _print_sources(console, one)
     if check := sum(fetch.estimate.check_requests for fetch in one.fetches):
         console.print(f"{check:,} of these requests compare the blooms of headers: check_history of this chain.")
     if any(gap.waits for gap in one.gaps):
         console.print("What waits for its factory is not in these numbers: its addresses are not known yet.")
+
+
+def _print_sources(console: Console, one: Forecast) -> None:
+    table = _table(
+        f"{one.chain}: what that takes from the sources of history, by samples",
+        *("events fetched together", "source", "blocks", "logs", "requests", "to nodes", "bytes", "time", "remarks"),
+        left=2,
+    )
+    for fetch in one.fetches:
+        for s in fetch.by_source:
+            lacking = fetch.estimate.blocks - s.blocks
+            remark = s.problem or (f"{lacking:,} blocks from nodes" if lacking else "")
+            numbers = (f"{s.blocks:,}", f"{s.logs:,}", f"{s.requests:,}", f"{s.node_requests:,}", _bytes(s.bytes))
+            table.add_row(", ".join(fetch.labels), s.host, *numbers, _duration(s.seconds), remark)
+    console.print(table)
 
 
 def _print_unread(console: Console, one: Forecast) -> None:

@@ -85,6 +85,7 @@ def _print(found: Overview) -> None:
         "event",
         "chain",
         "covered>r",
+        "proven>r",
         "missing blocks",
         "rows (about)>r",
         "undecoded>r",
@@ -96,13 +97,14 @@ def _print(found: Overview) -> None:
             event.event,
             names.get(event.chain_id, str(event.chain_id)),
             _covered(event),
+            _proven(event),
             format_ranges(event.missing, most=3) if event.missing else "",
             f"{event.rows:,}",
             f"{event.undecoded:,}" if event.undecoded else "",
             f"{event.foreign:,}" if event.foreign else "",
         )
     console.print(events)
-    for each in [*_unread(found, table), *_endpoints(found, table), *_derived(found, table)]:
+    for each in [*_unread(found, table), *_sources(found, table), *_endpoints(found, table), *_derived(found, table)]:
         console.print(each)
     series = table("Snapshots", "snapshot", "contract", "every", "points>r", "last block>r")
     for one in found.series:
@@ -176,6 +178,25 @@ def _derived(found: Overview, table: Callable[..., Table]) -> Iterator[Table]:
         yield made
 
 
+def _sources(found: Overview, table: Callable[..., Table]) -> Iterator[Table]:
+    """What portals gave of history, and what nodes had to give in their place."""
+    made = table(
+        "Sources of history",
+        "chain",
+        "source",
+        "blocks>r",
+        "compared>r",
+        "from nodes instead>r",
+        "wrong>r",
+        "last problem",
+    )
+    for one in found.history_sources:
+        numbers = (one.blocks, one.compared, one.fallback_blocks, one.contradictions)
+        made.add_row(one.chain, one.host, *(f"{number:,}" for number in numbers), one.last_problem or "")
+    if found.history_sources:
+        yield made
+
+
 def _endpoints(found: Overview, table: Callable[..., Table]) -> list[Table]:
     """How the nodes do, and what they were asked."""
     endpoints = table("Endpoints", "chain", "endpoint", "state", "head>r", "requests>r", "errors>r", "remarks")
@@ -220,6 +241,11 @@ def _share(covered: int, wanted: int) -> str:
     if not wanted:
         return "nothing yet"
     return f"{min(100 * covered / wanted, 99.99):.2f} %" if covered < wanted else "100 %"
+
+
+def _proven(event: EventOverview) -> str:
+    """The share of what is covered that receipts prove; never rounded up to all."""
+    return _share(event.proven, event.covered) if event.proven else ""
 
 
 def _number(value: int | None) -> str:

@@ -5,8 +5,15 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from indexer.manifest.document import ChainPart, EndpointPart, FinalityPart, UnsetVariableError, interpolate
-from indexer.manifest.model import Chain, Finality, RpcEndpoint
+from indexer.manifest.document import (
+    ChainPart,
+    EndpointPart,
+    FinalityPart,
+    HistorySourcePart,
+    UnsetVariableError,
+    interpolate,
+)
+from indexer.manifest.model import Chain, Finality, HistoryEndpoint, RpcEndpoint
 from indexer.manifest.source import KeyPath, ManifestReport
 from indexer.redact import SecretText, SecretUrl
 
@@ -17,6 +24,11 @@ _OWN_HEADERS = frozenset(
     {"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection"}
 )
 _LONGEST_SOCKET = 107  # bytes, on Linux
+_DATA_SET = re.compile(r"/datasets/[A-Za-z0-9_-]+/?")
+_HISTORY = (
+    'a list of "sqd:${PORTAL_URL}", the URL of a portal\'s data set, or of tables { url = "sqd:${PORTAL_URL}", verify, '
+    "requests_per_second, headers }"
+)
 _RPC = (
     'a list of URLs ("${RPC_URL}") or of tables { url = "${RPC_URL}", priority, requests_per_second, archive, headers }'
 )
@@ -46,6 +58,7 @@ def read_chains(raw: Mapping[str, Any], environ: Mapping[str, str], report: Mani
             log_index=part.log_index,
             null_blocks=part.null_blocks,
             dev=part.dev,
+            history=_read_history(part, path, environ, report),
         )
     return chains
 
@@ -94,6 +107,55 @@ def _read_endpoints(
     if endpoints and all(endpoint.pushes for endpoint in endpoints):
         report.add((*path, "rpc"), "a ws:// URL only pushes new heads: list an http, https or ipc endpoint to ask, too")
     return tuple(endpoints)
+
+
+def _read_history(
+    part: ChainPart, path: KeyPath, environ: Mapping[str, str], report: ManifestReport
+) -> tuple[HistoryEndpoint, ...]:
+    found: list[HistoryEndpoint] = []
+    if part.history and part.log_index == "per_transaction":
+        report.add(
+            (*path, "history"),
+            'portals number logs through the whole block: no history beside log_index = "per_transaction"',
+        )
+    for number, item in enumerate(part.history or ()):
+        here: KeyPath = (*path, "history", number)
+        if isinstance(item, str):
+            table, at = HistorySourcePart(url=item), here
+        elif isinstance(item, dict):
+            table, at = HistorySourcePart.read(item, here, report), (*here, "url")
+            if not table.required("url", here, report, 'such as "sqd:${PORTAL_URL}"'):
+                continue
+        else:
+            report.add(here, f"expected {_HISTORY}")
+            continue
+        url = _read_portal(table.url or "", at, environ, report)
+        if url is None:
+            continue
+        if any(one.url == url for one in found):
+            report.add(at, "this source is in the list already")
+            continue
+        headers = _read_headers(table.headers or {}, (*here, "headers"), environ, report)
+        found.append(HistoryEndpoint(url, table.verify, table.requests_per_second, headers))
+    return tuple(found)
+
+
+def _read_portal(text: str, path: KeyPath, environ: Mapping[str, str], report: ManifestReport) -> SecretUrl | None:
+    """Read the URL of a data set. Nothing of it is shown but variables' names, as of any other URL."""
+    kind, colon, rest = text.partition(":")
+    if kind != "sqd" or not colon:
+        report.add(path, f"no source of history that is known: expected {_HISTORY}")
+        return None
+    if "${" not in rest:
+        parts = urlsplit(rest)
+        if parts.scheme in ("http", "https") and _DATA_SET.fullmatch(parts.path) and "@" not in parts.netloc:
+            # Nothing in it can be a key: it may stand in the manifest.
+            return SecretUrl(rest) if not parts.query else _read_url(rest, path, environ, report)
+    url = _read_url(rest, path, environ, report)
+    if url is not None and not url.reveal().lower().startswith(("http:", "https:")):
+        report.add(path, "a portal is asked by http or https: expected sqd:https://host/datasets/NAME")
+        return None
+    return url
 
 
 def _read_url(text: str, path: KeyPath, environ: Mapping[str, str], report: ManifestReport) -> SecretUrl | None:

@@ -195,10 +195,11 @@ def _without_subject(text: str) -> str:
 class ChainPart(DocumentPart):
     """``[chains.NAME]``."""
 
-    secret = frozenset({"rpc"})
+    secret = frozenset({"rpc", "history"})
 
     id: int | None = Field(default=None, ge=1, le=2**53)
     rpc: list[Any] | None = None
+    history: list[Any] | None = None
     poll_interval: float | None = Field(default=None, gt=0, le=3600)
     finality: Any = None
     bloom_checks: bool = True
@@ -217,6 +218,17 @@ class EndpointPart(DocumentPart):
     priority: int = Field(default=0, ge=0, le=1000)
     requests_per_second: float | None = Field(default=None, gt=0)
     archive: bool | None = None
+    headers: dict[str, str] | None = None
+
+
+class HistorySourcePart(DocumentPart):
+    """``{ url = "sqd:${X}", ... }`` in a chain's ``history``."""
+
+    secret = frozenset({"url", "headers"})
+
+    url: str | None = None
+    verify: Literal["all", "sample", "none"] = "sample"
+    requests_per_second: float | None = Field(default=None, gt=0)
     headers: dict[str, str] | None = None
 
 

@@ -45,6 +45,23 @@ class RpcEndpoint:
 
 
 @dataclass(frozen=True)
+class HistoryEndpoint:
+    """Where finalized history is read from besides nodes: the data set of an SQD portal.
+
+    Attributes:
+        url: of the data set, with its key where it has one; its text and representation are redacted.
+        verify: how many blocks of what it gives are compared with the chain's own nodes.
+        requests_per_second: a ceiling never to be exceeded, or None.
+        headers: HTTP headers to send besides, by name; their values are redacted.
+    """
+
+    url: SecretUrl
+    verify: Literal["all", "sample", "none"] = "sample"
+    requests_per_second: float | None = None
+    headers: tuple[tuple[str, SecretText], ...] = ()
+
+
+@dataclass(frozen=True)
 class Finality:
     """When a block of a chain can no longer be reorganised.
 
@@ -70,6 +87,7 @@ class Chain:
         check_history: how much of history is compared with the blooms of headers.
         null_blocks: whether it is known to leave block numbers out; else that is found out.
         dev: whether it is one for development, which makes blocks for transactions only: it may stand still.
+        history: what finalized history is read from before the nodes, the first first.
     """
 
     name: str
@@ -82,6 +100,7 @@ class Chain:
     log_index: Literal["per_block", "per_transaction"] = "per_block"
     null_blocks: bool = False
     dev: bool = False
+    history: tuple[HistoryEndpoint, ...] = ()
 
 
 @dataclass(frozen=True)

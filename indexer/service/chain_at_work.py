@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
+from indexer.chain.history.reader import SourcedHistory
 from indexer.chain.rpc.pushed_heads import PushedHeads
 from indexer.log import Troubles, bind
 from indexer.manifest.model import Chain
@@ -28,6 +29,7 @@ class Network:
     chain: Chain
     client: ChainClient
     follower: Follower
+    history: SourcedHistory | None = None
     pace: PollSchedule = field(default_factory=PollSchedule)
     tokens: UnreadTokens = field(default_factory=UnreadTokens)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -57,12 +59,14 @@ class Network:
             blooms=chain.bloom_checks,
             dev=chain.dev,
         )
-        return cls(chain, client, follower)
+        return cls(chain, client, follower, network.history(chain, settings, client))
 
     def cut_off(self) -> None:
-        """Ends all questions to its nodes, and what they push."""
+        """Ends all questions to its nodes and sources of history, and what nodes push."""
         for one in (self.client.abort, *(each.stop for each in self.pushed)):
             one()
+        if self.history is not None:
+            self.history.close()
 
     def hindrance(self) -> str | None:
         """Why nothing can be written now; None: it can, as far as is known."""

@@ -229,7 +229,12 @@ class _StandingByError(GaplessError):
 def fill(resources: ServiceResources, one: Network) -> None:
     """Fills history until no gap is left."""
     backfill = Backfill(
-        resources.engine, one.client, one.chain.chain_id, stop=one.stop, in_flight=resources.settings.backfill_in_flight
+        resources.engine,
+        one.client,
+        one.chain.chain_id,
+        stop=one.stop,
+        in_flight=resources.settings.backfill_in_flight,
+        history=one.history,
     )
     done = backfill.run()
     if done.blocks:

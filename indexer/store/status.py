@@ -17,8 +17,9 @@ from indexer.intervals import RangeSet, intersect, size, subtract
 from indexer.store.apply import drop
 from indexer.store.catalog import catalog
 from indexer.store.lag import lag, shown_reason, shown_state, stalled
-from indexer.store.rows import failed_ranges, indexes, transaction_rows
+from indexer.store.rows import failed_ranges, history_sources, indexes, transaction_rows
 from indexer.store.rows.failed_ranges import FailedRange
+from indexer.store.rows.history_sources import SourceTotals
 from indexer.store.rows.transaction_rows import MissingDetails
 
 
@@ -51,6 +52,7 @@ class EventOverview:
         rows: an estimate by Postgres' statistics, for all chains together.
         undecoded: logs with the event's topic that cannot be decoded.
         foreign: logs that another declaration's indexed arguments explain, which are only counted.
+        proven: how many of the covered blocks were proven against receipts roots (``gapless audit --deep``).
     """
 
     chain_id: int
@@ -62,6 +64,7 @@ class EventOverview:
     rows: int
     undecoded: int
     foreign: int
+    proven: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class Overview:
     """What the manifest names no longer, and whose data stays; ``rows`` is an estimate."""
     unread: Sequence[FailedRange] = ()
     """Blocks of history that nodes did not give, and when they are asked for again."""
+    history_sources: Sequence[SourceTotals] = ()
+    """What became of the sources of history that are not nodes."""
     missing_details: Sequence[MissingDetails] = ()
     """Blocks, transactions and receipts of events that nodes did not give, and when they are asked for again."""
 
@@ -169,6 +174,7 @@ def load_overview(connection: Connection) -> Overview:
         endpoints=[dict(row._mapping) for row in connection.execute(_ENDPOINTS)],
         series=[dict(row._mapping) for row in connection.execute(_SERIES)],
         unread=failed_ranges.load(connection),
+        history_sources=history_sources.load(connection),
         missing_details=transaction_rows.load_missing(connection),
         balances=[dict(row._mapping) for row in connection.execute(_BALANCES)],
         indexes=[
@@ -202,6 +208,7 @@ def _events(connection: Connection, tips: dict[int, int | None]) -> list[EventOv
             rows=counts[source.event.event_id].rows,
             undecoded=counts[source.event.event_id].undecoded,
             foreign=counts[source.event.event_id].foreign_logs,
+            proven=size(intersect(covered, source.verified)) + (before.proven if before else 0),
         )
     return list(found.values())
 

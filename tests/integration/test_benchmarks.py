@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import api, head, measure, streams, workloads
+from benchmarks import api, head, measure, portal, portal_node, streams, workloads
 
 _BOUND = 300_000_000
 
@@ -34,6 +34,14 @@ def test_a_process_is_not_said_to_be_as_large_as_the_one_that_started_it() -> No
         cwd=Path(__file__).parents[2],
     )
     assert 0 < int(said.stdout) < _BOUND < len(ballast)
+
+
+def test_history_from_a_portal_is_indexed_right(tmp_path, postgres_url: str) -> None:
+    workload = workloads.make("dense", tmp_path, scale=0.003)
+    portal_node.write_lines(tmp_path)
+    said = portal.run(tmp_path, workload, postgres_url, 0.0, "sample")
+    assert said["rows"] == workload.events
+    assert said["of the limit"] > 0
 
 
 def test_wrong_rows_are_not_timed(tmp_path, postgres_url: str) -> None:

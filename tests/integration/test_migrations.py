@@ -30,6 +30,7 @@ def _set_revision(engine, revision):
         if revision == migrate.DEVELOPMENT:  # it has what the first revision has, and nothing of those after it
             connection.execute(sa.text("DROP VIEW gapless.derived_coverage"))
             connection.execute(sa.text("DROP TABLE gapless.samples, gapless.derived_progress, gapless.derived"))
+            connection.execute(sa.text("DROP TABLE gapless.history_sources"))
             connection.execute(sa.text("DROP SCHEMA derived"))
             connection.execute(
                 sa.text("DROP TABLE gapless.own_labels CASCADE; DROP INDEX gapless.deployments_addresses")

@@ -28,7 +28,15 @@ ALLOWED = {
 ROOMS = set(ALLOWED) | {"indexer.cli", "indexer.demo"}
 # Inside a wing: its floors, the ground first. A room imports rooms of lower floors only.
 FLOORS: dict[str, list[set[str]]] = {
-    "indexer.chain": [{"records"}, {"rpc"}, {"reads", "proof"}, {"logs"}, {"client", "disagreement"}],
+    "indexer.chain": [
+        {"records"},
+        {"rpc"},
+        {"reads", "proof"},
+        {"logs"},
+        {"client", "disagreement"},
+        {"history"},
+        {"portal"},
+    ],
     "indexer.store": [
         {"lag"},
         {"database", "cache", "leases"},

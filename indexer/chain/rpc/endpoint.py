@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from indexer.chain.records.column_reader import Layouts
+from indexer.chain.records.column_reader import LOG_FORM
 from indexer.chain.records.completeness import BloomTrust, EndMarkers, HashFilter, Refused
 from indexer.chain.records.errors import (
     AnswerError,
@@ -32,6 +32,7 @@ from indexer.chain.records.messages import (
     parse_envelopes,
 )
 from indexer.chain.records.range_control import BlockLimit
+from indexer.chain.records.text_layout import Layouts
 from indexer.chain.rpc.answers import Answer, matched, number_of_id, of_a_batch, refusal, refused_for_haste, unreadable
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.chain.rpc.health import EndpointHealth, EndpointStatus, MethodCount
@@ -110,7 +111,7 @@ class Endpoint:
         # How the ends of its ranges are proven, where it answers one question at a time.
         self.end_markers = EndMarkers()
         # How it writes logs.
-        self.layouts = Layouts()
+        self.layouts = Layouts(LOG_FORM)
         # Wordings that no table knows and that a smaller range cured: from then on they mean "too much".
         self.cured_by_shrinking: set[str] = set()
         # Words of haste with which it refuses a question while it answers others: smaller ones are being tried.

@@ -7,6 +7,7 @@ Three things happen at once: the client's threads fetch and check, one thread ma
 them. What waits between them is bounded, so memory stays flat whatever the range.
 """
 
+import dataclasses
 import logging
 import threading
 import time
@@ -19,6 +20,8 @@ from sqlalchemy.engine import Engine
 
 from indexer.addresses import Children
 from indexer.chain.client import ChainClient
+from indexer.chain.history.reader import SourcedHistory
+from indexer.chain.history.source import HistoryReader
 from indexer.chain.records.errors import ProviderError
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, format_ranges, intersect
@@ -28,7 +31,7 @@ from indexer.store.catalog.version import CatalogChangedError, load_version
 from indexer.store.database import is_lost_session
 from indexer.store.head import state as head_state
 from indexer.store.head.state import HeadState
-from indexer.store.rows import failed_ranges, indexes, writer
+from indexer.store.rows import failed_ranges, history_sources, indexes, writer
 from indexer.store.rows.writer import WriteOutcome
 from indexer.sync.head import chain_identity
 from indexer.sync.history.pipeline import Prefetcher, Prepared, joined_parts, prepared_chunks, silent_parts
@@ -105,6 +108,8 @@ class BackfillPlan:
 _ROOM = 4
 # From so many blocks on, a backfill is large: indexes of what is empty wait for its end, and commits not for the disk.
 _LARGE = 20_000
+# Seconds between two notes of what became of the sources of history.
+_REPORT_EVERY = 5.0
 
 
 @dataclass(slots=True)
@@ -119,6 +124,7 @@ class Backfill:
         in_flight: requests under way at once.
         stop: when set, ends after the chunk at hand.
         on_progress: called after each chunk.
+        history: what is read, where that is not the nodes alone.
         keeps_indexes: leaves secondary indexes as they are; the process that began the backfill sees to them.
     """
 
@@ -131,6 +137,8 @@ class Backfill:
     on_progress: Callable[[Progress], None] = lambda _: None
     progress: Progress = field(default_factory=Progress)
     keeps_indexes: bool = False
+    history: HistoryReader | None = None
+    _reported_at: float = field(init=False, default=0.0)
 
     def run(self) -> Progress:
         """Works until nothing is left to do, or until stopped.
@@ -170,6 +178,8 @@ class Backfill:
                 failures_in_a_row = 1 if self.progress.blocks > before else failures_in_a_row + 1
                 self._rest(plan.gaps[0], error, failures_in_a_row)
                 continue
+            finally:
+                self._report_sources(at_once=True)
             failures_in_a_row = 0
             fruitless = 0 if done else fruitless + 1
             if fruitless:
@@ -280,8 +290,9 @@ class Backfill:
         filters = log_filters(gap.sources, plan.children)
         log.debug("filling %s for %d sources", format_ranges(gap.ranges), len(gap.sources))
         halt = threading.Event()
+        reader: HistoryReader = self.history or self.client
         prepared = (
-            prepared_chunks(self.client.scan(gap.ranges, filters, in_flight=self.in_flight, stop=halt), router)
+            prepared_chunks(reader.scan(gap.ranges, filters, in_flight=self.in_flight, stop=halt), router)
             if filters
             else silent_parts(gap.ranges)
         )
@@ -298,9 +309,23 @@ class Backfill:
                         log.info("blocks %d-%d were covered by another worker meanwhile", part.first, part.last)
                         return done
                     done += part.last - part.first + 1
+                    self._report_sources()
                     if self.stop.is_set():
                         return done
         return done
+
+    def _report_sources(self, *, at_once: bool = False) -> None:
+        """Notes what became of the sources of history, now and then."""
+        if not isinstance(self.history, SourcedHistory):
+            return
+        if not at_once and time.monotonic() - self._reported_at < _REPORT_EVERY:
+            return
+        self._reported_at = time.monotonic()
+        with self.engine.begin() as connection:
+            for counts in self.history.taken():
+                if counts.is_empty:
+                    continue
+                history_sources.add(connection, self.chain_id, **dataclasses.asdict(counts))
 
     def put_indexes_off(self, gap: Gap) -> None:
         """Puts the indexes of tables off that a gap will fill with many rows."""

@@ -10,6 +10,8 @@ from sqlalchemy.engine import Connection
 
 from indexer.addresses import Children
 from indexer.chain.client import ChainClient
+from indexer.chain.history.estimate import SourceEstimate, estimate
+from indexer.chain.history.reader import SourcedHistory
 from indexer.chain.logs import sampling
 from indexer.chain.logs.sampling import Estimate
 from indexer.intervals import EMPTY, RangeSet, intersect, size, subtract
@@ -120,11 +122,19 @@ class SourceGap:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Sources that are fetched together, and what that will take."""
+    """Sources that are fetched together, and what that will take.
+
+    Attributes:
+        labels: their events.
+        ranges: what is fetched.
+        estimate: what it takes from the nodes alone.
+        by_source: what it takes from each of the sources of history that are not nodes.
+    """
 
     labels: tuple[str, ...]
     ranges: RangeSet
     estimate: Estimate
+    by_source: tuple[SourceEstimate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +202,15 @@ def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: in
     )
 
 
-def forecast(client: ChainClient, chain: str, known: ChainKnowledge, finalized: int, *, in_flight: int) -> Forecast:
+def forecast(
+    client: ChainClient,
+    chain: str,
+    known: ChainKnowledge,
+    finalized: int,
+    *,
+    in_flight: int,
+    history: SourcedHistory | None = None,
+) -> Forecast:
     """Says what history lacks and what that will take.
 
     Args:
@@ -201,6 +219,7 @@ def forecast(client: ChainClient, chain: str, known: ChainKnowledge, finalized: 
         known: what the database knows.
         finalized: history ends here.
         in_flight: requests that will be under way at once.
+        history: what is read, where that is not the nodes alone.
 
     Raises:
         ProviderError: a sample could not be read.
@@ -218,7 +237,11 @@ def forecast(client: ChainClient, chain: str, known: ChainKnowledge, finalized: 
         if filters:
             labels = tuple(dict.fromkeys(source.event.label for source in gap.sources))
             cost = sampling.estimate(client, gap.ranges, filters, in_flight=in_flight)
-            fetches.append(Fetch(labels, gap.ranges, cost))
+            others, one = [], history
+            while one is not None:
+                others.append(estimate(one, gap.ranges, filters, in_flight=in_flight))
+                one = one.rest
+            fetches.append(Fetch(labels, gap.ranges, cost, tuple(others)))
     return Forecast(
         chain=chain,
         finalized=finalized,

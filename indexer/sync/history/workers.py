@@ -60,6 +60,7 @@ def fill(job: WorkerJob) -> Progress:
     """
     engine = create_engine(job.database_url, application_name="gapless worker", pool_size=2)
     client = network.connect(job.chain, job.settings)
+    history = network.history(job.chain, job.settings, client)
     try:
         work = Backfill(
             engine,
@@ -68,6 +69,7 @@ def fill(job: WorkerJob) -> Progress:
             job.selection,
             job.settings.backfill_in_flight,
             keeps_indexes=True,
+            history=history,
         )
         if _stop is not None:
             work.stop = _stop
@@ -75,6 +77,8 @@ def fill(job: WorkerJob) -> Progress:
     except UnreadRangesError:
         return work.progress  # noted in the database; the process that planned the pieces tells of it
     finally:
+        if history is not None:
+            history.close()
         client.close()
         engine.dispose()
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from indexer.abi.model import Event
 from indexer.chain.client import ChainClient
+from indexer.chain.history.reader import SourcedHistory
 from indexer.chain.logs.address_slices import samples
+from indexer.chain.portal.portal import Portal
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from indexer.manifest.model import Chain, Contract, Deployment, Manifest
@@ -35,6 +37,20 @@ def connect(chain: Chain, settings: Settings) -> ChainClient:
             max_blocks=_COMPARED_BLOCKS if chain.check_history == "bloom" else ClientSettings().max_blocks,
         ),
     )
+
+
+def history(chain: Chain, settings: Settings, client: ChainClient) -> SourcedHistory | None:
+    """What a chain's finalized history is read from, where that is not its nodes alone; asks nothing yet."""
+    reader: SourcedHistory | None = None
+    for one in reversed(chain.history):
+        portal = Portal(
+            one.url.reveal(),
+            headers={name: value.reveal() for name, value in one.headers},
+            requests_per_second=one.requests_per_second,
+            settings=ClientSettings(read_timeout=settings.rpc_timeout_seconds),
+        )
+        reader = SourcedHistory(client, portal, one.verify, rest=reader)
+    return reader
 
 
 def endpoint_configs(chain: Chain, *, pushing: bool = False) -> Sequence[EndpointConfig]:

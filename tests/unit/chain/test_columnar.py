@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer.chain.records import column_reader
-from indexer.chain.records.column_reader import Layouts, learn
+from indexer.chain.records.column_reader import LOG_FORM
 from indexer.chain.records.errors import AnswerError
 from indexer.chain.records.log_columns import LogColumns
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import logs_decoder
+from indexer.chain.records.text_layout import Layouts, learn
 from indexer.chain.records.validation import CheckedLogs, check_logs, select
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -36,7 +37,7 @@ def plainly(answer: bytes, asked: LogFilter = EVERYTHING, first: int = FIRST, la
 def in_columns(
     answer: bytes, asked: LogFilter = EVERYTHING, layouts: Layouts | None = None, first: int = FIRST, last: int = LAST
 ) -> LogColumns | None:
-    return column_reader.read(answer, first, last, asked, layouts or Layouts(), least=0, few=0)
+    return column_reader.read(answer, first, last, asked, layouts or Layouts(LOG_FORM), least=0, few=0)
 
 
 def agree(answer: bytes, asked: LogFilter = EVERYTHING, layouts: Layouts | None = None) -> bool:
@@ -105,7 +106,7 @@ def answers(draw: st.DrawFn) -> list[dict[str, Any]]:
 @settings(RELAXED, max_examples=150)
 @given(answers(), st.randoms(use_true_random=False))
 def test_honest_answers_are_read_in_columns(logs: list[dict[str, Any]], rng: random.Random) -> None:
-    layouts = Layouts()
+    layouts = Layouts(LOG_FORM)
     # Four times the same lengths, so that columns are worth it; then again with the layouts known.
     many = [log | {"logIndex": hex(0x1000 * copy + int(log["logIndex"], 16))} for copy in range(1, 5) for log in logs]
     many.sort(key=lambda log: (int(log["blockNumber"], 16), int(log["logIndex"], 16)))
@@ -256,7 +257,7 @@ def test_mutated_bytes(data: st.DataObject) -> None:
                 del answer[at : at + data.draw(st.integers(1, 3))]
             case 3:
                 answer[at:at] = bytes(data.draw(st.lists(st.sampled_from(b'0af"{}[],x '), min_size=1, max_size=3)))
-    layouts = Layouts()
+    layouts = Layouts(LOG_FORM)
     in_columns(written(some()), layouts=layouts)
     agree(bytes(answer), layouts=layouts)
 
@@ -285,7 +286,7 @@ def test_pieces_put_together_anew(data: st.DataObject) -> None:
 def test_every_byte_counts(change: Any) -> None:
     """Whatever byte is another, the answer is another, or it is left to the plain way."""
     whole = written(some(24))
-    layouts = Layouts()
+    layouts = Layouts(LOG_FORM)
     columns = in_columns(whole, layouts=layouts)
     assert columns is not None
     plain = columns.plain()
@@ -302,13 +303,13 @@ def test_every_byte_counts(change: Any) -> None:
 
 
 def test_layouts_are_learned_once() -> None:
-    layouts = Layouts()
+    layouts = Layouts(LOG_FORM)
     in_columns(written(some()), layouts=layouts)
     known = {length: list(some) for length, some in layouts._known.items()}
     in_columns(written(some()), layouts=layouts)
     assert {length: list(some) for length, some in layouts._known.items()} == known
-    assert learn(b"{}") is None
-    assert learn(b"") is None
+    assert learn(b"{}", LOG_FORM) is None
+    assert learn(b"", LOG_FORM) is None
 
 
 def test_a_narrower_filter_here() -> None:
@@ -335,5 +336,5 @@ def test_some_of_the_logs_as_objects() -> None:
 
 
 def test_small_answers_are_left_to_the_plain_way() -> None:
-    assert column_reader.read(written(some(4)), FIRST, LAST, LogFilter(), Layouts()) is None
-    assert column_reader.read(written(some(60)), FIRST, LAST, LogFilter(), Layouts()) is not None
+    assert column_reader.read(written(some(4)), FIRST, LAST, LogFilter(), Layouts(LOG_FORM)) is None
+    assert column_reader.read(written(some(60)), FIRST, LAST, LogFilter(), Layouts(LOG_FORM)) is not None

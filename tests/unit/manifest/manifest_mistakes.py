@@ -46,6 +46,42 @@ ONE_PROBLEM: dict[str, tuple[str, str, str]] = {
         "chains.ethereum.check_history",
         'write "none"',
     ),
+    "history of another kind": (
+        ETHEREUM + 'history = ["https://sqd.example/SECRETKEY"]\n' + ERC20,
+        "chains.ethereum.history[0]",
+        'expected a list of "sqd:',
+    ),
+    "history with a key in the file": (
+        ETHEREUM + 'history = ["sqd:https://sqd.example/v1/SECRETKEY"]\n' + ERC20,
+        "chains.ethereum.history[0]",
+        "may hold a key",
+    ),
+    "history over a socket": (
+        ETHEREUM + 'history = ["sqd:ipc:///run/geth.ipc"]\n' + ERC20,
+        "chains.ethereum.history[0]",
+        "by http or https",
+    ),
+    "history of an unset variable": (
+        ETHEREUM + 'history = ["sqd:${NOT_SET}"]\n' + ERC20,
+        "chains.ethereum.history[0]",
+        "NOT_SET is not set",
+    ),
+    "history twice": (
+        ETHEREUM + 'history = ["sqd:${RPC_URL}", { url = "sqd:${RPC_URL}" }]\n' + ERC20,
+        "chains.ethereum.history[1].url",
+        "in the list already",
+    ),
+    "history without url": (ETHEREUM + "history = [{}]\n" + ERC20, "chains.ethereum.history[0]", "url is missing"),
+    "history verified somehow": (
+        ETHEREUM + 'history = [{ url = "sqd:${RPC_URL}", verify = "some" }]\n' + ERC20,
+        "chains.ethereum.history[0].verify",
+        "should be 'all', 'sample' or 'none'",
+    ),
+    "history of logs numbered by transaction": (
+        ETHEREUM + 'log_index = "per_transaction"\nhistory = ["sqd:${RPC_URL}"]\n' + ERC20,
+        "chains.ethereum.history",
+        "number logs through the whole block",
+    ),
     "no endpoint": ("[chains.e]\nid = 1\nrpc = []\n" + ERC20, "chains.e.rpc", "no endpoint"),
     "no rpc": ("[chains.e]\nid = 1\n" + ERC20, "chains.e", "rpc is missing"),
     "rpc no list": ('[chains.e]\nid = 1\nrpc = "${RPC_URL}"\n' + ERC20, "chains.e.rpc", "expected a list"),

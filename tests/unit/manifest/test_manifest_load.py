@@ -149,6 +149,28 @@ def test_how_much_of_history_is_compared_with_blooms(desk: Desk, written: str, r
     assert desk.load(f"{ETHEREUM}{written}\n{ERC20}").chains["ethereum"].check_history == read
 
 
+def test_sources_of_history_keep_their_keys_to_themselves(desk: Desk) -> None:
+    history = """history = [
+        "sqd:${PORTAL_URL}", "sqd:https://open.example/datasets/eth-main",
+        { url = "sqd:${OTHER}", verify = "all", requests_per_second = 2, headers = { X = "Bearer ${KEY}" } },
+    ]
+    """
+    environ = ENVIRON | {
+        "PORTAL_URL": "https://a.example/SECRETKEY",
+        "OTHER": "http://b.example/x",
+        "KEY": "SECRETKEY",
+    }
+    chain = desk.load(ETHEREUM + history + ERC20, environ).chains["ethereum"]
+    first, second, third = chain.history
+    assert [one.url.reveal() for one in chain.history] == [
+        "https://a.example/SECRETKEY", "https://open.example/datasets/eth-main", "http://b.example/x",
+    ]  # fmt: skip
+    assert (first.verify, first.requests_per_second, second.verify) == ("sample", None, "sample")
+    assert (third.verify, third.requests_per_second) == ("all", 2.0)
+    assert [(name, value.reveal()) for name, value in third.headers] == [("X", "Bearer SECRETKEY")]
+    assert "SECRETKEY" not in repr(chain)
+
+
 def test_addresses_keep_their_order_and_need_no_checksum_in_one_case(desk: Desk) -> None:
     addresses = ["0x" + "cd" * 20, "0x" + "AB" * 20, USDC]
     manifest = desk.load(ETHEREUM + f'[contracts.many]\nabi = "abis/erc20.json"\naddress = {addresses}\n')

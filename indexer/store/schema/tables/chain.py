@@ -111,6 +111,36 @@ endpoints = Table(
     comment="The indexer's latest view of its endpoints",
 )
 
+history_sources = Table(
+    "history_sources",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False, comment="EIP-155 chain id"),
+    Column("host", String, nullable=False, comment="scheme and host only: URLs carry keys"),
+    Column("blocks", BigInteger, nullable=False, comment="blocks of history that were read from it"),
+    Column(
+        "compared",
+        BigInteger,
+        nullable=False,
+        comment="how many of its blocks were compared with headers of the chain's own nodes",
+    ),
+    Column(
+        "fallback_blocks",
+        BigInteger,
+        nullable=False,
+        comment="blocks that were read from the nodes, since it lacked them, failed, or was wrong",
+    ),
+    Column(
+        "contradictions",
+        BigInteger,
+        nullable=False,
+        comment="ranges in which it contradicted the nodes, the question or itself",
+    ),
+    Column("last_problem", String, comment="why blocks were last read from the nodes; null: they never were"),
+    timestamp("updated_at", nullable=False, default=True, comment="when the row was last written"),
+    PrimaryKeyConstraint("chain_id", "host"),
+    comment="What became of the sources of history that are not nodes: sums over all processes",
+)
+
 samples = Table(
     "samples",
     metadata,

@@ -76,7 +76,7 @@ test-browser: $(READY) ## The pages in a real browser; needs chromium.
 	@$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
 
 lock: ## Renew the locks (needs uv): the newest versions that pyproject.toml allows.
-	@$(UV) pip compile pyproject.toml --group build $(LOCK_OPTIONS) --output-file requirements.txt
+	@$(UV) pip compile pyproject.toml --group build $(LOCK_OPTIONS) --extra files --output-file requirements.txt
 	@$(UV) pip compile pyproject.toml --group build $(LOCK_OPTIONS) --all-extras --constraints requirements.txt \
 		--output-file requirements-dev.txt
 

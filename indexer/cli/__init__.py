@@ -7,6 +7,7 @@ heavy (web3 costs 1.3 s) inside its function.
 * ``manifest``, ``plan``, ``database``: the manifest, what it lacks, and the database after it.
 * ``run``, ``backfill``, ``status``: working, and how it stands.
 * ``audit``: whether the rows are true, and the mends.
+* ``export``: rows as files.
 * ``access``: who may ask the API, and work that was asked for.
 """
 
@@ -21,6 +22,7 @@ from indexer.cli.access import grants, jobs_app, keys_app
 from indexer.cli.audit import audit, redecode, repair, undecoded
 from indexer.cli.backfill import backfill
 from indexer.cli.database import apply, drop, migrate, reset
+from indexer.cli.export import export
 from indexer.cli.manifest import abi_app, check
 from indexer.cli.plan import plan
 from indexer.cli.run import demo, run, serve
@@ -67,6 +69,7 @@ for _command in (
     repair,
     undecoded,
     redecode,
+    export,
     serve,
     grants,
     demo,

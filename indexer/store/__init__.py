@@ -7,7 +7,7 @@ Rooms, each standing on those below it:
 
 * ``status``: what status, monitoring and the page show.
 * ``apply``: from the manifest to the catalog, and what goes for good.
-* ``head``: blocks that can still be reorganised.
+* ``head``: blocks that can still be reorganised. ``export``: rows as files.
 * ``tokens``: transfers, balances, metadata. ``integrity``: what audits ask. ``access``: keys and jobs of the API.
 * ``rows``: rows and coverage.
 * ``derived``: what follows from rows by rules of the manifest.

@@ -45,7 +45,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"derived"},
         {"rows"},
         {"tokens", "integrity", "access"},
-        {"head"},
+        {"head", "export"},
         {"apply"},
         {"status"},
     ],

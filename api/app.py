@@ -39,11 +39,15 @@ from api.resources.transactions import OneTransaction
 from api.resources.transfers import AddressTransfers, TokenTransfers
 from api.resources.webhook_deliveries import WebhookDeliveries, WebhookReplay, WebhookSecret, WebhookTest
 from api.resources.webhooks import OneWebhook, Webhooks
+from indexer.log import write
 
 access_log = logging.getLogger("api.access")
 
 #: A token that was sent to a path that takes none, or twice.
 _TOKEN: Final = re.compile(r"(access_token=)[^&]+", re.IGNORECASE)
+
+#: A path that a terminal shows as it is.
+_HARMLESS: Final = re.compile(r"[A-Za-z0-9/._-]*")
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -126,23 +130,24 @@ class RequestLog:
         """Log the request."""
         if not access_log.isEnabledFor(logging.INFO):
             return
-        status = falcon.http_status_to_code(resp.status)
+        status = resp.status_code
         milliseconds = (perf_counter() - req.context.started) * 1000
-        access_log.info(
+        path, query = req.path, req.query_string
+        write(
+            access_log,
+            logging.INFO,
             "%s %s %d in %.1f ms",
             req.method,
-            req.path.encode("unicode_escape").decode(),
+            path if _HARMLESS.fullmatch(path) else path.encode("unicode_escape").decode(),
             status,
             milliseconds,
-            extra={
-                "request_id": req.context.request_id,
-                "method": req.method,
-                "path": req.path,
-                "query": _TOKEN.sub(r"\1***", req.query_string),
-                "status": status,
-                "milliseconds": round(milliseconds, 1),
-                "client": self._clients.named(req.remote_addr, req.get_header("X-Forwarded-For")),
-            },
+            request_id=req.context.request_id,
+            method=req.method,
+            path=path,
+            query=_TOKEN.sub(r"\1***", query) if "token" in query.lower() else query,
+            status=status,
+            milliseconds=round(milliseconds, 1),
+            client=self._clients.named(req.remote_addr, req.get_header("X-Forwarded-For")),
         )
 
 

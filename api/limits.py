@@ -171,10 +171,7 @@ class ClientAddress:
             peer: as of :meth:`named`.
             forwarded: likewise.
         """
-        found = self._found(peer, forwarded)
-        if isinstance(found, IPv6Address):
-            return str(IPv6Network((found, 64), strict=False))
-        return str(found) if found is not None else "unknown"
+        return self._written(peer, forwarded)[0]
 
     def named(self, peer: str, forwarded: str | None) -> str:
         """The address of a client.
@@ -184,12 +181,17 @@ class ClientAddress:
             forwarded: the header ``X-Forwarded-For``: each proxy adds its client's address at the end. What
                 stands before the last address that is no trusted proxy may be forged.
         """
-        found = self._found(peer, forwarded)
-        return str(found) if found is not None else "unknown"
+        return self._written(peer, forwarded)[1]
 
-    def _found(self, peer: str, forwarded: str | None) -> IPv4Address | IPv6Address | None:
+    def _written(self, peer: str, forwarded: str | None) -> tuple[str, str]:
+        """Both names of a client. That of a peer that is no proxy, or names no client, is written once."""
+        if forwarded is None or not self._networks:
+            return _of_peer(peer)
+        return _names(self._found(peer, forwarded))
+
+    def _found(self, peer: str, forwarded: str) -> IPv4Address | IPv6Address | None:
         found = _address(peer)
-        for hop in reversed((forwarded or "").split(",")):
+        for hop in reversed(forwarded.split(",")):
             if found is None or not any(found in network for network in self._networks):
                 break
             given = _address(hop.strip())
@@ -197,6 +199,20 @@ class ClientAddress:
                 break
             found = given
         return found
+
+
+@lru_cache(maxsize=4096)
+def _of_peer(peer: str) -> tuple[str, str]:
+    return _names(_address(peer))
+
+
+def _names(found: IPv4Address | IPv6Address | None) -> tuple[str, str]:
+    """The bucket of a client, and its address."""
+    if found is None:
+        return "unknown", "unknown"
+    if isinstance(found, IPv6Address):
+        return str(IPv6Network((found, 64), strict=False)), str(found)
+    return str(found), str(found)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

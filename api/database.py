@@ -8,8 +8,7 @@ others. Beside that a statement that is known goes over libpq directly, which co
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
@@ -17,7 +16,7 @@ import psycopg
 from psycopg import errors as pg_errors
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from psycopg_pool import ConnectionPool, TooManyRequests
 
 from api.bounded_cache import BoundedCache
 from api.errors import ApiError
@@ -88,7 +87,7 @@ class Connection(psycopg.Connection[Any]):
         Raises:
             psycopg.Error: what Postgres says; OperationalError where the connection is lost.
         """
-        parameters = [_parameter(value) for value in values]
+        parameters = [value if value.__class__ is bytes else _parameter(value) for value in values]
         formats = [_BINARY if isinstance(value, bytes) else _TEXT for value in values]
         name = self._name_of(text) if self.prepares else None
         if name is None:
@@ -133,12 +132,12 @@ class Connection(psycopg.Connection[Any]):
 
 def _parameter(value: object) -> bytes | None:
     match value:
-        case None | bytes():
-            return value
-        case str():
+        case str():  # nearly all are
             if "\0" in value:  # libpq would end the text there
                 raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
             return value.encode()
+        case None | bytes():
+            return value
         case bool():
             return b"t" if value else b"f"
         case int() | float():
@@ -279,7 +278,7 @@ class Database:
             work: what to do.
             keep: leave the connection to the work's result, unless it fails.
         """
-        with _translated():
+        try:
             try:
                 return self._once(work, keep=keep)
             except _DeadConnectionError as error:
@@ -291,6 +290,10 @@ class Database:
                 return self._once(work, keep=keep)
             except _DeadConnectionError as error:
                 raise psycopg.OperationalError(str(error)) from error
+        except psycopg.Error as error:
+            if (told := _for_clients(error)) is None:
+                raise
+            raise told from None
 
     def _once(self, work: Callable[[Connection], T], *, keep: bool) -> T:
         connection = self._pool.getconn()
@@ -316,30 +319,26 @@ def _set_all(how: str, settings: Mapping[str, str]) -> bytes:
     return "; ".join(f"{how} {key} = '{value}'" for key, value in settings.items()).encode()
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except pg_errors.QueryCanceled:
-        raise ApiError(
-            "QUERY_TOO_EXPENSIVE",
-            "the query took too long: ask for fewer blocks (from_block, to_block), or filter on an indexed argument",
-        ) from None
-    except (pg_errors.UndefinedTable, pg_errors.InvalidSchemaName) as error:
-        if "gapless." not in str(error):
-            raise
-        raise ApiError(
-            "DATABASE_UNAVAILABLE", "the database has no Gapless tables yet: run `gapless migrate`", retry_after=5
-        ) from None
-    except (pg_errors.ReadOnlySqlTransaction, pg_errors.DiskFull) as error:
-        full = isinstance(error, pg_errors.DiskFull)
-        log.warning("the database takes no changes: %s", str(error).strip())
-        why = "its disk is full" if full else "it is a standby, or was made read-only"
-        raise ApiError(
-            "DATABASE_READ_ONLY", f"the database takes no changes at the moment: {why}; reading works", retry_after=5
-        ) from None
-    except TooManyRequests:
-        raise ApiError("OVERLOADED", "too many requests wait for the database", retry_after=1) from None
-    except (PoolTimeout, PoolClosed, psycopg.OperationalError, psycopg.InterfaceError) as error:
-        log.warning("the database does not answer: %s", str(error).strip() or type(error).__name__)
-        raise ApiError("DATABASE_UNAVAILABLE", "the database does not answer at the moment", retry_after=2) from None
+def _for_clients(error: psycopg.Error) -> ApiError | None:  # noqa: PLR0911  # one return a case reads best
+    """What a failure means to a client; None: it is a defect."""
+    match error:
+        case pg_errors.QueryCanceled():
+            hint = "ask for fewer blocks (from_block, to_block), or filter on an indexed argument"
+            return ApiError("QUERY_TOO_EXPENSIVE", f"the query took too long: {hint}")
+        case pg_errors.UndefinedTable() | pg_errors.InvalidSchemaName():
+            if "gapless." not in str(error):
+                return None
+            why = "the database has no Gapless tables yet: run `gapless migrate`"
+            return ApiError("DATABASE_UNAVAILABLE", why, retry_after=5)
+        case pg_errors.ReadOnlySqlTransaction() | pg_errors.DiskFull():
+            log.warning("the database takes no changes: %s", str(error).strip())
+            full = isinstance(error, pg_errors.DiskFull)
+            why = "its disk is full" if full else "it is a standby, or was made read-only"
+            why = f"the database takes no changes at the moment: {why}; reading works"
+            return ApiError("DATABASE_READ_ONLY", why, retry_after=5)
+        case TooManyRequests():
+            return ApiError("OVERLOADED", "too many requests wait for the database", retry_after=1)
+        case psycopg.OperationalError() | psycopg.InterfaceError():
+            log.warning("the database does not answer: %s", str(error).strip() or type(error).__name__)
+            return ApiError("DATABASE_UNAVAILABLE", "the database does not answer at the moment", retry_after=2)
+    return None

@@ -10,11 +10,13 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from time import monotonic, time
 from typing import Any, Final, NamedTuple
 
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import build_http_date
 
 from api.caching import VARY
 from api.door import IncomingRequest, Pace, Refusal, untaken
@@ -84,8 +86,19 @@ class _Task(WSGITask):  # type: ignore[misc]
         """The head of the answer. While the server stops, it says that the connection ends with this answer."""
         if self.channel.server.is_stopping:
             self.set_close_on_finish()
+        is_kept = self.version == "1.1" and self.request.headers.get("CONNECTION") != "close"
+        if is_kept and not self.close_on_finish and self.content_length is not None and self.has_body:
+            # waitress looks at each header for what none of ours says: this is the head that it makes of them.
+            lines = [f"{_capitalised(name)}: {value}\r\n" for name, value in self.response_headers]
+            date = build_http_date(self.start_time)
+            return f"HTTP/1.1 {self.status}\r\n{''.join(lines)}Date: {date}\r\n\r\n".encode("latin-1")
         head: bytes = super().build_response_header()
         return head
+
+
+@cache  # the API's own headers, which are few
+def _capitalised(name: str) -> str:
+    return "-".join(part.capitalize() for part in name.split("-"))
 
 
 class HandOver(NamedTuple):

@@ -187,6 +187,8 @@ def _pairs(query_string: str, problems: list[Problem]) -> list[tuple[str, str]]:
 
 def one_of(query_string: str, name: str) -> str | None:
     """The text of one parameter before all are read; None where it is left out, or will be refused."""
+    if name not in query_string and "%" not in query_string:
+        return None
     found = dict(_pairs(query_string, [])).get(name)
     return found if found and len(found) <= _MOST_NAME else None
 

@@ -1,24 +1,30 @@
 """The API's read path: pages of 100 events out of ten million, beside the same SQL run by pgbench; and exports.
 
-``gapless serve`` as it always runs, asked by curl over a few connections; pgbench over as many. Pages are chosen at
-random by block range, by address and by an indexed argument. Exports are one stream each.
+``gapless serve`` as it always runs, asked over a few connections by one thread (:mod:`benchmarks.http_client`), as
+pgbench asks Postgres over as many. Pages are chosen at random by block range, by address and by an indexed argument.
+Beside the rates stands what a page takes of a core: on a machine that does other work the rates are shares of what is
+left, and ``by CPU`` is what they would be to one another without it. Exports are one stream each, read by curl.
 """
 
 import argparse
+import json
 import os
 import random
 import re
+import resource
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 import falcon.testing
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -27,7 +33,7 @@ from api.context import create_context
 from api.database import SESSION, Database
 from api.settings import ApiSettings
 from benchmarks.head import command, free_port, until_served
-from benchmarks.measure import curl, database
+from benchmarks.measure import PostgresCpu, cpu_of, curl, database
 from indexer.manifest import load_manifest
 from indexer.store import embedded
 from indexer.store.apply import migrate
@@ -45,8 +51,6 @@ _ROWS_EACH = 200
 _BLOCK_SECONDS = 12
 _GENESIS = 1_600_000_000
 _PAGES = 100
-# So often each curl asks for all of them: starting one costs as much as some pages.
-_ROUNDS = 2
 # So many that neither the API nor pgbench ever waits for somebody who asks.
 _CONNECTIONS = 16
 _PAGE = 100
@@ -55,20 +59,63 @@ _EXPORTED = 1_000_000
 
 
 @dataclass(frozen=True)
+class Load:
+    """How pages are answered, by the API or by Postgres alone.
+
+    Attributes:
+        rate: pages a second.
+        server, postgres, client: milliseconds of a core for a page, of the API, of Postgres and of who asks.
+        p99: seconds until a page is there.
+    """
+
+    rate: float
+    server: float
+    postgres: float
+    client: float
+    p99: float = 0.0
+
+    @property
+    def cpu(self) -> float:
+        """Milliseconds of a core for a page, all together."""
+        return self.server + self.postgres + self.client
+
+
+@dataclass(frozen=True)
 class Speed:
     """How one kind of page is answered.
 
     Attributes:
         name: the kind.
-        rate: pages a second by the API.
-        p99: seconds.
-        sql_rate: the same statements a second by pgbench.
+        api: by the API.
+        sql: the same statements, by pgbench.
     """
 
     name: str
-    rate: float
-    p99: float
-    sql_rate: float
+    api: Load
+    sql: Load
+
+    @property
+    def ratio(self) -> float:
+        """The API's rate to that of pgbench."""
+        return self.api.rate / self.sql.rate
+
+    @property
+    def cpu_ratio(self) -> float:
+        """What it would be on cores that do nothing else and never rest."""
+        return self.sql.cpu / self.api.cpu
+
+    def __str__(self) -> str:
+        api, sql = self.api, self.sql
+        return (
+            f"{self.name:<16} {api.rate:>12,.0f} {1000 * api.p99:>7.1f} {api.server:>8.2f} {api.postgres:>8.2f} "
+            f"{api.client:>8.2f} {sql.rate:>10,.0f} {sql.cpu:>8.2f} {self.ratio:>6.2f} {self.cpu_ratio:>6.2f}"
+        )
+
+
+_TITLE = (
+    f"{'pages of 100':<16} {'API a second':>12} {'p99 ms':>7} {'API CPU':>8} {'Postgres':>8} {'client':>8} "
+    f"{'pgbench':>10} {'CPU':>8} {'of it':>6} {'by CPU':>6}"
+)
 
 
 def main() -> None:
@@ -92,20 +139,21 @@ def run(rows: int, seconds: float, processes: int = 2) -> list[Speed]:
         began = time.perf_counter()
         fill(url, Path(folder), rows)
         print(f"a table of {rows:,} rows with its indexes, made in {time.perf_counter() - began:.0f} s")
-        print(f"{'pages of 100':<16} {'API a second':>13} {'p99 ms':>8} {'pgbench a second':>17} {'of it':>6}")
+        print(_TITLE)
         port = free_port()
         environment = {
             "DATABASE_URL": url, "API_PORT": str(port),
             "API_PROCESSES": str(processes),
             "GAPLESS_MANIFEST": str(Path(folder) / "indexer.toml"), "GAPLESS_DATA_DIR": str(Path(folder) / "data"),
         }  # fmt: skip
-        with command("serve", environment):
+        with command("serve", environment) as serving:
             until_served(port)
+            meter = _Meter(serving, PostgresCpu(url))
             for name, paths in _pages(rows).items():
-                rate, p99 = _ask(f"http://127.0.0.1:{port}", paths, Path(folder), seconds)
-                sql_rate = _pgbench(url, _statements(url, paths), Path(folder), seconds)
-                speed = Speed(name, rate, p99, sql_rate)
-                print(f"{name:<16} {rate:>13,.0f} {1000 * p99:>8.1f} {sql_rate:>17,.0f} {rate / sql_rate:>6.2f}")
+                _ask(port, paths, min(seconds, 1.0), meter)  # each connection to Postgres has prepared the statement
+                asked = _ask(port, paths, seconds, meter)
+                speed = Speed(name, asked, _pgbench(url, _statements(url, paths), Path(folder), seconds, meter))
+                print(speed, flush=True)
                 found.append(speed)
             exported = min(rows, _EXPORTED)
             print(f"an export of {exported:,} rows: rows a second, MB a second")
@@ -194,31 +242,49 @@ def _pages(rows: int) -> dict[str, list[str]]:
     }
 
 
-def _ask(origin: str, paths: Sequence[str], folder: Path, seconds: float) -> tuple[float, float]:
-    """Asks by curl over a few connections at once: pages a second, and the 99th percentile of seconds."""
-    plain = f'next\nurl = "{origin}%s"\noutput = "/dev/null"\nsilent\nwrite-out = "%%{{http_code}} %%{{time_total}}\\n"'
-    configs = []
-    for number in range(_CONNECTIONS):
-        shuffled = random.Random(number).sample(list(paths) * _ROUNDS, len(paths) * _ROUNDS)
-        config = folder / f"pages-{number}"
-        config.write_text("\n".join(plain % path for path in shuffled).removeprefix("next\n"))
-        configs.append(config)
-    times: list[float] = []
-    stop = time.perf_counter() + seconds
-    began = time.perf_counter()
-    while time.perf_counter() < stop:
-        curls = [
-            subprocess.Popen([curl(), "--config", config], stdout=subprocess.PIPE, text=True) for config in configs
-        ]
-        for process in curls:
-            said, _ = process.communicate()
-            for line in said.splitlines():
-                status, took = line.split()
-                if status != "200":
-                    raise RuntimeError(f"a page was answered with HTTP {status}")
-                times.append(float(took))
-    elapsed = time.perf_counter() - began
-    return len(times) / elapsed, sorted(times)[int(len(times) * 0.99)]
+class _Meter:
+    """What pages take of a core.
+
+    Args:
+        serving: the API's process, whose children serve too.
+        postgres: the server.
+    """
+
+    def __init__(self, serving: psutil.Process, postgres: PostgresCpu) -> None:
+        self._serving = serving
+        self._postgres = postgres
+
+    def now(self) -> tuple[float, float, float]:
+        """Seconds of a core so far: the API's, Postgres', and those of the clients that have ended."""
+        api = sum(cpu_of(one) for one in (self._serving, *self._serving.children(recursive=True)))
+        clients = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return api, self._postgres.cpu(), clients.ru_utime + clients.ru_stime
+
+    def load(self, before: tuple[float, float, float], pages: float, rate: float, p99: float = 0.0) -> Load:
+        """What came of some pages.
+
+        Args:
+            before: what :meth:`now` said before them.
+            pages: how many.
+            rate: of them a second.
+            p99: seconds.
+        """
+        api, postgres, client = ((now - then) * 1000 / pages for now, then in zip(self.now(), before, strict=True))
+        return Load(rate, api, postgres, client, p99)
+
+
+def _ask(port: int, paths: Sequence[str], seconds: float, meter: _Meter) -> Load:
+    """Asks the API over a few connections at once."""
+    orders = [random.Random(number).sample(list(paths), len(paths)) for number in range(_CONNECTIONS)]
+    before = meter.now()
+    told = subprocess.run(
+        [sys.executable, "-m", "benchmarks.http_client"],
+        input=json.dumps({"host": "127.0.0.1", "port": port, "paths": orders, "seconds": seconds}),
+        check=True, stdout=subprocess.PIPE, text=True,
+    ).stdout  # fmt: skip
+    found = json.loads(told)
+    times = sorted(found["times"])
+    return meter.load(before, len(times), len(times) / found["seconds"], times[int(len(times) * 0.99)])
 
 
 def _exports(origin: str, rows: int) -> Iterator[tuple[str, float, float]]:
@@ -271,8 +337,10 @@ def _statements(url: str, paths: Sequence[str]) -> list[tuple[str, list[str]]]:
     return found
 
 
-def _pgbench(url: str, statements: Sequence[tuple[str, list[str]]], folder: Path, seconds: float) -> float:
-    """Runs statements at random, in sessions set like the API's, each prepared once in each: how many a second."""
+def _pgbench(
+    url: str, statements: Sequence[tuple[str, list[str]]], folder: Path, seconds: float, meter: _Meter
+) -> Load:
+    """Runs statements at random, in sessions set like the API's, each prepared once in each."""
     texts = sorted({text for text, _ in statements})
     prepared = "".join(f"PREPARE page{texts.index(text)} AS {' '.join(text.split())};\n" for text in texts)
     files = []
@@ -281,6 +349,7 @@ def _pgbench(url: str, statements: Sequence[tuple[str, list[str]]], folder: Path
         call = f"EXECUTE page{texts.index(text)}" + (f"({', '.join(values)})" if values else "")
         file.write_text(f"\\if :first\n{prepared}\\set first 0\n\\endif\n{call};\n")
         files += ["--file", str(file)]
+    before = meter.now()
     said = subprocess.run(
         [
             str(binaries() / "pgbench"), "--no-vacuum", "--define", "first=1", "--client", str(_CONNECTIONS),
@@ -292,7 +361,9 @@ def _pgbench(url: str, statements: Sequence[tuple[str, list[str]]], folder: Path
     match = re.search(r"tps = ([0-9.]+)", said)
     if match is None or re.search(r"number of failed transactions: [1-9]", said):
         raise RuntimeError(f"pgbench: {said}")
-    return float(match[1])
+    done = re.search(r"number of transactions actually processed: ([0-9]+)", said)
+    load = meter.load(before, float(done[1]) if done else 1.0, float(match[1]))
+    return replace(load, server=0.0)  # it was at rest
 
 
 if __name__ == "__main__":

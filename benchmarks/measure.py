@@ -88,14 +88,14 @@ def run(folder: Path, server_url: str) -> Result:
     manifest = write_manifest(folder, workload)
     with node(folder) as (node_url, serving), database(server_url) as url:
         postgres = PostgresCpu(url)
-        node_before, postgres_before = _cpu(serving), postgres.cpu()
+        node_before, postgres_before = cpu_of(serving), postgres.cpu()
         process = subprocess.run(
             [sys.executable, "-m", "benchmarks.indexing", url, manifest, node_url],
             check=True,
             stdout=subprocess.PIPE,
         )
         said = json.loads(process.stdout.splitlines()[-1])
-        node_cpu, postgres_cpu = _cpu(serving) - node_before, postgres.cpu() - postgres_before
+        node_cpu, postgres_cpu = cpu_of(serving) - node_before, postgres.cpu() - postgres_before
         with psycopg.connect(url, autocommit=True) as connection:
             check(connection, workload)
             copy = copy_seconds(connection, folder, workload)
@@ -256,11 +256,12 @@ class PostgresCpu:
     def cpu(self) -> float:
         """Seconds of one core that all of them have taken so far."""
         ended = self._postmaster.cpu_times()
-        living = sum(_cpu(child) for child in self._postmaster.children())
+        living = sum(cpu_of(child) for child in self._postmaster.children())
         return float(ended.user + ended.system + ended.children_user + ended.children_system) + living
 
 
-def _cpu(process: psutil.Process) -> float:
+def cpu_of(process: psutil.Process) -> float:
+    """Seconds of one core that a process has taken so far; 0 where it has ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         times = process.cpu_times()
         return float(times.user + times.system)

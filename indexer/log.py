@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
@@ -138,15 +139,17 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        seconds = int(record.created)
         document: dict[str, object] = {
-            "time": time.replace("+00:00", "Z"),
+            "time": f"{_second(seconds)}.{int((record.created - seconds) * 1000):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": _message(record),
         }
         # A field may not hide what every record has.
-        document.update((f"{key}_" if key in document else key, value) for key, value in fields_of(record).items())
+        for key, value in vars(record).items():
+            if key not in _STANDARD:
+                document[f"{key}_" if key in document else key] = value
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
         try:
@@ -155,6 +158,11 @@ class JsonFormatter(logging.Formatter):
             line = ""
         # One look at the whole line: nearly none holds what must not be shown, and each request writes one.
         return line if line and not is_suspect(line) else json.dumps(_redacted(document))
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[: len("2026-01-31T12:00:01")]
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:

@@ -176,6 +176,7 @@ class HeadReader:
         line = self._request_line
         assert line is not None
         fields = self.fields
+        named = {name for name, _ in fields}
         hosts = [value for name, value in fields if name == "host"]
         if len(hosts) > 1 or (not hosts and line.version == "1.1"):
             raise RefusedRequestError(400, "exactly one Host is needed")
@@ -184,8 +185,9 @@ class HeadReader:
         if line.authority is not None:
             # The target's own host counts; the field is what a client had to send beside it.
             fields = [(name, value) for name, value in fields if name != "host"] + [("host", line.authority)]
-        connection = _list_of(fields, "connection")
-        is_chunked = _is_chunked(fields, line.version)
+        connection = _list_of(fields, "connection") if "connection" in named else ()
+        is_chunked = "transfer-encoding" in named and _is_chunked(fields, line.version)
+        expects = _list_of(fields, "expect") if "expect" in named else ()
         return RequestHead(
             raw=bytes(self._received[self._begin : self._line]),
             method=line.method,
@@ -194,10 +196,10 @@ class HeadReader:
             query=line.query,
             version=line.version,
             fields=tuple(fields),
-            content_length=_content_length(fields),
+            content_length=_content_length(fields) if "content-length" in named else 0,
             is_chunked=is_chunked,
             closes="close" in connection or (line.version == "1.0" and "keep-alive" not in connection),
-            awaits_continue=line.version == "1.1" and "100-continue" in _list_of(fields, "expect"),
+            awaits_continue=line.version == "1.1" and "100-continue" in expects,
         )
 
 
@@ -311,8 +313,6 @@ def _list_of(fields: list[tuple[str, str]], name: str) -> list[str]:
 
 def _content_length(fields: list[tuple[str, str]]) -> int:
     values = [value for name, value in fields if name == "content-length"]
-    if not values:
-        return 0
     if len(values) > 1 or not values[0].isascii() or not values[0].isdigit():
         raise RefusedRequestError(400, "Content-Length must be one number")
     if len(values[0]) > MAX_LENGTH_DIGITS:
@@ -321,8 +321,6 @@ def _content_length(fields: list[tuple[str, str]]) -> int:
 
 
 def _is_chunked(fields: list[tuple[str, str]], version: str) -> bool:
-    if not any(name == "transfer-encoding" for name, _ in fields):
-        return False
     if version == "1.0":
         raise RefusedRequestError(400, "HTTP/1.0 knows no Transfer-Encoding")
     if any(name == "content-length" for name, _ in fields):

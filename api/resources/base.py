@@ -154,6 +154,10 @@ class Resource(Path):
             ApiError: as :meth:`contract` and :meth:`api.catalog.Catalog.event`.
         """
         chain = one_of(query_string, "chain")
+        catalog = self.context.catalog.current()
+        known = catalog.contracts.get(contract) if chain is None else None
+        if known is not None and (found := known.events.get(event)) is not None:
+            return catalog, ContractPath(known), found
 
         def find(catalog: Catalog) -> tuple[Catalog, ContractPath, Event]:
             path = catalog.contract(contract, self.context.database, chain)

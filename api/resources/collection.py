@@ -166,7 +166,7 @@ class Collection(Resource):
         """Answer with a page, or with an export."""
         query = self.query(request.query_string, path)
         form = query.values["format"] = self.format(request, query.values.get("format"))
-        common.check_together({**query.values, "limit": query.limit})
+        common.check_together(query.values)
         if form != "json":
             self._export(request, response, query)
             return

@@ -15,6 +15,7 @@ from api.schemas import Schema
 from api.sql import daily as sql
 from api.sql.events import event_source
 from api.sql.members import Member
+from api.sql.source import ROWS_BETWEEN
 from api.values import choice, words
 
 _ANY_SUMS: Final[Schema] = {
@@ -77,7 +78,8 @@ class Daily(Events):
         Raises:
             ApiError: QUERY_TOO_EXPENSIVE if that is none.
         """
-        first_line, *lines = rows.split(b"\n") if rows else [b""]
+        first_line, _, days = (rows or b"").partition(b"\n")
+        lines = days.split(ROWS_BETWEEN) if rows else []
         counted = [day for day in lines if day]
         if len(counted) == len(lines) or len(lines) > limit:
             return limit

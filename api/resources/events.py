@@ -60,13 +60,15 @@ class Events(Collection):
     @classmethod
     @lru_cache(maxsize=1000)
     def event_parameters(cls, columns: Columns) -> type[Parameters]:
-        """The parameters of the rows of an event with such arguments."""
+        """The parameters of the rows of an event with such arguments, the same model for all that have the same."""
         return joined(cls.__name__, cls.params, extras=cls.extras(columns))
 
     def query(self, text: str, path: Mapping[str, str]) -> Query:
         """Read a request."""
         catalog, contract, event = self.event(path["contract"], path["event"], text)
-        values = self.event_parameters(event.columns).read(text).given()
+        # To look for the columns themselves would cost more than to read the parameters.
+        model = catalog.once((type(self), event.event_id), lambda: self.event_parameters(event.columns))
+        values = model.read(text).given()
         chain = catalog.chain(values.get("chain"), contract.contract.deployments)
         if contract.address is not None:
             values["address"] = common.narrowed(values.get("address"), contract.address)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode
@@ -15,7 +16,7 @@ from api.cursors import MAX_ITEM
 from api.resources import common_parameters as common
 from api.sql import source
 from api.sql.query_shape import QueryShape
-from api.sql.source import ANY_WINDOW, Source, page_values
+from api.sql.source import ANY_WINDOW, ROWS_BETWEEN, Source, page_values
 from api.sql.statement import Statement
 from api.state import State
 
@@ -85,9 +86,15 @@ class Query:
         """Make what depends on the source and the shape alone, once for each version of the catalog."""
         return self.catalog.for_shape((what, self.source.key, self.shape), make)
 
+    @cached_property
+    def _page(self) -> tuple[Statement, str | None]:
+        """The statement of the page, and the conditions that no index serves: one look for both."""
+        rows, shape = self.source, self.shape
+        return self._once("page", lambda: (source.page_statement(rows, shape), rows.unserved(shape)))
+
     def page_statement(self) -> Statement:
         """The statement of the page."""
-        return self._once("page", lambda: source.page_statement(self.source, self.shape))
+        return self._page[0]
 
     def state_statement(self) -> Statement:
         """The statement of the state alone."""
@@ -95,7 +102,7 @@ class Query:
 
     def unserved(self) -> str | None:
         """The conditions that no index serves, or None."""
-        return self._once("unserved", lambda: self.source.unserved(self.shape))
+        return self._page[1]
 
     def etag(self, state: State, *salt: object) -> str:
         """The entity tag of an answer in this state."""
@@ -121,7 +128,8 @@ _NOT_FILTERS: Final = frozenset(
 class Page:
     """The rows of a page as Postgres made them: one text, a line of their positions and the JSON of each on a line.
 
-    It is cut and joined as a whole: a list of its rows would cost half of all that Python does for a page.
+    It is cut as a whole and copied once, into the answer: a list of its rows would cost half of all that Python does
+    for a page.
 
     Args:
         text: the rows in the answer's order, one more than ``limit`` if there is more.
@@ -131,29 +139,36 @@ class Page:
     """
 
     def __init__(self, text: bytes | None, limit: int, cursor: str | None, branches: bytes | None) -> None:
-        first_line, _, rows = (text or b"").partition(b"\n")
-        positions = first_line.split(b" ") if text else []
-        more = len(positions) > limit
+        text = text or b""
+        begin, end = text.find(b"\n") + 1, len(text)
+        positions = text[: max(begin - 1, 0)]
+        self.count = positions.count(b" ") + 1 if positions else 0
+        more = self.count > limit
         if more:  # by one
-            before = cursor == "before"
-            positions = positions[1:] if before else positions[:-1]
-            rows = rows.partition(b"\n")[2] if before else rows[: max(rows.rfind(b"\n"), 0)]
-        self.data = rows.replace(b"\n", b",\n")
-        self.count = len(positions)
-        self._positions, self._rows = positions, rows
+            self.count -= 1
+            if cursor == "before":
+                positions = positions.partition(b" ")[2]
+                begin = text.find(b"\n", begin) + 1 or end
+            else:
+                positions = positions.rpartition(b" ")[0]
+                end = max(text.rfind(ROWS_BETWEEN, begin), begin)
+        #: The JSON of the rows with commas between them.
+        self.data = memoryview(text)[begin:end]
+        self._positions = positions
         known: dict[str, str] = orjson.loads(branches) if branches else {}
         self._known = known
         # The side that the cursor came from has rows: at least the cursor's own.
         onwards = more or cursor == "before"
         backwards = cursor == "after" or (more and cursor == "before")
-        self.next = _cursor(positions[-1], known) if positions and onwards else None
-        self.prev = _cursor(positions[0], known) if positions and backwards else None
-        self.last = _cursor(positions[-1], known) if positions else None
+        self.last = _cursor(positions.rpartition(b" ")[2], known) if positions else None
+        self.next = self.last if onwards else None
+        self.prev = _cursor(positions.partition(b" ")[0], known) if positions and backwards else None
 
     def each(self) -> Iterator[tuple[str, bytes]]:
         """Each row: its cursor and its JSON."""
-        each = zip(self._positions, self._rows.split(b"\n"), strict=False)  # without rows the text is one empty line
-        return ((_cursor(position, self._known), row) for position, row in each)
+        # Without rows the text is one empty line.
+        each = zip(self._positions.split(b" "), bytes(self.data).split(ROWS_BETWEEN), strict=False)
+        return ((_cursor(position, self._known), row) for position, row in each if position)
 
     def described(self, limit: int) -> dict[str, Any]:
         """The member ``page`` of an answer.

@@ -14,6 +14,9 @@ from api.sql.members import Member, chosen, csv_columns, json_row
 from api.sql.query_shape import QueryShape, RowOrder
 from api.sql.statement import Binder, Statement
 
+#: What stands between the rows of a page: they are a list in JSON, and may be taken apart.
+ROWS_BETWEEN: Final = b",\n"
+_BETWEEN: Final = "',' || chr(10)"
 #: Most rows of a page.
 MAX_LIMIT: Final = 1000
 #: As many blocks as nothing looks through.
@@ -184,8 +187,9 @@ class Source(ABC):
 def page_statement(source: Source, shape: QueryShape) -> Statement:
     """One page: state, rows, branches, tokens, count, transactions.
 
-    The rows are one text: their positions, with blanks between, on its first line; then the JSON of each on a line of
-    its own. One more than ``limit`` says that there is more. A newline cannot occur in JSON made by Postgres.
+    The rows are one text: their positions, with blanks between, on its first line; then the JSON of each, with
+    :data:`ROWS_BETWEEN` between them. One more than ``limit`` says that there is more. A newline cannot occur in JSON
+    made by Postgres.
     """
     bind = Binder()
     order = source.order
@@ -212,7 +216,7 @@ def page_statement(source: Source, shape: QueryShape) -> Statement:
     in_order = order.by(ascending=shape.order == "asc")
     text = f"""WITH {", ".join(tables)}
 SELECT {state or "NULL"},
-    (SELECT string_agg(position, ' ' {in_order}) || chr(10) || string_agg(row, chr(10) {in_order}) FROM page t),
+    (SELECT string_agg(position, ' ' {in_order}) || chr(10) || string_agg(row, {_BETWEEN} {in_order}) FROM page t),
     {scope.branches(shape.chain_id, "page") if state and "block_number" in carried else "NULL"},
     {included_tokens(source.tokens(bind, sent)) if shape.tokens else "NULL"},
     {counted},

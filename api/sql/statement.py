@@ -72,7 +72,9 @@ class Statement:
         Numbers and times go as text, which Postgres reads as the type that the placeholder names: so a statement is
         prepared once, whatever the size of its numbers.
         """
-        return [sent(by_name[name]) for name in self.names]
+        values = [by_name[name] for name in self.names]
+        # Nearly all are numbers, which need no long look.
+        return [str(value) if value.__class__ is int else sent(value) for value in values]
 
 
 def sent(value: object) -> object:

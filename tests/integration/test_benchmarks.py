@@ -73,5 +73,6 @@ def test_streams_and_waiting_requests_are_measured() -> None:
 def test_the_read_path_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     found = api.run(20_000, 0.5)
     assert [speed.name for speed in found] == ["by block range", "by address", "by argument"]
-    assert all(speed.rate > 0 and speed.sql_rate > 0 for speed in found)
+    assert all(load.rate > 0 and load.cpu > 0 for speed in found for load in (speed.api, speed.sql))
+    assert all(speed.api.server > 0 and speed.api.p99 > 0 for speed in found)
     assert "20,000 rows" in capsys.readouterr().out

@@ -47,6 +47,19 @@ class Refusal:
         """The body of the answer."""
         return from_http_status(self.code, f"{self.reason}: {self.body}").body()
 
+    def answer(self) -> bytes:
+        """A whole answer, for who has asked nothing yet."""
+        body = self.json()
+        lines = (
+            f"HTTP/1.1 {self.code} {self.reason}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            "Cache-Control: no-store",
+            "Retry-After: 1",
+            "Connection: close",
+        )
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
 
 class IncomingRequest:
     """One request as waitress's channel and tasks know it.
@@ -155,6 +168,29 @@ def _headers(fields: Any) -> dict[str, str]:
             key = name.upper().replace("-", "_")
             headers[key] = f"{headers[key]}, {value}" if key in headers else value
     return headers
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client, and a client's request, may take: seconds.
+
+    Attributes:
+        queue: that a request may wait for a thread.
+        head: for a request's head, from its first byte.
+        body: for a request's body.
+        answer: from the beginning of an answer until the client has taken all of it.
+        pace: bytes a second that a client must take of what waits for it; 0: any.
+        window: over which that is measured.
+        idle: after which a connection that is not used is closed.
+    """
+
+    queue: float
+    head: float
+    body: float
+    answer: float
+    pace: int
+    window: float = 20.0
+    idle: float = 60.0
 
 
 class Pace:

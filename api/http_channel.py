@@ -9,7 +9,6 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from time import monotonic, time
 from typing import Any, Final, NamedTuple
@@ -116,29 +115,6 @@ class HandOver(NamedTuple):
     is_busy: Callable[[], bool] = lambda: False
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a client, and a client's request, may take: seconds.
-
-    Attributes:
-        queue: that a request may wait for a thread.
-        head: for a request's head, from its first byte.
-        body: for a request's body.
-        answer: from the beginning of an answer until the client has taken all of it.
-        pace: bytes a second that a client must take of what waits for it; 0: any.
-        window: over which that is measured.
-        idle: after which a connection that is not used is closed.
-    """
-
-    queue: float
-    head: float
-    body: float
-    answer: float
-    pace: int
-    window: float = 20.0
-    idle: float = 60.0
-
-
 class Channel(HTTPChannel):  # type: ignore[misc]
     """A connection. All but ``service`` and ``write_soon`` is called in the thread of all connections."""
 
@@ -164,12 +140,35 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     is_postponed = False
     #: Bytes that the system took.
     sent = 0
+    #: Whose connection it is while it counts as one; None: it does not, or is a proxy's.
+    client: str | None = None
+    is_counted = False
 
     def __init__(self, server: Any, *args: Any, **kwargs: Any) -> None:
         #: Since when something is waited for: the first request, the rest of one, the next one.
         self.waits_since = monotonic()
         self._pace = Pace(server.patience.pace, server.patience.window)
         super().__init__(server, *args, **kwargs)
+        server.admit(self)
+
+    def del_channel(self, map: Any = None) -> None:  # noqa: A002  # waitress's name
+        """Count the connection no longer."""
+        super().del_channel(map)
+        if self.is_counted:
+            self.is_counted = False
+            self.server.connections.give_back(self.client)
+
+    def turn_away(self, refusal: Refusal, *, lingers: bool) -> None:
+        """Refuse the client before it has said anything.
+
+        Args:
+            refusal: why.
+            lingers: whether there is room to wait until it has read that.
+        """
+        with suppress(OSError):
+            self.socket.send(refusal.answer())
+        self.refused = lingers
+        self.handle_close()
 
     def service(self) -> None:
         """Answer a request; one that waited too long for a thread is refused, so that the queue shrinks again."""

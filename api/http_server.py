@@ -7,7 +7,7 @@ an open API are replaced: 100 connections, a proxy's headers taken away.
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -17,8 +17,12 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
+from api.context import Slots
 from api.cors import Cors
-from api.http_channel import MAX_UNTAKEN, Channel, HandOver, Patience
+from api.door import Patience, Refusal
+from api.errors import ApiError
+from api.http_channel import MAX_UNTAKEN, Channel, HandOver
+from api.limits import ClientAddress
 from api.metrics import Metrics
 from api.settings import ApiSettings
 from indexer.request_head import RequestHead
@@ -158,6 +162,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         self._next_look = 0.0
         self.metrics: Metrics | None = None
         self.cors = Cors(settings.cors_origins)
+        self._clients = ClientAddress(settings.trusted_proxies)
+        self.connections = Slots(settings.api_connection_limit, "connections")
         self._liveness = Threads(1, "api-liveness")
         super().__init__(
             application,
@@ -238,16 +244,30 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
                     log.exception("defect in a connection")
                     channel.handle_error()
             if len(channels) + ROOM > self.adj.connection_limit:
-                # Else clients that only hold connections would keep all others out.
-                resting = sorted((one for one in channels if one.is_resting), key=lambda one: one.waits_since)
-                longest = resting[: max(ROOM, len(resting) // 4)]
-                for channel in longest:
-                    channel.drop()
                 log.warning(
                     "%d of %d connections are closed, those that rested longest: API_CONNECTION_LIMIT is reached",
-                    len(longest),
+                    _make_room(channels),
                     len(channels),
                 )
+
+    def admit(self, channel: Channel) -> None:
+        """Count a connection that was just made.
+
+        An address has half of all at most, as of everything that clients hold. Beyond that those of its own give way
+        that rested longest, and while none rests it is refused. A proxy's connections are those of many clients.
+        """
+        peer = channel.addr[0]
+        client = None if self._clients.is_proxy(peer) else self._clients.of(peer, None)
+        try:
+            self.connections.take(client)
+        except ApiError as error:
+            if not _make_room([one for one in list(self.active_channels.values()) if one.client == client]):
+                log.warning("a connection of %s is refused: %s", client, error.message)
+                is_roomy = len(self.active_channels) < self.adj.connection_limit * 3 // 4
+                channel.turn_away(Refusal(503, "Service Unavailable", error.message), lingers=is_roomy)
+                return
+            self.connections.take(client)
+        channel.client, channel.is_counted = client, True
 
     def _busy(self) -> bool:
         if self.handover is not None and self.handover.is_busy():
@@ -259,6 +279,15 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         self.is_stopping = True
         with suppress(OSError):
             self.pull_trigger()
+
+
+def _make_room(channels: Sequence[Channel]) -> int:
+    """Close a quarter of the connections that rest, those that have rested longest. Returns how many."""
+    resting = sorted((one for one in channels if one.is_counted and one.is_resting), key=lambda one: one.waits_since)
+    longest = resting[: max(ROOM, len(resting) // 4)]
+    for channel in longest:
+        channel.drop()
+    return len(longest)
 
 
 def _asks_liveness(request: Any) -> bool:

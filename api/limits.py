@@ -183,6 +183,11 @@ class ClientAddress:
         """
         return self._written(peer, forwarded)[1]
 
+    def is_proxy(self, peer: str) -> bool:
+        """Whether who is connected is a proxy that is believed."""
+        found = _address(peer) if self._networks else None
+        return found is not None and any(found in network for network in self._networks)
+
     def _written(self, peer: str, forwarded: str | None) -> tuple[str, str]:
         """Both names of a client. That of a peer that is no proxy, or names no client, is written once."""
         if forwarded is None or not self._networks:

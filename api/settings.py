@@ -36,7 +36,9 @@ class ApiSettings(BaseSettings):
     api_port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     api_threads: int = Field(default=8, ge=1, le=256, description="Requests answered at once by one process.")
     api_processes: int = Field(default=1, ge=1, le=64, description="Processes that share the port.")
-    api_connection_limit: int = Field(default=1000, ge=10, description="Open client connections of one process.")
+    api_connection_limit: int = Field(
+        default=1000, ge=10, description="Open client connections of one process, of an address half as many."
+    )
     api_statement_timeout: float = Field(
         default=5.0, ge=0.01, le=60, description="Seconds that one query may take before it is answered with 422."
     )
@@ -115,7 +117,9 @@ class ApiSettings(BaseSettings):
         default="false",
         description="Whether webhooks may go to addresses that are not public: false, true, or networks.",
     )
-    webhooks_threads: int = Field(default=4, ge=1, le=64, description="Webhooks delivered at once by one process.")
+    webhooks_threads: int = Field(
+        default=8, ge=1, le=64, description="Webhooks delivered at once by one process, of one owner half as many."
+    )
     webhooks_per_key: int = Field(default=20, ge=1, description="Most webhooks of one key.")
     webhooks_timeout: float = Field(default=15.0, ge=0.01, le=60, description="Seconds that one attempt may take.")
     webhooks_retry_delays: str = Field(

@@ -28,13 +28,23 @@ _KEY_HOLDS: Final = """(w.key_id IS NULL OR EXISTS (SELECT FROM gapless.api_keys
 _SEALED: Final = """'url', encode(url, 'hex'), 'secret', encode(secret, 'hex'),
     'old_secret', CASE WHEN old_secret_until > now() THEN encode(old_secret, 'hex') END"""
 
+_IS_DUE: Final = f"""(w.leased_until IS NULL OR w.leased_until < now()) AND {_KEY_HOLDS}
+      AND (w.test_id IS NOT NULL OR (w.state = 'active' AND w.due_at <= now()
+           AND (w.message_id IS NOT NULL OR w.looked IS DISTINCT FROM m.mark)))"""
+
+# No window function locks rows: an owner's places are counted first, and who is due is asked twice.
 _CLAIM: Final = f"""
 WITH marks AS MATERIALIZED ({_MARKS}),
+held AS MATERIALIZED (
+    SELECT owner, count(*) AS count FROM gapless.webhooks WHERE lease = $1::text AND leased_until >= now()
+    GROUP BY owner),
+waiting AS MATERIALIZED (
+    SELECT w.id, coalesce(h.count, 0) + row_number() OVER (PARTITION BY w.owner ORDER BY w.due_at, w.id) AS place
+    FROM gapless.webhooks w LEFT JOIN marks m USING (chain_id) LEFT JOIN held h USING (owner)
+    WHERE {_IS_DUE}),
 due AS MATERIALIZED (
     SELECT w.id, m.mark FROM gapless.webhooks w LEFT JOIN marks m USING (chain_id)
-    WHERE (w.leased_until IS NULL OR w.leased_until < now()) AND {_KEY_HOLDS}
-      AND (w.test_id IS NOT NULL OR (w.state = 'active' AND w.due_at <= now()
-           AND (w.message_id IS NOT NULL OR w.looked IS DISTINCT FROM m.mark)))
+    WHERE {_IS_DUE} AND w.id IN (SELECT id FROM waiting WHERE place <= $4::integer)
     ORDER BY w.due_at LIMIT $3::integer FOR UPDATE OF w SKIP LOCKED)
 UPDATE gapless.webhooks w SET lease = $1::text, leased_until = now() + $2::float8 * interval '1 second'
 FROM due WHERE w.id = due.id
@@ -206,9 +216,15 @@ class Store:
         self._database = database
         self._lease = lease
 
-    def claim(self, most: int, seconds: float) -> list[Claim]:
-        """Take subscriptions that have something to do, those that have waited longest first."""
-        return [Claim.of(row[0] or b"{}") for row in self._run(_CLAIM, self._lease, seconds, most)]
+    def claim(self, most: int, seconds: float, *, share: int) -> list[Claim]:
+        """Take subscriptions that have something to do, those that have waited longest first.
+
+        Args:
+            most: how many.
+            seconds: for which they are ours.
+            share: most of one owner, together with those that are ours already.
+        """
+        return [Claim.of(row[0] or b"{}") for row in self._run(_CLAIM, self._lease, seconds, most, share)]
 
     def renew(self, webhooks: Sequence[str], seconds: float) -> None:
         """Keep subscriptions for so much longer."""

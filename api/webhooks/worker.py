@@ -1,7 +1,8 @@
 """The threads of an API process that deliver webhooks.
 
 One looks for subscriptions that have something to do, a few deliver them: a receiver that takes its time holds up its
-own subscription and one thread. Every process of the API has them; leases keep two from delivering the same.
+own subscription and one thread, and all receivers of one owner together half of the threads at most. Every process of
+the API has them; leases keep two from delivering the same.
 """
 
 import logging
@@ -149,7 +150,8 @@ class Worker:
             free = len(self._threads) - len(self._taken)
         if free <= 0:
             return 0
-        claims = self._store.claim(free, LEASE)
+        # Half of the threads: an owner whose receivers all take their time leaves the others to the other owners.
+        claims = self._store.claim(free, LEASE, share=max(1, len(self._threads) // 2))
         with self._lock:
             # One that we had and did not renew in time is still being delivered here: now it is renewed.
             claims = [claim for claim in claims if claim.webhook not in self._taken]

@@ -3,12 +3,14 @@
 import http.client
 import json
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
+from tests.integration.api.hooks import until
 from tests.integration.api.ports import PATIENCE, Ports, all_ports, statuses, until_the_end
 
 TRANSFERS = "/v1/contracts/usdc/events/Transfer"
@@ -140,3 +142,53 @@ def test_connections_that_are_only_held_keep_nobody_out(world):
         kept.request("GET", "/health")
         assert kept.getresponse().status == 200
         kept.close()
+
+
+def answered(address: tuple[str, int], source: str) -> int:
+    """The status of a request that comes from another address of this machine."""
+    connection = http.client.HTTPConnection(*address, timeout=PATIENCE, source_address=(source, 0))
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs further addresses of the loopback")
+@pytest.mark.promise("S-15")
+def test_an_address_has_half_of_the_connections(world):
+    with (
+        all_ports(world, API_CONNECTION_LIMIT="40", TRUSTED_PROXIES="127.0.0.3", API_LEAST_PACE="0") as ports,
+        ExitStack() as stack,
+    ):
+        address = ("127.0.0.1", ports.of["api"])
+
+        def hold(count: int, source: str) -> list[socket.socket]:
+            """Connections whose answers are not taken: none of them rests."""
+            export = b"GET /v1/contracts/usdc/events/Transfer HTTP/1.1\r\nHost: x\r\n\r\n" * 200
+            made = [socket.socket() for _ in range(count)]
+            for one in made:
+                stack.enter_context(one)
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                one.bind((source, 0))
+                one.settimeout(PATIENCE)
+                one.connect(address)
+                one.setblocking(False)
+                with suppress(OSError):
+                    one.send(export)
+            return made
+
+        held = hold(20, "127.0.0.1")
+        until(lambda: all(has_answer(one, b"HTTP/1.1 200") for one in held))
+        refused = hold(5, "127.0.0.1")
+        until(lambda: all(has_answer(one, b"too many connections of one client") for one in refused))
+        assert answered(address, "127.0.0.2") == 200
+        hold(9, "127.0.0.3")
+        assert answered(address, "127.0.0.3") == 200  # a proxy: its clients are many
+
+
+def has_answer(connection: socket.socket, part: bytes) -> bool:
+    """Whether an answer has come that holds this; it stays where it is."""
+    with suppress(OSError):
+        return part in connection.recv(4096, socket.MSG_PEEK)
+    return False

@@ -16,7 +16,7 @@ import pytest
 
 from api.app import create_app
 from api.context import create_context
-from api.http_channel import Patience
+from api.door import Patience
 from api.http_server import Server
 from api.server import listen
 from api.settings import ApiSettings

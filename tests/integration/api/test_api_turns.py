@@ -34,6 +34,7 @@ def slots_taken(slots: Slots, client: str | None, tries: int) -> int:
     return taken
 
 
+@pytest.mark.promise("S-15")
 def test_no_client_takes_all_slots():
     slots = Slots(8, "exports")
     assert [slots_taken(slots, client, 20) for client in ("a", "b", "c")] == [4, 2, 1]
@@ -77,6 +78,7 @@ def make_app(world_url: str) -> Iterator[Callable[..., Any]]:
         context.close()
 
 
+@pytest.mark.promise("S-15")
 def test_one_address_leaves_exports_to_others(make_app):
     app = make_app(api_export_slots=2, trusted_proxies=(PROXY,))
     with begun(app, "198.51.100.1") as first, begun(app, "198.51.100.1") as second:
@@ -137,6 +139,7 @@ def test_clients_behind_a_proxy_have_a_rate_each(make_client):
             assert client.ask(path, **ask).status_code == 429
 
 
+@pytest.mark.promise("S-15")
 def test_test_messages_are_counted_and_one_at_a_time(make_client, world_url):
     client = make_client(**SETTINGS)
     engine = database.create_engine(world_url)

@@ -622,6 +622,27 @@ def test_old_attempts_are_forgotten(desk: Desk, receiver: Receiver, seed: Seed, 
     assert [attempt["message_id"] for attempt in desk.attempts(webhook)] == [f"msg_{webhook[3:]}_2"]
 
 
+@pytest.mark.promise("S-15")
+def test_an_owner_has_half_of_the_deliveries(seed: Seed, world_url: str) -> None:
+    for owner, count in (("key 1", 6), ("key 2", 2)):
+        for number in range(count):
+            seed.execute(
+                "INSERT INTO gapless.webhooks (id, owner, url, host, secret, chain_id, filters, finality, batch, "
+                "position, due_at) VALUES (%s, %s, 'x', 'x', 'x', 1, '{}', 'latest', 1, '0-0', "
+                "now() - %s * interval '1 second')",
+                (f"wh_{owner[4:]}{number}", owner, 100 - number if owner == "key 1" else 1),
+            )
+    pool = Database(world_url, size=1, statement_timeout=5, read_only=False)
+    pool.open()
+    one, other = Store(pool, "one"), Store(pool, "other")
+    assert sorted(claim.webhook for claim in one.claim(4, 60, share=2)) == ["wh_10", "wh_11", "wh_20", "wh_21"]
+    assert one.claim(4, 60, share=2) == []
+    one.let_go(["wh_10"])
+    assert [claim.webhook for claim in one.claim(4, 60, share=2)] == ["wh_10"]
+    assert len(other.claim(4, 60, share=2)) == 2  # each process has threads of its own
+    pool.close()
+
+
 def test_where_it_goes_can_change_and_is_judged(make_desk: Callable[..., Desk]) -> None:
     desk = make_desk(deliver=False)
     webhook = desk.subscribe(contract="usdc")

@@ -10,7 +10,8 @@ import pytest
 from waitress.adjustments import Adjustments
 from waitress.channel import ClientDisconnected
 
-from api.http_channel import Channel, HandOver, Patience, _Task
+from api.door import Patience
+from api.http_channel import Channel, HandOver, _Task
 
 
 @pytest.fixture
@@ -19,6 +20,7 @@ def channel() -> Iterator[Any]:
     ours, theirs = socket.socketpair()
     server = SimpleNamespace(active_channels={}, woken=[], is_stopping=False, adj=SimpleNamespace(ident=None))
     server.patience = Patience(queue=10, head=10, body=10, answer=10, pace=0)
+    server.admit = lambda _: None
     server.pull_trigger = lambda: server.woken.append(True)
     channel = Channel(server, ours, ("127.0.0.1", 1), Adjustments(sockets=[], channel_request_lookahead=1), map={})
     channel.requests = [object()]

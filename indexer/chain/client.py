@@ -14,7 +14,7 @@ import msgspec
 
 from indexer.block_records import TransactionDetails
 from indexer.chain.logs import branch as branches
-from indexer.chain.logs import earliest_log
+from indexer.chain.logs import earliest_log, known_blocks
 from indexer.chain.logs.address_slices import HeadQuestions
 from indexer.chain.logs.earliest_log import EarliestLog
 from indexer.chain.logs.scan import Scan
@@ -32,7 +32,7 @@ from indexer.chain.records.errors import (
 )
 from indexer.chain.records.log_columns import LogChunk
 from indexer.chain.records.log_filter import LogFilter, kind_of, several
-from indexer.chain.records.messages import Call, Header, parse, parse_header
+from indexer.chain.records.messages import Call, Header, parse, parse_header, parse_proven_header
 from indexer.chain.rpc import hedging
 from indexer.chain.rpc.config import RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
@@ -44,6 +44,8 @@ _GET_BLOCK = "eth_getBlockByNumber"
 _NULL_ATTEMPTS = 4
 # How often a block tag is asked for: there are other ways to what it tells.
 _TAG_ATTEMPTS = 3
+# How often the logs of blocks are asked for whose headers are known: there is another way.
+_ATTEMPTS_AT_KNOWN = 2
 # How often blocks, transactions and receipts are asked for, together at first, then one by one.
 _ATTEMPTS_AT_DETAILS = (3, 2)
 # JSON-RPC codes with which nodes say that they do not know a block tag.
@@ -69,7 +71,7 @@ class ChainClient(Requester):
         """
 
         def question(endpoint: Endpoint, context: RequestContext) -> tuple[Endpoint, Header]:
-            header = parse_header(endpoint.ask_one(Call(_GET_BLOCK, ("latest", False)), context))
+            header = parse_proven_header(endpoint.ask_one(Call(_GET_BLOCK, ("latest", False)), context))
             if header is None:
                 raise LaggingError("it has no newest block", host=endpoint.host)
             with endpoint.lock:
@@ -269,6 +271,7 @@ class ChainClient(Requester):
         *,
         parent_hash: bytes | None = None,
         blooms: bool = True,
+        known: Sequence[Header] = (),
     ) -> branches.Branch:
         """Reads blocks that may still be reorganised: all headers and logs of a range, from one endpoint, consistent.
 
@@ -282,6 +285,8 @@ class ChainClient(Requester):
             parent_hash: the hash that block ``first - 1`` must have, or None.
             blooms: whether the chain's blooms can be trusted: what a bloom holds and no log shows is asked for once
                 more, by the block's hash; else each block without logs is.
+            known: the headers of all of these blocks, each the parent of the next, the first a child of
+                ``parent_hash``: only their logs are asked for, and only twice; any failure is the caller's.
 
         Raises:
             BranchMovedError: the chain moved meanwhile, or does not join ``parent_hash``: look again.
@@ -297,6 +302,12 @@ class ChainClient(Requester):
             )
 
         kind = kind_of(wanted)
+        if known:
+
+            def read_known(endpoint: Endpoint, context: RequestContext) -> branches.Branch:
+                return known_blocks.read(endpoint, known, wanted, blooms, context, mixed=mixed)
+
+            return hedging.ask(self, self._promptness, read_known, kind, block=last, attempts=_ATTEMPTS_AT_KNOWN)
         try:
             found = hedging.ask(self, self._promptness, read, kind, block=last)
         except RangeError:

@@ -1,10 +1,12 @@
-"""A chain at work: its client and follower, its trouble, and how its work is ended."""
+"""A chain at work: its client and follower, when a node is asked for the head, its trouble, and how its work is ended."""
 
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from sqlalchemy.engine import Engine
 
@@ -14,12 +16,21 @@ from indexer.chain.rpc.pushed_heads import PushedHeads
 from indexer.log import Troubles, bind
 from indexer.manifest.model import Chain
 from indexer.settings import Settings
-from indexer.sync.head.decisions import PollSchedule
+from indexer.sync.head.decisions import PollSchedule, Tick
 from indexer.sync.head.follower import Follower
 from indexer.sync.setup import network
 from indexer.sync.tokens.metadata_job import UnreadTokens
 
 log = logging.getLogger(__name__)
+
+
+PUSHED_BEAT: Final = 12.0
+"""Seconds between two questions for a head whose blocks are pushed."""
+
+LATE_BEAT: Final = 4.0
+"""The same where the next block is late."""
+
+_NEARLY = 0.005  # seconds that a beat may come too soon
 
 
 @dataclass(slots=True)
@@ -67,6 +78,44 @@ class Network:
             one()
         if self.history is not None:
             self.history.close()
+
+    def look_due(self, now: float) -> float:
+        """When a node is to be asked for the head next; the past: now.
+
+        Where heads are pushed, at a slow beat, and sooner where the next one is late.
+        """
+        asked = self.follower.asked_at
+        if any(each.is_trusted() for each in self.pushed):
+            return asked + (LATE_BEAT if self.pace.is_late(now) else PUSHED_BEAT)
+        return asked + self.pace.wait(asked)
+
+    def look(self) -> Tick:
+        """One look at the head: at headers that were pushed, and at a node's where it is due or they do not tell.
+
+        Raises:
+            GaplessError, sqlalchemy.exc.DBAPIError: as :meth:`Follower.tick`.
+        """
+        was_woken = self.woken.is_set()
+        self.woken.clear()
+        pushed = [header for each in self.pushed for header in each.headers()]
+        now = time.monotonic()
+        if not pushed and self._rests(was_woken, now):
+            self.follower.looked_at = now
+            return Tick.NOTHING_NEW
+        outcome = self.follower.tick(pushed)
+        if (tip := self.follower.tip) is not None:
+            self.pace.saw(tip.number, time.monotonic())
+            for each in self.pushed:
+                each.indexed(tip.number, tip.hash)
+        return outcome
+
+    def _rests(self, was_woken: bool, now: float) -> bool:
+        """Whether no node is asked at this beat."""
+        if not self.follower.leads() or self.look_due(now) <= now + _NEARLY:
+            return False
+        if was_woken:
+            return any(each.is_trusted() for each in self.pushed)
+        return self.chain.poll_interval is None
 
     def hindrance(self) -> str | None:
         """Why nothing can be written now; None: it can, as far as is known."""

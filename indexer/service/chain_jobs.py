@@ -28,6 +28,7 @@ from indexer.service import jobs
 from indexer.service.chain_at_work import Network
 from indexer.store.rows.blocks import ForeignBlockError
 from indexer.sync.head.chain_identity import ChainHaltedError
+from indexer.sync.head.decisions import LONGEST
 from indexer.sync.history import derived_history
 from indexer.sync.setup import network
 from indexer.sync.snapshots.series import Snapshots
@@ -35,7 +36,6 @@ from indexer.sync.snapshots.series import Snapshots
 log = logging.getLogger(__name__)
 
 # Seconds between two runs of a job.
-PUSHED_BEAT = 5.0  # to look at a head whose blocks are pushed
 FILL_EVERY = 3.0
 SNAPSHOTS_EVERY = 2.0
 TOKENS_EVERY = 5.0
@@ -47,6 +47,9 @@ THIN_EVERY = 60.0
 BALANCES_EVERY = 3.0
 DERIVED_EVERY = 3.0
 BALANCE_CHECKS_EVERY = 10.0
+
+SHORTEST = 0.04
+"""Seconds between two beats of the job that follows a head."""
 
 # Seconds between two looks at a halted chain.
 FIRST_PAUSE = 10.0
@@ -102,15 +105,18 @@ def _trigger(snapshot: Snapshot) -> BaseTrigger:
 
 
 class _AtPace(BaseTrigger):  # type: ignore[misc]
-    """Beats as a chain's own pace asks, and slowly while heads are pushed."""
+    """Beats when the next look is due, and every few seconds in any case: most of those beats ask nothing of a node."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
 
     def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
         """The next beat. APScheduler asks when the one before begins."""
-        trusted = any(each.is_trusted() for each in self._network.pushed)
-        return now + timedelta(seconds=PUSHED_BEAT if trusted else self._network.pace.wait(time.monotonic()))
+        at = time.monotonic()
+        due = self._network.look_due(at)
+        if due <= at:  # it begins now; as far as is known, it finds nothing
+            due = at + self._network.pace.wait(at)
+        return now + timedelta(seconds=min(max(due - at, SHORTEST), LONGEST))
 
 
 def subscribe(one: Network, scheduler: BackgroundScheduler) -> None:

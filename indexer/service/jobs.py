@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import logging
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -190,16 +189,12 @@ def _cause(error: Exception) -> str:
 def follow(resources: ServiceResources, one: Network) -> None:
     """Takes steps towards the head until there is nothing new."""
     try:
-        one.woken.clear()
-        outcome = one.follower.tick()
+        outcome = one.look()
         # What came in while we were away, or in bursts, is not left until the next beat.
-        while (outcome in (Tick.EXTENDED, Tick.REORGANISED) or one.woken.is_set()) and not one.stop.is_set():
-            one.woken.clear()
-            outcome = one.follower.tick()
-        if (tip := one.follower.tip_number) is not None:
-            one.pace.saw(tip, time.monotonic())
-            for each in one.pushed:
-                each.indexed(tip)
+        while (
+            (outcome in (Tick.EXTENDED, Tick.REORGANISED) and one.follower.is_behind()) or one.woken.is_set()
+        ) and not one.stop.is_set():
+            outcome = one.look()
     except GaplessError as error:
         if one.stop.is_set():
             raise

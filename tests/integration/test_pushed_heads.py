@@ -7,11 +7,13 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from websockets.sync.server import ServerConnection, serve
 
+from indexer.chain.records.header_hash import header_hash
 from indexer.chain.rpc import pushed_heads
 from indexer.chain.rpc.config import EndpointConfig
 from indexer.chain.rpc.pushed_heads import PushedHeads
@@ -53,6 +55,22 @@ def test_a_pushed_block_is_indexed_without_waiting_for_the_poll(world, anvil, mi
         engine.dispose()
     one.pushed[0]._thread.join(20)
     assert not one.pushed[0]._thread.is_alive()
+
+
+def proven(number: int) -> dict[str, Any]:
+    """A header that hashes to its hash, the child of the one before it."""
+    zeros = {name: "0x" + "0" * size for name, size in (("stateRoot", 64), ("miner", 40), ("nonce", 16))}
+    document = zeros | {
+        "number": hex(number), "parentHash": proven(number - 1)["hash"] if number else "0x" + "0" * 64,
+        "sha3Uncles": zeros["stateRoot"], "transactionsRoot": zeros["stateRoot"], "mixHash": zeros["stateRoot"],
+        "receiptsRoot": zeros["stateRoot"], "logsBloom": "0x" + "0" * 512, "difficulty": "0x0", "gasLimit": "0x0",
+        "gasUsed": "0x0", "timestamp": "0x1", "extraData": "0x",
+    }  # fmt: skip
+    return {**document, "hash": "0x" + header_hash(document).hex()}
+
+
+def hash_of(document: dict[str, Any]) -> bytes:
+    return bytes.fromhex(document["hash"][2:])
 
 
 def header(number: int, branch: int = 0) -> dict[str, Any]:
@@ -106,20 +124,65 @@ def pushed_by(node: Pushing) -> Iterator[PushedHeads]:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(pushed_heads, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(pushed_heads, "BEHIND_FOR", 0.1)
+    monkeypatch.setattr(pushed_heads, "UNKNOWN_FOR", 0.1)
 
 
-def test_heads_that_follow_each_other_are_trusted_once_they_are_indexed():
-    node = Pushing([header(1), header(2), header(3)])
+def test_heads_that_follow_each_other_are_trusted_once_some_were_found_by_polling_too():
+    chain = [proven(number) for number in range(1, 6)]
+    node = Pushing(chain)
     with pushed_by(node) as heads:
-        eventually(lambda: node.woken == 4)  # and once for the subscription
-        assert not heads.is_trusted()
-        heads.indexed(3)
+        eventually(lambda: node.woken == 6)  # and once for the subscription
+        assert heads.status.state == "subscribed"
+        for one in chain[:3]:
+            assert heads.headers() == []
+            assert not heads.is_trusted()
+            heads.indexed(int(one["number"], 16), hash_of(one))
+        assert heads.status.state == "confirmed"
+        assert [one.hash for one in heads.headers()] == [hash_of(one) for one in chain[3:]]
+        assert not heads.is_trusted()  # the newest ones are not indexed yet
+        heads.indexed(5, hash_of(chain[4]))
         assert heads.is_trusted()
-        assert node.subscribed == 1
-        heads.indexed(4)  # found by polling: the subscription is silent
+        assert heads.headers() == []
+        assert (node.subscribed, heads.status.head, heads.status.renewals) == (1, 5, 0)
+        heads.indexed(6, bytes(32))  # found by polling: the subscription is silent
         assert not heads.is_trusted()
         eventually(lambda: node.subscribed >= 2)
+        eventually(lambda: heads.status.renewals >= 1)
+        assert "did not push block 6" in heads.status.reason
+
+
+def test_headers_that_do_not_hash_to_their_hash_stand_for_no_answer():
+    chain = [header(number) for number in range(1, 6)]
+    node = Pushing(chain)
+    with pushed_by(node) as heads:
+        eventually(lambda: node.woken == 6)
+        for number in range(1, 4):
+            heads.indexed(number, hash_of(chain[number - 1]))
+        assert heads.status.state == "confirmed"
+        assert heads.headers() == []
+
+
+def test_a_subscription_that_pushes_another_branch_than_polling_finds_is_no_longer_believed():
+    chain = [proven(number) for number in range(1, 6)]
+    with pushed_by(node := Pushing(chain)) as heads:
+        eventually(lambda: node.woken == 6)
+        for number in range(1, 4):
+            heads.indexed(number, hash_of(chain[number - 1]))
+        assert len(heads.headers()) == 2
+        heads.indexed(4, b"another block of this height, 32b")
+        assert heads.headers() == []
+        eventually(lambda: node.subscribed >= 2)
+
+
+def test_the_pauses_before_a_subscription_is_renewed_grow(monkeypatch):
+    pauses = []
+    with pushed_by(node := Pushing([header(1), header(3)])) as heads:
+        eventually(lambda: node.subscribed >= 1)
+        wait = heads._stop.wait
+        monkeypatch.setattr(heads._stop, "wait", lambda seconds: pauses.append(seconds) or wait(0.0))
+        eventually(lambda: len(set(pauses)) >= 8)
+    grown = [pause for pause in pauses if pause != pushed_heads.CLOSEST]
+    assert all(later == min(2 * sooner, pushed_heads.LONGEST_PAUSE) for sooner, later in pairwise(grown))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ as ``check_history`` says; and by ``audit``.
   hashes and times of its blocks. ``range_proof``: the proof where header and logs are answers of their own.
 * ``history_check``: history compared with the blooms of headers.
 * ``address_slices``: lists that are too long for one question.
-* ``branch``: headers and logs that provably belong to one branch. ``block_logs``: the logs of blocks whose headers
-  are known, and answers that are too large.
+* ``branch``: headers and logs that provably belong to one branch. ``known_blocks``: the same with the fewest questions
+  where the headers are known already. ``block_logs``: the logs of blocks by hash, and answers that are too large.
 * ``earliest_log``: whether an address emitted a log before a block. ``sampling``: what reading some ranges will take.
 """

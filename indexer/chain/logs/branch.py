@@ -123,8 +123,8 @@ def read(
         _check_hashes(headers, part, endpoint.host)
         parts.append(part.logs)
     branch = Branch(headers, [], endpoint.host, 0, 0)
-    _learn_blooms(endpoint, headers, parts)
-    _ask_again(
+    learn_blooms(endpoint, headers, parts)
+    ask_again(
         branch, endpoint, [(one, logs, one in mixed) for one, logs in zip(filters, parts, strict=True)], blooms, context
     )
     branch.logs = sorted_once([log for logs in parts for log in logs])
@@ -197,7 +197,8 @@ def _check_hashes(headers: list[Header], checked: CheckedLogs, host: str) -> Non
             raise BranchMovedError(f"the logs of block {number:,} are of another block than its header", host=host)
 
 
-def _learn_blooms(endpoint: Endpoint, headers: list[Header], parts: Sequence[list[RawLog]]) -> None:
+def learn_blooms(endpoint: Endpoint, headers: list[Header], parts: Sequence[list[RawLog]]) -> None:
+    """Takes note of what headers and the logs of their blocks show of the endpoint's blooms."""
     logs: dict[int, list[RawLog]] = defaultdict(list)
     for log in chain.from_iterable(parts):
         logs[log.block_number].append(log)
@@ -212,14 +213,14 @@ def _learn_blooms(endpoint: Endpoint, headers: list[Header], parts: Sequence[lis
             )
 
 
-def _ask_again(
+def ask_again(
     branch: Branch,
     endpoint: Endpoint,
     parts: Sequence[tuple[LogFilter, list[RawLog], bool]],
     blooms: bool,
     context: RequestContext,
 ) -> None:
-    """Asks for what blocks may hold besides, and adds what is found to the parts."""
+    """Asks for what blocks may hold besides, and adds what is found to the parts: filter, logs, whether it is mixed."""
     questions: list[tuple[Header, LogFilter]] = []
     targets: list[list[RawLog]] = []
     trust = endpoint.blooms if blooms else None

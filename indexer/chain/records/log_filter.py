@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -12,6 +12,9 @@ from eth_utils.crypto import keccak
 from numpy.typing import NDArray
 
 from indexer.addresses import Addresses, AddressList
+
+if TYPE_CHECKING:
+    from indexer.chain.records.validation import RawLog
 
 Topics: TypeAlias = tuple[tuple[str, ...] | None, ...]
 """For each position, the values of which one must be there, or None for any."""
@@ -127,6 +130,15 @@ def in_bloom(bits: int, value: str) -> bool:
     """
     mask = _mask(value)
     return bits & mask == mask
+
+
+def bloom_of(logs: "Iterable[RawLog]") -> int:
+    """The bloom of a block that bears these logs and no others, as an integer."""
+    bits = 0
+    for log in logs:
+        for value in (log.address, *log.topics):
+            bits |= _mask(value.lower())
+    return bits
 
 
 def those_in_bloom(bloom: bytes, addresses: AddressList, *, most: int) -> list[str]:

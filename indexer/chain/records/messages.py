@@ -5,12 +5,13 @@ web3's own formatters cost 40 times the parsing; so its provider carries the byt
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from indexer.chain.records.errors import AnswerError
+from indexer.chain.records.header_hash import hashes_to_its_name
 
 if TYPE_CHECKING:
     from indexer.chain.records.log_filter import LogFilter
@@ -90,13 +91,15 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         parent_hash: 32 bytes.
         time: Unix time in whole seconds.
         logs_bloom: 256 bytes; zeros where the node gives none.
+        proven: all of it, the bloom too, was seen to hash to the hash.
     """
 
     number: int
     hash: bytes
     parent_hash: bytes
     time: int
-    logs_bloom: bytes = field(default=bytes(256))
+    logs_bloom: bytes = bytes(256)
+    proven: bool = False
 
 
 class WireBlock(msgspec.Struct, gc=False):
@@ -156,6 +159,12 @@ def parse_header(raw: msgspec.Raw) -> Header | None:
         AnswerError: it is no block, or a pending one without a hash.
     """
     return parse(raw, _read_header, "block")
+
+
+def parse_proven_header(raw: msgspec.Raw) -> Header | None:
+    """As :func:`parse_header`, and says whether the header hashes to its hash: half a millisecond's work."""
+    header = parse_header(raw)
+    return header if header is None else msgspec.structs.replace(header, proven=hashes_to_its_name(raw))
 
 
 def parse_hex_bytes(raw: msgspec.Raw) -> bytes:

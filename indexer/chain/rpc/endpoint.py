@@ -24,14 +24,9 @@ from indexer.chain.records.errors import (
     RevertedError,
     TransientError,
 )
-from indexer.chain.records.messages import (
-    Call,
-    Envelope,
-    encode_batch,
-    encode_call,
-    parse_envelopes,
-)
+from indexer.chain.records.messages import Call, Envelope, encode_batch, encode_call, parse_envelopes
 from indexer.chain.records.range_control import BlockLimit
+from indexer.chain.records.spared_questions import SparedQuestions
 from indexer.chain.records.text_layout import Layouts
 from indexer.chain.rpc.answers import Answer, matched, number_of_id, of_a_batch, refusal, refused_for_haste, unreadable
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
@@ -103,9 +98,10 @@ class Endpoint:
         self.null_blocks = settings.null_blocks
         # Numbers that no link passes over, as far as was looked, and when: pruned, or lost in a moment's confusion.
         self.unlinked: tuple[int, int, float] | None = None
-        # What its blooms are worth, and whether it filters logs by a block's hash.
+        # What its blooms are worth, whether it filters logs by a block's hash, what need not be asked.
         self.blooms = BloomTrust()
         self.hash_filter = HashFilter()
+        self.spared = SparedQuestions()
         # It left logs out of history, or made some up: for a while it is asked last.
         self.history = Refused(_DISTRUST)
         # How the ends of its ranges are proven, where it answers one question at a time.

@@ -16,8 +16,9 @@ from typing import Any
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.chain.client import ChainClient
-from indexer.chain.proof import NotProvableError, ProvenBlock, check_header, octets, prove, quantity
+from indexer.chain.proof import ProvenBlock, prove
 from indexer.chain.records.errors import FatalError, LaggingError, NoEndpointError, ProviderError, is_too_old
+from indexer.chain.records.header_hash import NotProvableError, check_header, octets, quantity
 from indexer.chain.records.validation import RawLog
 from indexer.intervals import EMPTY, RangeSet, intersect, size, subtract, union
 from indexer.store.catalog.catalog import Source

@@ -22,6 +22,7 @@ from indexer.chain.records.messages import Header
 from indexer.manifest.model import Finality
 from indexer.store.head import branch
 from indexer.sync.head import chain_identity
+from indexer.sync.head.decisions import HashesOf
 from indexer.sync.head.leadership import Leadership
 from indexer.sync.head.local_branch import LocalBranch, block_of
 
@@ -43,7 +44,13 @@ _DEEPEST = 4_096
 _TAG = "finalized"
 
 FINALITY_EVERY: Final = 4.0
-"""Seconds between two questions for the finalized block: it moves by whole epochs, the head by blocks."""
+"""Seconds between two questions for the finalized block, at least."""
+
+EPOCH: Final = 32
+"""Blocks between two such questions: it moves by whole epochs, the head by blocks."""
+
+FINALITY_AT_LAST: Final = 60.0
+"""Seconds after which it is asked for however few blocks have come."""
 
 
 class FinalBlocks:
@@ -77,12 +84,13 @@ class FinalBlocks:
         self._failures = max(self._failures, TRIED - 1)
         return self.newest(newest, 0)
 
-    def newest(self, newest: Header, floor: int) -> Header | None:
+    def newest(self, newest: Header, floor: int, ours: HashesOf | None = None) -> Header | None:
         """The newest block that is final, as the chain's nodes say now.
 
         Args:
             newest: the head.
             floor: a block that is known to be final.
+            ours: the hashes of our own blocks: what one of them says need not be asked for.
 
         Returns:
             None where no block is final yet, or the nodes do not say.
@@ -94,11 +102,21 @@ class FinalBlocks:
             return None  # a node that is behind
         match self._finality.kind:
             case "tag":
-                return self._tagged(newest, floor)
+                return self._tagged(newest, floor, ours)
             case "blocks":
                 return self._below(newest, self._finality.amount)
             case "seconds":
                 return _older_than(self._client, newest, self._finality.amount, floor)
+
+    @property
+    def pause(self) -> int:
+        """Blocks after which it is worth asking again: as many as it was behind, an epoch at most."""
+        match self._finality.kind:
+            case "tag":
+                return EPOCH if self._failures == 0 and self._distance >= EPOCH else max(1, self._distance)
+            case "blocks":
+                return min(EPOCH, max(1, self._finality.amount))
+        return EPOCH
 
     def safe(self) -> int | None:
         """The block that the tag ``safe`` names, for a chain whose finality is a tag; None where no node says."""
@@ -110,12 +128,13 @@ class FinalBlocks:
             return None
         return None if tagged is None else tagged.number
 
-    def _tagged(self, newest: Header, floor: int) -> Header | None:
+    def _tagged(self, newest: Header, floor: int, ours: HashesOf | None) -> Header | None:
         try:
             tagged = self._client.tagged(_TAG)
             if tagged is None:
                 return self._without(newest, floor, "no endpoint knows it")
-            if tagged.hash != self._confirmed:
+            known = None if ours is None else ours(tagged.number, tagged.number).get(tagged.number)
+            if tagged.hash not in (self._confirmed, known):
                 # One answer with a wrong pair of number and hash would stop the chain at its next comparison.
                 there = self._client.header(tagged.number)
                 if there is None or there.hash != tagged.hash:
@@ -200,6 +219,7 @@ class HistoryBorder:
         final: which block can no longer be reorganised.
         chain_id: the chain.
         name: the chain's name, for the log.
+        hasty: whether it is asked for as often as may be, whatever it costs.
         clock: seconds that only grow.
     """
 
@@ -213,17 +233,20 @@ class HistoryBorder:
         chain_id: int,
         *,
         name: str,
+        hasty: bool,
         clock: Callable[[], float],
     ) -> None:
         self._engine = engine
         self._client = client
         self._leadership = leadership
         self._local = local
+        self._hasty = hasty
         self._final = final
         self._chain_id = chain_id
         self._name = name
         self._clock = clock
-        self._asked_at = -FINALITY_EVERY
+        self._asked_at = float("-inf")
+        self._asked_of = -EPOCH
 
     @property
     def note(self) -> str | None:
@@ -276,9 +299,9 @@ class HistoryBorder:
         Raises:
             FollowerLostError, ProviderError: nothing was written.
         """
-        if self._clock() < self._asked_at + FINALITY_EVERY:
+        if not self._is_due(newest.number, self._clock()):
             return
-        self._asked_at = self._clock()
+        self._asked_at, self._asked_of = self._clock(), newest.number
         finalized = self._newest(newest)
         if finalized is None or finalized.number <= self._local.floor:
             return
@@ -292,5 +315,11 @@ class HistoryBorder:
             branch.finalize(connection, self._chain_id, self._leadership.epoch, block_of(there), safe)
         self._local.reload_state()
 
+    def _is_due(self, head: int, now: float) -> bool:
+        since = now - self._asked_at
+        return since >= FINALITY_EVERY and (
+            self._hasty or head >= self._asked_of + self._final.pause or since >= FINALITY_AT_LAST
+        )
+
     def _newest(self, newest: Header) -> Header | None:
-        return self._final.newest(newest, self._local.state.finalized or 0)
+        return self._final.newest(newest, self._local.state.finalized or 0, self._local.stored)

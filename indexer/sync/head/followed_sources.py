@@ -198,6 +198,7 @@ def read(
     *,
     span: int,
     blooms: bool,
+    known: Sequence[Header] = (),
 ) -> tuple[list[Header], Rows]:
     """Reads a branch for some sources; again, with their addresses, when it announces children.
 
@@ -209,6 +210,7 @@ def read(
         parent_hash: of the block before it.
         span: the most blocks to ask for at once.
         blooms: whether the chain's blooms can be trusted.
+        known: the headers of the whole branch, where they are known; at most ``span``.
 
     Returns:
         The headers, each the parent of the next, and what the sources' logs say.
@@ -231,6 +233,7 @@ def read(
                 # Each piece must join the one before it, whichever endpoint brought that.
                 parent_hash=headers[-1].hash if headers else parent_hash,
                 blooms=blooms,
+                known=known,
             )
             headers += branch.headers
             logs += branch.logs

@@ -5,16 +5,15 @@ where the branches part, fetch the new one whole, and swap. What the node says i
 (``chain.branch``); what is at or below ``finalized`` is never changed here.
 """
 
-import enum
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
 from indexer.chain.disagreement import every_head
-from indexer.chain.records.errors import BranchMovedError, RangeError
+from indexer.chain.records.errors import BranchMovedError, LaggingError, ProviderError, RangeError, TransientError
 from indexer.chain.records.messages import Header
 from indexer.manifest.model import Finality
 from indexer.store.catalog.version import CatalogChangedError
@@ -26,7 +25,7 @@ from indexer.store.rows.blocks import Block
 from indexer.store.rows.writer import Rows
 from indexer.sync.head import chain_identity, local_branch
 from indexer.sync.head.chain_identity import ChainHaltedError
-from indexer.sync.head.decisions import DEV_STANDS_FOR, STANDS_FOR, ShorterChain, last_common
+from indexer.sync.head.decisions import DEV_STANDS_FOR, STANDS_FOR, ShorterChain, Tick, last_common, linked
 from indexer.sync.head.finality import FinalBlocks, HistoryBorder
 from indexer.sync.head.followed_sources import View
 from indexer.sync.head.leadership import HeadReporter, Leadership
@@ -41,20 +40,6 @@ MAX_BLOCKS = 256
 
 FURTHEST_BEHIND = 1024
 """A tip that is further behind the head jumps to ``finalized`` and leaves what it skips to backfill."""
-
-
-class Tick(enum.Enum):
-    """What a look at the head led to."""
-
-    NOTHING_NEW = "nothing new"
-    EXTENDED = "extended"
-    REORGANISED = "reorganised"
-    LAGGING = "lagging"
-    """The node is behind what it, or another, said before; it will catch up."""
-    MOVED = "moved"
-    """The node changed its mind while it was asked, or the tables changed; the next look will tell."""
-    STANDING_BY = "standing by"
-    """Another process follows this chain."""
 
 
 class Follower:
@@ -93,7 +78,7 @@ class Follower:
         self._local = LocalBranch(engine, client, self._leadership, chain_id, name=name, blooms=blooms)
         final = FinalBlocks(client, name, finality)
         self._border = HistoryBorder(
-            engine, client, self._leadership, self._local, final, chain_id, name=name, clock=clock
+            engine, client, self._leadership, self._local, final, chain_id, name=name, hasty=dev, clock=clock
         )
         self._reporter = HeadReporter(engine, self._leadership, chain_id, name=name, clock=clock)
         self._span = MAX_BLOCKS
@@ -102,6 +87,9 @@ class Follower:
         self._shorter = ShorterChain(DEV_STANDS_FOR if dev else STANDS_FOR)
         self.looked_at = time.monotonic()
         """When the last look began, for those who ask whether this one is alive."""
+        self.asked_at = float("-inf")
+        """When a node was asked for the head last."""
+        self._newest = -1
 
     # -- leading -------------------------------------------------------------------------------------------------
 
@@ -119,10 +107,18 @@ class Follower:
         return self._leadership.lease.is_trusted()
 
     @property
-    def tip_number(self) -> int | None:
+    def tip(self) -> Block | None:
         """The newest block that is indexed, as far as this follower knows."""
-        tip = self._local.state.tip
-        return tip.number if tip is not None else None
+        return self._local.state.tip
+
+    @property
+    def tip_number(self) -> int | None:
+        """Its number."""
+        return None if self.tip is None else self.tip.number
+
+    def is_behind(self) -> bool:
+        """Whether the last look saw a head that is not indexed yet."""
+        return self.tip is not None and self.tip.number < self._newest
 
     def _lead(self) -> bool:
         """Holds, or tries to get, the right to follow; a lease that expired and that no other process took goes on."""
@@ -141,8 +137,13 @@ class Follower:
 
     # -- one look at the head ------------------------------------------------------------------------------------
 
-    def tick(self) -> Tick:
+    def tick(self, pushed: Sequence[Header] = ()) -> Tick:
         """Takes one step towards the head.
+
+        Args:
+            pushed: headers that a node pushed, proven by their hashes, ascending. Where some of them grow from our tip,
+                they are the new blocks, and no node is asked for the head; where their logs are not given, or none of
+                them grows from it, one is.
 
         Raises:
             ChainHaltedError: a person must look; calling again asks again.
@@ -154,7 +155,10 @@ class Follower:
             return Tick.STANDING_BY
         done = False
         try:
-            outcome = self._step(self._client.head())
+            outcome = self._grow(pushed) if pushed else None
+            if outcome is None:
+                self.asked_at = time.monotonic()
+                outcome = self._step(self._client.head())
             done = True
         except BranchMovedError as error:
             self._reporter.moved(str(error))
@@ -195,6 +199,23 @@ class Follower:
             self._jump(newest)
         return True
 
+    def _grow(self, known: Sequence[Header]) -> Tick | None:
+        """Appends blocks that are known to grow from our tip; None: they do not, or their logs are not given."""
+        tip = self._local.state.tip
+        if tip is None or not (known := linked(known, tip.number, tip.hash)[: self._span]):
+            return None
+        try:
+            self._local.join(self._span)
+            if self._local.tip != tip:
+                return None
+            self._extend(known[-1], known)
+        except ProviderError as error:
+            log.debug("%s: pushed blocks cannot be read, a node is asked for the head: %s", self._name, error)
+            self._local.forget()
+            return None
+        self._told(known[-1], Tick.EXTENDED)
+        return Tick.EXTENDED
+
     def _step(self, newest: Header) -> Tick:
         self._local.view()
         if self._local.state.tip is None:
@@ -204,12 +225,17 @@ class Follower:
             self._jump(newest)
             tip = self._local.tip
         outcome = self._approach(newest, tip)
+        self._told(newest, outcome)
+        return outcome
+
+    def _told(self, newest: Header, outcome: Tick) -> None:
+        """What follows a look: the border of history moves, and the database is told how far we are."""
+        self._newest = newest.number
         self._reporter.stood()
         if outcome is not Tick.LAGGING:
             self._shorter.lose()
         self._border.advance(newest)
         self._reporter.report(self._report_of(newest, "waiting" if outcome is Tick.LAGGING else "following"))
-        return outcome
 
     def _jump(self, newest: Header) -> None:
         if not self._border.jump(newest):
@@ -222,7 +248,7 @@ class Follower:
             self._local.join(self._span)
             if self._local.tip != tip:
                 return Tick.MOVED  # another process has followed, and what was known was read anew
-            self._extend(newest)
+            self._extend_by(newest, tip)
         except BranchMovedError:
             # With the view goes what was learnt from another branch than ours: children born there.
             self._local.forget()
@@ -275,10 +301,20 @@ class Follower:
 
     # -- growing -------------------------------------------------------------------------------------------------
 
-    def _extend(self, newest: Header) -> None:
+    def _extend_by(self, newest: Header, tip: Block) -> None:
+        """Appends what is new: the head alone where it is the block after our tip, whose header is there already."""
+        if known := linked([newest], tip.number, tip.hash):
+            try:
+                return self._extend(newest, known)
+            except (BranchMovedError, LaggingError, RangeError, TransientError) as error:
+                log.debug("%s: block %d is read by number: %s", self._name, newest.number, error)
+                local_branch.forget_children(self._local.view(), tip.number)
+        return self._extend(newest)
+
+    def _extend(self, newest: Header, known: Sequence[Header] = ()) -> None:
         view, tip = self._local.view(), self._local.tip
         last, report = min(newest.number, tip.number + self._span), self._report_of(newest)
-        headers, rows = self._local.read(view.followed, (tip.number + 1, last), tip.hash, self._span)
+        headers, rows = self._local.read(view.followed, (tip.number + 1, last), tip.hash, self._span, known)
         blocks = [block_of(header) for header in headers]
         with self._engine.begin() as connection:
             head.extend(

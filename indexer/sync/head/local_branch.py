@@ -108,11 +108,16 @@ class LocalBranch:
         return {number: header.hash for number, header in headers.items()}
 
     def read(
-        self, sources: Sequence[Source], block_range: BlockRange, parent_hash: bytes, span: int
+        self,
+        sources: Sequence[Source],
+        block_range: BlockRange,
+        parent_hash: bytes,
+        span: int,
+        known: Sequence[Header] = (),
     ) -> tuple[list[Header], Rows]:
         """Reads a branch for some sources, as :func:`indexer.sync.head.followed_sources.read`."""
         return followed_sources.read(
-            self._client, self.view(), sources, block_range, parent_hash, span=span, blooms=self._blooms
+            self._client, self.view(), sources, block_range, parent_hash, span=span, blooms=self._blooms, known=known
         )
 
     def join(self, span: int, *, fetch: bool = True) -> None:

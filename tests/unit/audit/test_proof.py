@@ -9,7 +9,8 @@ import rlp
 from eth_hash.auto import keccak
 from trie import HexaryTrie
 
-from indexer.chain.proof import NotProvableError, header_hash, prove, receipts_root
+from indexer.chain.proof import prove, receipts_root
+from indexer.chain.records.header_hash import NotProvableError, header_hash
 
 EMPTY_ROOT = "0x56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421"
 NO_UNCLES = "0x1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347"

@@ -81,7 +81,8 @@ def _of_chain(chain: Mapping[str, Any]) -> list[tuple[Level, str]]:
     silent = chain["silent_seconds"]
     if silent is not None and silent > SILENCE:
         reasons.append(("bad", f"{name}: nothing was heard of its nodes for {ago(silent)}: is `gapless run` running?"))
-    endpoints = chain["endpoints"]
+    # What only pushes new heads answers no question.
+    endpoints = [one for one in chain["endpoints"] if not one["host"].startswith(("ws:", "wss:"))]
     if endpoints and all(endpoint["state"] == "unhealthy" for endpoint in endpoints):
         reasons.append(("bad", f"{name}: none of its endpoints is well"))
     if chain["undecoded_logs"]:

@@ -211,8 +211,8 @@ def _endpoints(found: Overview, table: Callable[..., Table]) -> list[Table]:
             endpoint["state"],
             _number(endpoint["head"]),
             _number(details.get("http_requests")),
-            f"{100 * details.get('error_rate', 0):.0f} %",
-            "; ".join(filter(None, [details.get("reason") or "", *_learned(details)])),
+            "" if "pushes" in details else f"{100 * details.get('error_rate', 0):.0f} %",
+            "; ".join(filter(None, [details.get("reason") or "", *learned(details)])),
         )
         for method, count in sorted(details.get("counts", {}).items()):
             numbers = (_number(count[what]) for what in ("requests", "errors", "bytes"))
@@ -220,8 +220,15 @@ def _endpoints(found: Overview, table: Callable[..., Table]) -> list[Table]:
     return [each for each in (endpoints, asked) if each.row_count]
 
 
-def _learned(details: dict[str, Any]) -> Iterator[str]:
+def learned(details: dict[str, Any]) -> Iterator[str]:
     """What was found out about an endpoint, for people."""
+    if (pushes := details.get("pushes")) is not None:
+        yield {"confirmed": "pushes new heads", "subscribed": "pushes new heads, not confirmed yet"}.get(
+            pushes, "is subscribed to"
+        )
+        if details["renewals"]:
+            why = f", last since {details['last_reason']}" if details["last_reason"] and not details["reason"] else ""
+            yield f"subscribed to again {details['renewals']:,} times{why}"
     if details.get("max_blocks") is not None:
         yield f"at most {details['max_blocks']:,} blocks of logs"
     if details.get("max_batch") == 1:

@@ -23,6 +23,7 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e\xa0-\xff](?:[\t\x20-\x7e\xa0-\xff]*[\x21
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection"}
 )
+_OF_QUESTIONS = frozenset({"priority", "requests_per_second", "archive"})
 _LONGEST_SOCKET = 107  # bytes, on Linux
 _DATA_SET = re.compile(r"/datasets/[A-Za-z0-9_-]+/?")
 _HISTORY = (
@@ -103,7 +104,10 @@ def _read_endpoints(
         headers = _read_headers(table.headers or {}, (*here, "headers"), environ, report)
         if headers and url.reveal().lower().startswith("ipc:"):
             report.add((*here, "headers"), "a socket takes no HTTP headers")
-        endpoints.append(RpcEndpoint(url, table.priority, table.requests_per_second, table.archive, headers))
+        endpoint = RpcEndpoint(url, table.priority, table.requests_per_second, table.archive, headers)
+        for key in sorted(table.model_fields_set & _OF_QUESTIONS) if endpoint.pushes else ():
+            report.add((*here, key), "a ws:// URL is asked nothing, it pushes new heads: take this key out")
+        endpoints.append(endpoint)
     if endpoints and all(endpoint.pushes for endpoint in endpoints):
         report.add((*path, "rpc"), "a ws:// URL only pushes new heads: list an http, https or ipc endpoint to ask, too")
     return tuple(endpoints)

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from indexer.chain.disagreement import ban_contradicting
+from indexer.chain.rpc.pushed_heads import PushedStatus
 from indexer.errors import GaplessError
 from indexer.log import Trouble, bind, kind_of
 from indexer.manifest.model import Manifest
@@ -296,10 +297,21 @@ def report_endpoints(resources: ServiceResources, one: Network) -> None:
     rows = [
         EndpointRow(status.host, status.state, status.head, dataclasses.asdict(status))
         for status in one.client.describe()
-    ]
+    ] + [_pushing(each.status) for each in one.pushed]
     with resources.engine.begin() as connection:
         state.store_endpoints(connection, one.chain.chain_id, rows)
         state.take_sample(connection, one.chain.chain_id)
+
+
+_STATES = {"confirmed": "healthy", "subscribed": "unknown"}
+
+
+def _pushing(status: PushedStatus) -> EndpointRow:
+    """A subscription as an endpoint: healthy once it is confirmed, unhealthy while it had to be renewed and is not."""
+    state = _STATES.get(status.state, "unhealthy" if status.reason else "unknown")
+    reason = status.reason if state == "unhealthy" else ""
+    details = {"pushes": status.state, "renewals": status.renewals, "last_reason": status.reason, "reason": reason}
+    return EndpointRow(status.host, state, status.head, details)
 
 
 def quiet(work: Callable[[], object]) -> Work:

@@ -18,12 +18,14 @@ from indexer.chain.rpc import pushed_heads
 from indexer.chain.rpc.config import EndpointConfig
 from indexer.chain.rpc.pushed_heads import PushedHeads
 from indexer.cli.context import prepare
+from indexer.cli.status import learned
 from indexer.demo.world import manifest_text
 from indexer.manifest import load_manifest
-from indexer.service import scheduler
+from indexer.service import jobs, scheduler
 from indexer.settings import Settings
 from indexer.store.cache import Cache
 from indexer.store.database import create_engine
+from indexer.store.status import load_overview
 
 
 def eventually(holds: Callable[[], bool], within: float = 60.0) -> None:
@@ -50,6 +52,13 @@ def test_a_pushed_block_is_indexed_without_waiting_for_the_poll(world, anvil, mi
         for _ in range(5):
             head = anvil.mine()
             eventually(lambda: one.follower.tip_number == head, within=20.0)  # noqa: B023 - called here
+        eventually(lambda: one.pushed[0].status.state == "confirmed")
+        jobs.report_endpoints(service, one)
+        with engine.begin() as connection:
+            endpoints = load_overview(connection).endpoints
+        (pushing,) = (each for each in endpoints if each["host"].startswith("ws:"))
+        assert (pushing["state"], pushing["head"]) == ("healthy", head)
+        assert list(learned(pushing["details"])) == ["pushes new heads"]
     finally:
         service.stop()
         engine.dispose()

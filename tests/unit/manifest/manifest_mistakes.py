@@ -126,6 +126,11 @@ ONE_PROBLEM: dict[str, tuple[str, str, str]] = {
     "no URL": ('[chains.e]\nid = 1\nrpc = ["eth.example"]\n' + ERC20, "chains.e.rpc[0]", "not a URL"),
     "websocket": ('[chains.e]\nid = 1\nrpc = ["ws://eth.example"]\n' + ERC20, "chains.e.rpc", "list an http"),
     "a socket without a path": ('[chains.e]\nid = 1\nrpc = ["ipc://"]\n' + ERC20, "chains.e.rpc[0]", "ipc:///path"),
+    "a pace of what is not asked": (
+        '[chains.e]\nid = 1\nrpc = ["${RPC_URL}", { url = "ws://127.0.0.1:1", requests_per_second = 5 }]\n' + ERC20,
+        "chains.e.rpc[1].requests_per_second",
+        "pushes new heads",
+    ),
     "a socket with a host": ('[chains.e]\nid = 1\nrpc = ["ipc://a/b"]\n' + ERC20, "chains.e.rpc[0]", "three slashes"),
     "a socket that is a folder": ('[chains.e]\nid = 1\nrpc = ["ipc:///a/"]\n' + ERC20, "chains.e.rpc[0]", "socket"),
     "a socket with headers": (

@@ -26,6 +26,7 @@ from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
 from indexer.chain.records import column_reader
+from indexer.chain.records.messages import Header, parse_proven_header
 from indexer.chain.rpc import hedging
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from indexer.errors import GaplessError
@@ -47,7 +48,7 @@ from indexer.sync.snapshots.points import UNANSWERED
 from indexer.sync.snapshots.series import Snapshots
 from indexer.sync.tokens import balances, metadata_job
 from tests.chaos import derived, lies, manifests
-from tests.chaos.chain import CHAIN_ID, COINS, Chain
+from tests.chaos.chain import CHAIN_ID, COINS, Block, Chain, dumps
 from tests.chaos.mishaps import Chances, KilledError, crash_postgres, endanger
 from tests.chaos.node import NULL_WORDINGS, Honest, Node, Server
 from tests.chaos.truth import Judge, Picture, WrongError, look, normal, snapshot
@@ -176,6 +177,8 @@ class Simulation:
         self.ages = Random(f"ages of {seed}")
         self.pairs = Random(f"pairs of {seed}")
         self.pairing = self.pairs.choice((0.0, 0.01, 0.04))
+        self.pushes = Random(f"pushes of {seed}")
+        self.pushing = self.pushes.choice((0.0, 0.3, 0.9))
         # Answers as small as these are otherwise read log by log.
         self.columns = self.coups.random() < 0.5
         self.redis = None if redis_url is None else redis.Redis.from_url(redis_url)
@@ -270,7 +273,8 @@ class Simulation:
         )[0]
         match action:
             case "tick":
-                self._try(name, lambda p: p.follower.tick(), action)
+                pushed = self._pushed()
+                self._try(name, lambda p: p.follower.tick(pushed), action)
             case "fill":
                 self._try(name, self._fill, action)
             case "world":
@@ -298,6 +302,27 @@ class Simulation:
                 self._flush()
             case "crash":
                 self._crash()
+
+    def _pushed(self) -> list[Header]:
+        """What a source of pushed heads has for the follower: the newest blocks, too few, too old, or made-up ones."""
+        random, chain = self.pushes, self.chain
+        if random.random() >= self.pushing:
+            return []
+        what = random.choice(("all", "all", "newest", "some", "left", "made up"))
+        self.tale.events[f"pushed {what}"] += 1
+        head = random.choice(chain.abandoned) if what == "left" and chain.abandoned else chain.head
+        blocks = [head.ancestor(number) for number in range(max(1, head.number - 20), head.number + 1)]
+        match what:
+            case "newest":
+                blocks = blocks[-1:]
+            case "some":
+                blocks = [block for block in blocks if random.random() < 0.7]
+            case "made up":
+                for _ in range(random.randint(1, 3)):
+                    blocks.append(Block(blocks[-1].number + 1, blocks[-1], (), random.randbytes(8)))
+                    chain.by_hash[blocks[-1].hash] = blocks[-1]  # a branch that no node ever serves as its own
+        found = (parse_proven_header(dumps(block.header_json)) for block in blocks)
+        return [header for header in found if header is not None]
 
     @staticmethod
     def _include(process: Any) -> None:

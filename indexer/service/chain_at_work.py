@@ -1,4 +1,4 @@
-"""A chain at work: its client and follower, when a node is asked for the head, its trouble, and how its work is ended."""
+"""A chain at work: its client and follower, when the head is asked for, its trouble, and how its work is ended."""
 
 import contextlib
 import logging

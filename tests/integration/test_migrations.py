@@ -36,6 +36,9 @@ def _set_revision(engine, revision):
                 sa.text("DROP TABLE gapless.own_labels CASCADE; DROP INDEX gapless.deployments_addresses")
             )
             connection.execute(sa.text("ALTER TABLE gapless.events DROP view_name, DROP view_version"))
+            connection.execute(sa.text("DROP VIEW gapless.program_states"))
+            connection.execute(sa.text("DROP TABLE gapless.programs, gapless.program_disturbances"))
+            connection.execute(sa.text("DROP FUNCTION gapless.disturb_programs CASCADE"))
         connection.execute(sa.text("UPDATE gapless.alembic_version SET version_num = :r"), {"r": revision})
 
 

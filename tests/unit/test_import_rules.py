@@ -22,6 +22,7 @@ ALLOWED = {
     "indexer.store": {"indexer.abi"},
     "indexer.manifest": {"indexer.abi"},
     "indexer.sync": {"indexer.chain", "indexer.abi", "indexer.store", "indexer.manifest"},
+    "indexer.programs": {"indexer.abi", "indexer.store"},
     "indexer.service.scheduler": {"indexer.sync", "indexer.store", "indexer.manifest"},
     "api": {"indexer.store", "indexer.abi"},
 }
@@ -43,7 +44,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"schema", "embedded"},
         {"catalog"},
         {"derived"},
-        {"rows"},
+        {"rows", "programs"},
         {"tokens", "integrity", "access"},
         {"head", "export"},
         {"apply"},

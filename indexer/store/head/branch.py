@@ -27,6 +27,7 @@ from indexer.store.database import psycopg_connection
 from indexer.store.derived import counting
 from indexer.store.head import state
 from indexer.store.head.state import REPORTED, HeadReport, fenced
+from indexer.store.programs import disturbances
 from indexer.store.rows import transactions as included
 from indexer.store.rows import writer
 from indexer.store.rows.blocks import Block, insert_blocks
@@ -213,6 +214,7 @@ def swap(
         known = {event.event_id: event for event in events}
         balances.take_back(connection, chain_id, common.number, known.values())
         counting.take_back(connection, chain_id, common.number)
+        disturbances.take_back(connection, chain_id, common.number)
         removed = _drop_branch(connection, chain_id, common.number, known, {one.series_id: one for one in series})
         reorg_id: int = connection.execute(
             sa.text("""

@@ -24,6 +24,7 @@ from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.ledgers import Ledger
 from indexer.store.catalog.version import load_version, writing_by
 from indexer.store.database import psycopg_connection
+from indexer.store.programs import disturbances
 from indexer.store.rows.writer import Rows
 from indexer.store.tokens import transfers
 from indexer.store.tokens.transfers import TransferEvent
@@ -214,12 +215,15 @@ def take_back(connection: Connection, chain_id: int, common: int, events: Iterab
 def rewriting(connection: Connection, chain_id: int, event_ids: Collection[int], ranges: RangeSet) -> Iterator[None]:
     """Around a change of rows that may have been counted: takes them back before, counts what is there after.
 
+    Programs that may have handled them hear of it.
+
     Args:
         connection: in the transaction that changes the rows.
         chain_id: the chain.
         event_ids: the events whose rows are changed.
         ranges: the blocks in which they are changed.
     """
+    disturbances.note_changed(connection, chain_id, event_ids, ranges, "its rows were replaced")
     touched = [one for one in ledgers.lock(connection, chain_id) if not set(one.event_ids).isdisjoint(event_ids)]
     plan = [(ledger, _within(ledger, ranges), _changed(connection, ledger, event_ids)) for ledger in touched]
     for ledger, counted, events in plan:

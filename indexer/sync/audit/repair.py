@@ -22,6 +22,7 @@ from indexer.store.database import psycopg_connection
 from indexer.store.derived import counting
 from indexer.store.integrity import checks, findings
 from indexer.store.integrity.findings import Finding
+from indexer.store.programs import disturbances
 from indexer.store.rows import writer
 from indexer.sync.audit.refetch import Refetch, RefetchResult
 from indexer.sync.audit.scope import AuditScope, load_scope
@@ -154,6 +155,9 @@ class Repair:
                 if not removed:
                     return 0, ()
                 writer.bump_versions(connection, [event_id], rewritten=True)
+                disturbances.note_changed(
+                    connection, self.chain_id, [event_id], ((first, last),), "rows that nothing covers were deleted"
+                )
                 changed = children.reconcile(
                     connection, self.chain_id, children.announcing([event]), ((first, last),), rewritten=True
                 )

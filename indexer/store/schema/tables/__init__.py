@@ -7,7 +7,8 @@ Every ``*_id`` of a chain is the EIP-155 chain id. Addresses are 20 bytes, hashe
 Multiranges of blocks are ``int8multirange``: Postgres keeps them normalised, half open (``[first, last + 1)``).
 
 * ``chain``: the metadata; chains and blocks. ``catalog``: what is indexed. ``tokens``: tokens, ledgers, holdings.
-* ``derived``: derived tables. ``service``: what audits keep, and what comes in through the API.
+* ``derived``: derived tables. ``programs``: programs, and what disturbs them.
+* ``service``: what audits keep, and what comes in through the API.
 """
 
 from indexer.store.schema.tables.catalog import (
@@ -38,6 +39,7 @@ from indexer.store.schema.tables.chain import (
     transactions,
 )
 from indexer.store.schema.tables.derived import derived, derived_progress
+from indexer.store.schema.tables.programs import program_disturbances, programs
 from indexer.store.schema.tables.service import (
     api_keys,
     cache_secret,
@@ -91,6 +93,8 @@ __all__ = [
     "missing_details",
     "orphans",
     "own_labels",
+    "program_disturbances",
+    "programs",
     "reorgs",
     "samples",
     "series",

@@ -1,0 +1,181 @@
+"""The process of one program (``python -m indexer.programs.worker``): it works on all chains of the program in turn.
+
+The right to write a program's tables on a chain is a lease; where another process has it, this one stands by. Once a
+second it looks whether the code is another one, and ends for that (:data:`CHANGED`): a new process loads it.
+"""
+
+import argparse
+import gc
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from indexer import signals
+from indexer.errors import GaplessError
+from indexer.log import configure
+from indexer.programs import module
+from indexer.programs.memory import WORKING_SET
+from indexer.programs.module import LoadedProgram, ProgramFileError
+from indexer.programs.runner import ProgramRunner
+from indexer.redact import redact
+from indexer.store.database import create_engine, process_name
+from indexer.store.leases import Lease, Renewer
+from indexer.store.programs import generations
+
+log = logging.getLogger(__name__)
+
+CHANGED: Final = 75
+"""Exit status of a process that wants to be started again: the code is another one."""
+LOOK_EVERY = 0.25
+"""Seconds between two looks for new blocks."""
+FILES_EVERY: Final = 1.0
+"""Seconds between two looks at the files."""
+LONGEST_PAUSE: Final = 30.0
+COLLECT_EVERY: Final = 300.0
+"""Seconds between two searches for cycles of objects. Rows are in none, and there are hundreds of thousands."""
+
+
+class ChainWork:
+    """A program's work on one chain: its lease, its runner, and its trouble.
+
+    Args:
+        lease_engine: the database, by connections that only renew leases.
+        runner: the program on the chain.
+        lease: the name of the lease.
+    """
+
+    def __init__(self, lease_engine: Engine, runner: ProgramRunner, lease: str) -> None:
+        self.lease = Lease(lease_engine, lease)
+        self._runner = runner
+        self._trouble = ""
+        self._pause = 0.0
+        self._again_at = 0.0
+
+    def step(self) -> bool:
+        """Takes a step, if this process may; returns whether there may be more to do at once."""
+        if time.monotonic() < self._again_at:
+            return False
+        try:
+            if not self.lease.is_held():
+                self._runner.forget()
+                if not self.lease.take():
+                    return False
+                log.info("%s: this process writes its tables", self._runner.label)
+            moved = self._runner.step() == "moved"
+        except (sa.exc.SQLAlchemyError, psycopg.Error, GaplessError) as error:
+            self._wait(error)
+            return False
+        self._trouble, self._pause = "", 0.0
+        return moved
+
+    def _wait(self, error: Exception) -> None:
+        self._pause = min(max(2 * self._pause, 1.0), LONGEST_PAUSE)
+        self._again_at = time.monotonic() + self._pause
+        trouble = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        if trouble != self._trouble:
+            log.warning("%s: %s; trying again", self._runner.label, redact(trouble))
+        self._trouble = trouble
+
+
+def work(
+    engine: Engine,
+    lease_engine: Engine,
+    name: str,
+    loaded: LoadedProgram,
+    chain_ids: list[int],
+    working_set: int,
+    stop: threading.Event,
+) -> int:
+    """Works until it is told to stop; returns the exit status."""
+    every = [
+        ChainWork(
+            lease_engine,
+            ProgramRunner(engine, name, loaded, chain_id, working_set=max(1, working_set // len(chain_ids))),
+            f"program {name} {chain_id}",
+        )
+        for chain_id in chain_ids
+    ]
+    module.forbid_outside()
+    looked = collected = time.monotonic()
+    with Renewer(lease_engine, lambda: [one.lease for one in every]):
+        try:
+            while not stop.is_set():
+                moved = [one.step() for one in every]
+                now = time.monotonic()
+                if now >= looked + FILES_EVERY:
+                    looked = now
+                    if loaded.is_changed():
+                        log.info("program %s: its code has changed", name)
+                        return CHANGED
+                if now >= collected + COLLECT_EVERY:
+                    collected = now
+                    gc.collect()
+                if not any(moved):
+                    stop.wait(LOOK_EVERY)
+        finally:
+            for one in every:
+                one.lease.release()
+    return 0
+
+
+def _await_change(
+    engine: Engine, name: str, path: Path, chain_ids: list[int], problem: str, stop: threading.Event
+) -> int:
+    """Says why a file cannot be used, and waits until it is another one."""
+    log.error("program %s stands still: %s. Mend the file; it is loaded again by itself", name, problem)
+    try:
+        with engine.begin() as connection:
+            for chain_id in chain_ids:
+                for one in generations.load(connection, name, chain_id):
+                    generations.note_problem(connection, one.program_id, problem, one.through_block + 1)
+    except sa.exc.SQLAlchemyError as error:
+        log.warning("program %s: %s", name, redact(str(error).partition("\n")[0]))
+    before = _stat(path)
+    while not stop.wait(FILES_EVERY):
+        if _stat(path) != before:
+            return CHANGED
+    return 0
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return found.st_mtime_ns, found.st_size
+
+
+def main() -> int:
+    """Runs the process; returns its exit status."""
+    parser = argparse.ArgumentParser(description="Run one program of a manifest.")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--module", type=Path, required=True)
+    parser.add_argument("--chains", required=True, help="EIP-155 chain ids, separated by commas")
+    parser.add_argument("--working-set", type=int, default=WORKING_SET)
+    given = parser.parse_args()
+    configure(os.environ.get("LOG_LEVEL", "INFO"), os.environ.get("LOG_FORMAT", "auto"))  # type: ignore[arg-type]
+    chain_ids = [int(one) for one in given.chains.split(",")]
+    stop = threading.Event()
+    url = os.environ["DATABASE_URL"]
+    command = f"gapless program {given.name}"
+    engine = create_engine(url, application_name=process_name(command), pool_size=3)
+    lease_engine = create_engine(url, application_name=process_name(command), pool_size=1)
+    gc.disable()
+    with signals.acting_on({signal.SIGTERM: stop.set, signal.SIGINT: stop.set}):
+        try:
+            loaded = module.load(given.module)
+        except ProgramFileError as error:
+            return _await_change(engine, given.name, given.module, chain_ids, str(error), stop)
+        return work(engine, lease_engine, given.name, loaded, chain_ids, given.working_set, stop)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

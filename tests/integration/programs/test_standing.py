@@ -1,0 +1,165 @@
+"""A program that fails stands still alone, says where and why, and goes on from there with mended code."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from indexer.programs import module
+from indexer.programs.runner import ProgramRunner
+from indexer.programs.supervisor import ProgramSupervisor, ProgramTask
+from indexer.store.programs import generations
+from indexer.store.programs.generations import ProgramLostError
+from tests.integration.balances.test_ledgers import CHAIN
+from tests.integration.programs.test_histories import HERE, ProgramModel
+
+
+@pytest.fixture
+def model(migrated_url, tmp_path, pytestconfig):
+    model = ProgramModel(5, migrated_url, tmp_path, pytestconfig.rootpath / "abis")
+    model.join()
+    while any(source.gap(model.finalized) for source in model.look()[1]):
+        model.backfill()
+    for _ in range(4):
+        model.grow()
+    model.join()
+    yield model
+    model.engine.dispose()
+
+
+def work(runner):
+    for _ in range(200):
+        if (outcome := runner.step()) in ("idle", "stands"):
+            return outcome
+    raise AssertionError("it never comes to an end")
+
+
+def code(model, text):
+    path = model.folder / "chained.py"
+    path.write_text((HERE / "chained.py").read_text() + text)
+    return ProgramRunner(model.engine, "chained", module.load(path), CHAIN, step_rows=7)
+
+
+def only(model):
+    with model.engine.connect() as connection:
+        (one,) = generations.load(connection)
+        (state,) = connection.execute(sa.text("SELECT * FROM gapless.program_states")).all()
+    return one, state
+
+
+FAILS = """
+@program.on("nft.Transfer")
+def fails(event, db):
+    if event.block_number >= {block}:
+        db.get(Trail, token=event.address).moves = -1
+"""
+
+
+@pytest.mark.promise("Q-04")
+@pytest.mark.parametrize("at", ["history", "head"])
+def test_an_exception_halts_the_program_before_that_block(model, at):
+    numbers = [n for n, logs in model.blocks.items() if any(log[0] == "nft.Transfer" for log in logs) and n >= 3]
+    block = numbers[3] if at == "history" else numbers[-1]
+    assert work(code(model, FAILS.format(block=block))) == "stands"
+    one, state = only(model)
+    assert (one.through_block, one.problem_block, state.stale) == (block - 1, block, True)
+    assert f"nft.Transfer in block {block}, log " in one.problem
+    assert "moves takes uint64: -1" in one.problem
+    assert "chained.py, line" in one.problem
+    assert state.problem == one.problem
+    model.check()
+
+    assert work(code(model, "# mended")) == "idle"
+    one, state = only(model)
+    assert (one.through_block, one.problem, state.stale) == (model.tip, None, False)
+    assert one.remark == f"from block {block} on, mended code handles its events"
+    model.check()
+
+
+@pytest.mark.promise("Q-05")
+def test_other_code_is_built_beside_what_is_served(model):
+    assert work(code(model, "")) == "idle"
+    before, _ = only(model)
+    runner = code(model, "# other")
+    assert runner.step() == "moved"
+    with model.engine.connect() as connection:
+        old, new = generations.load(connection)
+        (state,) = connection.execute(sa.text("SELECT * FROM gapless.program_states")).all()
+    assert (old.program_id, old.live, old.served) == (before.program_id, False, True)
+    assert (new.live, new.served) == (True, False)
+    assert (state.block_number, state.stale, state.problem) == (model.tip, True, old.remark)
+    assert state.rebuilt_to == new.through_block
+    assert work(runner) == "idle"
+    one, state = only(model)
+    assert (one.program_id, one.served, state.stale) == (new.program_id, True, False)
+
+
+@pytest.mark.promise("Q-01")
+def test_a_second_process_stands_by_and_a_former_writer_commits_nothing(model):
+    first, second = code(model, ""), code(model, "")
+    assert first.step() == "moved"
+    second.step()  # its opening makes it the writer
+    with pytest.raises(ProgramLostError):
+        first._write(first._work)
+    assert work(second) == "idle"
+    model.check()
+
+
+@pytest.mark.promise("Q-04")
+def test_each_program_has_a_process_that_is_started_again(model, migrated_url):
+    path = model.folder / "chained.py"
+    path.write_text((HERE / "chained.py").read_text())
+    supervisor = ProgramSupervisor(migrated_url)
+    supervisor.take_over([ProgramTask("chained", path, (CHAIN,), 1_000)])
+    try:
+        until(model, lambda one: one.through_block == model.tip)
+        model.check()
+        pid = writer_of(model)
+        os.kill(pid, signal.SIGKILL)
+        with model.engine.begin() as connection:  # the lease of a killed process would last for some seconds
+            connection.execute(sa.text("DELETE FROM gapless.leases WHERE name LIKE 'program%'"))
+        model.grow()
+        until(model, lambda one: one.through_block == model.tip)
+        assert writer_of(model) != pid
+    finally:
+        supervisor.close()
+    assert writer_of(model) is None
+    model.check()
+
+
+def until(model, condition):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with model.engine.connect() as connection:
+            found = generations.load(connection)
+        if found and condition(found[-1]):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"never: {found}")
+
+
+def writer_of(model):
+    """The number of the process that holds the program's lease."""
+    with model.engine.connect() as connection:
+        holder = connection.execute(
+            sa.text("SELECT holder FROM gapless.leases WHERE name LIKE 'program%' AND expires_at > now()")
+        ).scalar_one_or_none()
+    return None if holder is None else int(re.search(r"([0-9]+)@", holder)[1])
+
+
+def test_tables_of_programs_are_read_by_their_names(model, migrated_url):
+    work(code(model, ""))
+    with psycopg.connect(migrated_url) as connection:
+        named = connection.execute(
+            "SELECT attname, col_description(attrelid, attnum) FROM pg_attribute "
+            "WHERE attrelid = 'derived.held'::regclass AND attnum > 0 ORDER BY attnum"
+        ).fetchall()
+    assert named == [
+        ("chain_id", "EIP-155 chain id"), ("holder", "address"), ("token", "address"), ("amount", "uint256"),
+    ]  # fmt: skip

@@ -5,7 +5,7 @@ heavy (web3 costs 1.3 s) inside its function.
 
 * ``context``: what most commands begin with.
 * ``manifest``, ``plan``, ``database``: the manifest, what it lacks, and the database after it.
-* ``run``, ``backfill``, ``status``: working, and how it stands.
+* ``run``, ``backfill``, ``programs``, ``status``: working, and how it stands.
 * ``audit``: whether the rows are true, and the mends.
 * ``export``: rows as files.
 * ``access``: who may ask the API, and work that was asked for.
@@ -25,6 +25,7 @@ from indexer.cli.database import apply, drop, migrate, reset
 from indexer.cli.export import export
 from indexer.cli.manifest import abi_app, check
 from indexer.cli.plan import plan
+from indexer.cli.programs import programs
 from indexer.cli.run import demo, run, serve
 from indexer.cli.status import status
 from indexer.errors import GaplessError
@@ -64,6 +65,7 @@ for _command in (
     reset,
     run,
     backfill,
+    programs,
     status,
     audit,
     repair,

@@ -39,6 +39,14 @@ def run(
             "workers of that version may still use it. An empty database is made ready either way.",
         ),
     ] = False,
+    with_programs: Annotated[
+        bool,
+        typer.Option(
+            "--programs/--no-programs",
+            help="Whether to run the programs of the manifest as well, each in a process of its own; gapless programs "
+            "runs them elsewhere.",
+        ),
+    ] = True,
 ) -> None:
     """Run the indexer: follow each chain's head while its history fills in; take snapshots; read tokens.
 
@@ -48,7 +56,9 @@ def run(
     import logging
 
     from indexer.cli.context import begin, database, difference, prepare, reachable, servers, until_signal
+    from indexer.cli.programs import take_over
     from indexer.manifest import load_manifest
+    from indexer.programs.supervisor import ProgramSupervisor
     from indexer.service.manifest_watcher import ManifestWatcher, PartialManifestWatcher
     from indexer.service.scheduler import Service
     from indexer.settings import environment
@@ -78,6 +88,7 @@ def run(
             log.info("manifest: %s", line)
         secret = settings.redis_secret.get_secret_value() if settings.redis_secret else None
         cache = Cache(given.redis_url, secret=StoredCacheSecret(engine, secret))
+        supervisor = ProgramSupervisor(given.database_url) if with_programs else None
         service = Service(
             *(engine, cache, manifest, settings),
             watch=watch,
@@ -85,6 +96,7 @@ def run(
             differs=lambda given: difference(engine, given, settings),
             reload=hangup,
             lease_engine=lease_engine,
+            taken_over=lambda given: take_over(engine, supervisor, given) if supervisor else None,
         )
         stack.enter_context(_watched(settings, service, engine))
         service.start()
@@ -96,6 +108,8 @@ def run(
         finally:
             stopper = threading.Thread(target=service.stop, daemon=True)
             stopper.start()
+            if supervisor is not None:
+                supervisor.close()
             stopper.join(EXIT_WITHIN_SECONDS)
             cache.close()
     if stopper.is_alive():

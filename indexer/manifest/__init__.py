@@ -3,7 +3,7 @@
 All mistakes are told at once, each with its line.
 
 * ``load``: the way in; also which contracts are tokens. ``chains``, ``contracts``, ``log_scopes``, ``snapshots``,
-  ``derived``: its parts, checked.
+  ``derived``, ``programs``: its parts, checked.
 * ``source``, ``document``: the TOML as written: read, each line found, each value understood, all problems told.
 * ``model``: what the program uses; the same with ``start_block = "auto"`` found out.
 """

@@ -326,6 +326,14 @@ class LookupPart(DocumentPart):
     take: Literal["last", "first"] = "last"
 
 
+class ProgramPart(DocumentPart):
+    """``[programs.NAME]``."""
+
+    module: str | None = None
+    chains: list[str] | None = None
+    working_set: int | None = Field(default=None, ge=1_000, le=100_000_000)
+
+
 class TrackingPart(DocumentPart):
     """``[tokens]`` and ``[balances]``."""
 
@@ -341,5 +349,6 @@ class ManifestPart(DocumentPart):
     contracts: dict[str, Any] | None = None
     snapshots: dict[str, Any] | None = None
     derived: dict[str, Any] | None = None
+    programs: dict[str, Any] | None = None
     tokens: Any = None
     balances: Any = None

@@ -12,6 +12,7 @@ from indexer.manifest.contracts import read_contracts
 from indexer.manifest.derived import read_derived
 from indexer.manifest.document import ManifestPart, TrackingPart
 from indexer.manifest.model import Chain, Contract, Deployment, Manifest, Snapshot
+from indexer.manifest.programs import read_programs
 from indexer.manifest.snapshots import read_snapshots
 from indexer.manifest.source import KeyPath, ManifestReport, read_toml
 
@@ -158,6 +159,8 @@ def _build(path: Path, document: Mapping[str, object], environ: Mapping[str, str
     chains = read_chains(part.chains or {}, environ, report)
     contracts = read_contracts(declared, chains, path.parent, report)
     snapshots = read_snapshots(part.snapshots or {}, declared, contracts, report)
+    taken = {name: f"derived.{name}" for name in part.derived or {}}
+    programs = read_programs(part.programs or {}, path.parent, declared, contracts, taken, report)
     _refuse_idle(contracts, snapshots, report)
     pairs = partial(_read_pairs, declared=declared, chains=chains, contracts=contracts, report=report)
     return Manifest(
@@ -170,6 +173,7 @@ def _build(path: Path, document: Mapping[str, object], environ: Mapping[str, str
         balances=frozenset() if part.balances is None else pairs("balances", part.balances, _balance_problem),
         token_arguments=_token_arguments(part, contracts),
         derived=read_derived(part.derived or {}, contracts, declared, report),
+        programs=programs,
     )
 
 

@@ -263,12 +263,34 @@ class DerivedTable:
 
 
 @dataclass(frozen=True)
+class ManifestProgram:
+    """Python code that keeps tables of its own by handling events.
+
+    Attributes:
+        path: its file.
+        events: those that it handles, as ``contract.Event``.
+        tables: the names of its tables, in the schema ``derived``.
+        chains: the names of the chains whose events it handles.
+        working_set: rows in memory at most, about.
+        code_hash: of its code as it was read.
+    """
+
+    name: str
+    path: Path
+    events: tuple[str, ...]
+    tables: tuple[str, ...]
+    chains: tuple[str, ...]
+    working_set: int
+    code_hash: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All that is to be indexed.
 
     Attributes:
         path: the file it came from.
-        chains: by name, in the order of the file; so are contracts and snapshots.
+        chains: by name, in the order of the file; so are contracts, snapshots and programs.
         tokens: (contract name, chain name) whose addresses are read as tokens.
         balances: (contract name, chain name) whose balances are kept.
         token_arguments: (contract name, chain name) of whose events arguments are read as tokens.
@@ -283,6 +305,7 @@ class Manifest:
     balances: frozenset[tuple[str, str]]
     token_arguments: frozenset[tuple[str, str]] = frozenset()
     derived: Mapping[str, DerivedTable] = field(default_factory=dict)
+    programs: Mapping[str, ManifestProgram] = field(default_factory=dict)
 
     def contracts_on(self, chain: str) -> tuple[Contract, ...]:
         """Return the contracts that live on a chain (by name)."""

@@ -90,6 +90,7 @@ class Service:
         differs: Callable[[Manifest], Sequence[Change]] | None = None,
         reload: threading.Event | None = None,
         lease_engine: Engine | None = None,
+        taken_over: Callable[[Manifest], None] = lambda _: None,
     ) -> None:
         """Prepares the jobs; runs none.
 
@@ -103,6 +104,7 @@ class Service:
             differs: what that would change; None: it is not looked at whether others change the catalog.
             reload: set from outside to have the manifest read again, changed or not, and halted chains tried again.
             lease_engine: the same database by connections that jobs cannot use up, to renew leases; None: ``engine``.
+            taken_over: called with each manifest that comes into force, the first one too.
         """
         self.engine = engine
         self.cache = cache
@@ -115,6 +117,7 @@ class Service:
         self._pending: Manifest | None = None
         self._reload_wanted = reload or threading.Event()
         self._restart_halted = False
+        self._taken_over = taken_over
         self._stop = threading.Event()
         self._changing = threading.RLock()
         """Held while another manifest is taken over, or a chain begun anew."""
@@ -140,6 +143,7 @@ class Service:
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         for one in self._networks.values():
             self._schedule(one)
+        self._taken_over(self.manifest)
         self._every(STALLED_EVERY, "stalled", self._look_for_stalled)
         secret = OwnJob("secret of tokens", self._renew_secret, self._stop)
         self._scheduler.add_job(secret.run, IntervalTrigger(seconds=SECRET_EVERY), next_run_time=datetime.now(UTC))
@@ -228,6 +232,7 @@ class Service:
                 log.info("started following chain %s", name)
             if not self._networks[name].stop.is_set():
                 self._schedule(self._networks[name])
+        self._taken_over(manifest)
 
     def _remove_jobs(self, one: Network) -> None:
         for job_id in list(one.jobs):  # a copy: another thread may be at it

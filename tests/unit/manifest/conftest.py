@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from manifest_desk import ODD_ABI, REPOSITORY, Desk
+from manifest_desk import ODD_ABI, PROGRAM, REPOSITORY, Desk
 
 from indexer.errors import Problem
 
@@ -22,6 +22,8 @@ def desk(tmp_path: Path) -> Desk:
     (tmp_path / "abis" / "two_standards.json").write_text(
         json.dumps([item for item in both if item["type"] == "event"])
     )
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "positions.py").write_text(PROGRAM)
     return Desk(tmp_path)
 
 

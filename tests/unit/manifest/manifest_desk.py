@@ -51,6 +51,21 @@ ODD_ABI = [
 ]
 
 
+PROGRAM = """
+from indexer.programs import Program, Table, address, key, uint256
+
+class Position(Table):
+    owner: address = key()
+    amount: uint256 = 0
+
+program = Program(tables=[Position])
+
+@program.on("pair.Transfer")
+def moved(event, db):
+    pass
+"""
+
+
 class Desk:
     """Where manifests are written and read."""
 

@@ -54,10 +54,10 @@ def programs() -> None:
 
 def take_over(engine: Engine, supervisor: ProgramSupervisor, manifest: Manifest) -> None:
     """Runs the programs of a manifest, and no others; what others have kept is shown as it is."""
-    from indexer.store.programs import generations
+    from indexer.store.programs import program_generations
 
     with engine.begin() as connection:
-        generations.retire(connection, manifest.programs)
+        program_generations.retire(connection, manifest.programs)
     supervisor.take_over(tasks(manifest))
 
 

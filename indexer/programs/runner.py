@@ -22,8 +22,8 @@ from indexer.programs.memory import WORKING_SET, Memory, RowsUnreadError
 from indexer.programs.module import LoadedProgram
 from indexer.programs.table import TableType
 from indexer.store import database
-from indexer.store.programs import disturbances, generations, program_inputs, program_tables
-from indexer.store.programs.generations import Generation, ProgramLostError
+from indexer.store.programs import disturbances, program_generations, program_inputs, program_tables
+from indexer.store.programs.program_generations import ProgramGeneration, ProgramLostError
 from indexer.store.programs.program_inputs import Batch, Inputs
 from indexer.store.programs.program_tables import ProgramColumn, ProgramTable, TableChanges
 
@@ -44,7 +44,7 @@ Outcome = Literal["moved", "idle", "waits", "stands"]
 class _Work:
     """What is in memory of a generation; forgotten as a whole."""
 
-    generation: Generation
+    generation: ProgramGeneration
     inputs: Inputs
     memory: Memory
     handling: Handling
@@ -171,30 +171,32 @@ class ProgramRunner:
         self._written_at = self._clock()
         return self._work
 
-    def _find(self, connection: Connection) -> tuple[Generation, Inputs] | None:
+    def _find(self, connection: Connection) -> tuple[ProgramGeneration, Inputs] | None:
         inputs = program_inputs.load_inputs(connection, self._chain_id, self._loaded.program.contracts)
         if inputs.start_block is None:
             return None
-        live = [one for one in generations.load(connection, self._name, self._chain_id) if one.live]
+        live = [one for one in program_generations.load(connection, self._name, self._chain_id) if one.live]
         ids = [event.event_id for event in inputs.events]
         if live and live[0].is_built_by(list(self._tables.values()), ids):
             (generation,) = live
             if generation.code_hash == self._loaded.code_hash or generation.problem is not None:
                 if generation.code_hash != self._loaded.code_hash:
-                    generations.mend(connection, generation, self._loaded.code_hash)
+                    program_generations.mend(connection, generation, self._loaded.code_hash)
                     log.info("%s: goes on with mended code from block %d", self.label, generation.through_block + 1)
-                version = generations.take(connection, generation.program_id)
-                (now,) = [one for one in generations.load(connection, self._name, self._chain_id) if one.live]
+                version = program_generations.take(connection, generation.program_id)
+                (now,) = [one for one in program_generations.load(connection, self._name, self._chain_id) if one.live]
                 assert now.version == version
                 return now, inputs
         return self._begin(connection, live, inputs, "its code is another one: its tables are built anew"), inputs
 
-    def _begin(self, connection: Connection, live: Sequence[Generation], inputs: Inputs, remark: str) -> Generation:
+    def _begin(
+        self, connection: Connection, live: Sequence[ProgramGeneration], inputs: Inputs, remark: str
+    ) -> ProgramGeneration:
         for one in live:
-            generations.freeze(connection, one, remark)
+            program_generations.freeze(connection, one, remark)
             log.info("%s: %s", self.label, remark)
         assert inputs.start_block is not None
-        begun = generations.begin(
+        begun = program_generations.begin(
             connection,
             self._name,
             self._chain_id,
@@ -203,11 +205,13 @@ class ProgramRunner:
             tables=list(self._tables.values()),
             start_block=inputs.start_block,
         )
-        generations.change_ends(connection)
+        program_generations.change_ends(connection)
         log.info("%s: begins at block %d", self.label, begun.start_block)
         return begun
 
-    def _fetch_of(self, generation: Generation) -> Callable[[TableType, Sequence[Any]], Sequence[tuple[Any, ...]]]:
+    def _fetch_of(
+        self, generation: ProgramGeneration
+    ) -> Callable[[TableType, Sequence[Any]], Sequence[tuple[Any, ...]]]:
         stored = dict(zip(self._tables, generation.tables, strict=True))
 
         def fetch(table: TableType, keys: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
@@ -242,11 +246,11 @@ class ProgramRunner:
             reason = f"{written[0].reason}: its tables are built anew"
 
             def begin_anew(connection: Connection) -> None:
-                held = generations.lock(connection, work.generation.program_id, work.generation.version)
+                held = program_generations.lock(connection, work.generation.program_id, work.generation.version)
                 inputs = program_inputs.load_inputs(connection, self._chain_id, self._loaded.program.contracts)
                 if inputs.start_block is None:
-                    generations.freeze(connection, held, reason)
-                    generations.change_ends(connection)
+                    program_generations.freeze(connection, held, reason)
+                    program_generations.change_ends(connection)
                 else:
                     self._begin(connection, [held], inputs, reason)
 
@@ -288,7 +292,7 @@ class ProgramRunner:
         changes = work.memory.changes()
         stored = dict(zip(self._tables, work.generation.tables, strict=True))
         with self._engine.begin() as connection:
-            held = generations.lock(connection, work.generation.program_id, work.generation.version)
+            held = program_generations.lock(connection, work.generation.program_id, work.generation.version)
             if any(one.first_block <= work.through for one in disturbances.load(connection, held.program_id)):
                 raise ProgramLostError("rows that it handles were changed meanwhile; reading them again")
             for table, one in changes.items():
@@ -301,7 +305,7 @@ class ProgramRunner:
             if held.near:
                 for each in held.tables:
                     program_tables.forget_before(connection, each, work.finalized)
-            moved = generations.move(connection, held, work.through, near=work.through >= work.finalized)
+            moved = program_generations.move(connection, held, work.through, near=work.through >= work.finalized)
         work.generation = moved
         work.memory.written(self._working_set)
         self._written_at = self._clock()
@@ -312,8 +316,8 @@ class ProgramRunner:
             return
         log.error("%s stands still: %s. %s", self.label, error, error.hint or "")
         with self._engine.begin() as connection:
-            generations.note_problem(connection, work.generation.program_id, str(error), error.block_number)
-            found = generations.load(connection, self._name, self._chain_id)
+            program_generations.note_problem(connection, work.generation.program_id, str(error), error.block_number)
+            found = program_generations.load(connection, self._name, self._chain_id)
         work.generation = next(one for one in found if one.program_id == work.generation.program_id)
 
     def _serve(self, work: _Work) -> None:
@@ -321,7 +325,7 @@ class ProgramRunner:
             changed = database.attempt(
                 self._engine,
                 f"{self.label} cannot be shown yet",
-                lambda connection: generations.serve(connection, work.generation),
+                lambda connection: program_generations.serve(connection, work.generation),
                 patience=1.0,
             )
         except database.BusyError as error:

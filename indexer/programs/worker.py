@@ -28,7 +28,7 @@ from indexer.programs.runner import ProgramRunner
 from indexer.redact import redact
 from indexer.store.database import create_engine, process_name
 from indexer.store.leases import Lease, Renewer
-from indexer.store.programs import generations
+from indexer.store.programs import program_generations
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +134,8 @@ def _await_change(
     try:
         with engine.begin() as connection:
             for chain_id in chain_ids:
-                for one in generations.load(connection, name, chain_id):
-                    generations.note_problem(connection, one.program_id, problem, one.through_block + 1)
+                for one in program_generations.load(connection, name, chain_id):
+                    program_generations.note_problem(connection, one.program_id, problem, one.through_block + 1)
     except sa.exc.SQLAlchemyError as error:
         log.warning("program %s: %s", name, redact(str(error).partition("\n")[0]))
     before = _stat(path)

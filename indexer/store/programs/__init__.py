@@ -13,7 +13,7 @@ What changes rows says so here, in its own transaction: a reorganisation takes b
 the program (``gapless.program_disturbances``), by a trigger on ``gapless.sources`` and by
 :func:`~indexer.store.programs.disturbances.note_changed`.
 
-* ``generations``: the rows of ``gapless.programs``: begun, served, frozen, deleted.
+* ``program_generations``: the rows of ``gapless.programs``: begun, served, frozen, deleted.
 * ``program_tables``: the tables of a generation, in the schema ``derived``, and writing to them.
 * ``program_inputs``: how far a program may go, and the events that come next.
 * ``disturbances``: what a program hears of rows that were changed.

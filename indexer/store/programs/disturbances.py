@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import RangeSet
-from indexer.store.programs import generations, program_tables
+from indexer.store.programs import program_generations, program_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def take_back(connection: Connection, chain_id: int, common: int) -> None:
         common: the last block that stays.
     """
     near = set(connection.execute(_NEAR, {"chain_id": chain_id}).scalars())
-    for one in generations.load(connection, chain_id=chain_id) if near else ():
+    for one in program_generations.load(connection, chain_id=chain_id) if near else ():
         if one.program_id not in near:
             continue
         if one.through_block > common:

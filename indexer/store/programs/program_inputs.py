@@ -16,9 +16,9 @@ from sqlalchemy.engine import Connection
 from indexer.intervals import ALWAYS, frontier, union
 from indexer.store.catalog.catalog import CatalogEvent, Source, load_events, load_sources
 from indexer.store.database import psycopg_connection
-from indexer.store.programs import disturbances, generations
+from indexer.store.programs import disturbances, program_generations
 from indexer.store.programs.disturbances import Disturbance
-from indexer.store.programs.generations import Generation
+from indexer.store.programs.program_generations import ProgramGeneration
 from indexer.store.programs.program_tables import reading
 
 EVENT_FIELDS: Final = ("block_number", "log_index", "kind", "block_time", "tx_hash", "tx_index", "address")
@@ -65,7 +65,7 @@ class Batch:
         rows: in the order of the chain: :data:`EVENT_FIELDS`, then the event's arguments.
     """
 
-    generation: Generation
+    generation: ProgramGeneration
     disturbances: Sequence[Disturbance]
     finalized: int
     reach: int
@@ -116,7 +116,7 @@ def read(
     Returns:
         None if the generation was changed by others.
     """
-    found = [one for one in generations.load(connection) if one.program_id == program_id]
+    found = [one for one in program_generations.load(connection) if one.program_id == program_id]
     if not found or found[0].version != version or not found[0].live:
         return None
     (generation,) = found
@@ -137,7 +137,7 @@ def read(
     return Batch(generation, disturbances.load(connection, program_id), finalized, reach, max(after, last), rows)
 
 
-def _frontier(connection: Connection, generation: Generation, inputs: Inputs) -> int:
+def _frontier(connection: Connection, generation: ProgramGeneration, inputs: Inputs) -> int:
     """The last block up to which every source covers all that it wants."""
     ids = [source.source_id for source in inputs.sources]
     reach = ALWAYS

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from indexer.programs import module
 from indexer.programs.runner import ProgramRunner
-from indexer.store.programs import generations, program_tables
-from indexer.store.programs.generations import Generation
+from indexer.store.programs import program_generations, program_tables
+from indexer.store.programs.program_generations import ProgramGeneration
 from tests.integration.balances.test_ledgers import ACTIONS, CHAIN, NFT, ZERO, Model
 
 HERE = Path(__file__).parent
@@ -131,7 +131,7 @@ class ProgramModel(Model):
             states = {
                 row.name: row for row in connection.execute(sa.text("SELECT * FROM gapless.program_states")).all()
             }
-            for one in generations.load(connection):
+            for one in program_generations.load(connection):
                 self.check_one(connection, one)
                 if one.served and not states["chained"].stale:
                     assert self.stored(connection, ["held", "trail"]) == self.replay(
@@ -139,7 +139,7 @@ class ProgramModel(Model):
                     )
                     self.done["fresh"] += 1
 
-    def check_one(self, connection: Any, one: Generation) -> None:
+    def check_one(self, connection: Any, one: ProgramGeneration) -> None:
         assert one.through_block <= max(self.tip, one.start_block - 1)
         disturbed = connection.execute(
             sa.text("SELECT count(*) FROM gapless.program_disturbances WHERE program_id = :id AND first_block <= :at"),
@@ -168,7 +168,7 @@ class ProgramModel(Model):
             if self.runner.step() == "idle":
                 break
         with self.engine.connect() as connection:
-            (one,) = generations.load(connection)
+            (one,) = program_generations.load(connection)
             assert (one.live, one.served, one.through_block, one.problem) == (True, True, self.tip, None)
             tables = connection.execute(
                 sa.text("SELECT count(*) FROM pg_class WHERE relnamespace = 'derived'::regnamespace AND relkind = 'r'")

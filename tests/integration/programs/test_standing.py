@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from indexer.programs import module
 from indexer.programs.runner import ProgramRunner
 from indexer.programs.supervisor import ProgramSupervisor, ProgramTask
-from indexer.store.programs import generations
-from indexer.store.programs.generations import ProgramLostError
+from indexer.store.programs import program_generations
+from indexer.store.programs.program_generations import ProgramLostError
 from tests.integration.balances.test_ledgers import CHAIN
 from tests.integration.programs.test_histories import HERE, ProgramModel
 
@@ -48,7 +48,7 @@ def code(model, text):
 
 def only(model):
     with model.engine.connect() as connection:
-        (one,) = generations.load(connection)
+        (one,) = program_generations.load(connection)
         (state,) = connection.execute(sa.text("SELECT * FROM gapless.program_states")).all()
     return one, state
 
@@ -89,7 +89,7 @@ def test_other_code_is_built_beside_what_is_served(model):
     runner = code(model, "# other")
     assert runner.step() == "moved"
     with model.engine.connect() as connection:
-        old, new = generations.load(connection)
+        old, new = program_generations.load(connection)
         (state,) = connection.execute(sa.text("SELECT * FROM gapless.program_states")).all()
     assert (old.program_id, old.live, old.served) == (before.program_id, False, True)
     assert (new.live, new.served) == (True, False)
@@ -137,7 +137,7 @@ def until(model, condition):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with model.engine.connect() as connection:
-            found = generations.load(connection)
+            found = program_generations.load(connection)
         if found and condition(found[-1]):
             return
         time.sleep(0.1)

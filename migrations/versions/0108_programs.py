@@ -1,15 +1,15 @@
 """Programs: tables that Python code keeps by handling events, and what changes their events below their position
 
-Revision ID: 0106
-Revises: 0105
+Revision ID: 0108
+Revises: 0107
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0106"
-down_revision = "0105"
+revision = "0108"
+down_revision = "0107"
 branch_labels = None
 depends_on = None
 

@@ -25,7 +25,7 @@ class ProgramLostError(GaplessError):
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class ProgramGeneration:
     """A row of ``gapless.programs``; see there."""
 
     program_id: int
@@ -55,8 +55,8 @@ _COLUMNS: Final = (
 )
 
 
-def load(connection: Connection, name: str | None = None, chain_id: int | None = None) -> list[Generation]:
-    """The generations of a program (None: of all) on a chain (None: on all), the oldest first."""
+def load(connection: Connection, name: str | None = None, chain_id: int | None = None) -> list[ProgramGeneration]:
+    """The program_generations of a program (None: of all) on a chain (None: on all), the oldest first."""
     rows = connection.execute(
         sa.text(f"""
             SELECT {_COLUMNS} FROM gapless.programs
@@ -68,7 +68,7 @@ def load(connection: Connection, name: str | None = None, chain_id: int | None =
     return [_generation(row) for row in rows]
 
 
-def lock(connection: Connection, program_id: int, version: int) -> Generation:
+def lock(connection: Connection, program_id: int, version: int) -> ProgramGeneration:
     """A live generation, locked until the end of the transaction.
 
     Args:
@@ -114,7 +114,7 @@ def begin(
     event_ids: Sequence[int],
     tables: Sequence[ProgramTable],
     start_block: int,
-) -> Generation:
+) -> ProgramGeneration:
     """Begins a generation with empty tables; it is served at once where none is.
 
     Args:
@@ -158,12 +158,12 @@ def begin(
 
 
 def change_ends(connection: Connection) -> None:
-    """Changes the catalog; the last thing of a transaction that begins or ends generations."""
+    """Changes the catalog; the last thing of a transaction that begins or ends program_generations."""
     hold_for_change(connection, wait=database.WAIT)
     end_change(connection)
 
 
-def freeze(connection: Connection, generation: Generation, remark: str) -> None:
+def freeze(connection: Connection, generation: ProgramGeneration, remark: str) -> None:
     """Ends a live generation: it is served as stale until another has come as far, or deleted if it is not served."""
     if not generation.served:
         forget(connection, generation)
@@ -177,7 +177,7 @@ def freeze(connection: Connection, generation: Generation, remark: str) -> None:
     )
 
 
-def forget(connection: Connection, generation: Generation) -> None:
+def forget(connection: Connection, generation: ProgramGeneration) -> None:
     """Deletes a generation with its tables; the views that showed it are made anew."""
     connection.execute(sa.text("DELETE FROM gapless.programs WHERE id = :id"), {"id": generation.program_id})
     if generation.served:
@@ -186,7 +186,7 @@ def forget(connection: Connection, generation: Generation) -> None:
         program_tables.drop(connection, table)
 
 
-def serve(connection: Connection, generation: Generation) -> bool:
+def serve(connection: Connection, generation: ProgramGeneration) -> bool:
     """Serves a generation in place of a stale one, if it has come as far as that.
 
     Returns:
@@ -208,7 +208,7 @@ def serve(connection: Connection, generation: Generation) -> bool:
 
 
 def show(connection: Connection, name: str, *, also: Sequence[ProgramTable] = ()) -> None:
-    """Makes the views of a program's tables anew: ``derived.<table>`` has the rows of all served generations.
+    """Makes the views of a program's tables anew: ``derived.<table>`` has the rows of all served program_generations.
 
     Its columns are those of the newest one; a generation that lacks one has null there.
 
@@ -249,7 +249,7 @@ def show(connection: Connection, name: str, *, also: Sequence[ProgramTable] = ()
             )
 
 
-def move(connection: Connection, generation: Generation, through: int, *, near: bool) -> Generation:
+def move(connection: Connection, generation: ProgramGeneration, through: int, *, near: bool) -> ProgramGeneration:
     """Notes that a generation's tables are true at a block now.
 
     Args:
@@ -287,7 +287,7 @@ def note_problem(connection: Connection, program_id: int, problem: str | None, b
 
 
 def retire(connection: Connection, wanted: Collection[str]) -> None:
-    """Ends the generations of programs that the manifest does not name any more; their tables stay as they are."""
+    """Ends the program_generations of programs that the manifest does not name any more; their tables stay as they are."""
     connection.execute(
         sa.text("""
             UPDATE gapless.programs SET live = false, remark = 'no longer in the manifest', version = version + 1,
@@ -297,7 +297,7 @@ def retire(connection: Connection, wanted: Collection[str]) -> None:
     )
 
 
-def mend(connection: Connection, generation: Generation, code_hash: str) -> None:
+def mend(connection: Connection, generation: ProgramGeneration, code_hash: str) -> None:
     """Lets a generation that stands still go on with other code.
 
     Args:
@@ -315,13 +315,13 @@ def mend(connection: Connection, generation: Generation, code_hash: str) -> None
     )
 
 
-def _ids(generations: Sequence[Generation]) -> dict[str, list[int]]:
-    return {"ids": [one.program_id for one in generations]}
+def _ids(program_generations: Sequence[ProgramGeneration]) -> dict[str, list[int]]:
+    return {"ids": [one.program_id for one in program_generations]}
 
 
-def _generation(row: sa.Row[tuple[object, ...]]) -> Generation:
+def _generation(row: sa.Row[tuple[object, ...]]) -> ProgramGeneration:
     values = row._mapping
-    return Generation(
+    return ProgramGeneration(
         program_id=values["id"],
         tables=tuple(ProgramTable.from_json(table) for table in values["tables"]),
         event_ids=tuple(values["event_ids"]),

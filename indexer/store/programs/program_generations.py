@@ -56,7 +56,7 @@ _COLUMNS: Final = (
 
 
 def load(connection: Connection, name: str | None = None, chain_id: int | None = None) -> list[ProgramGeneration]:
-    """The program_generations of a program (None: of all) on a chain (None: on all), the oldest first."""
+    """The generations of a program (None: of all) on a chain (None: on all), the oldest first."""
     rows = connection.execute(
         sa.text(f"""
             SELECT {_COLUMNS} FROM gapless.programs
@@ -287,7 +287,7 @@ def note_problem(connection: Connection, program_id: int, problem: str | None, b
 
 
 def retire(connection: Connection, wanted: Collection[str]) -> None:
-    """Ends the program_generations of programs that the manifest does not name any more; their tables stay as they are."""
+    """Ends the generations of programs that the manifest does not name any more; their tables stay as they are."""
     connection.execute(
         sa.text("""
             UPDATE gapless.programs SET live = false, remark = 'no longer in the manifest', version = version + 1,
@@ -315,8 +315,8 @@ def mend(connection: Connection, generation: ProgramGeneration, code_hash: str) 
     )
 
 
-def _ids(program_generations: Sequence[ProgramGeneration]) -> dict[str, list[int]]:
-    return {"ids": [one.program_id for one in program_generations]}
+def _ids(generations: Sequence[ProgramGeneration]) -> dict[str, list[int]]:
+    return {"ids": [one.program_id for one in generations]}
 
 
 def _generation(row: sa.Row[tuple[object, ...]]) -> ProgramGeneration:

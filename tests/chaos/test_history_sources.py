@@ -9,13 +9,17 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import pytest
 
 from indexer.chain.history.reader import SourcedHistory
 from indexer.chain.portal.portal import Portal as PortalSource
+from indexer.store import status
 from indexer.store.rows import history_sources
+from indexer.sync.audit.repair import Repair
+from indexer.sync.audit.run import Request, audit
 from indexer.sync.history.backfill import Backfill, Selection
 from tests.chaos.chain import CHAIN_ID, COINS, PEOPLE
 from tests.chaos.node import HttpAnswer
@@ -267,3 +271,27 @@ def test_another_branch_below_finalized_is_not_believed(portal: PortalBeside, ca
     assert "SECRETKEY" not in caplog.text
     assert sum(one.contradictions for one in portal.counted)
     assert not sum(one.blocks for one in portal.counted)
+
+
+@pytest.mark.promise("P-04")
+def test_what_was_not_compared_is_proven_by_receipts(portal: PortalBeside) -> None:
+    """An altered row of a portal that is believed unchecked: the deep audit finds it, and mends it from the nodes."""
+    scene = portal.scene
+    follower = begun(scene)
+    number = bearing(scene)
+    portal.verify = "none"
+    portal._changed(number, lambda log: [{**log, "transactionHash": "0x" + "ab" * 32}])
+    portal.fill()
+    follower.close()
+    assert portal.counted[0].blocks == 31
+    with pytest.raises(WrongError):
+        scene.look()
+    request = Request(deep=True, again=True, random=Random(1))
+    report = audit(scene.engine, CHAIN_ID, "sim", request, client=scene.client())
+    assert {one.first for one in report.findings if one.kind == "proof"} == {number}
+    assert Repair(scene.engine, scene.client(), CHAIN_ID, "sim").findings().repaired
+    scene.judge.check_complete(scene.look())
+    assert audit(scene.engine, CHAIN_ID, "sim", request, client=scene.client()).findings == []
+    with scene.engine.begin() as connection:
+        (event,) = [one for one in status.load_overview(connection).events if one.event == "Transfer"]
+    assert event.proven == 31

@@ -240,6 +240,24 @@ def test_long_lists_are_asked_for_in_several_requests(place: Place, monkeypatch:
     assert len({str(question["logs"]) for question in place.portal.questions}) == 2
 
 
+@pytest.mark.promise("R-16")
+@pytest.mark.parametrize("compresses", [False, True])
+def test_a_stream_that_ends_in_the_middle_of_a_line_counts_up_to_the_line_before(
+    place: Place, compresses: bool
+) -> None:
+    place.portal.compresses = compresses
+    cut = 40 if compresses else 10
+    place.portal.ending = lambda question, text: (
+        text[:-cut] if question["toBlock"] - question["fromBlock"] > 3 else text
+    )
+    place.check()
+    (counts,) = place.counts
+    assert (counts.contradictions, counts.fallback_blocks) == (0, 0)
+    assert len(place.portal.questions) > 1
+    assert {len(question.get("parentBlockHash", "0x")) for question in place.portal.questions} <= {2, 66}
+    assert not place.node.ranges
+
+
 def test_an_order_to_wait_is_obeyed(place: Place) -> None:
     place.portal.before = once(PortalAnswer(429, b"", {"Retry-After": "7"}))
     before = place.clock()

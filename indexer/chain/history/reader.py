@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from indexer.chain.client import ChainClient
 
 # What one request of a source should bring: more than one of a node, since each has its price and its way there.
-TARGET_LOGS = 20_000
-TARGET_BYTES = 10_000_000
+TARGET_LOGS = 10_000
+TARGET_BYTES = 5_000_000
 _START_BLOCKS = 5_000
 _LOOK_UP_EVERY = 0.1
 

@@ -34,7 +34,7 @@ _FIELDS: Final = {
 _MOST_VALUES = 3_000
 _MOST_ITEMS = 50
 # Bytes of one answer; what is behind is asked for anew.
-_MOST_BYTES = 24_000_000
+_MOST_BYTES = 12_000_000
 # How often a request is sent at most, and how long orders to wait are obeyed, in seconds.
 _ATTEMPTS = 3
 _LONGEST_WAIT = 60.0

@@ -98,6 +98,44 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class DerivedColumn:
+    """A column of a derived table."""
+
+    name: str
+    pg_type: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A derived table as it is served: one build of it.
+
+    Attributes:
+        key: columns that no two rows share.
+        indexes: lists of columns that have an index.
+        remark: why it is stale.
+        uses: the derived tables that it reads, of a view.
+    """
+
+    derived_id: int
+    name: str
+    kind: str
+    generation: int
+    columns: tuple[DerivedColumn, ...]
+    key: tuple[str, ...]
+    indexes: tuple[tuple[str, ...], ...]
+    active: bool
+    remark: str | None
+    comment: str
+    uses: tuple[str, ...]
+
+    @property
+    def order_key(self) -> tuple[str, ...]:
+        """The key without the chain, which every request names."""
+        return tuple(name for name in self.key if name != "chain_id")
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """A contract, where it lives, its events by API name and its series by name."""
 
@@ -124,6 +162,7 @@ class Catalog:
     version: str
     chains: Mapping[int, Chain]
     contracts: Mapping[str, Contract]
+    derived: Mapping[str, Derived] = field(default_factory=dict)
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     _shaped: BoundedCache[Hashable, tuple[Any]] = field(default_factory=_shaped, repr=False, compare=False)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from api.catalog import Catalog, Chain, Contract, Deployment, Event, Series
+from api.catalog import Catalog, Chain, Contract, Deployment, Derived, DerivedColumn, Event, Series
 from api.database import Database
 from api.errors import ApiError
 from indexer.abi import token_standards
@@ -99,6 +99,15 @@ FROM gapless.series
 """
 
 
+_DERIVED: Final = """
+SELECT coalesce(json_agg(json_build_object(
+    'derived_id', id, 'name', name, 'kind', kind, 'generation', generation, 'columns', columns, 'key', key,
+    'indexes', indexes, 'active', active, 'remark', remark, 'comment', coalesce(definition->>'comment', ''),
+    'uses', coalesce(definition->'uses', '[]')) ORDER BY name), '[]')
+FROM gapless.derived WHERE served
+"""
+
+
 def load(database: Database, version: str, block_seconds: Mapping[str, float]) -> Catalog:
     """Read the whole catalog.
 
@@ -124,6 +133,7 @@ def load(database: Database, version: str, block_seconds: Mapping[str, float]) -
             series[document["contract_id"]][document["name"]] = _series(document, contract)
     return Catalog(
         version=version,
+        derived={document["name"]: _derived(document) for document in read(_DERIVED)},
         chains={
             document["chain_id"]: Chain(**document, block_seconds=block_seconds.get(str(document["chain_id"])))
             for document in read(_CHAINS)
@@ -184,6 +194,17 @@ def _series(document: Mapping[str, Any], contract: Mapping[str, Any]) -> Series:
         columns=tuple(Column.from_json(column) for column in document["columns"]),
         active=document["active"],
     )
+
+
+def _derived(document: Mapping[str, Any]) -> Derived:
+    columns = tuple(DerivedColumn(one["name"], one["type"], one["comment"]) for one in document["columns"])
+    lists = {
+        "columns": columns,
+        "key": tuple(document["key"]),
+        "indexes": tuple(map(tuple, document["indexes"])),
+        "uses": tuple(document["uses"]),
+    }
+    return Derived(**{**document, **lists})
 
 
 class CatalogWatch:

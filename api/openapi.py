@@ -19,6 +19,7 @@ from api.catalog import Catalog
 from api.errors import CODES
 from api.resources.base import MEDIA_TYPES, Path, Resource, body_tag, send_kept
 from api.schemas import Schema, an_object, ref
+from api.sql import derived
 from api.sql.events import ANY_ARGUMENTS
 from api.sql.members import of_column, row_schema
 from api.sql.series import series_members, values_schema
@@ -61,6 +62,7 @@ _PATH_PARAMETERS: Final = {
     "contract": "Name of the contract, or an address of it.",
     "event": "Name of the event, with ~ and its selector if it is overloaded.",
     "series": "Name of the series.",
+    "table": "Name of the derived table.",
     "id": "A row's id.",
     "address": "An address.",
     "webhook": "A webhook's id.",
@@ -129,7 +131,11 @@ def _row_schemas(catalog: Catalog) -> tuple[dict[str, Schema], dict[str, Any]]:
         kinds["series"].setdefault(series.contract, {})[series.name] = name
         found[name] = _of("Point", "values", _lifted(values_schema(series.columns), (name,), names, found))
         _add_types(series.columns, found)
-    return found, kinds
+    tables: dict[str, str] = {}
+    for table in sorted(catalog.derived.values(), key=lambda one: one.derived_id):
+        tables[table.name] = names.new("derived", table.name)
+        found[tables[table.name]] = row_schema(derived.row_members(table.columns))
+    return found, {**kinds, "derived": tables}
 
 
 def _of(base: str, member: str, schema: Schema) -> Schema:

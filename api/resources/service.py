@@ -127,6 +127,7 @@ class Root(Resource):
                     "transfers": "/v1/tokens/{address}/transfers",
                     "holders": "/v1/tokens/{address}/holders",
                     "address": "/v1/addresses/{address}",
+                    "derived": "/v1/derived",
                     "blocks": "/v1/blocks",
                     "status": "/status",
                     "openapi": "/openapi.json",

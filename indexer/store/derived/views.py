@@ -97,12 +97,11 @@ def _create_table(driver: psycopg.Connection[Any], new: NewGeneration, table_nam
             table, described, statements.names(new.key)
         )
     )
+    shown = dict(statements.shown_columns(new.rule)) if new.kind == "aggregate" else {}
     for names in new.indexes:
-        driver.execute(
-            sql.SQL("CREATE INDEX ON {} ({})").format(
-                table, statements.names(dict.fromkeys(("chain_id", *names, *new.key)))
-            )
-        )
+        indexed = [shown.get(name, sql.Identifier(name)) for name in dict.fromkeys(("chain_id", *names, *new.key))]
+        parts = sql.SQL(", ").join(sql.SQL("({})").format(one) for one in indexed)
+        driver.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, parts))
     comment = f"generation of the derived table {new.name}; derived.{new.name} is the view of the one that is served"
     driver.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, sql.Literal(comment)))
 

@@ -1,0 +1,132 @@
+"""Derived tables over HTTP: pages both ways by key and by index, filters, completeness, tags, exports, the document."""
+
+from __future__ import annotations
+
+import pytest
+
+from indexer.store import database
+from indexer.sync.history import derived_history
+from tests.integration.api import world
+from tests.integration.api.test_api_exports import lines, table
+
+RULES = """
+[derived.swaps]
+from = "pair.Sync"
+key = { pair = "contract_address", bucket = "block_number / 10", at = "gapless.day(block_time)" }
+count = "swaps"
+sum = { volume = "reserve0 + 0.5" }
+last = { seen = "block_time", label = "'a \\"b\\" %'::text" }
+index = [["swaps"], ["seen"]]
+comment = "Swaps of ten blocks"
+
+[derived.senders]
+from = "usdc.Transfer"
+key = { sender = "from_address" }
+count = "transfers"
+
+[derived.prices]
+from = "pair.Sync"
+select = { twice = "reserve0 * 2" }
+
+[derived.busy]
+sql = "SELECT chain_id, pair, sum(swaps) AS swaps FROM derived.swaps GROUP BY 1, 2"
+key = ["chain_id", "pair"]
+"""
+
+
+@pytest.fixture
+def derived(seed, own):
+    seed.declare(world.MANIFEST + RULES)
+    engine = database.create_engine(seed.url)
+    derived_history.catch_up(engine, 1)
+    engine.dispose()
+    return own
+
+
+def walk(client, path, limit):
+    rows, page = [], client.get(f"{path}&limit={limit}")
+    while page["data"]:
+        rows += page["data"]
+        page = client.get(f"{path}&limit={limit}&after={page['page']['last']}")
+    return rows
+
+
+def test_what_there_is_and_what_is_none_is_told(derived):
+    tables = {one["name"]: one for one in derived.get("/v1/derived")["data"]}
+    assert set(tables) == {"swaps", "senders", "prices", "busy"}
+    swaps = tables["swaps"]
+    assert (swaps["kind"], swaps["stale"], swaps["comment"]) == ("aggregate", False, "Swaps of ten blocks")
+    assert swaps["sort"] == ["key", "swaps", "seen"]
+    assert {c["name"]: c["type"] for c in swaps["columns"]}["volume"] == "numeric"
+    assert "did you mean 'swaps'" in str(derived.refused("/v1/derived/swap?chain=1", 404, "NOT_FOUND"))
+    for query, part in (
+        ("sort=volume", "swaps, seen"),
+        ("at_block=5", "not a parameter here"),
+        ("col.volume=1", "not a parameter here"),
+        ("col.bucket.gte=x", "col.bucket.gte"),
+        ("after=00", "page.next"),
+    ):
+        answer = derived.ask(f"/v1/derived/swaps?chain=1&{query}")
+        assert answer.status_code in (400, 422), answer.text
+        assert part in answer.text
+
+
+@pytest.mark.promise("D-05")
+@pytest.mark.parametrize("sort", ["key", "swaps", "seen"])
+def test_pages_walk_both_ways_in_every_order(derived, seed, sort):
+    path = f"/v1/derived/swaps?chain=1&sort={sort}"
+    whole = derived.get(f"{path}&limit=1000")["data"]
+    by = "pair, bucket, at" if sort == "key" else f"{sort}, pair, bucket, at"
+    rows = seed.execute(f"SELECT '0x' || encode(pair, 'hex'), bucket, swaps, volume FROM derived.swaps ORDER BY {by}")
+    expected = [(a, str(b), str(c), str(d)) for a, b, c, d in rows.fetchall()]
+    assert [(r["pair"], r["bucket"], r["swaps"], r["volume"]) for r in whole] == expected
+    assert len(whole) > 3
+    assert walk(derived, path, 2) == whole
+    assert walk(derived, f"{path}&order=desc", 2) == whole[::-1]
+    last = derived.get(f"{path}&limit=2&order=desc")
+    before = derived.get(f"{path}&limit=2&before={last['page']['last']}")
+    assert before["data"] == whole[-4:-2]
+    assert whole[0]["label"] == 'a "b" %'
+
+
+def test_filters_counts_exports_and_tags(derived, seed):
+    path = "/v1/derived/swaps?chain=1"
+    whole = derived.get(f"{path}&limit=1000&count=exact")
+    assert whole["page"]["count"] == len(whole["data"])
+    pair = whole["data"][0]["pair"]
+    mine = [row for row in whole["data"] if row["pair"] == pair and int(row["bucket"]) >= 107]
+    found = derived.get(f"{path}&col.pair={pair}&col.bucket.gte=107&limit=1000")
+    assert found["data"] == mine
+    seen = whole["data"][1]["seen"]
+    assert all(row["seen"] >= seen for row in derived.get(f"{path}&col.seen.gte={seen}&limit=1000")["data"])
+    assert derived.get(f"{path}&fields=pair,swaps&limit=1")["data"] == [
+        {name: whole["data"][0][name] for name in ("pair", "swaps")}
+    ]
+    assert lines(derived.ask(f"{path}&format=ndjson").text) == whole["data"]
+    assert [row["pair"] for row in table(derived.ask(f"{path}&format=csv").text)] == [
+        row["pair"] for row in whole["data"]
+    ]
+    first = derived.ask(f"{path}&limit=1")
+    tag = first.headers["ETag"]
+    assert derived.ask(f"{path}&limit=1", if_none_match=tag).status_code == 304
+    seed.execute("UPDATE gapless.derived_progress SET version = version + 1")
+    assert derived.ask(f"{path}&limit=1", if_none_match=tag).status_code == 200
+
+
+@pytest.mark.promise("D-05")
+def test_what_is_missing_is_told(derived, seed):
+    assert derived.get("/v1/derived/senders?chain=1")["meta"]["missing"] == [list(world.GAP)]
+    for name in ("swaps", "prices", "busy"):
+        assert derived.get(f"/v1/derived/{name}?chain=1&limit=1")["meta"]["complete"] is True
+    seed.execute("UPDATE gapless.derived_progress SET coverage = coverage - '{[1070,1080)}'")
+    for name in ("swaps", "busy"):
+        meta = derived.get(f"/v1/derived/{name}?chain=1")["meta"]
+        assert (meta["complete"], meta["missing"]) == (False, [[1070, 1079]])
+    assert derived.get("/v1/derived/prices?chain=1")["meta"]["complete"] is True
+
+
+def test_rows_are_described(derived):
+    document = derived.get("/openapi.json")
+    assert "/v1/derived/{table}" in document["paths"]
+    rows = document["components"]["schemas"][document["x-gapless"]["derived"]["swaps"]]
+    assert set(rows["properties"]) >= {"pair", "bucket", "swaps", "volume"}

@@ -34,10 +34,14 @@ FIXED_COLUMNS: Final = (
     _CHAIN_ID,
     FixedColumn("block_number", "bigint", "block that bore the log"),
     _BLOCK_TIME,
-    FixedColumn("tx_hash", "bytea", "hash of the transaction, 32 bytes"),
+    FixedColumn("tx_hash", "bytea", "hash of the transaction, 32 bytes; gapless.hex shows it"),
     FixedColumn("tx_index", "bigint", "place of the transaction in the block"),
     FixedColumn("log_index", "bigint", "place of the log in the block"),
-    FixedColumn("contract_address", "bytea", "who emitted the log, 20 bytes"),
+    FixedColumn(
+        "contract_address",
+        "bytea",
+        "who emitted the log, 20 bytes; gapless.hex shows it, gapless.addr('0x…') writes it",
+    ),
 )
 """The columns with which every event table begins. :func:`fixed_values` has their values in this order."""
 

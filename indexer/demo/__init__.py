@@ -1,6 +1,7 @@
 """A chain of its own with contracts and traffic, to try Gapless on.
 
 * ``run``: ``gapless demo``, and what it prints.
+* ``analyst``: a login that reads its database.
 * ``anvil``, ``world``, ``actions``, ``traffic``, ``values``: its chain, the contracts there and the manifest that
   indexes them, what happens to them.
 """

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import NoReturn
-from urllib.parse import quote, urlsplit
 
 import requests
 
+from indexer.demo.analyst import make_login, password_file, psql
 from indexer.demo.anvil import anvil
 from indexer.demo.traffic import burst
 from indexer.demo.traffic import run as run_traffic
@@ -54,11 +54,6 @@ _WEBHOOKS_KEY_LENGTH = 64  # hex digits
 _GAPLESS = (sys.executable, "-c", "from indexer.cli import main; main()")
 
 Say = Callable[[str], None]
-
-_QUERY = (
-    "select block_number, block_time, contract_address, value "
-    "from coins.transfer order by block_number desc, log_index desc limit 5"
-)
 
 _NO_CURL = """
   This machine has no curl: open these addresses in a browser.
@@ -142,7 +137,7 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
     say("Waiting for the first rows and the first snapshot")
     url = f"http://{HOST}:{port}"
     _wait_for_rows(url, world.w3.eth.block_number, children)
-    say(welcome(url, postgres, node, directory))
+    say(welcome(url, make_login(postgres, directory), node, directory))
     try:
         while True:
             for child in children:
@@ -322,7 +317,7 @@ def welcome(api: str, database: str, node: str, directory: Path) -> str:
 
     Args:
         api: the API's URL.
-        database: the URL of the embedded Postgres; its password is not printed.
+        database: the URL of the embedded Postgres as an analyst; the password is in a file.
         node: the URL of the demo's chain.
         directory: the demo's data.
     """
@@ -342,8 +337,8 @@ Gapless is running at {api}/
   All contracts, their events, and the blocks that are covered:
     {_ask(f"{api}/v1/contracts")}
 
-  The same in SQL:
-    {psql(database, directory)}
+  The same in SQL, as an analyst who may read:
+    {psql(database, password_file(directory))}
 
   How it stands, as its operator sees it (plan, audit and all other commands work likewise):
     {operator(node, directory)}
@@ -362,13 +357,3 @@ def operator(node: str, directory: Path) -> str:
     variables = {"GAPLESS_DATA_DIR": directory, "GAPLESS_MANIFEST": directory / "indexer.toml", "RPC_URL": node}
     given = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items()]
     return " ".join([*given, shlex.quote(str(Path(sys.executable).with_name("gapless"))), "status"])
-
-
-def psql(database: str, directory: Path) -> str:
-    """A command line that asks the database; with the machine's psql, or else the one that came with the server."""
-    program = "psql" if shutil.which("psql") else str(embedded.binaries() / "psql")
-    parts = urlsplit(database)
-    # The password stays in the file that the server made for this purpose.
-    password_file = quote(str(directory / "postgres" / "pgpass"))
-    connection = f"postgresql://{parts.username}@{parts.hostname}:{parts.port}{parts.path}?passfile={password_file}"
-    return shlex.join([program, connection, "-c", _QUERY])

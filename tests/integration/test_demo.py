@@ -19,7 +19,8 @@ import psycopg
 import pytest
 
 from indexer.demo import anvil as anvil_program
-from indexer.demo.run import psql, welcome
+from indexer.demo.analyst import psql
+from indexer.demo.run import welcome
 from indexer.demo.world import keep_manifest
 
 # Stands in for `gapless migrate`, `run` and `serve` where a test is about the demo around them: it can be told to fail.
@@ -215,7 +216,11 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
             [*question, "--csv"], capture_output=True, text=True, check=True, timeout=30
         ).stdout.splitlines()
         assert len(rows) == 6
-        assert rows[0] == "block_number,block_time,contract_address,value"
+        assert rows[0] == "block_number,block_time,symbol,to_address,value_units"
+        refused = subprocess.run(
+            [*question[:-1], "select * from gapless.api_keys"], capture_output=True, text=True, check=False, timeout=30
+        )
+        assert "permission denied" in refused.stderr
         transfers, supply, contracts = answers
         assert len(transfers["data"]) == 3
         assert supply["data"]
@@ -262,7 +267,7 @@ def test_without_a_curl_there_are_addresses_for_a_browser(monkeypatch):
 
 def test_without_a_psql_the_one_that_came_with_the_server_is_printed(postgres_url, data_dir, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    program, connection, *query = shlex.split(psql(postgres_url, data_dir))
+    program, connection, *query = shlex.split(psql(postgres_url, data_dir / "postgres" / "pgpass"))
     assert Path(program).is_absolute()
     assert psycopg.conninfo.conninfo_to_dict(postgres_url)["password"] not in connection
     assert query[0] == "-c"

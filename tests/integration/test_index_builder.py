@@ -166,3 +166,22 @@ def _wait_for(ask: Any) -> Any:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return found[0]
+
+
+def test_a_table_has_an_index_of_its_time_from_the_start_and_gets_one_that_is_lacking(scene: Scene) -> None:
+    there = (
+        "SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam "
+        "WHERE i.indrelid = 'coin.transfer'::regclass AND m.amname = 'brin' AND i.indisvalid"
+    )
+    (name,) = scene.query(there)
+    scene.query(f"DROP INDEX coin.{name}")
+    with scene.engine.connect() as connection:
+        (lacking,) = indexes.amiss(connection)
+    assert (lacking.label, lacking.state) == ("coin.Transfer(block_time)", "waiting")
+    assert scene.beat() == 1
+    assert scene.query(there) == [name]
+    with scene.engine.connect() as connection:
+        connection.execute(sa.text("SET enable_seqscan = off"))
+        for condition in ("block_time > now() - interval '1 day'", "contract_address = '\\x01'"):
+            plan = connection.execute(sa.text(f"EXPLAIN SELECT FROM coin.transfer WHERE {condition}")).scalars()
+            assert name in "\n".join(plan)

@@ -171,7 +171,8 @@ def _create_events(connection: Connection, events: Sequence[NewEvent]) -> None:
         ).scalar_one()
         table = EventTable(event_id, one.schema_name, one.table_name, event.columns)
         _execute(connection, layout.create_event_table(table, event.signature))
-        _execute(connection, [indexes.create(one.schema_name, one.table_name, name) for name in sorted(one.indexes)])
+        indexed = (*sorted(one.indexes), indexes.TIME)
+        _execute(connection, [indexes.create(one.schema_name, one.table_name, name) for name in indexed])
 
 
 def _create_series(connection: Connection, one: NewSeries) -> None:

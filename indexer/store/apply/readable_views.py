@@ -250,5 +250,7 @@ def _readable(column: Column, of: sql.Composable) -> sql.Composable:
             return sql.SQL("gapless.hex({})").format(of)
         case "hex[]":
             return sql.SQL("gapless.hexes({})").format(of)
-        case _:
+        case "integer" | "string_integer" | "string_decimal" | "bool" | "text" | "json":
+            return of
+        case "integer[]" | "string_integer[]" | "string_decimal[]" | "bool[]" | "text[]":
             return of

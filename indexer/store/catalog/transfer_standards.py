@@ -106,7 +106,7 @@ def _select(
         SELECT r.chain_id, r.block_number, r.block_time, r.tx_hash, r.log_index, {item} AS item,
                r.contract_address AS token, {standard}::text AS kind, {giver} AS from_address, {receiver} AS to_address,
                {operator} AS operator, {number}::numeric AS token_id, {amount}::numeric AS amount{more}
-        FROM {source} WHERE {condition}""").format(
+        FROM {source}{where}""").format(
         item=item,
         standard=sql.Literal(standard),
         giver=giver,
@@ -115,7 +115,8 @@ def _select(
         number=number,
         amount=amount,
         source=source,
-        condition=condition,
+        # Even WHERE true would keep Postgres from merging the table's rows with those of others in an index's order.
+        where=sql.SQL("") if condition is _ALWAYS else sql.SQL(" WHERE {}").format(condition),
         more=more,
     )
 

@@ -1,7 +1,9 @@
 """Secondary indexes of event tables: those that are wanted (``events.indexes``) and those that are there.
 
-All of them have one shape, (chain, column, block, log), which serves "rows where this equals that, newest first"; an
-index of another shape is not ours and is left alone. On an empty table they are made at once, with the table;
+They have one shape, (chain, column, block, log), which serves "rows where this equals that, newest first"; an index of
+another shape is not ours and is left alone. Besides, every table has a BRIN index of :data:`TIME` and the contract's
+address: rows come in the order of time by and large, so that some hundred bytes for each 256 kB of rows serve "the last
+day", and a table of one contract is not read for another. On an empty table they are made at once, with the table;
 on one that has rows they are built beside all other work, which ``CREATE INDEX`` would stop and ``CONCURRENTLY`` does
 not: outside of any transaction, by one process at a time.
 
@@ -26,6 +28,9 @@ from indexer.store.rows.copy_binary import REFUSALS
 
 log = logging.getLogger(__name__)
 
+TIME: Final = "block_time"
+"""The column with a BRIN index; it costs a writer a hundredth, a B-tree a third (``benchmarks/README.md``)."""
+
 _BUILDER_LEASE = "indexes"
 _FEW_ROWS = 50_000
 #: Seconds until an index that the rows did not allow is tried again.
@@ -43,7 +48,7 @@ class Index:
         event: the event's API name.
         schema_name: of the table.
         table_name: the table.
-        column: the second column of the index.
+        column: the second column of the index; :data:`TIME` alone.
         name: the index's own name; None: it is not there.
         state: ``waiting``: to be built; ``put off``: to be built when the first backfill is done; ``building``;
             ``broken``: left by a build that was cut off, to be built anew; ``unwanted``: to be dropped.
@@ -81,8 +86,21 @@ _THERE = """
            WHERE o.place <> 2) = ARRAY['chain_id', 'block_number', 'log_index']
 """
 
+_TIMES = f"""
+    SELECT t.relname AS table_name, n.nspname AS schema_name, x.relname AS index_name, i.indisvalid AS valid,
+           i.indexrelid
+    FROM pg_catalog.pg_index i
+    JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+    JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'brin'
+    JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = i.indkey[0] AND a.attname = '{TIME}'
+    WHERE i.indnatts = 2 AND i.indpred IS NULL
+"""
+
 _AMISS = sa.text(f"""
     WITH there AS MATERIALIZED ({_THERE}),
+    times AS MATERIALIZED ({_TIMES}),
     wanted AS (
         SELECT c.name AS contract, e.api_name AS event, c.schema_name, e.table_name, e.indexes_put_off, w.column_name
         FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id,
@@ -101,6 +119,15 @@ _AMISS = sa.text(f"""
     LEFT JOIN there t USING (schema_name, table_name, column_name)
     LEFT JOIN pg_catalog.pg_stat_progress_create_index p ON p.index_relid = t.indexrelid
     WHERE t.index_name IS NULL OR NOT t.valid
+    UNION ALL
+    SELECT s.contract, s.event, s.schema_name, s.table_name, '{TIME}', t.index_name,
+           CASE WHEN p.pid IS NOT NULL THEN 'building' WHEN t.index_name IS NOT NULL THEN 'broken' ELSE 'waiting' END,
+           (CASE WHEN p.blocks_total > 0 THEN 100.0 * p.blocks_done / p.blocks_total END)::float8
+    FROM tables s
+    LEFT JOIN times t USING (schema_name, table_name)
+    LEFT JOIN pg_catalog.pg_stat_progress_create_index p ON p.index_relid = t.indexrelid
+    WHERE (t.index_name IS NULL OR NOT t.valid)
+      AND to_regclass(format('%I.%I', s.schema_name, s.table_name)) IS NOT NULL
     UNION ALL
     SELECT s.contract, s.event, s.schema_name, s.table_name, t.column_name, t.index_name, 'unwanted', NULL
     FROM there t JOIN tables s USING (schema_name, table_name)
@@ -340,9 +367,12 @@ def build(engine: Engine, stop: threading.Event, *, only: Sequence[str] | None =
 
 
 def create(schema_name: str, table_name: str, column: str, *, concurrently: bool = False) -> sql.Composed:
-    """The statement that makes an index of our shape; Postgres names it."""
-    return sql.SQL("CREATE INDEX {} ON {} (chain_id, {}, block_number, log_index)").format(
+    """The statement that makes the index of a column; Postgres names it."""
+    shape = "(chain_id, {}, block_number, log_index)"
+    if column == TIME:
+        shape = "USING brin ({}, contract_address) WITH (pages_per_range = 32, autosummarize = on)"
+    return sql.SQL("CREATE INDEX {} ON {} {}").format(
         sql.SQL("CONCURRENTLY" if concurrently else ""),
         sql.Identifier(schema_name, table_name),
-        sql.Identifier(column),
+        sql.SQL(shape).format(sql.Identifier(column)),
     )

@@ -77,8 +77,25 @@ def create_schema(schema_name: str, comment: str) -> list[sql.Composed]:
 def create_event_table(table: EventTable, signature: str) -> list[sql.Composed]:
     """Statements that make an event's table, its primary key and its comments."""
     columns = [(name, pg_type, comment, True) for name, pg_type, comment in FIXED_COLUMNS]
-    columns += [(column.name, column.pg_type, column.comment, False) for column in table.columns]
+    columns += [(column.name, column.pg_type, _comment(column), False) for column in table.columns]
     return _create_table(table.identifier, columns, ("chain_id", "block_number", "log_index"), f"event {signature}")
+
+
+def _comment(column: Column) -> str:
+    """What an argument is, and how its values are written and read."""
+    if column.abi_type == "address" and not column.hashed:
+        return f"{column.comment}; 20 bytes: gapless.hex shows it, gapless.addr('0x…') writes it"
+    match column.rendering:
+        case "hex":
+            return f"{column.comment}; bytes: gapless.hex shows them"
+        case "hex[]":
+            return f"{column.comment}; a list of bytes: gapless.hexes shows them"
+        case "string_integer":
+            return f"{column.comment}; exact. An amount is in the smallest unit: gapless.units divides it"
+        case "integer" | "string_decimal" | "bool" | "text" | "json":
+            return column.comment
+        case "integer[]" | "string_integer[]" | "string_decimal[]" | "bool[]" | "text[]":
+            return column.comment
 
 
 def create_series_table(

@@ -10,7 +10,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
 
 from indexer.abi import token_standards
-from indexer.abi.token_standards import Standard
+from indexer.abi.token_standards import TRANSFER, TRANSFER_SINGLE, Standard
 from indexer.store import database
 from indexer.store.catalog import catalog, transfer_standards
 from indexer.store.catalog.catalog import CatalogEvent
@@ -128,28 +128,33 @@ def branches(connection: Connection) -> list[sql.Composed]:
     """
     events = load(connection)
     places = _places(connection, [one.event.event_id for one in events])
-    return [select(group[0]) if len(group) == 1 else _each_once(group) for group in _sharing(events, places)]
+    return [branch for group in _sharing(events, places) for branch in _each_once(group)]
 
 
-def _each_once(group: Sequence[TransferEvent]) -> sql.Composed:
+def _each_once(group: Sequence[TransferEvent]) -> list[sql.Composed]:
+    if len(group) <= max(FEW, 1):
+        tables = [one.event.table.identifier for one in group]
+        return [_in_order(one, tables[:at]) for at, one in enumerate(group)]
     columns = sql.SQL(", ").join(sql.SQL("every.{}").format(sql.Identifier(name)) for name in _COLUMNS)
     every = sql.SQL(" UNION ALL ").join(select(one, place=at) for at, one in enumerate(group))
-    if len(group) > FEW:
-        return sql.SQL("""
+    return [
+        sql.SQL("""
             SELECT {columns} FROM (
                 SELECT t.*, min(t.place) OVER (PARTITION BY {same}) AS first_place FROM ({every}) t
             ) every WHERE every.place = every.first_place""").format(columns=columns, same=_SAME, every=every)
-    before = [
-        sql.SQL("SELECT chain_id, block_number, log_index, {} AS place FROM {}").format(at, one.event.table.identifier)
-        for at, one in enumerate(group)
     ]
-    return sql.SQL("""
-        SELECT {columns} FROM ({every}) every WHERE NOT EXISTS (
-            SELECT FROM ({before}) twin
-            WHERE twin.chain_id = every.chain_id AND twin.block_number = every.block_number
-              AND twin.log_index = every.log_index AND twin.place < every.place)""").format(
-        columns=columns, every=every, before=sql.SQL(" UNION ALL ").join(before)
-    )
+
+
+def _in_order(one: TransferEvent, before: Sequence[sql.Identifier]) -> sql.Composed:
+    """A table's transfers, but for logs that tables before have, so that the newest of all tables are merged.
+
+    Postgres finds an index's order by itself where a table's rows are shown as they are, and not behind a condition or
+    a list that is taken apart: there the order is said. Otherwise all rows were sorted for the newest ten.
+    """
+    if not before and one.event.signature in (TRANSFER, TRANSFER_SINGLE):
+        return select(one)
+    rows = select(one, transfer_standards.but_for(before) if before else None)
+    return sql.SQL("({} ORDER BY chain_id DESC, block_number DESC, log_index DESC)").format(rows)
 
 
 # What all tables that have a log say alike, and not what their standards make of it. The log alone would do, but a

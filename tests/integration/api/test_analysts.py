@@ -260,3 +260,7 @@ def test_event_tables_bear_the_words_of_the_abi(connection):
         for column in columns:
             type_, _, _ = column["abi_type"].partition("(")
             assert said[column["name"]].startswith(type_ or "("), (name, column, said)
+            if type_ == "address" and not column["hashed"]:
+                assert "gapless.addr('0x…') writes it" in said[column["name"]]
+            if column["pg_type"].startswith("numeric(78,0)") and not column["pg_type"].endswith("[]"):
+                assert "smallest unit" in said[column["name"]]

@@ -83,13 +83,31 @@ def test_a_log_in_two_tables_is_one_transfer(indexed, history, tmp_path, monkeyp
     ) == [row for row in before if row[8] == giver]
 
 
+def _newest_are_merged(indexed) -> None:
+    """The newest of all tables come by their indexes: no table's rows are sorted."""
+    with indexed.engine.connect() as connection:
+        driver = psycopg_connection(connection)
+        for way in ("seqscan", "bitmapscan", "sort", "incremental_sort"):
+            driver.execute(f"SET LOCAL enable_{way} = off".encode())
+        for condition in ("token = '\\x01'", "to_address = '\\x01'", "block_number > 7"):
+            plan = driver.execute(
+                f"EXPLAIN SELECT * FROM gapless.transfers WHERE chain_id = 31337 AND {condition} "
+                "ORDER BY block_number DESC, log_index DESC LIMIT 20".encode()
+            ).fetchall()
+            text = "\n".join(line for (line,) in plan)
+            assert "Merge Append" in text, text
+            assert "Sort  " not in text, text
+
+
 def test_tables_that_share_logs_are_looked_up_by_their_indexes(indexed, history, tmp_path, monkeypatch):
     """A condition on a token, a party or blocks reaches every table, whichever form the view has."""
+    _newest_are_merged(indexed)
     monkeypatch.setattr(transfers, "FEW", 0)
     with indexed.engine.connect() as connection:
         driver = psycopg_connection(connection)
         (one, *_) = transfers.load(connection)
-        driver.execute(sql.SQL("CREATE TEMP VIEW shared AS {}").format(transfers._each_once([one, one])))
+        (shared,) = transfers._each_once([one, one])
+        driver.execute(sql.SQL("CREATE TEMP VIEW shared AS {}").format(shared))
         driver.execute("SET LOCAL enable_seqscan = off")
         for condition in ("from_address = '\\x01'", "to_address = '\\x01'", "token = '\\x01'", "block_number > 7"):
             plan = driver.execute(f"EXPLAIN SELECT * FROM shared WHERE chain_id = 1 AND {condition}").fetchall()

@@ -5,19 +5,27 @@ Makes the demo's tables without its chain, fills ``coins.transfer`` with rows of
 tables. ``--time-indexes`` measures instead what an index on ``block_time`` costs a writer and gives a reader.
 """
 
+import argparse
 import contextlib
+import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import psutil
 import psycopg
+from eth_typing import ChecksumAddress
 from eth_utils.address import to_checksum_address
+from web3.types import Nonce
+from web3.utils import get_create_address
 
 from benchmarks.measure import database
 from indexer.demo.world import World, manifest_text
 from indexer.manifest import load_manifest
+from indexer.store import embedded
 from indexer.store.apply import migrate
 from indexer.store.apply.apply import apply
 from indexer.store.database import create_engine
@@ -33,12 +41,14 @@ _ROUNDS = 3
 #: What docs/analysts.md asks for: an account of the demo, of which the rows have some.
 ACCOUNT = "f39fd6e51aad88f6f4ce6ab8827279cfffb92266"
 COINS = ("gold", "silver", "copper", "odd")
+# The last of the accounts that every anvil has.
+_DEPLOYER = to_checksum_address("0xa0ee7a142d267c1f36714e4a8f75612f20a79720")
 _NAMES = (*COINS, "maker", "silent", "nft", "items", "factory", "trader", "zoo")
 
 
-def addresses() -> dict[str, str]:
-    """The world's contracts by name, at addresses that are made up."""
-    return {name: to_checksum_address(f"0x{0xC0FFEE00 + number:040x}") for number, name in enumerate(_NAMES)}
+def addresses() -> dict[str, ChecksumAddress]:
+    """The world's contracts by name, where the demo deploys them: docs/analysts.md names some."""
+    return {name: get_create_address(_DEPLOYER, Nonce(number)) for number, name in enumerate(_NAMES)}
 
 
 @contextlib.contextmanager
@@ -47,7 +57,7 @@ def demo_tables(server_url: str) -> Iterator[str]:
     world: Any = World(
         w3=None,  # type: ignore[arg-type]
         chain_id=CHAIN_ID,
-        deployer=to_checksum_address("0x" + "11" * 20),
+        deployer=_DEPLOYER,
         accounts=(),
         addresses=MappingProxyType(addresses()),
         artifacts=MappingProxyType({}),
@@ -140,3 +150,114 @@ def fill(connection: psycopg.Connection[Any], rows: int) -> None:
         GROUP BY 1, 2, 3, 4 HAVING sum(m.amount) <> 0
     """)
     connection.execute("VACUUM ANALYZE")
+
+
+_QUERY = re.compile(r"(?:\*\*([^*]+)\*\*(?:(?!\*\*|```).)*)?```sql[^\n]*\n(.*?)```", re.DOTALL)
+
+
+def queries() -> list[tuple[str, str]]:
+    """The queries of docs/analysts.md, each with what it asks."""
+    text = (Path(__file__).parents[1] / "docs" / "analysts.md").read_text("utf-8")
+    return [(name or "and", query) for name, query in _QUERY.findall(text)]
+
+
+def explain(connection: psycopg.Connection[Any], query: str) -> tuple[float, float, list[str]]:
+    """The least milliseconds that a query took to plan and to run, and the large tables that it read whole."""
+    plans = [
+        connection.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {query}".encode()).fetchone()
+        for _ in range(_ROUNDS)
+    ]
+    found = [plan[0][0] for plan in plans if plan is not None]
+    whole = [node["Relation Name"] for node in _nodes(found[0]["Plan"]) if _is_whole(node)]
+    return min(one["Planning Time"] for one in found), min(one["Execution Time"] for one in found), whole
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
+
+
+def _is_whole(node: dict[str, Any]) -> bool:
+    read = node.get("Actual Rows", 0) + node.get("Rows Removed by Filter", 0)
+    return bool(node["Node Type"] == "Seq Scan" and read > _LARGE)
+
+
+def time_indexes(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, float, str, float]]:
+    """What an index on time costs and gives: name, CPU of writing as a multiple, size, CPU ms of "the last day".
+
+    CPU times of the server's process: other work on the machine makes them little longer.
+    """
+    process = psutil.Process(connection.info.backend_pid)
+
+    def cpu(statement: str) -> float:
+        before = process.cpu_times()
+        connection.execute(statement.encode())
+        after = process.cpu_times()
+        return float(after.user + after.system - before.user - before.system)
+
+    connection.execute("SET max_parallel_workers_per_gather = 0")
+    connection.execute("CREATE TEMP TABLE some AS SELECT * FROM coins.transfer ORDER BY block_number DESC LIMIT 200000")
+    written: dict[str, list[float]] = {name: [] for name in _TIME_INDEXES}
+    for _ in range(_ROUNDS):
+        for name, shape in _TIME_INDEXES.items():
+            connection.execute("DROP TABLE IF EXISTS public.again")
+            connection.execute("CREATE TABLE public.again (LIKE coins.transfer INCLUDING INDEXES EXCLUDING STATISTICS)")
+            for (there,) in connection.execute(_BRIN_OF_AGAIN).fetchall():
+                connection.execute(f"DROP INDEX public.{there}".encode())
+            if shape:
+                connection.execute(f"CREATE INDEX again_time ON public.again {shape}".encode())
+            written[name].append(cpu("INSERT INTO public.again SELECT * FROM some ORDER BY block_number, log_index"))
+    connection.execute("DROP TABLE public.again")
+    for (there,) in connection.execute(_BRIN_OF_AGAIN.replace("public.again", "coins.transfer").encode()).fetchall():
+        connection.execute(f"DROP INDEX coins.{there}".encode())
+    for name, shape in _TIME_INDEXES.items():
+        if shape:
+            connection.execute(f"CREATE INDEX tried_time ON coins.transfer {shape}".encode())
+        row = connection.execute("SELECT pg_size_pretty(pg_relation_size(to_regclass('coins.tried_time')))").fetchone()
+        day = min(cpu(_LAST_DAY) for _ in range(_ROUNDS)) * 1000
+        connection.execute("DROP INDEX IF EXISTS coins.tried_time")
+        least = min(written[name]) / min(written["none"])
+        yield name, least, str(row[0] or "") if row else "", day
+
+
+_LARGE = 100_000
+_LAST_DAY = "SELECT count(*), sum(value) FROM coins.transfer WHERE block_time > now() - interval '1 day'"
+_TIME_INDEXES = {
+    "none": "",
+    "BRIN": "USING brin (block_time, contract_address) WITH (pages_per_range = 32, autosummarize = on)",
+    "B-tree": "(block_time)",
+}
+_BRIN_OF_AGAIN = """
+SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+WHERE i.indrelid = 'public.again'::regclass AND m.amname = 'brin'
+"""
+
+
+def main() -> int:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.analysts", description=__doc__)
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"of coins.transfer (default {ROWS:,})")
+    parser.add_argument("--time-indexes", action="store_true", help="measure indexes on block_time instead")
+    arguments = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="gapless-bench-") as folder,
+        embedded.postgres(Path(folder)) as server,
+        demo_tables(server) as url,
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
+        fill(connection, arguments.rows)
+        if arguments.time_indexes:
+            print(f"{'index':8} {'writing':>8} {'size':>10} {'last day, CPU ms':>17}")
+            for name, writing, size, day in time_indexes(connection):
+                print(f"{name:8} {writing:7.2f}x {size:>10} {day:17.0f}", flush=True)
+            return 0
+        print(f"{'query':60} {'plan ms':>8} {'run ms':>9}  reads whole")
+        for name, query in queries():
+            planned, ran, whole = explain(connection, query)
+            print(f"{name[:60]:60} {planned:8.1f} {ran:9.1f}  {', '.join(whole)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

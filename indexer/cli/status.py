@@ -104,7 +104,13 @@ def _print(found: Overview) -> None:
             f"{event.foreign:,}" if event.foreign else "",
         )
     console.print(events)
-    for each in [*_unread(found, table), *_sources(found, table), *_endpoints(found, table), *_derived(found, table)]:
+    for each in [
+        *_unread(found, table),
+        *_sources(found, table),
+        *_endpoints(found, table),
+        *_derived(found, table),
+        *_programs(found, table),
+    ]:
         console.print(each)
     series = table("Snapshots", "snapshot", "contract", "every", "points>r", "last block>r")
     for one in found.series:
@@ -175,6 +181,22 @@ def _derived(found: Overview, table: Callable[..., Table]) -> Iterator[Table]:
             *(one["name"], one["kind"], str(one["generation"]), one["chain"], share), "; ".join(filter(None, remarks))
         )
     if found.derived:
+        yield made
+
+
+def _programs(found: Overview, table: Callable[..., Table]) -> Iterator[Table]:
+    """How far programs have come, and why those that stand still do."""
+    made = table("Programs", "program", "chain", "tables", "true at block>r", "blocks behind>r", "remarks")
+    for one in found.programs:
+        remarks = [
+            f"stale: {one['problem']}" if one["stale"] else "",
+            "" if one["rebuilt_to"] is None else f"built anew up to block {one['rebuilt_to']:,}",
+        ]
+        made.add_row(
+            *(one["name"], one["chain"], ", ".join(one["tables"])),
+            *(_number(one["block_number"]), _number(one["blocks_behind"]), "; ".join(filter(None, remarks))),
+        )
+    if found.programs:
         yield made
 
 

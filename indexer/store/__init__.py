@@ -10,7 +10,7 @@ Rooms, each standing on those below it:
 * ``head``: blocks that can still be reorganised. ``export``: rows as files.
 * ``tokens``: transfers, balances, metadata. ``integrity``: what audits ask. ``access``: keys and jobs of the API.
 * ``rows``: rows and coverage.
-* ``derived``: what follows from rows by rules of the manifest.
+* ``derived``: what follows from rows by rules of the manifest. ``programs``: what programs in Python keep.
 * ``catalog``: what is indexed.
 * ``schema``: tables as SQL.
 * ``database``: connections, locks that are waited for briefly, what a failure means to an operator. ``leases``: rights

@@ -80,6 +80,7 @@ class Overview:
     indexes: Sequence[dict[str, Any]] = ()
     """Those that are wanted and not there yet, or there and no longer wanted."""
     derived: Sequence[dict[str, Any]] = ()
+    programs: Sequence[dict[str, Any]] = ()
     """What follows from events: by name, build and chain."""
     retired: Sequence[dict[str, Any]] = ()
     """What the manifest names no longer, and whose data stays; ``rows`` is an estimate."""
@@ -150,6 +151,13 @@ _DERIVED = sa.text("""
     WHERE n.active AND (d.served OR NOT d.stale) ORDER BY d.name, d.generation, d.chain_id
 """)
 
+_PROGRAMS = sa.text("""
+    SELECT p.name, coalesce(n.name, p.chain_id::text) AS chain, p.block_number, p.stale, p.problem, p.rebuilt_to,
+           p.tables, n.tip_number - p.block_number AS blocks_behind
+    FROM gapless.program_states p LEFT JOIN gapless.chains n ON n.chain_id = p.chain_id
+    ORDER BY p.name, p.chain_id
+""")
+
 
 def load_overview(connection: Connection) -> Overview:
     """Reads the overview.
@@ -182,6 +190,7 @@ def load_overview(connection: Connection) -> Overview:
             for index in indexes.amiss(connection)
         ],
         derived=[dict(row._mapping) for row in connection.execute(_DERIVED)],
+        programs=[dict(row._mapping) for row in connection.execute(_PROGRAMS)],
         retired=[
             {"kind": one.kind, "name": one.name, "rows": None if one.kind == "chain" else one.rows}
             for one in drop.retired(connection)

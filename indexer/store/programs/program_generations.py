@@ -154,7 +154,26 @@ def begin(
         program_tables.create(connection, table, f"generation {program_id} of program {name} on chain {chain_id}")
     if not served:
         show(connection, name)
+        _sweep(connection, stored)
     return next(one for one in load(connection, name, chain_id) if one.program_id == program_id)
+
+
+def _sweep(connection: Connection, tables: Sequence[ProgramTable]) -> None:
+    """Drops the tables of generations whose rows are gone, as with a chain that was deleted; no view shows them."""
+    driver = psycopg_connection(connection)
+    for table in tables:
+        found = driver.execute(
+            """
+            SELECT c.relname FROM pg_catalog.pg_class c
+            WHERE c.relnamespace = 'derived'::regnamespace AND c.relkind = 'r'
+              AND regexp_replace(c.relname, '_p[0-9]+(_before)?$', '') = %s AND c.relname ~ '_p[0-9]+(_before)?$'
+              AND NOT EXISTS (SELECT FROM gapless.programs p
+                              WHERE p.id::text = substring(c.relname FROM '_p([0-9]+)(?:_before)?$'))
+            """,
+            (table.name[:40],),
+        ).fetchall()
+        for (orphan,) in found:
+            driver.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(SCHEMA, orphan)))
 
 
 def change_ends(connection: Connection) -> None:

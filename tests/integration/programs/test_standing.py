@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from indexer.programs import module
 from indexer.programs.runner import ProgramRunner
 from indexer.programs.supervisor import ProgramSupervisor, ProgramTask
+from indexer.store import status
 from indexer.store.programs import program_generations
 from indexer.store.programs.program_generations import ProgramLostError
 from tests.integration.balances.test_ledgers import CHAIN
@@ -72,6 +73,9 @@ def test_an_exception_halts_the_program_before_that_block(model, at):
     assert f"nft.Transfer in block {block}, log " in one.problem
     assert "moves takes uint64: -1" in one.problem
     assert "chained.py, line" in one.problem
+    with model.engine.connect() as connection:
+        (shown,) = status.load_overview(connection).programs
+    assert (shown["stale"], shown["problem"], shown["block_number"]) == (True, one.problem, block - 1)
     assert state.problem == one.problem
     model.check()
 
@@ -98,6 +102,15 @@ def test_other_code_is_built_beside_what_is_served(model):
     assert work(runner) == "idle"
     one, state = only(model)
     assert (one.program_id, one.served, state.stale) == (new.program_id, True, False)
+
+
+def test_of_a_chain_that_was_deleted_nothing_is_left_once_the_program_begins_again(model):
+    runner = code(model, "")
+    work(runner)
+    with model.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM gapless.programs"))  # as a reset of the chain does
+    assert work(runner) == "idle"
+    model.settle()
 
 
 @pytest.mark.promise("Q-01")

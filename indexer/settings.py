@@ -96,11 +96,11 @@ class Settings(BaseSettings):
         description="How long a node may stay silent before a request counts as failed, in seconds.",
     )
     backfill_in_flight: int = Field(
-        default=4,
+        default=32,
         alias="BACKFILL_IN_FLIGHT",
         ge=1,
         le=256,
-        description="Requests for history under way at once, for each chain.",
+        description="The most requests for history under way at once at an endpoint; how many pay is found out.",
     )
     backfill_workers: int = Field(
         default=1,

@@ -1,10 +1,12 @@
-"""History: all logs of some block ranges, a few requests ahead of their reader.
+"""History: all logs of some block ranges, some requests ahead of their reader.
 
 Worker threads take a piece as wide as :class:`~indexer.chain.records.range_control.RangeController` says, ask for it,
-and give back what turned out too much. Pieces are handed on in ascending order. No more than a few wait unread, so
-memory stays flat.
+and give back what turned out too much. Pieces are handed on in ascending order. As many are under way as the endpoints'
+windows have room for, and as memory allows: what is awaited and what waits unread hold a bounded number of bytes.
 """
 
+import ctypes
+import functools
 import heapq
 import logging
 import threading
@@ -33,7 +35,10 @@ _PATIENCE = 1.0
 _LOOK_UP_EVERY = 0.1
 # Beside those under way, so many finished chunks may wait for the reader.
 _WAITING = 2
-_GUESSES_FOR_ONE_MORE = 4
+# So many bytes of answers are awaited or wait unread, as far as the logs' density tells; a single piece may hold more.
+_MOST_BYTES = 40_000_000
+# mallopt(3): so many heaps for all threads together.
+_M_ARENA_MAX, _HEAPS = -8, 2
 
 
 @dataclass(slots=True)
@@ -87,7 +92,10 @@ class Scan:
         )
         self._questions: list[LogQuestion] = []
         self._under_way: dict[int, int] = {}
+        self._expected: dict[int, float] = {}
         self._ready: dict[int, LogChunk] = {}
+        self._workers: list[threading.Thread] = []
+        self._idle = 0
         self._good_guesses = 0
         self._failure: Exception | None = None
         self._too_old: list[ProviderError] = []
@@ -95,16 +103,13 @@ class Scan:
     def __iter__(self) -> Iterator[LogChunk]:
         if not self._work:
             return
+        _share_heaps()
         context = RequestContext(stopped=self._stopped)
         for one in self._filters:
             self._questions += address_slices.plan(self._client, self._work, one, context)
-        workers = [
-            threading.Thread(target=self._run, name=f"{self._client.name}-scan-{number}", daemon=True)
-            for number in range(self._in_flight)
-        ]
         try:
-            for worker in workers:
-                worker.start()
+            with self._changed:
+                self._add_worker()
             while (chunk := self._next()) is not None:
                 yield chunk
         finally:
@@ -112,7 +117,7 @@ class Scan:
                 self._halted.set()
                 self._changed.notify_all()
             patience = time.monotonic() + _PATIENCE
-            for worker in workers:
+            for worker in self._workers:
                 # An iterator without any reference is closed by whichever thread collects it.
                 if worker.ident is not None and worker is not threading.current_thread():
                     worker.join(max(0.0, patience - time.monotonic()))
@@ -130,6 +135,7 @@ class Scan:
                     awaited.append(self._work[0][0])
                 if lowest is not None and all(lowest < other for other in awaited):
                     self._changed.notify_all()
+                    del self._expected[lowest]
                     return self._ready.pop(lowest)
                 if not awaited and lowest is None:
                     if (failure := self._failure or _first_of(self._too_old)) is not None:
@@ -139,6 +145,11 @@ class Scan:
 
     def _stopped(self) -> bool:
         return self._halted.is_set() or (self._stop is not None and self._stop.is_set())
+
+    def _add_worker(self) -> None:
+        name = f"{self._client.name}-scan-{len(self._workers)}"
+        self._workers.append(threading.Thread(target=self._run, name=name, daemon=True))
+        self._workers[-1].start()
 
     def _run(self) -> None:
         while (piece := self._take()) is not None:
@@ -151,7 +162,7 @@ class Scan:
                     up_to = error.up_to if isinstance(error, FatalError) and error.up_to is not None else piece.end
                     error.blocks = piece.first, max(piece.first, min(up_to, piece.end))
                 with self._changed:
-                    del self._under_way[piece.first]
+                    del self._under_way[piece.first], self._expected[piece.first]
                     self._changed.notify_all()
                     if isinstance(error, ProviderError) and is_too_old(error):
                         # What is not kept any more does not hold up what is kept.
@@ -164,27 +175,44 @@ class Scan:
             with self._changed:
                 del self._under_way[piece.first]
                 self._ready[chunk.first] = chunk
+                self._expected[chunk.first] = chunk.log_bytes
                 self._changed.notify_all()
 
     def _take(self) -> _Piece | None:
         with self._changed:
-            while True:
-                if self._stopped() or self._failure is not None:
-                    return None
-                # Widths are guessed from what was answered: few questions at once while the guesses are poor.
-                abreast = min(self._in_flight, 1 + self._good_guesses // _GUESSES_FOR_ONE_MORE)
-                waiting = len(self._under_way) + len(self._ready)
-                if self._work and len(self._under_way) < abreast and waiting < self._in_flight + _WAITING:
-                    first, last = heapq.heappop(self._work)
-                    while self._work and self._work[0][0] == last + 1:
-                        last = heapq.heappop(self._work)[1]
-                    end = min(last, first + self._control.width(first) - 1)
-                    self._under_way[first] = end
-                    self._give_back(end + 1, last)
-                    return _Piece(first, end, end)
-                if not self._work and not self._under_way:
-                    return None
-                self._changed.wait(_LOOK_UP_EVERY)
+            self._idle += 1
+            while not self._stopped() and self._failure is None and (self._work or self._under_way):
+                if not self._work or not self._has_room():
+                    self._changed.wait(_LOOK_UP_EVERY)
+                    continue
+                self._idle -= 1
+                if not self._idle and len(self._workers) < self._in_flight:
+                    self._add_worker()  # which waits for the next
+                return self._next_piece()
+            return None
+
+    def _has_room(self) -> bool:
+        first, under_way = self._work[0][0], len(self._under_way)
+        if all(first < other for other in (*self._under_way, *self._ready)):
+            return True  # the reader waits for it
+        # Widths are guessed from what was answered: few questions at once while the guesses are poor.
+        abreast = min(self._in_flight, max(1, self._good_guesses))
+        return (
+            under_way < abreast
+            and under_way + len(self._ready) < self._in_flight + _WAITING
+            and sum(self._expected.values()) < _MOST_BYTES
+            and self._client.has_room(under_way)
+        )
+
+    def _next_piece(self) -> _Piece:
+        first, last = heapq.heappop(self._work)
+        while self._work and self._work[0][0] == last + 1:
+            last = heapq.heappop(self._work)[1]
+        end = min(last, first + self._control.width(first) - 1)
+        self._under_way[first] = end
+        self._expected[first] = self._control.expected_bytes(end - first + 1)
+        self._give_back(end + 1, last)
+        return _Piece(first, end, end)
 
     def _give_back(self, first: int, last: int) -> None:
         if first <= last:
@@ -282,6 +310,17 @@ class Scan:
             "%s: %s: no table knows these words, but a smaller range cures them: %s",
             *(self._client.name, host, wording),
         )
+
+
+@functools.cache
+def _share_heaps() -> None:
+    """Have the C library keep the memory of large answers for all threads in common.
+
+    glibc has a heap for each of many threads, and each would keep the memory of its largest answers.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if set_option is not None:
+        set_option(_M_ARENA_MAX, _HEAPS)
 
 
 def _first_of(errors: Sequence[ProviderError]) -> ProviderError | None:

@@ -9,6 +9,8 @@ says that it has some.
 """
 
 import logging
+import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +38,8 @@ _NOTHING = LogFilter(addresses=("0x" + "f6" * 20,), topics=(("0x" + "f6" * 32,),
 _QUESTIONS = 8
 # Blocks that are looked at first, of which some bear logs on most chains.
 _LOOKED_AT = 100
+# Reading an answer takes a few times its own memory, and a core.
+_READING_AT_ONCE = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
 _EMPTY = b"[]"
 _NULL = b"null"
 
@@ -281,7 +285,8 @@ def _columns(
     """The logs of an answer in columns, and the newest block of them; None: to be read the plain way."""
     if isinstance(answer, ProviderError) or endpoint.log_index_per_transaction:
         return None
-    columns = column_reader.read(memoryview(answer), first, last, question.asked, endpoint.layouts)
+    with _READING_AT_ONCE:
+        columns = column_reader.read(memoryview(answer), first, last, question.asked, endpoint.layouts)
     if columns is None:
         return None
     newest = int(columns.block_numbers[-1]) if len(columns) else -1

@@ -133,6 +133,10 @@ class _Load:
         """A response was accepted: aim a little higher again, up to what is wanted."""
         self.target = min(self._wanted, self.target * _RELAX)
 
+    def of(self, blocks: int) -> float:
+        """What so many blocks may bring."""
+        return blocks * self._density
+
     def width(self) -> float:
         """The blocks that should bring the target."""
         return self.target / self._density if self._density else math.inf
@@ -200,6 +204,10 @@ class RangeController:
                     width = min(width, (refused.last - first + 1) * self._logs.target / crowd)
         self._latest = max(1.0, width)
         return max(1, min(int(width), allowed if allowed is not None else self._max_blocks))
+
+    def expected_bytes(self, blocks: int) -> float:
+        """The bytes that an answer about so many blocks may hold, by what was read last; 0 before the first."""
+        return self._bytes.of(blocks)
 
     def succeeded(self, first: int, last: int, logs: int, size: int, seconds: float = 0.0) -> None:
         """A range was answered.

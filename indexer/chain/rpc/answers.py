@@ -230,7 +230,7 @@ def ask_abreast(
 ) -> Pieces[K, T]:
     """Ask one endpoint for the rest of an answer of which parts have come already, several batches at once.
 
-    As many are under way as the endpoint's concurrency allows; each waits for it like any other request.
+    As many are under way as the endpoint's window allows; each waits for it like any other request.
 
     Args:
         endpoint: the endpoint to ask.
@@ -267,7 +267,7 @@ def ask_abreast(
             failures.append(error)
 
     with endpoint.lock:
-        abreast = max(1, min(len(batches), int(endpoint.rate.concurrency)))
+        abreast = max(1, min(len(batches), endpoint.rate.window.size))
     contexts = [RequestContext(stopped=stopped, urgent=context.urgent, timeout=context.timeout) for _ in range(abreast)]
     others = [threading.Thread(target=work, args=(own,), name="abreast", daemon=True) for own in contexts[1:]]
     for other in others:

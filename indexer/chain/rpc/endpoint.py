@@ -40,14 +40,12 @@ from indexer.log import Troubles
 logger = logging.getLogger(__name__)
 
 # So often in a row a part of several questions may be refused for haste before the whole is given up.
-_WAITS_IN_A_ROW = 5
-_WAITS_FOR_A_RANGE = 1
+_WAITS_IN_A_ROW, _WAITS_FOR_A_RANGE = 5, 1
 # A batch's ids count up from a multiple of this, so that no two requests of an endpoint share an id.
 _IDS_PER_REQUEST = 4096
 
 # An endpoint that left logs out of history is asked last for so many seconds.
 _DISTRUST = 3600.0
-
 # With these refusals of one question a server may refuse the batch that holds it.
 _MAY_FAIL_A_BATCH = (TransientError, RateError, RangeError, FatalError)
 
@@ -225,7 +223,7 @@ class Endpoint:
                 counts={name: dataclasses.replace(count) for name, count in sorted(self._counts.items())},
                 max_batch=self._batch_size.largest,
                 max_blocks=self.block_limit.known,
-                concurrency=int(self.rate.concurrency),
+                concurrency=self.rate.window.size,
                 pace=self.rate.pace,
                 refuses=self.health.refusals(now),
             )
@@ -337,6 +335,9 @@ class Endpoint:
         except msgspec.DecodeError:
             pass
         else:
+            if any(one.error is None for one in (parsed if isinstance(parsed, list) else [parsed])):
+                with self.lock:
+                    self.rate.answered(self.clock(), answer.begun, len(calls), len(answer.body))
             if answer.status == 200 or (isinstance(parsed, Envelope) and parsed.error is not None):
                 return parsed
             if isinstance(parsed, list) and parsed:
@@ -357,7 +358,7 @@ class Endpoint:
     def _post(
         self, calls: Sequence[Call], body: bytes, context: RequestContext, timeout: float | None = None
     ) -> HttpAnswer:
-        self.admission.wait(len(calls), context)
+        begun = self.admission.wait(len(calls), context)
         started = self.clock()
         with self.lock:
             self._http_requests += 1
@@ -378,7 +379,7 @@ class Endpoint:
         took = self.clock() - started
         with self.lock:
             self.latency = took if self.latency is None else 0.8 * self.latency + 0.2 * took
-        return answer
+        return dataclasses.replace(answer, begun=begun)
 
     def _count_error(self, calls: Sequence[Call], error: E) -> E:
         with self.lock:

@@ -134,7 +134,7 @@ class EndpointPool:
 
         best = min(map(merit, able))
         equal = [endpoint for endpoint in able if merit(endpoint) == best]
-        idle = min(equal, key=lambda one: (one.rate.under_way / one.rate.concurrency, one.latency or 0.0))
+        idle = min(equal, key=lambda one: (one.rate.under_way / one.rate.window.size, one.latency or 0.0))
         if not sticky:
             return idle
         with self._lock:
@@ -311,7 +311,7 @@ class EndpointPool:
                 if slower and self._may_say(endpoint, "rate"):
                     logger.warning(
                         "%s: %s says we ask too often: slowed to %.1f calls a second, %d at once",
-                        *(self.name, endpoint.host, endpoint.rate.pace or 0.0, int(endpoint.rate.concurrency)),
+                        *(self.name, endpoint.host, endpoint.rate.pace or 0.0, endpoint.rate.window.size),
                     )
             case LaggingError():
                 with endpoint.lock:

@@ -1,10 +1,10 @@
 """How fast an endpoint may be asked, in how large batches, and which requests may be under way at once.
 
-Two things are controlled, by additive increase and multiplicative decrease. *Concurrency*, the number of requests under
-way, starts at one, doubles each round trip until the endpoint first says "too many", halves whenever it says so, and
-grows by one a round trip after that. *Pace*, in calls a second, is unlimited until the endpoint first says so; then it
-starts at half of what was asked in the last seconds and grows by one call a second for each second of asking, in
-batches or call by call. A hard ceiling of the pace is the operator's, and holds for every second, not only on average.
+Two things are controlled. The *window*, the number of requests under way, grows while more bring more
+(:mod:`indexer.chain.rpc.window`) and halves whenever the endpoint says "too many". *Pace*, in calls a second, is
+unlimited until the endpoint first says so; then it starts at half of what was asked in the last seconds and grows by
+one call a second for each second of asking, in batches or call by call. A hard ceiling of the pace is the operator's,
+and holds for every second, not only on average.
 
 Some providers charge each call of a batch. A batch larger than their bucket would be refused for ever, so no batch
 holds more than half of what may be asked in a second, and a refused batch makes the next ones smaller. A batch that is
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from indexer.chain.rpc.config import RequestContext
+from indexer.chain.rpc.window import Window
 
 if TYPE_CHECKING:
     from indexer.chain.rpc.endpoint import Endpoint
@@ -46,7 +47,7 @@ _URGENT_AFTER = 1.0
 
 
 class RateControl:
-    """The pace and the concurrency of one endpoint. Not thread-safe: the endpoint locks.
+    """The pace and the window of one endpoint. Not thread-safe: the endpoint locks.
 
     Args:
         ceiling: the operator's limit in calls a second, or None.
@@ -55,10 +56,11 @@ class RateControl:
 
     def __init__(self, *, ceiling: float | None = None, most: int = 16) -> None:
         self.ceiling = ceiling
-        self.concurrency = 1.0
+        self.window = Window(most)
         self.pace: float | None = None
         self.under_way = 0
-        self._most = most
+        # Requests begun, and how many had been when the window was full last.
+        self.begun = self.full_at = 0
         self._blocked_until = 0.0
         self._next_at = 0.0
         self._refusals = 0
@@ -68,8 +70,8 @@ class RateControl:
         self._recent: deque[tuple[float, int]] = deque()
         self._batch: int | None = None
         self._batches_since = 0
-        # Concurrency, pace and batch as they were before the refusals since the last answer.
-        self._before: tuple[float, float | None, int | None] | None = None
+        # Window, pace and batch as they were before the refusals since the last answer.
+        self._before: tuple[int, float | None, int | None] | None = None
 
     def delay(self, now: float, calls: int = 1) -> float:
         """Seconds until a request of so many calls may start, as far as pace and orders to wait go; 0: now."""
@@ -85,11 +87,14 @@ class RateControl:
 
     def full(self) -> bool:
         """Whether as many requests are under way as may be."""
-        return self.under_way >= int(self.concurrency)
+        return self.under_way >= self.window.size
 
     def started(self, now: float, calls: int = 1) -> None:
         """Counts a request of so many calls (some providers charge each item of a batch)."""
         self.under_way += 1
+        self.begun += 1
+        if self.full():
+            self.full_at = self.begun
         self._recent.append((now, calls))
         while self._recent and self._recent[0][0] < now - _WINDOW:
             self._recent.popleft()
@@ -102,11 +107,20 @@ class RateControl:
         """A request came to its end, whichever."""
         self.under_way = max(0, self.under_way - 1)
 
+    def answered(self, now: float, begun: int, calls: int, size: int) -> None:
+        """A request was answered with a result.
+
+        Args:
+            now: the time.
+            begun: how many requests had begun when it did, itself included.
+            calls: its calls.
+            size: the bytes of its answer.
+        """
+        self.window.answered(now, calls, size, full=self.full_at >= begun)
+
     def succeeded(self, now: float) -> None:
-        """A request was answered: a little faster from now on."""
+        """A question was answered: a little faster from now on."""
         self._refusals, self._before = 0, None
-        never_refused = self._limited_at == float("-inf")
-        self.concurrency = min(float(self._most), self.concurrency + (1.0 if never_refused else 1.0 / self.concurrency))
         if self.pace is not None:
             self.pace, self._spent = self.pace + self._spent, 0.0
         if self._batch is not None:
@@ -130,7 +144,7 @@ class RateControl:
             does.
         """
         if self._before is None:
-            self._before = (self.concurrency, self.pace, self._batch)
+            self._before = (self.window.size, self.pace, self._batch)
         self._refusals += 1
         wait = retry_after if retry_after is not None else min(0.25 * 2.0 ** min(self._refusals - 1, 8), 30.0)
         wait = min(wait, _LONGEST_WAIT) * (1.0 + 0.25 * jitter)
@@ -142,7 +156,7 @@ class RateControl:
         if now - self._limited_at < 1.0:
             return False
         self._limited_at, self._spent = now, 0.0
-        self.concurrency = max(1.0, self.concurrency / 2.0)
+        self.window.refused()
         asked = sum(calls for at, calls in self._recent if at >= now - _WINDOW) / _WINDOW
         self.pace = max(_SLOWEST, (self.pace if self.pace is not None else max(asked, 2 * _SLOWEST)) / 2.0)
         return True
@@ -150,7 +164,8 @@ class RateControl:
     def forgiven(self, now: float) -> None:
         """The refusals since the last answer were not about haste: as fast as before them."""
         if self._before is not None:
-            self.concurrency, self.pace, self._batch = self._before
+            size, self.pace, self._batch = self._before
+            self.window.restore(size)
             self._blocked_until = min(self._blocked_until, now)
             self._refusals, self._before, self._spent = 0, None, 0.0
 
@@ -230,7 +245,7 @@ class BatchSize:
 
 
 class UnderWay:
-    """A request that is being answered. It holds one of the places that the endpoint's concurrency allows."""
+    """A request that is being answered. It holds one of the places of the endpoint's window."""
 
     def __init__(self, admission: "Admission", endpoint: "Endpoint") -> None:
         self.endpoint = endpoint
@@ -264,7 +279,7 @@ class Admission:
         hanging: requests that were not answered in time, and have not ended yet.
 
     Args:
-        rate: the endpoint's pace and concurrency.
+        rate: the endpoint's pace and window.
         lock: guards ``rate``; notified when a place becomes free.
         clock: a monotonic clock, seconds.
         sleep: sleeps for seconds.
@@ -283,17 +298,33 @@ class Admission:
         self._clock = clock
         self._sleep = sleep
         self._line: deque[object] = deque()
+        self._urgent = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that stand in line."""
+        return len(self._line)
 
     def begin(self, endpoint: "Endpoint") -> UnderWay:
         """The request for which :meth:`wait` has got a place at the endpoint."""
         return UnderWay(self, endpoint)
 
-    def wait(self, calls: int, context: RequestContext) -> None:
-        """Waits for the endpoint's pace, in the order of arrival: where all raced, one could wait for ever."""
+    def wait(self, calls: int, context: RequestContext) -> int:
+        """Waits for the endpoint's pace, in the order of arrival: where all raced, one could wait for ever.
+
+        What is urgent stands in front of all that is not.
+
+        Returns:
+            How many requests have begun at the endpoint with this one.
+        """
         place = object()
         since = time.monotonic()
         with self.lock:
-            self._line.append(place)
+            if context.urgent:
+                self._line.insert(self._urgent, place)
+                self._urgent += 1
+            else:
+                self._line.append(place)
         try:
             while True:
                 context.check()
@@ -307,9 +338,10 @@ class Admission:
                         continue
                     if delay <= 0:
                         self.rate.started(now, calls)
-                        return
+                        return self.rate.begun
                 context.pause(delay, self._sleep)
         finally:
             with self.lock:
                 self._line.remove(place)
+                self._urgent -= context.urgent
                 self.lock.notify_all()

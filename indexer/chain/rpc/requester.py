@@ -195,6 +195,18 @@ class Requester:
         """Every endpoint: state, head, errors, latency, cost by method, limits learned."""
         return [endpoint.status() for endpoint in self.pool.endpoints]
 
+    def has_room(self, under_way: int) -> bool:
+        """Whether the endpoints that share the work can do with more than what is under way.
+
+        Args:
+            under_way: questions under way for one purpose, each of which may take several requests.
+        """
+        able = [e for e in self.pool.endpoints if not e.health.is_out and e.health.state != "unhealthy"]
+        first = min((endpoint.config.priority for endpoint in able), default=0)
+        shared = [endpoint for endpoint in able if endpoint.config.priority == first]
+        places = sum(endpoint.rate.window.size for endpoint in shared)
+        return under_way < max(1, places) and sum(endpoint.admission.waiting for endpoint in shared) < places
+
     def close(self) -> None:
         """Closes idle connections. The client can still be used."""
         for endpoint in self.pool.endpoints:

@@ -118,11 +118,13 @@ class HttpAnswer:
         status: the HTTP status.
         body: the whole body, decompressed.
         retry_after: seconds, from ``Retry-After``, or None.
+        begun: how many requests had begun at the endpoint when this was asked for, its own included.
     """
 
     status: int
     body: bytes
     retry_after: float | None
+    begun: int = 0
 
 
 class _TooLongError(Exception):

@@ -27,7 +27,7 @@ def connect(chain: Chain, settings: Settings) -> ChainClient:
     return ChainClient(
         chain.name,
         chain.chain_id,
-        endpoint_configs(chain),
+        endpoint_configs(chain, most_at_once=settings.backfill_in_flight),
         settings=ClientSettings(
             read_timeout=settings.rpc_timeout_seconds,
             log_index_per_transaction=chain.log_index == "per_transaction",
@@ -53,13 +53,16 @@ def history(chain: Chain, settings: Settings, client: ChainClient) -> SourcedHis
     return reader
 
 
-def endpoint_configs(chain: Chain, *, pushing: bool = False) -> Sequence[EndpointConfig]:
+def endpoint_configs(
+    chain: Chain, *, pushing: bool = False, most_at_once: int = EndpointConfig.max_concurrency
+) -> Sequence[EndpointConfig]:
     """The manifest's endpoints as the client wants them: those that are asked, or those that push new heads."""
     return [
         EndpointConfig(
             url=endpoint.url.reveal(),
             priority=endpoint.priority,
             requests_per_second=endpoint.requests_per_second,
+            max_concurrency=most_at_once,
             archive=endpoint.archive,
             headers={name: value.reveal() for name, value in endpoint.headers},
         )

@@ -33,26 +33,35 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | No
 
 def ask(rate: RateControl, now: float, calls: int = 1) -> None:
     rate.started(now, calls)
+    rate.answered(now, rate.begun, calls, 1_000)
     rate.finished()
     rate.succeeded(now)
 
 
-def test_concurrency_doubles_at_first_and_halves_on_a_refusal() -> None:
-    rate = RateControl(most=8)
+def test_the_window_doubles_where_it_is_full_and_halves_on_a_refusal() -> None:
+    rate = RateControl(most=32)
     seen = []
-    for _ in range(10):
-        seen.append(int(rate.concurrency))
-        ask(rate, 0.0)
-    assert seen[:4] == [1, 2, 3, 4]
-    assert seen[-1] == 8
-    rate.limited(1.0, None, 0.0)
-    assert int(rate.concurrency) == 4
-    ask(rate, 2.0)
-    assert 4 < rate.concurrency < 5, "after the first refusal it grows by one a round trip"
+    for now in range(5):
+        seen.append(rate.window.size)
+        begun = []
+        while not rate.full():
+            rate.started(float(now))
+            begun.append(rate.begun)
+        for one in begun:
+            rate.answered(now + 0.5, one, 1, 1_000)
+            rate.finished()
+    assert seen == [4, 8, 16, 32, 32]
+    for now in range(10, 40):
+        ask(rate, float(now))
+    assert rate.window.size == 32, "one at a time says nothing of 32"
+    rate.limited(41.0, None, 0.0)
+    assert rate.window.size == 16
+    rate.forgiven(42.0)
+    assert rate.window.size == 32
 
 
 def test_full_when_so_many_are_under_way() -> None:
-    rate = RateControl()
+    rate = RateControl(most=1)
     assert not rate.full()
     rate.started(0.0)
     assert rate.full()

@@ -558,3 +558,29 @@ def test_a_batch_of_headers_that_is_refused_for_haste_costs_no_logs_again(serve:
     check_whole(list(client.scan([(0, 1_999)], FILTER, in_flight=2)), node.history, (0, 1_999))
     assert len(refused) == 2
     assert len(node.ranges) == len(set(node.ranges))
+
+
+@pytest.mark.promise("N-10")
+@pytest.mark.parametrize(("bound", "in_flight"), [(24, 32), (32, 6)])
+def test_as_many_are_under_way_as_pay_and_never_more_than_the_bound(
+    serve: Serve, connect: Connect, fragments: Fragments, bound: int, in_flight: int
+) -> None:
+    lock = threading.Lock()
+    under_way: list[int] = []
+    seen: list[int] = []
+
+    def slowly(_: Node, calls: Sequence[Any]) -> None:
+        with lock:
+            under_way.append(1)
+            seen.append(len(under_way))
+        threading.Event().wait(0.05)
+        with lock:
+            under_way.pop()
+
+    node = serve(before=slowly, fragments=Fragments(fragments.history, timestamps=bound > 24))
+    client = connect(
+        EndpointConfig(node.url, max_concurrency=bound), start_blocks=5, max_blocks=5, batch_size=2
+    )  # headers of a chunk need several batches
+    check_whole(list(client.scan([(0, 1_999)], FILTER, in_flight=in_flight)), node.history, (0, 1_999))
+    assert max(seen) <= min(bound, in_flight if bound > 24 else bound)
+    assert max(seen) > min(8, in_flight - 2), "an endless way pays for all that are allowed"

@@ -35,6 +35,7 @@ _PATIENCE = 1.0
 _LOOK_UP_EVERY = 0.1
 # Beside those under way, so many finished chunks may wait for the reader.
 _WAITING = 2
+_GUESSES_FOR_ONE_MORE, _TRUSTED = 4, 16
 # So many bytes of answers are awaited or wait unread, as far as the logs' density tells; a single piece may hold more.
 _MOST_BYTES = 40_000_000
 # mallopt(3): so many heaps for all threads together.
@@ -196,7 +197,8 @@ class Scan:
         if all(first < other for other in (*self._under_way, *self._ready)):
             return True  # the reader waits for it
         # Widths are guessed from what was answered: few questions at once while the guesses are poor.
-        abreast = min(self._in_flight, max(1, self._good_guesses))
+        guesses = self._good_guesses
+        abreast = self._in_flight if guesses >= _TRUSTED else min(self._in_flight, 1 + guesses // _GUESSES_FOR_ONE_MORE)
         return (
             under_way < abreast
             and under_way + len(self._ready) < self._in_flight + _WAITING

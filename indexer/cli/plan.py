@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Lines of a table; all are in the JSON.
 _MOST_UNREAD = 20
+# Requests at once that the estimated time counts on: how many pay shows only on the way.
+_AT_ONCE = 4
 
 
 def plan(
@@ -58,7 +60,14 @@ def plan(
                         known = load(connection, manifest, one, finalized, planned(one.chain_id))
                     history = network.history(one, settings, client)
                     found.append(
-                        forecast(client, name, known, finalized, in_flight=settings.backfill_in_flight, history=history)
+                        forecast(
+                            client,
+                            name,
+                            known,
+                            finalized,
+                            in_flight=min(settings.backfill_in_flight, _AT_ONCE),
+                            history=history,
+                        )
                     )
                     if history is not None:
                         history.close()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TARGET_LOGS = 10_000
 TARGET_BYTES = 5_000_000
 _START_BLOCKS = 5_000
+# Streams at once: each holds its answer in memory, and no window measures them.
+_MOST_AT_ONCE = 4
 _LOOK_UP_EVERY = 0.1
 
 
@@ -168,7 +170,7 @@ class _SourceReading:
     ) -> None:
         self._source, self._verification = source, verification
         self._filters = filters
-        self._in_flight = max(1, in_flight)
+        self._in_flight = max(1, min(in_flight, _MOST_AT_ONCE))
         self._stop = stop
         self._halted = threading.Event()
         self._left = deque(ranges)

@@ -15,4 +15,5 @@ an unchanged page is answered without a look at the rows.
   indexed, how far, and where transfers are.
 * ``caching``, ``bounded_cache``, ``token_lookup``, ``export``: entity tags and gzip, what is kept under what clients
   write, tokens from Redis or Postgres, rows by ``COPY``.
+* ``parquet``: such rows as Parquet.
 """

@@ -6,10 +6,11 @@ calls when the answer is sent and also when the client has left.
 """
 
 import csv
+import importlib.util
 import io
 import logging
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -18,6 +19,8 @@ import psycopg
 from api.caching import LEVEL
 from api.context import Slots
 from api.database import Database, Row
+from api.errors import ApiError
+from api.schemas import Schema
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +79,19 @@ class Export:
             head: sent before the rows.
             gzip: compress.
         """
-        pieces = self._read(f"COPY ({query}) TO STDOUT WITH {options}", head)
+        pieces = self._telling(self._read(f"COPY ({query}) TO STDOUT WITH {options}", head))
         self._pieces = _compressed(pieces) if gzip else pieces
+
+    def start_parquet(self, query: str, columns: Mapping[str, Schema]) -> None:
+        """Say that rows are to be sent as Parquet.
+
+        Args:
+            query: the rows, a SELECT of the columns of a CSV.
+            columns: their names, and the schemas of their values.
+        """
+        from api import parquet
+
+        self._pieces = self._telling(parquet.read(self._connection, query, columns))
 
     def __iter__(self) -> Iterator[bytes]:
         return self._pieces
@@ -106,21 +120,24 @@ class Export:
     def _read(self, statement: str, head: bytes) -> Iterator[bytes]:
         waiting: list[bytes] = [head]
         size = len(head)
+        with self._connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            for row in copy:
+                waiting.append(bytes(row))
+                size += len(row)
+                if size >= PIECE:
+                    yield b"".join(waiting)
+                    waiting.clear()
+                    size = 0
+        if waiting:
+            yield b"".join(waiting)
+
+    def _telling(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         try:
-            with self._connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-                for row in copy:
-                    waiting.append(bytes(row))
-                    size += len(row)
-                    if size >= PIECE:
-                        yield b"".join(waiting)
-                        waiting.clear()
-                        size = 0
+            yield from pieces
         except psycopg.Error as error:
             # The status is sent already: the connection is cut without the end mark, which clients notice.
             log.error("an export broke off: %s", str(error).strip())
             raise
-        if waiting:
-            yield b"".join(waiting)
 
 
 def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -129,6 +146,16 @@ def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
         if packed := compressor.compress(piece):
             yield packed
     yield compressor.flush()
+
+
+def require_parquet() -> None:
+    """Refuses where there is nothing to make Parquet with.
+
+    Raises:
+        ApiError: NOT_ACCEPTABLE.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ApiError("NOT_ACCEPTABLE", "this server makes no Parquet: pip install 'gapless[files]'")
 
 
 def csv_head(names: Iterable[str]) -> bytes:

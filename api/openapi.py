@@ -233,7 +233,11 @@ def _item(
 
 
 def _reading(resource: type[Resource], parameters: list[Schema], answer: Schema) -> dict[str, Any]:
-    content = {MEDIA_TYPES[name]: {"schema": {"type": "string"}} for name in resource.formats if name != "json"}
+    content = {
+        MEDIA_TYPES[name]: {"schema": {"type": "string", **({"format": "binary"} if name == "parquet" else {})}}
+        for name in resource.formats
+        if name != "json"
+    }
     responses: dict[str, Any] = {
         "200": {
             "description": resource.summary,

@@ -26,7 +26,8 @@ MOST_ACCEPT = 1000
 
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
-MEDIA_TYPES: Mapping[str, str] = {"json": falcon.MEDIA_JSON, "csv": CSV, "ndjson": NDJSON}
+PARQUET = "application/vnd.apache.parquet"
+MEDIA_TYPES: Mapping[str, str] = {"json": falcon.MEDIA_JSON, "csv": CSV, "ndjson": NDJSON, "parquet": PARQUET}
 
 
 class Path:

@@ -16,7 +16,7 @@ from pydantic import Field, create_model
 from api import caching
 from api.caching import accepts_gzip
 from api.catalog import Chain
-from api.export import CSV_OPTIONS, NDJSON_OPTIONS, Export, csv_head
+from api.export import CSV_OPTIONS, NDJSON_OPTIONS, Export, csv_head, require_parquet
 from api.live.waits import Awaited
 from api.parameters import Parameters, joined
 from api.resources import common_parameters as common
@@ -50,7 +50,7 @@ class Collection(Resource):
     members: ClassVar[Sequence[Member]] = ()
     #: What ``fields`` may name, where the members differ.
     fields: ClassVar[Sequence[str]] = ()
-    formats: ClassVar[Sequence[str]] = ("json", "csv", "ndjson")
+    formats: ClassVar[Sequence[str]] = ("json", "csv", "ndjson", "parquet")
     #: Models of the parameters that are its own: each name is a bound, or a filter that the source knows.
     filters: ClassVar[Sequence[type[Parameters]]] = ()
     #: Model of what bounds the answer by the chain's state; None: rows are of no blocks.
@@ -290,7 +290,10 @@ class Collection(Resource):
                 self.check(query, state)
                 said = {name: value for name, value in state.headers().items() if name not in self.unsaid}
                 response.set_headers(said)
-            gzip = accepts_gzip(request.get_header("Accept-Encoding"))
+            is_parquet = ending == "parquet"
+            if is_parquet:
+                require_parquet()
+            gzip = not is_parquet and accepts_gzip(request.get_header("Accept-Encoding"))
             response.content_type = MEDIA_TYPES[ending] + ("; charset=utf-8" if is_csv else "")
             response.set_header("Cache-Control", "no-store")
             name = quote(query.name, safe="~-")
@@ -302,7 +305,11 @@ class Collection(Resource):
                 response.stream = ()  # without one, the answer would say that the export has 0 bytes
                 return
             bind = Inline(query.values, export.literal)
-            text = source.export_query(rows, shape, bind, limited=query.is_limited, as_csv=is_csv)
+            text = source.export_query(rows, shape, bind, limited=query.is_limited, as_csv=is_csv or is_parquet)
+            if is_parquet:
+                export.start_parquet(text, source.csv_schemas(rows, shape))
+                response.stream = export
+                return
             head = csv_head(source.csv_names(rows, shape)) if is_csv else b""
             export.start(text, options=CSV_OPTIONS if is_csv else NDJSON_OPTIONS, head=head, gzip=gzip)
         except BaseException:

@@ -16,7 +16,7 @@ INCLUDES: Final = {
     "token": "token (symbol, name and decimals, by address)",
     "tx": "tx (the rows' transactions, by hash)",
 }
-MEDIA_NAMES: Final = {"csv": "CSV", "ndjson": "NDJSON"}
+MEDIA_NAMES: Final = {"csv": "CSV", "ndjson": "NDJSON", "parquet": "Parquet"}
 
 
 class ChainParameters(Parameters):
@@ -126,7 +126,8 @@ def page_limit(unit: str, most: int, default: int) -> CollectionParameter:
 def answer_format(formats: Iterable[str]) -> CollectionParameter:
     """The parameter ``format``."""
     exports = [MEDIA_NAMES[name] for name in formats if name != "json"]
-    described = f"{' and '.join(exports)} {'are exports' if len(exports) > 1 else 'is an export'}."
+    named = " and ".join(filter(None, [", ".join(exports[:-1]), exports[-1]]))
+    described = f"{named} {'are exports' if len(exports) > 1 else 'is an export'}."
     return CollectionParameter("format", choice(*formats), f"Instead of Accept. {described}")
 
 

@@ -137,6 +137,17 @@ def csv_columns(members: Iterable[Member]) -> dict[str, str]:
     return columns
 
 
+def column_schemas(members: Iterable[Member]) -> dict[str, Schema]:
+    """The same columns: names, and the schemas of their values."""
+    schemas: dict[str, Schema] = {}
+    for member in members:
+        if member.parts is None:
+            schemas[member.name] = member.schema
+        else:
+            schemas |= {f"{member.name}.{part.name}": part.schema for part in member.parts}
+    return schemas
+
+
 def row_schema(members: Sequence[Member]) -> Schema:
     """What a row looks like; ``fields`` may leave out any member, and alone brings those that are not usual."""
     schemas = {

@@ -9,8 +9,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+from api.schemas import Schema
 from api.sql import query_shape, scope, statement
-from api.sql.members import Member, chosen, csv_columns, json_row
+from api.sql.members import Member, chosen, column_schemas, csv_columns, json_row
 from api.sql.query_shape import QueryShape, RowOrder
 from api.sql.statement import Binder, Statement
 
@@ -261,6 +262,11 @@ def export_query(source: Source, shape: QueryShape, bind: Binder, *, limited: bo
 def csv_names(source: Source, shape: QueryShape) -> dict[str, str]:
     """The columns of a CSV: names, and expressions."""
     return csv_columns(chosen(source.members, shape.fields))
+
+
+def csv_schemas(source: Source, shape: QueryShape) -> dict[str, Schema]:
+    """The columns of a CSV: names, and the schemas of their values."""
+    return column_schemas(chosen(source.members, shape.fields))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 
 import falcon.testing
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from api.app import create_app
@@ -72,6 +75,43 @@ def test_every_type_survives(api, form):
     for name, value in row["args"].items():
         cell = cells[f"args.{name}"]
         assert (cell if isinstance(value, str) else json.loads(cell)) == value
+
+
+def test_parquet_has_the_columns_of_a_csv_with_types(api):
+    for path in (TRANSFERS, EVERYTHING, "/v1/tokens?chain=1", "/v1/contracts/coins/snapshots/supply"):
+        joint = "&" if "?" in path else "?"
+        result = api.ask(f"{path}{joint}format=parquet")
+        assert result.headers["content-type"] == "application/vnd.apache.parquet"
+        found = pq.read_table(pa.BufferReader(result.content))
+        rows = table(api.ask(f"{path}{joint}format=csv").text)
+        assert found.column_names == list(rows[0])
+        assert found.num_rows == len(rows)
+        for name in found.column_names:
+            values = found.column(name).to_pylist()
+            assert [shown(value) for value in values] == [row[name] for row in rows], name
+    result = api.ask(f"{TRANSFERS}?format=parquet&limit=5&order=asc", accept_encoding="gzip")
+    assert "content-encoding" not in result.headers
+    found = pq.read_table(pa.BufferReader(result.content))
+    assert found.num_rows == 5
+    assert found.schema.field("block_time").type == pa.timestamp("us", "UTC")
+    assert found.schema.field("block_number").type == pa.int64()
+    assert found.schema.field("args.value").type == pa.string()
+    empty = pq.read_table(pa.BufferReader(api.ask(f"{TRANSFERS}?format=parquet&to_block=1").content))
+    assert (empty.num_rows, empty.schema) == (0, found.schema)
+
+
+def shown(value: object) -> str:
+    """A value of Parquet as a CSV has it."""
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def test_parquet_without_pyarrow_is_refused_with_what_to_do(api, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert "gapless[files]" in api.refused(f"{TRANSFERS}?format=parquet", 406, "NOT_ACCEPTABLE")["error"]
 
 
 def test_filters_bounds_and_limits_hold(api):

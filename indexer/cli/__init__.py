@@ -7,7 +7,7 @@ heavy (web3 costs 1.3 s) inside its function.
 * ``manifest``, ``plan``, ``database``: the manifest, what it lacks, and the database after it.
 * ``run``, ``backfill``, ``programs``, ``status``: working, and how it stands.
 * ``audit``: whether the rows are true, and the mends.
-* ``export``: rows as files.
+* ``export``: rows as files. ``size``: how large the tables are.
 * ``access``: who may ask the API, and work that was asked for.
 """
 
@@ -27,6 +27,7 @@ from indexer.cli.manifest import abi_app, check
 from indexer.cli.plan import plan
 from indexer.cli.programs import programs
 from indexer.cli.run import demo, run, serve
+from indexer.cli.size import db_app
 from indexer.cli.status import status
 from indexer.errors import GaplessError
 from indexer.redact import redact
@@ -82,6 +83,7 @@ for _command in (
 app.add_typer(abi_app)
 app.add_typer(keys_app)
 app.add_typer(jobs_app)
+app.add_typer(db_app)
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ _UNSEEN: Mapping[str, Any] = {
 
 
 def write(logger: logging.Logger, level: int, message: str, *args: object, **fields: object) -> None:
-    """Log what is logged at every request: as ``logger.log``, at a third of its price.
+    """Log what is logged at every request: as ``logger.log``, for less.
 
     ``logging`` looks at the stack, the thread and the process for each record. No line shows these.
 

@@ -2,7 +2,16 @@
 
 import pytest
 
-SECTIONS = ["Chains", "Coverage", "Last events on demo", "Endpoints", "Snapshots", "Jobs", "Reorganisations"]
+SECTIONS = [
+    "Chains",
+    "The last hour",
+    "Coverage",
+    "Last events on demo",
+    "Endpoints",
+    "Snapshots",
+    "Jobs",
+    "Reorganisations",
+]
 
 
 @pytest.fixture
@@ -18,7 +27,7 @@ def test_it_tells_how_everything_stands(page):
     bar = "document.querySelector('.contract > summary svg.bar')"
     assert page.run(f"{bar}.getBoundingClientRect().width") > 300
     assert page.run(f"{bar}.querySelector('rect').getBoundingClientRect().height") > 5
-    events = "[...document.querySelectorAll('section:nth-of-type(3) tbody tr')].map(row => row.innerText)"
+    events = "[...document.querySelectorAll('section:nth-of-type(4) tbody tr')].map(row => row.innerText)"
     assert len(page.run(events)) == 8
     assert "requests" in page.run("document.querySelector('.asked').innerText")
 

@@ -37,6 +37,11 @@ command = sys.argv[1]
 print(command, "was here", flush=True)
 if command == os.environ.get("FAILS"):
     sys.exit(3)
+if command == "migrate":  # the analyst's login is made for real
+    from indexer.store.apply import migrate
+    from indexer.store.database import create_engine
+
+    migrate.upgrade(create_engine(os.environ["DATABASE_URL"]))
 if command == "run":
     time.sleep(3600)
 if command == "serve":

@@ -16,7 +16,7 @@ from psycopg import sql
 from indexer.cli.context import as_if_applied, difference
 from indexer.settings import Settings
 from indexer.store import database
-from indexer.store.apply import drop
+from indexer.store.apply import drop, readable_views
 from indexer.store.apply.apply import apply
 from indexer.store.catalog import catalog
 from indexer.store.catalog.version import (
@@ -131,6 +131,7 @@ def test_the_head_goes_on_while_an_analyst_reads_and_manifests_are_applied(one, 
     with reading_everything(migrated_url), moving(one) as head:
         both = declaration(wanted(one, one.text + other, tmp_path, shared_history))
         assert apply(one.engine, both, patience=10), "a contract is added"
+        assert one.query("SELECT count(*) FROM other.transfer_v") == [(0,)], "readers hold up no readable view"
         with pytest.raises(BusyError, match="notebook"):
             transfers.keep_view(one.engine, patience=0.5)
         assert one.follower_now.tick() is not None
@@ -146,7 +147,7 @@ def test_the_head_goes_on_while_an_analyst_reads_and_manifests_are_applied(one, 
 
 
 @pytest.mark.promise("O-01")
-def test_a_drop_that_readers_hold_up_holds_up_no_head(one, shared_history, migrated_url, tmp_path):
+def test_a_drop_that_readers_hold_up_holds_up_no_head(one, shared_history, migrated_url, tmp_path, monkeypatch):
     other = coins(shared_history, "silver").replace("contracts.coins", "contracts.other")
     apply(one.engine, declaration(wanted(one, one.text + other, tmp_path, shared_history)))
     apply(one.engine, declaration(wanted(one, one.text, tmp_path, shared_history)))
@@ -155,8 +156,12 @@ def test_a_drop_that_readers_hold_up_holds_up_no_head(one, shared_history, migra
     with reading_everything(migrated_url), moving(one) as head:
         with pytest.raises(BusyError, match="notebook"):
             drop.drop(one.engine, gone, patience=1.0)
+        monkeypatch.setattr(readable_views, "VERSION", readable_views.VERSION + 1)  # all are to be made anew
+        with pytest.raises(BusyError, match="notebook"):
+            readable_views.keep(one.engine, patience=0.5)
         assert head.commits
     assert head.longest < WRITER_WAIT
+    assert one.query("SELECT count(*) > 1 FROM gapless.events WHERE view_name IS NOT NULL") == [(True,)]
     drop.drop(one.engine, gone)
     assert one.query("SELECT count(*) FROM gapless.contracts") == [(1,)]
 

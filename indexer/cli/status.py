@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from indexer.store.status import EventOverview, Overview
+    from indexer.store.status import ChainOverview, EventOverview, Overview
 
 
 _MOST_UNREAD = 20
@@ -67,7 +67,7 @@ def _print(found: Overview) -> None:
 
     chains = table("Chains", "chain", "state", "head>r", "indexed>r", "finalized>r", "lag>r", "reorgs>r", "remarks")
     for chain in found.chains:
-        remarks = [chain.reason or "", "" if chain.bloom_checks else "bloom checks are off"]
+        remarks = [chain.reason or "", "" if chain.bloom_checks else "bloom checks are off", compared(chain)]
         chains.add_row(
             chain.name,
             chain.state,
@@ -240,6 +240,15 @@ def _endpoints(found: Overview, table: Callable[..., Table]) -> list[Table]:
             numbers = (_number(count[what]) for what in ("requests", "errors", "bytes"))
             asked.add_row(endpoint["chain"], endpoint["host"], method, *numbers)
     return [each for each in (endpoints, asked) if each.row_count]
+
+
+def compared(chain: ChainOverview) -> str:
+    """What comparing history with blooms could not decide; never rounded down to nothing."""
+    undecided, of = chain.history_undecided, max(chain.history_compared, chain.history_undecided)
+    if not undecided:
+        return ""
+    share = max(100 * undecided / of, 0.01)
+    return f"check_history: {share:.2f} % of {of:,} blocks are undecided"
 
 
 def learned(details: dict[str, Any]) -> Iterator[str]:

@@ -25,7 +25,10 @@ from indexer.store.rows.transaction_rows import MissingDetails
 
 @dataclass(frozen=True, slots=True)
 class ChainOverview:
-    """One chain; see the table ``chains``. ``lag_seconds``: from the tip's time to now."""
+    """One chain; see the table ``chains``. ``lag_seconds``: from the tip's time to now.
+
+    ``history_compared``, ``history_undecided``: blocks of history (``check_history``), each as often as it was read.
+    """
 
     chain_id: int
     name: str
@@ -39,6 +42,8 @@ class ChainOverview:
     follower: str | None
     reorgs: int
     deepest_reorg: int | None
+    history_compared: int = 0
+    history_undecided: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ _CHAINS = sa.text(f"""
     SELECT c.chain_id, c.name, {shown_state("c")} AS state, {shown_reason("c")} AS state_reason,
            c.head_number, c.tip_number, c.finalized_number,
            CASE WHEN c.tip_time IS NOT NULL THEN greatest(extract(epoch FROM now() - c.tip_time), 0) END::float8 AS lag,
-           c.bloom_checks, c.follower,
+           c.bloom_checks, c.follower, c.history_compared, c.history_undecided,
            (SELECT count(*) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id) AS reorgs,
            (SELECT max(depth) FROM gapless.reorgs r WHERE r.chain_id = c.chain_id) AS deepest
     FROM gapless.chains c WHERE c.active ORDER BY c.chain_id
@@ -171,6 +176,7 @@ def load_overview(connection: Connection) -> Overview:
         ChainOverview(
             row.chain_id, row.name, row.state, row.state_reason, row.head_number, row.tip_number, row.finalized_number,
             row.lag, row.bloom_checks, row.follower, row.reorgs, row.deepest,
+            row.history_compared, row.history_undecided,
         )
         for row in connection.execute(_CHAINS)
     ]  # fmt: skip

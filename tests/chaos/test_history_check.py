@@ -12,7 +12,9 @@ import pytest
 from indexer.chain.client import ChainClient
 from indexer.chain.logs import history_check
 from indexer.chain.rpc.config import EndpointConfig
+from indexer.cli.status import compared
 from indexer.errors import GaplessError
+from indexer.store.status import load_overview
 from indexer.sync.history.backfill import Backfill
 from tests.chaos.chain import CHAIN_ID, COINS
 from tests.chaos.node import Node
@@ -180,6 +182,10 @@ def test_a_chain_without_blooms_is_read_and_the_log_says_that_nothing_was_compar
     assert "whose headers hold no bloom" in caplog.text
     assert "left out" not in caplog.text
     scene.settle(follower)
+    with scene.engine.begin() as connection:
+        (chain,) = load_overview(connection).chains
+    assert chain.history_undecided > 0
+    assert compared(chain).startswith("check_history: 100.00 % of")
     follower.close()
 
 

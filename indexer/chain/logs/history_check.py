@@ -153,6 +153,7 @@ class HistoryCheck:
             "headers hold no bloom": tally["untold"],
             "blooms may hold logs that did not come, more than are asked for": tally["unasked"],
         }
+        self._client.compared.add(tally["compared"], sum(undecided.values()))
         if any(undecided.values()):
             logger.log(
                 logging.WARNING if self._how == "bloom" else logging.INFO,

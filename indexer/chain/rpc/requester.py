@@ -103,6 +103,25 @@ def _retrying(
     )
 
 
+class ComparedHistory:
+    """Counts the blocks of history that were compared with blooms, until they are taken. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = 0, 0
+
+    def add(self, compared: int, undecided: int) -> None:
+        """So many more were compared, and so many of those that were to be could not be decided."""
+        with self._lock:
+            self._counts = self._counts[0] + compared, self._counts[1] + undecided
+
+    def take(self) -> tuple[int, int]:
+        """The counts since the last time: compared, undecided."""
+        with self._lock:
+            counts, self._counts = self._counts, (0, 0)
+        return counts
+
+
 @dataclass(eq=False, repr=False)
 class Requester:
     """All endpoints of one chain, and how a question is put to them. Thread-safe.
@@ -144,6 +163,7 @@ class Requester:
 
         self._sleep = pause
         self._random = random or random_module.Random()
+        self.compared = ComparedHistory()
         self.pool = EndpointPool(
             self.name, endpoints, self.settings, clock=self.clock, sleep=pause, random=self._random, spawn=spawn
         )

@@ -145,3 +145,14 @@ def load(connection: Connection, chain_id: int | None = None, *, resting: bool =
         sa.text(LOAD.replace("ORDER BY", f"{named}ORDER BY")), {} if chain_id is None else {"chain_id": chain_id}
     )
     return [FailedRange(**row._mapping) for row in rows]
+
+
+def note_compared(connection: Connection, chain_id: int, compared: int, undecided: int) -> None:
+    """Adds blocks of history that were compared with blooms, and those whose blooms did not decide."""
+    connection.execute(
+        sa.text(
+            "UPDATE gapless.chains SET history_compared = history_compared + :compared, "
+            "history_undecided = history_undecided + :undecided WHERE chain_id = :chain_id"
+        ),
+        {"chain_id": chain_id, "compared": compared, "undecided": undecided},
+    )

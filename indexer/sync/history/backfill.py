@@ -315,7 +315,10 @@ class Backfill:
         return done
 
     def _report_sources(self, *, at_once: bool = False) -> None:
-        """Notes what became of the sources of history, now and then."""
+        """Notes what became of the sources of history, and of comparing it with blooms, now and then."""
+        if at_once and any(compared := self.client.compared.take()):
+            with self.engine.begin() as connection:
+                failed_ranges.note_compared(connection, self.chain_id, *compared)
         if not isinstance(self.history, SourcedHistory):
             return
         if not at_once and time.monotonic() - self._reported_at < _REPORT_EVERY:

@@ -78,6 +78,20 @@ chains = Table(
     Column(
         "dev", Boolean, nullable=False, server_default=text("false"), comment="it makes blocks when they are needed"
     ),
+    Column(
+        "history_compared",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="blocks of history that were compared with the blooms of their headers",
+    ),
+    Column(
+        "history_undecided",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="blocks of history that were to be compared, and whose blooms did not decide",
+    ),
     comment="One EVM network each, and how far it is indexed",
 )
 

@@ -101,6 +101,7 @@ class Network:
         now = time.monotonic()
         if not pushed and self._rests(was_woken, now):
             self.follower.looked_at = now
+            self.follower.join()
             return Tick.NOTHING_NEW
         outcome = self.follower.tick(pushed)
         if (tip := self.follower.tip) is not None:

@@ -83,6 +83,18 @@ def test_a_block_costs_few_questions(scene, follow, pushed, says, most):
     assert grow(scene, follower, pushed=pushed) <= most
 
 
+def test_sources_join_between_two_looks(scene, follow):
+    follower = follow(COIN)
+    scene.apply(COIN, QUIET)
+    scene.backfill().run()
+    before = scene.node.counts["eth_getBlockByNumber"]
+    follower.join()
+    follower.join()
+    assert scene.query("SELECT bool_and(followed) FROM gapless.sources WHERE active") == [(True,)]
+    assert scene.node.counts["eth_getBlockByNumber"] - before < 30  # the unfinalised blocks that they lacked
+    settle(scene, follower)
+
+
 def lying_blooms(_node, call, result):
     if call["method"] == "eth_getBlockByNumber" and result:
         return {**result, "logsBloom": "0x" + "0" * 512}

@@ -5,9 +5,10 @@ where the branches part, fetch the new one whole, and swap. What the node says i
 (``chain.branch``); what is at or below ``finalized`` is never changed here.
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy.engine import Engine
 
@@ -82,7 +83,6 @@ class Follower:
         )
         self._reporter = HeadReporter(engine, self._leadership, chain_id, name=name, clock=clock)
         self._span = MAX_BLOCKS
-        self._behind = False
         self._dev = dev
         self._shorter = ShorterChain(DEV_STANDS_FOR if dev else STANDS_FOR)
         self.looked_at = time.monotonic()
@@ -141,9 +141,8 @@ class Follower:
         """Takes one step towards the head.
 
         Args:
-            pushed: headers that a node pushed, proven by their hashes, ascending. Where some of them grow from our tip,
-                they are the new blocks, and no node is asked for the head; where their logs are not given, or none of
-                them grows from it, one is.
+            pushed: headers that a node pushed, proven by their hashes, ascending. Those that grow from our tip are the
+                new blocks; where there is none, or their logs are not given, a node is asked for the head.
 
         Raises:
             ChainHaltedError: a person must look; calling again asks again.
@@ -153,13 +152,12 @@ class Follower:
         self.looked_at = time.monotonic()
         if not self._lead():
             return Tick.STANDING_BY
-        done = False
         try:
-            outcome = self._grow(pushed) if pushed else None
-            if outcome is None:
-                self.asked_at = time.monotonic()
-                outcome = self._step(self._client.head())
-            done = True
+            with self._unless_told():
+                outcome = self._grow(pushed) if pushed else None
+                if outcome is None:
+                    self.asked_at = time.monotonic()
+                    outcome = self._step(self._client.head())
         except BranchMovedError as error:
             self._reporter.moved(str(error))
             return Tick.MOVED
@@ -172,12 +170,27 @@ class Follower:
         except RangeError:
             self._span = max(1, self._span // 2)
             raise
-        finally:
-            if not done:
-                # Whatever was begun did not happen, or did without our being told: what is known is read anew.
-                self._local.forget()
-                self._reporter.forget()
         return outcome
+
+    @contextlib.contextmanager
+    def _unless_told(self) -> Iterator[None]:
+        """Forgets what is known where an error ends a step: it did not happen, or did without our being told."""
+        try:
+            yield
+        except BaseException:
+            self._local.forget()
+            self._reporter.forget()
+            raise
+
+    def join(self) -> None:
+        """Lets sources be followed that have what they need by now, between two looks: no node is asked for the head.
+
+        Raises:
+            ProviderError, sqlalchemy.exc.DBAPIError: as :meth:`tick`.
+        """
+        with contextlib.suppress(BranchMovedError, CatalogChangedError, FollowerLostError), self._unless_told():
+            if self._local.state.tip is not None:
+                self._local.join(self._span)
 
     def prepare(self) -> bool:
         """Makes sure that it is known where history ends, for a backfill that runs on its own.
@@ -331,7 +344,7 @@ class Follower:
             )
         self._reporter.said(report)
         self._local.moved(blocks[-1])
-        self._behind = False
+        self._reporter.rose()
         self._span = min(MAX_BLOCKS, self._span * 2)
 
     # -- reorganisation ------------------------------------------------------------------------------------------
@@ -377,16 +390,7 @@ class Follower:
                 report=report,
             )
         self._reporter.said(report)
-        log.warning(
-            "%s: reorganisation of %d blocks: %d is the last common one, %d 0x%s was replaced by %d 0x%s",
-            self._name,
-            tip.number - common.number,
-            common.number,
-            tip.number,
-            tip.hash.hex()[:8],
-            new_tip.number,
-            new_tip.hash.hex()[:8],
-        )
+        self._reporter.reorganised(tip, common, new_tip)
         self._local.swapped(new_tip)
 
     def _below_finalized(self, newest: Header) -> Tick:
@@ -395,12 +399,7 @@ class Follower:
             return Tick.LAGGING
         if self._dev and self._all_say(b"below finalized", lambda one: one.number < self._local.floor):
             raise chain_identity.shortened(self._name, self._local.state, newest)
-        if not self._behind:
-            self._behind = True
-            log.warning(
-                "%s: the node's head %d is below the finalized block %d; waiting for it to catch up",
-                *(self._name, newest.number, self._local.floor),
-            )
+        self._reporter.below_finalized(newest.number, self._local.floor)
         return Tick.LAGGING
 
     def _report_of(self, newest: Header, state: str = "following") -> HeadReport:

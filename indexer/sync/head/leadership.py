@@ -16,6 +16,7 @@ from indexer.store.head import state
 from indexer.store.head import state as head_state
 from indexer.store.head.state import HeadReport
 from indexer.store.leases import Lease
+from indexer.store.rows.blocks import Block
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class HeadReporter:
         self._said_at = 0.0
         self._moved_why = ""
         self._moved_looks = 0
+        self._is_below = False
 
     def report(self, report: HeadReport) -> None:
         """Writes a report, unless the same was said lately: a block that was written has said it (:meth:`said`)."""
@@ -124,3 +126,24 @@ class HeadReporter:
     def stood(self) -> None:
         """Notes a look during which the chain did not move."""
         self._moved_looks = 0
+
+    def reorganised(self, tip: Block, common: Block, new_tip: Block) -> None:
+        """Tells that the blocks from a common one to a tip were replaced."""
+        log.warning(
+            "%s: reorganisation of %d blocks: %d is the last common one, %d 0x%s was replaced by %d 0x%s",
+            *(self._name, tip.number - common.number, common.number),
+            *(tip.number, tip.hash.hex()[:8], new_tip.number, new_tip.hash.hex()[:8]),
+        )
+
+    def below_finalized(self, head: int, floor: int) -> None:
+        """Tells, once until :meth:`rose`, that the node's head is below the finalized block."""
+        if not self._is_below:
+            self._is_below = True
+            log.warning(
+                "%s: the node's head %d is below the finalized block %d; waiting for it to catch up",
+                *(self._name, head, floor),
+            )
+
+    def rose(self) -> None:
+        """Notes that the head is above the finalized block."""
+        self._is_below = False

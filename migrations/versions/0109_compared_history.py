@@ -1,14 +1,14 @@
 """How much of history was compared with blooms, and how much of that could not be decided
 
-Revision ID: 0108
-Revises: 0107
+Revision ID: 0109
+Revises: 0108
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0108"
-down_revision = "0107"
+revision = "0109"
+down_revision = "0108"
 branch_labels = None
 depends_on = None
 

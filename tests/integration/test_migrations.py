@@ -36,6 +36,7 @@ def _set_revision(engine, revision):
                 sa.text("DROP TABLE gapless.own_labels CASCADE; DROP INDEX gapless.deployments_addresses")
             )
             connection.execute(sa.text("ALTER TABLE gapless.events DROP view_name, DROP view_version"))
+            connection.execute(sa.text("ALTER TABLE gapless.chains DROP history_compared, DROP history_undecided"))
             connection.execute(sa.text("DROP VIEW gapless.program_states"))
             connection.execute(sa.text("DROP TABLE gapless.programs, gapless.program_disturbances"))
             connection.execute(sa.text("DROP FUNCTION gapless.disturb_programs CASCADE"))

@@ -52,8 +52,8 @@ def addresses() -> dict[str, ChecksumAddress]:
 
 
 @contextlib.contextmanager
-def demo_tables(server_url: str) -> Iterator[str]:
-    """A database of its own with the demo's manifest applied; its URL."""
+def demo_tables(server_url: str, more: str = "") -> Iterator[str]:
+    """A database of its own with the demo's manifest applied, and what else it is to say; its URL."""
     world: Any = World(
         w3=None,  # type: ignore[arg-type]
         chain_id=CHAIN_ID,
@@ -65,7 +65,7 @@ def demo_tables(server_url: str) -> Iterator[str]:
     )
     with database(server_url) as url, tempfile.TemporaryDirectory(prefix="gapless-analysts-") as folder:
         manifest = Path(folder) / "indexer.toml"
-        manifest.write_text(manifest_text(world))
+        manifest.write_text(manifest_text(world) + more)
         engine = create_engine(url)
         try:
             migrate.upgrade(engine)

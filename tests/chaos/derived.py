@@ -14,6 +14,7 @@ import psycopg
 from sqlalchemy.engine import Engine
 
 from indexer.store.catalog import ledgers
+from indexer.store.derived import generations, recount, steps
 from indexer.store.tokens import balance_checks
 from tests.chaos.chain import (
     CHAIN_ID,
@@ -73,6 +74,43 @@ def check_ledgers_complete(engine: Engine) -> int:
         if not ledger.served or ledger.through_block != tip:
             raise WrongError(f"the tip is {tip}, and the balances never come to it: {ledger}")
     return len(live)
+
+
+def check_derived(engine: Engine) -> int:
+    """Compares all derived tables with their recomputation from the rows of the blocks that they count.
+
+    Returns:
+        How many have counted something.
+
+    Raises:
+        WrongError: one is wrong, ahead of the tip, or cannot be computed.
+    """
+    counted = 0
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        tip = connection.exec_driver_sql("SELECT coalesce(max(tip_number), -1) FROM gapless.chains").scalar_one()
+        for one in generations.progress(connection, CHAIN_ID):
+            if one.problem is not None or (one.coverage and one.coverage[-1][1] > tip):
+                raise WrongError(f"a derived table has a problem, or is beyond the tip {tip}: {one}")
+            count, differences = recount.differences(connection, one, 3)
+            if count:
+                raise WrongError(f"{count} rows of {one} are wrong: {differences}")
+            counted += bool(one.coverage)
+        connection.rollback()
+    return counted
+
+
+def check_derived_complete(engine: Engine) -> int:
+    """Checks that the derived tables have come to the tip and are served. Returns how many there are.
+
+    Raises:
+        WrongError: one has not, or is not.
+    """
+    with engine.connect() as connection:
+        active = [one for one in generations.progress(connection, CHAIN_ID) if one.generation.active]
+        for one in active:
+            if not one.generation.served or steps.lags(connection, one):
+                raise WrongError(f"a derived table is never complete: {one}")
+    return len(active)
 
 
 def check_included(reader: psycopg.Connection[Any], chain: Chain) -> int:

@@ -129,6 +129,51 @@ start_block = 14
 """
 
 
+_DERIVED = """
+[derived.flow]
+from = "coins.Transfer"
+where = "value {than} 3"
+key = {{ holder = "to_address", bucket = "block_number / {width}" }}
+count = "moves"
+sum = {{ total = "value" }}
+average = {{ mean = "value" }}
+min = {{ least = "value" }}
+max = {{ most = "value" }}
+first = {{ opened = "from_address" }}
+last = {{ closed = "from_address" }}
+
+[derived.coin_use]
+from = ["coins.Transfer", "coins.Approval"]
+key = {{ coin = "contract_address" }}
+count = "logs"
+sum = {{ total = "value" }}
+
+[derived.births]
+from = "branches.Born"
+lookup = {{ opened = {{ event = "hub.Opened", on = "branch = contract_address" }} }}
+select = {{ hub = "opened.contract_address", opened_in = "opened.block_number" }}
+stored = true
+index = ["hub"]
+
+[derived.hub_day]
+from = "births"
+key = {{ hub = "coalesce(hub, ''::bytea)", day = "gapless.day(block_time)" }}
+count = "births"
+last = {{ newest = "serial" }}
+
+[derived.holders]
+sql = "SELECT chain_id, holder, sum(total) AS total FROM derived.flow GROUP BY 1, 2"
+key = ["chain_id", "holder"]
+"""
+
+
+def derived_rules(random: Random) -> str:
+    """Rules of derived tables over contracts that every manifest has; sometimes others than before, or none."""
+    if random.random() < 0.1:
+        return ""
+    return _DERIVED.format(than=random.choice((">", ">", "<=")), width=random.choice((5, 5, 20)))
+
+
 def write_abis(folder: Path) -> None:
     for name, abi in ABIS.items():
         (folder / f"{name}.json").write_text(json.dumps(abi))

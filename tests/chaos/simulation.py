@@ -40,6 +40,7 @@ from indexer.store.rows.blocks import ForeignBlockError
 from indexer.store.tokens.metadata import StoredCacheSecret
 from indexer.sync.head import follower as follow
 from indexer.sync.head.follower import ChainHaltedError, Follower
+from indexer.sync.history import derived_history
 from indexer.sync.history.backfill import Backfill
 from indexer.sync.history.transactions import Includer
 from indexer.sync.setup import deployment_block
@@ -117,6 +118,7 @@ class Simulation:
         crashes: whether Postgres may crash; it has to be this simulation's alone.
         balances: whether balances are kept; None: the seed decides.
         null_rounds: whether the chain leaves block numbers out; None: the seed decides.
+        derives: whether there are derived tables; None: the seed decides.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class Simulation:
         crashes: bool = False,
         balances: bool | None = None,
         null_rounds: bool | None = None,
+        derives: bool | None = None,
     ) -> None:
         self.tale = Tale(seed)
         self.random = Random(seed)
@@ -179,6 +182,9 @@ class Simulation:
         self.pairing = self.pairs.choice((0.0, 0.01, 0.04))
         self.pushes = Random(f"pushes of {seed}")
         self.pushing = self.pushes.choice((0.0, 0.3, 0.9))
+        self.rules = Random(f"rules of {seed}")
+        with_rules = self.rules.random() < 0.1
+        self.derives = with_rules if derives is None else derives
         # Answers as small as these are otherwise read log by log.
         self.columns = self.coups.random() < 0.5
         self.redis = None if redis_url is None else redis.Redis.from_url(redis_url)
@@ -252,6 +258,8 @@ class Simulation:
             self._try(name, self._ask_age, "age")
         if self.sweeps.random() < self.thins:
             self._try(self.sweeps.choice(("one", "two")), self._thin, "thin")
+        if self.derives and self.rules.random() < 0.2:
+            self._try(name, self._count_derived, "derived")
         action = self.random.choices(
             (
                 "tick",
@@ -353,6 +361,7 @@ class Simulation:
                 trouble.append(self._try(name, self._fill, "fill"))
                 trouble.append(self._try(name, self._snapshot, "snapshot"))
                 trouble.append(self._try(name, self._count, "balances"))
+                trouble.append(self._try(name, self._count_derived, "derived"))
                 trouble.append(self._try(name, self._include, "include"))
                 trouble.append(self._try(name, self._tokens, "tokens"))
             picture = self._read()
@@ -365,6 +374,7 @@ class Simulation:
             self._check_reorgs(picture)
             self._check_snapshots()
             derived.check_tokens(self._reader, complete=True)
+            self.tale.events["derived tables"] = derived.check_derived_complete(self._auditor)
             self.tale.events["ledgers"] = derived.check_ledgers_complete(self._auditor)
             return
         raise WrongError(f"it never settles: {missing}")
@@ -561,6 +571,9 @@ class Simulation:
     def _count(self, process: Process) -> None:
         balances.catch_up(process.engine, CHAIN_ID, step_rows=self.random.choice((2, 20, 1000)))
 
+    def _count_derived(self, process: Process) -> None:
+        derived_history.catch_up(process.engine, CHAIN_ID, step_rows=self.rules.choice((2, 20, 1000)))
+
     def _tokens(self, process: Process) -> None:
         cache = Cache(self.redis_url, secret=StoredCacheSecret(process.engine))
         metadata_job.refresh(process.engine, process.clients[2], CHAIN_ID, frozenset({"coins"}), cache)
@@ -601,7 +614,8 @@ class Simulation:
     def _apply(self) -> None:
         """An operator changes the manifest."""
         path = self.folder / "indexer.toml"
-        path.write_text(manifests.manifest(self.random, self.endpoints, balances=self.balances))
+        text = manifests.manifest(self.random, self.endpoints, balances=self.balances)
+        path.write_text(text + (manifests.derived_rules(self.rules) if self.derives else ""))
         self.manifest = load_manifest(path, {f"NODE_{i}": f"{self.server.url}/{i}" for i in range(self.endpoints)})
         engine = create_engine(self.database_url)
         try:
@@ -638,6 +652,8 @@ class Simulation:
         if picture.tip_hash is not None:
             self.tips.add(picture.tip_hash)
         self.tale.events["ledgers read"] += derived.check_ledgers(self._auditor)
+        if self.derives and self.rules.random() < 0.25:
+            self.tale.events["derived tables read"] += derived.check_derived(self._auditor)
         self.tale.events["transactions read"] += derived.check_included(self._reader, self.chain)
         self.tale.events["earlier transfers read"] += derived.check_earlier_transfers(self._reader, self.chain)
         self.tale.events["tokens read"] += derived.check_tokens(self._reader)

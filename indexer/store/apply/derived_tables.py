@@ -294,7 +294,7 @@ def _keep_progress(connection: Connection) -> None:
             INSERT INTO gapless.derived_progress (derived_id, chain_id)
             SELECT DISTINCT d.id, s.chain_id
             FROM gapless.derived d JOIN gapless.sources s ON s.event_id = ANY(d.event_ids)
-            WHERE s.active AND d.active AND d.table_name IS NOT NULL
+            WHERE s.active AND d.active AND d.table_name IS NOT NULL AND d.kind IN ('rows', 'aggregate')
             ON CONFLICT DO NOTHING
         """)
     )

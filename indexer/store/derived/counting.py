@@ -114,7 +114,7 @@ def _lock_briefly(connection: Connection, chain_id: int) -> list[DerivedProgress
         with driver.transaction():
             driver.execute(f"SET LOCAL lock_timeout = {int(HEAD_WAIT * 1000)}")
             every = generations.lock(connection, chain_id, condition)
-            driver.execute("SET LOCAL lock_timeout TO DEFAULT")
+            driver.execute("SET LOCAL lock_timeout = 0")
             return every
     except psycopg.errors.LockNotAvailable:
         return []  # their next steps count these blocks

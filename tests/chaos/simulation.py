@@ -652,7 +652,7 @@ class Simulation:
         if picture.tip_hash is not None:
             self.tips.add(picture.tip_hash)
         self.tale.events["ledgers read"] += derived.check_ledgers(self._auditor)
-        if self.derives and self.rules.random() < 0.25:
+        if self.derives and self.rules.random() < 0.5:
             self.tale.events["derived tables read"] += derived.check_derived(self._auditor)
         self.tale.events["transactions read"] += derived.check_included(self._reader, self.chain)
         self.tale.events["earlier transfers read"] += derived.check_earlier_transfers(self._reader, self.chain)

@@ -12,4 +12,4 @@ from tests.chaos.simulation import Simulation
 def test_derived_tables_follow_from_the_rows(seed, chaos):
     with chaos.database() as (url, folder):
         tale = Simulation(seed, chaos.server, url, folder, derives=True, balances=False).run(25)
-    assert tale.events["derived tables read"] > 3
+    assert tale.events["derived tables read"] > 0

@@ -49,14 +49,14 @@ class Generation:
         return sql.Identifier(SCHEMA, self.table_name)
 
     @cached_property
-    def count(self) -> sql.Composed:
-        """Counts a range (:func:`statements.count`)."""
-        return statements.count(self.rule, self.identifier, self.tables)
+    def count(self) -> bytes:
+        """Counts a range (:func:`statements.count`); composed once, since every block at the head needs it."""
+        return statements.count(self.rule, self.identifier, self.tables).as_bytes(None)
 
     @cached_property
-    def take_back(self) -> sql.Composed:
+    def take_back(self) -> bytes:
         """Takes a range back (:func:`statements.take_back`)."""
-        return statements.take_back(self.rule, self.identifier, self.tables)
+        return statements.take_back(self.rule, self.identifier, self.tables).as_bytes(None)
 
 
 @dataclass(frozen=True, slots=True)

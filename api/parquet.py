@@ -25,7 +25,7 @@ _TYPES: Final[Mapping[str, tuple[Wire, pa.DataType]]] = {
 }
 
 
-class Pieces:
+class WrittenBytes:
     """A file that keeps what is written until it is taken."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ def read(connection: psycopg.Connection[Any], query: str, columns: Mapping[str, 
         cursor.execute(f"SELECT * {rows} LIMIT 0".encode())
         oids = [column.type_code for column in cursor.description or ()]
         reader = CopyReader(_fields(connection, oids, columns))
-        pieces = Pieces()
+        pieces = WrittenBytes()
         with (
             pq.ParquetWriter(pieces, reader.schema, compression="zstd", use_dictionary=True) as writer,
             cursor.copy(f"COPY (SELECT {reader.columns} {rows}) TO STDOUT (FORMAT BINARY)".encode()) as copy,

@@ -83,6 +83,27 @@ def test_a_block_costs_few_questions(scene, follow, pushed, says, most):
     assert grow(scene, follower, pushed=pushed) <= most
 
 
+@pytest.mark.promise("H-04")
+def test_what_a_sparse_bloom_holds_is_asked_for_again_however_often_that_found_nothing(scene, follow):
+    """A node whose index of logs is behind the block answers a question by the block's hash with none of them."""
+    follower = follow(COIN)
+    follower._client.pool.endpoints[0].spared._fruitless = 1000
+    asked = set()
+
+    def lie(_node, call, result):
+        if call["method"] != "eth_getLogs" or (block := call["params"][0].get("blockHash")) in {None, *asked}:
+            return result
+        asked.add(block)
+        return []
+
+    scene.twist.lie = lie
+    scene.chain.append(transfer())
+    assert follower.tick([header_of(scene.chain.head)]) is Tick.EXTENDED
+    scene.twist.lie = None
+    assert asked
+    scene.judge.check_complete(scene.look())
+
+
 def test_sources_join_between_two_looks(scene, follow):
     follower = follow(COIN)
     scene.apply(COIN, QUIET)

@@ -8,7 +8,7 @@ passed over where the links prove that it has no block (:mod:`indexer.chain.read
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
@@ -219,8 +219,13 @@ def ask_again(
     parts: Sequence[tuple[LogFilter, list[RawLog], bool]],
     blooms: bool,
     context: RequestContext,
+    *,
+    leave_out: Callable[[LogFilter, Header], bool] | None = None,
 ) -> None:
-    """Asks for what blocks may hold besides, and adds what is found to the parts: filter, logs, whether it is mixed."""
+    """Asks for what blocks may hold besides, and adds what is found to the parts: filter, logs, whether it is mixed.
+
+    ``leave_out`` says of a filter and a block that may hold more of it whether that is not asked for.
+    """
     questions: list[tuple[Header, LogFilter]] = []
     targets: list[list[RawLog]] = []
     trust = endpoint.blooms if blooms else None
@@ -230,7 +235,7 @@ def ask_again(
             by_block[log.block_number].append(log)
         for header in branch.headers:
             lacking = unaccounted(filters, header, by_block[header.number], trust, mixed=mixed)
-            if lacking is not None:
+            if lacking is not None and not (leave_out is not None and leave_out(filters, header)):
                 questions.append((header, lacking))
                 targets.append(logs)
     branch.asked_again = len(questions)

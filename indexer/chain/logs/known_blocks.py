@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from indexer.chain.logs import block_logs, branch
 from indexer.chain.logs.branch import Branch
-from indexer.chain.records.completeness import unaccounted
+from indexer.chain.records.completeness import is_likely_chance, unaccounted
 from indexer.chain.records.errors import FatalError, LaggingError, ProviderError, RangeError, RateError, TransientError
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, Header
@@ -76,9 +76,10 @@ def read(
     found = Branch(list(headers), [], endpoint.host, 0, 0)
     branch.learn_blooms(endpoint, found.headers, list(parts.values()))
     with endpoint.lock:
-        asks_again = endpoint.spared.asks_again() or endpoint.blooms.broken
-    if asks_again and trust is not None:
-        branch.ask_again(found, endpoint, [(one, logs, one in mixed) for one, logs in parts.items()], blooms, context)
+        leave_out = None if endpoint.spared.asks_again() or endpoint.blooms.broken else is_likely_chance
+    if trust is not None:
+        again = [(one, logs, one in mixed) for one, logs in parts.items()]
+        branch.ask_again(found, endpoint, again, blooms, context, leave_out=leave_out)
         if found.asked_again:
             with endpoint.lock:
                 endpoint.spared.asked_again(found.found_again)

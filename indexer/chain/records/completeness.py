@@ -34,6 +34,9 @@ _LIKELY_AFTER = 5
 _AGAIN_AFTER = 3600.0
 """Seconds until it is tried again."""
 
+_LIKELY_CHANCE = 1 / 16
+"""A bloom that errs at least so often about a filter proves little."""
+
 _FIRST_PAUSE = 60.0
 _LONGEST_PAUSE = 3600.0
 
@@ -89,6 +92,21 @@ def unaccounted(
         return _narrowed(filters, None, topics)
     kinds = {(log.address, log.topics[0] if log.topics else None) for log in logs}
     return _lacking(filters, topics, kinds, partial(_held, bits))
+
+
+def is_likely_chance(filters: LogFilter, header: Header) -> bool:
+    """Whether a bloom is so full that it may well hold one of a filter's addresses that logged nothing.
+
+    A bloom of 2,048 bits holds a value that is not there with the chance of its share of set bits to the power of three
+    (yellow paper, 4.3.1: three bits a value).
+
+    Args:
+        filters: what was asked for; without addresses, its first topics are what is looked for.
+        header: the block's header.
+    """
+    full = int.from_bytes(header.logs_bloom, "big").bit_count() / 2048
+    values = filters.addresses if filters.addresses is not None else (filters.topics and filters.topics[0]) or ("",)
+    return len(values) * full**3 >= _LIKELY_CHANCE
 
 
 def lacking_kinds(

@@ -10,7 +10,8 @@ these rests on something that the endpoint must have shown before:
   into every header, or the bloom of another block. So all logs of one block are held against its bloom, bit for bit,
   now and then.
 * *What a bloom holds and no log shows is not there*: as a rule it is asked for once more. Where many such questions
-  found nothing, most of them are left out.
+  found nothing, most of those are left out in which the bloom is so full that it may well err
+  (:func:`indexer.chain.records.completeness.is_likely_chance`).
 """
 
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ class SparedQuestions:
         self.bloom_check.refused(now)
 
     def asks_again(self) -> bool:
-        """Whether what a bloom holds and no log shows is asked for once more, this time."""
+        """Whether what a bloom holds and no log shows is asked for once more this time, however full the bloom is."""
         if self._fruitless < _FRUITLESS:
             return True
         self._left_out += 1

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from indexer.block_records import BlockColumns
 from indexer.chain.records import column_reader
-from indexer.chain.records.column_reader import Layouts
+from indexer.chain.records.column_reader import LOG_FORM, Layouts
 from indexer.chain.records.log_filter import LogFilter
 from indexer.store.catalog import catalog
 from indexer.store.catalog.version import load_version
@@ -83,7 +83,7 @@ def write(engine: Engine, chunks: list[_Chunk]) -> float:
     with engine.connect() as connection:
         version, sources = load_version(connection), catalog.load_sources(connection)
         connection.rollback()
-        router, layouts = Router(CHAIN_ID, sources, {}, among=sources), Layouts()
+        router, layouts = Router(CHAIN_ID, sources, {}, among=sources), Layouts(LOG_FORM)
         before = _spent(connection)
         for first, end, answer in chunks:
             logs = column_reader.read(answer, first, end, LogFilter(), layouts)

@@ -357,7 +357,7 @@ def downgrade() -> None:
         if not signature.startswith(("label(", "hexes(")):
             _run(f"DROP FUNCTION gapless.{signature}")
     _run("DROP VIEW gapless.balances_v, gapless.freshness, gapless.labels")
-    _run("DROP FUNCTION gapless.label(bigint, bytea), gapless.hexes(bytea[])")
+    _run("DROP FUNCTION gapless.label(bigint, bytea), gapless.hexes(bytea[]) CASCADE")
     op.drop_column("events", "view_version", schema="gapless")
     op.drop_column("events", "view_name", schema="gapless")
     op.drop_index("deployments_addresses", "deployments", schema="gapless")

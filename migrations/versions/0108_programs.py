@@ -47,6 +47,9 @@ BEGIN
 END $$
 """
 
+_COMMENT = """COMMENT ON FUNCTION gapless.disturb_programs() IS
+    'Notes for programs from which block on the rows of a source are other ones than they handled'"""
+
 _TRIGGERS = (
     """CREATE TRIGGER sources_disturb_new AFTER INSERT ON gapless.sources FOR EACH ROW
     WHEN (NEW.active) EXECUTE FUNCTION gapless.disturb_programs()""",
@@ -164,7 +167,7 @@ def upgrade() -> None:
     op.create_index(
         "program_disturbances_program", "program_disturbances", ["program_id"], unique=False, schema="gapless"
     )
-    for statement in (_DISTURB, *_TRIGGERS, _STATES):
+    for statement in (_DISTURB, _COMMENT, *_TRIGGERS, _STATES):
         op.execute(statement)
     op.execute(
         "COMMENT ON VIEW gapless.program_states IS 'Programs whose tables can be read, and how far they are true'"

@@ -211,7 +211,9 @@ def test_blocks_that_do_not_link_are_told_as_that(scene, follow, caplog):
 
 
 def network_of(scene, follower):
-    return Network(SimpleNamespace(name="sim", chain_id=scene.node.chain_id), follower._client, follower)
+    return Network(
+        SimpleNamespace(name="sim", chain_id=scene.node.chain_id, poll_interval=1.0), follower._client, follower
+    )
 
 
 def stranger_of(scene):

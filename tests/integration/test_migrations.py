@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from indexer.store import database
 from indexer.store.apply import migrate
+from tests.integration.schema_revisions import FIRST, downgrade
 
 
 @pytest.mark.promise("O-08")
@@ -26,21 +27,19 @@ def engine(migrated_url):
 
 
 def _set_revision(engine, revision):
+    if revision == migrate.DEVELOPMENT:  # it has what the first revision has, and nothing of those after it
+        downgrade(engine.url.render_as_string(hide_password=False), FIRST)
     with engine.begin() as connection:
-        if revision == migrate.DEVELOPMENT:  # it has what the first revision has, and nothing of those after it
-            connection.execute(sa.text("DROP VIEW gapless.derived_coverage"))
-            connection.execute(sa.text("DROP TABLE gapless.samples, gapless.derived_progress, gapless.derived"))
-            connection.execute(sa.text("DROP TABLE gapless.history_sources"))
-            connection.execute(sa.text("DROP SCHEMA derived"))
-            connection.execute(
-                sa.text("DROP TABLE gapless.own_labels CASCADE; DROP INDEX gapless.deployments_addresses")
-            )
-            connection.execute(sa.text("ALTER TABLE gapless.events DROP view_name, DROP view_version"))
-            connection.execute(sa.text("ALTER TABLE gapless.chains DROP history_compared, DROP history_undecided"))
-            connection.execute(sa.text("DROP VIEW gapless.program_states"))
-            connection.execute(sa.text("DROP TABLE gapless.programs, gapless.program_disturbances"))
-            connection.execute(sa.text("DROP FUNCTION gapless.disturb_programs CASCADE"))
         connection.execute(sa.text("UPDATE gapless.alembic_version SET version_num = :r"), {"r": revision})
+
+
+def test_what_goes_back_to_the_first_revision_comes_to_the_same_schema_again(engine):
+    _set_revision(engine, migrate.DEVELOPMENT)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE gapless.alembic_version SET version_num = :r"), {"r": FIRST})
+    assert migrate.upgrade(engine)
+    with engine.connect() as connection:
+        assert migrate.differences(connection) == []
 
 
 def test_a_database_of_the_last_development_revision_is_taken_over(engine):

@@ -24,6 +24,7 @@ from psycopg import sql
 from indexer.demo.world import manifest_text
 from indexer.store import leases
 from indexer.sync.head import decisions
+from tests.integration.schema_revisions import FIRST, downgrade
 
 GAPLESS = [sys.executable, "-c", "from indexer.cli import main; main()"]
 PATIENCE = 60.0
@@ -519,17 +520,7 @@ def test_a_schema_of_an_earlier_version_is_left_to_those_who_use_it(start, migra
     from indexer.store.apply import migrate
 
     assert start("migrate").ended() == 0
-    with psycopg.connect(migrated_url, autocommit=True) as connection:
-        connection.execute("DROP VIEW gapless.derived_coverage")
-        connection.execute("DROP TABLE gapless.samples, gapless.derived_progress, gapless.derived")
-        connection.execute("DROP SCHEMA derived")
-        connection.execute("DROP TABLE gapless.own_labels CASCADE")
-        connection.execute("DROP INDEX gapless.deployments_addresses")
-        connection.execute("ALTER TABLE gapless.events DROP view_name, DROP view_version")
-        connection.execute("DROP VIEW gapless.program_states")
-        connection.execute("DROP TABLE gapless.programs, gapless.program_disturbances")
-        connection.execute("DROP FUNCTION gapless.disturb_programs CASCADE")
-        connection.execute("UPDATE gapless.alembic_version SET version_num = '0101'")
+    downgrade(migrated_url, FIRST)
     process = start("run")
     process.until("waiting for: gapless migrate")
     assert _one(migrated_url, "SELECT version_num FROM gapless.alembic_version") != migrate.latest_revision()

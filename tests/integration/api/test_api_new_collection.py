@@ -96,7 +96,7 @@ def test_the_document_has_it(client):
     names = [parameter["$ref"].rpartition("/")[2] for parameter in operation["parameters"] if "$ref" in parameter]
     assert {"least", "limit", "from_block", "count"} <= set(names)
     answer = operation["responses"]["200"]["content"]
-    assert set(answer) == {"application/json", "text/csv", "application/x-ndjson"}
+    assert set(answer) == {"application/json", "text/csv", "application/x-ndjson", "application/vnd.apache.parquet"}
     row = answer["application/json"]["schema"]["properties"]["data"]["items"]
     assert list(row["properties"]) == ["block_number", "pair", "first", "second"]
 

@@ -450,7 +450,7 @@ def test_a_restart_of_postgres_ends_no_stream(serving, seed):
 def test_a_stream_of_what_is_dropped_ends(serving, seed):
     with serving.listen("/v1/contracts/gold_alone/events/Approval/stream") as listener:
         listener.until_status()
-        seed.execute("DROP TABLE gold_alone.approval")
+        seed.execute("DROP TABLE gold_alone.approval CASCADE")
         seed.execute("DELETE FROM gapless.contracts WHERE name = 'gold_alone'")
         seed.execute("UPDATE gapless.catalog SET version = version + 1")
         grow(seed, TIP + 1)

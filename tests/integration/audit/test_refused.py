@@ -58,7 +58,8 @@ def test_a_backfill_goes_on_past_a_row_that_postgres_refuses(indexed):
         (schema + "." + table, column)
         for schema, table, column in indexed.query(
             "SELECT table_schema, table_name, column_name FROM information_schema.columns "
-            "WHERE data_type = 'text' AND table_schema IN ('zoo', 'items') ORDER BY 1, 2"
+            "JOIN information_schema.tables USING (table_schema, table_name) "
+            "WHERE data_type = 'text' AND table_type = 'BASE TABLE' AND table_schema IN ('zoo', 'items') ORDER BY 1, 2"
         )
     ]
     rows = indexed.query(f"SELECT block_number, log_index FROM {label} WHERE block_number <= 237")

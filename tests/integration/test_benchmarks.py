@@ -55,7 +55,7 @@ def test_wrong_rows_are_not_timed(tmp_path, postgres_url: str) -> None:
 
 def test_head_latency_is_measured(tmp_path, postgres_url: str) -> None:
     with measure.database(postgres_url) as url:
-        found = head.measure(url, tmp_path, 0.5, 2, 3.0)
+        found = head.measure(url, tmp_path, 0.5, 2, 3.0, pushed=True, saying=2)
     assert len(found.rows) >= 4
     assert found.answers
     assert all(seconds > 0 for seconds in (*found.rows, *found.answers))

@@ -45,7 +45,7 @@ def run(scene) -> int:
 
 def all_of(scene):
     """Blocks, transactions and receipts that events name."""
-    tables = scene.query("SELECT table_name FROM information_schema.tables WHERE table_schema = 'coins'")
+    tables = scene.query("SELECT tablename FROM pg_tables WHERE schemaname = 'coins'")
     union = " UNION ".join(f"SELECT block_number, tx_hash FROM coins.{name}" for (name,) in tables)
     return scene.query(f"SELECT count(DISTINCT block_number), count(*), count(*) FROM ({union}) e")[0]
 

@@ -73,6 +73,7 @@ def fill_at_once(one: Rig, database_url: str, parts: tuple[tuple[int, int], ...]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(parts), mp_context=context) as executor:
         with one.engine.begin() as connection:
+            connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # processes start slowly
             connection.execute(sa.text("SELECT 1 FROM gapless.sources FOR UPDATE"))
             jobs = [
                 executor.submit(
@@ -84,7 +85,7 @@ def fill_at_once(one: Rig, database_url: str, parts: tuple[tuple[int, int], ...]
             while _waiting(one) < len(parts):
                 assert time.monotonic() < until, "they never wait for their commits"
                 wait(jobs, timeout=0.05)
-                assert not any(job.done() for job in jobs)
+                assert not [job.result() for job in jobs if job.done()]
         blocks = sum(job.result(WITHIN).blocks for job in jobs)
     assert blocks == len({number for first, last in parts for number in range(first, last + 1)})
 

@@ -107,7 +107,7 @@ def test_apply_and_drop_ask_and_do_nothing_without_a_yes(start, ask, chain, mani
     assert not _one(migrated_url, tables)
     gone = start("drop", "coins", "--yes")
     assert gone.ended() == 1
-    assert "the database has no contract, event, snapshot or chain coins" in gone.said
+    assert "the database has no contract, event, snapshot, derived table or chain coins" in gone.said
 
 
 def test_everything_is_changed_while_it_runs(start, chain, manifest, shared_history, migrated_url, tmp_path):  # noqa: F811
@@ -183,7 +183,8 @@ def test_a_dead_chain_stops_no_other_and_is_taken_up_when_it_answers(
     process.until('dead: contracts with start_block = "auto" wait for a node that answers')
     covered = "SELECT bool_and(coverage <> '{{}}') FROM gapless.sources WHERE chain_id = {}"
     _until(lambda: _one(migrated_url, covered.format(shared_history.world.chain_id)), lambda: process.said[-3000:])
-    assert _one(migrated_url, "SELECT count(*) FROM coins.transfer") > 0
+    # The head comes first, history behind it.
+    _until(lambda: _one(migrated_url, "SELECT count(*) > 0 FROM coins.transfer"), lambda: process.said[-3000:])
     assert _one(migrated_url, "SELECT count(*) FROM gapless.contracts WHERE name = 'later'") == 0
     plan = start("plan", DEAD_URL=url)
     assert plan.ended() == 1
@@ -251,7 +252,8 @@ def test_a_contract_comes_and_goes_and_is_dropped(start, change, chain, manifest
     process.popen.send_signal(signal.SIGTERM)
     assert process.ended() == 0
     assert "Traceback" not in process.said
-    assert " ERROR " not in process.said
+    # A slow machine may take so long that the silent chain is said to be stalled.
+    assert not [line for line in process.said.splitlines() if " ERROR " in line and "is stalled" not in line]
 
 
 def test_a_chain_comes_and_goes_and_is_dropped(
@@ -307,7 +309,8 @@ def test_a_chain_comes_and_goes_and_is_dropped(
     process.popen.send_signal(signal.SIGTERM)
     assert process.ended() == 0
     assert "Traceback" not in process.said
-    assert " ERROR " not in process.said
+    # A slow machine may take so long that the silent chain is said to be stalled.
+    assert not [line for line in process.said.splitlines() if " ERROR " in line and "is stalled" not in line]
 
 
 def test_a_changed_abi_says_what_it_would_do_first(

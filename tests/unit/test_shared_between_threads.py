@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from indexer.chain.records.column_reader import Layouts
+from indexer.chain.records.column_reader import LOG_FORM, Layouts
 from indexer.chain.records.errors import FatalError, LaggingError, ProviderError, RateError, TransientError
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from indexer.chain.rpc.endpoint_pool import EndpointPool
@@ -117,7 +117,7 @@ def test_an_endpoint_pool() -> None:
 def test_the_layouts_of_an_endpoints_logs() -> None:
     import numpy as np
 
-    layouts = Layouts()
+    layouts = Layouts(LOG_FORM)
 
     def log(data: int) -> np.ndarray:
         text = (

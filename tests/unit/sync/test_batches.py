@@ -15,7 +15,7 @@ from indexer.abi.columns import event_columns
 from indexer.abi.model import parse_abi
 from indexer.abi.names import table_name
 from indexer.chain.records import column_reader
-from indexer.chain.records.column_reader import Layouts
+from indexer.chain.records.column_reader import LOG_FORM, Layouts
 from indexer.chain.records.log_filter import LogFilter
 from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.declaration import FactoryRule, Place
@@ -210,7 +210,7 @@ def in_columns(logs):
         }
         for log in logs
     ]
-    return column_reader.read(msgspec.json.encode(answer), 0, 100, LogFilter(), Layouts(), least=0, few=0)
+    return column_reader.read(msgspec.json.encode(answer), 0, 100, LogFilter(), Layouts(LOG_FORM), least=0, few=0)
 
 
 @pytest.mark.promise("R-06")

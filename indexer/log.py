@@ -56,7 +56,7 @@ def bind(logger: logging.Logger | BoundLogger, **fields: object) -> BoundLogger:
     return BoundLogger(logger, fields)
 
 
-# What a record says that nobody looked up: where in the code it was made, and by which thread and process.
+# What a record says of the place in the code, the thread and the process that made it, where they are not looked up.
 _UNSEEN: Mapping[str, Any] = {
     **vars(logging.makeLogRecord({})),
     "module": "", "filename": "", "pathname": "", "lineno": 0, "funcName": "", "taskName": None,

@@ -1,4 +1,4 @@
-"""What the index on ``tx_hash``, which every event table has by default, costs whoever writes rows."""
+"""What the index on ``tx_hash``, which every event table has by default, costs a writer of rows."""
 
 import sqlalchemy as sa
 

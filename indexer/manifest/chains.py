@@ -1,8 +1,8 @@
 """``[chains.NAME]``: networks, their endpoints and their finality."""
 
 import re
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from indexer.manifest.document import (
@@ -16,6 +16,8 @@ from indexer.manifest.document import (
 from indexer.manifest.model import Chain, Finality, HistoryEndpoint, RpcEndpoint
 from indexer.manifest.source import KeyPath, ManifestReport
 from indexer.redact import SecretText, SecretUrl
+
+_Item = TypeVar("_Item", EndpointPart, HistorySourcePart)
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
@@ -84,17 +86,7 @@ def _read_endpoints(
     if not part.rpc:
         report.add((*path, "rpc"), f"no endpoint: expected {_RPC}")
     endpoints: list[RpcEndpoint] = []
-    for number, item in enumerate(part.rpc):
-        here: KeyPath = (*path, "rpc", number)
-        if isinstance(item, str):
-            table, at = EndpointPart(url=item), here
-        elif isinstance(item, dict):
-            table, at = EndpointPart.read(item, here, report), (*here, "url")
-            if not table.required("url", here, report, 'such as "${RPC_URL}"'):
-                continue
-        else:
-            report.add(here, f"expected {_RPC}")
-            continue
+    for table, here, at in _read_items(EndpointPart, part.rpc, (*path, "rpc"), _RPC, "${RPC_URL}", report):
         url = _read_url(table.url or "", at, environ, report)
         if url is None:
             continue
@@ -113,6 +105,22 @@ def _read_endpoints(
     return tuple(endpoints)
 
 
+def _read_items(
+    kind: type[_Item], listed: Sequence[object], path: KeyPath, expected: str, example: str, report: ManifestReport
+) -> Iterator[tuple[_Item, KeyPath, KeyPath]]:
+    """The items of a list of URLs or tables with one: each as a table, its own place, and that of its URL."""
+    for number, item in enumerate(listed):
+        here: KeyPath = (*path, number)
+        if isinstance(item, str):
+            yield kind(url=item), here, here
+        elif not isinstance(item, dict):
+            report.add(here, f"expected {expected}")
+        else:
+            table = kind.read(item, here, report)
+            if table.required("url", here, report, f'such as "{example}"'):
+                yield table, here, (*here, "url")
+
+
 def _read_history(
     part: ChainPart, path: KeyPath, environ: Mapping[str, str], report: ManifestReport
 ) -> tuple[HistoryEndpoint, ...]:
@@ -122,17 +130,8 @@ def _read_history(
             (*path, "history"),
             'portals number logs through the whole block: no history beside log_index = "per_transaction"',
         )
-    for number, item in enumerate(part.history or ()):
-        here: KeyPath = (*path, "history", number)
-        if isinstance(item, str):
-            table, at = HistorySourcePart(url=item), here
-        elif isinstance(item, dict):
-            table, at = HistorySourcePart.read(item, here, report), (*here, "url")
-            if not table.required("url", here, report, 'such as "sqd:${PORTAL_URL}"'):
-                continue
-        else:
-            report.add(here, f"expected {_HISTORY}")
-            continue
+    where, listed = (*path, "history"), part.history or ()
+    for table, here, at in _read_items(HistorySourcePart, listed, where, _HISTORY, "sqd:${PORTAL_URL}", report):
         url = _read_portal(table.url or "", at, environ, report)
         if url is None:
             continue

@@ -96,14 +96,7 @@ class Memory:
         Raises:
             ColumnError: that is no key of the table.
         """
-        try:
-            memory = self._tables[table]
-            of = memory.table.key_of(key)
-        except KeyError:
-            raise self._wrong(table) from None
-        found = memory.young.get(of)
-        if found is None:
-            found = self._find(memory, of, key)
+        *_, found = self._seek(table, key)
         return None if found is ABSENT else cast(T, found)
 
     def get_or_new(self, table: type[T], /, **key: Any) -> T:
@@ -112,14 +105,7 @@ class Memory:
         Raises:
             ColumnError: that is no key of the table.
         """
-        try:
-            memory = self._tables[table]
-            of = memory.table.key_of(key)
-        except KeyError:
-            raise self._wrong(table) from None
-        found = memory.young.get(of)
-        if found is None:
-            found = self._find(memory, of, key)
+        memory, of, found = self._seek(table, key)
         if found is ABSENT:
             found = self._add(memory, of, key)
         return cast(T, found)
@@ -223,6 +209,16 @@ class Memory:
         if table not in self._tables:
             return ColumnError(f"{table!r} is no table of this program: name it in Program(tables=[…])")
         return ColumnError(f"the key of {table.__name__} is {', '.join(table.keys)}")
+
+    def _seek(self, table: TableType, key: Mapping[str, Any]) -> tuple[_TableMemory, Key, Table | _Absent]:
+        """The memory of a table, the key, and its row."""
+        try:
+            memory = self._tables[table]
+            of = memory.table.key_of(key)
+        except KeyError:
+            raise self._wrong(table) from None
+        found = memory.young.get(of)
+        return memory, of, self._find(memory, of, key) if found is None else found
 
     def _find(self, memory: _TableMemory, of: Key, key: Mapping[str, Any]) -> Table | _Absent:
         """The row of a key that is not among those that were used lately."""

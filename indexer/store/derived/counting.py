@@ -18,6 +18,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import ALWAYS, BlockRange, RangeSet, frontier, intersect, subtract
+from indexer.store.catalog.catalog import Source
 from indexer.store.database import psycopg_connection
 from indexer.store.derived import generations
 from indexer.store.derived.generations import DerivedProgress, Generation
@@ -77,7 +78,11 @@ def _uncount(connection: Connection, one: DerivedProgress, ranges: RangeSet) -> 
 
 
 def extend(
-    connection: Connection, chain_id: int, block_range: BlockRange, followed: Collection[int], bearing: Collection[int]
+    connection: Connection,
+    chain_id: int,
+    block_range: BlockRange,
+    sources: Collection[Source],
+    bearing: Collection[int],
 ) -> None:
     """Counts blocks that have just been appended.
 
@@ -85,13 +90,14 @@ def extend(
         connection: in the transaction that appends the blocks, after their rows.
         chain_id: the chain.
         block_range: the new blocks.
-        followed: the sources that they were covered for, by their ids.
+        sources: those that they were covered for.
         bearing: the events that have rows in them.
     """
+    followed = {source.source_id for source in sources}
     every = [
         one
         for one in _lock_briefly(connection, chain_id)
-        if one.source_ids and one.source_ids <= set(followed) and one.problem is None
+        if one.source_ids and one.source_ids <= followed and one.problem is None
         and _is_looked_up(connection, one, block_range[0] - 1)
     ]  # fmt: skip
     if not every:

@@ -60,7 +60,7 @@ class Sink:
         return True
 
     def close(self) -> None:
-        """Whoever opened the stream closes it."""
+        """Does nothing: the stream is closed where it was opened."""
         self.closed = True
 
 

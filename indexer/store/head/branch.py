@@ -126,7 +126,7 @@ def extend(
         added = (after + 1, blocks[-1].number)
         children.reconcile(connection, chain_id, announcing, (added,), appended=True)
         balances.extend(connection, chain_id, added, sources, rows)
-        _count(connection, chain_id, added, sources, rows)
+        counting.extend(connection, chain_id, added, sources, rows.event_ids)
 
 
 def fill(
@@ -257,14 +257,8 @@ def swap(
             added = (common.number + 1, new_tip.number)
             _cover_ended(connection, sources, added)
             balances.extend(connection, chain_id, added, sources, rows)
-            _count(connection, chain_id, added, sources, rows)
+            counting.extend(connection, chain_id, added, sources, rows.event_ids)
         return reorg_id
-
-
-def _count(connection: Connection, chain_id: int, added: BlockRange, sources: Sequence[Source], rows: Rows) -> None:
-    """Counts new blocks in derived tables."""
-    bearing = {event_id for event_id, (_, own) in rows.by_table.items() if own}
-    counting.extend(connection, chain_id, added, {source.source_id for source in sources}, bearing)
 
 
 def _cover_ended(connection: Connection, sources: Sequence[Source], added: BlockRange) -> None:

@@ -353,8 +353,8 @@ class Simulation:
         if self.random.random() < 0.5:
             self.chain.mine(1)
         missing = ""
-        for _ in range(100):
-            self.clock.sleep(30.0)
+        for turn in range(100):
+            self.clock.sleep(min(30.0 * (1 + turn), 600.0))  # what was refused is left alone for up to an hour
             trouble = []
             for name in ("one", "two"):
                 trouble.append(self._try(name, lambda p: p.follower.tick(), "tick"))

@@ -13,18 +13,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
-import psycopg
 import pytest
 from hypothesis import settings as hypothesis_settings
-from psycopg import sql
 
 import indexer.chain  # noqa: F401 - before anything imports web3
 from indexer.demo import anvil as anvil_program
 from indexer.log import NOISY
 from indexer.store import embedded
-from tests import servers
+from tests import databases, servers
 from tests.world import history, make_world, shared_history, world  # noqa: F401 - fixtures for all tests
 
 if TYPE_CHECKING:
@@ -79,7 +76,9 @@ def data_dir() -> Iterator[Path]:
 
     Not below pytest's own: another run closes that to other accounts, and as root the servers run as one of them.
     """
-    with tempfile.TemporaryDirectory(prefix="gapless-tests-", ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(
+        prefix="gapless-tests-", dir=databases.fast_directory(), ignore_cleanup_errors=True
+    ) as directory:
         yield Path(directory)
 
 
@@ -100,15 +99,11 @@ def postgres_url(data_dir: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def copy_of(server: str, template: str) -> Iterator[str]:
     """A database of its own, made like another one of the same server; yields its URL."""
-    name = f"test_{uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
-        try:
-            yield server.rpartition("/")[0] + "/" + name
-        finally:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    url = databases.create(server, template)
+    try:
+        yield url
+    finally:
+        databases.drop(server, url)
 
 
 @pytest.fixture

@@ -15,12 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import psycopg.conninfo
 import pytest
-from psycopg import sql
 
 from indexer.processes import Account, tied
 from indexer.store.embedded.programs import binaries as embedded_binaries
@@ -104,15 +102,6 @@ def postgres(directory: Path, programs: Path, settings: Mapping[str, str] | None
         with psycopg.connect(_maintenance(cluster.url), autocommit=True) as connection:
             connection.execute("CREATE DATABASE gapless")
         yield cluster
-
-
-@contextmanager
-def database(url: str) -> Iterator[str]:
-    """An empty database of its own on a server; yields its URL."""
-    name = f"test_{uuid4().hex[:12]}"
-    with psycopg.connect(_maintenance(url), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield url.rpartition("/")[0] + "/" + name
 
 
 @contextmanager

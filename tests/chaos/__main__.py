@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from indexer.store import embedded
+from tests import databases
 from tests.chaos.arena import Arena, arena
 from tests.chaos.kills import KillingSpree
 from tests.chaos.simulation import Simulation, Tale
@@ -39,7 +40,7 @@ def main() -> int:
     # What was committed must outlive a crash of Postgres; one of the machine is not played.
     settings = {**FAST, "synchronous_commit": "on"}
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(dir=databases.fast_directory()) as folder,
         embedded.postgres(Path(folder), settings=settings) as url,
         embedded.redis(Path(folder)) as redis_url,
         arena(url, Path(folder)) as here,

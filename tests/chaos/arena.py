@@ -6,12 +6,10 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
-
-import psycopg
 
 from indexer.store import database
 from indexer.store.apply import migrate
+from tests import databases
 from tests.chaos.node import Server, serving
 
 
@@ -20,38 +18,31 @@ class Arena:
     """Where seeds run."""
 
     postgres_url: str
+    template: str
     server: Server
     folder: Path
 
     @contextlib.contextmanager
     def database(self) -> Iterator[tuple[str, Path]]:
         """The URL of a new database with the static tables, and a folder of its own; both go afterwards."""
-        name = f"chaos_{uuid4().hex[:12]}"
-        folder = self.folder / name
+        url = databases.create(self.postgres_url, self.template, "chaos")
+        folder = self.folder / url.rpartition("/")[2]
         folder.mkdir()
-        _execute(self.postgres_url, f"CREATE DATABASE {name} TEMPLATE chaos_template")
         try:
-            yield self.postgres_url.rpartition("/")[0] + "/" + name, folder
+            yield url, folder
         finally:
-            _execute(self.postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+            databases.drop(self.postgres_url, url)
 
 
 @contextlib.contextmanager
 def arena(postgres_url: str, folder: Path) -> Iterator[Arena]:
     """An arena on a running Postgres server."""
-    _execute(postgres_url, "CREATE DATABASE chaos_template")
-    url = postgres_url.rpartition("/")[0] + "/chaos_template"
+    url = databases.create(postgres_url, prefix="template")
     engine = database.create_engine(url)
     migrate.upgrade(engine)
     engine.dispose()
     try:
         with serving() as server:
-            yield Arena(postgres_url, server, folder)
+            yield Arena(postgres_url, url.rpartition("/")[2], server, folder)
     finally:
-        _execute(postgres_url, "DROP DATABASE chaos_template WITH (FORCE)")
-
-
-def _execute(url: str, statement: str) -> None:
-    """On a connection of its own: Postgres may crash between two."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement.encode())
+        databases.drop(postgres_url, url)

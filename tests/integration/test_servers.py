@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from indexer.demo.anvil import rpc
 from indexer.demo.world import manifest_text
 from indexer.sync.head.follower import Tick
-from tests import servers
+from tests import databases, servers
 from tests.conftest import FAST
 from tests.integration.sync.rig import rig
 from tests.integration.test_run import (
@@ -81,10 +81,7 @@ def test_the_main_path_on_an_older_postgres(start, old_server):  # noqa: F811
 def test_a_reorganisation_on_an_older_postgres(old_server, history, tmp_path):
     node = history.world.w3.provider.endpoint_uri
     account = history.world.accounts[0]
-    with (
-        servers.database(old_server.url) as url,
-        rig(manifest_text(history.world), tmp_path, node, url) as one,
-    ):
+    with rig(manifest_text(history.world), tmp_path, node, databases.create(old_server.url)) as one:
         follower = one.follower()
         one.catch_up(follower)
         before = one.rows()

@@ -4,18 +4,16 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import falcon.testing
-import psycopg
 import pytest
-from psycopg import sql
 
 from api.app import create_app
 from api.context import Context, create_context
 from api.settings import ApiSettings
 from indexer.store import database
 from indexer.store.apply import migrate
+from tests import databases
 from tests.integration.api import world
 from tests.integration.api.seed import Seed
 
@@ -55,34 +53,22 @@ class Client:
 @pytest.fixture(scope="session")
 def world_template(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Name of a database with the world in it, to be copied."""
-    name = f"world_{uuid4().hex[:12]}"
-    url = postgres_url.rpartition("/")[0] + "/" + name
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        engine = database.create_engine(url)
-        migrate.upgrade(engine)
-        engine.dispose()
-        seed = Seed(url, tmp_path_factory.mktemp("manifest"))
-        world.build(seed, {path.name: json.loads(path.read_text()) for path in ABIS.glob("*.json")})
-        seed.execute("ANALYZE")
-        seed.close()
-        yield name
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    url = databases.create(postgres_url, prefix="world")
+    engine = database.create_engine(url)
+    migrate.upgrade(engine)
+    engine.dispose()
+    seed = Seed(url, tmp_path_factory.mktemp("manifest"))
+    world.build(seed, {path.name: json.loads(path.read_text()) for path in ABIS.glob("*.json")})
+    seed.execute("ANALYZE")
+    seed.close()
+    yield url.rpartition("/")[2]
+    databases.drop(postgres_url, url)
 
 
 @pytest.fixture(scope="session")
 def copy_world(postgres_url: str, world_template: str) -> Callable[[], str]:
     """Make a copy of the world. They vanish with the server: to drop hundreds of them takes minutes."""
-
-    def copy() -> str:
-        name = f"copy_{uuid4().hex[:12]}"
-        with psycopg.connect(postgres_url, autocommit=True) as connection:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*map(sql.Identifier, (name, world_template)))
-            )
-        return postgres_url.rpartition("/")[0] + "/" + name
-
-    return copy
+    return lambda: databases.create(postgres_url, world_template, "copy")
 
 
 @pytest.fixture(scope="session")

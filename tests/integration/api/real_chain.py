@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from api.app import create_app
 from api.context import create_context
 from api.settings import ApiSettings
 from indexer.sync.tokens import balances
+from tests import databases
 from tests.integration.api.conftest import Client
 from tests.integration.balances import oracle
 from tests.integration.balances.conftest import text_of
@@ -54,17 +52,14 @@ class RealChain:
 @pytest.fixture(scope="module")
 def real(postgres_url: str, shared_history: History, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealChain]:
     """Only to be read."""
-    name = f"real_{uuid4().hex[:12]}"
-    url = postgres_url.rpartition("/")[0] + "/" + name
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        node = str(shared_history.world.w3.provider.endpoint_uri)
-        with rig(text_of(shared_history), tmp_path_factory.mktemp("real"), node, url) as one:
-            follower = one.follower()
-            one.catch_up(follower)
-            balances.catch_up(one.engine, one.chain.chain_id)
-            follower.close()
-            context = create_context(ApiSettings(api_unindexed_window=100), url, None)
-            yield RealChain(Client(create_app(context)), one, shared_history)
-            context.close()
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    url = databases.create(postgres_url, prefix="real")
+    node = str(shared_history.world.w3.provider.endpoint_uri)
+    with rig(text_of(shared_history), tmp_path_factory.mktemp("real"), node, url) as one:
+        follower = one.follower()
+        one.catch_up(follower)
+        balances.catch_up(one.engine, one.chain.chain_id)
+        follower.close()
+        context = create_context(ApiSettings(api_unindexed_window=100), url, None)
+        yield RealChain(Client(create_app(context)), one, shared_history)
+        context.close()
+    databases.drop(postgres_url, url)

@@ -34,7 +34,13 @@ hypothesis_settings.load_profile("gapless")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # A test's database may vanish with the machine: nothing that a test says depends on the disk.
-FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "max_wal_size": "256MB",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 _MEMORY = Path("/dev/shm")
-_ROOM = 6 * 2**30
+_ROOM = 12 * 2**30
 """Bytes that the servers of all test processes together need at most."""
 
 

@@ -19,8 +19,11 @@ import psycopg
 LAST_LINES = 40
 """Of each indexer's log."""
 
-_WRITES_WITHIN = 2.0
-"""Seconds in which a process has written where its threads stand."""
+_WRITES_WITHIN = 10.0
+"""Seconds in which a process has written where its threads stand; the machine may be busy."""
+
+_STILL = 4
+"""Looks at the file in a row that found it as it was."""
 
 _DEFECT = re.compile(r"indexer\.service\.\w+ job .* failed: ")
 _SHOWN = 4000
@@ -85,10 +88,11 @@ def _stacks(folder: Path, pid: int) -> str:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGUSR1)
     until = time.monotonic() + _WRITES_WITHIN
-    size = -1
+    sizes: list[int] = []
     # Done when it grows no more: the handler writes thread by thread, and says nothing at its end.
-    while time.monotonic() < until and (not size or size != (size := _size(written))):
+    while time.monotonic() < until and (len(sizes) < _STILL or not sizes[-1] or len(set(sizes[-_STILL:])) > 1):
         time.sleep(0.2)
+        sizes.append(_size(written))
     return f"the threads of indexer {pid}:\n{written.read_text() if written.exists() else '  (not known)'}"
 
 

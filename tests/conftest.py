@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -82,10 +81,8 @@ def data_dir() -> Iterator[Path]:
 
     Not below pytest's own: another run closes that to other accounts, and as root the servers run as one of them.
     """
-    with tempfile.TemporaryDirectory(
-        prefix="gapless-tests-", dir=databases.fast_directory(), ignore_cleanup_errors=True
-    ) as directory:
-        yield Path(directory)
+    with databases.servers_directory() as directory:
+        yield directory
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import argparse
 import faulthandler
 import logging
 import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
@@ -40,10 +39,10 @@ def main() -> int:
     # What was committed must outlive a crash of Postgres; one of the machine is not played.
     settings = {**FAST, "synchronous_commit": "on"}
     with (
-        tempfile.TemporaryDirectory(dir=databases.fast_directory()) as folder,
-        embedded.postgres(Path(folder), settings=settings) as url,
-        embedded.redis(Path(folder)) as redis_url,
-        arena(url, Path(folder)) as here,
+        databases.servers_directory() as folder,
+        embedded.postgres(folder, settings=settings) as url,
+        embedded.redis(folder) as redis_url,
+        arena(url, folder) as here,
     ):
         for seed in seeds:
             started = time.monotonic()

@@ -123,6 +123,12 @@ def failure(message: str, version: str) -> bytes:
     return _STATUS.render(verdict=verdict, version=version, facts=None).encode()
 
 
+def not_yet(version: str) -> bytes:
+    """The page while the first one is made; a browser asks again by itself."""
+    verdict = Verdict("partly", "How it stands is being read", [("partly", "the page shows itself in a moment")])
+    return _STATUS.render(verdict=verdict, version=version, facts=None).encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
     """How much of some wanted blocks is there.

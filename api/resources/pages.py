@@ -19,6 +19,8 @@ KEPT: Final = 2.0
 SHOWN_MEANWHILE: Final = 60.0
 #: Seconds to wait for a page that is being made, where there is none to show meanwhile.
 WAIT: Final = 1.0
+#: Seconds of making it after which something must be wrong: just after the start of a slow machine some are needed.
+MOST_MAKING: Final = 10.0
 _ASSETS_KEPT: Final = "public, max-age=3600"
 
 
@@ -33,27 +35,37 @@ class StatusPage(Resource):
         self._clock = clock
         self._making = threading.Lock()
         self._made: tuple[float, bytes] = (float("-inf"), b"")
+        self._begun = float("-inf")
 
     def read(self, request: falcon.Request, response: falcon.Response, **path: str) -> None:
-        """Answer with the page, also where the database is away: then it says that."""
+        """Answer with the page; where the database is away or the page is not made yet, with one that says that."""
         self.params.read(request.query_string)
         response.content_type = falcon.MEDIA_HTML
         response.set_header("Cache-Control", "no-store")
         response.set_header("Content-Security-Policy", render.POLICY)
         response.set_header("Referrer-Policy", "no-referrer")
         try:
-            response.data = self._current()
+            page = self._current()
         except ApiError as error:
             response.status = falcon.code_to_http_status(error.status)
             if error.retry_after is not None:
                 response.set_header("Retry-After", str(error.retry_after))
-            response.data = render.failure(error.message, package_version())
+            page = render.failure(error.message, package_version())
+        if page is None:
+            response.status = falcon.HTTP_202
+            response.set_header("Retry-After", "1")
+            response.set_header("Refresh", "1")
+            page = render.not_yet(package_version())
+        response.data = page
 
-    def _current(self) -> bytes:
+    def _current(self) -> bytes | None:
         """The page; one request at a time makes it, and the others do not hold threads until it is made.
 
+        Returns:
+            None: another request began to make the first page a moment ago.
+
         Raises:
-            ApiError: the database does not answer, or the page is being made for longer than a request waits.
+            ApiError: the database does not answer, or not in time.
         """
         age = self._clock() - self._made[0]
         if age <= KEPT:
@@ -62,7 +74,11 @@ class StatusPage(Resource):
             made_at, body = self._made
             if self._clock() - made_at <= SHOWN_MEANWHILE:
                 return body
-            raise ApiError("OVERLOADED", "the page is being made: try again in a moment", retry_after=1)
+            if (making := self._clock() - self._begun) <= MOST_MAKING:
+                return None
+            why = f"the page is being made for {making:.0f} s: the database is slow, or a table is locked"
+            raise ApiError("OVERLOADED", why, retry_after=1)
+        self._begun = self._clock()
         try:
             if self._clock() - self._made[0] > KEPT:
                 self._made = (self._clock(), render.page(facts.load(self.context), package_version()))

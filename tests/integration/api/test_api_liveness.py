@@ -105,7 +105,11 @@ def test_one_request_makes_the_status_page_and_the_others_show_the_old_one(own, 
     maker.join()
 
 
-def test_nobody_waits_long_for_the_first_status_page(own, blocked):
+@pytest.mark.parametrize(("most", "status", "told"), [
+    (pages.MOST_MAKING, 202, "is being read"), (0.0, 503, "the page is being made for"),
+])  # fmt: skip
+def test_nobody_waits_long_for_the_first_status_page(own, blocked, monkeypatch, most, status, told):
+    monkeypatch.setattr(pages, "MOST_MAKING", most)
     waiting, go_on, made = blocked
     go_on.clear()
     maker = threading.Thread(target=own.ask, args=("/",))
@@ -115,8 +119,9 @@ def test_nobody_waits_long_for_the_first_status_page(own, blocked):
     other = threading.Thread(target=lambda: answers.append(own.ask("/")), daemon=True)
     other.start()
     other.join(30)
-    assert [(one.status_code, one.headers["retry-after"]) for one in answers] == [(503, "1")]
-    assert "being made" in answers[0].text
+    assert [(one.status_code, one.headers["retry-after"]) for one in answers] == [(status, "1")]
+    assert told in answers[0].text
+    assert answers[0].headers.get("refresh") == ("1" if status == 202 else None)
     assert len(made) == 1
     go_on.set()
     maker.join()

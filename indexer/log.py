@@ -25,6 +25,8 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
+import orjson
+
 from indexer.redact import is_suspect, redact
 
 Format = Literal["auto", "text", "json"]
@@ -153,9 +155,12 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
         try:
-            line = _JSON.encode(document)
-        except (TypeError, ValueError):  # a key that JSON does not know, a thing that holds itself
+            line = orjson.dumps(document, default=_redacted, option=_AS_IT_IS).decode()
+        except (TypeError, ValueError):  # a key that JSON does not know, a thing that holds itself, a large number
             line = ""
+        # What orjson leaves as it is, a terminal might obey.
+        if not line.isascii() or "\x7f" in line:
+            line = json.dumps(document, default=_redacted)
         # One look at the whole line: nearly none holds what must not be shown, and each request writes one.
         return line if line and not is_suspect(line) else json.dumps(_redacted(document))
 
@@ -211,7 +216,8 @@ def _redacted(value: object) -> object:
     return redact(str(value))
 
 
-_JSON = json.JSONEncoder(default=_redacted)
+# Whatever is no plain value is shown as :func:`_redacted` has it.
+_AS_IT_IS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -183,3 +183,15 @@ def test_a_bad_call_of_the_log_is_logged_all_the_same() -> None:
 def test_a_terminal_obeys_nothing_that_comes_from_outside() -> None:
     line = text_of(lambda log: log.info("token \x1b[2J\r", extra={"token": "\x1b]0;x\x07", "wide": "a\u2028b"}))
     assert line.endswith('token \\x1b[2J\\r  token="\\u001b]0;x\\u0007" wide="a\\u2028b"\n')
+
+
+@pytest.mark.promise("S-10")
+@pytest.mark.parametrize("text", ["\x9b2J", "\x1b[2J", "a\u2028b", "\ud800", "\U0001f600", "\x85", "\x7f"])
+def test_a_line_of_json_is_ascii(text: str) -> None:
+    stream = io.StringIO()
+    configure("INFO", "json", stream)
+    logging.getLogger("x").info(text, extra={"token": text, "in": [text, {text: 1}]})
+    line = stream.getvalue().removesuffix("\n")
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["in"] == [text, {text: 1}]

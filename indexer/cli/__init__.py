@@ -21,7 +21,7 @@ from indexer import __version__, signals
 from indexer.cli.access import grants, jobs_app, keys_app
 from indexer.cli.audit import audit, redecode, repair, undecoded
 from indexer.cli.backfill import backfill
-from indexer.cli.database import apply, drop, migrate, reset
+from indexer.cli.database import apply, drop, migrate, prune, reset
 from indexer.cli.export import export
 from indexer.cli.manifest import abi_app, check
 from indexer.cli.plan import plan
@@ -63,6 +63,7 @@ for _command in (
     migrate,
     apply,
     drop,
+    prune,
     reset,
     run,
     backfill,

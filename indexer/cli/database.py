@@ -1,4 +1,4 @@
-"""``gapless migrate``, ``apply``, ``drop`` and ``reset``: the database as this version and the manifest want it."""
+"""``gapless migrate``, ``apply``, ``drop``, ``prune``, ``reset``: the database as the manifest wants it."""
 
 from __future__ import annotations
 
@@ -127,6 +127,39 @@ def _described(chosen: Droppable) -> str:
     if len(chosen.tables) > _MOST_NAMED:
         names += f" and {len(chosen.tables) - _MOST_NAMED:,} more tables"
     return f"{names}, with about {chosen.rows:,} rows"
+
+
+def prune(
+    name: Annotated[str, typer.Argument(help="A contract, or one event: usdc.Transfer.")],
+    *,
+    before: Annotated[int, typer.Option(min=0, help="The first block that stays.")],
+    chain: Annotated[str | None, typer.Option(help="Its chain; left out: the only one.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+) -> None:
+    """Delete the rows of events below a block, from which on the manifest wants them (start_block).
+
+    Coverage goes with the rows, some 50,000 at a time; stopped in between, it is finished by running it again.
+
+    Refused are blocks that the manifest wants, blocks that are not final, and events from whose rows children of a
+    factory, balances, derived tables or programs follow.
+    """
+    from indexer.cli.context import begin, confirm, database, servers
+    from indexer.store.apply import migrate
+    from indexer.store.apply import prune as pruning
+
+    settings, _ = begin()
+    with servers(settings, with_redis=False) as given, database(given, application_name="gapless prune") as engine:
+        migrate.require_current(engine)
+        with engine.connect() as connection:
+            found = pruning.find(connection, name, chain, before)
+        for one in found:
+            typer.echo(f"{one.event.label}: about {one.rows:,} rows below block {before:,}")
+        if dry_run:
+            return
+        confirm("Delete them for good?", yes=yes)
+        deleted = sum(pruning.prune(engine, one) for one in found)
+    typer.echo(f"Deleted {deleted:,} rows.")
 
 
 def reset(

@@ -216,6 +216,8 @@ def load_sources(
     named: Collection[tuple[str, str]] | None = None,
     ids: Collection[int] | None = None,
     contracts: Collection[str] | None = None,
+    event_ids: Collection[int] | None = None,
+    retired: bool = False,
 ) -> list[Source]:
     """The active sources of a chain (or of all), with their coverage at this moment, in the order of their ids.
 
@@ -227,13 +229,14 @@ def load_sources(
         named: only of events of such contracts with such signatures; None: of all.
         ids: only these; None: all.
         contracts: only those of contracts with such names; None: of all.
+        event_ids: only those of these events; None: of all. Not together with ``named`` or ``contracts``.
+        retired: also those that are not active.
     """
     if ids is not None and not ids:
         return []
-    event_ids = None
     if named is not None or contracts is not None:
         event_ids = set(load_events(connection, named=named, contracts=contracts))
-    rows = _source_rows(connection, chain_id, retired=False, ids=ids, event_ids=event_ids)
+    rows = _source_rows(connection, chain_id, retired=retired, ids=ids, event_ids=event_ids)
     is_part = ids is not None or event_ids is not None
     return _sources(rows, load_events(connection, ids={row.event_id for row in rows} if is_part else None))
 

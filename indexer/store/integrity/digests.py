@@ -211,6 +211,28 @@ def take(connection: Connection, source: Source, finalized: int) -> RangeSet:
     return missing
 
 
+def cut(connection: Connection, source: Source, last: int) -> None:
+    """Drops the digests of a source's blocks up to one, before their rows are deleted.
+
+    Of one that reaches beyond, what is left is its sum without theirs: no row that stays is read, or believed. So one
+    that did not match does not match afterwards either.
+
+    Args:
+        connection: in the transaction that deletes the rows, after :func:`lock_rewrites`.
+        source: whose rows.
+        last: the last block whose rows go.
+    """
+    how = method(connection)
+    for digest in load(connection, source.source_id):
+        if digest.first > last:
+            break
+        _drop(connection, source.source_id, digest)
+        if digest.last > last and digest.method == how:
+            gone = measure(connection, source, (digest.first, last))
+            rest = Sum(digest.sum.rows - gone.rows, digest.sum.value - gone.value)
+            _store(connection, source.source_id, (last + 1, digest.last), rest, how)
+
+
 def replace(connection: Connection, source: Source, digest: Digest) -> None:
     """Takes a digest anew, by today's method, without asking whether the rows are still those of the old one."""
     block_range = (digest.first, digest.last)

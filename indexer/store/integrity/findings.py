@@ -138,6 +138,17 @@ def mark_repaired(connection: Connection, finding: Finding) -> None:
     )
 
 
+def forget(connection: Connection, chain_id: int, event_id: int, last: int) -> None:
+    """Deletes what is open of an event's blocks up to one, whose rows are gone."""
+    connection.execute(
+        sa.text("""
+            DELETE FROM gapless.findings
+            WHERE chain_id = :chain_id AND event_id = :id AND last_block <= :last AND repaired_at IS NULL
+        """),
+        {"chain_id": chain_id, "id": event_id, "last": last},
+    )
+
+
 def add_proven(connection: Connection, source_id: int, ranges: RangeSet) -> None:
     """Notes that the rows of some blocks are proven; what is not covered (any more) is left out."""
     _update_proven(connection, source_id, ranges, "verified + CAST(:ranges AS int8multirange) * coverage")

@@ -110,6 +110,14 @@ def forget_covered(connection: Connection, chain_id: int) -> None:
     )
 
 
+def forget(connection: Connection, source_ids: Sequence[int], last: int) -> None:
+    """Drop what is kept of some sources' blocks up to one, which are not wanted any more."""
+    connection.execute(
+        sa.text("DELETE FROM gapless.failed_ranges WHERE source_id = ANY(:ids) AND last_block <= :last"),
+        {"ids": list(source_ids), "last": last},
+    )
+
+
 def retry_now(connection: Connection, chain_id: int) -> None:
     """Let all be asked for again at once."""
     connection.execute(

@@ -193,13 +193,7 @@ def displace_retired(connection: Connection, chain_id: int, ranges: RangeSet, so
             theirs = intersect(layout.ranges_from_sql(row.coverage), ranges)
             delete_rows(connection, chain_id, event, place, theirs)
     if displaced:
-        connection.execute(
-            sa.text(
-                "UPDATE gapless.sources SET coverage = coverage - CAST(:ranges AS int8multirange), "
-                "verified = verified - CAST(:ranges AS int8multirange) WHERE id = ANY(:ids)"
-            ),
-            {"ranges": literal, "ids": displaced},
-        )
+        uncover(connection, displaced, ranges)
         connection.execute(sa.text("DELETE FROM gapless.digests WHERE source_id = ANY(:ids)"), {"ids": displaced})
         ledgers.cannot_resume(connection, chain_id, {source.event.event_id for source in sources})
     return bool(displaced)
@@ -263,6 +257,19 @@ def cover(connection: Connection, added: Mapping[int, RangeSet]) -> None:
             """),
             {"ids": list(given), "ranges": list(given.values())},
         )
+
+
+def uncover(connection: Connection, source_ids: Sequence[int], ranges: RangeSet) -> None:
+    """Takes ranges from what sources cover, and from what is proven of them."""
+    connection.execute(
+        sa.text("""
+            UPDATE gapless.sources s SET coverage = coverage - CAST(:ranges AS int8multirange),
+                                         verified = verified - CAST(:ranges AS int8multirange)
+            FROM (SELECT id FROM gapless.sources WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
+            WHERE s.id = locked.id
+        """),
+        {"ranges": layout.ranges_to_sql(ranges), "ids": list(source_ids)},
+    )
 
 
 def uncover_above(connection: Connection, chain_id: int, common: int) -> None:

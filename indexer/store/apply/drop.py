@@ -3,6 +3,10 @@
 The only place that drops tables. A transaction drops some tables, with the rows of the catalog that tell of them, and
 changes the catalog last; a contract of very many events takes several. Killed in between, the rest is what the contract
 has, and the next drop finishes. Chains: :mod:`indexer.store.apply.drop_chain`.
+
+Rows of static tables that go with an event or a contract may be as many as those of its own tables, and no table of
+theirs can be dropped. They go before, in transactions of a bounded number each, once the sources are retired for good:
+what is left after a kill is displaced if it is ever indexed again.
 """
 
 import logging
@@ -10,7 +14,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import psycopg
 import sqlalchemy as sa
@@ -150,6 +154,9 @@ def drop(engine: Engine, given: Droppable, *, patience: float = database.PATIENC
             patience=patience,
         )
         return
+    if given.kind in ("contract", "event"):
+        while found := database.attempt(engine, what, partial(_delete_beside, given=given), patience=patience):
+            log.info("%s %s: %d rows of shared tables deleted", given.kind, given.name, found)
     while left := database.attempt(engine, what, partial(_drop_some, given=given), patience=patience):
         log.info("%s %s: %d tables are left", given.kind, given.name, left)
 
@@ -249,6 +256,71 @@ def _drop_some(connection: Connection, given: Droppable) -> int:
     hold_for_change(connection, wait=database.WAIT)
     end_change(connection)
     return left
+
+
+def _delete_beside(connection: Connection, given: Droppable) -> int:
+    """Deletes some of the rows of static tables that go with it, where dropping it would delete very many at once.
+
+    Returns:
+        How many went; 0: so few are left that they go with the rest.
+    """
+    current = _current(connection, given)
+    _refuse_active(current)
+    values: dict[str, Any] = {"events": _events(connection, current), "contract": None, "rows": drop_chain.ROWS}
+    if current.kind == "contract":
+        values["contract"] = current.key
+    left = connection.execute(_LEFT, values).scalar_one()
+    if left <= drop_chain.ROWS:
+        return 0
+    if connection.execute(_IS_BELIEVED, {**values, "never": drop_chain.NEVER}).scalar_one():
+        _require_droppable(connection, current)
+        for statement in _RETIRE:
+            connection.execute(statement, {**values, "never": drop_chain.NEVER})
+        hold_for_change(connection, wait=database.WAIT)
+        end_change(connection)
+    deleted = 0
+    for table, condition in _BESIDE:
+        statement = sa.text(
+            f"DELETE FROM gapless.{table} WHERE ctid = ANY(ARRAY("
+            f"SELECT ctid FROM gapless.{table} WHERE {condition} LIMIT :rows))"
+        )
+        deleted += connection.execute(statement, {**values, "rows": drop_chain.ROWS - deleted}).rowcount
+    return deleted
+
+
+def _require_droppable(connection: Connection, current: Droppable) -> None:
+    """Drops its first tables and takes that back: what is refused is refused before anything has gone.
+
+    Raises:
+        DatabaseError: objects of another owner depend on them.
+    """
+    with psycopg_connection(connection).transaction() as trial:
+        _drop_some(connection, current)
+        raise psycopg.Rollback(trial)
+
+
+_OF_EVENTS: Final = "event_id = ANY(CAST(:events AS integer[]))"
+_BESIDE: Final = (
+    ("undecoded_logs", _OF_EVENTS),
+    ("foreign_shapes", _OF_EVENTS),
+    ("children", "contract_id = CAST(:contract AS integer)"),
+)
+_LEFT: Final = sa.text(
+    "SELECT count(*) FROM ("
+    + " UNION ALL ".join(f"(SELECT FROM gapless.{table} WHERE {where} LIMIT :rows + 1)" for table, where in _BESIDE)
+    + ") AS rows"
+)
+_IS_BELIEVED: Final = sa.text(
+    f"SELECT EXISTS (SELECT FROM gapless.sources WHERE {_OF_EVENTS} AND place <> CAST(:never AS jsonb))"
+)
+_RETIRE: Final = (
+    sa.text(f"UPDATE gapless.sources SET verified = '{{}}', place = CAST(:never AS jsonb) WHERE {_OF_EVENTS}"),
+    sa.text(f"DELETE FROM gapless.digests WHERE source_id IN (SELECT id FROM gapless.sources WHERE {_OF_EVENTS})"),
+    sa.text(
+        "UPDATE gapless.deployments SET included = '{}', adopted = adopted AND factories IS NULL "
+        "WHERE contract_id = CAST(:contract AS integer)"
+    ),
+)
 
 
 def _drop_derived(connection: Connection, name: str) -> int:

@@ -35,7 +35,7 @@ ROWS: Final = 50_000
 _MOST_ROUNDS: Final = 20
 
 #: By no rule that can be declared: what such a source covers is never believed again.
-_NEVER: Final = json.dumps(Place("factory").to_json())
+NEVER: Final = json.dumps(Place("factory").to_json())
 #: Static tables that may have very many rows of a chain, on which no writer goes on by mistake once its sources are
 #: gone.
 _LARGE: Final = ("undecoded_logs", "foreign_shapes", "transactions", "block_details", "children")
@@ -136,7 +136,7 @@ def _retire(connection: Connection, chain_id: int) -> None:
         "DELETE FROM gapless.earlier_transfers WHERE chain_id = :chain_id",
         "DELETE FROM gapless.series_points WHERE chain_id = :chain_id",
     ):
-        values = {"chain_id": chain_id, "never": _NEVER}
+        values = {"chain_id": chain_id, "never": NEVER}
         connection.execute(sa.text(statement), {key: value for key, value in values.items() if f":{key}" in statement})
 
 
@@ -164,7 +164,7 @@ def _require_retired(connection: Connection, chain_id: int, name: str) -> None:
             "SELECT EXISTS (SELECT FROM gapless.sources "
             "WHERE chain_id = :chain_id AND (active OR place <> CAST(:never AS jsonb)))"
         ),
-        {"chain_id": chain_id, "never": _NEVER},
+        {"chain_id": chain_id, "never": NEVER},
     ).scalar_one()
     if others:
         raise DatabaseError(

@@ -25,10 +25,10 @@ def killed_at(monkeypatch, module, name: str, step: int) -> None:
     """Has a function fail when it is called for the so-manieth time."""
     real, calls = getattr(module, name), iter(range(1, 1000))
 
-    def failing(*arguments):
+    def failing(*arguments, **named):
         if next(calls) == step:
             raise KilledError
-        return real(*arguments)
+        return real(*arguments, **named)
 
     monkeypatch.setattr(module, name, failing)
 
@@ -111,3 +111,74 @@ def test_a_chain_whose_drop_was_killed(left, shared_history, tmp_path, monkeypat
         left.catch_up(follower)
         follower.close()
         assert left.rows() == left.before
+
+
+_WATCH = """
+CREATE TABLE public.gone (step xid8, rows bigint);
+CREATE FUNCTION public.note_gone() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN INSERT INTO public.gone SELECT pg_current_xact_id(), count(*) FROM old_rows; RETURN NULL; END $$;
+"""
+_WATCHED = ("undecoded_logs", "foreign_shapes", "children")
+
+
+@pytest.fixture
+def beside(shared_history, migrated_url, tmp_path):
+    """A contract that is not in the manifest any more, with very many rows in the tables that all contracts share."""
+    other = chain_text(shared_history) + coins(shared_history, "silver").replace("contracts.coins", "contracts.other")
+    text = other + coins(shared_history, "gold")
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, follower):
+        one.text, one.before = text, one.rows()
+        apply_again(one, shared_history, tmp_path, other)
+        with one.engine.begin() as connection:
+            connection.exec_driver_sql(_WATCH)
+            for table in _WATCHED:
+                connection.exec_driver_sql(
+                    f"CREATE TRIGGER gone AFTER DELETE ON gapless.{table} REFERENCING OLD TABLE AS old_rows "
+                    "FOR EACH STATEMENT EXECUTE FUNCTION public.note_gone()"
+                )
+            chain = shared_history.world.chain_id
+            event = "gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id AND c.name = 'coins'"
+            for statement in (
+                "INSERT INTO gapless.undecoded_logs (event_id, chain_id, block_number, log_index, block_time, tx_hash, "
+                f"tx_index, contract_address, topics, data, reason, has_row) SELECT e.id, {chain}, 5, 1000 + n, now(), "
+                f"'', 0, '', '{{}}', '', '', false FROM {event}, generate_series(1, 150) n",
+                "INSERT INTO gapless.foreign_shapes (event_id, chain_id, block_number, topics, addresses) "
+                f"SELECT e.id, {chain}, n, 4, '{{}}' FROM {event}, generate_series(1, 150) n",
+                "INSERT INTO gapless.children (chain_id, contract_id, address, block_number, log_index, "
+                "factory_address) "
+                f"SELECT {chain}, e.contract_id, int4send(n), 1, n, '' FROM {event}, generate_series(1, 150) n",
+            ):
+                connection.exec_driver_sql(statement)
+        one.follow = follower
+        yield one
+
+
+def test_what_a_contract_has_in_shared_tables_goes_some_rows_at_a_time(beside, monkeypatch):
+    monkeypatch.setattr(drop_chain, "ROWS", 60)
+    drop.drop(beside.engine, found(beside, "coins"))
+    steps = [rows for (rows,) in beside.query("SELECT sum(rows)::int FROM public.gone GROUP BY step")]
+    assert sum(steps) == 450
+    assert max(steps) == 60
+    assert beside.query("SELECT name FROM gapless.contracts") == [("other",)]
+
+
+def test_a_contract_whose_drop_was_killed_may_be_wanted_again(beside, shared_history, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(drop_chain, "ROWS", 60)
+        killed_at(patched, drop, "_delete_beside", 3)
+        with pytest.raises(KilledError):
+            drop.drop(beside.engine, found(beside, "coins"))
+    assert beside.query("SELECT count(*) FROM gapless.undecoded_logs") == [(30,)]
+    apply_again(beside, shared_history, tmp_path, beside.text)
+    beside.catch_up(beside.follow)
+    assert beside.rows() == beside.before
+    assert beside.query("SELECT count(*) FROM gapless.undecoded_logs WHERE log_index > 1000") == [(0,)]
+
+
+def test_a_drop_that_is_refused_has_deleted_nothing(beside, monkeypatch):
+    monkeypatch.setattr(drop_chain, "ROWS", 60)
+    with beside.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE VIEW public.mine AS SELECT * FROM coins.transfer")
+    with pytest.raises(drop.DatabaseError, match=r"view mine depends on table coins\.transfer"):
+        drop.drop(beside.engine, found(beside, "coins"))
+    assert beside.query("SELECT count(*) FROM public.gone") == [(0,)]

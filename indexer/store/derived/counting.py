@@ -26,8 +26,8 @@ from indexer.store.schema import layout
 
 log = logging.getLogger(__name__)
 
-#: Seconds that the head waits for a step of history that has a derived table locked; then it goes on without that one,
-#: whose next step counts the block.
+#: Seconds that the head waits for steps of history that have derived tables locked; then it goes on without them: their
+#: next steps count the block.
 HEAD_WAIT: Final = 1.0
 
 #: What a rule itself may be at fault for: a division by zero, a number that is too large, a function that is gone.
@@ -87,16 +87,20 @@ def extend(
     """Counts blocks that have just been appended.
 
     Args:
-        connection: in the transaction that appends the blocks, after their rows.
+        connection: in the transaction that appends the blocks, after all else but :func:`~.version.hold_version`.
         chain_id: the chain.
         block_range: the new blocks.
         sources: those that they were covered for.
         bearing: the events that have rows in them.
     """
+    counting = "d.active AND p.problem IS NULL"
+    if not generations.is_any(connection, chain_id, counting):
+        return
     followed = {source.source_id for source in sources}
+    known = {source.event.event_id: source.event for source in sources}
     every = [
         one
-        for one in _lock_briefly(connection, chain_id)
+        for one in generations.lock_briefly(connection, chain_id, counting, HEAD_WAIT, known) or ()
         if one.source_ids and one.source_ids <= followed and one.problem is None
         and _is_looked_up(connection, one, block_range[0] - 1)
     ]  # fmt: skip
@@ -108,22 +112,6 @@ def extend(
     generations.add_coverage(connection, chain_id, counted, (block_range,))
     for derived_id, problem in failed.items():
         generations.note_problem(connection, chain_id, derived_id, problem, block_range[0])
-
-
-def _lock_briefly(connection: Connection, chain_id: int) -> list[DerivedProgress]:
-    """Those that are still counted, locked; without those that others hold for longer than the head waits."""
-    driver = psycopg_connection(connection)
-    condition = "d.active AND p.problem IS NULL"
-    if not generations.is_any(connection, chain_id, condition):
-        return []
-    try:
-        with driver.transaction():
-            driver.execute(f"SET LOCAL lock_timeout = {int(HEAD_WAIT * 1000)}")
-            every = generations.lock(connection, chain_id, condition)
-            driver.execute("SET LOCAL lock_timeout = 0")
-            return every
-    except psycopg.errors.LockNotAvailable:
-        return []  # their next steps count these blocks
 
 
 def _is_looked_up(connection: Connection, one: DerivedProgress, last: int) -> bool:
@@ -153,11 +141,13 @@ def _count_all(
 ) -> dict[int, str]:
     """Counts blocks for some generations; returns why those failed that did, of which nothing is counted."""
     some = list(some)
+    if not some:
+        return {}
     driver = psycopg_connection(connection)
     try:
         with driver.transaction():
-            for one in some:
-                count(connection, one.generation, chain_id, (block_range,))
+            together = generations.count_together(tuple(one.generation for one in some))
+            driver.execute(together, {"chain_id": chain_id, "first": block_range[0], "last": block_range[1]})
     except psycopg.Error as error:
         if not is_fault(error):
             raise

@@ -5,11 +5,12 @@ served, with a remark, until the new one has come as far.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Final
 
+import psycopg
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
@@ -25,9 +26,9 @@ from indexer.store.schema.layout import EventTable
 SCHEMA: Final = "derived"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Generation:
-    """A row of ``gapless.derived``; see there."""
+    """A row of ``gapless.derived``; see there. There is one object for each row and the tables that it reads."""
 
     derived_id: int
     name: str
@@ -50,13 +51,19 @@ class Generation:
 
     @cached_property
     def count(self) -> bytes:
-        """Counts a range (:func:`statements.count`); composed once, since every block at the head needs it."""
+        """Counts a range (:func:`statements.count`)."""
         return statements.count(self.rule, self.identifier, self.tables).as_bytes(None)
 
     @cached_property
     def take_back(self) -> bytes:
         """Takes a range back (:func:`statements.take_back`)."""
         return statements.take_back(self.rule, self.identifier, self.tables).as_bytes(None)
+
+
+@lru_cache(maxsize=128)
+def count_together(every: tuple[Generation, ...]) -> bytes:
+    """Counts a range for several builds (:func:`statements.count_together`)."""
+    return statements.count_together((one.rule, one.identifier, one.tables) for one in every).as_bytes(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +83,9 @@ class DerivedProgress:
     source_ids: frozenset[int]
 
 
-_LOAD = """
-    SELECT d.id, d.name, d.kind, d.generation, d.definition::text AS definition, d.table_name, d.key, d.event_ids,
-           d.lookup_ids, d.active, d.served
-    FROM gapless.derived d WHERE {} ORDER BY d.id
+_COLUMNS: Final = """
+    d.id, d.name, d.kind, d.generation, d.definition::text, d.table_name, d.key, d.event_ids, d.lookup_ids, d.active,
+    d.served
 """
 # Programs count by themselves, and views not at all.
 _COUNTED = """
@@ -100,16 +106,19 @@ def load(connection: Connection, condition: str = "true", **parameters: object) 
         condition: over a row ``d`` of ``gapless.derived``; its parameters are written ``%(name)s``.
         parameters: theirs.
     """
-    cursor = psycopg_connection(connection).execute(_LOAD.format(condition), parameters)
-    rows = cursor.fetchall()
-    if not rows:
-        return []
-    ids = {event_id for row in rows for event_id in (*row[7], *row[8])}
-    return [_generation(row, _tables(connection, ids)) for row in rows]
+    cursor = psycopg_connection(connection).execute(
+        f"SELECT {_COLUMNS} FROM gapless.derived d WHERE {condition} ORDER BY d.id", parameters
+    )
+    return _generations(connection, cursor.fetchall(), {})
 
 
-def _tables(connection: Connection, ids: Collection[int]) -> dict[int, CatalogEvent]:
-    return catalog.load_events(connection, ids=ids) if ids else {}
+def _generations(
+    connection: Connection, rows: Sequence[Sequence[Any]], known: Mapping[int, CatalogEvent]
+) -> list[Generation]:
+    """What rows that begin with the columns of generations say; events that are not known are looked up at once."""
+    ids = {event_id for row in rows for event_id in (*row[7], *row[8])}.difference(known)
+    events = {**known, **catalog.load_events(connection, ids=ids)} if ids else known
+    return [_generation(row, events) for row in rows]
 
 
 def _generation(row: Sequence[Any], events: Mapping[int, CatalogEvent]) -> Generation:
@@ -144,7 +153,12 @@ def is_any(connection: Connection, chain_id: int, condition: str = "true", **par
 
 
 def progress(
-    connection: Connection, chain_id: int, condition: str = "true", **parameters: object
+    connection: Connection,
+    chain_id: int,
+    condition: str = "true",
+    *,
+    known: Mapping[int, CatalogEvent] | None = None,
+    **parameters: object,
 ) -> list[DerivedProgress]:
     """How far generations with rows of their own are counted on a chain, unlocked.
 
@@ -152,20 +166,17 @@ def progress(
         connection: to read with.
         chain_id: the chain.
         condition: over their rows ``d`` and ``p`` of ``gapless.derived`` and ``gapless.derived_progress``.
+        known: events that need not be looked up.
         parameters: of the condition.
     """
     cursor = psycopg_connection(connection).execute(
-        f"SELECT p.derived_id, p.coverage, p.problem, {_SOURCES} FROM {_COUNTED} {condition} ORDER BY p.derived_id",
+        f"SELECT {_COLUMNS}, p.coverage, p.problem, {_SOURCES} FROM {_COUNTED} {condition} ORDER BY p.derived_id",
         {"chain_id": chain_id, **parameters},
     )
     rows = cursor.fetchall()
-    if not rows:
-        return []
-    made = {one.derived_id: one for one in load(connection, "d.id = ANY(%(ids)s)", ids=[row[0] for row in rows])}
     return [
-        DerivedProgress(made[row[0]], chain_id, layout.ranges_from_sql(row[1]), row[2], frozenset(row[3]))
-        for row in rows
-        if row[0] in made
+        DerivedProgress(one, chain_id, layout.ranges_from_sql(coverage), problem, frozenset(sources))
+        for one, (*_, coverage, problem, sources) in zip(_generations(connection, rows, known or {}), rows, strict=True)
     ]
 
 
@@ -176,7 +187,35 @@ def lock(connection: Connection, chain_id: int, condition: str = "true", **param
         f"SELECT FROM {_COUNTED} {condition} ORDER BY p.derived_id FOR UPDATE OF p",
         {"chain_id": chain_id, **parameters},
     )
-    return progress(connection, chain_id, condition, **parameters)
+    return progress(connection, chain_id, condition, known=None, **parameters)
+
+
+def lock_briefly(
+    connection: Connection, chain_id: int, condition: str, wait: float, known: Mapping[int, CatalogEvent]
+) -> list[DerivedProgress] | None:
+    """The same for the head, in fewer round trips; None where others hold one for longer than ``wait``.
+
+    Args:
+        connection: in a transaction; the rest of it plans prepared statements once, and by indexes: their tables may
+            have been empty then.
+        chain_id: the chain.
+        condition: without parameters.
+        wait: seconds.
+        known: events that need not be looked up.
+    """
+    driver = psycopg_connection(connection)
+    counted = _COUNTED.replace("%(chain_id)s", str(int(chain_id)))
+    try:
+        driver.execute(
+            f"SAVEPOINT brief_lock; SET LOCAL lock_timeout = {int(wait * 1000)}; "
+            f"SELECT FROM {counted} {condition} ORDER BY p.derived_id FOR UPDATE OF p; "
+            "SET LOCAL lock_timeout = 0; RELEASE SAVEPOINT brief_lock; "
+            "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off"
+        )
+    except psycopg.errors.LockNotAvailable:
+        driver.execute("ROLLBACK TO SAVEPOINT brief_lock; RELEASE SAVEPOINT brief_lock")
+        return None
+    return progress(connection, chain_id, condition, known=known)
 
 
 def try_lock(connection: Connection, chain_id: int, derived_id: int) -> DerivedProgress | None:

@@ -1,10 +1,10 @@
 """What rules say, as SQL.
 
-The rows that a rule reads are a SELECT over event tables, bounded by ``{bound}``: a condition over a row ``t`` of an
-event. Everything that is counted or taken back is made of that one SELECT, so that both are the same rows.
+The rows that a rule reads are a SELECT over event tables, each read as ``reading`` says: whole, or some blocks of it.
+Everything that is counted or taken back is made of that one SELECT, so that both are the same rows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from psycopg import sql
@@ -14,13 +14,40 @@ from indexer.store.derived.rules import POSITION, EventName, Layer, Rule
 from indexer.store.schema.layout import EventTable
 
 EventTables: TypeAlias = Mapping[EventName, EventTable]
+Reading: TypeAlias = Callable[[EventTable], sql.Composed]
+"""What stands behind FROM for the rows of an event, as ``t``."""
 
-#: The blocks of one range. Parameters: ``chain_id``, ``first``, ``last``.
-WITHIN: Final = sql.SQL("t.chain_id = %(chain_id)s AND t.block_number BETWEEN %(first)s AND %(last)s")
-ALL: Final = sql.SQL("true")
-_ORDER: Final = sql.SQL("ORDER BY block_number, log_index")
+_RANGE: Final = sql.SQL("t.chain_id = %(chain_id)s AND t.block_number BETWEEN %(first)s AND %(last)s")
+_TRUE: Final = sql.SQL("true")
+#: A position as one number, by which min and max find the first and the last row of a key without sorting. A log's
+#: index has 31 bits; a block whose number has more than 32 makes it too large for its type, which is an error.
+_POSITION: Final = sql.SQL("(block_number * 2147483648 + log_index)")
+_LOG_BITS: Final = sql.SQL("2147483647")
 #: Columns of a stored aggregate that are not shown: where its first and last rows are.
 _PLACES: Final = ("_first_block", "_first_log", "_last_block", "_last_log")
+
+
+def where(condition: sql.Composable) -> Reading:
+    """The rows of an event that a condition takes."""
+    return lambda table: sql.SQL("{} t WHERE {}").format(table.identifier, condition)
+
+
+def whole(table: EventTable) -> sql.Composed:
+    """All rows of an event."""
+    return sql.SQL("{} t").format(table.identifier)
+
+
+#: The rows of one range of blocks. Parameters: ``chain_id``, ``first``, ``last``.
+within: Final = where(_RANGE)
+
+
+def _read_before(table: EventTable) -> sql.Composed:
+    """The rows of a range of blocks that the statement has read once for all rules."""
+    return sql.SQL("{} t").format(_rows_of(table))
+
+
+def _rows_of(table: EventTable) -> sql.Identifier:
+    return sql.Identifier(f"_rows_{table.event_id}")
 
 
 def expression(text: str) -> sql.Composable:
@@ -44,21 +71,21 @@ def common(tables: Sequence[EventTable]) -> dict[str, str]:
 _FIXED: Final = [column.pg_type for column in FIXED_COLUMNS]
 
 
-def _input(layer: Layer, tables: EventTables, bound: sql.Composable) -> sql.Composed:
+def _input(layer: Layer, tables: EventTables, reading: Reading) -> sql.Composed:
     if layer.below is not None:
-        return selected_rows(layer.below, tables, bound)
+        return selected_rows(layer.below, tables, reading)
     given = [tables[name] for name in layer.events]
     columns = sql.SQL(", ").join(sql.Identifier("t", name) for name in common(given))
-    arms = [sql.SQL("SELECT {} FROM {} t WHERE {}").format(columns, table.identifier, bound) for table in given]
+    arms = [sql.SQL("SELECT {} FROM {}").format(columns, reading(table)) for table in given]
     return sql.SQL(" UNION ALL ").join(arms)
 
 
 def _projected(
-    layer: Layer, tables: EventTables, bound: sql.Composable, kept: sql.Composable, columns: Mapping[str, str]
+    layer: Layer, tables: EventTables, reading: Reading, kept: sql.Composable, columns: Mapping[str, str]
 ) -> sql.Composed:
     """The rows of a layer that its condition takes: what is kept of each, and expressions over it by their names."""
     parts = {
-        "input": _input(layer, tables, bound),
+        "input": _input(layer, tables, reading),
         "kept": kept,
         "columns": sql.SQL("").join(
             sql.SQL(", {} AS {}").format(expression(text), sql.Identifier(name)) for name, text in columns.items()
@@ -105,10 +132,10 @@ def _lookup(name: str, layer: Layer, tables: EventTables) -> sql.Composed:
 # -- rows ----------------------------------------------------------------------------------------------------------
 
 
-def selected_rows(rule: Rule, tables: EventTables, bound: sql.Composable) -> sql.Composed:
+def selected_rows(rule: Rule, tables: EventTables, reading: Reading) -> sql.Composed:
     """The rows of a rule of rows: all columns of its input, and those that it selects."""
     assert rule.layer is not None
-    return _projected(rule.layer, tables, bound, sql.SQL("r.*"), rule.select)
+    return _projected(rule.layer, tables, reading, sql.SQL("r.*"), rule.select)
 
 
 # -- aggregates ----------------------------------------------------------------------------------------------------
@@ -145,14 +172,14 @@ def shown_columns(rule: Rule) -> list[tuple[str, sql.Composable]]:
     return shown
 
 
-def valued_rows(rule: Rule, tables: EventTables, bound: sql.Composable) -> sql.Composed:
+def valued_rows(rule: Rule, tables: EventTables, reading: Reading) -> sql.Composed:
     """The rows that an aggregate counts: position, key, and the value behind each column; not those without a key."""
     assert rule.layer is not None
     columns = {**rule.key, **{name: text for name, (_, text) in rule.values.items()}}
     # Under names of its own: a column may be called like one of the row.
     renamed = {f"_v{at}": text for at, text in enumerate(columns.values())}
     position = sql.SQL(", ").join(sql.SQL("r.{}").format(sql.Identifier(name)) for name in POSITION)
-    rows = _projected(rule.layer, tables, bound, position, renamed)
+    rows = _projected(rule.layer, tables, reading, position, renamed)
     keyed = sql.SQL(" AND ").join(
         sql.SQL("{} IS NOT NULL").format(sql.Identifier(f"_v{at}")) for at in range(len(rule.key))
     )
@@ -166,8 +193,8 @@ def _value(rule: Rule, name: str) -> sql.Identifier:
 def _folded(rule: Rule) -> list[tuple[str, sql.Composable]]:
     """The stored columns of an aggregate beside its key, each as an aggregate function over the valued rows."""
     folded: list[tuple[str, sql.Composable]] = []
-    ordered = sql.SQL("(array_agg({} {}))[{}]")
-    first, last = sql.SQL("1"), sql.SQL("count(*)")
+    # Both arrays are in one order, whichever it is. Sorting the rows (ORDER BY within an aggregate) takes longer.
+    at = sql.SQL("(array_agg({}))[array_position(array_agg({position}), {end}({position}))]")
     for name, (fold, _) in rule.values.items():
         value = _value(rule, name)
         match fold:
@@ -179,20 +206,20 @@ def _folded(rule: Rule) -> list[tuple[str, sql.Composable]]:
             case "min" | "max":
                 folded.append((name, sql.SQL("{}({})").format(sql.SQL("min" if fold == "min" else "max"), value)))
             case "first" | "last":
-                folded.append((name, ordered.format(value, _ORDER, first if fold == "first" else last)))
+                end = sql.SQL("min" if fold == "first" else "max")
+                folded.append((name, at.format(value, position=_POSITION, end=end)))
     folded.append(("_rows", sql.SQL("count(*)")))
     if rule.is_ordered:
-        log = sql.Identifier("log_index")
         folded += [
             ("_first_block", sql.SQL("min(block_number)")),
-            ("_first_log", ordered.format(log, _ORDER, first)),
+            ("_first_log", sql.SQL("(min({}) & {})").format(_POSITION, _LOG_BITS)),
             ("_last_block", sql.SQL("max(block_number)")),
-            ("_last_log", ordered.format(log, _ORDER, last)),
+            ("_last_log", sql.SQL("(max({}) & {})").format(_POSITION, _LOG_BITS)),
         ]
     return folded
 
 
-def grouped(rule: Rule, tables: EventTables, bound: sql.Composable, condition: sql.Composable = ALL) -> sql.Composed:
+def grouped(rule: Rule, tables: EventTables, reading: Reading, condition: sql.Composable = _TRUE) -> sql.Composed:
     """What an aggregate's table has of some rows: one row for each key."""
     keys = [sql.Identifier(f"_v{at}") for at in range(len(rule.key))]
     return sql.SQL("SELECT chain_id, {keys}, {folded} FROM ({rows}) g WHERE {condition} GROUP BY {groups}").format(
@@ -202,7 +229,7 @@ def grouped(rule: Rule, tables: EventTables, bound: sql.Composable, condition: s
         folded=sql.SQL(", ").join(
             sql.SQL("{} AS {}").format(text, sql.Identifier(name)) for name, text in _folded(rule)
         ),
-        rows=valued_rows(rule, tables, bound),
+        rows=valued_rows(rule, tables, reading),
         condition=condition,
         groups=sql.SQL(", ").join([sql.Identifier("chain_id"), *keys]),
     )
@@ -231,20 +258,37 @@ def _folds(rule: Rule) -> list[tuple[str, str]]:
     return [(name, of.get(name) or places.get(name, "sum")) for name, _ in _folded(rule)]
 
 
-def count(rule: Rule, table: sql.Identifier, tables: EventTables) -> sql.Composed:
+def count(rule: Rule, table: sql.Identifier, tables: EventTables, reading: Reading = within) -> sql.Composed:
     """Counts the rows of a range of blocks."""
     if rule.kind == "rows":
-        return sql.SQL("INSERT INTO {} {}").format(table, selected_rows(rule, tables, WITHIN))
+        return sql.SQL("INSERT INTO {} {}").format(table, selected_rows(rule, tables, reading))
     key = names(["chain_id", *rule.key])
+    # OFFSET 0: only what has been grouped is sorted; Postgres would group by sorting all rows.
     return sql.SQL(
-        "INSERT INTO {table} AS k ({columns}) {grouped} ORDER BY {key} ON CONFLICT ({key}) DO UPDATE SET {merged}"
+        "INSERT INTO {table} AS k ({columns}) SELECT * FROM ({grouped} OFFSET 0) g ORDER BY {key} "
+        "ON CONFLICT ({key}) DO UPDATE SET {merged}"
     ).format(
         table=table,
         columns=names(["chain_id", *rule.key, *(name for name, _ in _folded(rule))]),
-        grouped=grouped(rule, tables, WITHIN),
+        grouped=grouped(rule, tables, reading),
         key=key,
         merged=sql.SQL(", ").join(_merged(name, fold) for name, fold in _folds(rule)),
     )
+
+
+def count_together(counted: Iterable[tuple[Rule, sql.Identifier, EventTables]]) -> sql.Composed:
+    """Counts the rows of a range of blocks for several rules, each with its table: rows are read once for all."""
+    every = list(counted)
+    read = {table.event_id: table for rule, _, tables in every for table in (tables[name] for name in rule.events)}
+    parts = [
+        sql.SQL("{} AS MATERIALIZED (SELECT t.* FROM {})").format(_rows_of(table), within(table))
+        for table in read.values()
+    ]
+    parts += [
+        sql.SQL("{} AS ({})").format(sql.Identifier(f"_counted_{at}"), count(rule, into, tables, _read_before))
+        for at, (rule, into, tables) in enumerate(every)
+    ]
+    return sql.SQL("WITH {} SELECT").format(sql.SQL(", ").join(parts))
 
 
 def take_back(rule: Rule, table: sql.Identifier, tables: EventTables) -> sql.Composed:
@@ -276,7 +320,7 @@ def _subtract(rule: Rule, table: sql.Identifier, tables: EventTables) -> sql.Com
         values=sql.SQL(", ").join(
             sql.SQL("{0} = k.{0} - gone.{0}").format(sql.Identifier(name)) for name, _ in _folded(rule)
         ),
-        gone=grouped(rule, tables, WITHIN),
+        gone=grouped(rule, tables, within),
         same=_same_key(rule, "k", "gone"),
     )
 
@@ -286,9 +330,11 @@ def _recompute(rule: Rule, table: sql.Identifier, tables: EventTables) -> sql.Co
     required = {
         name for name, _, required in stored_columns(rule, dict.fromkeys([*rule.key, *rule.values], "")) if required
     }
-    bound = sql.SQL(
-        "t.chain_id = %(chain_id)s AND t.block_number BETWEEN (SELECT low FROM span) AND (SELECT high FROM span) "
-        "AND t.block_number <@ %(rest)s::int8multirange"
+    spanned = where(
+        sql.SQL(
+            "t.chain_id = %(chain_id)s AND t.block_number BETWEEN (SELECT low FROM span) AND (SELECT high FROM span) "
+            "AND t.block_number <@ %(rest)s::int8multirange"
+        )
     )
     own = sql.SQL(", ").join(sql.Identifier(f"_v{at}") for at in range(len(rule.key)))
     touched = sql.SQL("SELECT DISTINCT chain_id, {} FROM ({}) d").format(
@@ -296,9 +342,9 @@ def _recompute(rule: Rule, table: sql.Identifier, tables: EventTables) -> sql.Co
             sql.SQL("{} AS {}").format(sql.Identifier(f"_v{at}"), sql.Identifier(name))
             for at, name in enumerate(rule.key)
         ),
-        valued_rows(rule, tables, WITHIN),
+        valued_rows(rule, tables, within),
     )
-    anew = grouped(rule, tables, bound, sql.SQL("({}) IN (SELECT {} FROM touched)").format(own, names(rule.key)))
+    anew = grouped(rule, tables, spanned, sql.SQL("({}) IN (SELECT {} FROM touched)").format(own, names(rule.key)))
     values = [
         sql.SQL("{0} = coalesce(anew.{0}, 0)" if name in required else "{0} = anew.{0}").format(sql.Identifier(name))
         for name, _ in _folded(rule)
@@ -322,5 +368,5 @@ def _recompute(rule: Rule, table: sql.Identifier, tables: EventTables) -> sql.Co
 
 def recomputed(rule: Rule, tables: EventTables) -> sql.Composed:
     """What the whole table must hold, by the blocks that are counted. Parameters: ``chain_id``, ``counted``."""
-    bound = sql.SQL("t.chain_id = %(chain_id)s AND t.block_number <@ %(counted)s::int8multirange")
-    return selected_rows(rule, tables, bound) if rule.kind == "rows" else grouped(rule, tables, bound)
+    reading = where(sql.SQL("t.chain_id = %(chain_id)s AND t.block_number <@ %(counted)s::int8multirange"))
+    return selected_rows(rule, tables, reading) if rule.kind == "rows" else grouped(rule, tables, reading)

@@ -156,7 +156,7 @@ def _create_view(connection: Connection, one: Generation) -> None:
     if one.kind == "view":
         body = sql.SQL(one.rule.sql or "")
     elif one.table_name is None:
-        body = statements.selected_rows(one.rule, one.tables, statements.ALL)
+        body = statements.selected_rows(one.rule, one.tables, statements.whole)
     elif one.kind == "aggregate":
         shown = [
             sql.SQL("{} AS {}").format(text, sql.Identifier(name)) for name, text in statements.shown_columns(one.rule)

@@ -8,7 +8,7 @@ import pytest
 from indexer.errors import ProblemsError
 from indexer.store.apply import drop
 from indexer.store.database import DatabaseError
-from indexer.store.derived import generations, recount, steps
+from indexer.store.derived import counting, generations, recount, steps
 from indexer.sync.history import derived_history
 from tests.integration.balances.test_ledgers import CHAIN, Model
 
@@ -168,3 +168,26 @@ def test_a_step_passes_over_what_another_one_counts(model, migrated_url):
         (row,) = other.execute("SELECT derived_id FROM gapless.derived_progress FOR UPDATE").fetchall()
         with model.engine.begin() as connection:
             assert steps.advance(connection, CHAIN, row[0]) is None
+
+
+def test_a_block_takes_as_many_round_trips_for_ten_tables_as_for_one(model, monkeypatch):
+    model.set(BASE + 'count = "n"\n')
+    model.join()
+    execute, asked = psycopg.Cursor.execute, []
+
+    def counted(self, query, *args, **kwargs):
+        asked[-1] += 1
+        return execute(self, query, *args, **kwargs)
+
+    for count in (1, 10):
+        text = "".join(BASE.replace("one", f"t{at}") + f'sum = {{ x = "value + {at}" }}\n' for at in range(count))
+        model.set(text)
+        derived_history.catch_up(model.engine, CHAIN)
+        _, sources, _ = model.look()
+        event = next(source.event.event_id for source in sources if source.event.label == "coins.Transfer")
+        with model.engine.begin() as connection, monkeypatch.context() as patch:
+            asked.append(0)
+            patch.setattr(psycopg.Cursor, "execute", counted)
+            counting.extend(connection, CHAIN, (model.tip + 1, model.tip + 1), sources, [event])
+            connection.rollback()
+    assert asked[0] == asked[1] < 10, asked

@@ -66,10 +66,13 @@ def apply(
 
 def drop(
     name: Annotated[
-        str, typer.Argument(help="A contract, a snapshot, a derived table, a chain, or one event: usdc.Transfer.")
+        str,
+        typer.Argument(
+            help="A contract, a snapshot, a derived table, a program, a chain, or one event: usdc.Transfer."
+        ),
     ],
     kind: Annotated[
-        Literal["contract", "event", "snapshot", "chain", "derived"] | None,
+        Literal["contract", "event", "snapshot", "chain", "derived", "program"] | None,
         typer.Option(help="Which, if several have the name."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
@@ -96,7 +99,7 @@ def _choose(found: Sequence[Droppable], name: str, kind: str | None) -> Droppabl
     found = [one for one in found if kind in (None, one.kind)]
     if not found:
         raise GaplessError(
-            f"the database has no {kind or 'contract, event, snapshot, derived table or chain'} {name}",
+            f"the database has no {kind or 'contract, event, snapshot, derived table, program or chain'} {name}",
             hint="events are named like usdc.Transfer; gapless status lists what is there",
         )
     if len(found) > 1:
@@ -111,6 +114,7 @@ def _refuse_declared(chosen: Droppable, manifest: Manifest) -> None:
         "snapshot": set(manifest.snapshots),
         "chain": set(manifest.chains),
         "derived": set(manifest.derived),
+        "program": set(manifest.programs),
         "event": {f"{c.name}.{c.abi.api_name(event)}" for c in manifest.contracts.values() for event in c.events},
     }
     if chosen.name in declared[chosen.kind]:

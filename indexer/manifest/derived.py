@@ -20,7 +20,8 @@ from indexer.manifest.source import KeyPath, ManifestReport
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,54}")
 _COLUMN: Final = re.compile(r"[a-z][a-z0-9_]{0,54}")
-_GENERATION: Final = re.compile(r".*_g[0-9]+")
+#: How the tables of generations are called, those of derived tables and of programs.
+STORED_NAME: Final = re.compile(r".*(_g[0-9]+|_p[0-9]+(_before)?)")
 _USES: Final = re.compile(r'\bderived\s*\.\s*"?([a-z][a-z0-9_]*)')
 _FOLDS: Final = ("sum", "average", "min", "max", "first", "last")
 #: Keys of the manifest that belong to a kind, beside those of all kinds.
@@ -89,12 +90,12 @@ class _DerivedReader:
 
     def _read(self, name: str, part: DerivedPart, path: KeyPath) -> DerivedTable | None:
         before = len(self.report.problems())
-        if not _NAME.fullmatch(name) or name in RESERVED_WORDS or _GENERATION.fullmatch(name):
+        if not _NAME.fullmatch(name) or name in RESERVED_WORDS or STORED_NAME.fullmatch(name):
             self.report.add(
                 path,
                 "the name of a derived table is that of its view in the schema derived: lower-case letters, digits "
-                "and _, at most 55, starting with a letter, no reserved word of SQL, and without _g and a number at "
-                "its end, which is how generations are called",
+                "and _, at most 55, starting with a letter, no reserved word of SQL, and without _g or _p and a "
+                "number at its end, which is how generations are called",
             )
         kind = _kind(part)
         given = {field.alias or key for key, field in DerivedPart.model_fields.items() if key in part.model_fields_set}

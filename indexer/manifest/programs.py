@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from indexer.abi.names import RESERVED_WORDS
 from indexer.errors import did_you_mean, listed
+from indexer.manifest.derived import STORED_NAME
 from indexer.manifest.document import ProgramPart
 from indexer.manifest.model import Contract, ManifestProgram
 from indexer.manifest.source import KeyPath, ManifestReport
@@ -71,6 +72,10 @@ def read_programs(
 def _take_name(table: str, program: str, tables: dict[str, str], path: KeyPath, report: ManifestReport) -> None:
     if table in RESERVED_WORDS:
         report.add(path, f'{table} is a reserved word of SQL: name the table otherwise: class X(Table, name="…")')
+    elif STORED_NAME.fullmatch(table):
+        report.add(
+            path, f"{table} is called like a generation's table: name it without _g or _p and a number at its end"
+        )
     elif table in tables:
         report.add(path, f"the table derived.{table} is that of {tables[table]}: choose another name")
     else:

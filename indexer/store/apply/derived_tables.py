@@ -22,6 +22,7 @@ from indexer.store.catalog.version import Row, end_change, hold_for_change
 from indexer.store.database import psycopg_connection
 from indexer.store.derived import generations, rule_check, views
 from indexer.store.derived.rules import EventName, Rule, rule_of
+from indexer.store.derived.taken_names import taken
 from indexer.store.derived.views import NewGeneration
 from indexer.store.schema import tables
 
@@ -87,17 +88,28 @@ def _described(definition: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
 
 
 def require_right(engine: Engine, declaration: Declaration, steps: Sequence[DerivedStep]) -> None:
-    """Makes sure that the rules that are to begin can be computed.
+    """Makes sure that the rules that are to begin can be computed, and that no table takes the name of another.
 
     Raises:
         ProblemsError: what is wrong with them, all at once; nothing was changed.
     """
     wanted = [step.wanted for step in steps if step.action == "begin" and step.wanted is not None]
-    if not wanted:
+    if not wanted and not declaration.programs:
         return
     with engine.connect() as connection:
-        events = {**declared_columns(declaration), **_stored_columns(connection)}
-        problems = problems_of(psycopg_connection(connection), wanted, events)
+        problems = [
+            Problem(f"derived.{one.name}", message)
+            for one in wanted
+            for message in taken(connection, "derived", one.name, [one.name]).values()
+        ]
+        problems += [
+            Problem(f"programs.{name}.module", message)
+            for name, made in declaration.programs
+            for message in taken(connection, "program", name, made).values()
+        ]
+        if wanted:
+            events = {**declared_columns(declaration), **_stored_columns(connection)}
+            problems += problems_of(psycopg_connection(connection), wanted, events)
         connection.rollback()
     if problems:
         raise ProblemsError("the manifest", problems, hint="nothing was changed")

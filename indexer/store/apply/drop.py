@@ -27,12 +27,13 @@ from indexer.store.catalog import children, ledgers
 from indexer.store.catalog.version import end_change, hold_for_change
 from indexer.store.database import DatabaseError, psycopg_connection
 from indexer.store.derived import views
+from indexer.store.programs import program_generations
 from indexer.store.schema import tables
 from indexer.store.tokens import transfers
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["contract", "event", "snapshot", "chain", "derived"]
+Kind = Literal["contract", "event", "snapshot", "chain", "derived", "program"]
 
 #: Tables that one transaction drops: it locks each of them, with all of its indexes, and the server has room for
 #: thousands of locks.
@@ -76,6 +77,9 @@ _FIND = sa.text("""
         UNION ALL
         SELECT 'derived', d.name, min(d.id), bool_or(d.active) FROM gapless.derived d
         GROUP BY d.name HAVING d.name = :name OR (:all AND NOT bool_or(d.active))
+        UNION ALL
+        SELECT 'program', p.name, min(p.id), bool_or(p.live) FROM gapless.programs p
+        GROUP BY p.name HAVING p.name = :name OR (:all AND NOT bool_or(p.live))
     ), tables AS (
         SELECT n.kind, n.key, c.schema_name, e.table_name
         FROM named n JOIN gapless.contracts c ON n.kind = 'contract' AND c.id = n.key
@@ -95,6 +99,10 @@ _FIND = sa.text("""
         UNION ALL
         SELECT n.kind, n.key, 'derived', d.table_name
         FROM named n JOIN gapless.derived d ON n.kind = 'derived' AND d.name = n.name AND d.table_name IS NOT NULL
+        UNION ALL
+        SELECT n.kind, n.key, 'derived', t ->> 'stored_as'
+        FROM named n JOIN gapless.programs p ON n.kind = 'program' AND p.name = n.name,
+             jsonb_array_elements(p.tables) t
     ), sizes AS MATERIALIZED (
         SELECT m.nspname AS schema_name, p.relname AS table_name,
                greatest(pg_stat_get_live_tuples(p.oid), p.reltuples, 0) AS rows
@@ -111,7 +119,7 @@ _FIND = sa.text("""
 
 
 def find(connection: Connection, name: str) -> list[Droppable]:
-    """Everything in the catalog that has a name: a contract, snapshot, chain, derived table, or ``contract.Event``."""
+    """All in the catalog that has a name: a contract, snapshot, chain, derived table, program or ``contract.Event``."""
     return _found(connection, name)
 
 
@@ -119,7 +127,11 @@ def retired(connection: Connection) -> list[Droppable]:
     """What the manifest names no longer, and whose data is still there; not apart what goes with its contract."""
     found = _found(connection, None)
     whole = {table for one in found if one.kind == "contract" for table in one.tables}
-    return [one for one in found if one.kind in ("contract", "chain", "derived") or not whole.issuperset(one.tables)]
+    return [
+        one
+        for one in found
+        if one.kind in ("contract", "chain", "derived", "program") or not whole.issuperset(one.tables)
+    ]
 
 
 def _found(connection: Connection, name: str | None) -> list[Droppable]:
@@ -213,7 +225,9 @@ def _refuse_active(current: Droppable) -> None:
     if current.active:
         raise DatabaseError(
             f"{current.kind} {current.name} is in the manifest that was applied last",
-            hint="take it out of the manifest and run: gapless apply",
+            hint="take it out of the manifest and start gapless run, which ends it"
+            if current.kind == "program"
+            else "take it out of the manifest and run: gapless apply",
         )
 
 
@@ -221,8 +235,8 @@ def _drop_some(connection: Connection, given: Droppable) -> int:
     """Drops some tables with what is known of them, and with the last all the rest; returns how many are left."""
     current = _current(connection, given)
     _refuse_active(current)
-    if current.kind == "derived":
-        return _drop_derived(connection, current.name)
+    if current.kind in ("derived", "program"):
+        return _drop_derived(connection, current)
     if current.kind in ("contract", "event"):
         children.forget_announcements(connection, current.name.partition(".")[0])
     # Those of the view first: it is taken away and made anew once.
@@ -323,8 +337,12 @@ _RETIRE: Final = (
 )
 
 
-def _drop_derived(connection: Connection, name: str) -> int:
-    views.drop(connection, name)
+def _drop_derived(connection: Connection, current: Droppable) -> int:
+    if current.kind == "derived":
+        views.drop(connection, current.name)
+    else:
+        for one in program_generations.load(connection, current.name):
+            program_generations.forget(connection, one)
     hold_for_change(connection, wait=database.WAIT)
     end_change(connection)
     return 0

@@ -221,6 +221,8 @@ class Declaration:
     balances: frozenset[tuple[str, int]] = frozenset()
     """Contract and chain id of all whose balances are kept."""
     derived: tuple[DerivedDeclaration, ...] = ()
+    programs: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Programs, each with the tables that it keeps. Their own processes make them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from indexer.store.database import psycopg_connection
 from indexer.store.derived import statements
 from indexer.store.derived.generations import SCHEMA, Generation, load
 from indexer.store.derived.rules import Kind, Rule
+from indexer.store.derived.taken_names import require_free
 
 log: Final = logging.getLogger(__name__)
 
@@ -47,7 +48,11 @@ def begin(connection: Connection, new: NewGeneration) -> int:
 
     Returns:
         Its id. It is counted on no chain yet: that takes a row of progress.
+
+    Raises:
+        TakenNameError: a program keeps a table of that name, or someone else.
     """
+    require_free(connection, "derived", new.name, [new.name])
     driver = psycopg_connection(connection)
     row = driver.execute(
         "SELECT coalesce(max(generation), 0) + 1, coalesce(bool_or(served), false) FROM gapless.derived "

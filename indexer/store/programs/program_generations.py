@@ -16,6 +16,7 @@ from indexer.errors import GaplessError
 from indexer.store import database
 from indexer.store.catalog.version import end_change, hold_for_change
 from indexer.store.database import jsonb, psycopg_connection
+from indexer.store.derived.taken_names import require_free
 from indexer.store.programs import program_tables
 from indexer.store.programs.program_tables import CHAIN_COLUMN, SCHEMA, ProgramTable
 
@@ -125,7 +126,11 @@ def begin(
         event_ids: the events that it handles, ascending.
         tables: the shapes of its tables.
         start_block: the first block that it handles.
+
+    Raises:
+        TakenNameError: a derived table or another program has the name of one of its tables, or someone else.
     """
+    require_free(connection, "program", name, [table.name for table in tables])
     served = connection.execute(
         sa.text("SELECT EXISTS (SELECT FROM gapless.programs WHERE name = :name AND chain_id = :chain_id AND served)"),
         {"name": name, "chain_id": chain_id},

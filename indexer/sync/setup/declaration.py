@@ -35,6 +35,7 @@ def declaration(manifest: Manifest, start_blocks: Mapping[tuple[str, str], int] 
             DerivedDeclaration(one.name, one.kind, one.definition, one.comment, one.comments)
             for one in manifest.derived.values()
         ),
+        programs=tuple((one.name, tuple(one.tables)) for one in manifest.programs.values()),
         balances=frozenset((contract, manifest.chains[chain].chain_id) for contract, chain in manifest.balances),
     )
 

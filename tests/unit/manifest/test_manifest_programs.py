@@ -32,6 +32,8 @@ MISTAKES = {
     "ends the process": (POSITIONS, "import os\nos._exit(3)", "programs.positions.module", "ended the process"),
     "reserved word": (POSITIONS, PROGRAM.replace("(Table)", '(Table, name="order")'), "programs.positions.module",
                       "order is a reserved word of SQL"),
+    "name of a generation": (POSITIONS, PROGRAM.replace("(Table)", '(Table, name="held_p7_before")'),
+                             "programs.positions.module", "held_p7_before is called like a generation's table"),
     "other chain": (POSITIONS + 'chains = ["base"]\n', PROGRAM, "programs.positions.chains[0]",
                     "none of its contracts is on chain base (ethereum)"),
     "table name taken": (POSITIONS + POSITIONS.replace("s]", "s_two]"), PROGRAM, "programs.positions_two.module",

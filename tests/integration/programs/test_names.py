@@ -1,0 +1,100 @@
+"""Derived tables and programs share the schema ``derived``: no table takes the name of another."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from indexer.errors import ProblemsError
+from indexer.store.apply import drop
+from indexer.store.derived.taken_names import TakenNameError
+from indexer.store.programs import program_generations
+from tests.integration.programs.test_histories import HERE, ProgramModel
+
+HELD = '[derived.held]\nfrom = "coins.Transfer"\nkey = { holder = "to_address" }\ncount = "moves"\n'
+PROGRAM = f'[programs.chained]\nmodule = "{HERE}/chained.py"\n'
+
+
+class Named(ProgramModel):
+    text = ""
+
+    def more(self) -> str:
+        return self.text
+
+    def set(self, text: str) -> None:
+        self.text = text
+        self.apply()
+
+    def refused(self, text: str) -> dict[str, str]:
+        with pytest.raises(ProblemsError) as caught:
+            self.set(text)
+        return {one.key: one.message for one in caught.value.problems}
+
+    def drop(self, name: str) -> None:
+        with self.engine.connect() as connection:
+            (found,) = drop.find(connection, name)
+        drop.drop(self.engine, found)
+
+    def columns(self) -> list[str]:
+        with self.engine.connect() as connection:
+            rows = connection.exec_driver_sql("SELECT * FROM derived.held LIMIT 0")
+            return list(rows.keys())
+
+
+@pytest.fixture
+def model(migrated_url, tmp_path, pytestconfig):
+    one = Named(1, migrated_url, tmp_path, pytestconfig.rootpath / "abis")
+    while any(source.gap(one.finalized) for source in one.look()[1]):
+        one.backfill()
+    yield one
+    one.engine.dispose()
+
+
+@pytest.mark.promise("D-04")
+def test_a_program_takes_no_derived_table_s_name(model):
+    model.set(HELD)
+    model.set("")  # its rows stay
+    assert "kept by the derived table held" in model.refused(PROGRAM)["programs.chained.module"]
+    # One that runs although its manifest was not applied does not take it either.
+    with pytest.raises(TakenNameError, match="gapless drop held --kind derived"):
+        model.runner.step()
+    assert model.columns() == ["chain_id", "holder", "moves"]
+
+    model.text = ""
+    model.drop("held")
+    model.set(PROGRAM)
+    while model.runner.step() == "moved":
+        pass
+    assert model.columns() == ["chain_id", "holder", "token", "amount"]
+
+
+@pytest.mark.promise("D-04")
+def test_a_derived_table_takes_no_program_s_name(model):
+    while model.runner.step() == "moved":
+        pass
+    with model.engine.begin() as connection:
+        program_generations.retire(connection, [])
+    assert "kept by the program chained, also where" in model.refused(HELD)["derived.held"]
+    with model.engine.connect() as connection:
+        (served,) = program_generations.load(connection)
+    with model.engine.begin() as connection, pytest.raises(TakenNameError, match="the program chained"):
+        program_generations.begin(
+            connection, "other", served.chain_id, code_hash="", event_ids=[], tables=served.tables, start_block=1
+        )
+    assert model.columns() == ["chain_id", "holder", "token", "amount"]
+
+    model.drop("chained")
+    model.set(HELD)
+    assert model.columns() == ["chain_id", "holder", "moves"]
+    with model.engine.connect() as connection:
+        left = connection.exec_driver_sql(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'derived'::regnamespace AND relkind IN ('r', 'v')"
+        )
+        assert sorted(left.scalars()) == ["held", "held_g1"]
+
+
+def test_what_someone_else_has_made_is_left_alone(model, migrated_url):
+    with psycopg.connect(migrated_url) as connection:
+        connection.execute("CREATE VIEW derived.held AS SELECT 1 AS mine")
+    assert "not Gapless' own" in model.refused(HELD)["derived.held"]
+    assert model.columns() == ["mine"]

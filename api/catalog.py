@@ -111,13 +111,13 @@ class Derived:
     """A derived table as it is served: one build of it.
 
     Attributes:
+        generation: the build; of a program's table, that of the program on the chain where it began last.
         key: columns that no two rows share.
         indexes: lists of columns that have an index.
         remark: why it is stale.
         uses: the derived tables that it reads, of a view.
     """
 
-    derived_id: int
     name: str
     kind: str
     generation: int

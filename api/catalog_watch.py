@@ -101,10 +101,36 @@ FROM gapless.series
 
 _DERIVED: Final = """
 SELECT coalesce(json_agg(json_build_object(
-    'derived_id', id, 'name', name, 'kind', kind, 'generation', generation, 'columns', columns, 'key', key,
+    'name', name, 'kind', kind, 'generation', generation, 'columns', columns, 'key', key,
     'indexes', indexes, 'active', active, 'remark', remark, 'comment', coalesce(definition->>'comment', ''),
     'uses', coalesce(definition->'uses', '[]')) ORDER BY name), '[]')
 FROM gapless.derived WHERE served
+"""
+
+# The columns are those of the view, which shows the newest build of all chains.
+_PROGRAMS: Final = """
+SELECT coalesce(json_agg(json_build_object(
+    'name', p.name, 'kind', 'program', 'generation', p.id, 'columns', c.columns, 'key', p.key, 'indexes', '[]'::json,
+    'active', p.live, 'remark', CASE WHEN NOT p.live THEN p.remark END, 'comment', p.comment,
+    'uses', '[]'::json) ORDER BY p.name), '[]')
+FROM (
+    SELECT DISTINCT ON (t ->> 'name') t ->> 'name' AS name, p.id, p.live, p.remark,
+           coalesce(t ->> 'comment', '') AS comment,
+           (SELECT json_agg(k) FROM (
+                SELECT 'chain_id' AS k
+                UNION ALL
+                SELECT k ->> 'name' FROM jsonb_array_elements(t -> 'columns') k WHERE (k ->> 'key')::boolean
+            ) keys) AS key
+    FROM gapless.programs p, jsonb_array_elements(p.tables) t WHERE p.served ORDER BY t ->> 'name', p.id DESC
+) p
+CROSS JOIN LATERAL (
+    SELECT json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+                                      'comment', coalesce(col_description(a.attrelid, a.attnum), ''))
+                    ORDER BY a.attnum) AS columns
+    FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = to_regclass(format('derived.%I', p.name)) AND a.attnum > 0 AND NOT a.attisdropped
+) c
+WHERE c.columns IS NOT NULL
 """
 
 
@@ -133,7 +159,7 @@ def load(database: Database, version: str, block_seconds: Mapping[str, float]) -
             series[document["contract_id"]][document["name"]] = _series(document, contract)
     return Catalog(
         version=version,
-        derived={document["name"]: _derived(document) for document in read(_DERIVED)},
+        derived={document["name"]: _derived(document) for query in (_PROGRAMS, _DERIVED) for document in read(query)},
         chains={
             document["chain_id"]: Chain(**document, block_seconds=block_seconds.get(str(document["chain_id"])))
             for document in read(_CHAINS)

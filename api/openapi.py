@@ -132,7 +132,7 @@ def _row_schemas(catalog: Catalog) -> tuple[dict[str, Schema], dict[str, Any]]:
         found[name] = _of("Point", "values", _lifted(values_schema(series.columns), (name,), names, found))
         _add_types(series.columns, found)
     tables: dict[str, str] = {}
-    for table in sorted(catalog.derived.values(), key=lambda one: one.derived_id):
+    for table in sorted(catalog.derived.values(), key=lambda one: one.name):
         tables[table.name] = names.new("derived", table.name)
         found[tables[table.name]] = row_schema(derived.row_members(table.columns))
     return found, {**kinds, "derived": tables}

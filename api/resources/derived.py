@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Final
 
 import falcon
+import orjson
 from pydantic import Field
 
 from api.catalog import Catalog, Derived
@@ -25,8 +26,13 @@ _TABLE: Final = an_object(
         "name": _TEXT,
         "kind": {"type": "string", "enum": ["rows", "aggregate", "view", "program"]},
         "generation": {"type": "integer"},
-        "stale": {"type": "boolean", "description": "It is no longer what the manifest asks for; `remark` says why."},
+        "stale": {
+            "type": "boolean",
+            "description": "It is no longer what the manifest asks for, or what the rows say; `remark` or `problem` "
+            "says why.",
+        },
         "remark": nullable(_TEXT),
+        "problem": nullable({**_TEXT, "description": "Why it goes no further."}),
         "comment": _TEXT,
         "key": an_array(_TEXT),
         "sort": an_array(_TEXT),
@@ -47,18 +53,21 @@ class DerivedTables(Resource):
         """Answer with the list."""
         Parameters.read(request.query_string)
         self.format(request)
-        tables = self.context.catalog.current().derived.values()
-        send_json(response, {"data": [describe(one) for one in tables]}, cache_control="public, max-age=2")
+        tables = self.context.catalog.current().derived
+        states = orjson.loads(self.context.database.query(sql.STATES)[0][0] or b"{}")
+        listed = [describe(tables[name], states.get(name, {})) for name in sorted(tables)]
+        send_json(response, {"data": listed}, cache_control="public, max-age=2")
 
 
-def describe(one: Derived) -> dict[str, Any]:
-    """A derived table for a list."""
+def describe(one: Derived, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A derived table for a list, with what :data:`~api.sql.derived.STATES` says of it."""
     return {
         "name": one.name,
         "kind": one.kind,
         "generation": one.generation,
-        "stale": one.remark is not None or not one.active,
+        "stale": state.get("stale", False) or one.remark is not None or not one.active,
         "remark": one.remark,
+        "problem": state.get("problem"),
         "comment": one.comment,
         "key": list(one.key),
         "sort": sorts(one),
@@ -130,7 +139,7 @@ class DerivedRows(Collection):
                 [Problem("sort", f"is none of the orders of {derived.name}: {', '.join(sorts(derived))}")]
             )
         sort = () if by == "key" else tuple(by.split(","))
-        made = catalog.once(("derived", derived.derived_id, sort), lambda: _Request(derived, sort))
+        made = catalog.once(("derived", derived.name, sort), lambda: _Request(derived, sort))
         values = made.params.read(text).given()
         return Query(catalog, catalog.chain(values.get("chain")), values, made.rows, name=derived.name, settles=False)
 

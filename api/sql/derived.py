@@ -161,6 +161,14 @@ def _cursor(keys: Sequence[Key]) -> Kind[dict[str, Any]]:
 ANY_ORDER: Final = RowOrder(Key("key", "bigint"), position="''", cursor=_cursor(()))
 
 
+#: By the name of a table: whether it is stale on some chain, and why it goes no further there.
+STATES: Final = """
+SELECT coalesce(json_object_agg(name, json_build_object('stale', stale, 'problem', problem)), '{}') FROM (
+    SELECT name, bool_or(stale) AS stale, string_agg(DISTINCT problem, '; ') AS problem
+    FROM gapless.derived_coverage WHERE served GROUP BY name) s
+"""
+
+
 class DerivedSource(TableSource, CoveredSource):
     """The rows of a derived table.
 
@@ -179,8 +187,8 @@ class DerivedSource(TableSource, CoveredSource):
 
     @property
     def key(self) -> Hashable:
-        """The build, and the order."""
-        return ("derived", self._derived.derived_id, self._sort)
+        """The table, and the order."""
+        return ("derived", self._derived.name, self._sort)
 
     def readings(self, shape: QueryShape, bind: Binder, cut: Cut) -> list[str]:
         """The one query; a row without a value to sort by has no place in that order."""
@@ -215,6 +223,8 @@ class DerivedSource(TableSource, CoveredSource):
         """The state: with all that may change a row besides the head."""
         chain_id = shape.chain_id
         counted = f"(SELECT sum(version) FROM gapless.derived_progress WHERE chain_id = {chain_id})"
-        versions = f"""(coalesce({counted}, 0) + (SELECT coalesce(sum(version), 0) FROM gapless.events)
+        handled = f"(SELECT sum(version) FROM gapless.programs WHERE chain_id = {chain_id})"
+        versions = f"""(coalesce({counted}, 0) + coalesce({handled}, 0)
+            + (SELECT coalesce(sum(version), 0) FROM gapless.events)
             + (SELECT coalesce(sum(version), 0) FROM gapless.ledgers WHERE chain_id = {chain_id}))"""
         return scope.state((versions, "0"))

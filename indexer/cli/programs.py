@@ -54,10 +54,13 @@ def programs() -> None:
 
 def take_over(engine: Engine, supervisor: ProgramSupervisor, manifest: Manifest) -> None:
     """Runs the programs of a manifest, and no others; what others have kept is shown as it is."""
+    from functools import partial
+
+    from indexer.store.database import attempt
     from indexer.store.programs import program_generations
 
-    with engine.begin() as connection:
-        program_generations.retire(connection, manifest.programs)
+    retire = partial(program_generations.retire, wanted=manifest.programs)
+    attempt(engine, "programs that the manifest names no longer cannot be ended", retire)
     supervisor.take_over(tasks(manifest))
 
 

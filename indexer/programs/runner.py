@@ -321,11 +321,17 @@ class ProgramRunner:
         work.generation = next(one for one in found if one.program_id == work.generation.program_id)
 
     def _serve(self, work: _Work) -> None:
+        def serve(connection: Connection) -> bool:
+            is_other = program_generations.serve(connection, work.generation)
+            if is_other:
+                program_generations.change_ends(connection)
+            return is_other
+
         try:
             changed = database.attempt(
                 self._engine,
                 f"{self.label} cannot be shown yet",
-                lambda connection: program_generations.serve(connection, work.generation),
+                serve,
                 patience=1.0,
             )
         except database.BusyError as error:

@@ -153,7 +153,7 @@ _DERIVED = sa.text("""
            (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(d.wanted - d.covered) r)::bigint AS missing_blocks,
            (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(d.wanted) r)::bigint AS wanted_blocks
     FROM gapless.derived_coverage d JOIN gapless.chains n ON n.chain_id = d.chain_id
-    WHERE n.active AND (d.served OR NOT d.stale) ORDER BY d.name, d.generation, d.chain_id
+    WHERE n.active AND d.kind <> 'program' AND (d.served OR NOT d.stale) ORDER BY d.name, d.generation, d.chain_id
 """)
 
 _PROGRAMS = sa.text("""

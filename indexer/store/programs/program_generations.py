@@ -311,14 +311,19 @@ def note_problem(connection: Connection, program_id: int, problem: str | None, b
 
 
 def retire(connection: Connection, wanted: Collection[str]) -> None:
-    """Ends the generations of programs that the manifest does not name any more; their tables stay as they are."""
-    connection.execute(
+    """Ends the generations of programs that the manifest does not name any more; their tables stay as they are.
+
+    It changes the catalog, and is the last thing of its transaction.
+    """
+    ended = connection.execute(
         sa.text("""
             UPDATE gapless.programs SET live = false, remark = 'no longer in the manifest', version = version + 1,
                    updated_at = now() WHERE live AND NOT name = ANY(:wanted)
         """),
         {"wanted": sorted(wanted)},
-    )
+    ).rowcount
+    if ended:
+        change_ends(connection)
 
 
 def mend(connection: Connection, generation: ProgramGeneration, code_hash: str) -> None:

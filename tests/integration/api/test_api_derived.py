@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from indexer.store import database
+from indexer.store.programs import program_generations, program_tables
+from indexer.store.programs.program_tables import ProgramColumn, ProgramTable, TableChanges
 from indexer.sync.history import derived_history
 from tests.integration.api import world
 from tests.integration.api.test_api_exports import lines, table
@@ -123,6 +127,66 @@ def test_what_is_missing_is_told(derived, seed):
         meta = derived.get(f"/v1/derived/{name}?chain=1")["meta"]
         assert (meta["complete"], meta["missing"]) == (False, [[1070, 1079]])
     assert derived.get("/v1/derived/prices?chain=1")["meta"]["complete"] is True
+
+
+@pytest.fixture
+def program(derived, seed):
+    """A program's table with five rows, which has handled blocks 1000 to 1079."""
+    columns = (
+        ProgramColumn("owner", "bytea", key=True, comment="who has it"),
+        ProgramColumn("since", "timestamptz", key=True),
+        ProgramColumn("amount", "numeric(78,0)", nullable=True),
+    )
+    engine = database.create_engine(seed.url)
+    with engine.begin() as connection:
+        one = program_generations.begin(
+            connection, "positions", 1, code_hash="", event_ids=[], start_block=1000,
+            tables=[ProgramTable("position", columns, comment="Shares of pairs")],
+        )  # fmt: skip
+        rows = [(bytes(19) + bytes([at]), datetime(2024, 1, 1 + at, tzinfo=UTC), at or None) for at in range(5)]
+        program_tables.write(connection, 1, one.tables[0], TableChanges(added=rows))
+        program_generations.move(connection, one, 1079, near=False)
+        program_generations.change_ends(connection)
+    yield derived
+    engine.dispose()
+
+
+@pytest.mark.promise("D-05")
+def test_a_program_s_tables_are_served_alike(program, seed):
+    (listed,) = [one for one in program.get("/v1/derived")["data"] if one["kind"] == "program"]
+    assert (listed["name"], listed["comment"], listed["stale"]) == ("position", "Shares of pairs", False)
+    assert (listed["key"], listed["sort"]) == (["chain_id", "owner", "since"], ["key"])
+    assert [(c["name"], c["type"]) for c in listed["columns"]] == [
+        ("chain_id", "bigint"), ("owner", "bytea"), ("since", "timestamp with time zone"), ("amount", "numeric(78,0)"),
+    ]  # fmt: skip
+    assert listed["columns"][1]["comment"] == "who has it"
+
+    path = "/v1/derived/position?chain=1"
+    whole = program.get(f"{path}&limit=1000")
+    assert [row["amount"] for row in whole["data"]] == [None, "1", "2", "3", "4"]
+    assert walk(program, path, 2) == whole["data"]
+    assert walk(program, f"{path}&order=desc", 2) == whole["data"][::-1]
+    assert program.get(f"{path}&col.owner={whole['data'][3]['owner']}")["data"] == whole["data"][3:4]
+    assert program.get(f"{path}&col.since.gte={whole['data'][3]['since']}")["data"] == whole["data"][3:]
+    assert lines(program.ask(f"{path}&format=ndjson").text) == whole["data"]
+    tip = seed.execute("SELECT tip_number FROM gapless.chains WHERE chain_id = 1").fetchone()[0]
+    assert (whole["meta"]["complete"], whole["meta"]["missing"]) == (False, [[1080, tip]])
+
+    tag = program.ask(path).headers["ETag"]
+    assert program.ask(path, if_none_match=tag).status_code == 304
+    seed.execute("UPDATE gapless.programs SET through_block = %s, version = version + 1", (tip,))
+    assert program.ask(path, if_none_match=tag).status_code == 200
+    assert program.get(path)["meta"]["complete"] is True
+    # Rows that it has handled are others now.
+    seed.execute("INSERT INTO gapless.program_disturbances SELECT 1, id, 1050, 'repaired' FROM gapless.programs")
+    seed.execute("UPDATE gapless.programs SET problem = 'it fails', problem_block = %s", (tip + 1,))
+    assert program.get(path)["meta"]["missing"] == [[1050, tip]]
+    (listed,) = [one for one in program.get("/v1/derived")["data"] if one["kind"] == "program"]
+    assert (listed["stale"], listed["problem"]) == (True, "it fails")
+
+    document = program.get("/openapi.json")
+    rows = document["components"]["schemas"][document["x-gapless"]["derived"]["position"]]
+    assert set(rows["properties"]) == {"owner", "since", "amount"}
 
 
 def test_rows_are_described(derived):

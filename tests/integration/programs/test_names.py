@@ -7,8 +7,10 @@ import pytest
 
 from indexer.errors import ProblemsError
 from indexer.store.apply import drop
+from indexer.store.derived import counting, generations, views
 from indexer.store.derived.taken_names import TakenNameError
 from indexer.store.programs import program_generations
+from tests.integration.balances.test_ledgers import CHAIN
 from tests.integration.programs.test_histories import HERE, ProgramModel
 
 HELD = '[derived.held]\nfrom = "coins.Transfer"\nkey = { holder = "to_address" }\ncount = "moves"\n'
@@ -91,6 +93,33 @@ def test_a_derived_table_takes_no_program_s_name(model):
             "SELECT relname FROM pg_class WHERE relnamespace = 'derived'::regnamespace AND relkind IN ('r', 'v')"
         )
         assert sorted(left.scalars()) == ["held", "held_g1"]
+
+
+def test_what_takes_derived_tables_back_leaves_programs_alone(model):
+    while model.runner.step() == "moved":
+        pass
+    model.set(HELD.replace("held", "moves"))
+
+    def state():
+        with model.engine.connect() as connection:
+            program = connection.exec_driver_sql("SELECT * FROM gapless.programs").one()
+            coverage = connection.exec_driver_sql("SELECT * FROM gapless.derived_coverage WHERE kind = 'program'").all()
+            return program, coverage, connection.exec_driver_sql("SELECT * FROM derived.held ORDER BY 1, 2, 3").all()
+
+    before = state()
+    _, sources, _ = model.look()
+    ids = [source.event.event_id for source in sources]
+    everywhere = ((0, model.tip),)
+    with model.engine.begin() as connection:
+        counting.uncount(connection, CHAIN, ids, everywhere)
+        with counting.rewriting(connection, CHAIN, ids, everywhere):
+            pass
+        counting.take_back(connection, CHAIN, 1)
+        counting.extend(connection, CHAIN, (model.tip + 1, model.tip + 1), sources, ids)
+        assert {one.generation.name for one in generations.lock(connection, CHAIN)} == {"moves"}
+        views.forget_reading(connection, ids)
+    assert state() == before
+    assert len(before[1]) == 2
 
 
 def test_what_someone_else_has_made_is_left_alone(model, migrated_url):

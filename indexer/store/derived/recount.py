@@ -1,4 +1,4 @@
-"""A derived table compared with its recomputation from the rows of events, and computed anew where they differ."""
+"""A derived table compared with its recomputation from the rows of events, and mended where they differ."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +39,6 @@ def differences(connection: Connection, one: DerivedProgress, most: int) -> tupl
         How many rows differ, and the first of them.
     """
     build = one.generation
-    same = sql.SQL(" AND ").join(sql.SQL("k.{0} = c.{0}").format(sql.Identifier(name)) for name in build.key)
     rows = (
         psycopg_connection(connection)
         .execute(
@@ -48,8 +47,10 @@ def differences(connection: Connection, one: DerivedProgress, most: int) -> tupl
             FROM (SELECT * FROM {table} WHERE chain_id = %(chain_id)s) k
             FULL JOIN ({counted}) c ON {same}
             WHERE to_jsonb(k) IS DISTINCT FROM to_jsonb(c) LIMIT %(most)s
-        """).format(table=build.identifier, counted=statements.recomputed(build.rule, build.tables), same=same),
-            {"chain_id": one.chain_id, "counted": layout.ranges_to_sql(one.coverage), "most": most},
+        """).format(
+                table=build.identifier, counted=statements.recomputed(build.rule, build.tables), same=_same_key(one)
+            ),
+            {**_values(one), "most": most},
         )
         .fetchall()
     )
@@ -57,6 +58,52 @@ def differences(connection: Connection, one: DerivedProgress, most: int) -> tupl
         DerivedDifference(", ".join(f"{name} {row[0].get(name)}" for name in build.key), row[1], row[2]) for row in rows
     ]
     return (rows[0][3] if rows else 0), found
+
+
+def _same_key(one: DerivedProgress) -> sql.Composed:
+    same = (sql.SQL("k.{0} = c.{0}").format(sql.Identifier(name)) for name in one.generation.key)
+    return sql.SQL(" AND ").join(same)
+
+
+def _values(one: DerivedProgress) -> dict[str, Any]:
+    return {"chain_id": one.chain_id, "counted": layout.ranges_to_sql(one.coverage)}
+
+
+def mend(connection: Connection, chain_id: int, derived_id: int) -> int:
+    """Writes the rows of a derived table that are not what the rows of events say as they must be.
+
+    It is served all the time; blocks that are appended meanwhile are counted by the next step.
+
+    Args:
+        connection: in a transaction.
+        chain_id: the chain.
+        derived_id: the build; one that is gone has nothing to mend.
+
+    Returns:
+        How many rows are others now, or gone.
+    """
+    # Writers that change rows of counted blocks wait for this lock: both statements see the same rows.
+    found = generations.lock(connection, chain_id, "d.id = %(id)s", id=derived_id)
+    if not found:
+        return 0
+    (one,) = found
+    build = one.generation
+    parts = {
+        "table": build.identifier,
+        "counted": statements.recomputed(build.rule, build.tables),
+        "same": _same_key(one),
+    }
+    driver = psycopg_connection(connection)
+    wrong = "NOT EXISTS (SELECT FROM ({counted}) c WHERE {same} AND to_jsonb(k) = to_jsonb(c))"
+    removed = driver.execute(
+        sql.SQL("DELETE FROM {table} k WHERE k.chain_id = %(chain_id)s AND " + wrong).format(**parts), _values(one)
+    ).rowcount
+    added = driver.execute(
+        sql.SQL("INSERT INTO {table} SELECT * FROM ({counted}) c ON CONFLICT DO NOTHING").format(**parts), _values(one)
+    ).rowcount
+    if removed or added:
+        generations.add_coverage(connection, chain_id, [derived_id], ())  # the same blocks: another version
+    return max(removed, added)
 
 
 def rebuild(connection: Connection, chain_id: int, derived_id: int) -> bool:

@@ -10,7 +10,8 @@ from indexer.store.database import psycopg_connection
 
 Owner = Literal["derived", "program"]
 
-# With the tables of generations, whose names are no one's to choose.
+# With the tables of generations, whose names are no one's to choose. A view that a program has left behind when its
+# chain was deleted is free.
 _OWNERS: Final = """
     WITH owned AS (
         SELECT d.name, 'derived' AS kind, d.name AS owner FROM gapless.derived d
@@ -22,7 +23,8 @@ _OWNERS: Final = """
     SELECT n.name, o.kind, o.owner FROM unnest(%s::text[]) AS n (name) LEFT JOIN owned o ON o.name = n.name
     WHERE o.name IS NOT NULL
        OR EXISTS (SELECT FROM pg_catalog.pg_class c
-                  WHERE c.relnamespace = 'derived'::regnamespace AND c.relname = n.name)
+                  WHERE c.relnamespace = 'derived'::regnamespace AND c.relname = n.name
+                    AND coalesce(obj_description(c.oid, 'pg_class'), '') NOT LIKE 'kept by the program %%')
     ORDER BY n.name, o.kind, o.owner
 """
 _WHAT: Final = {"derived": "the derived table", "program": "the program"}

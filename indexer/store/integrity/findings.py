@@ -10,7 +10,9 @@ from sqlalchemy.engine import Connection
 from indexer.intervals import RangeSet
 from indexer.store.schema import layout
 
-Kind: TypeAlias = Literal["gap", "outside", "duplicate", "dangling", "child", "digest", "balance", "against", "proof"]
+Kind: TypeAlias = Literal[
+    "gap", "outside", "duplicate", "dangling", "child", "digest", "balance", "derived", "against", "proof"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Audits: is what the tables hold what the manifest wants, what was written, and what the chain says?
 
 * ``run``, ``scope``: one audit and its report; what it is about.
-* ``table_checks``, ``comparison``, ``holdings``: the checks: whole and unchanged; a second endpoint, proof; balances.
+* ``table_checks``, ``comparison``: the checks: whole and unchanged; a second endpoint, proof.
+* ``holdings``, ``derived_rows``: the checks of what follows from the rows: balances, derived tables.
 * ``repair``, ``refetch``, ``redecode``: what was found, made right; ranges fetched anew; logs decoded anew.
 """
 

@@ -16,7 +16,7 @@ from indexer.store.head import state as head_state
 from indexer.store.integrity import checks, digests
 from indexer.store.integrity.checks import CheckResult, ChildDifference
 from indexer.store.integrity.findings import Finding, Kind
-from indexer.sync.audit import holdings
+from indexer.sync.audit import derived_rows, holdings
 from indexer.sync.audit.scope import AuditScope
 
 Check: TypeAlias = Callable[[Connection, AuditScope], Iterable[Finding]]
@@ -95,6 +95,7 @@ CHECKS: tuple[tuple[Kind, Check], ...] = (
     ("dangling", dangling),
     ("child", children),
     ("balance", holdings.counted),
+    ("derived", derived_rows.counted),
 )
 """Every check of this kind; one more is a function added here."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import psycopg
 import pytest
 
@@ -9,6 +11,8 @@ from indexer.errors import ProblemsError
 from indexer.store.apply import drop
 from indexer.store.database import DatabaseError
 from indexer.store.derived import counting, generations, recount, steps
+from indexer.sync import audit as auditing
+from indexer.sync.audit.repair import Repair
 from indexer.sync.history import derived_history
 from tests.integration.balances.test_ledgers import CHAIN, Model
 
@@ -191,3 +195,51 @@ def test_a_block_takes_as_many_round_trips_for_ten_tables_as_for_one(model, monk
             counting.extend(connection, CHAIN, (model.tip + 1, model.tip + 1), sources, [event])
             connection.rollback()
     assert asked[0] == asked[1] < 10, asked
+
+
+@pytest.mark.promise("D-06")
+def test_an_audit_names_the_keys_that_differ_and_a_repair_mends_them(model):
+    model.set(
+        BASE + 'count = "n"\naverage = { mean = "value" }\nfirst = { opened = "from_address" }\n'
+        '[derived.big]\nfrom = "coins.Transfer"\nselect = { twice = "value * 2" }\nstored = true\n'
+    )
+    while any(source.gap(model.finalized) for source in model.look()[1]):
+        model.backfill()
+    derived_history.catch_up(model.engine, CHAIN)
+
+    def found(**request):
+        report = auditing.audit(model.engine, CHAIN, "chain", auditing.Request(**request))
+        return {one.detail.partition(":")[0]: one for one in report.findings if one.kind == "derived"}
+
+    def rows():
+        return [model.query(f"SELECT * FROM derived.{name} ORDER BY 1, 2, 3") for name in ("one", "big")]
+
+    assert found() == {}
+    before = rows()
+    assert len(before[0]) > 1
+    assert len(before[1]) > 1
+    with model.engine.begin() as connection:
+        for statement in (
+            "UPDATE derived.one_g1 SET _rows = _rows + 1 WHERE holder = (SELECT min(holder) FROM derived.one_g1)",
+            "DELETE FROM derived.one_g1 WHERE holder = (SELECT max(holder) FROM derived.one_g1)",
+            "INSERT INTO derived.one_g1 SELECT chain_id, '\\x99', _sum_mean, 1, opened, 1, 1, 1, 1, 1 "
+            "FROM derived.one_g1 LIMIT 1",
+            "UPDATE derived.big_g1 SET twice = 7 WHERE ctid = (SELECT min(ctid) FROM derived.big_g1)",
+        ):
+            connection.exec_driver_sql(statement)
+    assert rows() != before
+    wrong = found()
+    assert {name: one.count for name, one in wrong.items()} == {"derived.one_g1": 3, "derived.big_g1": 1}
+    assert "twice is 7, not" in wrong["derived.big_g1"].detail
+    assert "and there must be one" in wrong["derived.one_g1"].detail
+    assert "_rows is" in wrong["derived.one_g1"].detail
+    assert found(within=(5, 6)) == {}, "what is summed up has no parts"
+    versions = "SELECT sum(version) FROM gapless.derived_progress"
+    (version,) = model.query(versions)
+    with model.engine.begin() as connection:  # there is no node: blocks are made up
+        connection.exec_driver_sql("DELETE FROM gapless.findings WHERE kind <> 'derived'")
+    outcome = Repair(model.engine, cast(Any, None), CHAIN, "chain").findings()
+    assert {one.kind for one in outcome.repaired} == {"derived"}
+    assert rows() == before
+    assert model.query(versions) > [version]
+    assert found() == {}

@@ -69,7 +69,7 @@ findings = Table(
         "kind",
         String,
         nullable=False,
-        comment="gap, outside, duplicate, dangling, child, digest, balance, against or proof",
+        comment="gap, outside, duplicate, dangling, child, digest, balance, derived, against or proof",
     ),
     Column("first_block", BigInteger, nullable=False, comment="first block that is concerned"),
     Column("last_block", BigInteger, nullable=False, comment="last block that is concerned, included"),

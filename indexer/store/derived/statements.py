@@ -19,10 +19,10 @@ Reading: TypeAlias = Callable[[EventTable], sql.Composed]
 
 _RANGE: Final = sql.SQL("t.chain_id = %(chain_id)s AND t.block_number BETWEEN %(first)s AND %(last)s")
 _TRUE: Final = sql.SQL("true")
-#: A position as one number, by which min and max find the first and the last row of a key without sorting. A log's
-#: index has 31 bits; a block whose number has more than 32 makes it too large for its type, which is an error.
-_POSITION: Final = sql.SQL("(block_number * 2147483648 + log_index)")
-_LOG_BITS: Final = sql.SQL("2147483647")
+#: A row's position as one number, by which min and max find the first and the last row of a key without sorting.
+#: Blocks and indexes of logs have up to 63 bits each, and both do.
+_POSITION: Final = sql.SQL("r.block_number::numeric * 9223372036854775808 + r.log_index AS _at")
+_LOG_OF: Final = sql.SQL("mod({}(_at), 9223372036854775808)::bigint")
 #: Columns of a stored aggregate that are not shown: where its first and last rows are.
 _PLACES: Final = ("_first_block", "_first_log", "_last_block", "_last_log")
 
@@ -178,8 +178,9 @@ def valued_rows(rule: Rule, tables: EventTables, reading: Reading) -> sql.Compos
     columns = {**rule.key, **{name: text for name, (_, text) in rule.values.items()}}
     # Under names of its own: a column may be called like one of the row.
     renamed = {f"_v{at}": text for at, text in enumerate(columns.values())}
-    position = sql.SQL(", ").join(sql.SQL("r.{}").format(sql.Identifier(name)) for name in POSITION)
-    rows = _projected(rule.layer, tables, reading, position, renamed)
+    position = [sql.SQL("r.{}").format(sql.Identifier(name)) for name in POSITION]
+    kept = sql.SQL(", ").join([*position, _POSITION] if rule.is_ordered else position)
+    rows = _projected(rule.layer, tables, reading, kept, renamed)
     keyed = sql.SQL(" AND ").join(
         sql.SQL("{} IS NOT NULL").format(sql.Identifier(f"_v{at}")) for at in range(len(rule.key))
     )
@@ -194,7 +195,7 @@ def _folded(rule: Rule) -> list[tuple[str, sql.Composable]]:
     """The stored columns of an aggregate beside its key, each as an aggregate function over the valued rows."""
     folded: list[tuple[str, sql.Composable]] = []
     # Both arrays are in one order, whichever it is. Sorting the rows (ORDER BY within an aggregate) takes longer.
-    at = sql.SQL("(array_agg({}))[array_position(array_agg({position}), {end}({position}))]")
+    at = sql.SQL("(array_agg({}))[array_position(array_agg(_at), {}(_at))]")
     for name, (fold, _) in rule.values.items():
         value = _value(rule, name)
         match fold:
@@ -206,15 +207,14 @@ def _folded(rule: Rule) -> list[tuple[str, sql.Composable]]:
             case "min" | "max":
                 folded.append((name, sql.SQL("{}({})").format(sql.SQL("min" if fold == "min" else "max"), value)))
             case "first" | "last":
-                end = sql.SQL("min" if fold == "first" else "max")
-                folded.append((name, at.format(value, position=_POSITION, end=end)))
+                folded.append((name, at.format(value, sql.SQL("min" if fold == "first" else "max"))))
     folded.append(("_rows", sql.SQL("count(*)")))
     if rule.is_ordered:
         folded += [
             ("_first_block", sql.SQL("min(block_number)")),
-            ("_first_log", sql.SQL("(min({}) & {})").format(_POSITION, _LOG_BITS)),
+            ("_first_log", _LOG_OF.format(sql.SQL("min"))),
             ("_last_block", sql.SQL("max(block_number)")),
-            ("_last_log", sql.SQL("(max({}) & {})").format(_POSITION, _LOG_BITS)),
+            ("_last_log", _LOG_OF.format(sql.SQL("max"))),
         ]
     return folded
 

@@ -2,7 +2,8 @@
 
 Makes the demo's tables without its chain, fills ``coins.transfer`` with rows of a year, runs every query of
 ``docs/analysts.md`` there, and prints how long each took to plan and to run, and the nodes of its plan that read whole
-tables. ``--time-indexes`` measures instead what an index on ``block_time`` costs a writer and gives a reader.
+tables. At the end, questions about time are asked by time and by blocks. ``--time-indexes`` measures instead what an
+index on ``block_time`` costs a writer and gives a reader.
 """
 
 import argparse
@@ -183,6 +184,29 @@ def _is_whole(node: dict[str, Any]) -> bool:
     return bool(node["Node Type"] == "Seq Scan" and read > _LARGE)
 
 
+def _by_blocks(query: str) -> str:
+    """A question about ``block_time`` as one about ``block_number``, which every index of a table goes on with."""
+    since = re.sub(
+        r"block_time > (now\(\) - interval '[^']+')", rf"block_number > gapless.block_at({CHAIN_ID}, \1)", query
+    ).replace("WHERE", f"WHERE chain_id = {CHAIN_ID} AND")
+    return since.replace("ORDER BY block_time DESC", "ORDER BY block_number DESC, log_index DESC")
+
+
+def time_questions() -> Iterator[tuple[str, str, str]]:
+    """Questions about time: what is asked, by time, and by blocks."""
+    contract = f"contract_address = '\\x{addresses()['gold'][2:]}'"
+    day, week = ("block_time > now() - interval '1 day'", "block_time > now() - interval '7 days'")
+    newest = "ORDER BY block_time DESC LIMIT 10"
+    for name, query in (
+        ("newest ten", f"SELECT * FROM coins.transfer WHERE true {newest}"),
+        ("last day: newest ten", f"SELECT * FROM coins.transfer WHERE {day} {newest}"),
+        ("last day: sums", f"SELECT count(*), sum(value) FROM coins.transfer WHERE {day}"),
+        ("contract, last week: newest ten", f"SELECT * FROM coins.transfer WHERE {contract} AND {week} {newest}"),
+        ("contract, last week: sums", f"SELECT count(*), sum(value) FROM coins.transfer WHERE {contract} AND {week}"),
+    ):
+        yield name, query, _by_blocks(query)
+
+
 def time_indexes(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, float, str, float]]:
     """What an index on time costs and gives: name, CPU of writing as a multiple, size, CPU ms of "the last day".
 
@@ -256,6 +280,10 @@ def main() -> int:
         for name, query in queries():
             planned, ran, whole = explain(connection, query)
             print(f"{name[:60]:60} {planned:8.1f} {ran:9.1f}  {', '.join(whole)}", flush=True)
+        print(f"{'question about time':60} {'by time':>8} {'by blocks':>9}")
+        for name, by_time, by_blocks in time_questions():
+            slow, fast = explain(connection, by_time)[1], explain(connection, by_blocks)[1]
+            print(f"{name:60} {slow:8.1f} {fast:9.2f}", flush=True)
     return 0
 
 

@@ -107,7 +107,7 @@ def test_apply_and_drop_ask_and_do_nothing_without_a_yes(start, ask, chain, mani
     assert not _one(migrated_url, tables)
     gone = start("drop", "coins", "--yes")
     assert gone.ended() == 1
-    assert "the database has no contract, event, snapshot, derived table or chain coins" in gone.said
+    assert "the database has no contract, event, snapshot, derived table, program or chain coins" in gone.said
 
 
 def test_everything_is_changed_while_it_runs(start, chain, manifest, shared_history, migrated_url, tmp_path):  # noqa: F811

@@ -68,6 +68,11 @@ Move = tuple[str, bytes, bytes, bytes, int, int]
 """Contract, token, from, to, token id, amount."""
 
 
+def place_of(number: int, index: int) -> int:
+    """The place of a block's log, its ``log_index``; ``index`` counts from 0."""
+    return FIRST_PLACES[number % len(FIRST_PLACES)] + index
+
+
 class Model:
     """A chain, and how much of it is in the database."""
 
@@ -126,8 +131,7 @@ class Model:
                 token = {"coins": moves[0][1] if moves else ZERO, "nft": NFT, "items": ITEMS}[label.split(".")[0]]
                 for source in sources:
                     if source.event.label == label and "0x" + token.hex() in source.place.addresses:
-                        place = FIRST_PLACES[number % len(FIRST_PLACES)] + index
-                        row = (CHAIN, number, time, bytes(32), 0, place, token, *arguments)
+                        row = (CHAIN, number, time, bytes(32), 0, place_of(number, index), token, *arguments)
                         table = rows.by_table.setdefault(source.event.event_id, (source.event.table, []))
                         if number in {n for a, b in source.within((number, number)) for n in range(a, b + 1)}:
                             table[1].append(row)

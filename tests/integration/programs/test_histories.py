@@ -19,7 +19,7 @@ from indexer.programs import module
 from indexer.programs.runner import ProgramRunner
 from indexer.store.programs import program_generations, program_tables
 from indexer.store.programs.program_generations import ProgramGeneration
-from tests.integration.balances.test_ledgers import ACTIONS, CHAIN, NFT, ZERO, Model
+from tests.integration.balances.test_ledgers import ACTIONS, CHAIN, NFT, ZERO, Model, place_of
 
 HERE = Path(__file__).parent
 State = tuple[dict[tuple[bytes, bytes], int], dict[bytes, tuple[bytes, int, int]]]
@@ -113,7 +113,7 @@ class ProgramModel(Model):
                 held[giver, token] -= amount
                 held[receiver, token] += amount
                 digest, count, _ = trails.get(token, (bytes(32), 0, 0))
-                said = b"%d %d " % (number, index) + giver + receiver
+                said = b"%d %d " % (number, place_of(number, index)) + giver + receiver
                 trails[token] = hashlib.sha256(digest + said).digest(), count + 1, number
         return {key: n % 2**256 for key, n in held.items() if n % 2**256 and key[0] != ZERO}, trails
 

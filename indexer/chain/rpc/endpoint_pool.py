@@ -132,8 +132,9 @@ class EndpointPool:
             behind = self.lags(endpoint, block)
             return (ill, behind, endpoint in failed, endpoint.admission.hanging > 0, waits, endpoint.config.priority)
 
-        best = min(map(merit, able))
-        equal = [endpoint for endpoint in able if merit(endpoint) == best]
+        merits = [merit(endpoint) for endpoint in able]  # once: other threads learn of endpoints meanwhile
+        best = min(merits)
+        equal = [endpoint for endpoint, its in zip(able, merits, strict=True) if its == best]
         idle = min(equal, key=lambda one: (one.rate.under_way / one.rate.window.size, one.latency or 0.0))
         if not sticky:
             return idle

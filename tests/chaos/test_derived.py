@@ -8,8 +8,10 @@ from tests.chaos.simulation import Simulation
 
 
 @pytest.mark.promise("D-01", "D-02")
-@pytest.mark.parametrize("seed", range(1, 2))
-def test_derived_tables_follow_from_the_rows(seed, chaos):
-    with chaos.database() as (url, folder):
-        tale = Simulation(seed, chaos.server, url, folder, derives=True, balances=False).run(25)
-    assert tale.events["derived tables read"] > 0
+def test_derived_tables_follow_from_the_rows(chaos):
+    for seed in range(1, 6):
+        with chaos.database() as (url, folder):
+            tale = Simulation(seed, chaos.server, url, folder, derives=True, balances=False).run(25)
+        if tale.events["derived tables read"]:  # by the order of threads, a seed may read before there is any
+            return
+    pytest.fail("in no seed was a derived table read")

@@ -67,6 +67,6 @@ def create(server: str, template: str = "template1", prefix: str = "test") -> st
 
 
 def drop(server: str, url: str) -> None:
-    """Remove a database, whoever is connected."""
+    """Remove a database, also while others are connected to it."""
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(url.rpartition("/")[2])))

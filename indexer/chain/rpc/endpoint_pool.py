@@ -133,8 +133,7 @@ class EndpointPool:
             return (ill, behind, endpoint in failed, endpoint.admission.hanging > 0, waits, endpoint.config.priority)
 
         merits = [merit(endpoint) for endpoint in able]  # once: other threads learn of endpoints meanwhile
-        best = min(merits)
-        equal = [endpoint for endpoint, its in zip(able, merits, strict=True) if its == best]
+        equal = [endpoint for endpoint, its in zip(able, merits, strict=True) if its == min(merits)]
         idle = min(equal, key=lambda one: (one.rate.under_way / one.rate.window.size, one.latency or 0.0))
         if not sticky:
             return idle

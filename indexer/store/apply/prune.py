@@ -163,7 +163,8 @@ _READERS: Final = sa.text("""
     FROM gapless.derived d
     WHERE (d.event_ids || d.lookup_ids) @> ARRAY[CAST(:id AS integer)]
     UNION ALL
-    SELECT 'the rows of the program ' || p.name, 'take it out of the manifest, and run gapless apply'
+    SELECT 'the rows of the program ' || p.name,
+           'take it out of the manifest: gapless run or gapless programs ends it then'
     FROM gapless.programs p
     WHERE p.live AND p.chain_id = :chain_id AND p.event_ids @> ARRAY[CAST(:id AS integer)]
     LIMIT 1

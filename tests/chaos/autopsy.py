@@ -19,11 +19,11 @@ import psycopg
 LAST_LINES = 40
 """Of each indexer's log."""
 
-_WRITES_WITHIN = 10.0
-"""Seconds in which a process has written where its threads stand; the machine may be busy."""
+_WRITES_WITHIN, _ONCE_WITHIN = 60.0, 3.0
+"""Seconds in which a process has written where its threads stand, and in which one try has; the machine may be busy."""
 
-_STILL = 4
-"""Looks at the file in a row that found it as it was."""
+_LAST_FRAME = " in <module>\n"
+"""Of the main thread, which comes last."""
 
 _DEFECT = re.compile(r"indexer\.service\.\w+ job .* failed: ")
 _SHOWN = 4000
@@ -84,20 +84,22 @@ def defects(folder: Path) -> list[str]:
 
 
 def _stacks(folder: Path, pid: int) -> str:
-    written = _threads(folder, pid)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGUSR1)
+    written, said = _threads(folder, pid), ""
     until = time.monotonic() + _WRITES_WITHIN
-    sizes: list[int] = []
-    # Done when it grows no more: the handler writes thread by thread, and says nothing at its end.
-    while time.monotonic() < until and (len(sizes) < _STILL or not sizes[-1] or len(set(sizes[-_STILL:])) > 1):
-        time.sleep(0.2)
-        sizes.append(_size(written))
-    return f"the threads of indexer {pid}:\n{written.read_text() if written.exists() else '  (not known)'}"
+    with contextlib.suppress(ProcessLookupError):
+        # The handler stops no thread: one that begins or ends meanwhile can lead it astray, and it is asked again.
+        while _LAST_FRAME not in said and time.monotonic() < until:
+            os.kill(pid, signal.SIGUSR1)
+            said = _written_after(written, len(said), min(until, time.monotonic() + _ONCE_WITHIN))
+    return f"the threads of indexer {pid}:\n{said or '  (not known)'}"
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _written_after(path: Path, before: int, until: float) -> str:
+    while True:
+        said = path.read_text() if path.exists() else ""
+        if _LAST_FRAME in said[before:] or time.monotonic() > until:
+            return said
+        time.sleep(0.1)
 
 
 def _tail(path: Path) -> str:

@@ -19,6 +19,7 @@ from indexer.store.apply.apply import apply
 from indexer.store.database import DatabaseError, create_engine
 from indexer.sync.setup.declaration import declaration
 from tests.integration.sync.rig import write_manifest
+from tests.ready import ReadyProcess
 
 GAPLESS = [sys.executable, "-c", "from indexer.cli import main; main()"]
 AT_ONCE = 4
@@ -120,7 +121,7 @@ def test_processes_that_begin_at_once_on_an_empty_database_all_go_on(
     for _ in range(2):
         with make_database() as url:
             begun = [
-                subprocess.Popen(
+                ReadyProcess(
                     [*GAPLESS, *command],
                     env={**environment, "DATABASE_URL": url},
                     stdout=subprocess.PIPE,

@@ -8,7 +8,6 @@ import pty
 import re
 import signal
 import socket
-import subprocess
 import threading
 
 import pytest
@@ -25,6 +24,7 @@ from tests.integration.test_run import (  # noqa: F401 - start, manifest and nod
     node_url,
     start,
 )
+from tests.ready import ReadyProcess
 
 CHAIN = '[chains.demo]\nid = {}\nrpc = ["${{RPC_URL}}"]\n'
 SNAPSHOT = '\n[snapshots.supply]\ncontract = "coins"\ncalls = ["totalSupply()"]\nevery = "10 blocks"\n'
@@ -47,7 +47,7 @@ def ask(manifest, node_url, migrated_url, redis_url, tmp_path):  # noqa: F811
             "REDIS_URL": redis_url,
             "GAPLESS_MANIFEST": str(manifest),
         }
-        process = subprocess.Popen(
+        process = ReadyProcess(
             [*GAPLESS, *arguments],
             env={**os.environ, **given},
             cwd=tmp_path,

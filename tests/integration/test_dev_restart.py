@@ -21,6 +21,7 @@ from indexer.demo.traffic import burst
 from indexer.demo.world import build, manifest_text
 from tests.conftest import REPOSITORY
 from tests.integration.test_run import Process, _closed_port, _one, _until
+from tests.ready import ReadyProcess
 
 BORN = 1_700_000_000
 """The time of a genesis block that is the same at every start."""
@@ -270,7 +271,7 @@ def asked(command: list[str], environment: dict[str, str], answer: bytes) -> str
     """What a command says on a terminal where one line is typed."""
     ours, its = pty.openpty()
     try:
-        process = subprocess.Popen(command, env={**os.environ, **environment}, stdin=its, stdout=subprocess.PIPE)
+        process = ReadyProcess(command, env={**os.environ, **environment}, stdin=its, stdout=subprocess.PIPE)
         os.write(ours, answer)
         said, _ = process.communicate(timeout=60)
     finally:

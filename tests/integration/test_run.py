@@ -25,6 +25,7 @@ from indexer.demo.world import manifest_text
 from indexer.store import leases
 from indexer.sync.head import decisions
 from tests.integration.schema_revisions import FIRST, downgrade
+from tests.ready import ReadyProcess
 
 GAPLESS = [sys.executable, "-c", "from indexer.cli import main; main()"]
 PATIENCE = 60.0
@@ -34,7 +35,7 @@ class Process:
     """One command, and what it has said so far."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str], cwd: Path) -> None:
-        self.popen = subprocess.Popen(
+        self.popen = ReadyProcess(
             [*GAPLESS, *arguments],
             env={**os.environ, "LOG_FORMAT": "text", "PYTHONUNBUFFERED": "1", **environment},
             cwd=cwd,

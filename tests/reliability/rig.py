@@ -21,6 +21,7 @@ from indexer.store import embedded
 from tests.chaos.node import Server
 from tests.conftest import FAST
 from tests.processes import living
+from tests.ready import ReadyProcess
 from tests.reliability.chain import CHAIN_ID, TOKEN, Miner, Row, TokenChain
 
 GAPLESS = [sys.executable, "-c", "from indexer.cli import main; main()"]
@@ -103,7 +104,7 @@ class Gapless:
     def __init__(self, arguments: Sequence[str], environment: dict[str, str], folder: Path, number: int) -> None:
         self._log = folder / f"gapless-{number}.log"
         with self._log.open("wb") as output:
-            self.popen = subprocess.Popen(
+            self.popen = ReadyProcess(
                 [*GAPLESS, *arguments],
                 env={**os.environ, "PYTHONPATH": str(ROOT), "LOG_FORMAT": "text", **environment},
                 cwd=folder,

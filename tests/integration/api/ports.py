@@ -14,6 +14,8 @@ from time import monotonic
 
 import psutil
 
+from tests.ready import ReadyProcess
+
 PORTS = ("api", "admin")
 #: Seconds after which a connection that is still open is a fault.
 PATIENCE = 30.0
@@ -80,7 +82,7 @@ def all_ports(url: str, **environment: str) -> Iterator[Ports]:
         **environment,
     }
     env.pop("REDIS_URL", None)
-    process = subprocess.Popen([sys.executable, "-m", "api"], env=env, stderr=subprocess.PIPE, text=True)
+    process = ReadyProcess([sys.executable, "-m", "api"], env=env, stderr=subprocess.PIPE, text=True)
     ports = Ports(process)
     assert process.stderr is not None
     patterns = {

@@ -17,7 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tests import ready
 from tests.processes import living, spawned_by
+from tests.ready import ReadyProcess
 
 TRANSFERS = "/v1/contracts/usdc/events/Transfer"
 
@@ -50,7 +52,7 @@ class Running:
 def running(url: str, **environment: str) -> Iterator[Running]:
     env = {**os.environ, "DATABASE_URL": url, "API_PORT": "0", "API_THREADS": "4", "LOG_LEVEL": "INFO", **environment}
     env.pop("REDIS_URL", None)
-    process = subprocess.Popen([sys.executable, "-m", "api"], env=env, stderr=subprocess.PIPE, text=True)
+    process = ReadyProcess([sys.executable, "-m", "api"], env=env, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         port = None
@@ -285,7 +287,7 @@ def test_a_port_that_is_taken_is_said(world_url):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         env = {**os.environ, "DATABASE_URL": world_url, "API_PORT": str(taken.getsockname()[1])}
         command = [sys.executable, "-m", "api"]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        done = ready.run(command, env=env, text=True, timeout=60)
     assert done.returncode == 1
     assert "cannot listen on 127.0.0.1" in done.stderr
     assert "Traceback" not in done.stderr

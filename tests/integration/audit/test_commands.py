@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 
+from tests import ready
 from tests.integration.audit.conftest import execute, node_url
 from tests.integration.audit.test_audit import CHANGES, a_row
 
@@ -19,7 +19,7 @@ def gapless(one, tmp_path, url: str, *arguments: str, status: int = 0) -> str:
         "GAPLESS_MANIFEST": str(tmp_path / "indexer.toml"),
     }
     command = [sys.executable, "-c", "from indexer.cli import main; main()", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = ready.run(command, env=environment, text=True, timeout=120)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + (done.stderr if status else "")

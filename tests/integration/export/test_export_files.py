@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import subprocess
 import sys
 import threading
 from decimal import Decimal
@@ -22,6 +21,7 @@ from indexer.store.database import psycopg_connection
 from indexer.store.export.folder import Folder, FolderError
 from indexer.store.export.folder_manifest import ManifestError
 from indexer.store.export.run import StoppedError
+from tests import ready
 from tests.integration.api import world
 from tests.integration.api.seed import hex_of
 from tests.integration.api.world import FINALIZED, GAP, START, TIP
@@ -261,7 +261,7 @@ def test_the_command(exporter, seed, tmp_path, monkeypatch):
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "PYTHONPATH")}
     command = [sys.executable, "-c", "from indexer.cli import main; main()", "export", "bridge"]
     command += ["--out", str(tmp_path / "all"), "--blocks-per-file", "1000"]
-    done = subprocess.run(command, env=kept | environment, capture_output=True, text=True, timeout=120, check=False)
+    done = ready.run(command, env=kept | environment, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bridge.Transfer: 2 files added and 0 written anew with 2 rows" in done.stdout
     exporter.out = tmp_path / "all" / "bridge" / "transfer"

@@ -55,8 +55,8 @@ class ReadyProcess(subprocess.Popen[Any]):
         own = [names["p2cread"], names["c2pwrite"], names["errwrite"]]
         self.pid = _starter.start(request, [file if file != -1 else shared for shared, file in enumerate(own)])
         self._child_created = True
-        for file in set(own) - {-1}:
-            os.close(file)
+        pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+        self._close_pipe_fds(*(names[name] for name in pipes))  # type: ignore[attr-defined]
 
 
 def run(command: Sequence[Any], **options: Any) -> subprocess.CompletedProcess[Any]:

@@ -57,3 +57,12 @@ def test_signals_reach_it_and_its_end_is_seen(which):
 def test_what_takes_too_long_is_killed():
     with pytest.raises(subprocess.TimeoutExpired):
         ready.run([sys.executable, "-c", "import time; time.sleep(600)"], timeout=0.1)
+
+
+def test_files_that_are_given_stay_open(tmp_path):
+    with (tmp_path / "said").open("w+") as file:
+        for _ in range(2):
+            with ReadyProcess([sys.executable, "-c", "print('one')"], stdout=file, stderr=file) as process:
+                assert process.wait(60) == 0
+        file.seek(0)
+        assert file.read() == "one\none\n"

@@ -36,7 +36,7 @@ CHAIN_ID = 31337
 ROWS = 10_000_000
 _ROWS_A_BLOCK = 4
 _YEAR = 365 * 24 * 3600
-_HOLDERS = 200_000
+HOLDERS = 200_000
 _ROUNDS = 3
 
 #: What docs/analysts.md asks for: an account of the demo, of which the rows have some.
@@ -103,18 +103,19 @@ WHERE i.indrelid = 'coins.transfer'::regclass AND NOT i.indisprimary
 """
 
 
-def fill(connection: psycopg.Connection[Any], rows: int) -> None:
+def fill(connection: psycopg.Connection[Any], rows: int, holders: int = HOLDERS) -> None:
     """Write the rows of a year, as history does, and what belongs to them: blocks, coverage, tokens, balances.
 
     Args:
         connection: with autocommit.
         rows: of ``coins.transfer``.
+        holders: accounts that move something.
     """
     blocks = rows // _ROWS_A_BLOCK
     coins = ", ".join(f"'\\x{address[2:]}'::bytea" for name, address in addresses().items() if name in COINS)
     values = {
         "chain": CHAIN_ID, "blocks": blocks, "seconds": round(_YEAR / blocks, 6), "a_block": _ROWS_A_BLOCK,
-        "coins": coins, "account": ACCOUNT, "holders": _HOLDERS,
+        "coins": coins, "account": ACCOUNT, "holders": holders,
     }  # fmt: skip
     connection.execute("SET synchronous_commit = off")
     there = connection.execute(_SECONDARY).fetchall()
@@ -149,6 +150,18 @@ def fill(connection: psycopg.Connection[Any], rows: int) -> None:
              (SELECT contract_address AS token, to_address AS holder, value AS amount FROM coins.transfer
               UNION ALL SELECT contract_address, from_address, -value FROM coins.transfer) m
         GROUP BY 1, 2, 3, 4 HAVING sum(m.amount) <> 0
+    """)
+    connection.execute("""
+        INSERT INTO gapless.holdings_daily (ledger_id, token, token_id, holder, day, change, amount)
+        SELECT l.id, d.token, 0, d.holder, d.day, d.change,
+               sum(d.change) OVER (PARTITION BY d.token, d.holder ORDER BY d.day)
+        FROM gapless.ledgers l, (
+            SELECT m.token, m.holder, m.day, sum(m.amount) AS change FROM (
+                SELECT contract_address AS token, to_address AS holder, gapless.day(block_time) AS day, value AS amount
+                FROM coins.transfer
+                UNION ALL SELECT contract_address, from_address, gapless.day(block_time), -value FROM coins.transfer
+            ) m GROUP BY 1, 2, 3 HAVING sum(m.amount) <> 0) d
+        WHERE l.daily ORDER BY d.day
     """)
     connection.execute("VACUUM ANALYZE")
 
@@ -262,6 +275,7 @@ def main() -> int:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.analysts", description=__doc__)
     parser.add_argument("--rows", type=int, default=ROWS, help=f"of coins.transfer (default {ROWS:,})")
+    parser.add_argument("--holders", type=int, default=HOLDERS, help=f"accounts (default {HOLDERS:,})")
     parser.add_argument("--time-indexes", action="store_true", help="measure indexes on block_time instead")
     arguments = parser.parse_args()
     with (
@@ -270,7 +284,7 @@ def main() -> int:
         demo_tables(server) as url,
         psycopg.connect(url, autocommit=True) as connection,
     ):
-        fill(connection, arguments.rows)
+        fill(connection, arguments.rows, arguments.holders)
         if arguments.time_indexes:
             print(f"{'index':8} {'writing':>8} {'size':>10} {'last day, CPU ms':>17}")
             for name, writing, size, day in time_indexes(connection):

@@ -342,6 +342,12 @@ class TrackingPart(DocumentPart):
     contracts: list[str] | None = None
 
 
+class BalancesPart(TrackingPart):
+    """``[balances]``."""
+
+    daily: list[str] | None = None
+
+
 class ManifestPart(DocumentPart):
     """The whole file."""
 

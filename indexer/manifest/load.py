@@ -10,7 +10,7 @@ from indexer.errors import Problem, ProblemsError, did_you_mean, listed
 from indexer.manifest.chains import read_chains
 from indexer.manifest.contracts import read_contracts
 from indexer.manifest.derived import read_derived
-from indexer.manifest.document import ManifestPart, TrackingPart
+from indexer.manifest.document import BalancesPart, ManifestPart, TrackingPart
 from indexer.manifest.model import Chain, Contract, Deployment, Manifest, Snapshot
 from indexer.manifest.programs import read_programs
 from indexer.manifest.snapshots import read_snapshots
@@ -73,7 +73,7 @@ def _read_pairs(
 ) -> _Pairs:
     """Return (contract, chain) of the tokens that ``[tokens]`` or ``[balances]`` means."""
     path: KeyPath = (key,)
-    part = TrackingPart.read(raw, path, report)
+    part = (BalancesPart if key == "balances" else TrackingPart).read(raw, path, report)
     for number, name in enumerate(part.chains or ()):
         if name not in chains:
             report.add((key, "chains", number), f"there is no chain {name}{did_you_mean(name, chains)}")
@@ -94,6 +94,18 @@ def _read_pairs(
                 # Named by hand: it is an error. As one of all, it is simply not meant.
                 report.add((key, "contracts", part.contracts.index(name)), f"{name} {problem}")
     return frozenset(pairs)
+
+
+def _read_daily(raw: object, kept: _Pairs, report: ManifestReport) -> _Pairs:
+    """Return (contract, chain) of those kept by ``[balances]`` whose balances at the ends of days are kept, too."""
+    part = BalancesPart.read({} if raw is None else raw, ("balances",), ManifestReport({}))
+    names = {name for name, _ in kept}
+    if part.enabled:
+        for number, name in enumerate(part.daily or ()):
+            if name not in names:
+                detail = f"no balances are kept of {name}{did_you_mean(name, names)}"
+                report.add(("balances", "daily", number), detail)
+    return frozenset(pair for pair in kept if pair[0] in (part.daily or ()))
 
 
 class ManifestErrors(ProblemsError):  # noqa: N818 - it is many
@@ -163,6 +175,9 @@ def _build(path: Path, document: Mapping[str, object], environ: Mapping[str, str
     programs = read_programs(part.programs or {}, path.parent, declared, contracts, taken, report)
     _refuse_idle(contracts, snapshots, report)
     pairs = partial(_read_pairs, declared=declared, chains=chains, contracts=contracts, report=report)
+    balances: _Pairs = frozenset()
+    if part.balances is not None:
+        balances = pairs("balances", part.balances, _balance_problem)
     return Manifest(
         path=path,
         chains=chains,
@@ -170,7 +185,8 @@ def _build(path: Path, document: Mapping[str, object], environ: Mapping[str, str
         snapshots=snapshots,
         # Where nothing is said, all that are tokens are described, and no balances are kept.
         tokens=pairs("tokens", {} if part.tokens is None else part.tokens, _token_problem),
-        balances=frozenset() if part.balances is None else pairs("balances", part.balances, _balance_problem),
+        balances=balances,
+        daily_balances=_read_daily(part.balances, balances, report),
         token_arguments=_token_arguments(part, contracts),
         derived=read_derived(part.derived or {}, contracts, declared, report),
         programs=programs,

@@ -293,6 +293,7 @@ class Manifest:
         chains: by name, in the order of the file; so are contracts, snapshots and programs.
         tokens: (contract name, chain name) whose addresses are read as tokens.
         balances: (contract name, chain name) whose balances are kept.
+        daily_balances: those among them whose balances at the ends of days are kept.
         token_arguments: (contract name, chain name) of whose events arguments are read as tokens.
         derived: what follows from events, by name.
     """
@@ -303,6 +304,7 @@ class Manifest:
     snapshots: Mapping[str, Snapshot]
     tokens: frozenset[tuple[str, str]]
     balances: frozenset[tuple[str, str]]
+    daily_balances: frozenset[tuple[str, str]] = frozenset()
     token_arguments: frozenset[tuple[str, str]] = frozenset()
     derived: Mapping[str, DerivedTable] = field(default_factory=dict)
     programs: Mapping[str, ManifestProgram] = field(default_factory=dict)
@@ -358,6 +360,7 @@ def settled(manifest: Manifest, start_blocks: Mapping[tuple[str, str], int]) -> 
         snapshots=snapshots,
         tokens=manifest.tokens - out,
         balances=manifest.balances - out,
+        daily_balances=manifest.daily_balances - out,
         token_arguments=manifest.token_arguments - out,
         derived={name: one for name, one in manifest.derived.items() if one.contracts <= contracts.keys()},
     )

@@ -21,7 +21,8 @@ from eth_utils.crypto import keccak
 from trie.hexary import HexaryTrie
 
 CHAIN_ID = 2**53
-GENESIS_TIME = 1_700_000_000
+GENESIS_TIME = 1_700_006_400 - 110
+"""So that block 55 begins another day."""
 SECONDS_A_BLOCK = 2
 _EMPTY_LIST_HASH = keccak(rlp.encode([]))
 

@@ -195,7 +195,7 @@ def manifest(random: Random, endpoints: int = 1, *, extra: str = "", balances: b
     if random.random() < 0.5:
         parts.append(_SUPPLY)
     if balances:
-        parts.append("[balances]\n")
+        parts.append('[balances]\ndaily = ["coins"]\n')
     return "\n".join(parts)
 
 

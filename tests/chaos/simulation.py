@@ -48,7 +48,7 @@ from indexer.sync.setup.declaration import declaration
 from indexer.sync.snapshots.points import UNANSWERED
 from indexer.sync.snapshots.series import Snapshots
 from indexer.sync.tokens import balances, metadata_job
-from tests.chaos import derived, lies, manifests
+from tests.chaos import balances_over_time, derived, lies, manifests
 from tests.chaos.chain import CHAIN_ID, COINS, Block, Chain, dumps
 from tests.chaos.mishaps import Chances, KilledError, crash_postgres, endanger
 from tests.chaos.node import NULL_WORDINGS, Honest, Node, Server
@@ -376,6 +376,7 @@ class Simulation:
             derived.check_tokens(self._reader, complete=True)
             self.tale.events["derived tables"] = derived.check_derived_complete(self._auditor)
             self.tale.events["ledgers"] = derived.check_ledgers_complete(self._auditor)
+            self.tale.events["days of holders"] = balances_over_time.check(self._reader, picture)
             return
         raise WrongError(f"it never settles: {missing}")
 

@@ -301,7 +301,15 @@ class _Comparison:
             standard = min(told, key=lambda one: one[0])[1]
             wanted += [
                 ledgers.LedgerDeclaration(
-                    contract.name, contract_id, d.chain_id, standard, ids, d.place, d.start_block, doubt
+                    contract.name,
+                    contract_id,
+                    d.chain_id,
+                    standard,
+                    ids,
+                    d.place,
+                    d.start_block,
+                    doubt,
+                    (contract.name, d.chain_id) in self.declaration.daily_balances,
                 )
                 for d in chains
             ]

@@ -220,6 +220,8 @@ class Declaration:
     series: tuple[SeriesDeclaration, ...] = ()
     balances: frozenset[tuple[str, int]] = frozenset()
     """Contract and chain id of all whose balances are kept."""
+    daily_balances: frozenset[tuple[str, int]] = frozenset()
+    """Those among them whose balances at the ends of days are kept, too."""
     derived: tuple[DerivedDeclaration, ...] = ()
     programs: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Programs, each with the tables that it keeps. Their own processes make them."""

@@ -20,11 +20,7 @@ from indexer.intervals import RangeSet
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent
 from indexer.store.catalog.declaration import Change, Place
-from indexer.store.database import psycopg_connection
 from indexer.store.schema import layout, tables
-
-SWEEP_ROWS = 20_000
-"""Holdings of ledgers that are gone that are deleted in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +41,8 @@ class Ledger:
     remark: str | None
     doubt: str | None
     """Why what its events tell may not be all; shown with every balance."""
+    daily: bool
+    """Whether it keeps the balances at the ends of days, too."""
     source_ids: frozenset[int]
     """The active sources of its events."""
 
@@ -56,7 +54,7 @@ class Ledger:
 
 _LOAD = """
     SELECT l.id, l.chain_id, l.contract_id, c.name AS contract, l.kind, l.event_ids, l.place, l.start_block,
-           l.through_block, l.live, l.served, l.remark, l.doubt,
+           l.through_block, l.live, l.served, l.remark, l.doubt, l.daily,
            ARRAY(SELECT s.id FROM gapless.sources s
                  WHERE s.active AND s.chain_id = l.chain_id AND s.event_id = ANY(l.event_ids)) AS source_ids
     FROM gapless.ledgers l JOIN gapless.contracts c ON c.id = l.contract_id
@@ -129,6 +127,7 @@ def _load(connection: Connection, condition: str, locking: str, chain_id: int, *
             served=row.served,
             remark=row.remark,
             doubt=row.doubt,
+            daily=row.daily,
             source_ids=frozenset(row.source_ids),
         )
         for row in rows
@@ -150,14 +149,16 @@ class LedgerDeclaration:
     place: Place
     start_block: int
     doubt: str | None
+    daily: bool = False
 
     def is_kept_by(self, ledger: Ledger) -> bool:
         """Whether that is what a ledger counts."""
-        return (self.kind, self.event_ids, self.place, self.start_block) == (
+        return (self.kind, self.event_ids, self.place, self.start_block, self.daily) == (
             ledger.kind,
             ledger.event_ids,
             ledger.place,
             ledger.start_block,
+            ledger.daily,
         )
 
 
@@ -211,7 +212,7 @@ def difference(known: Iterable[Ledger], wanted: Iterable[LedgerDeclaration]) -> 
 
 
 _NOT_KEPT = "no longer kept"
-_OTHER = "the manifest wants other addresses, events or blocks: it is built anew"
+_OTHER = "the manifest wants other addresses, events, blocks or days: it is built anew"
 _REPLACED = "no longer kept, and rows that it counted were replaced"
 
 
@@ -261,6 +262,7 @@ def _begin(connection: Connection, one: LedgerDeclaration) -> None:
             through_block=one.start_block - 1,
             live=True,
             doubt=one.doubt,
+            daily=one.daily,
             served=sa.text(
                 "NOT EXISTS (SELECT FROM gapless.ledgers WHERE contract_id = :contract AND chain_id = :chain "
                 "AND served)"
@@ -299,6 +301,7 @@ def restart(connection: Connection, ledger: Ledger, reason: str) -> None:
             ledger.place,
             ledger.start_block,
             ledger.doubt,
+            ledger.daily,
         ),
     )
 
@@ -311,7 +314,7 @@ def forget_events(connection: Connection, event_ids: Iterable[int]) -> None:
 
 
 def forget(connection: Connection, ledger: Ledger) -> None:
-    """Deletes a ledger; :func:`sweep` deletes its holdings later, a few at a time."""
+    """Deletes a ledger; ``store.tokens.orphan_holdings`` deletes its holdings later, a few at a time."""
     connection.execute(sa.text("DELETE FROM gapless.ledgers WHERE id = :id"), {"id": ledger.ledger_id})
 
 
@@ -349,32 +352,6 @@ def move(connection: Connection, ledger_ids: Iterable[int], through: int) -> Non
             WHERE id = ANY(:ids)
         """),
         {"ids": list(ledger_ids), "through": through},
-    )
-
-
-def sweep(connection: Connection) -> int:
-    """Deletes some of the holdings whose ledger is gone; returns how many, 0 when none are left."""
-    return (
-        psycopg_connection(connection)
-        .execute(
-            """
-            WITH RECURSIVE kept AS (
-                (SELECT ledger_id FROM gapless.holdings ORDER BY ledger_id LIMIT 1)
-                UNION ALL
-                SELECT (SELECT h.ledger_id FROM gapless.holdings h WHERE h.ledger_id > k.ledger_id
-                        ORDER BY h.ledger_id LIMIT 1)
-                FROM kept k WHERE k.ledger_id IS NOT NULL
-            ), gone AS (
-                SELECT k.ledger_id FROM kept k
-                WHERE k.ledger_id IS NOT NULL AND NOT EXISTS (SELECT FROM gapless.ledgers l WHERE l.id = k.ledger_id)
-                LIMIT 1
-            )
-            DELETE FROM gapless.holdings WHERE ctid = ANY(ARRAY(
-                SELECT h.ctid FROM gapless.holdings h WHERE h.ledger_id = (SELECT ledger_id FROM gone) LIMIT %s))
-            """,
-            (SWEEP_ROWS,),
-        )
-        .rowcount
     )
 
 

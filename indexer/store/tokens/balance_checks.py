@@ -6,7 +6,7 @@ are not exact (``gapless.balance_problem``). Nodes are asked for that (:func:`du
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 
 import sqlalchemy as sa
 from psycopg import sql
@@ -17,7 +17,7 @@ from indexer.store.catalog import ledgers
 from indexer.store.catalog.ledgers import Ledger
 from indexer.store.database import psycopg_connection
 from indexer.store.schema import tables
-from indexer.store.tokens import balances
+from indexer.store.tokens import balances, daily_balances
 
 SAMPLE = 20
 """Children of a factory of which it is asked: one that gave before its announcement makes all others doubtful."""
@@ -25,17 +25,25 @@ SAMPLE = 20
 
 @dataclass(frozen=True, slots=True)
 class HoldingDifference:
-    """A holding that is not what the transfers in the tables sum up to."""
+    """A holding that is not what the transfers in the tables sum up to.
+
+    Attributes:
+        token, token_id, holder: whose.
+        kept: what the tables of balances say.
+        counted: what the transfers sum up to.
+        day: the day at whose end; None: at the end of the ledger's newest block.
+    """
 
     token: bytes
     token_id: int
     holder: bytes
     kept: int
     counted: int
+    day: date | None = None
 
 
 def differences(connection: Connection, ledger: Ledger, most: int) -> tuple[int, list[HoldingDifference]]:
-    """Counts all of a ledger's transfers anew and compares.
+    """Counts all of a ledger's transfers anew and compares, at the ends of days too if it keeps those.
 
     Args:
         connection: in a transaction with one snapshot.
@@ -45,31 +53,41 @@ def differences(connection: Connection, ledger: Ledger, most: int) -> tuple[int,
     Returns:
         How many holdings differ, and the first of them.
     """
-    events = ledgers.events_of(connection, ledger)
-    rows = (
-        psycopg_connection(connection)
-        .execute(
-            sql.SQL("""
-            SELECT coalesce(h.token, c.token), coalesce(h.token_id, c.token_id), coalesce(h.holder, c.holder),
-                   coalesce(h.amount, 0), coalesce(c.delta, 0), count(*) OVER ()
-            FROM (SELECT * FROM gapless.holdings WHERE ledger_id = %(ledger)s) h
-            FULL JOIN ({}) c ON c.token = h.token AND c.token_id = h.token_id AND c.holder = h.holder
-            WHERE h.amount IS DISTINCT FROM c.delta ORDER BY 1, 2, 3 LIMIT %(most)s
-        """).format(balances.deltas(ledger, events.values())),
-            {
-                "ledger": ledger.ledger_id,
-                "chain_id": ledger.chain_id,
-                "addresses": ledger.addresses,
-                "first": ledger.start_block,
-                "last": ledger.through_block,
-                "sign": 1,
-                "most": most,
-            },
-        )
-        .fetchall()
-    )
-    found = [HoldingDifference(bytes(r[0]), int(r[1]), bytes(r[2]), int(r[3]), int(r[4])) for r in rows]
-    return (rows[0][5] if rows else 0), found
+    events = ledgers.events_of(connection, ledger).values()
+    compared = [_HOLDINGS.format(balances.deltas(ledger, events))]
+    if ledger.daily:
+        compared.append(_DAYS.format(daily_balances.recounted(balances.deltas(ledger, events, by_day=True))))
+    values = {
+        "ledger": ledger.ledger_id,
+        "chain_id": ledger.chain_id,
+        "addresses": ledger.addresses,
+        "first": ledger.start_block,
+        "last": ledger.through_block,
+        "sign": 1,
+        "most": most,
+    }
+    count, found = 0, []
+    for statement in compared:
+        rows = psycopg_connection(connection).execute(statement, values).fetchall()
+        count += rows[0][0] if rows else 0
+        found += [HoldingDifference(bytes(r[1]), int(r[2]), bytes(r[3]), int(r[4]), int(r[5]), r[6]) for r in rows]
+    return count, found[:most]
+
+
+_HOLDINGS = sql.SQL("""
+    SELECT count(*) OVER (), coalesce(h.token, c.token), coalesce(h.token_id, c.token_id),
+           coalesce(h.holder, c.holder), coalesce(h.amount, 0), coalesce(c.delta, 0), NULL::date
+    FROM (SELECT * FROM gapless.holdings WHERE ledger_id = %(ledger)s) h
+    FULL JOIN ({}) c ON c.token = h.token AND c.token_id = h.token_id AND c.holder = h.holder
+    WHERE h.amount IS DISTINCT FROM c.delta ORDER BY 2, 3, 4 LIMIT %(most)s
+""")
+_DAYS = sql.SQL("""
+    SELECT count(*) OVER (), coalesce(h.token, c.token), coalesce(h.token_id, c.token_id),
+           coalesce(h.holder, c.holder), coalesce(h.amount, 0), coalesce(c.amount, 0), coalesce(h.day, c.day)
+    FROM (SELECT * FROM gapless.holdings_daily WHERE ledger_id = %(ledger)s) h
+    FULL JOIN ({}) c ON c.token = h.token AND c.token_id = h.token_id AND c.holder = h.holder AND c.day = h.day
+    WHERE (h.amount, h.change) IS DISTINCT FROM (c.amount, c.change) ORDER BY 2, 3, 4, 7 LIMIT %(most)s
+""")
 
 
 @dataclass(frozen=True, slots=True)

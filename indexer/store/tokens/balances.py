@@ -26,7 +26,7 @@ from indexer.store.catalog.version import load_version, writing_by
 from indexer.store.database import psycopg_connection
 from indexer.store.programs import disturbances
 from indexer.store.rows.writer import Rows
-from indexer.store.tokens import transfers
+from indexer.store.tokens import daily_balances, transfers
 from indexer.store.tokens.transfers import TransferEvent
 
 STEP_ROWS = 20_000
@@ -89,6 +89,8 @@ def add(
             "sign": sign,
         }
         driver.execute(statement, values)
+        if ledger.daily:
+            daily_balances.add(driver, deltas(ledger, events, by_day=True), values)
         for event in events:
             if event.signature == CONSECUTIVE_TRANSFER:
                 driver.execute(_NOTE_TOO_LONG.format(_odd(event, transfer_standards.too_long)), values)
@@ -96,6 +98,8 @@ def add(
                 driver.execute(_NOTE_UNEVEN.format(_odd(event, transfer_standards.uneven)), values)
     # An index of the empty ones alone finds them; kept, they would soon be most of the table.
     driver.execute("DELETE FROM gapless.holdings WHERE ledger_id = %s AND amount = 0", (ledger.ledger_id,))
+    if ledger.daily:
+        daily_balances.forget_unchanged(driver, ledger.ledger_id)
 
 
 _COUNTED = sql.SQL(
@@ -122,20 +126,31 @@ def _odd(event: CatalogEvent, of: Callable[..., sql.Composed]) -> sql.Composed:
     return of(event.table.identifier, event.table.columns, _COUNTED)
 
 
-def deltas(ledger: Ledger, events: Iterable[CatalogEvent]) -> sql.Composed:
+def deltas(ledger: Ledger, events: Iterable[CatalogEvent], *, by_day: bool = False) -> sql.Composed:
     """A SELECT of what transfers change: token, token_id, holder, delta; only what does change.
 
     Its parameters: ``chain_id``, ``addresses``, ``first``, ``last``, ``sign``.
+
+    Args:
+        ledger: whose.
+        events: those of its events that are read.
+        by_day: what each day (UTC) changes, with one more column, ``day``.
     """
+    day = sql.SQL(", gapless.day(m.block_time)" if by_day else "")
     selects = [transfers.select(TransferEvent(event, ledger.kind), _COUNTED) for event in events]
     return sql.SQL("""
-        SELECT m.token, m.token_id, side.holder, sum(side.delta) AS delta
+        SELECT m.token, m.token_id, side.holder, sum(side.delta) AS delta{shown}
         FROM ({transfers}) m
         CROSS JOIN LATERAL (VALUES (m.from_address, -%(sign)s * m.amount), (m.to_address, %(sign)s * m.amount))
              AS side (holder, delta)
         WHERE m.from_address <> m.to_address AND side.holder <> {nobody}
-        GROUP BY m.token, m.token_id, side.holder HAVING sum(side.delta) <> 0
-    """).format(transfers=sql.SQL(" UNION ALL ").join(selects), nobody=sql.Literal(ZERO_ADDRESS))
+        GROUP BY m.token, m.token_id, side.holder{day} HAVING sum(side.delta) <> 0
+    """).format(
+        shown=day + sql.SQL(" AS day") if by_day else day,
+        transfers=sql.SQL(" UNION ALL ").join(selects),
+        nobody=sql.Literal(ZERO_ADDRESS),
+        day=day,
+    )
 
 
 # -- the head ------------------------------------------------------------------------------------------------------

@@ -68,8 +68,8 @@ def counted(connection: Connection, scope: AuditScope) -> Iterator[Finding]:
         count, differences = balance_checks.differences(connection, ledger, DIFFERENCES_SHOWN)
         if count:
             shown = "; ".join(
-                f"0x{one.holder.hex()} has {one.kept} of {_token(one.token, one.token_id, ledger)}, and "
-                f"its transfers make {one.counted}"
+                f"0x{one.holder.hex()} has {one.kept} of {_token(one.token, one.token_id, ledger)}"
+                f"{f' at the end of {one.day}' if one.day else ''}, and its transfers make {one.counted}"
                 for one in differences
             )
             more = f"; and {count - len(differences)} more" if count > len(differences) else ""

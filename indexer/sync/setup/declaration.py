@@ -36,8 +36,13 @@ def declaration(manifest: Manifest, start_blocks: Mapping[tuple[str, str], int] 
             for one in manifest.derived.values()
         ),
         programs=tuple((one.name, tuple(one.tables)) for one in manifest.programs.values()),
-        balances=frozenset((contract, manifest.chains[chain].chain_id) for contract, chain in manifest.balances),
+        balances=_numbered(manifest, manifest.balances),
+        daily_balances=_numbered(manifest, manifest.daily_balances),
     )
+
+
+def _numbered(manifest: Manifest, pairs: frozenset[tuple[str, str]]) -> frozenset[tuple[str, int]]:
+    return frozenset((contract, manifest.chains[chain].chain_id) for contract, chain in pairs)
 
 
 def _chain(chain: Chain) -> ChainDeclaration:

@@ -21,7 +21,7 @@ from indexer.chain.logs.earliest_log import EarliestLog
 from indexer.chain.records.errors import FatalError, LaggingError, NoEndpointError, RangeError
 from indexer.store.catalog import ledgers
 from indexer.store.catalog.version import CatalogChangedError
-from indexer.store.tokens import balance_checks, balances
+from indexer.store.tokens import balance_checks, balances, orphan_holdings
 from indexer.store.tokens.balance_checks import Question
 from indexer.store.tokens.balances import STEP_ROWS
 
@@ -79,7 +79,7 @@ def catch_up(engine: Engine, chain_id: int, *, stop: threading.Event | None = No
             waiting.append(ledger)
     while not stop.is_set():
         with engine.begin() as connection:
-            if ledgers.sweep(connection) == 0:
+            if orphan_holdings.sweep(connection) == 0:
                 break
     return steps
 

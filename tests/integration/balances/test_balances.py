@@ -160,6 +160,14 @@ def test_an_audit_finds_a_holding_that_does_not_follow_and_a_repair_counts_anew(
     assert _ledgers(indexed, "coins") == [(True, True, history.last)]
     assert oracle.kept(indexed) == oracle.on_chain(history.world)
     assert [finding for finding in _audit(indexed).findings if finding.kind == "balance"] == []
+    _execute(
+        indexed,
+        "UPDATE gapless.holdings_daily SET amount = amount + 1 WHERE ctid = (SELECT min(ctid) "
+        "FROM gapless.holdings_daily WHERE ledger_id = (SELECT max(id) FROM gapless.ledgers))",
+    )
+    (finding,) = [finding for finding in _audit(indexed).findings if finding.kind == "balance"]
+    assert finding.count == 1
+    assert " at the end of 20" in finding.detail
 
 
 def test_a_repair_of_rows_repairs_balances_with_them(indexed, history):

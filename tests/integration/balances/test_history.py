@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import date, timedelta
 
 import pytest
 from psycopg import errors
 
+from indexer.store.tokens import balances as store_balances
+from indexer.sync.tokens import balances
 from tests.integration.sync.rig import Rig
 
 TRANSFERS = """
@@ -26,11 +29,12 @@ def recounted(one: Rig, of: bytes, number: int, through: int) -> dict[bytes, int
     return {holder: amount for holder, amount in found.items() if amount and holder != NOBODY}
 
 
-@pytest.mark.promise("B-07")
+@pytest.mark.promise("B-07", "B-08")
 def test_balances_of_the_past_are_those_of_the_transfers_up_to_then(indexed: Rig, history) -> None:
     _at_blocks(indexed, history)
     _not_counted(indexed, history)
     _by_day(indexed, history)
+    _at_the_ends_of_days(indexed, history)
 
 
 def _at_blocks(indexed: Rig, history) -> None:
@@ -81,6 +85,72 @@ def _by_day(indexed: Rig, history) -> None:
     everything = indexed.query(read, token, holder, "2023-12-20", "2099-01-01")
     assert len(everything) == history.last // 10 + 1
     assert indexed.query(read, token, holder, "2024-01-04", "2024-01-04") == [("2024-01-04", found["2024-01-04"])]
+
+
+def _at_the_ends_of_days(indexed: Rig, history) -> None:
+    """As :func:`_by_day` has timed the blocks: the kept days, everybody's, and the largest of each."""
+    with indexed.engine.begin() as connection:
+        connection.exec_driver_sql("TRUNCATE gapless.holdings, gapless.holdings_daily")
+        connection.exec_driver_sql("UPDATE gapless.ledgers SET through_block = start_block - 1")
+    balances.catch_up(indexed.engine, indexed.chain.chain_id, step_rows=13)
+    _compare_days(indexed, history)
+    # Rows of the first days are replaced: what everybody has later is another amount, too.
+    with indexed.engine.begin() as connection:
+        ids = connection.exec_driver_sql("SELECT event_ids FROM gapless.ledgers WHERE daily AND live").scalar_one()
+        with store_balances.rewriting(connection, indexed.chain.chain_id, ids, ((10, 39),)):
+            changed = connection.exec_driver_sql(
+                "UPDATE coins.transfer SET value = value + 7 WHERE block_number BETWEEN 10 AND 39"
+            )
+    assert changed.rowcount > 2
+    _compare_days(indexed, history)
+    other = bytes.fromhex(history.world.addresses["items"][2:])
+    with pytest.raises(Exception, match=r"no balances at the ends of days are kept of the token 0x.* on demo"):
+        indexed.query("SELECT * FROM gapless.holders_by_day('demo', %s, '2024-01-01', '2024-01-02', 3, 2)", other)
+
+
+def _compare_days(indexed: Rig, history) -> None:
+    token = bytes.fromhex(history.world.addresses["gold"][2:])
+    read = (
+        "SELECT day::text, place, holder, amount FROM gapless.holders_by_day('demo', %s, '2023-12-20', '2099-01-01', 3)"
+    )
+    found = [(day, place, holder, int(amount)) for day, place, holder, amount in indexed.query(read, token)]
+    largest, kept = [], set()
+    before: dict[bytes, int] = {}
+    for number in range(history.last // 10 + 1):
+        day = str(date(2024, 1, 1) + timedelta(number))
+        now = recounted(indexed, token, 0, min(number * 10 + 9, history.last))
+        top = sorted(((amount, holder) for holder, amount in now.items() if amount > 0), reverse=True)[:3]
+        largest += [(day, place, holder, amount) for place, (amount, holder) in enumerate(top, 1)]
+        changed = {who for who in now.keys() | before.keys() if now.get(who, 0) != before.get(who, 0)}
+        kept |= {(day, who, now.get(who, 0), now.get(who, 0) - before.get(who, 0)) for who in changed}
+        before = now
+    assert found == largest
+    rows = indexed.query(
+        "SELECT day::text, holder, amount, change, next_day::text FROM gapless.balance_daily WHERE token = %s", token
+    )
+    assert {(day, holder, int(amount), int(change)) for day, holder, amount, change, _ in rows} == kept
+    for day, holder, _, _, next_day in rows:
+        assert next_day == min((other[0] for other in kept if other[1] == holder and other[0] > day), default=None)
+
+
+def test_a_ledger_that_counts_a_token_no_more_does_not_answer_for_one_that_does(indexed: Rig, history) -> None:
+    """Of two contracts with one token, the first may be kept no longer, and the second not have come as far."""
+    token = bytes.fromhex(history.world.addresses["gold"][2:])
+    asked = (
+        "SELECT gapless.ledger_of('demo', %s), (SELECT id FROM gapless.ledgers WHERE daily), "
+        "gapless.balance_at('demo', %s, holder, %s) = amount FROM gapless.balances WHERE token = %s LIMIT 1"
+    )
+    for live, through in ((False, history.last), (True, 5), (False, 5)):
+        with indexed.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM gapless.ledgers WHERE id < 0")
+            connection.exec_driver_sql(
+                "INSERT INTO gapless.ledgers (id, chain_id, contract_id, kind, event_ids, place, start_block, "
+                'through_block, live, served) SELECT -1, l.chain_id, c.id, l.kind, l.event_ids, \'{"kind": "any"}\', '
+                "0, %s, %s, true FROM gapless.ledgers l, gapless.contracts c WHERE l.daily AND c.name = 'exchange'",
+                (through, live),
+            )
+        ((found, expected, is_same),) = indexed.query(asked, token, token, history.last, token)
+        assert (found, is_same) == (expected, True)
 
 
 def _not_counted(indexed: Rig, history) -> None:

@@ -7,7 +7,7 @@ changed rows, another manifest, and ledgers that are taken further a few rows at
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from random import Random
 from typing import Any
 
@@ -26,7 +26,7 @@ from indexer.store.head import state
 from indexer.store.rows import writer
 from indexer.store.rows.blocks import Block
 from indexer.store.rows.writer import Rows, WriteOutcome
-from indexer.store.tokens import balance_checks, balances
+from indexer.store.tokens import balance_checks, balances, orphan_holdings
 from indexer.sync.setup.declaration import declaration
 from tests.integration.sync.rig import write_manifest
 
@@ -62,10 +62,19 @@ start_block = 0
 
 [balances]
 contracts = [{kept}]
+daily = [{daily}]
 """
+
+Key = tuple[bytes, int, bytes]
+"""Token, token id, holder."""
 
 Move = tuple[str, bytes, bytes, bytes, int, int]
 """Contract, token, from, to, token id, amount."""
+
+
+def time_of(number: int) -> int:
+    """The time of a block, in seconds: four or five of them a day, as ``gapless.day`` has it."""
+    return 1_700_000_000 + 18_000 * number
 
 
 def place_of(number: int, index: int) -> int:
@@ -81,6 +90,7 @@ class Model:
         self.folder, self.abis = folder, abis
         self.engine = create_engine(database_url)
         self.coins, self.start, self.kept = COINS[:2], 2, ["coins", "nft", "items"]
+        self.daily = ["coins", "nft", "items"]
         self.blocks: dict[int, list[tuple[str, list[Any], list[Move]]]] = {}
         self.branch = 0
         self.hashes: dict[int, bytes] = {}
@@ -121,12 +131,12 @@ class Model:
         return "items.TransferBatch", [pick(HOLDERS), giver, receiver, numbers, amounts], moves
 
     def block(self, number: int) -> Block:
-        return Block(number, self.hashes[number], 1_700_000_000 + number, self.hashes.get(number - 1))
+        return Block(number, self.hashes[number], time_of(number), self.hashes.get(number - 1))
 
     def rows(self, sources: list[Source], ranges: Any) -> Rows:
         rows = Rows()
         for number in (n for first, last in ranges for n in range(first, last + 1)):
-            time = datetime.fromtimestamp(1_700_000_000 + number, UTC)
+            time = datetime.fromtimestamp(time_of(number), UTC)
             for index, (label, arguments, moves) in enumerate(self.blocks[number]):
                 token = {"coins": moves[0][1] if moves else ZERO, "nft": NFT, "items": ITEMS}[label.split(".")[0]]
                 for source in sources:
@@ -152,6 +162,7 @@ class Model:
         text = MANIFEST.format(
             abis=self.abis, coins=quoted, start=self.start, nft=NFT.hex(), items=ITEMS.hex(),
             kept=", ".join(f'"{name}"' for name in self.kept),
+            daily=", ".join(f'"{name}"' for name in self.daily if name in self.kept),
         )  # fmt: skip
         manifest = write_manifest(text + self.more(), self.folder, "")
         apply(self.engine, declaration(manifest))
@@ -161,13 +172,15 @@ class Model:
         return ""
 
     def other_manifest(self) -> None:
-        match self.random.choice(("coins", "coins", "start", "kept")):
+        match self.random.choice(("coins", "coins", "start", "kept", "daily")):
             case "coins":
                 self.coins = self.random.sample(COINS, self.random.randint(1, 3))
             case "start":
                 self.start = self.random.randint(0, 5)
             case "kept":
                 self.kept = self.random.sample(["coins", "nft", "items"], self.random.randint(1, 3))
+            case "daily":
+                self.daily = self.random.sample(["coins", "nft", "items"], self.random.randint(1, 3))
         self.apply()
 
     def backfill(self) -> None:
@@ -181,7 +194,7 @@ class Model:
         with self.engine.begin() as connection:
             outcome = writer.write_history(
                 connection, CHAIN, part, mine, rows=self.rows(mine, (part,)),
-                blocks=BlockColumns.of({part[1]: (self.hashes[part[1]], 1_700_000_000 + part[1])}),
+                blocks=BlockColumns.of({part[1]: (self.hashes[part[1]], time_of(part[1]))}),
                 catalog_version=version,
             )  # fmt: skip
         assert outcome is WriteOutcome.WRITTEN
@@ -276,19 +289,37 @@ class Model:
 
     def sweep(self) -> None:
         with self.engine.begin() as connection:
-            ledgers.sweep(connection)
+            orphan_holdings.sweep(connection)
 
     # -- what must be
 
-    def truth(self, ledger: Ledger) -> dict[tuple[bytes, int, bytes], int]:
-        sums: Counter[tuple[bytes, int, bytes]] = Counter()
+    def truth(self, ledger: Ledger) -> tuple[dict[Key, int], dict[tuple[date, Key], tuple[int, int]]]:
+        """What everybody has in the end; and for each day at whose end somebody has another amount, it and the change.
+
+        The days are empty where the ledger keeps none.
+        """
+        sums: Counter[Key] = Counter()
+        before: Counter[Key] = Counter()
+        days: dict[tuple[date, Key], tuple[int, int]] = {}
         for number in range(ledger.start_block, ledger.through_block + 1):
             for _, _, moves in self.blocks[number]:
                 for contract, token, giver, receiver, token_id, amount in moves:
                     if contract == ledger.contract and "0x" + token.hex() in ledger.place.addresses:
                         sums[token, token_id, giver] -= amount
                         sums[token, token_id, receiver] += amount
-        return {key: amount for key, amount in sums.items() if amount and any(key[2])}
+            day = datetime.fromtimestamp(time_of(number), UTC).date()
+            if number == ledger.through_block or datetime.fromtimestamp(time_of(number + 1), UTC).date() != day:
+                changed = {key: sums[key] - before[key] for key in sums if any(key[2]) and sums[key] != before[key]}
+                days |= {(day, key): (sums[key], change) for key, change in changed.items()}
+                before = sums.copy()
+        return {key: amount for key, amount in sums.items() if amount and any(key[2])}, days if ledger.daily else {}
+
+    def days(self, connection: Any, ledger: Ledger) -> dict[tuple[date, Key], tuple[int, int]]:
+        rows = connection.exec_driver_sql(
+            "SELECT day, token, token_id, holder, amount, change FROM gapless.holdings_daily WHERE ledger_id = %s",
+            (ledger.ledger_id,),
+        )
+        return {(day, (bytes(t), int(i), bytes(h))): (int(a), int(c)) for day, t, i, h, a, c in rows}
 
     def check(self) -> None:
         with self.engine.connect() as connection:
@@ -299,7 +330,9 @@ class Model:
                     (ledger.ledger_id,),
                 )
                 found = {(bytes(t), int(i), bytes(h)): int(a) for t, i, h, a in rows}
-                assert found == self.truth(ledger), ledger
+                days = self.days(connection, ledger)
+                assert (found, days) == self.truth(ledger), ledger
+                self.done["days"] += len(days)
                 assert ledger.live or ledger.served
                 assert ledger.through_block <= max(self.tip, ledger.start_block - 1)
                 if ledger.live:
@@ -321,7 +354,7 @@ class Model:
                 if step.is_last:
                     break
         with self.engine.begin() as connection:
-            while ledgers.sweep(connection):
+            while orphan_holdings.sweep(connection):
                 pass
             served = [one for one in ledgers.load(connection, CHAIN) if one.contract in self.kept]
             assert [one.through_block for one in served if one.live and one.served] == [self.tip] * len(self.kept)
@@ -335,7 +368,7 @@ ACTIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.promise("B-03")
+@pytest.mark.promise("B-03", "B-08")
 @pytest.mark.parametrize("seed", range(12))
 def test_every_ledger_is_right_at_every_moment(seed, migrated_url, tmp_path, pytestconfig):
     model = Model(seed, migrated_url, tmp_path, pytestconfig.rootpath / "abis")
@@ -345,4 +378,5 @@ def test_every_ledger_is_right_at_every_moment(seed, migrated_url, tmp_path, pyt
         model.done[action] += 1
         model.check()
     model.settle()
+    assert model.done["days"]
     model.engine.dispose()

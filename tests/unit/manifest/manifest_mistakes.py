@@ -593,6 +593,16 @@ ONE_PROBLEM: dict[str, tuple[str, str, str]] = {
         "balances.contracts[0]",
         "among its events",
     ),
+    "days of balances that are not kept": (
+        ETHEREUM + ERC20 + '[balances]\ncontracts = ["usdc"]\ndaily = ["usdt"]\n',
+        "balances.daily[0]",
+        "no balances are kept of usdt",
+    ),
+    "days of tokens": (
+        ETHEREUM + ERC20 + '[tokens]\ndaily = ["usdc"]\n',
+        "tokens.daily",
+        "unknown key",
+    ),
     "balances of filtered transfers": (
         ETHEREUM + ERC20 + f'filters.Transfer.to = "{USDC}"\n[balances]\ncontracts = ["usdc"]\n',
         "balances.contracts[0]",

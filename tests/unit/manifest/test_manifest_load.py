@@ -419,6 +419,13 @@ def test_balances_of_all_that_can_have_them(desk: Desk) -> None:
     manifest = desk.load(WITH_USDC + FACTORY + filtered + "[tokens]\nenabled = false\n[balances]\n")
     assert manifest.tokens == frozenset()
     assert manifest.balances == {("usdc", "ethereum"), ("pair", "ethereum")}
+    assert manifest.daily_balances == frozenset()
+
+
+def test_days_of_balances_are_kept_of_the_named_contracts(desk: Desk) -> None:
+    manifest = desk.load(WITH_USDC + FACTORY + '[balances]\ndaily = ["usdc"]\n')
+    assert manifest.daily_balances == {("usdc", "ethereum")}
+    assert desk.load(WITH_USDC + '[balances]\nenabled = false\ndaily = ["usdc"]\n').daily_balances == frozenset()
 
 
 def test_balances_of_named_contracts(desk: Desk) -> None:

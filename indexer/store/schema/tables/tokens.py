@@ -6,6 +6,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     ForeignKey,
     Index,
     Integer,
@@ -70,6 +71,13 @@ ledgers = Table(
     Column("version", BigInteger, nullable=False, server_default="0", comment="+1 with every change of its holdings"),
     timestamp("updated_at", nullable=False, default=True, comment="when the row was last written"),
     timestamp("compared_at", comment="when its tokens were asked what holders have"),
+    Column(
+        "daily",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="whether holdings_daily has its balances at the ends of days",
+    ),
     Index("ledgers_live", "contract_id", "chain_id", unique=True, postgresql_where=text("live")),
     Index("ledgers_served", "contract_id", "chain_id", unique=True, postgresql_where=text("served")),
     comment="The balances of one contract on one chain, and how far they go",
@@ -95,6 +103,30 @@ holdings = Table(
     Index("holdings_empty", "ledger_id", postgresql_where=text("amount = 0")),
     Index("holdings_negative", "ledger_id", "token", postgresql_where=text("amount < 0")),
     comment="Who has how much of what, by the transfers that a ledger has counted (see the view balances)",
+)
+
+holdings_daily = Table(
+    "holdings_daily",
+    metadata,
+    Column("ledger_id", Integer, nullable=False, comment="the ledger, gapless.ledgers.id"),
+    Column("token", LargeBinary, nullable=False, comment="the token's contract, 20 bytes"),
+    Column("token_id", Numeric(78, 0), nullable=False, comment="0 for ERC-20"),
+    Column(
+        "holder",
+        LargeBinary,
+        nullable=False,
+        comment="the account, 20 bytes; gapless.hex shows it, gapless.addr('0x…') writes it",
+    ),
+    Column("day", Date, nullable=False, comment="the day (UTC)"),
+    Column("change", Numeric, nullable=False, comment="what the day added, less what it took; never 0"),
+    Column("amount", Numeric, nullable=False, comment="at its end, in the token's smallest unit; 1 for ERC-721"),
+    PrimaryKeyConstraint("ledger_id", "token", "token_id", "holder", "day"),
+    # With the day, so that the largest of a day are found in the index alone.
+    Index("holdings_daily_top", "ledger_id", "token", "token_id", "amount", "holder", "day"),
+    # Days come one after the other: for those before most rows.
+    Index("holdings_daily_day", "day", postgresql_using="brin", postgresql_with={"autosummarize": "on"}),
+    Index("holdings_daily_unchanged", "ledger_id", postgresql_where=text("change = 0")),
+    comment="Who had how much of what at the ends of days, a row for each day with a change (see balance_daily)",
 )
 
 balance_problems = Table(

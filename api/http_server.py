@@ -5,6 +5,7 @@ an open API are replaced: 100 connections, a proxy's headers taken away.
 """
 
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -34,6 +35,9 @@ _END: Final = None
 
 #: Seconds between two looks at deadlines.
 TEND_EVERY: Final = 0.5
+#: Seconds after which a request is no longer one of the few that are answered at once: some times what a page takes on
+#: cores that are all at work.
+LONG: Final = 0.025
 #: Connections that are always kept free for further clients, at the price of those that rest longest.
 ROOM: Final = 4
 #: Seconds for answers that are being made when the server is told to stop.
@@ -48,18 +52,34 @@ class Threads:
     waitress's is a list under a condition: to hand a request over takes several locks, each of which the receiving
     thread may be woken for in vain while the giving one still holds the interpreter.
 
+    Only a few threads work at once as long as each request is quick, and the others wait in the order in which they
+    came. With all threads at work their requests share the cores as chance has it, and a few take several times as
+    long as most. A request that takes long counts no more: another thread has its turn.
+
     Args:
         count: so many threads.
         name: of the threads.
+        quick: how many of them work at once as long as each request is quick; None: all.
+        clock: seconds that never jump.
     """
 
-    def __init__(self, count: int, name: str) -> None:
+    def __init__(
+        self, count: int, name: str, *, quick: int | None = None, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._queue: SimpleQueue[Any] = SimpleQueue()
         #: How many threads are at work now.
         self.active_count = 0
         self._counting = threading.Lock()
+        self._clock = clock
+        # What a thread needs to take a request; it keeps it until its request takes long.
+        self._turns: SimpleQueue[None] = SimpleQueue()
+        for _ in range(count if quick is None else quick):
+            self._turns.put(None)
+        #: Since when a thread with a turn has been at its request.
+        self._began: dict[int, float] = {}
         self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(count)
+            threading.Thread(target=self._work, args=(number,), name=f"{name}-{number}", daemon=True)
+            for number in range(count)
         ]
         for thread in self._threads:
             thread.start()
@@ -72,6 +92,18 @@ class Threads:
     def add_task(self, task: Any) -> None:
         """Queue a task: an object with ``service`` and ``cancel``."""
         self._queue.put(task)
+
+    @property
+    def keeps_waiting(self) -> bool:
+        """Whether :meth:`tend` may be needed soon: something waits, for a thread that has a turn."""
+        return bool(self._began) and not self._queue.empty()
+
+    def tend(self) -> None:
+        """Give the turns of requests that take long to other threads."""
+        began_long_ago = self._clock() - LONG
+        for number, began in list(self._began.items()):
+            if began < began_long_ago and self._began.pop(number, None) is not None:
+                self._turns.put(None)
 
     def shutdown(self, timeout: float = 5.0) -> bool:
         """End all threads once they have done what they are doing; what no thread has taken is cancelled.
@@ -88,6 +120,7 @@ class Threads:
                 pending.append(self._queue.get_nowait())
         for _ in self._threads:
             self._queue.put(_END)
+            self._turns.put(None)
         end = monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, end - monotonic()))
@@ -97,9 +130,14 @@ class Threads:
             task.cancel()
         return bool(pending)
 
-    def _work(self) -> None:
-        take = self._queue.get
-        while (task := take()) is not _END:
+    def _work(self, number: int) -> None:
+        take, has_turn = self._queue.get, False
+        while True:
+            if not has_turn:
+                self._turns.get()
+            if (task := take()) is _END:
+                return
+            self._began[number] = self._clock()
             with self._counting:
                 self.active_count += 1
             try:
@@ -109,6 +147,21 @@ class Threads:
             finally:
                 with self._counting:
                     self.active_count -= 1
+                has_turn = self._began.pop(number, None) is not None
+
+
+def quick_at_once(wanted: int, *, threads: int, processes: int, cores: int) -> int:
+    """How many requests a process answers at once as long as each is quick.
+
+    Two for each core keep it at work: one waits for Postgres while the other is in Python.
+
+    Args:
+        wanted: so many; 0: as follows from the rest.
+        threads: of the process.
+        processes: that share the cores.
+        cores: of the machine.
+    """
+    return min(threads, wanted or max(2, 2 * cores // processes))
 
 
 class Server(TcpWSGIServer):  # type: ignore[misc]
@@ -170,7 +223,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             {},
             True,
             listener,
-            dispatcher=Threads(settings.api_threads, "api"),
+            dispatcher=Threads(settings.api_threads, "api", quick=_quick_at_once(settings)),
             adj=adjustments,
             bind_socket=False,
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
@@ -211,7 +264,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
     def run(self) -> None:
         """Serve until :meth:`stop`, then finish what is being answered."""
         while not self.is_stopping:
-            wasyncore.loop(timeout=TEND_EVERY, use_poll=True, map=self._map, count=1)
+            timeout = LONG if self.task_dispatcher.keeps_waiting else TEND_EVERY
+            wasyncore.loop(timeout=timeout, use_poll=True, map=self._map, count=1)
+            self.task_dispatcher.tend()
             self._tend()
         self._close_door()
         end = monotonic() + GRACE
@@ -279,6 +334,13 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         self.is_stopping = True
         with suppress(OSError):
             self.pull_trigger()
+
+
+def _quick_at_once(settings: ApiSettings) -> int:
+    cores = os.cpu_count() or 2
+    return quick_at_once(
+        settings.api_quick, threads=settings.api_threads, processes=settings.api_processes, cores=cores
+    )
 
 
 def _make_room(channels: Sequence[Channel]) -> int:

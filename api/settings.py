@@ -35,6 +35,12 @@ class ApiSettings(BaseSettings):
     api_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     api_port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     api_threads: int = Field(default=8, ge=1, le=256, description="Requests answered at once by one process.")
+    api_quick: int = Field(
+        default=0,
+        ge=0,
+        description="Of them, how many at once while each takes less than 25 ms; 0: two for each core, among all "
+        "processes. More, where Postgres is far away.",
+    )
     api_processes: int = Field(default=1, ge=1, le=64, description="Processes that share the port.")
     api_connection_limit: int = Field(
         default=1000, ge=10, description="Open client connections of one process, of an address half as many."

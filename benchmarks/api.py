@@ -3,7 +3,8 @@
 ``gapless serve`` as it always runs, asked over a few connections by one thread (:mod:`benchmarks.http_client`), as
 pgbench asks Postgres over as many. Pages are chosen at random by block range, by address and by an indexed argument.
 Beside the rates stands what a page takes of a core: on a machine that does other work the rates are shares of what is
-left, and ``by CPU`` is what they would be to one another without it. Exports are one stream each, read by curl.
+left, and ``by CPU`` is what they would be to one another without it. The p99 of both is of sixteen pages at once that
+share the cores with who asks for them. Exports are one stream each, read by curl.
 """
 
 import argparse
@@ -54,6 +55,8 @@ _PAGES = 100
 # So many that neither the API nor pgbench ever waits for somebody who asks.
 _CONNECTIONS = 16
 _PAGE = 100
+# How the files begin to which pgbench writes how long each page took.
+_LOG = "pgbench-log"
 # Rows of an export.
 _EXPORTED = 1_000_000
 
@@ -108,13 +111,14 @@ class Speed:
         api, sql = self.api, self.sql
         return (
             f"{self.name:<16} {api.rate:>12,.0f} {1000 * api.p99:>7.1f} {api.server:>8.2f} {api.postgres:>8.2f} "
-            f"{api.client:>8.2f} {sql.rate:>10,.0f} {sql.cpu:>8.2f} {self.ratio:>6.2f} {self.cpu_ratio:>6.2f}"
+            f"{api.client:>8.2f} {sql.rate:>10,.0f} {1000 * sql.p99:>7.1f} {sql.cpu:>8.2f} {self.ratio:>6.2f} "
+            f"{self.cpu_ratio:>6.2f}"
         )
 
 
 _TITLE = (
     f"{'pages of 100':<16} {'API a second':>12} {'p99 ms':>7} {'API CPU':>8} {'Postgres':>8} {'client':>8} "
-    f"{'pgbench':>10} {'CPU':>8} {'of it':>6} {'by CPU':>6}"
+    f"{'pgbench':>10} {'p99 ms':>7} {'CPU':>8} {'of it':>6} {'by CPU':>6}"
 )
 
 
@@ -123,12 +127,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.api", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000, help="in the table (default 10 million)")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each measurement (default 10)")
-    parser.add_argument("--processes", type=int, default=2, help="of the API (default 2)")
+    parser.add_argument("--processes", type=int, default=1, help="of the API (default 1)")
     arguments = parser.parse_args()
     run(arguments.rows, arguments.seconds, arguments.processes)
 
 
-def run(rows: int, seconds: float, processes: int = 2) -> list[Speed]:
+def run(rows: int, seconds: float, processes: int = 1) -> list[Speed]:
     """Makes the table, measures and prints."""
     found = []
     with (
@@ -283,8 +287,8 @@ def _ask(port: int, paths: Sequence[str], seconds: float, meter: _Meter) -> Load
         check=True, stdout=subprocess.PIPE, text=True,
     ).stdout  # fmt: skip
     found = json.loads(told)
-    times = sorted(found["times"])
-    return meter.load(before, len(times), len(times) / found["seconds"], times[int(len(times) * 0.99)])
+    times = found["times"]
+    return meter.load(before, len(times), len(times) / found["seconds"], _p99(times))
 
 
 def _exports(origin: str, rows: int) -> Iterator[tuple[str, float, float]]:
@@ -353,7 +357,8 @@ def _pgbench(
     said = subprocess.run(
         [
             str(binaries() / "pgbench"), "--no-vacuum", "--define", "first=1", "--client", str(_CONNECTIONS),
-            "--jobs", "1", "--time", str(max(1, round(seconds))), *files, url,
+            "--jobs", "1", "--time", str(max(1, round(seconds))), "--log", "--log-prefix", str(folder / _LOG),
+            *files, url,
         ],
         check=True, capture_output=True, text=True,
         env={**os.environ, "PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in SESSION.items())},
@@ -362,8 +367,21 @@ def _pgbench(
     if match is None or re.search(r"number of failed transactions: [1-9]", said):
         raise RuntimeError(f"pgbench: {said}")
     done = re.search(r"number of transactions actually processed: ([0-9]+)", said)
-    load = meter.load(before, float(done[1]) if done else 1.0, float(match[1]))
+    load = meter.load(before, float(done[1]) if done else 1.0, float(match[1]), _slowest(folder))
     return replace(load, server=0.0)  # it was at rest
+
+
+def _slowest(folder: Path) -> float:
+    """The p99 of the transactions that pgbench logged, in seconds; the log is removed."""
+    times = []
+    for path in folder.glob(f"{_LOG}.*"):
+        times += [int(line.split()[2]) for line in path.read_text().splitlines()]
+        path.unlink()
+    return _p99(times) / 1_000_000
+
+
+def _p99(times: Sequence[float]) -> float:
+    return sorted(times)[int(len(times) * 0.99)]
 
 
 if __name__ == "__main__":

@@ -255,9 +255,13 @@ class PostgresCpu:
 
     def cpu(self) -> float:
         """Seconds of one core that all of them have taken so far."""
-        ended = self._postmaster.cpu_times()
-        living = sum(cpu_of(child) for child in self._postmaster.children())
-        return float(ended.user + ended.system + ended.children_user + ended.children_system) + living
+        while True:
+            before = self._postmaster.cpu_times()
+            living = sum(cpu_of(child) for child in self._postmaster.children())
+            after = self._postmaster.cpu_times()
+            # A backend that ended meanwhile would be in neither sum.
+            if before == after:
+                return float(after.user + after.system + after.children_user + after.children_system) + living
 
 
 def cpu_of(process: psutil.Process) -> float:

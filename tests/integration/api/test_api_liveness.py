@@ -44,12 +44,12 @@ def asked(server: Running) -> socket.socket:
 
 
 def test_liveness_is_told_while_all_threads_wait_for_the_database(world_url):
-    patient = {"API_STATEMENT_TIMEOUT": "60", "API_QUEUE_SECONDS": "60", "API_THREADS": "2"}
+    patient = {"API_STATEMENT_TIMEOUT": "60", "API_QUEUE_SECONDS": "60", "API_THREADS": "2", "API_QUICK": "1"}
     with running(world_url, **patient) as server:
         assert server.get(TRANSFERS)[0] == 200
         with locked(world_url, "usdc.transfer") as looking:
             slow = [asked(server) for _ in range(6)]
-            wait_for_waiting(looking, 2)
+            wait_for_waiting(looking, 2)  # one at a time while it is quick: the first is not, and the second began
             for path in ("/health", "/health?"):
                 assert server.get(path)[0] == 200
             head = server.raw(b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -25,6 +25,7 @@ def test_no_code_is_named_that_there_is_not():
         "API_UNINDEXED_WINDOW",
         "API_PROCESSES",
         "API_THREADS",
+        "API_QUICK",
         "API_EXPORT_SLOTS",
         "API_EXPORT_TIMEOUT",
         "API_LEAST_PACE",

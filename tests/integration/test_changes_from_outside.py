@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 
+import psycopg
 import pytest
 
 from tests.integration.sync.test_changes import coins
@@ -108,6 +109,37 @@ def test_apply_and_drop_ask_and_do_nothing_without_a_yes(start, ask, chain, mani
     gone = start("drop", "coins", "--yes")
     assert gone.ended() == 1
     assert "the database has no contract, event, snapshot, derived table, program or chain coins" in gone.said
+
+
+def test_prune_asks_and_does_nothing_without_a_yes(start, ask, chain, manifest, shared_history, migrated_url):  # noqa: F811
+    manifest.write_text(chain + coins(shared_history, "gold").replace("start_block = 1\n", "start_block = 20\n"))
+    assert start("apply", "--yes").ended() == 0
+    with psycopg.connect(migrated_url) as connection:
+        connection.execute("UPDATE gapless.chains SET finalized_number = 50")
+        connection.execute(
+            "INSERT INTO coins.transfer (chain_id, block_number, block_time, tx_hash, tx_index, log_index, "
+            "contract_address, from_address, to_address, value) SELECT c.chain_id, n, now(), '', 0, 0, '', '', '', 1 "
+            "FROM gapless.chains c, generate_series(1, 30) n"
+        )
+    rows = "SELECT count(*) FROM coins.transfer"
+    command = ("prune", "coins.Transfer", "--before", "20")
+    dry = start(*command, "--dry-run")
+    assert dry.ended() == 0
+    assert re.search(r"coins\.Transfer: about \d+ rows? below block 20", dry.said)
+    nobody = start(*command)
+    assert nobody.ended() == 1
+    assert "there is no terminal to ask on. Run it with --yes." in nobody.said
+    status, said = ask("n", *command)
+    assert status == 1
+    assert "Delete them for good? [y/N]" in said
+    assert _one(migrated_url, rows) == 30
+    status, said = ask("y", *command)
+    assert (status, "Deleted 19 rows." in said) == (0, True), said
+    assert _one(migrated_url, rows) == 11
+    refused = start("prune", "coins", "--before", "25", "--yes")
+    assert refused.ended() == 1
+    assert "the manifest wants it from block 20 on" in refused.said
+    assert _one(migrated_url, rows) == 11
 
 
 def test_everything_is_changed_while_it_runs(start, chain, manifest, shared_history, migrated_url, tmp_path):  # noqa: F811

@@ -149,6 +149,35 @@ def test_the_api_says_what_is_not_there(indexed, shared_history, tmp_path):
         context.close()
 
 
+def test_of_several_chains_one_is_named_and_the_rows_of_the_others_stay(indexed, shared_history, tmp_path):
+    manifest_from(indexed, shared_history, tmp_path, BEFORE, "zoo")
+    other = indexed.chain.chain_id + 1
+    execute(indexed, "INSERT INTO gapless.chains (chain_id, name) VALUES (%s, 'moon')", other)
+    execute(
+        indexed,
+        "INSERT INTO gapless.sources (chain_id, event_id, place, start_block, active) "
+        "SELECT %s, s.event_id, s.place, s.start_block, true FROM gapless.sources s "
+        "JOIN gapless.events e ON e.id = s.event_id WHERE e.table_name = 'texts'",
+        other,
+    )
+    columns = "block_number, block_time, tx_hash, tx_index, log_index, contract_address"
+    texts = [name for (name,) in indexed.query(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'zoo.texts'::regclass AND attnum > 7 ORDER BY attnum"
+    )]  # fmt: skip
+    columns = ", ".join((columns, *texts))
+    execute(indexed, f"INSERT INTO zoo.texts (chain_id, {columns}) SELECT %s, {columns} FROM zoo.texts", other)
+    count = "SELECT count(*) FILTER (WHERE block_number < %s), count(*) FROM zoo.texts WHERE chain_id = %s"
+    ((old, every),) = indexed.query(count, BEFORE, other)
+    assert 0 < old < every
+    with pytest.raises(DatabaseError, match=r"zoo\.Texts is indexed on .*moon") as error:
+        found(indexed, "zoo.Texts")
+    assert "say which with --chain" in str(error.value.hint)
+    (one,) = found(indexed, "zoo.Texts", chain=indexed.chain.name)
+    assert prune.prune(indexed.engine, one) == old
+    assert indexed.query(count, BEFORE, indexed.chain.chain_id) == [(0, every - old)]
+    assert indexed.query(count, BEFORE, other) == [(old, every)]
+
+
 def test_what_must_not_go_is_refused(indexed, shared_history, tmp_path):
     def refused(name: str, before: int = BEFORE, chain: str | None = None) -> tuple[str, str]:
         with pytest.raises(DatabaseError) as error:
@@ -178,4 +207,14 @@ def test_what_must_not_go_is_refused(indexed, shared_history, tmp_path):
         event,
     )
     is_refused("zoo", "the rows of the derived table texts follow")
+    execute(indexed, "DELETE FROM gapless.derived")
+    execute(
+        indexed,
+        "INSERT INTO gapless.programs (name, chain_id, code_hash, event_ids, tables, start_block, through_block, live, "
+        "served) VALUES ('reader', %s, '', ARRAY[%s], '[]', 1, 1, true, true)",
+        *(indexed.chain.chain_id, event),
+    )
+    is_refused("zoo", "the rows of the program reader follow")
+    execute(indexed, "UPDATE gapless.programs SET live = false")
+    assert found(indexed, "zoo"), "one that is ended reads them no more"
     assert indexed.rows() == rows, "nothing of a contract is pruned where an event of it must not be"

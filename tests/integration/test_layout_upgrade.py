@@ -31,7 +31,7 @@ def earlier(tmp_path, migrated_url):
         rig(MANIFEST, tmp_path, "http://127.0.0.1:9", migrated_url) as it,
         psycopg.connect(migrated_url, autocommit=True) as plain,
     ):
-        plain.execute("DROP VIEW gapless.transfers")
+        plain.execute("DROP VIEW gapless.transfers_v, gapless.transfers")
         for table, view in plain.execute("SELECT table_name, view_name FROM gapless.events").fetchall():
             plain.execute(f"DROP VIEW coins.{view}")
             plain.execute(f"ALTER TABLE coins.{table} ALTER tx_index TYPE integer, ALTER log_index TYPE integer")

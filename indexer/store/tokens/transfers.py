@@ -16,6 +16,7 @@ from indexer.store.catalog import catalog, transfer_standards
 from indexer.store.catalog.catalog import CatalogEvent
 from indexer.store.catalog.declaration import Place
 from indexer.store.database import psycopg_connection
+from indexer.store.tokens import readable_transfers
 
 #: Seconds for which a view that is being read is tried to be renewed before it is left to the next time.
 VIEW_PATIENCE: Final = 5.0
@@ -99,10 +100,10 @@ def select(one: TransferEvent, condition: sql.Composable | None = None, *, place
 
 
 def drop_view(connection: Connection) -> None:
-    """Takes the view ``gapless.transfers`` away, so that the tables below it can be dropped."""
+    """Takes the views of transfers away, so that the tables below them can be dropped."""
     driver = psycopg_connection(connection)
     driver.execute(_VIEW_LOCK)
-    driver.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(VIEW))
+    driver.execute(sql.SQL("DROP VIEW IF EXISTS {}, {}").format(readable_transfers.VIEW, VIEW))
 
 
 def shown_tables(connection: Connection) -> set[tuple[str, str]]:
@@ -209,13 +210,16 @@ def _sharing(
 
 
 def is_missing(engine: Engine) -> bool:
-    """Whether the view is not there."""
+    """Whether the view, or the one for people beside it, is not there."""
+    lacking = "SELECT to_regclass('gapless.transfers') IS NULL OR to_regclass('gapless.transfers_v') IS NULL"
     with engine.connect() as connection:
-        return bool(connection.execute(sa.text("SELECT to_regclass('gapless.transfers') IS NULL")).scalar_one())
+        return bool(connection.execute(sa.text(lacking)).scalar_one())
 
 
 def keep_view(engine: Engine, *, patience: float = VIEW_PATIENCE) -> None:
     """Makes the view ``gapless.transfers`` of all that :func:`branches` has, where it is not so already.
+
+    Beside it, the one for people (:mod:`indexer.store.tokens.readable_transfers`).
 
     It cannot be changed while it is being read. Its readers are not kept waiting: it is tried again for a while, and
     then left as it is.
@@ -239,13 +243,13 @@ def renew_view(connection: Connection) -> None:
     mark = hashlib.sha256(body.as_string(driver).encode()).hexdigest()[:16]
     said = f"{_COMMENT} (made of {mark})"
     there = driver.execute("SELECT obj_description(to_regclass('gapless.transfers'), 'pg_class')").fetchone()
-    if there == (said,):
-        return
-    driver.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(VIEW, body))
-    driver.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(VIEW, sql.Literal(said)))
-    for name, comment in _COLUMNS.items():
-        described = sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(VIEW, sql.Identifier(name), sql.Literal(comment))
-        driver.execute(described)
+    if there != (said,):
+        driver.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(VIEW, body))
+        driver.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(VIEW, sql.Literal(said)))
+        for name, comment in _COLUMNS.items():
+            of = sql.SQL("COMMENT ON COLUMN {}.{} IS {}")
+            driver.execute(of.format(VIEW, sql.Identifier(name), sql.Literal(comment)))
+    readable_transfers.renew(driver)
 
 
 def _places(connection: Connection, event_ids: Sequence[int]) -> dict[int, list[tuple[int, Place]]]:

@@ -71,6 +71,27 @@ def test_amounts_are_in_units_where_decimals_are_known(connection):
     assert connection.execute("SELECT value_units FROM usdc.approval_v LIMIT 1").description
 
 
+def test_transfers_have_a_view_for_people_too(connection):
+    """With symbols and names; null without decimals; searched by the tables' indexes."""
+    connection.execute("UPDATE gapless.tokens SET decimals = 6, symbol = 'USDC' WHERE address = %s", [USDC])
+    of_usdc = "SELECT DISTINCT symbol, chain, amount_units * 1000000 = amount, token_label FROM gapless.transfers_v "
+    assert connection.execute(of_usdc + "WHERE token_bytes = %s", [USDC]).fetchall() == [
+        ("USDC", "ethereum", True, "USDC")
+    ]
+    connection.execute("UPDATE gapless.tokens SET decimals = NULL")
+    units = "SELECT DISTINCT amount_units FROM gapless.transfers_v WHERE token_bytes = %s"
+    assert connection.execute(units, [USDC]).fetchall() == [(None,)]
+    connection.execute("SET enable_seqscan = off")
+    plan = connection.execute(
+        "EXPLAIN SELECT block_number, amount FROM gapless.transfers_v WHERE chain_id = 1 AND token_bytes = %s "
+        "ORDER BY block_number DESC, log_index DESC LIMIT 10",
+        [USDC],
+    ).fetchall()
+    text = "\n".join(row[0] for row in plan)
+    assert "Index" in text, text
+    assert not any(name in text for name in ("gapless.tokens", "tokens_pkey", "label", "chains_pkey")), text
+
+
 def test_what_is_not_selected_is_not_read_and_bytes_are_searched_by_the_tables_indexes(connection):
     connection.execute("SET enable_seqscan = off")
     plan = connection.execute(

@@ -32,9 +32,27 @@ def test_transfers_make_the_balances(indexed, history):
 def test_psql_shows_what_each_column_means(indexed):
     bare = indexed.query("""
         SELECT attname FROM pg_attribute
-        WHERE attrelid = 'gapless.transfers'::regclass AND attnum > 0 AND col_description(attrelid, attnum) IS NULL
+        WHERE attrelid IN ('gapless.transfers'::regclass, 'gapless.transfers_v'::regclass) AND attnum > 0
+          AND col_description(attrelid, attnum) IS NULL
     """)
     assert bare == []
+
+
+def test_people_read_the_same_rows_as_text_and_amounts_of_erc20_in_units(indexed):
+    with indexed.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO gapless.tokens (chain_id, address, decimals, block_number) "
+            "SELECT DISTINCT chain_id, token, 2, 1 FROM gapless.transfers"
+        )
+    columns = "chain_id, block_number, block_time, log_index, item, kind, token_id, amount"
+    texts = ("tx_hash", "token", "from_address", "to_address", "operator")
+    given = indexed.query(
+        f"SELECT {columns}, {', '.join(f'gapless.hex({name})' for name in texts)}, "
+        "CASE WHEN kind = 'erc20' THEN gapless.units(amount, 2) END FROM gapless.transfers"
+    )
+    shown = indexed.query(f"SELECT {columns}, {', '.join(texts)}, amount_units FROM gapless.transfers_v")
+    assert Counter(shown) == Counter(given)
+    assert {row[5] for row in shown} == {"erc20", "erc721", "erc1155"}
 
 
 def test_every_item_of_a_batch_is_a_row(indexed):

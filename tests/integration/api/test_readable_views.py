@@ -76,7 +76,7 @@ def test_transfers_have_a_view_for_people_too(connection):
     connection.execute("UPDATE gapless.tokens SET decimals = 6, symbol = 'USDC' WHERE address = %s", [USDC])
     of_usdc = "SELECT DISTINCT symbol, chain, amount_units * 1000000 = amount, token_label FROM gapless.transfers_v "
     assert connection.execute(of_usdc + "WHERE token_bytes = %s", [USDC]).fetchall() == [
-        ("USDC", "ethereum", True, "USDC")
+        ("USDC", "ethereum", True, "USD Coin")
     ]
     connection.execute("UPDATE gapless.tokens SET decimals = NULL")
     units = "SELECT DISTINCT amount_units FROM gapless.transfers_v WHERE token_bytes = %s"

@@ -30,6 +30,7 @@ from indexer.store import embedded
 from indexer.store.apply import migrate
 from indexer.store.apply.apply import apply
 from indexer.store.database import create_engine
+from indexer.sync.history import derived_history
 from indexer.sync.setup.declaration import declaration
 
 CHAIN_ID = 31337
@@ -151,6 +152,17 @@ def fill(connection: psycopg.Connection[Any], rows: int, holders: int = HOLDERS)
               UNION ALL SELECT contract_address, from_address, -value FROM coins.transfer) m
         GROUP BY 1, 2, 3, 4 HAVING sum(m.amount) <> 0
     """)
+    connection.execute("VACUUM ANALYZE")
+
+
+def fill_days(connection: psycopg.Connection[Any]) -> None:
+    """Write what all holders had at the ends of days, in their order, as a ledger that counts the rows does.
+
+    Args:
+        connection: with autocommit; :func:`fill` was called.
+    """
+    connection.execute("ALTER TABLE gapless.holdings_daily DROP CONSTRAINT holdings_daily_pkey")
+    connection.execute("DROP INDEX gapless.holdings_daily_top")
     connection.execute("""
         INSERT INTO gapless.holdings_daily (ledger_id, token, token_id, holder, day, change, amount)
         SELECT l.id, d.token, 0, d.holder, d.day, d.change,
@@ -163,7 +175,50 @@ def fill(connection: psycopg.Connection[Any], rows: int, holders: int = HOLDERS)
             ) m GROUP BY 1, 2, 3 HAVING sum(m.amount) <> 0) d
         WHERE l.daily ORDER BY d.day
     """)
+    connection.execute("ALTER TABLE gapless.holdings_daily ADD PRIMARY KEY (ledger_id, token, token_id, holder, day)")
+    connection.execute(
+        "CREATE INDEX holdings_daily_top ON gapless.holdings_daily (ledger_id, token, token_id, amount, holder, day)"
+    )
+    connection.execute("VACUUM ANALYZE gapless.holdings_daily")
+
+
+_SUMS = """
+[derived.volume_day]
+from = "coins.Transfer"
+key = { token = "contract_address", day = "gapless.day(block_time)" }
+count = "transfers"
+sum = { volume = "value" }
+"""
+# Both over the same seven whole days; of the derived table, a row for each day and token is read.
+_WEEK = "BETWEEN gapless.day(now()) - 7 AND gapless.day(now()) - 1"
+_FROM_ROWS = f"""
+SELECT gapless.day(block_time), contract_address, count(*), sum(value) FROM coins.transfer
+WHERE chain_id = {CHAIN_ID} AND gapless.day(block_time) {_WEEK}
+  AND block_number > gapless.block_at({CHAIN_ID}, now() - interval '9 days')
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_FROM_SUMS = f"""
+SELECT day, token, transfers, volume FROM derived.volume_day WHERE chain_id = {CHAIN_ID} AND day {_WEEK} ORDER BY 1, 2
+"""
+
+
+def sums_by_day(url: str, connection: psycopg.Connection[Any]) -> tuple[float, float]:
+    """The least milliseconds of the last week's sums by day and token: from the rows, and from a derived table.
+
+    Args:
+        url: the database.
+        connection: to it; :func:`fill` was called.
+    """
+    engine = create_engine(url)
+    try:
+        derived_history.catch_up(engine, CHAIN_ID)
+    finally:
+        engine.dispose()
     connection.execute("VACUUM ANALYZE")
+    rows, sums = (connection.execute(query.encode()).fetchall() for query in (_FROM_ROWS, _FROM_SUMS))
+    if not rows or rows != sums:
+        raise SystemExit(f"the derived table has {sums}, and the rows make {rows}")
+    return explain(connection, _FROM_ROWS)[1], explain(connection, _FROM_SUMS)[1]
 
 
 _QUERY = re.compile(r"(?:\*\*([^*]+)\*\*(?:(?!\*\*|```).)*)?```sql[^\n]*\n(.*?)```", re.DOTALL)
@@ -281,7 +336,7 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory(prefix="gapless-bench-") as folder,
         embedded.postgres(Path(folder)) as server,
-        demo_tables(server) as url,
+        demo_tables(server, _SUMS) as url,
         psycopg.connect(url, autocommit=True) as connection,
     ):
         fill(connection, arguments.rows, arguments.holders)
@@ -290,6 +345,7 @@ def main() -> int:
             for name, writing, size, day in time_indexes(connection):
                 print(f"{name:8} {writing:7.2f}x {size:>10} {day:17.0f}", flush=True)
             return 0
+        fill_days(connection)
         print(f"{'query':60} {'plan ms':>8} {'run ms':>9}  reads whole")
         for name, query in queries():
             planned, ran, whole = explain(connection, query)
@@ -298,6 +354,8 @@ def main() -> int:
         for name, by_time, by_blocks in time_questions():
             slow, fast = explain(connection, by_time)[1], explain(connection, by_blocks)[1]
             print(f"{name:60} {slow:8.1f} {fast:9.2f}", flush=True)
+        slow, fast = sums_by_day(url, connection)
+        print(f"{'sums by day and token, last week':60} {slow:8.1f} {fast:9.2f}  of a derived table")
     return 0
 
 

@@ -293,7 +293,7 @@ class ChainClient(Requester):
             ProviderError: no endpoint answers.
         """
         named = several(filters)
-        wanted = self._head_questions.ask(named, self.settings.addresses_per_request, last - first + 1)
+        wanted = self._head_questions.ask(named, self.at_most()[0], last - first + 1)
         mixed = set(wanted).difference(named)
 
         def read(endpoint: Endpoint, context: RequestContext, in_parts: bool = False) -> branches.Branch:

@@ -1,7 +1,7 @@
 """A chain of its own with contracts and traffic, to try Gapless on.
 
 * ``run``: ``gapless demo``, and what it prints.
-* ``analyst``: a login that reads its database.
+* ``analyst``: a login that reads its database. ``positions``: the program of its manifest.
 * ``anvil``, ``world``, ``actions``, ``traffic``, ``values``: its chain, the contracts there and the manifest that
   indexes them, what happens to them.
 """

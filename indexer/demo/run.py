@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -111,7 +111,8 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
     world = build(node)
     _bring_to_life(world, say)
     manifest = directory / "indexer.toml"
-    if not keep_manifest(manifest, manifest_text(world)):
+    is_ours = keep_manifest(manifest, manifest_text(world, derived=True))
+    if not is_ours:
         say(f"{manifest} was edited, and is used as it is; remove it to have the demo's own again")
     patience = _GRACE if killed else 0.0
     port = _port(environ, patience)
@@ -136,7 +137,9 @@ def _run(home: Path, environ: Mapping[str, str], say: Say, stack: contextlib.Exi
     children = [stack.enter_context(_child(name, logs, environment)) for name in ("run", "serve")]
     say("Waiting for the first rows and the first snapshot")
     url = f"http://{HOST}:{port}"
-    _wait_for_rows(url, world.w3.eth.block_number, children)
+    shown = ["contracts/coins/events/Transfer", "contracts/coins/snapshots/supply"]
+    shown += ["derived/pair_hour"] if is_ours else []
+    _wait_for_rows(url, shown, world.w3.eth.block_number, children)
     say(welcome(url, make_login(postgres, directory), node, directory))
     try:
         while True:
@@ -277,11 +280,12 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _wait_for_rows(url: str, height: int, children: list[_Child]) -> None:
+def _wait_for_rows(url: str, shown: Sequence[str], height: int, children: list[_Child]) -> None:
     """Waits until the lines that will be printed have something to show, and it is not what an earlier start left.
 
     Args:
         url: the API's.
+        shown: paths of rows.
         height: a block that must be indexed.
         children: those that must be alive meanwhile.
 
@@ -289,13 +293,13 @@ def _wait_for_rows(url: str, height: int, children: list[_Child]) -> None:
         GaplessError: a child ended, or minutes have passed.
     """
     deadline = time.monotonic() + _PATIENCE
-    for path in ("events/Transfer", "snapshots/supply"):
-        while not _has_rows(f"{url}/v1/contracts/coins/{path}", height):
+    for path in shown:
+        while not _has_rows(f"{url}/v1/{path}", height):
             for child in children:
                 child.check()
             if time.monotonic() > deadline:
                 raise GaplessError(
-                    f"The API has no rows of coins/{path} as of block {height} after {_PATIENCE:.0f} s",
+                    f"The API has no rows of {path} as of block {height} after {_PATIENCE:.0f} s",
                     hint=f"The logs are in {children[0].log_file.parent}",
                 )
             time.sleep(0.2)
@@ -330,6 +334,9 @@ Gapless is running at {api}/
 
   How much there is of each, read every 10 blocks:
     {_ask(f"{coins}/snapshots/supply?limit=4")}
+
+  The newest candles of the pools, kept by a rule of the manifest (see also swap_price, whales and position):
+    {_ask(f"{api}/v1/derived/pair_hour?sort=hour&order=desc&limit=3")}
 
   Every transfer as it is indexed, until Ctrl-C:
     {_ask(f"{coins}/events/Transfer/stream", "-sN")}

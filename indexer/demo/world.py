@@ -2,7 +2,8 @@
 
 One account, the deployer, sends nothing but the transactions of :func:`_plan`, in that order. Its nonce is therefore
 the record of how far an earlier start came (one that was killed half-way is continued with the next transaction), and
-every address is known before anything is deployed. The manifest is the template ``demo.toml`` beside this file.
+every address is known before anything is deployed. The manifest is made of the templates ``demo.toml`` and
+``derived.toml`` beside this file.
 """
 
 import hashlib
@@ -56,6 +57,7 @@ TRADED = ("gold", "silver", "copper")
 ITEM_IDS = (1, 2, 3, 4, 5)
 
 TEMPLATE = Path(__file__).with_name("demo.toml")
+DERIVED_TEMPLATE = TEMPLATE.with_name("derived.toml")
 
 
 @dataclass(frozen=True)
@@ -261,15 +263,22 @@ def _verify(world: World, names: Iterable[str]) -> None:
             )
 
 
-def manifest_text(world: World) -> str:
-    """The manifest that indexes ``world``. It takes the node's URL from the environment, as ``RPC_URL``."""
+def manifest_text(world: World, *, derived: bool = False) -> str:
+    """The manifest that indexes ``world``. It takes the node's URL from the environment, as ``RPC_URL``.
+
+    Args:
+        world: what stands on the chain.
+        derived: with a derived table of each kind, and a program.
+    """
     values: dict[str, object] = {
         **world.addresses,
         "artifacts": ARTIFACTS.as_posix(),
         "chain_id": world.chain_id,
         "start_block": world.start_block,
+        "positions": TEMPLATE.with_name("positions.py").as_posix(),
     }
-    return re.sub(r"@(\w+)@", lambda match: str(values[match[1]]), TEMPLATE.read_text("utf-8"))
+    template = TEMPLATE.read_text("utf-8") + (DERIVED_TEMPLATE.read_text("utf-8") if derived else "")
+    return re.sub(r"@(\w+)@", lambda match: str(values[match[1]]), template)
 
 
 def keep_manifest(path: Path, text: str) -> bool:

@@ -14,8 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import sqlalchemy as sa
+
 from indexer.processes import tied
 from indexer.programs.worker import CHANGED
+from indexer.redact import redact
+from indexer.store.database import create_engine, process_name
+from indexer.store.programs import program_generations
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +92,22 @@ class ProgramSupervisor:
                 continue
             pause = FIRST_PAUSE if time.monotonic() > began + STEADY_AFTER else pause
             log.error("program %s: its process ended with status %s; again in %.0f s", task.name, status, pause)
+            self._tell(task, f"its process ended with status {status}, and is started again: the log says why it ended")
             stop.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _tell(self, task: ProgramTask, problem: str) -> None:
+        """Notes why a program makes no progress, until it does; what it has noted itself says more."""
+        engine = create_engine(
+            self._environment["DATABASE_URL"], application_name=process_name("gapless programs"), pool_size=1
+        )
+        try:
+            with engine.begin() as connection:
+                program_generations.note_standstill(connection, task.name, task.chain_ids, problem, unless_known=True)
+        except sa.exc.SQLAlchemyError as error:
+            log.warning("program %s: %s", task.name, redact(str(error).partition("\n")[0]))
+        finally:
+            engine.dispose()
 
     def _run(self, task: ProgramTask, stop: threading.Event) -> int | None:
         command = [

@@ -133,9 +133,7 @@ def _await_change(
     log.error("program %s stands still: %s. Mend the file; it is loaded again by itself", name, problem)
     try:
         with engine.begin() as connection:
-            for chain_id in chain_ids:
-                for one in program_generations.load(connection, name, chain_id):
-                    program_generations.note_problem(connection, one.program_id, problem, one.through_block + 1)
+            program_generations.note_standstill(connection, name, chain_ids, problem)
     except sa.exc.SQLAlchemyError as error:
         log.warning("program %s: %s", name, redact(str(error).partition("\n")[0]))
     before = _stat(path)

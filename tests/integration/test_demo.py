@@ -207,7 +207,7 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
         asked = [shlex.split(line) for line in text.splitlines() if "/v1/" in line]
         # Where there is no curl, addresses for a browser.
         program = ["curl"] if shutil.which("curl") else []
-        options = [[option] if program else [] for option in ("-s", "-s", "-sN", "-s")]
+        options = [[option] if program else [] for option in ("-s", "-s", "-s", "-sN", "-s")]
         assert [words[:-1] for words in asked] == [program + each for each in options]
         [stream] = [url for *_, url in asked if url.endswith("/stream")]
         with urllib.request.urlopen(stream, timeout=30) as events:
@@ -226,7 +226,11 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
             [*question[:-1], "select * from gapless.api_keys"], capture_output=True, text=True, check=False, timeout=30
         )
         assert "permission denied" in refused.stderr
-        transfers, supply, contracts = answers
+        transfers, supply, candles, contracts = answers
+        assert candles["data"][0].keys() >= {"pair", "hour", "open", "high", "low", "close"}
+        api = asked[0][-1].partition("/v1/")[0]
+        for name in ("swap_price", "whales", "position"):
+            until_it_has_rows(f"{api}/v1/derived/{name}?limit=1")
         assert len(transfers["data"]) == 3
         assert supply["data"]
         assert {"coins", "portraits", "items", "exchange", "pair", "zoo"} <= {c["name"] for c in contracts["data"]}
@@ -234,6 +238,16 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
         status = subprocess.run(line, shell=True, capture_output=True, text=True, check=True, timeout=60)
         assert "following" in status.stdout
         return transfers["data"][0]["block_number"]
+
+    def until_it_has_rows(url):
+        deadline = time.monotonic() + 60
+        while True:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                found = json.load(answer)
+            if found["data"] and found["meta"]["complete"]:
+                return
+            assert time.monotonic() < deadline, found
+            time.sleep(0.3)
 
     def newest_supply(demo):
         [url] = [shlex.split(line)[-1] for line in demo.text.splitlines() if "snapshots/supply" in line]

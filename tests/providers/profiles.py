@@ -74,7 +74,8 @@ class Profile:
         """The least possible number of ``eth_getLogs`` for the whole history."""
         log_bytes = len(fragments.logs[0]) + 1
         least = fragments.history.fewest_requests(blocks=self.most_blocks(), logs=self.most_logs(log_bytes))
-        lists = math.ceil(self.addresses / min(1_000, self.most_addresses or 1_000))
+        # By topic alone one question takes the place of all lists: nobody else has logs of the topic.
+        lists = math.ceil(self.addresses / min(1_000, self.most_addresses or 1_000)) if self.needs_address else 1
         return least * lists * math.ceil(self.topics / (self.most_topics or self.topics))
 
     def filters(self) -> LogFilter:
@@ -118,9 +119,13 @@ class Profile:
         return take
 
     def allowed_requests(self, fragments: Fragments) -> float:
-        """How many a client may need: 1.3 times the least and 15 under a block limit, twice the least else."""
+        """How many a client may need: 1.3 times the least and 15 under a block limit, twice the least else.
+
+        Ten more find out how long a list may be, where the limit shows only in the refusals.
+        """
         least = self.fewest_requests(fragments)
-        return 1.3 * least + 15 if self.limit == "blocks" else 2.0 * least
+        lists = 10 if self.most_addresses is not None else 0
+        return lists + (1.3 * least + 15 if self.limit == "blocks" else 2.0 * least)
 
     def most_blocks(self) -> int | None:
         if self.limit != "blocks":

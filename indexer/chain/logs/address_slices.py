@@ -31,19 +31,23 @@ _SAMPLES = 3
 _SAMPLE_BLOCKS = 5
 
 
-def topic_only_is_cheaper(addresses: int, matching_per_block: float, any_per_block: float, blocks: float) -> bool:
+def topic_only_is_cheaper(
+    addresses: int, slices: int, matching_per_block: float, any_per_block: float, blocks: float
+) -> bool:
     """Whether to ask for topics at any address and filter here, rather than send a long address list.
 
-    Counts the bytes moved for each block: the wanted logs plus the addresses sent, against all logs with the topics.
+    Counts the bytes moved for each block: the wanted logs plus the addresses sent and what further questions cost,
+    against all logs with the topics.
 
     Args:
         addresses: the length of the address list.
+        slices: the questions that it is sent in.
         matching_per_block: logs of those addresses in a block.
         any_per_block: logs of any address with the topics in a block.
         blocks: the blocks that one request spans.
     """
-    sliced = matching_per_block * _LOG_BYTES + addresses * _ADDRESS_BYTES / max(1.0, blocks)
-    return any_per_block * _LOG_BYTES < sliced
+    sent = addresses * _ADDRESS_BYTES + (slices - 1) * _CALL_BYTES
+    return any_per_block * _LOG_BYTES < matching_per_block * _LOG_BYTES + sent / max(1.0, blocks)
 
 
 def plan(
@@ -51,7 +55,8 @@ def plan(
 ) -> list[LogQuestion]:
     """What to ask for a wanted filter.
 
-    A list that fits one request is sent as it is. For a longer one a few blocks are sampled by topic alone.
+    A list that fits one request, of those that the endpoints are known to take, is sent as it is. For a longer one a
+    few blocks are sampled by topic alone.
 
     Args:
         requester: the chain.
@@ -63,9 +68,10 @@ def plan(
         ProviderError: a sample could not be read.
     """
     settings = requester.settings
-    if filters.addresses is None or len(filters.addresses) <= settings.addresses_per_request:
+    most_addresses, most_blocks = requester.at_most()
+    if filters.addresses is None or len(filters.addresses) <= most_addresses:
         return [LogQuestion(filters, filters)]
-    slices = [LogQuestion(part, part) for part in filters.slices(settings.addresses_per_request)]
+    slices = [LogQuestion(part, part) for part in filters.slices(most_addresses)]
     if all(values is None for values in filters.topics):
         return slices
     wide = LogFilter(None, filters.topics)
@@ -94,8 +100,8 @@ def plan(
         found += len(chunk.logs)
         matching += sum(log.address in wanted for log in chunk.logs)
     per_block = matching / blocks
-    span = min(float(settings.max_blocks), settings.target_logs / max(per_block, 1 / blocks))
-    cheaper = topic_only_is_cheaper(len(filters.addresses), per_block, found / blocks, span)
+    span = min(float(most_blocks), settings.target_logs / max(per_block, 1 / blocks))
+    cheaper = topic_only_is_cheaper(len(filters.addresses), len(slices), per_block, found / blocks, span)
     logger.info(
         "%s: %d addresses: %s",
         requester.name,

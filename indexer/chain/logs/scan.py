@@ -92,6 +92,8 @@ class Scan:
             target_bytes=settings.target_bytes,
         )
         self._questions: list[LogQuestion] = []
+        self._planned_for = 0
+        self._planning = threading.Lock()
         self._under_way: dict[int, int] = {}
         self._expected: dict[int, float] = {}
         self._ready: dict[int, LogChunk] = {}
@@ -106,8 +108,7 @@ class Scan:
             return
         _share_heaps()
         context = RequestContext(stopped=self._stopped)
-        for one in self._filters:
-            self._questions += address_slices.plan(self._client, self._work, one, context)
+        self._plan(self._work, context)
         try:
             with self._changed:
                 self._add_worker()
@@ -123,6 +124,15 @@ class Scan:
                 if worker.ident is not None and worker is not threading.current_thread():
                     worker.join(max(0.0, patience - time.monotonic()))
             self._check.report()
+
+    def _plan(self, ranges: Sequence[tuple[int, int]], context: RequestContext) -> None:
+        """Decides how long lists are asked for; again where endpoints take shorter ones than it counted on."""
+        with self._planning:
+            longest = self._client.at_most()[0]
+            if not self._questions or longest < self._planned_for:
+                plan = functools.partial(address_slices.plan, self._client, ranges, context=context)
+                self._questions = [question for one in self._filters for question in plan(filters=one)]
+                self._planned_for = longest
 
     def _next(self) -> LogChunk | None:
         """The next chunk in order; None at the end or when stopped."""
@@ -223,6 +233,9 @@ class Scan:
 
     def _read(self, piece: _Piece) -> LogChunk:
         context = RequestContext(stopped=self._stopped)
+        with self._changed:
+            ranges = [(piece.first, piece.last), *self._work]
+        self._plan(ranges, context)
         while True:
             try:
                 endpoint, chunk = self._client.run(

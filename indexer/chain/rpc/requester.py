@@ -227,6 +227,17 @@ class Requester:
         places = sum(endpoint.rate.window.size for endpoint in shared)
         return under_way < max(1, places) and sum(endpoint.admission.waiting for endpoint in shared) < places
 
+    def at_most(self) -> tuple[int, int]:
+        """What one ``eth_getLogs`` may ask for at the endpoint that takes most, as far as their answers have shown.
+
+        Returns:
+            Addresses and blocks.
+        """
+        endpoints = [one for one in self.pool.endpoints if not one.health.is_out] or self.pool.endpoints
+        most = self.settings.addresses_per_request
+        addresses = max(min(most, endpoint.lists.addresses or most) for endpoint in endpoints)
+        return addresses, max(endpoint.block_limit.known or self.settings.max_blocks for endpoint in endpoints)
+
     def close(self) -> None:
         """Closes idle connections. The client can still be used."""
         for endpoint in self.pool.endpoints:

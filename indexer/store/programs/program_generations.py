@@ -4,7 +4,7 @@ Whoever begins or ends a generation changes the catalog: a writer that planned b
 change of rows is missed that a new generation has to hear of.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -308,6 +308,16 @@ def note_problem(connection: Connection, program_id: int, problem: str | None, b
         """),
         {"id": program_id, "problem": problem, "block": block},
     )
+
+
+def note_standstill(
+    connection: Connection, name: str, chain_ids: Iterable[int], problem: str, *, unless_known: bool = False
+) -> None:
+    """Notes why a program makes no progress on some chains; with ``unless_known`` only where nothing is noted yet."""
+    for chain_id in chain_ids:
+        for one in load(connection, name, chain_id):
+            if one.live and not (unless_known and one.problem is not None):
+                note_problem(connection, one.program_id, problem, one.through_block + 1)
 
 
 def retire(connection: Connection, wanted: Collection[str]) -> None:

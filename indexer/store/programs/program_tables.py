@@ -6,6 +6,7 @@ and key that it changed, the row before it, or that there was none (``existed``)
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import psycopg
@@ -15,6 +16,9 @@ from sqlalchemy.engine import Connection
 from indexer.store.database import psycopg_connection
 
 SCHEMA: Final = "derived"
+_TIME: Final = "timestamptz"
+_EPOCH: Final = 946_684_800
+"""Postgres counts time from the year 2000, in microseconds."""
 
 Row = tuple[Any, ...]
 """The values of a row, in the order of its table's columns without the chain."""
@@ -150,10 +154,9 @@ def load_rows(connection: Connection, chain_id: int, table: ProgramTable, keys: 
     """The rows with some keys, as far as there are any."""
     given = sql.SQL(", ").join(sql.SQL("{}::{}[]").format(sql.Placeholder(), _array_type(c)) for c in table.key)
     statement = sql.SQL("SELECT {} FROM unnest({}) AS given ({}) JOIN {} t USING ({}) WHERE t.chain_id = {}").format(
-        _names(table, "t"), given, _key_names(table), table.identifier, _key_names(table), sql.Placeholder()
+        _values(table, "t"), given, _key_names(table), table.identifier, _key_names(table), sql.Placeholder()
     )
-    columns = [list(column) for column in zip(*keys, strict=True)]
-    return reading(psycopg_connection(connection)).execute(statement, [*columns, chain_id]).fetchall()
+    return reading(psycopg_connection(connection)).execute(statement, [*_arrays(table, keys), chain_id]).fetchall()
 
 
 def write(connection: Connection, chain_id: int, table: ProgramTable, changes: TableChanges) -> None:
@@ -168,7 +171,7 @@ def write(connection: Connection, chain_id: int, table: ProgramTable, changes: T
             sql.SQL("DELETE FROM {} t USING unnest({}) AS given ({}) WHERE t.chain_id = {} AND {}").format(
                 table.identifier, given, _key_names(table), sql.Placeholder(), same
             ),
-            [*(list(column) for column in zip(*changes.removed, strict=True)), chain_id],
+            [*_arrays(table, changes.removed), chain_id],
         )
     if changes.changed:
         _update(driver, chain_id, table, changes.changed)
@@ -207,6 +210,7 @@ def _copy(driver: psycopg.Connection[Any], target: sql.Composed, types: Sequence
         driver.cursor() as cursor,
         cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(target)) as copy,
     ):
+        cursor.adapters.register_dumper(_Time, _Time)
         copy.set_types(types)
         for row in rows:
             copy.write_row(row)
@@ -249,6 +253,16 @@ def forget_before(connection: Connection, table: ProgramTable, finalized: int) -
     )
 
 
+class _Time(psycopg.adapt.Dumper):
+    """Writes seconds since 1970 as ``timestamptz``: microseconds since 2000."""
+
+    format = psycopg.pq.Format.BINARY
+    oid = psycopg.adapters.types[_TIME].oid
+
+    def dump(self, obj: int) -> bytes:
+        return ((obj - _EPOCH) * 1_000_000).to_bytes(8, "big", signed=True)
+
+
 class _WholeNumber(psycopg.adapt.Loader):
     """Reads ``numeric`` as a Python integer; one with decimals stays a text."""
 
@@ -270,6 +284,25 @@ def _names(table: ProgramTable, of: str = "") -> sql.Composed:
     return sql.SQL(", ").join(
         sql.Identifier(of, column.name) if of else sql.Identifier(column.name) for column in table.columns
     )
+
+
+def _values(table: ProgramTable, of: str) -> sql.Composed:
+    """The columns of a row as the program knows them: points in time in seconds."""
+    return sql.SQL(", ").join(
+        sql.SQL("extract(epoch FROM {})::bigint" if column.pg_type == _TIME else "{}").format(
+            sql.Identifier(of, column.name)
+        )
+        for column in table.columns
+    )
+
+
+def _arrays(table: ProgramTable, keys: Iterable[Row]) -> list[list[Any]]:
+    """Keys as one array for each column."""
+    columns = [list(column) for column in zip(*keys, strict=True)]
+    return [
+        [datetime.fromtimestamp(seconds, UTC) for seconds in values] if column.pg_type == _TIME else values
+        for column, values in zip(table.key, columns, strict=True)
+    ]
 
 
 def _key_names(table: ProgramTable) -> sql.Composed:

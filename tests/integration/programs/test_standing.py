@@ -146,6 +146,27 @@ def test_each_program_has_a_process_that_is_started_again(model, migrated_url):
     model.check()
 
 
+@pytest.mark.promise("Q-04")
+def test_a_process_that_ends_again_and_again_is_a_problem_that_is_told(model, migrated_url):
+    path = model.folder / "chained.py"
+    ends = '@program.on("nft.Transfer")\ndef ends(event, db):\n    import os\n    os._exit(9)\n'
+    path.write_text((HERE / "chained.py").read_text() + ends)
+    supervisor = ProgramSupervisor(migrated_url)
+    supervisor.take_over([ProgramTask("chained", path, (CHAIN,), 1_000)])
+    try:
+        until(model, lambda one: one.problem is not None)
+        _, state = only(model)
+        assert state.problem == "its process ended with status 9, and is started again: the log says why it ended"
+        assert state.stale
+        path.write_text((HERE / "chained.py").read_text())
+        with model.engine.begin() as connection:
+            connection.execute(sa.text("DELETE FROM gapless.leases WHERE name LIKE 'program%'"))
+        until(model, lambda one: one.through_block == model.tip and one.problem is None)
+    finally:
+        supervisor.close()
+    model.check()
+
+
 def until(model, condition):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

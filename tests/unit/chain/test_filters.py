@@ -58,12 +58,15 @@ def test_slices_keep_topics_and_miss_no_address() -> None:
         (300_000, 1.0, 300.0, 7_000.0, False),
         (2_000, 1.0, 300.0, 7_000.0, False),
         (2_000, 0.0, 0.0, 1_000_000.0, True),
+        # 300 questions for each range of a provider that takes ten blocks.
+        (300_000, 1.0, 300.0, 10.0, True),
     ],
 )
 def test_whichever_moves_fewer_bytes(
     addresses: int, matching: float, anybody: float, blocks: float, topic_only: bool
 ) -> None:
-    assert topic_only_is_cheaper(addresses, matching, anybody, blocks) is topic_only
+    slices = -(-addresses // 1_000)
+    assert topic_only_is_cheaper(addresses, slices, matching, anybody, blocks) is topic_only
 
 
 def listed(count: int) -> LogFilter:

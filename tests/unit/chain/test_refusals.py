@@ -196,7 +196,7 @@ def test_a_list_that_is_too_long_is_cut_and_the_limit_remembered(
     asked: list[int] = []
 
     def short(params: dict[str, Any]) -> None:
-        addresses = params["address"]
+        addresses = params.get("address", [])
         asked.append(1 if isinstance(addresses, str) else len(addresses))
         if asked[-1] > 100:
             raise Refusal(code, words, status=status)
@@ -208,7 +208,30 @@ def test_a_list_that_is_too_long_is_cut_and_the_limit_remembered(
     asked.clear()
     branch = client.branch(1_990, 1_999, LONG, blooms=False)
     assert len(branch.logs) == node.history.count(1_990, 1_999)
-    assert max(asked) == 100, "what a scan has learned holds at the head"
+    assert max(asked) <= 100, "what a scan has learned holds at the head"
+
+
+def test_where_a_list_would_take_many_questions_it_is_asked_for_by_topic_alone(serve: Serve, connect: Connect) -> None:
+    """A provider that takes few addresses is found out amid a scan: 200 questions for each range would be asked."""
+    asked: list[int] = []
+
+    def short(params: dict[str, Any]) -> None:
+        addresses = params.get("address", [])
+        asked.append(1 if isinstance(addresses, str) else len(addresses))
+        if asked[-1] > 2:
+            raise Refusal(-32000, "too many addresses: maximum is 2")
+
+    def narrow(_: Node, first: int, last: int) -> None:
+        if last - first >= 100:
+            raise Refusal(-32000, "query exceeds max block range 100")
+
+    node = serve(limit=narrow, question=short)
+    client = connect(node)
+    check_whole(list(client.scan([(0, 1_999)], LONG, in_flight=1)), node.history, (0, 1_999))
+    assert len(asked) <= 800, "the first range in slices, of 20"
+    asked.clear()
+    check_whole(list(client.scan([(0, 1_999)], LONG, in_flight=1)), node.history, (0, 1_999))
+    assert len(asked) <= 50
 
 
 def test_at_the_head_too_a_list_is_cut(serve: Serve, connect: Connect) -> None:
@@ -594,7 +617,7 @@ def test_lists_refused_as_wide_ranges_are_found_out_once_at_the_head(
         assert len(branch.logs) == node.history.count(number, number)
     # A block without logs is asked for twice, since its bloom is not trusted.
     assert len(short.asked) <= 2 * 30 * 10 + 20
-    assert max(short.asked[20:]) == 2
+    assert max(short.asked[20:], default=0) <= 2, "most are asked for by topic alone, in one question"
 
 
 def test_lists_refused_as_haste_are_found_out_although_another_endpoint_may_answer(
@@ -654,7 +677,8 @@ def test_words_for_a_range_are_doubted_at_once_where_lists_are_long(serve: Serve
     node = serve(question=question)
     client = connect(node, start_blocks=100, max_blocks=100)
     check_whole(list(client.scan([(0, 199)], TWENTY, in_flight=1)), node.history, (0, 199))
-    assert ranges == {(0, 99), (0, 0), (100, 199)}, "one block is the experiment; no range became narrower"
+    others = {(first, last) for first, last in ranges if last - first != 4}  # than samples for the plan made anew
+    assert others == {(0, 99), (0, 0), (100, 199)}, "one block is the experiment; no range became narrower"
 
 
 @pytest.mark.parametrize("by_hash", [True, False])
@@ -681,4 +705,4 @@ def test_blocks_asked_for_one_by_one_are_cut_to_a_limit_found_once(
         assert len(short.asked) <= 30 + 30 * 10 + 20, "thirty questions are in the batch that is refused"
     else:
         assert len(short.asked) <= 30 * 10 + 20
-        assert max(short.asked[20:]) == 2
+        assert max(short.asked[20:], default=0) <= 2, "most are asked for by topic alone, in one question"

@@ -8,7 +8,7 @@ from typing import Any
 from indexer.programs import ZERO, Program, Table, address, key, timestamp, uint256
 
 
-class Position(Table):
+class Stake(Table):
     """Shares of pools, by owner; what was given back stays, with nothing left."""
 
     owner: address = key()
@@ -19,7 +19,7 @@ class Position(Table):
     moves: int = 0
 
 
-program = Program(tables=[Position])
+program = Program(tables=[Stake])
 
 
 @program.on("pair.Transfer")
@@ -28,9 +28,9 @@ def moved(event: Any, db: Any) -> None:
     for owner, change in ((event.args.from_, -event.args.value), (event.args.to, event.args.value)):
         if owner == ZERO:
             continue
-        position = db.get_or_new(Position, owner=owner, pool=event.address)
-        if not position.shares and change > 0:
-            position.since = event.block_time
-        position.shares += change
-        position.peak = max(position.peak, position.shares)
-        position.moves += 1
+        stake = db.get_or_new(Stake, owner=owner, pool=event.address)
+        if not stake.shares and change > 0:
+            stake.since = event.block_time
+        stake.shares += change
+        stake.peak = max(stake.peak, stake.shares)
+        stake.moves += 1

@@ -335,7 +335,7 @@ Gapless is running at {api}/
   How much there is of each, read every 10 blocks:
     {_ask(f"{coins}/snapshots/supply?limit=4")}
 
-  The newest candles of the pools, kept by a rule of the manifest (see also swap_price, whales and position):
+  The newest candles of the pools, kept by a rule of the manifest (see also swap_price, whales and stake):
     {_ask(f"{api}/v1/derived/pair_hour?sort=hour&order=desc&limit=3")}
 
   Every transfer as it is indexed, until Ctrl-C:

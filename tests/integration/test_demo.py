@@ -229,7 +229,7 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
         transfers, supply, candles, contracts = answers
         assert candles["data"][0].keys() >= {"pair", "hour", "open", "high", "low", "close"}
         api = asked[0][-1].partition("/v1/")[0]
-        for name in ("swap_price", "whales", "position"):
+        for name in ("swap_price", "whales", "stake"):
             until_it_has_rows(f"{api}/v1/derived/{name}?limit=1")
         assert len(transfers["data"]) == 3
         assert supply["data"]

@@ -23,7 +23,7 @@ MAX_NAME: Final = 100
 #: code -> (HTTP status, what it means). A code that is not here cannot be raised.
 CODES: Final[Mapping[str, tuple[int, str]]] = {
     "INVALID_PARAMETER": (400, "A parameter has a value that is not allowed."),
-    "UNKNOWN_PARAMETER": (400, "A parameter that this resource does not have, or one given twice."),
+    "UNKNOWN_PARAMETER": (400, "A parameter that this resource does not have, or one given twice that is no list."),
     "INVALID_ADDRESS": (400, "An address that is not 20 bytes of hex, or whose checksum is wrong."),
     "INVALID_CURSOR": (400, "`after` or `before` is neither a row's id nor a cursor of this API."),
     "CHAIN_REQUIRED": (400, "Several chains are indexed: say which with `chain`."),

@@ -1,6 +1,7 @@
 """Query parameters: one pydantic model a path drives reading, checking and the OpenAPI document.
 
-A parameter that is unknown, or given twice, is refused: a typo in a filter must not answer unfiltered data.
+A parameter that is unknown, or given twice, is refused: a typo in a filter must not answer unfiltered data. A list
+alone may be given value by value, as many clients write one.
 """
 
 import re
@@ -31,6 +32,8 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     #: By name of a field: the parameter's name in the URL.
     _shown: ClassVar[Mapping[str, str]] = {}
+    #: The names in the URL of those that are lists.
+    _lists: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def read(cls, query_string: str) -> Self:
@@ -42,7 +45,9 @@ class Parameters(BaseModel):
         problems: list[Problem] = []
         texts: dict[str, str] = {}
         for name, text in _pairs(query_string, problems):
-            if name in texts:
+            if name in texts and name in cls._lists:
+                texts[name] += f",{text}"
+            elif name in texts:
                 problems.append(Problem(name, "is given twice", "UNKNOWN_PARAMETER"))
             else:
                 texts[name] = text
@@ -66,6 +71,7 @@ class Parameters(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         cls._shown = {name: field.alias or name for name, field in cls.model_fields.items()}
+        cls._lists = frozenset(cls._shown[name] for name, field in cls.model_fields.items() if _is_list(_kind(field)))
 
     @classmethod
     def names(cls) -> list[str]:
@@ -156,9 +162,16 @@ def parted(query_string: str, prefix: str) -> tuple[str, str]:
     return "&".join(mine), "&".join(others)
 
 
+def _kind(field: FieldInfo) -> Kind[Any]:
+    return next(item for item in field.metadata if isinstance(item, Kind))
+
+
+def _is_list(kind: Kind[Any]) -> bool:
+    return kind.schema.get("type") == "array"
+
+
 def _of_field(name: str, field: FieldInfo) -> dict[str, Any]:
-    kind = next(item for item in field.metadata if isinstance(item, Kind))
-    document = _described(name, kind, field.description or "")
+    document = _described(name, _kind(field), field.description or "")
     if isinstance(field.default, int | str):
         document["schema"]["default"] = field.default
     if field.is_required():
@@ -169,7 +182,7 @@ def _of_field(name: str, field: FieldInfo) -> dict[str, Any]:
 def _described(name: str, kind: Kind[Any], description: str) -> dict[str, Any]:
     schema = dict(kind.schema)
     document: dict[str, Any] = {"name": name, "in": "query", "description": description, "schema": schema}
-    if schema.get("type") == "array":
+    if _is_list(kind):
         document |= {"style": "form", "explode": False}
     return document
 

@@ -63,6 +63,7 @@ def test_pages_go_back_too(api, everything):
 def test_contracts_and_events_are_chosen(api):
     assert {p[0] for p in walk(api, f"{FEED}&contract=coins,pair&limit=1000")} == {"coins", "pair"}
     assert {p[1] for p in walk(api, f"{FEED}&event=Sync,PairCreated&limit=1000")} == {"Sync", "PairCreated"}
+    assert {p[1] for p in walk(api, f"{FEED}&event=Sync&event=PairCreated&limit=1000")} == {"Sync", "PairCreated"}
     assert {p[1][:4] for p in walk(api, f"{FEED}&event=Odd&limit=1000")} == {"Odd~"}
     for query in ("contract=nobody", "event=Nothing", "contract=usdc&event=Sync", "contract="):
         api.refused(f"{FEED}&{query}", 400, "INVALID_PARAMETER")

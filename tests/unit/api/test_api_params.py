@@ -28,6 +28,20 @@ def test_reads_what_is_given_and_what_has_a_default():
     assert Example.read("limit=5&symbol=a%20b%2Bc+d%C3%A9").given() == {"limit": 5, "symbol": "a b+c dé"}
 
 
+def test_a_list_is_given_with_commas_or_value_by_value():
+    # As clients write it that are generated from the document and do not know `explode: false`.
+    one, other = (f"0x{digits * 20}" for digits in ("ab", "cd"))
+    for query in (
+        f"address={one},{other}",
+        f"address={one}&limit=5&address={other}",
+        f"address={one}&address={one},{other}",
+    ):
+        assert Example.read(query).address == [b"\xab" * 20, b"\xcd" * 20]
+    assert refusal(f"address={one}&address=").details[0].parameter == "address"
+    assert refusal("&".join([f"address={one}"] * 101)).details[0].message == "must not have more than 100 values"
+    assert [p.message for p in refusal("limit=5&limit=5").details] == ["is given twice"]
+
+
 def test_a_parameter_has_its_name_in_the_url_alone():
     assert Example.read(f"from=0x{'ab' * 20}").given() == {"limit": 100, "from": b"\xab" * 20}
     assert refusal(f"giver=0x{'ab' * 20}").code == "UNKNOWN_PARAMETER"

@@ -153,7 +153,8 @@ class Threads:
 def quick_at_once(wanted: int, *, threads: int, processes: int, cores: int) -> int:
     """How many requests a process answers at once as long as each is quick.
 
-    Two for each core keep it at work: one waits for Postgres while the other is in Python.
+    Two for each core, one of which waits for Postgres while the other is in Python, and one more keep the cores at
+    work.
 
     Args:
         wanted: so many; 0: as follows from the rest.
@@ -161,7 +162,7 @@ def quick_at_once(wanted: int, *, threads: int, processes: int, cores: int) -> i
         processes: that share the cores.
         cores: of the machine.
     """
-    return min(threads, wanted or max(2, 2 * cores // processes))
+    return min(threads, wanted or max(2, -(-(2 * cores + 1) // processes)))
 
 
 class Server(TcpWSGIServer):  # type: ignore[misc]

@@ -38,8 +38,8 @@ class ApiSettings(BaseSettings):
     api_quick: int = Field(
         default=0,
         ge=0,
-        description="Of them, how many at once while each takes less than 25 ms; 0: two for each core, among all "
-        "processes. More, where Postgres is far away.",
+        description="Of them, how many at once while each takes less than 25 ms; 0: two for each core and one more, "
+        "among all processes. More, where Postgres is far away.",
     )
     api_processes: int = Field(default=1, ge=1, le=64, description="Processes that share the port.")
     api_connection_limit: int = Field(

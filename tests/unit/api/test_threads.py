@@ -95,8 +95,8 @@ def test_only_few_quick_requests_are_answered_at_once_and_a_slow_one_keeps_no_ot
 
 
 def test_how_many_are_quick_follows_from_the_cores():
-    assert quick_at_once(0, threads=8, processes=1, cores=2) == 4
-    assert quick_at_once(0, threads=8, processes=2, cores=2) == 2
+    assert quick_at_once(0, threads=8, processes=1, cores=2) == 5
+    assert quick_at_once(0, threads=8, processes=2, cores=2) == 3
     assert quick_at_once(0, threads=8, processes=4, cores=2) == 2
     assert quick_at_once(0, threads=8, processes=1, cores=64) == 8
     assert quick_at_once(0, threads=1, processes=1, cores=2) == 1

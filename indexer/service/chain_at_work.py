@@ -70,7 +70,9 @@ class Network:
             blooms=chain.bloom_checks,
             dev=chain.dev,
         )
-        return cls(chain, client, follower, network.history(chain, settings, client))
+        one = cls(chain, client, follower, network.history(chain, settings, client))
+        follower.hindrance = one.hindrance
+        return one
 
     def cut_off(self) -> None:
         """Ends all questions to its nodes and sources of history, and what nodes push."""

@@ -166,7 +166,7 @@ def drop(engine: Engine, given: Droppable, *, patience: float = database.PATIENC
             patience=patience,
         )
         return
-    if given.kind in ("contract", "event"):
+    if given.kind in ("contract", "event", "snapshot"):
         while found := database.attempt(engine, what, partial(_delete_beside, given=given), patience=patience):
             log.info("%s %s: %d rows of shared tables deleted", given.kind, given.name, found)
     while left := database.attempt(engine, what, partial(_drop_some, given=given), patience=patience):
@@ -280,9 +280,12 @@ def _delete_beside(connection: Connection, given: Droppable) -> int:
     """
     current = _current(connection, given)
     _refuse_active(current)
-    values: dict[str, Any] = {"events": _events(connection, current), "contract": None, "rows": drop_chain.ROWS}
-    if current.kind == "contract":
-        values["contract"] = current.key
+    values: dict[str, Any] = {
+        "events": _events(connection, current),
+        "series": _series(connection, current),
+        "contract": current.key if current.kind == "contract" else None,
+        "rows": drop_chain.ROWS,
+    }
     left = connection.execute(_LEFT, values).scalar_one()
     if left <= drop_chain.ROWS:
         return 0
@@ -292,6 +295,8 @@ def _delete_beside(connection: Connection, given: Droppable) -> int:
             connection.execute(statement, {**values, "never": drop_chain.NEVER})
         hold_for_change(connection, wait=database.WAIT)
         end_change(connection)
+    elif current.kind == "snapshot":
+        _require_droppable(connection, current)
     deleted = 0
     for table, condition in _BESIDE:
         statement = sa.text(
@@ -318,6 +323,8 @@ _BESIDE: Final = (
     ("undecoded_logs", _OF_EVENTS),
     ("foreign_shapes", _OF_EVENTS),
     ("children", "contract_id = CAST(:contract AS integer)"),
+    # A point that is read again displaces the rows that its series has left of it.
+    ("series_points", "series_id = ANY(CAST(:series AS integer[]))"),
 )
 _LEFT: Final = sa.text(
     "SELECT count(*) FROM ("
@@ -349,10 +356,17 @@ def _drop_derived(connection: Connection, current: Droppable) -> int:
 
 
 def _events(connection: Connection, current: Droppable) -> Sequence[int]:
-    if current.kind == "event":
-        return [current.key]
-    events = tables.events
-    return connection.execute(sa.select(events.c.id).where(events.c.contract_id == current.key)).scalars().all()
+    return [current.key] if current.kind == "event" else _of_contract(connection, current, tables.events)
+
+
+def _series(connection: Connection, current: Droppable) -> Sequence[int]:
+    return [current.key] if current.kind == "snapshot" else _of_contract(connection, current, tables.series)
+
+
+def _of_contract(connection: Connection, current: Droppable, table: sa.Table) -> Sequence[int]:
+    if current.kind != "contract":
+        return []
+    return connection.execute(sa.select(table.c.id).where(table.c.contract_id == current.key)).scalars().all()
 
 
 def _drop_tables(connection: Connection, names: Sequence[tuple[str, str]]) -> None:

@@ -102,6 +102,14 @@ def delete_chain(
             _require_retired(connection, chain_id, name)
             return _delete_some(connection, chain_id, names)
 
+    def forget_points(connection: Connection) -> int:
+        check(connection)
+        _keep_away(connection, chain_id, name, follower)
+        # Those that are read again displace the rows that their series have left of them.
+        return _delete_some(connection, chain_id, [sql.Identifier(tables.SCHEMA, "series_points")])
+
+    while not attempt(forget_points):
+        pass
     attempt(begin)
     for _ in range(_MOST_ROUNDS):
         try:

@@ -182,6 +182,11 @@ def store(
     ).rowcount
     if not added:
         return False
+    # Left by a deletion that was cut off, where the points go before their rows.
+    psycopg_connection(connection).execute(
+        sql.SQL("DELETE FROM {} WHERE chain_id = %s AND block_number = %s").format(series.identifier),
+        (chain_id, number),
+    )
     columns = [column.name for column in SERIES_COLUMNS]
     columns += [column.name for column in series.columns]
     columns.append("failures")

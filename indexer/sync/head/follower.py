@@ -89,6 +89,8 @@ class Follower:
         """When the last look began, for those who ask whether this one is alive."""
         self.asked_at = float("-inf")
         """When a node was asked for the head last."""
+        self.hindrance: Callable[[], str | None] = lambda: None
+        """Why nothing can be written besides the head, for the chain's state; None: it can."""
         self._newest = -1
 
     # -- leading -------------------------------------------------------------------------------------------------
@@ -403,4 +405,6 @@ class Follower:
         return Tick.LAGGING
 
     def _report_of(self, newest: Header, state: str = "following") -> HeadReport:
+        if (why := self.hindrance()) is not None:
+            return HeadReport(block_of(newest), "waiting", why)
         return HeadReport(block_of(newest), state, self._border.note)

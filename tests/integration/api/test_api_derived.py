@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
 from indexer.store import database
@@ -143,7 +141,7 @@ def program(derived, seed):
             connection, "positions", 1, code_hash="", event_ids=[], start_block=1000,
             tables=[ProgramTable("position", columns, comment="Shares of pairs")],
         )  # fmt: skip
-        rows = [(bytes(19) + bytes([at]), datetime(2024, 1, 1 + at, tzinfo=UTC), at or None) for at in range(5)]
+        rows = [(bytes(19) + bytes([at]), 1_704_067_200 + at * 86_400, at or None) for at in range(5)]
         program_tables.write(connection, 1, one.tables[0], TableChanges(added=rows))
         program_generations.move(connection, one, 1079, near=False)
         program_generations.change_ends(connection)

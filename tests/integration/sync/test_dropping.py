@@ -6,9 +6,15 @@ import pytest
 import sqlalchemy as sa
 
 from indexer.store.apply import drop, drop_chain
+from indexer.store.database import DatabaseError
 from tests.integration.sync.test_changes import apply_again, chain_text, coins, indexed
+from tests.integration.sync.test_snapshots import snapshot, take
 
 MANY = '"Transfer", "Approval"'
+SUPPLIES = """
+    SELECT s.block_number, p.block_number, s.total_supply FROM coins.supply s
+    FULL JOIN gapless.series_points p USING (chain_id, block_number) ORDER BY 1
+"""
 
 
 class KilledError(Exception):
@@ -59,7 +65,11 @@ def test_a_contract_goes_some_tables_at_a_time(shared_history, migrated_url, tmp
 def left(shared_history, migrated_url, tmp_path):
     """A chain that is not in the manifest any more, beside one that is; nobody follows it."""
     text = chain_text(shared_history) + coins(shared_history, "gold", events=MANY)
+    text += snapshot("supply", '"totalSupply()"', more="start_block = 20")
     with indexed(text, shared_history, migrated_url, tmp_path) as (one, follower):
+        take(one, "supply")
+        one.supplies = one.query(SUPPLIES)
+        assert len(one.supplies) >= 5
         one.text, one.before = text, one.rows()
         elsewhere = text.replace("chains.demo", "chains.other").replace(
             f"id = {shared_history.world.chain_id}", "id = 5"
@@ -97,7 +107,7 @@ def test_a_chain_goes_some_rows_at_a_time(left, monkeypatch):
 def test_a_chain_whose_drop_was_killed(left, shared_history, tmp_path, monkeypatch, again):
     with monkeypatch.context() as patched:
         patched.setattr(drop_chain, "ROWS", 50)
-        killed_at(patched, drop_chain, "_delete_some", 3)
+        killed_at(patched, drop_chain, "_delete_some", 4)  # the first call is for points
         with pytest.raises(KilledError):
             drop.drop(left.engine, found(left, "demo"))
     assert sum(map(len, left.rows().values())) == sum(map(len, left.before.values())) - 100
@@ -111,6 +121,34 @@ def test_a_chain_whose_drop_was_killed(left, shared_history, tmp_path, monkeypat
         left.catch_up(follower)
         follower.close()
         assert left.rows() == left.before
+        take(left, "supply")
+        assert left.query(SUPPLIES) == left.supplies
+
+
+def test_a_snapshot_goes_some_points_at_a_time(left, shared_history, tmp_path, monkeypatch):
+    text = left.text[: left.text.index("[snapshots.supply]")]
+    apply_again(left, shared_history, tmp_path, text)
+    monkeypatch.setattr(drop_chain, "ROWS", 2)
+    with left.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE VIEW public.theirs AS SELECT * FROM coins.supply")
+    with pytest.raises(DatabaseError, match="other objects depend on its tables"):
+        drop.drop(left.engine, found(left, "supply"))
+    assert left.query(SUPPLIES) == left.supplies
+    with left.engine.begin() as connection:
+        connection.exec_driver_sql("DROP VIEW public.theirs")
+    with monkeypatch.context() as patched:
+        killed_at(patched, drop, "_delete_beside", 3)
+        with pytest.raises(KilledError):
+            drop.drop(left.engine, found(left, "supply"))
+    assert left.query("SELECT count(*) FROM gapless.series_points") == [(len(left.supplies) - 4,)]
+    # Wanted again, what is missing is read again; without it, what is left goes as well.
+    apply_again(left, shared_history, tmp_path, left.text)
+    take(left, "supply")
+    assert left.query(SUPPLIES) == left.supplies
+    apply_again(left, shared_history, tmp_path, text)
+    drop.drop(left.engine, found(left, "supply"))
+    assert left.query("SELECT count(*) FROM gapless.series_points") == [(0,)]
+    assert left.query("SELECT to_regclass('coins.supply')") == [(None,)]
 
 
 _WATCH = """

@@ -1,5 +1,6 @@
 """Every port that Gapless listens on, of one process, and bytes sent to them as they are."""
 
+import errno
 import os
 import re
 import socket
@@ -48,8 +49,18 @@ class Ports:
             with suppress(ConnectionError):  # it may have been refused before the last byte
                 connection.sendall(request)
                 if half_close:
-                    connection.shutdown(socket.SHUT_WR)
+                    end_our_side(connection)
             return until_the_end(connection)
+
+
+def end_our_side(connection: socket.socket) -> None:
+    """Half-close; one that was reset meanwhile is a ConnectionError, as it is when bytes are sent."""
+    try:
+        connection.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            raise ConnectionResetError from error
+        raise
 
 
 def until_the_end(connection: socket.socket) -> bytes:

@@ -15,7 +15,7 @@ from time import monotonic
 
 import pytest
 
-from tests.integration.api.ports import PORTS, Ports, all_ports, statuses
+from tests.integration.api.ports import PORTS, Ports, all_ports, end_our_side, statuses
 from tests.integration.api.raw_requests import raw_request
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "3000"))
@@ -51,7 +51,7 @@ def exchange(ports: Ports, port: str, data: bytes, pieces: Random) -> bytes:
                 connection.sendall(data[:place])
                 data = data[place:]
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            end_our_side(connection)
         while True:
             connection.settimeout(max(0.001, deadline - monotonic()))
             try:

@@ -128,7 +128,7 @@ def _import_everything() -> None:
 
 
 def _serve(line: socket.socket) -> Callable[[], object] | None:
-    """Fork for every request; returns what a child shall do, or None to the first process when nobody asks any more."""
+    """Forks for each request. Returns a child's program; in the first process None, once the line is closed."""
     while True:
         said, files, _, _ = socket.recv_fds(line, _BYTES, 3)
         if not said:

@@ -74,7 +74,7 @@ class Profile:
         """The least possible number of ``eth_getLogs`` for the whole history."""
         log_bytes = len(fragments.logs[0]) + 1
         least = fragments.history.fewest_requests(blocks=self.most_blocks(), logs=self.most_logs(log_bytes))
-        # By topic alone one question takes the place of all lists: nobody else has logs of the topic.
+        # One question by topic alone replaces all lists: no other address has logs of the topic.
         lists = math.ceil(self.addresses / min(1_000, self.most_addresses or 1_000)) if self.needs_address else 1
         return least * lists * math.ceil(self.topics / (self.most_topics or self.topics))
 

@@ -125,7 +125,7 @@ class Scan:
                     worker.join(max(0.0, patience - time.monotonic()))
             self._check.report()
 
-    def _plan(self, ranges: Sequence[tuple[int, int]], context: RequestContext) -> None:
+    def _plan(self, ranges: Sequence[tuple[int, int]], context: RequestContext) -> list[LogQuestion]:
         """Decides how long lists are asked for; again where endpoints take shorter ones than it counted on."""
         with self._planning:
             longest = self._client.at_most()[0]
@@ -133,6 +133,7 @@ class Scan:
                 plan = functools.partial(address_slices.plan, self._client, ranges, context=context)
                 self._questions = [question for one in self._filters for question in plan(filters=one)]
                 self._planned_for = longest
+            return self._questions
 
     def _next(self) -> LogChunk | None:
         """The next chunk in order; None at the end or when stopped."""
@@ -235,11 +236,11 @@ class Scan:
         context = RequestContext(stopped=self._stopped)
         with self._changed:
             ranges = [(piece.first, piece.last), *self._work]
-        self._plan(ranges, context)
+        questions = self._plan(ranges, context)  # kept for this piece: another worker may plan anew meanwhile
         while True:
             try:
                 endpoint, chunk = self._client.run(
-                    lambda endpoint: (endpoint, self._ask(endpoint, piece, context)),
+                    lambda endpoint: (endpoint, self._ask(endpoint, piece, questions, context)),
                     self._kind,
                     block=piece.last,
                     oldest=piece.first,
@@ -267,7 +268,7 @@ class Scan:
                     self._good_guesses //= 2
                     width = self._control.failed(piece.first, piece.end, error, piece.allowed)
                     self._shrink(piece, piece.first + width - 1)
-        chunk = self._check.checked(endpoint, chunk, self._questions, context)
+        chunk = self._check.checked(endpoint, chunk, questions, context)
         with self._changed:
             self._shrink(piece, chunk.last)
             self._good_guesses += 1
@@ -304,13 +305,15 @@ class Scan:
         piece.last = piece.end = end
         self._under_way[piece.first] = end
 
-    def _ask(self, endpoint: Endpoint, piece: _Piece, context: RequestContext) -> LogChunk:
+    def _ask(
+        self, endpoint: Endpoint, piece: _Piece, questions: Sequence[LogQuestion], context: RequestContext
+    ) -> LogChunk:
         now = self._client.clock()
         with endpoint.lock:
             piece.allowed = endpoint.block_limit.allowed(now)
         piece.end = min(piece.last, piece.first + (piece.allowed or self._client.settings.max_blocks) - 1)
         piece.endpoint = endpoint
-        chunk = fetch.chunk(endpoint, piece.first, piece.end, self._questions, context)
+        chunk = fetch.chunk(endpoint, piece.first, piece.end, questions, context)
         if piece.wording is not None:
             self._cured(endpoint, *piece.wording)
         return chunk

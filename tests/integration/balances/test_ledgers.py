@@ -294,7 +294,7 @@ class Model:
     # -- what must be
 
     def truth(self, ledger: Ledger) -> tuple[dict[Key, int], dict[tuple[date, Key], tuple[int, int]]]:
-        """What everybody has in the end; and for each day at whose end somebody has another amount, it and the change.
+        """Each holder's amount in the end; and for each day that changes it, the amount at its end and the change.
 
         The days are empty where the ledger keeps none.
         """

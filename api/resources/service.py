@@ -78,6 +78,32 @@ _CONTRACT: Final = an_object(
     }
 )
 
+_FOLLOWING: Final = {
+    "name": {"type": "string"},
+    "chain_id": {"type": "integer"},
+    "stale": {"type": "boolean"},
+    "problem": nullable({"type": "string", "description": "Why it goes no further."}),
+}
+_DERIVED: Final = an_object(
+    {
+        **_FOLLOWING,
+        "kind": {"type": "string"},
+        "remark": nullable({"type": "string", "description": "Why it is stale."}),
+        "blocks_wanted": {"type": "integer"},
+        "blocks_missing": {"type": "integer"},
+    }
+)
+_PROGRAM: Final = an_object(
+    {
+        **_FOLLOWING,
+        "true_at_block": nullable(
+            {**BLOCK, "description": "Its tables are true at the end of this block; null: it has none yet."}
+        ),
+        "rebuilt_to": nullable({**BLOCK, "description": "How far the build has come that will take its place."}),
+        "tables": an_array({"type": "string"}),
+    }
+)
+
 
 class Root(Resource):
     """``/v1``: where everything is."""
@@ -190,9 +216,11 @@ class Status(Resource):
             "data": an_object(
                 {
                     "version": {"type": "string"},
-                    "complete": {"type": "boolean"},
+                    "complete": {"type": "boolean", "description": "Of all contracts' events."},
                     "chains": an_array(_CHAIN),
                     "contracts": an_array(_CONTRACT),
+                    "derived": an_array(_DERIVED),
+                    "programs": an_array(_PROGRAM),
                     "jobs": an_array(
                         an_object(
                             SHORT_JOB,
@@ -217,6 +245,7 @@ class Status(Resource):
         catalog = self.context.catalog.current()
         chains = orjson.loads(self.context.database.query(status.CHAINS)[0][0] or b"[]")
         sources = orjson.loads(self.context.database.query(status.SOURCES, [None])[0][0] or b"[]")
+        following = orjson.loads(self.context.database.query(status.FOLLOWING)[0][0] or b"{}")
         contracts = []
         for contract in catalog.contracts.values():
             ids = {event.event_id for event in contract.events.values()}
@@ -230,6 +259,7 @@ class Status(Resource):
                     "complete": all(c["complete"] for c in contracts if c["active"]),
                     "chains": chains,
                     "contracts": contracts,
+                    **following,
                     "jobs": self._jobs(request),
                     "redis": _redis(self.context.cache.ping()),
                     "streams": {"open": self.context.streams.used, "most": self.context.streams.count},

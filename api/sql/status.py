@@ -44,6 +44,27 @@ JOIN (SELECT c.chain_id, greatest(c.tip_number, max(upper(s.coverage)) - 1) AS n
       GROUP BY c.chain_id) i ON i.chain_id = c.chain_id
 """
 
+#: One JSON object: how far derived tables and programs have come, and why they go no further.
+FOLLOWING: Final = """
+SELECT json_build_object(
+    'derived', (SELECT coalesce(json_agg(json_build_object(
+            'name', d.name, 'kind', d.kind, 'chain_id', d.chain_id, 'stale', d.stale, 'remark', d.remark,
+            'problem', d.problem, 'blocks_wanted', w.blocks, 'blocks_missing', m.blocks
+        ) ORDER BY d.name, d.chain_id), '[]')
+        FROM gapless.derived_coverage d
+        JOIN gapless.chains n ON n.chain_id = d.chain_id AND n.active,
+        LATERAL (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint AS blocks FROM unnest(d.wanted) r) w,
+        LATERAL (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint AS blocks
+                 FROM unnest(d.wanted - d.covered) r) m
+        WHERE d.served AND d.kind <> 'program'),
+    'programs', (SELECT coalesce(json_agg(json_build_object(
+            'name', p.name, 'chain_id', p.chain_id, 'stale', p.stale, 'problem', p.problem,
+            'true_at_block', p.block_number, 'rebuilt_to', p.rebuilt_to, 'tables', p.tables
+        ) ORDER BY p.name, p.chain_id), '[]')
+        FROM gapless.program_states p)
+)
+"""
+
 #: Minutes for which the page shows how each chain did.
 TREND_MINUTES: Final = 60
 

@@ -20,7 +20,7 @@ from indexer.processes import tied
 from indexer.programs.worker import CHANGED
 from indexer.redact import redact
 from indexer.store.database import create_engine, process_name
-from indexer.store.programs import program_generations
+from indexer.store.programs import standstills
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class ProgramSupervisor:
         )
         try:
             with engine.begin() as connection:
-                program_generations.note_standstill(connection, task.name, task.chain_ids, problem, unless_known=True)
+                standstills.note(connection, task.name, task.chain_ids, problem, unless_known=True)
         except sa.exc.SQLAlchemyError as error:
             log.warning("program %s: %s", task.name, redact(str(error).partition("\n")[0]))
         finally:

@@ -28,7 +28,7 @@ from indexer.programs.runner import ProgramRunner
 from indexer.redact import redact
 from indexer.store.database import create_engine, process_name
 from indexer.store.leases import Lease, Renewer
-from indexer.store.programs import program_generations
+from indexer.store.programs import standstills
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,9 @@ LOOK_EVERY = 0.25
 FILES_EVERY: Final = 1.0
 """Seconds between two looks at the files."""
 LONGEST_PAUSE: Final = 30.0
+_NOTED_AFTER: Final = 2
+"""Steps in a row that failed, after which that is told to others than the log."""
+_TROUBLE: Final = "it is tried again and again, and fails: "
 COLLECT_EVERY: Final = 300.0
 """Seconds between two searches for cycles of objects. Rows are in none, and there are hundreds of thousands."""
 
@@ -47,15 +50,22 @@ class ChainWork:
     """A program's work on one chain: its lease, its runner, and its trouble.
 
     Args:
-        lease_engine: the database, by connections that only renew leases.
+        engine: the database.
+        lease_engine: the same, by connections that only renew leases.
         runner: the program on the chain.
-        lease: the name of the lease.
+        name: of the program.
+        chain_id: the chain.
     """
 
-    def __init__(self, lease_engine: Engine, runner: ProgramRunner, lease: str) -> None:
-        self.lease = Lease(lease_engine, lease)
+    def __init__(self, engine: Engine, lease_engine: Engine, runner: ProgramRunner, name: str, chain_id: int) -> None:
+        self.lease = Lease(lease_engine, f"program {name} {chain_id}")
+        self._engine = engine
         self._runner = runner
+        self._name = name
+        self._chain_id = chain_id
         self._trouble = ""
+        self._failures = 0
+        self._may_be_noted = True  # by the process before this one, too
         self._pause = 0.0
         self._again_at = 0.0
 
@@ -70,10 +80,12 @@ class ChainWork:
                     return False
                 log.info("%s: this process writes its tables", self._runner.label)
             moved = self._runner.step() == "moved"
+            if self._may_be_noted:
+                self._note(None)
         except (sa.exc.SQLAlchemyError, psycopg.Error, GaplessError) as error:
             self._wait(error)
             return False
-        self._trouble, self._pause = "", 0.0
+        self._trouble, self._pause, self._failures = "", 0.0, 0
         return moved
 
     def _wait(self, error: Exception) -> None:
@@ -83,6 +95,21 @@ class ChainWork:
         if trouble != self._trouble:
             log.warning("%s: %s; trying again", self._runner.label, redact(trouble))
         self._trouble = trouble
+        self._failures += 1
+        if self._failures >= _NOTED_AFTER:
+            try:
+                self._note(f"{_TROUBLE}{redact(trouble)}")
+            except (sa.exc.SQLAlchemyError, psycopg.Error):
+                log.debug("%s: its trouble cannot be noted", self._runner.label, exc_info=True)
+
+    def _note(self, problem: str | None) -> None:
+        """Notes why it makes no progress; None: it is at work again."""
+        with self._engine.begin() as connection:
+            if problem is None:
+                standstills.forget(connection, self._name, self._chain_id, _TROUBLE)
+            else:
+                standstills.note(connection, self._name, [self._chain_id], problem, unless_known=True)
+        self._may_be_noted = problem is not None
 
 
 def work(
@@ -97,9 +124,11 @@ def work(
     """Works until it is told to stop; returns the exit status."""
     every = [
         ChainWork(
+            engine,
             lease_engine,
             ProgramRunner(engine, name, loaded, chain_id, working_set=max(1, working_set // len(chain_ids))),
-            f"program {name} {chain_id}",
+            name,
+            chain_id,
         )
         for chain_id in chain_ids
     ]
@@ -133,7 +162,7 @@ def _await_change(
     log.error("program %s stands still: %s. Mend the file; it is loaded again by itself", name, problem)
     try:
         with engine.begin() as connection:
-            program_generations.note_standstill(connection, name, chain_ids, problem)
+            standstills.note(connection, name, chain_ids, problem)
     except sa.exc.SQLAlchemyError as error:
         log.warning("program %s: %s", name, redact(str(error).partition("\n")[0]))
     before = _stat(path)

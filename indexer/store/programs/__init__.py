@@ -17,4 +17,5 @@ the program (``gapless.program_disturbances``), by a trigger on ``gapless.source
 * ``program_tables``: the tables of a generation, in the schema ``derived``, and writing to them.
 * ``program_inputs``: how far a program may go, and the events that come next.
 * ``disturbances``: what a program hears of rows that were changed.
+* ``standstills``: why a program makes no progress, also one that has no generation yet.
 """

@@ -4,7 +4,7 @@ Whoever begins or ends a generation changes the catalog: a writer that planned b
 change of rows is missed that a new generation has to hear of.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -154,6 +154,10 @@ def begin(
     connection.execute(
         sa.text("UPDATE gapless.programs SET tables = :tables WHERE id = :id"),
         {"id": program_id, "tables": jsonb([table.to_json() for table in stored])},
+    )
+    connection.execute(
+        sa.text("DELETE FROM gapless.program_standstills WHERE name = :name AND chain_id = :chain_id"),
+        {"name": name, "chain_id": chain_id},
     )
     for table in stored:
         program_tables.create(connection, table, f"generation {program_id} of program {name} on chain {chain_id}")
@@ -310,21 +314,14 @@ def note_problem(connection: Connection, program_id: int, problem: str | None, b
     )
 
 
-def note_standstill(
-    connection: Connection, name: str, chain_ids: Iterable[int], problem: str, *, unless_known: bool = False
-) -> None:
-    """Notes why a program makes no progress on some chains; with ``unless_known`` only where nothing is noted yet."""
-    for chain_id in chain_ids:
-        for one in load(connection, name, chain_id):
-            if one.live and not (unless_known and one.problem is not None):
-                note_problem(connection, one.program_id, problem, one.through_block + 1)
-
-
 def retire(connection: Connection, wanted: Collection[str]) -> None:
     """Ends the generations of programs that the manifest does not name any more; their tables stay as they are.
 
     It changes the catalog, and is the last thing of its transaction.
     """
+    connection.execute(
+        sa.text("DELETE FROM gapless.program_standstills WHERE NOT name = ANY(:wanted)"), {"wanted": sorted(wanted)}
+    )
     ended = connection.execute(
         sa.text("""
             UPDATE gapless.programs SET live = false, remark = 'no longer in the manifest', version = version + 1,

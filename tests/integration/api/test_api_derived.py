@@ -55,6 +55,9 @@ def walk(client, path, limit):
 
 def test_what_there_is_and_what_is_none_is_told(derived):
     tables = {one["name"]: one for one in derived.get("/v1/derived")["data"]}
+    told = {one["name"]: one for one in derived.get("/status")["data"]["derived"]}
+    assert (told["swaps"]["kind"], told["swaps"]["stale"], told["swaps"]["problem"]) == ("aggregate", False, None)
+    assert told["swaps"]["blocks_wanted"] > told["swaps"]["blocks_missing"] >= 0
     assert set(tables) == {"swaps", "senders", "prices", "busy"}
     swaps = tables["swaps"]
     assert (swaps["kind"], swaps["stale"], swaps["comment"]) == ("aggregate", False, "Swaps of ten blocks")
@@ -181,6 +184,13 @@ def test_a_program_s_tables_are_served_alike(program, seed):
     assert program.get(path)["meta"]["missing"] == [[1050, tip]]
     (listed,) = [one for one in program.get("/v1/derived")["data"] if one["kind"] == "program"]
     assert (listed["stale"], listed["problem"]) == (True, "it fails")
+    seed.execute("INSERT INTO gapless.program_standstills VALUES ('stakes', 1, 'stakes.py, line 1: NameError: x')")
+    told = {one["name"]: one for one in program.get("/status")["data"]["programs"]}
+    assert (told["positions"]["problem"], told["positions"]["true_at_block"]) == ("it fails", tip)
+    assert told["stakes"] == {
+        "name": "stakes", "chain_id": 1, "stale": True, "problem": "stakes.py, line 1: NameError: x",
+        "true_at_block": None, "rebuilt_to": None, "tables": [],
+    }  # fmt: skip
 
     document = program.get("/openapi.json")
     rows = document["components"]["schemas"][document["x-gapless"]["derived"]["position"]]

@@ -197,3 +197,49 @@ def test_tables_of_programs_are_read_by_their_names(model, migrated_url):
     assert named == [
         ("chain_id", "EIP-155 chain id"), ("holder", "address"), ("token", "address"), ("amount", "uint256"),
     ]  # fmt: skip
+
+
+@pytest.mark.promise("Q-04")
+def test_a_file_that_cannot_be_loaded_is_told_before_there_is_any_table(model, migrated_url):
+    path = model.folder / "chained.py"
+    path.write_text("import nowhere\n")
+    supervisor = ProgramSupervisor(migrated_url)
+    supervisor.take_over([ProgramTask("chained", path, (CHAIN,), 1_000)])
+    try:
+        shown = until_told(model, "chained.py, line 1: ModuleNotFoundError: No module named 'nowhere'")
+        assert (shown["stale"], shown["block_number"], shown["tables"]) == (True, None, [])
+        path.write_text("from indexer.programs import Table, key\n\n\nclass Held(Table):\n    holder: float = key()\n")
+        until_told(model, "chained.py, line 4: ColumnError: table Held, column holder: float is no type of a column")
+        path.write_text((HERE / "chained.py").read_text())
+        until(model, lambda one: one.through_block == model.tip)
+    finally:
+        supervisor.close()
+    _, state = only(model)
+    assert (state.block_number, state.stale, state.problem) == (model.tip, False, None)
+
+
+def until_told(model, said):
+    deadline = time.monotonic() + 60
+    found = []
+    while time.monotonic() < deadline:
+        with model.engine.connect() as connection:
+            found = status.load_overview(connection).programs
+        if found and said in (found[0]["problem"] or ""):
+            (one,) = found
+            return one
+        time.sleep(0.1)
+    raise AssertionError(f"never told: {found}")
+
+
+def test_what_is_built_in_place_of_the_served_one_tells_why_it_stands_still(model):
+    assert work(code(model, "")) == "idle"
+    first = min(number for number, logs in model.blocks.items() if any(log[0] == "nft.Transfer" for log in logs))
+    assert work(code(model, FAILS.format(block=first))) == "stands"
+    with model.engine.connect() as connection:
+        (shown,) = status.load_overview(connection).programs
+        listed = connection.exec_driver_sql(
+            "SELECT DISTINCT problem FROM gapless.derived_coverage WHERE kind = 'program' AND served"
+        ).scalars()
+        assert ["what is built in its place stands still: nft.Transfer in block" in one for one in listed] == [True]
+    assert shown["problem"].startswith("what is built in its place stands still: nft.Transfer in block")
+    assert (shown["stale"], shown["block_number"]) == (True, model.tip)

@@ -39,7 +39,7 @@ from indexer.store.schema.tables.chain import (
     transactions,
 )
 from indexer.store.schema.tables.derived import derived, derived_progress
-from indexer.store.schema.tables.programs import program_disturbances, programs
+from indexer.store.schema.tables.programs import program_disturbances, program_standstills, programs
 from indexer.store.schema.tables.service import (
     api_keys,
     cache_secret,
@@ -96,6 +96,7 @@ __all__ = [
     "orphans",
     "own_labels",
     "program_disturbances",
+    "program_standstills",
     "programs",
     "reorgs",
     "samples",

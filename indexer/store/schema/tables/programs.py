@@ -8,6 +8,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    PrimaryKeyConstraint,
     String,
     Table,
     text,
@@ -72,4 +73,15 @@ program_disturbances = Table(
     Column("reason", String, nullable=False, comment="what was changed, for people"),
     Index("program_disturbances_program", "program_id"),
     comment="Changes of rows that a program may have handled already, until it has seen them",
+)
+
+program_standstills = Table(
+    "program_standstills",
+    metadata,
+    Column("name", String, nullable=False, comment="name in the manifest"),
+    Column("chain_id", BigInteger, nullable=False, comment="EIP-155 chain id"),
+    Column("problem", String, nullable=False, comment="why it stands still, for people"),
+    timestamp("noted_at", nullable=False, default=True, comment="when that was noted"),
+    PrimaryKeyConstraint("name", "chain_id"),
+    comment="Programs that have no build which goes on, and why none begins",
 )

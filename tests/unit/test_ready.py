@@ -51,9 +51,7 @@ while True:
 
 @pytest.mark.parametrize("which", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_signals_reach_it_and_its_end_is_seen(which):
-    process = ReadyProcess(
-        [sys.executable, "-c", WAITS_IN_SHORT_STEPS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    process = ReadyProcess([sys.executable, "-c", WAITS_IN_SHORT_STEPS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.poll() is None
     assert process.stdout is not None
     if which == signal.SIGINT:  # before Python has begun its program it is ignored

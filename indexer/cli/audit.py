@@ -62,7 +62,7 @@ def audit(
         require_applied(engine, manifest, settings)
         others = second_endpoints(chains, against)
         for one in chains:
-            client = network.connect(one, settings) if deep else None
+            client = network.connect(one, settings, engine) if deep else None
             if client is not None:
                 client.check()
             report = auditing.audit(
@@ -227,7 +227,7 @@ def repair(
         require_applied(engine, manifest, settings)
         others = second_endpoints(chains, against)
         for one in chains:
-            client = network.connect(one, settings)
+            client = network.connect(one, settings, engine)
             client.check()
             work = Repair(engine, client, one.chain_id, one.name, others.get(one.name), stop)
             if first is not None and last is not None and contract is not None:

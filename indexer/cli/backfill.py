@@ -110,12 +110,12 @@ def _fill(
     from indexer.sync.history.backfill import Backfill
     from indexer.sync.setup import network
 
-    client = network.connect(one, settings)
+    client = network.connect(one, settings, engine)
     client.check()
     follower = Follower(engine, client, one.chain_id, name=one.name, finality=one.finality, blooms=one.bloom_checks)
     follower.prepare()
     follower.close()
-    history = network.history(one, settings, client)
+    history = network.history(one, settings, client, engine)
     work = Backfill(engine, client, one.chain_id, selection, settings.backfill_in_flight, stop, history=history)
     with engine.begin() as connection:
         failed_ranges.retry_now(connection, one.chain_id)

@@ -269,7 +269,7 @@ def _start_blocks(
 
     given = settings or load_settings()
     return deployment_block.start_blocks(
-        engine, manifest, lambda chain: closing(network.connect(chain, given)), unreachable
+        engine, manifest, lambda chain: closing(network.connect(chain, given, engine)), unreachable
     )
 
 

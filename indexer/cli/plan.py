@@ -52,13 +52,13 @@ def plan(
             if chain not in (None, name):
                 continue
             try:
-                with closing(network.connect(one, settings)) as client:
+                with closing(network.connect(one, settings, engine)) as client:
                     client.check()
                     final = FinalBlocks(client, name, one.finality).first(client.head())
                     finalized = 0 if final is None else final.number
                     with as_if_applied(engine, manifest, settings) as (connection, planned):
                         known = load(connection, manifest, one, finalized, planned(one.chain_id))
-                    history = network.history(one, settings, client)
+                    history = network.history(one, settings, client, engine)
                     found.append(
                         forecast(
                             client,

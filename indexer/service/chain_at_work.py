@@ -60,7 +60,7 @@ class Network:
     @classmethod
     def connect(cls, engine: Engine, chain: Chain, settings: Settings) -> "Network":
         """A chain of the manifest, whose nodes are not asked yet."""
-        client = network.connect(chain, settings)
+        client = network.connect(chain, settings, engine)
         follower = Follower(
             engine,
             client,
@@ -70,7 +70,7 @@ class Network:
             blooms=chain.bloom_checks,
             dev=chain.dev,
         )
-        one = cls(chain, client, follower, network.history(chain, settings, client))
+        one = cls(chain, client, follower, network.history(chain, settings, client, engine))
         follower.hindrance = one.hindrance
         return one
 

@@ -40,7 +40,7 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "indexer.store": [
         {"lag"},
-        {"database", "cache", "leases"},
+        {"database", "cache", "leases", "call_permits"},
         {"schema", "embedded"},
         {"catalog"},
         {"derived"},

@@ -18,8 +18,8 @@ from indexer.chain.records.log_columns import LogChunk
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Header
 from indexer.chain.records.validation import CheckedLogs, sorted_once
-from indexer.chain.rpc.config import ClientSettings, RequestContext
-from indexer.chain.rpc.rate_control import RateControl
+from indexer.chain.rpc.config import CallPermits, ClientSettings, RequestContext
+from indexer.chain.rpc.rate_control import Admission, RateControl
 from indexer.intervals import BlockRange
 
 _FIELDS: Final = {
@@ -69,6 +69,7 @@ class Portal:
         url: of the data set, ``https://…/datasets/ethereum-mainnet``; it may bear a key.
         headers: HTTP headers to send besides.
         requests_per_second: a ceiling, or None.
+        permits: keeps the ceiling together with other processes; None: this one keeps it by itself.
         settings: time-outs.
         clock: monotonic seconds.
         sleep: waits so many seconds.
@@ -80,6 +81,7 @@ class Portal:
         *,
         headers: Mapping[str, str] | None = None,
         requests_per_second: float | None = None,
+        permits: CallPermits | None = None,
         settings: ClientSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
@@ -87,8 +89,10 @@ class Portal:
         self._connection = PortalConnection(url, headers or {}, settings or ClientSettings(), clock=clock)
         self.host = self._connection.host
         self._reader = LineReader()
-        self._rate = RateControl(ceiling=requests_per_second)
-        self._lock = threading.Lock()
+        self._rate = RateControl(ceiling=requests_per_second, is_shared=permits is not None)
+        self._lock = threading.Condition()
+        self._permits = permits
+        self._line = Admission(self._rate, self._lock, clock, sleep, permits)
         self._clock, self._sleep = clock, sleep
         self._start: int | None = None
         self._reach: tuple[float, int] | None = None
@@ -96,6 +100,8 @@ class Portal:
     def close(self) -> None:
         """Closes idle connections."""
         self._connection.close()
+        if self._permits is not None:
+            self._permits.close()
 
     def abort(self) -> None:
         """Ends what is under way, and what is to come."""
@@ -187,7 +193,9 @@ class Portal:
         """An answer, asked for again where that may help; an order to wait is obeyed."""
         failures, waited = 0, 0.0
         while True:
-            self._take_turn(context)
+            self._line.wait(1, context)
+            with self._lock:
+                self._rate.finished()
             try:
                 answer = ask()
             except RateError as error:
@@ -207,17 +215,6 @@ class Portal:
                 with self._lock:
                     self._rate.succeeded(self._clock())
                 return answer
-
-    def _take_turn(self, context: RequestContext) -> None:
-        while True:
-            with self._lock:
-                now = self._clock()
-                wait = self._rate.delay(now)
-                if wait <= 0:
-                    self._rate.started(now)
-                    self._rate.finished()
-                    return
-            context.pause(wait, self._sleep)
 
 
 def _questions(filters: Sequence[LogFilter]) -> list[list[dict[str, list[str]]]]:

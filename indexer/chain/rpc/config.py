@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from indexer.chain.records.errors import Stopped
 from indexer.redact import redact_url
@@ -12,6 +12,16 @@ if TYPE_CHECKING:
 
 
 CheckHistory: TypeAlias = Literal["bloom", "sample", "none"]
+
+
+class CallPermits(Protocol):
+    """A ceiling of calls a second that several processes keep together. Thread-safe."""
+
+    def take(self, calls: int) -> float:
+        """Reserves the next moment at which so many calls may start; returns the seconds until then."""
+
+    def close(self) -> None:
+        """Gives up what it needs for that; it may still be used."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,6 +35,7 @@ class EndpointConfig:
         max_concurrency: the most requests under way at once.
         archive: False when the operator knows that this endpoint lacks old state; None leaves it to be learned.
         headers: HTTP headers to send besides (an ``Authorization``); their values are never shown.
+        permits: keeps the ceiling together with other processes; None: this one keeps it by itself.
     """
 
     url: str
@@ -33,6 +44,7 @@ class EndpointConfig:
     max_concurrency: int = 16
     archive: bool | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    permits: CallPermits | None = None
 
     @property
     def host(self) -> str:

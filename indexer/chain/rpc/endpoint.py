@@ -76,7 +76,8 @@ class Endpoint:
         self.host = config.host
         self.provider = transport_of(config, settings, clock)
         self.health = EndpointHealth()
-        self.rate = RateControl(ceiling=config.requests_per_second, most=config.max_concurrency)
+        ceiling, permits = config.requests_per_second, config.permits
+        self.rate = RateControl(ceiling=ceiling, most=config.max_concurrency, is_shared=permits is not None)
         self.block_limit = BlockLimit()
         self.lists = ListLimits()
         # Faults of its answers that have been told.
@@ -113,7 +114,7 @@ class Endpoint:
         self.lock = threading.Condition()
         self._settings = settings
         self.clock = clock
-        self.admission = Admission(self.rate, self.lock, clock, sleep)
+        self.admission = Admission(self.rate, self.lock, clock, sleep, permits)
         self._random = random or random_module.Random()
         self._ids = itertools.count(1)
         self._counts: dict[str, MethodCount] = defaultdict(MethodCount)

@@ -4,7 +4,8 @@ Two things are controlled. The *window*, the number of requests under way, grows
 (:mod:`indexer.chain.rpc.window`) and halves whenever the endpoint says "too many". *Pace*, in calls a second, is
 unlimited until the endpoint first says so; then it starts at half of what was asked in the last seconds and grows by
 one call a second for each second of asking, in batches or call by call. A hard ceiling of the pace is the operator's,
-and holds for every second, not only on average.
+and holds for every second, not only on average. Where several processes keep it together, each reserves the moments at
+which its calls start (:class:`~indexer.chain.rpc.config.CallPermits`), a few calls at once where many wait.
 
 Some providers charge each call of a batch. A batch larger than their bucket would be refused for ever, so no batch
 holds more than half of what may be asked in a second, and a refused batch makes the next ones smaller. A batch that is
@@ -19,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from indexer.chain.rpc.config import RequestContext
+from indexer.chain.rpc.config import CallPermits, RequestContext
 from indexer.chain.rpc.window import Window
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ _CUT_IN_A_ROW = 8
 _UNANSWERED_IN_A_ROW = 4
 # Seconds that the head waits for a place among the requests under way.
 _URGENT_AFTER = 1.0
+# Of the ceiling of several processes, the part that is reserved at once for requests that wait, and seconds from the
+# start of a reservation in which it is used.
+_RESERVED = 1 / 16
+_RESERVATION_LASTS = 0.25
 
 
 class RateControl:
@@ -52,10 +57,12 @@ class RateControl:
     Args:
         ceiling: the operator's limit in calls a second, or None.
         most: the largest number of requests under way at once.
+        is_shared: other processes keep the ceiling, too: calls start only as they were reserved.
     """
 
-    def __init__(self, *, ceiling: float | None = None, most: int = 16) -> None:
+    def __init__(self, *, ceiling: float | None = None, most: int = 16, is_shared: bool = False) -> None:
         self.ceiling = ceiling
+        self.is_shared = is_shared
         self.window = Window(most)
         self.pace: float | None = None
         self.under_way = 0
@@ -63,6 +70,8 @@ class RateControl:
         self.begun = self.full_at = 0
         self._blocked_until = 0.0
         self._next_at = 0.0
+        # Calls that may start from a time on.
+        self._reserved, self._reserved_at = 0, float("-inf")
         self._refusals = 0
         self._limited_at = float("-inf")
         # Seconds that the calls since the last answer take at this pace: what the next answer raises it by.
@@ -75,8 +84,21 @@ class RateControl:
 
     def delay(self, now: float, calls: int = 1) -> float:
         """Seconds until a request of so many calls may start, as far as pace and orders to wait go; 0: now."""
-        paced = self._next_at - now if self._limit() is not None else 0.0
-        return max(0.0, self._blocked_until - now, paced, self._until_room(now, calls))
+        paced = self._next_at - now if self._own_limit() is not None else 0.0
+        reserved = self._reserved_at - now if self._reserved else 0.0
+        return max(0.0, self._blocked_until - now, paced, reserved, self._until_room(now, calls))
+
+    def must_reserve(self, now: float, calls: int) -> bool:
+        """Whether so many calls may not start before they are reserved."""
+        return self.is_shared and (self._reserved < calls or now > self._reserved_at + _RESERVATION_LASTS)
+
+    def to_reserve(self, calls: int, waiting: int) -> int:
+        """How many calls to reserve for a request of so many, where so many requests wait."""
+        return max(calls, min(waiting, int((self.ceiling or 0.0) * _RESERVED)))
+
+    def reserved(self, now: float, calls: int, wait: float) -> None:
+        """So many calls may start after so many seconds."""
+        self._reserved, self._reserved_at = calls, now + wait
 
     def largest_batch(self) -> int | None:
         """The most calls to send in one batch, as far as the speed goes; None for no limit."""
@@ -100,7 +122,8 @@ class RateControl:
             self._recent.popleft()
         if self.pace is not None:
             self._spent += calls / self.pace
-        if (limit := self._limit()) is not None:
+        self._reserved = max(0, self._reserved - calls)
+        if (limit := self._own_limit()) is not None:
             self._next_at = max(self._next_at, now) + calls / limit
 
     def finished(self) -> None:
@@ -171,7 +194,7 @@ class RateControl:
 
     def _until_room(self, now: float, calls: int) -> float:
         """Seconds until so many calls no longer exceed the operator's ceiling within one second."""
-        if self.ceiling is None or self.ceiling < 1.0:
+        if self.ceiling is None or self.ceiling < 1.0 or self.is_shared:
             return 0.0
         room = self.ceiling - calls
         for at, asked in reversed(self._recent):
@@ -181,6 +204,10 @@ class RateControl:
             if room < 0:
                 return at + _SECOND - now
         return 0.0
+
+    def _own_limit(self) -> float | None:
+        """What this process keeps by itself."""
+        return self.pace if self.is_shared else self._limit()
 
     def _limit(self) -> float | None:
         limits = [limit for limit in (self.ceiling, self.pace) if limit is not None]
@@ -283,6 +310,7 @@ class Admission:
         lock: guards ``rate``; notified when a place becomes free.
         clock: a monotonic clock, seconds.
         sleep: sleeps for seconds.
+        permits: where calls are reserved if ``rate`` is shared.
     """
 
     def __init__(
@@ -291,12 +319,14 @@ class Admission:
         lock: threading.Condition,
         clock: Callable[[], float],
         sleep: Callable[[float], object],
+        permits: CallPermits | None = None,
     ) -> None:
         self.rate = rate
         self.lock = lock
         self.hanging = 0
         self._clock = clock
         self._sleep = sleep
+        self._permits = permits
         self._line: deque[object] = deque()
         self._urgent = 0
 
@@ -336,9 +366,16 @@ class Admission:
                     if not hurried and (self._line[0] is not place or (delay <= 0 and self.rate.full())):
                         self.lock.wait(0.1)
                         continue
-                    if delay <= 0:
+                    must_reserve = delay <= 0 and self.rate.must_reserve(now, calls)
+                    wanted = self.rate.to_reserve(calls, len(self._line))
+                    if delay <= 0 and not must_reserve:
                         self.rate.started(now, calls)
                         return self.rate.begun
+                if must_reserve and self._permits is not None:
+                    wait = self._permits.take(wanted)
+                    with self.lock:
+                        self.rate.reserved(self._clock(), wanted, wait)
+                    continue
                 context.pause(delay, self._sleep)
         finally:
             with self.lock:

@@ -242,6 +242,8 @@ class Requester:
         """Closes idle connections. The client can still be used."""
         for endpoint in self.pool.endpoints:
             endpoint.provider.close()
+            if endpoint.config.permits is not None:
+                endpoint.config.permits.close()
 
     def abort(self) -> None:
         """Ends all questions at once, those that wait and those to come: each raises Stopped."""

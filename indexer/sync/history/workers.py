@@ -59,8 +59,8 @@ def fill(job: WorkerJob) -> Progress:
         GaplessError: a node or the database could not be used; what was committed stays.
     """
     engine = create_engine(job.database_url, application_name="gapless worker", pool_size=2)
-    client = network.connect(job.chain, job.settings)
-    history = network.history(job.chain, job.settings, client)
+    client = network.connect(job.chain, job.settings, engine)
+    history = network.history(job.chain, job.settings, client, engine)
     try:
         work = Backfill(
             engine,

@@ -6,6 +6,8 @@ finding is a sentence for the operator.
 
 from collections.abc import Iterator, Sequence
 
+from sqlalchemy.engine import Engine
+
 from indexer.abi.model import Event
 from indexer.chain.client import ChainClient
 from indexer.chain.history.reader import SourcedHistory
@@ -14,7 +16,9 @@ from indexer.chain.portal.portal import Portal
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from indexer.manifest.model import Chain, Contract, Deployment, Manifest
+from indexer.redact import redact_url
 from indexer.settings import Settings
+from indexer.store.call_permits import PostgresPermits
 
 SAMPLES = 6
 SAMPLE_BLOCKS = 500
@@ -22,12 +26,19 @@ MOST_ADDRESSES = 200
 _COMPARED_BLOCKS = 10_000
 
 
-def connect(chain: Chain, settings: Settings) -> ChainClient:
-    """A client for a chain's nodes; asks nothing yet."""
+def connect(chain: Chain, settings: Settings, engine: Engine | None = None) -> ChainClient:
+    """A client for a chain's nodes; asks nothing yet.
+
+    Args:
+        chain: which one.
+        settings: of the indexer.
+        engine: the database by which all processes keep the endpoints' ceilings together; None: this process keeps
+            them by itself.
+    """
     return ChainClient(
         chain.name,
         chain.chain_id,
-        endpoint_configs(chain, most_at_once=settings.backfill_in_flight),
+        endpoint_configs(chain, most_at_once=settings.backfill_in_flight, engine=engine),
         settings=ClientSettings(
             read_timeout=settings.rpc_timeout_seconds,
             log_index_per_transaction=chain.log_index == "per_transaction",
@@ -39,14 +50,19 @@ def connect(chain: Chain, settings: Settings) -> ChainClient:
     )
 
 
-def history(chain: Chain, settings: Settings, client: ChainClient) -> SourcedHistory | None:
+def history(
+    chain: Chain, settings: Settings, client: ChainClient, engine: Engine | None = None
+) -> SourcedHistory | None:
     """What a chain's finalized history is read from, where that is not its nodes alone; asks nothing yet."""
+    ceilings = [(one.url.reveal(), one.requests_per_second) for one in chain.history]
+    permits = _permits(f"{chain.name} history", engine, ceilings)
     reader: SourcedHistory | None = None
-    for one in reversed(chain.history):
+    for one, permit in reversed(list(zip(chain.history, permits, strict=True))):
         portal = Portal(
             one.url.reveal(),
             headers={name: value.reveal() for name, value in one.headers},
             requests_per_second=one.requests_per_second,
+            permits=permit,
             settings=ClientSettings(read_timeout=settings.rpc_timeout_seconds),
         )
         reader = SourcedHistory(client, portal, one.verify, rest=reader)
@@ -54,9 +70,15 @@ def history(chain: Chain, settings: Settings, client: ChainClient) -> SourcedHis
 
 
 def endpoint_configs(
-    chain: Chain, *, pushing: bool = False, most_at_once: int = EndpointConfig.max_concurrency
+    chain: Chain,
+    *,
+    pushing: bool = False,
+    most_at_once: int = EndpointConfig.max_concurrency,
+    engine: Engine | None = None,
 ) -> Sequence[EndpointConfig]:
     """The manifest's endpoints as the client wants them: those that are asked, or those that push new heads."""
+    endpoints = [endpoint for endpoint in chain.endpoints if endpoint.pushes == pushing]
+    permits = _permits(chain.name, engine, [(one.url.reveal(), one.requests_per_second) for one in endpoints])
     return [
         EndpointConfig(
             url=endpoint.url.reveal(),
@@ -65,9 +87,21 @@ def endpoint_configs(
             max_concurrency=most_at_once,
             archive=endpoint.archive,
             headers={name: value.reveal() for name, value in endpoint.headers},
+            permits=permit,
         )
-        for endpoint in chain.endpoints
-        if endpoint.pushes == pushing
+        for endpoint, permit in zip(endpoints, permits, strict=True)
+    ]
+
+
+def _permits(
+    of: str, engine: Engine | None, endpoints: Sequence[tuple[str, float | None]]
+) -> Sequence[PostgresPermits | None]:
+    """What keeps the endpoints' ceilings with other processes. URLs with their keys are told apart by their order."""
+    hosts = [redact_url(url) for url, _ in endpoints]
+    names = [f"{of} {host} {hosts[:place].count(host) + 1}" for place, host in enumerate(hosts)]
+    return [
+        None if engine is None or ceiling is None else PostgresPermits(engine, name, ceiling)
+        for name, (_, ceiling) in zip(names, endpoints, strict=True)
     ]
 
 

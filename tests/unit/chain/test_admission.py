@@ -57,3 +57,52 @@ def test_what_is_urgent_stands_in_front_of_history():
     for thread in threads:
         thread.join(10)
     assert order == ["head", "history", "more history"]
+
+
+class Permits:
+    """Other processes have reserved some time already."""
+
+    def __init__(self, waits=()):
+        self.taken = []
+        self.waits = list(waits)
+
+    def take(self, calls):
+        self.taken.append(calls)
+        return self.waits.pop(0) if self.waits else 0.0
+
+    def close(self):
+        pass
+
+
+def shared(permits, ceiling=10.0):
+    now = [0.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    config = EndpointConfig("http://node.invalid", requests_per_second=ceiling, permits=permits)
+    return now, Endpoint(config, ClientSettings(), clock=lambda: now[0], sleep=sleep)
+
+
+def test_a_shared_ceiling_is_reserved_for_each_request_and_waited_for():
+    permits = Permits([0.0, 2.5])
+    now, endpoint = shared(permits)
+    endpoint.admission.wait(1, RequestContext())
+    assert now == [0.0]
+    endpoint.admission.wait(5, RequestContext())
+    assert 2.5 <= now[0] < 2.7
+    assert permits.taken == [1, 5]
+
+
+def test_calls_are_reserved_for_those_who_wait_too_and_for_a_moment_only():
+    permits = Permits()
+    now, endpoint = shared(permits, ceiling=64.0)
+    rate = endpoint.rate
+    assert [rate.to_reserve(calls, waiting) for calls, waiting in ((1, 1), (1, 3), (1, 9), (20, 9))] == [1, 3, 4, 20]
+    rate.reserved(now[0], 3, 0.0)
+    endpoint.admission.wait(1, RequestContext())
+    endpoint.admission.wait(1, RequestContext())
+    assert permits.taken == [], "they were reserved"
+    now[0] += 1.0
+    endpoint.admission.wait(1, RequestContext())
+    assert permits.taken == [1], "what is late would come beside what others ask now"

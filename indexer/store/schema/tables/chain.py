@@ -20,7 +20,7 @@ from sqlalchemy import (
     Table,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 SCHEMA = "gapless"
 
@@ -123,6 +123,21 @@ endpoints = Table(
     timestamp("updated_at", nullable=False, default=True, comment="when the row was last written"),
     PrimaryKeyConstraint("chain_id", "position"),
     comment="The indexer's latest view of its endpoints",
+)
+
+call_permits = Table(
+    "call_permits",
+    metadata,
+    Column("endpoint", String, primary_key=True, comment="chain, scheme and host, and which one of that host"),
+    Column(
+        "starts_at",
+        ARRAY(DateTime(timezone=True)),
+        nullable=False,
+        comment="when calls start that processes have reserved, the last second of them",
+    ),
+    Column("calls", ARRAY(Integer), nullable=False, comment="how many calls start then"),
+    comment="How all processes together keep requests_per_second; unlogged, since it is worth a second",
+    prefixes=["UNLOGGED"],
 )
 
 history_sources = Table(

@@ -40,8 +40,8 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "indexer.store": [
         {"lag"},
-        {"database", "cache", "leases", "call_permits"},
-        {"schema", "embedded"},
+        {"database", "cache", "leases"},
+        {"schema", "embedded", "call_permits"},
         {"catalog"},
         {"derived"},
         {"rows", "programs"},

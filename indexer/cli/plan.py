@@ -32,7 +32,8 @@ def plan(
 ) -> None:
     """Show the gaps of every event, and the requests, bytes and time that filling them will take.
 
-    So for what include names, and for the past of snapshots. Nothing is changed: a manifest that was not applied yet is
+    So for what include names, and for the past of snapshots; and the blocks that derived tables and programs have left,
+    of builds that an apply would begin too. Nothing is changed: a manifest that was not applied yet is
     planned as if it were. The nodes are asked for small samples of the missing ranges.
     """
     from indexer.chain.records.errors import ProviderError
@@ -149,6 +150,16 @@ def _plain(one: Forecast) -> dict[str, Any]:
             for past in one.pasts
             if past.points
         ],
+        "derived": [
+            {
+                "name": left.name,
+                "kind": left.kind,
+                "blocks": left.blocks,
+                "waiting_for_events": left.waiting,
+                "remark": left.remark or None,
+            }
+            for left in one.backlogs
+        ],
     }
 
 
@@ -167,6 +178,8 @@ def _print(found: Iterable[Forecast]) -> None:
             _print_includes(console, one)
         if any(past.points for past in one.pasts):
             _print_pasts(console, one)
+        if one.backlogs:
+            _print_backlogs(console, one)
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
@@ -263,6 +276,17 @@ def _print_pasts(console: Console, one: Forecast) -> None:
     for past in one.pasts:
         if past.points:
             table.add_row(past.label, f"{past.points:,}", f"{past.calls:,}", f"{past.requests:,}", past.remark)
+    console.print(table)
+
+
+def _print_backlogs(console: Console, one: Forecast) -> None:
+    table = _table(
+        f"{one.chain}: what derived tables and programs have left, up to the finalized block {one.finalized:,}",
+        *("name", "kind", "blocks", "of them waiting for events", "remarks"),
+        left=2,
+    )
+    for left in one.backlogs:
+        table.add_row(left.name, left.kind, f"{left.blocks:,}", f"{left.waiting:,}", left.remark)
     console.print(table)
 
 

@@ -57,7 +57,7 @@ def difference(rows: Iterable[Row], wanted: Iterable[DerivedDeclaration]) -> tup
     declared = {one.name: one for one in wanted}
     for name, one in declared.items():
         mine = builds.get(name, [])
-        same = next((row for row in mine if row.kind == one.kind and _rule(row.definition) == one.definition), None)
+        same = same_build(mine, one)
         newer = any(not row.served for row in mine if row is not same)
         if same is None:
             steps.append(DerivedStep("begin", name, one))
@@ -74,6 +74,18 @@ def difference(rows: Iterable[Row], wanted: Iterable[DerivedDeclaration]) -> tup
             steps.append(DerivedStep("end", name))
             changes.append(Change("remove", "derived", name, "its data stays"))
     return steps, changes
+
+
+def same_build(builds: Iterable[Row], one: DerivedDeclaration) -> Row | None:
+    """The build, if there is one, that has the rule which the manifest asks for. Pure."""
+    return next(
+        (
+            row
+            for row in builds
+            if (row.name, row.kind) == (one.name, one.kind) and _rule(row.definition) == one.definition
+        ),
+        None,
+    )
 
 
 def _rule(definition: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,21 +2,44 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.engine import Connection
 
 from indexer.intervals import intersect
+from indexer.store.apply import derived_tables
 from indexer.store.apply.difference import Difference
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent, Series, Source
-from indexer.store.catalog.declaration import ContractDeclaration, Declaration, EventDeclaration, Place
+from indexer.store.catalog.declaration import (
+    ContractDeclaration,
+    Declaration,
+    DerivedDeclaration,
+    EventDeclaration,
+    Place,
+)
 from indexer.store.catalog.factory_coverage import announcers, known_until
 from indexer.store.catalog.version import CatalogRows
 from indexer.store.rows import transactions
 from indexer.store.rows.transactions import Including
 from indexer.store.schema import tables
 from indexer.store.schema.layout import EventTable
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDerived:
+    """A derived table as a manifest would have it.
+
+    Attributes:
+        wanted: what the manifest says of it.
+        derived_id: the build that goes on; None: one is to begin.
+        action: ``begin``: the first build begins; ``replace``: one that takes another's place; ``resume``: one that was
+            ended or replaced goes on; None: none of these.
+    """
+
+    wanted: DerivedDeclaration
+    derived_id: int | None
+    action: Literal["begin", "replace", "resume"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +50,13 @@ class Planned:
         sources: the active ones, with what they have covered.
         including: the deployments with ``include``.
         series: all snapshots of the manifest.
+        derived: all derived tables of the manifest.
     """
 
     sources: Sequence[Source]
     including: Sequence[Including]
     series: Sequence[Series]
+    derived: Sequence[PlannedDerived] = ()
 
 
 def load(
@@ -58,7 +83,19 @@ def load(
         sources=_without_unknown(sources),
         including=list(_including(kept, found, declaration, chain_id)),
         series=list(_series(connection, found, declaration)),
+        derived=list(_derived(rows, found, declaration)),
     )
+
+
+def _derived(rows: CatalogRows, found: Difference, declaration: Declaration) -> Iterable[PlannedDerived]:
+    actions = {step.name: step.action for step in found.derived}
+    for one in declaration.derived:
+        build = derived_tables.same_build(rows.derived, one)
+        if build is None:
+            has_other = any(row.name == one.name for row in rows.derived)
+            yield PlannedDerived(one, None, "replace" if has_other else "begin")
+        else:
+            yield PlannedDerived(one, build.id, "resume" if actions.get(one.name) == "resume" else None)
 
 
 def _event(event_id: int, contract_id: int, contract: ContractDeclaration, event: EventDeclaration) -> CatalogEvent:

@@ -22,7 +22,8 @@ from indexer.store.catalog.catalog import Source
 from indexer.store.rows import failed_ranges
 from indexer.store.rows.failed_ranges import FailedRange
 from indexer.store.rows.transactions import Including
-from indexer.sync.history import estimate_snapshots
+from indexer.sync.history import estimate_derived, estimate_snapshots
+from indexer.sync.history.estimate_derived import Backlog
 from indexer.sync.history.estimate_snapshots import Past, PastForecast
 from indexer.sync.history.transactions import MOST_BLOCKS
 from indexer.sync.rows.gaps import gaps, log_filters, waiting
@@ -148,6 +149,7 @@ class ChainKnowledge:
         pasts: the snapshots with ``start_block``.
         resting: by source: blocks that nodes did not give lately, and that are not asked for yet.
         unread: the same for people, with the reasons.
+        backlogs: what derived tables and programs have left to do.
     """
 
     sources: Sequence[Source]
@@ -156,6 +158,7 @@ class ChainKnowledge:
     pasts: Sequence[Past]
     resting: Mapping[int, RangeSet]
     unread: Sequence[FailedRange]
+    backlogs: Sequence[Backlog]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,7 @@ class Forecast:
         includes: what ``include`` adds.
         pasts: the past of snapshots.
         unread: what nodes did not give lately, and when it is asked for again; not in the numbers.
+        backlogs: what derived tables and programs have left to do.
     """
 
     chain: str
@@ -179,6 +183,7 @@ class Forecast:
     includes: tuple[IncludeForecast, ...]
     pasts: tuple[PastForecast, ...]
     unread: tuple[FailedRange, ...]
+    backlogs: tuple[Backlog, ...] = ()
 
 
 def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: int, planned: Planned) -> ChainKnowledge:
@@ -199,6 +204,7 @@ def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: in
         pasts=estimate_snapshots.load(connection, manifest, chain, children, finalized, planned.series),
         resting=failed_ranges.resting(connection, chain.chain_id),
         unread=failed_ranges.load(connection, chain.chain_id, resting=True),
+        backlogs=estimate_derived.load(connection, manifest, chain, finalized, planned),
     )
 
 
@@ -250,6 +256,7 @@ def forecast(
         includes=tuple(forecast_include(client, known.including, sources, children, finalized)),
         pasts=tuple(estimate_snapshots.forecast(client, one, finalized) for one in known.pasts),
         unread=tuple(known.unread),
+        backlogs=tuple(known.backlogs),
     )
 
 

@@ -14,8 +14,12 @@ from indexer.chain.records.errors import LaggingError
 from indexer.cli import app
 from indexer.demo.contracts import ARTIFACTS
 from indexer.demo.world import MULTICALL3
+from indexer.programs import module
+from indexer.programs.runner import ProgramRunner
 from indexer.store.catalog import catalog
+from indexer.store.programs import standstills
 from indexer.store.rows import failed_ranges
+from indexer.sync.history import derived_history
 from indexer.sync.snapshots.series import Snapshots
 from tests.integration.sync.test_changes import chain_text, coins, indexed, url_of
 from tests.integration.sync.test_include import includer
@@ -232,3 +236,73 @@ def test_what_nodes_did_not_give_is_shown_as_that_and_is_no_ordinary_gap(shared_
     said = plan(text, shared_history, migrated_url)
     assert "history that nodes did not give" in said
     assert "10-19" in said
+
+
+PROGRAM = """
+from indexer.programs import Program, Table, address, key
+
+
+class Seen(Table):
+    token: address = key()
+    moves: int = 0
+
+
+program = Program(tables=[Seen])
+
+
+@program.on("coins.Transfer")
+def moved(event, db):
+    db.get_or_new(Seen, token=event.address).moves += 1
+"""
+FOLLOWS = """
+[derived.received]
+from = "coins.Transfer"
+key = {{ holder = "{column}" }}
+count = "moves"
+[derived.recent]
+sql = "SELECT chain_id, holder, moves FROM derived.received"
+key = ["chain_id", "holder"]
+[programs.seen]
+module = "seen.py"
+"""
+
+
+def test_what_derived_tables_and_programs_have_left(shared_history, migrated_url, tmp_path, plan):
+    (tmp_path / "seen.py").write_text(PROGRAM)
+    finalized = shared_history.last - 64
+    declared = chain_text(shared_history) + coins(shared_history, "gold")
+    text = declared + FOLLOWS.format(column="to_address")
+
+    def told() -> dict[str, tuple[int, int, str | None]]:
+        found = plan(text, shared_history, migrated_url, "--json")["derived"]
+        return {one["name"]: (one["blocks"], one["waiting_for_events"], one["remark"]) for one in found}
+
+    wanted = finalized - plan(declared, shared_history, migrated_url, "--json")["gaps"][0]["ranges"][0]["from"] + 1
+    assert told() == {
+        "received": (wanted, wanted, "a new build begins"), "seen": (wanted, wanted, "its first build begins"),
+    }  # fmt: skip
+    with indexed(text, shared_history, migrated_url, tmp_path) as (one, _):
+        # Nothing was counted behind backfill: that is left, and no difference between manifest and database.
+        (blocks, waiting, remark) = told()["received"]
+        assert (blocks > 0, waiting, remark) == (True, 0, None)
+        assert told()["seen"] == (wanted, 0, "its first build begins")
+        assert CliRunner().invoke(app, ["apply", "--dry-run"]).exit_code == 0
+        derived_history.catch_up(one.engine, one.chain.chain_id)
+        runner = ProgramRunner(one.engine, "seen", module.load(tmp_path / "seen.py"), one.chain.chain_id)
+        while runner.step() == "moved":
+            pass
+        assert told() == {}
+        assert "derived tables and programs" not in plan(text, shared_history, migrated_url)
+
+        text = declared + FOLLOWS.format(column="from_address")
+        (tmp_path / "seen.py").write_text(PROGRAM + "# other\n")
+        assert told() == {
+            "received": (wanted, 0, "a new build begins beside the one that is served"),
+            "seen": (wanted, 0, "its code is another one: a new build begins beside the one that is served"),
+        }
+        assert CliRunner().invoke(app, ["apply", "--dry-run"]).exit_code == 3
+        said = " ".join(plan(text, shared_history, migrated_url).split())
+        assert "what derived tables and programs have left" in said
+        with one.engine.begin() as connection:
+            standstills.note(connection, "seen", [one.chain.chain_id], "it fails")
+        assert told()["seen"][2] == "it stood still: it fails; its code is another one since"

@@ -22,6 +22,7 @@ from indexer.programs.memory import WORKING_SET, Memory, RowsUnreadError
 from indexer.programs.module import LoadedProgram
 from indexer.programs.table import TableType
 from indexer.store import database
+from indexer.store.derived.replacing import ViewInTheWayError
 from indexer.store.programs import disturbances, program_generations, program_inputs, program_tables
 from indexer.store.programs.program_generations import ProgramGeneration, ProgramLostError
 from indexer.store.programs.program_inputs import Batch, Inputs
@@ -35,6 +36,8 @@ WRITE_ROWS: Final = 200_000
 """Changed rows after which history is written."""
 WRITE_EVERY: Final = 10.0
 """Seconds after which it is written at the latest."""
+SERVE_AGAIN: Final = 5.0
+"""Seconds until a build that something of a user keeps from being served is tried to be served again."""
 
 Outcome = Literal["moved", "idle", "waits", "stands"]
 """``moved``: there may be more to do at once; ``waits``: its events are not there yet; ``stands``: it has a problem."""
@@ -94,6 +97,7 @@ class ProgramRunner:
         self._work: _Work | None = None
         self._error: HandlerError | None = None
         self._written_at = clock()
+        self._serve_after = clock()
 
     @property
     def label(self) -> str:
@@ -147,7 +151,7 @@ class ProgramRunner:
         if self._error is not None and at_end:
             self._stand(work, self._error)
             return "stands"
-        if at_end and not work.generation.served:
+        if at_end and not work.generation.served and self._clock() >= self._serve_after:
             self._serve(work)
         return "moved" if moved and not (at_end and batch.through == batch.reach) else "idle"
 
@@ -336,6 +340,14 @@ class ProgramRunner:
             )
         except database.BusyError as error:
             log.info("%s; trying again", error)
+            return
+        except ViewInTheWayError as error:
+            self._serve_after = self._clock() + SERVE_AGAIN
+            with self._engine.begin() as connection:
+                remark = f"its new build waits: {error}; {error.hint}"
+                is_news = program_generations.note_remark(connection, self._name, self._chain_id, remark)
+            if is_news:
+                log.error("%s: what was built anew is not served: %s. %s", self.label, error, error.hint)
             return
         if changed:
             log.info("%s: what was built anew is served from now on", self.label)

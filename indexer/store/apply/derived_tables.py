@@ -21,6 +21,7 @@ from indexer.store.catalog.declaration import Change, Declaration, DerivedDeclar
 from indexer.store.catalog.version import Row, end_change, hold_for_change
 from indexer.store.database import psycopg_connection
 from indexer.store.derived import generations, rule_check, views
+from indexer.store.derived.replacing import ViewInTheWayError
 from indexer.store.derived.rules import EventName, Rule, rule_of
 from indexer.store.derived.taken_names import taken
 from indexer.store.derived.views import NewGeneration
@@ -197,10 +198,11 @@ def take(engine: Engine, steps: Sequence[DerivedStep], patience: float) -> None:
         except (
             psycopg.ProgrammingError,
             psycopg.NotSupportedError,
-            psycopg.errors.DependentObjectsStillExist,
         ) as error:
             where = "sql" if step.wanted is not None and step.wanted.kind == "view" else ""
             problems.append(Problem(".".join(filter(None, ["derived", step.name, where])), rule_check.explained(error)))
+        except ViewInTheWayError as error:
+            problems.append(Problem(f"derived.{step.name}", f"{error}; {error.hint}"))
     attempt(_keep_progress)
     if problems:
         raise ProblemsError("the manifest", problems, hint="everything else was applied")

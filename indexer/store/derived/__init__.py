@@ -7,7 +7,7 @@ generation's rows on one chain.
 
 * ``rules``: a rule of the catalog. ``statements``: what it says as SQL. ``rule_check``: what Postgres says of it.
 * ``generations``: the builds of each derived table, and how far they are counted. ``views``: their tables and views.
-* ``taken_names``: who has which name in the schema.
+* ``taken_names``: who has which name in the schema. ``replacing``: views made anew while others read them.
 * ``counting``: counting blocks and taking them back; what writers of rows call.
 * ``steps``: history, counted in bounded steps, and which build is served. ``recount``: a derived table compared with
   its recomputation, and keys rebuilt.

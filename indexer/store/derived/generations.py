@@ -259,3 +259,13 @@ def note_problem(
         "updated_at = now() WHERE chain_id = %s AND derived_id = %s",
         (problem, block, chain_id, derived_id),
     )
+
+
+def note_remark(connection: Connection, name: str, remark: str) -> bool:
+    """Notes why the served generation is stale; returns whether that is another reason than was known."""
+    noted = psycopg_connection(connection).execute(
+        "UPDATE gapless.derived SET remark = %(remark)s "
+        "WHERE name = %(name)s AND served AND remark IS DISTINCT FROM %(remark)s",
+        {"name": name, "remark": remark},
+    )
+    return bool(noted.rowcount)

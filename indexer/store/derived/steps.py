@@ -6,6 +6,7 @@ A step counts blocks that the inputs cover and the derived table does not, in on
 adds. Any number of processes may take steps at once: a build is worked on by one of them on each chain.
 """
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -21,7 +22,10 @@ from indexer.store.catalog.version import end_change, hold_for_change, load_vers
 from indexer.store.database import psycopg_connection
 from indexer.store.derived import counting, generations, views
 from indexer.store.derived.generations import DerivedProgress, Generation
+from indexer.store.derived.replacing import ViewInTheWayError
 from indexer.store.schema import layout
+
+log = logging.getLogger(__name__)
 
 STEP_ROWS: Final = 50_000
 """About how many rows one step counts. The head may have to wait for a step to end."""
@@ -187,16 +191,27 @@ def _begin(connection: Connection, one: Generation, chain_id: int, part: tuple[i
 def serve_caught_up(engine: Engine) -> list[str]:
     """Serves builds in place of stale ones, where they have come as far; returns their names.
 
+    Where something of a user reads what would have to be dropped, the stale one stays, and its remark names that.
+
     Raises:
         BusyError: what is replaced is read all the time.
     """
     with engine.connect() as connection:
         ready = [one for one in _unserved(connection) if _has_come_as_far(connection, one)]
+    served = []
     for one in ready:
-        database.attempt(
-            engine, f"derived table {one.name} cannot be replaced by its new build", partial(_serve, derived=one)
-        )
-    return [one.name for one in ready]
+        try:
+            database.attempt(
+                engine, f"derived table {one.name} cannot be replaced by its new build", partial(_serve, derived=one)
+            )
+        except ViewInTheWayError as error:
+            with engine.begin() as connection:
+                is_news = generations.note_remark(connection, one.name, f"its new build waits: {error}; {error.hint}")
+            if is_news:
+                log.error("derived table %s: its new build is not served: %s. %s", one.name, error, error.hint)
+            continue
+        served.append(one.name)
+    return served
 
 
 def _unserved(connection: Connection) -> list[Generation]:

@@ -1,7 +1,7 @@
 """The tables and views of derived tables in Postgres: builds begun, served under their name, described, forgotten."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from indexer.abi.columns import FIXED_COLUMNS
 from indexer.store.database import psycopg_connection
 from indexer.store.derived import statements
 from indexer.store.derived.generations import SCHEMA, Generation, load
+from indexer.store.derived.replacing import drop_view, naming_readers, replace_view
 from indexer.store.derived.rules import Kind, Rule
 from indexer.store.derived.taken_names import require_free
 
@@ -115,48 +116,37 @@ def show(connection: Connection, derived_id: int) -> None:
     """Serves a generation under its name, in place of the one before, which is forgotten with its table.
 
     Raises:
-        psycopg.errors.DependentObjectsStillExist: a view of someone else reads what is replaced.
+        ViewInTheWayError: a view of a user reads what is replaced, and does not fit what takes its place.
     """
     driver = psycopg_connection(connection)
     (one,) = load(connection, "d.id = %(id)s", id=derived_id)
     older = load(connection, "d.name = %(name)s AND d.id <> %(id)s AND d.served", name=one.name, id=derived_id)
-    readers = _drop_view(connection, one.name)
+    readers = _replace_view(connection, one)
     for before in older:
         forget(connection, before)
-    _create_view(connection, one)
     driver.execute("UPDATE gapless.derived SET served = true, remark = NULL WHERE id = %s", (derived_id,))
-    for reader in readers:
-        _show_again(connection, reader)
+    show_again(connection, readers)
 
 
-def _show_again(connection: Connection, reader: Generation) -> None:
-    """Makes a view anew that reads what was replaced; one that does not fit any more is not served, and says why."""
+def show_again(connection: Connection, names: Iterable[str]) -> None:
+    """Makes views anew that read what was replaced; one that does not fit any more is not served, and says why."""
     driver = psycopg_connection(connection)
-    try:
-        with driver.transaction():
-            _create_view(connection, reader)
-    except psycopg.ProgrammingError as error:
-        problem = f"its sql does not fit what it reads any more: {error.diag.message_primary}"
-        log.error("derived table %s is not served: %s", reader.name, problem)
-        driver.execute(
-            "UPDATE gapless.derived SET served = false, remark = %s WHERE id = %s", (problem, reader.derived_id)
-        )
+    for name in names:
+        for reader in load(connection, "d.name = %(name)s AND d.served", name=name):
+            try:
+                with driver.transaction():
+                    _replace_view(connection, reader)
+            except psycopg.ProgrammingError as error:
+                problem = f"its sql does not fit what it reads any more: {error.diag.message_primary}"
+                log.error("derived table %s is not served: %s", reader.name, problem)
+                driver.execute(
+                    "UPDATE gapless.derived SET served = false, remark = %s WHERE id = %s", (problem, reader.derived_id)
+                )
 
 
-def _views_reading(connection: Connection, name: str) -> list[Generation]:
-    """The served views that read a derived table, those that are read first."""
-    views = load(connection, "d.kind = 'view' AND d.served")
-    found: list[Generation] = []
-    names = {name}
-    while more := [one for one in views if one not in found and names & set(one.rule.uses)]:
-        found += more
-        names |= {one.name for one in more}
-    return found
-
-
-def _create_view(connection: Connection, one: Generation) -> None:
+def _replace_view(connection: Connection, one: Generation) -> list[str]:
+    """Shows a generation under its name; returns the views that are to be made anew (:func:`replace_view`)."""
     driver = psycopg_connection(connection)
-    view = sql.Identifier(SCHEMA, one.name)
     body: sql.Composable
     if one.kind == "view":
         body = sql.SQL(one.rule.sql or "")
@@ -171,10 +161,10 @@ def _create_view(connection: Connection, one: Generation) -> None:
         body = sql.SQL("SELECT * FROM {}").format(one.identifier)
     # A per cent sign of an expression is doubled for statements with parameters, which this one is not.
     text = body.as_string(driver)
-    driver.execute(
-        sql.SQL("CREATE VIEW {} AS {}").format(view, sql.SQL(text if one.kind == "view" else text.replace("%%", "%")))
-    )
+    select = sql.SQL(text if one.kind == "view" else text.replace("%%", "%"))
+    readers = replace_view(connection, one.name, select)
     _describe(connection, one)
+    return readers
 
 
 def describe(connection: Connection, name: str, comment: str, comments: Mapping[str, str]) -> None:
@@ -224,17 +214,17 @@ def forget(connection: Connection, one: Generation) -> None:
     """Deletes a generation with its table; the view of its name, if it was served, is dropped before."""
     driver = psycopg_connection(connection)
     if one.table_name is not None:
-        driver.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(one.identifier))
+        with naming_readers(one.name):
+            driver.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(one.identifier))
     driver.execute("DELETE FROM gapless.derived WHERE id = %s", (one.derived_id,))
 
 
 def drop(connection: Connection, name: str) -> None:
     """Deletes a derived table: its view, and all of its builds."""
-    readers = _drop_view(connection, name)
+    readers = drop_view(connection, name)
     for one in load(connection, "d.name = %(name)s", name=name):
         forget(connection, one)
-    for reader in readers:
-        _show_again(connection, reader)
+    show_again(connection, readers)
 
 
 def forget_reading(connection: Connection, event_ids: Collection[int]) -> None:
@@ -242,22 +232,11 @@ def forget_reading(connection: Connection, event_ids: Collection[int]) -> None:
     for one in load(connection, "(d.event_ids || d.lookup_ids) && %(ids)s::integer[]", ids=list(event_ids)):
         log.warning("derived table %s: generation %d is dropped with what it reads", one.name, one.generation)
         left = load(connection, "d.name = %(name)s AND d.id <> %(id)s", name=one.name, id=one.derived_id)
-        readers = _drop_view(connection, one.name) if one.served else []
+        readers = drop_view(connection, one.name) if one.served else []
         forget(connection, one)
         if one.served and left:
             show(connection, left[-1].derived_id)
-        for reader in readers:
-            _show_again(connection, reader)
-
-
-def _drop_view(connection: Connection, name: str) -> list[Generation]:
-    """Drops the view of a name, and the views of derived tables that read it, which are returned."""
-    driver = psycopg_connection(connection)
-    readers = _views_reading(connection, name)
-    for reader in reversed(readers):
-        driver.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(SCHEMA, reader.name)))
-    driver.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(SCHEMA, name)))
-    return readers
+        show_again(connection, readers)
 
 
 def view_columns(connection: Connection, name: str) -> list[tuple[str, str]]:

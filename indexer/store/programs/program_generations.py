@@ -16,6 +16,8 @@ from indexer.errors import GaplessError
 from indexer.store import database
 from indexer.store.catalog.version import end_change, hold_for_change
 from indexer.store.database import jsonb, psycopg_connection
+from indexer.store.derived import views
+from indexer.store.derived.replacing import drop_view, naming_readers, replace_view
 from indexer.store.derived.taken_names import require_free
 from indexer.store.programs import program_tables
 from indexer.store.programs.program_tables import CHAIN_COLUMN, SCHEMA, ProgramTable
@@ -210,8 +212,7 @@ def forget(connection: Connection, generation: ProgramGeneration) -> None:
     connection.execute(sa.text("DELETE FROM gapless.programs WHERE id = :id"), {"id": generation.program_id})
     if generation.served:
         show(connection, generation.name, also=generation.tables)
-    for table in generation.tables:
-        program_tables.drop(connection, table)
+    _drop_tables(connection, generation)
 
 
 def serve(connection: Connection, generation: ProgramGeneration) -> bool:
@@ -230,9 +231,14 @@ def serve(connection: Connection, generation: ProgramGeneration) -> bool:
     show(connection, generation.name, also=[table for one in before for table in one.tables])
     for one in before:
         connection.execute(sa.text("DELETE FROM gapless.programs WHERE id = :id"), {"id": one.program_id})
-        for table in one.tables:
-            program_tables.drop(connection, table)
+        _drop_tables(connection, one)
     return True
+
+
+def _drop_tables(connection: Connection, generation: ProgramGeneration) -> None:
+    for table in generation.tables:
+        with naming_readers(table.name):
+            program_tables.drop(connection, table)
 
 
 def show(connection: Connection, name: str, *, also: Sequence[ProgramTable] = ()) -> None:
@@ -248,9 +254,9 @@ def show(connection: Connection, name: str, *, also: Sequence[ProgramTable] = ()
     served = [one for one in load(connection, name) if one.served]
     driver = psycopg_connection(connection)
     for table_name in sorted({table.name for one in served for table in one.tables} | {table.name for table in also}):
-        driver.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(SCHEMA, table_name)))
         parts = [table for one in served for table in one.tables if table.name == table_name]
         if not parts:
+            views.show_again(connection, drop_view(connection, table_name))
             continue
         newest = parts[-1]
         selects = [
@@ -266,7 +272,7 @@ def show(connection: Connection, name: str, *, also: Sequence[ProgramTable] = ()
             for part in parts
         ]
         view = sql.Identifier(SCHEMA, table_name)
-        driver.execute(sql.SQL("CREATE VIEW {} AS {}").format(view, sql.SQL(" UNION ALL ").join(selects)))
+        readers = replace_view(connection, table_name, sql.SQL(" UNION ALL ").join(selects))
         comment = f"kept by the program {name} (gapless.programs says how far)"
         driver.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(comment)))
         for column in (CHAIN_COLUMN, *newest.columns):
@@ -275,6 +281,7 @@ def show(connection: Connection, name: str, *, also: Sequence[ProgramTable] = ()
                     view, sql.Identifier(column.name), sql.Literal(column.comment)
                 )
             )
+        views.show_again(connection, readers)
 
 
 def move(connection: Connection, generation: ProgramGeneration, through: int, *, near: bool) -> ProgramGeneration:
@@ -311,6 +318,19 @@ def note_problem(connection: Connection, program_id: int, problem: str | None, b
             WHERE id = :id AND live AND (problem, problem_block) IS DISTINCT FROM (CAST(:problem AS text), :block)
         """),
         {"id": program_id, "problem": problem, "block": block},
+    )
+
+
+def note_remark(connection: Connection, name: str, chain_id: int, remark: str) -> bool:
+    """Notes why the served generation is stale that goes no further; returns whether that is another reason."""
+    return bool(
+        connection.execute(
+            sa.text("""
+                UPDATE gapless.programs SET remark = :remark, updated_at = now()
+                WHERE name = :name AND chain_id = :chain_id AND served AND NOT live AND remark IS DISTINCT FROM :remark
+            """),
+            {"name": name, "chain_id": chain_id, "remark": remark},
+        ).rowcount
     )
 
 

@@ -166,6 +166,47 @@ def test_another_rule_is_built_beside_the_one_that_is_served(model):
     assert model.query(served) == [(2, True, False)]
 
 
+@pytest.mark.promise("D-02")
+def test_views_of_users_stay_when_what_they_read_is_built_anew(model, migrated_url):
+    while any(source.gap(model.finalized) for source in model.look()[1]):
+        model.backfill()
+    rule = BASE + 'count = "n"\nsum = { total = "value" }\n'
+    every = '[derived.every]\nsql = "SELECT chain_id, holder, n FROM derived.one"\nkey = ["holder"]\n'
+    top = '[derived.top]\nsql = "SELECT * FROM derived.every WHERE n > 1"\nkey = ["holder"]\n'
+    model.set(rule + every + top)
+    derived_history.catch_up(model.engine, CHAIN)
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        connection.execute("CREATE VIEW public.mine AS SELECT holder, n FROM derived.top")
+        before = connection.execute("SELECT * FROM public.mine ORDER BY 1").fetchall()
+        assert before
+        # Another rule with the same columns, and a view's other SELECT: nobody knows of it.
+        model.set(rule.replace("value", "value * 2") + every + top.replace("n > 1", "1 < n"))
+        derived_history.catch_up(model.engine, CHAIN)
+        assert model.query("SELECT name, generation FROM gapless.derived WHERE served ORDER BY 1") == [
+            ("every", 1), ("one", 2), ("top", 2),
+        ]  # fmt: skip
+        assert connection.execute("SELECT * FROM public.mine ORDER BY 1").fetchall() == before
+        # Other columns: what is read by a user stays as it was, and says who is in the way. Others are not held up.
+        fewer = rule.replace("total", "amount") + every + top
+        free = BASE.replace("one", "two") + 'count = "n"\n'
+        model.set(fewer.replace("value", "value * 2") + free)
+        model.set(fewer.replace("value", "value * 2") + free.replace('"n"', '"m"'))
+        derived_history.catch_up(model.engine, CHAIN)
+        ((stale, remark),) = model.query(
+            "SELECT stale, remark FROM gapless.derived_coverage WHERE name = 'one' AND served"
+        )
+        assert stale
+        assert "view mine depends on view derived.top; " in f"{remark}; "
+        assert model.query("SELECT generation FROM gapless.derived WHERE name = 'two' AND served") == [(2,)]
+        with pytest.raises(ProblemsError, match=r"view mine depends on view derived\.top"):
+            model.set(fewer.replace("value", "value * 2").replace("SELECT *", "SELECT chain_id, holder"))
+        assert connection.execute("SELECT * FROM public.mine ORDER BY 1").fetchall() == before
+        connection.execute("DROP VIEW public.mine")
+        derived_history.catch_up(model.engine, CHAIN)
+        assert model.query("SELECT DISTINCT stale FROM gapless.derived_coverage WHERE name = 'one'") == [(False,)]
+        assert connection.execute("SELECT holder, n FROM derived.top ORDER BY 1").fetchall() == before
+
+
 def test_a_step_passes_over_what_another_one_counts(model, migrated_url):
     model.set(BASE + 'count = "n"\n')
     with psycopg.connect(migrated_url) as other:

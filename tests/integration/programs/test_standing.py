@@ -243,3 +243,36 @@ def test_what_is_built_in_place_of_the_served_one_tells_why_it_stands_still(mode
         assert ["what is built in its place stands still: nft.Transfer in block" in one for one in listed] == [True]
     assert shown["problem"].startswith("what is built in its place stands still: nft.Transfer in block")
     assert (shown["stale"], shown["block_number"]) == (True, model.tip)
+
+
+@pytest.mark.promise("Q-05")
+def test_views_that_read_a_program_s_table_stay_when_it_is_built_anew(model, migrated_url):
+    assert work(code(model, "")) == "idle"
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        connection.execute("CREATE VIEW public.mine AS SELECT holder, amount FROM derived.held")
+        before = connection.execute("SELECT * FROM public.mine ORDER BY 1, 2").fetchall()
+        assert before
+        assert work(code(model, "# other")) == "idle"
+        assert only(model)[1].stale is False
+        assert connection.execute("SELECT * FROM public.mine ORDER BY 1, 2").fetchall() == before
+
+        # A column goes that it may read: it stands in the way, and is named.
+        path = model.folder / "chained.py"
+        fewer = (
+            (HERE / "chained.py").read_text().replace("amount: uint256", "kept: uint256").replace(".amount", ".kept")
+        )
+        path.write_text(fewer)
+        now = [0.0]
+        loaded = module.load(path)
+        runner = ProgramRunner(model.engine, "chained", loaded, CHAIN, step_rows=7, clock=lambda: now[0])
+        assert work(runner) == "idle"
+        with model.engine.connect() as other:
+            (shown,) = status.load_overview(other).programs
+        assert "its new build waits: derived.held cannot be replaced" in shown["problem"]
+        assert "view mine depends on view derived.held" in shown["problem"]
+        assert connection.execute("SELECT * FROM public.mine ORDER BY 1, 2").fetchall() == before
+        connection.execute("DROP VIEW public.mine")
+        now[0] += 60
+        assert work(runner) == "idle"
+        assert only(model)[1].stale is False
+        assert "kept" in [column.name for column in connection.execute("SELECT * FROM derived.held").description]

@@ -17,7 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -147,9 +149,10 @@ class Transport(HTTPProvider):
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         timeout = (settings.connect_timeout, settings.read_timeout)
+        headers = {**self.get_request_headers(), "Accept-Encoding": accepted_encoding(config.url), **config.headers}
         super().__init__(
             config.url,
-            request_kwargs={"timeout": timeout, "headers": {**self.get_request_headers(), **config.headers}},
+            request_kwargs={"timeout": timeout, "headers": headers},
             session=session,
             exception_retry_configuration=None,
         )
@@ -257,6 +260,14 @@ class Transport(HTTPProvider):
         if ranged and (timed_out or cut):
             return RangeError(what, timed_out=timed_out, host=self._host)
         return TransientError(what, shrinkable=opened, host=self._host)
+
+
+def accepted_encoding(url: str) -> str:
+    """How answers may be compressed: packing and unpacking costs more than a way within this machine."""
+    host = urlsplit(url).hostname or ""
+    with contextlib.suppress(ValueError):
+        return "identity" if ip_address(host).is_loopback else "gzip"
+    return "identity" if host == "localhost" else "gzip"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -1,6 +1,7 @@
 """One endpoint and its vices: batches refused or mangled, wrong ids, pages in place of JSON, silence."""
 
 import contextlib
+import gzip
 import json
 import random
 from collections.abc import Callable
@@ -22,8 +23,9 @@ from indexer.chain.records.errors import (
 )
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call, parse_quantity
-from indexer.chain.rpc.config import EndpointConfig, RequestContext
+from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
+from indexer.chain.rpc.transport import Transport
 from tests.providers.node import CHAIN_ID, HttpAnswer, Node, Refusal
 
 Serve = Callable[..., Node]
@@ -343,3 +345,31 @@ def test_msgspec_raw_results_outlive_the_request(serve: Serve, connect: Connect)
     raw = endpoint.ask_one(CHAIN, RequestContext())
     assert isinstance(raw, msgspec.Raw)
     assert bytes(raw) == json.dumps(hex(CHAIN_ID)).encode()
+
+
+@pytest.mark.parametrize(
+    ("url", "accepted"),
+    [
+        ("https://node.example/v2/key", "gzip"),
+        ("http://10.0.0.5:8545", "gzip"),
+        ("http://127.0.0.1:8545", "identity"),
+        ("http://[::1]:8545", "identity"),
+        ("http://localhost:8545/key", "identity"),
+    ],
+)
+def test_answers_are_packed_on_the_way_from_other_machines_alone(url: str, accepted: str) -> None:
+    headers = Transport(EndpointConfig(url), ClientSettings()).get_request_kwargs()["headers"]
+    assert headers["Accept-Encoding"] == accepted
+
+
+def test_a_packed_answer_is_read_and_bounded_by_its_unpacked_length(serve: Serve, connect: Connect) -> None:
+    def pack(_: Node, calls: list[dict[str, Any]]) -> None:
+        text = json.dumps({"jsonrpc": "2.0", "id": calls[0]["id"], "result": f"0x{1:09000x}"}).encode()
+        raise HttpAnswer(200, gzip.compress(text), {"Content-Encoding": "gzip"})
+
+    node = serve(before=pack)
+    endpoint = connect(node).pool.endpoints[0]
+    assert parse_quantity(endpoint.ask_one(CHAIN, RequestContext())) == 1
+    endpoint = connect(node, max_bytes=5_000).pool.endpoints[0]
+    with pytest.raises(TransientError, match="longer than 5,000 bytes"):
+        endpoint.ask_one(CHAIN, RequestContext())

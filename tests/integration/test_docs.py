@@ -84,6 +84,27 @@ def test_queries_of_the_analysts_document(demo_database):
             connection.execute(f"DROP ROLE {prefix}_analyst")
 
 
+def test_commands_of_the_page_about_several_machines(shared_history, migrated_url, tmp_path):
+    """All on this machine: a scheduler and a worker that speak TLS alone, and a backfill by them."""
+    pytest.importorskip("distributed")
+    if shutil.which("openssl") is None or shutil.which("bash") is None:
+        pytest.skip("the document's commands need openssl and bash")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "indexer.toml").write_text(manifest_text(shared_history.world))
+    script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + "\n".join(
+        blocks("scale-out.md", "sh")
+    )
+    url = shared_history.world.w3.provider.endpoint_uri
+    environment = {**os.environ, "DATABASE_URL": migrated_url, "RPC_URL": url, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        ["bash", "-c", script.replace("8786", _free_port())], env=environment, cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert re.search(r"^demo: \d+ blocks, \d{2,} events, ", done.stdout, re.MULTILINE), done.stdout[-8000:]
+    assert "does not hide" not in done.stdout
+
+
 # -- commands, beside a demo ----------------------------------------------------------------------------------------
 
 #: Refusals fail, and streams are left after some seconds, as by Ctrl-C.

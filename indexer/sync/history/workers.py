@@ -9,13 +9,17 @@ import contextlib
 import logging
 import multiprocessing
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
+from indexer import __version__
 from indexer.errors import GaplessError
 from indexer.intervals import BlockRange, pieces, size
 from indexer.manifest.model import Chain
@@ -41,12 +45,14 @@ class WorkerJob:
         chain: with its endpoints.
         settings: of the indexer.
         selection: what to fill.
+        version: of Gapless where it was planned.
     """
 
     database_url: str
     chain: Chain
     settings: Settings
     selection: Selection
+    version: str = __version__
 
     def __repr__(self) -> str:
         return f"WorkerJob(chain={self.chain.name!r}, within={self.selection.within})"
@@ -56,8 +62,14 @@ def fill(job: WorkerJob) -> Progress:
     """Fills a piece: what a worker runs.
 
     Raises:
-        GaplessError: a node or the database could not be used; what was committed stays.
+        GaplessError: a node or the database could not be used, or the worker has another version; what was committed
+            stays.
     """
+    if job.version != __version__:
+        raise GaplessError(
+            f"a worker on {socket.gethostname()} has Gapless {__version__}, the backfill is of {job.version}",
+            hint="install the same version where the workers run, and start them again",
+        )
     engine = create_engine(job.database_url, application_name="gapless worker", pool_size=2)
     client = network.connect(job.chain, job.settings, engine)
     history = network.history(job.chain, job.settings, client, engine)
@@ -194,6 +206,12 @@ def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
         import distributed
     except ImportError:
         raise GaplessError("Dask is not installed", hint="pip install 'gapless[dask]'") from None
+    if shows_secrets(address):
+        log.warning(
+            "%s: a backfill tells its workers the URLs of database and nodes with their keys, and tcp:// does not hide "
+            "them on the way; use tls:// (docs/scale-out.md), or a network that nobody else reads",
+            address,
+        )
     try:
         client: Any = distributed.Client(address, timeout=10)  # type: ignore[no-untyped-call]
     except OSError as error:
@@ -208,6 +226,16 @@ def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
         # A piece is the same in every worker, but must be filled again when it is asked for again.
         with client.get_executor(pure=False) as executor:
             yield executor, threads
+
+
+def shows_secrets(address: str) -> bool:
+    """Whether what is sent to a scheduler can be read on the way: it is not encrypted, and leaves this machine."""
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    if parts.scheme not in ("tcp", "ws"):
+        return False
+    with contextlib.suppress(ValueError):
+        return not ip_address(parts.hostname or "").is_loopback
+    return parts.hostname != "localhost"
 
 
 _PROFILER_IS_SAFE = (3, 11, 9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -114,3 +115,25 @@ def test_a_cluster_that_is_not_there_is_told():
 
 def test_a_job_shows_no_secret(job):
     assert job.database_url not in repr(job)
+
+
+def test_a_worker_of_another_version_is_told(job):
+    with pytest.raises(GaplessError, match=r"has Gapless .+, the backfill is of 0\.0\.1") as caught:
+        workers.fill(replace(job, version="0.0.1"))
+    assert "install the same version" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("tcp://10.0.0.5:8786", True),
+        ("10.0.0.5:8786", True),
+        ("scheduler:8786", True),
+        ("ws://scheduler:8786", True),
+        ("tls://10.0.0.5:8786", False),
+        ("tcp://127.0.0.1:8786", False),
+        ("localhost:8786", False),
+    ],
+)
+def test_secrets_that_would_leave_the_machine_in_clear_are_warned_of(address, shown):
+    assert workers.shows_secrets(address) is shown

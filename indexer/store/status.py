@@ -153,7 +153,13 @@ _DERIVED = sa.text("""
            (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(d.wanted - d.covered) r)::bigint AS missing_blocks,
            (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(d.wanted) r)::bigint AS wanted_blocks
     FROM gapless.derived_coverage d JOIN gapless.chains n ON n.chain_id = d.chain_id
-    WHERE n.active AND d.kind <> 'program' AND (d.served OR NOT d.stale) ORDER BY d.name, d.generation, d.chain_id
+    WHERE n.active AND d.kind <> 'program' AND (d.served OR NOT d.stale)
+    UNION ALL
+    SELECT '', v.name, v.kind, v.generation, false, true,
+           coalesce(v.remark, 'it waits for a table that it reads, and that is not there yet'), NULL, NULL,
+           '{}', '{}', false, 0, 0
+    FROM gapless.derived v WHERE v.kind = 'view' AND v.active AND NOT v.served
+    ORDER BY 2, 4, 1
 """)
 
 _PROGRAMS = sa.text("""

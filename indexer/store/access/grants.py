@@ -14,20 +14,11 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.errors import GaplessError
+from indexer.store.schema.tables.service import API_CHANGES, SECRET
 
 log = logging.getLogger(__name__)
 
 ROLES: Final = ("indexer", "migrator", "api", "analyst")
-#: What the API changes, and how.
-API_CHANGES: Final = {
-    "api_keys": "INSERT, UPDATE",
-    "jobs": "INSERT, UPDATE",
-    "token_secrets": "INSERT, DELETE",
-    "webhooks": "INSERT, UPDATE, DELETE",
-    "webhook_deliveries": "INSERT, DELETE",
-}
-#: What analysts do not read: what signs and proves, the receivers of webhooks, what administrators asked for.
-SECRET: Final = (*API_CHANGES, "cache_secret")
 #: For an analyst's login: seconds that a statement may take, and that a transaction may wait for its client; sessions.
 STATEMENT_SECONDS: Final = 300
 IDLE_SECONDS: Final = 60

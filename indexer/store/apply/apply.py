@@ -93,7 +93,8 @@ def apply(engine: Engine, declaration: Declaration, *, patience: float = databas
             elif (taken := _write(engine, found, patience)) is not None:
                 changes += taken
                 _index_empty(engine, found.indexed)
-                derived_tables.take(engine, found.derived, patience)
+                kept = {table for _, made in declaration.programs for table in made}
+                derived_tables.take(engine, found.derived, kept, patience)
                 break
             contradiction = None
         except (psycopg.Error, sa.exc.DBAPIError) as error:

@@ -4,7 +4,7 @@ Rules are checked before anything is changed, all at once. Builds are begun afte
 of their own: killed before it, the next run of ``apply`` finds them missing and begins them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
@@ -16,7 +16,6 @@ from sqlalchemy.engine import Connection, Engine
 from indexer.abi.columns import FIXED_COLUMNS
 from indexer.errors import Problem, ProblemsError
 from indexer.store import database
-from indexer.store.access import grants
 from indexer.store.catalog.declaration import Change, Declaration, DerivedDeclaration
 from indexer.store.catalog.version import Row, end_change, hold_for_change
 from indexer.store.database import psycopg_connection
@@ -183,8 +182,14 @@ _EVENTS: Final = sa.text("""
 # -- the difference, made ------------------------------------------------------------------------------------------
 
 
-def take(engine: Engine, steps: Sequence[DerivedStep], patience: float) -> None:
+def take(engine: Engine, steps: Sequence[DerivedStep], programs: Collection[str], patience: float) -> None:
     """Makes the difference, and a row of progress for each chain that a derived table has got.
+
+    Args:
+        engine: the database.
+        steps: the difference.
+        programs: the tables of the manifest's programs: a view that reads one waits until there is one.
+        patience: seconds for which each step is tried while others hold what it needs.
 
     Raises:
         ProblemsError: the SELECT of a view is wrong; what does not read it was made.
@@ -194,7 +199,7 @@ def take(engine: Engine, steps: Sequence[DerivedStep], patience: float) -> None:
     left, problems = _in_order(steps), list[Problem]()
     for step in left:
         try:
-            attempt(partial(_take, step=step))
+            attempt(partial(_take, step=step, programs=programs))
         except (
             psycopg.ProgrammingError,
             psycopg.NotSupportedError,
@@ -225,10 +230,10 @@ def _in_order(steps: Sequence[DerivedStep]) -> list[DerivedStep]:
     return sorted(steps, key=place)
 
 
-def _take(connection: Connection, step: DerivedStep) -> None:
+def _take(connection: Connection, step: DerivedStep, programs: Collection[str]) -> None:
     match step.action:
         case "begin" if step.wanted is not None:
-            _begin(connection, step.wanted)
+            _begin(connection, step.wanted, programs)
         case "resume" if step.derived_id is not None:
             _resume(connection, step.name, step.derived_id)
         case "end":
@@ -239,7 +244,7 @@ def _take(connection: Connection, step: DerivedStep) -> None:
     end_change(connection)
 
 
-def _begin(connection: Connection, one: DerivedDeclaration) -> None:
+def _begin(connection: Connection, one: DerivedDeclaration, programs: Collection[str]) -> None:
     rule = rule_of(one.kind, one.definition)
     ids = {(row.name, row.signature): row.id for row in connection.execute(_EVENTS)}
     for older in generations.load(connection, "d.name = %(name)s AND NOT d.served", name=one.name):
@@ -262,9 +267,13 @@ def _begin(connection: Connection, one: DerivedDeclaration) -> None:
         event_ids=tuple(sorted(ids[name] for name in rule.events)),
         lookup_ids=tuple(sorted(ids[name] for name in rule.lookups)),
     )
-    derived_id = views.begin(connection, new)
-    if one.kind == "view":
-        _refuse_secrets(connection, derived_id)
+    try:
+        with psycopg_connection(connection).transaction():
+            views.begin(connection, new)
+    except psycopg.errors.UndefinedTable as error:
+        if not views.may_wait(connection, error, programs):
+            raise
+        views.begin(connection, new, waits=True)
 
 
 def _checked(connection: Connection, rule: Rule) -> rule_check.Checked:
@@ -297,21 +306,6 @@ def _end(connection: Connection, name: str) -> None:
         .where(tables.derived.c.name == name)
         .values(active=False, remark="no longer in the manifest")
     )
-
-
-def _refuse_secrets(connection: Connection, derived_id: int) -> None:
-    (one,) = generations.load(connection, "d.id = %(id)s", id=derived_id)
-    secret = connection.execute(
-        sa.text("""
-            SELECT c.relname FROM pg_depend d
-            JOIN pg_rewrite w ON w.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
-            JOIN pg_class c ON c.oid = d.refobjid AND c.relnamespace = 'gapless'::regnamespace
-            WHERE w.ev_class = to_regclass(:view) AND c.relname = ANY(:secret) LIMIT 1
-        """),
-        {"view": f'derived."{one.name}"', "secret": list(grants.SECRET)},
-    ).scalar_one_or_none()
-    if secret is not None:
-        raise psycopg.ProgrammingError(f"gapless.{secret} holds what only administrators read: it may not be shown")
 
 
 def _keep_progress(connection: Connection) -> None:

@@ -18,6 +18,7 @@ from indexer.store.derived.generations import SCHEMA, Generation, load
 from indexer.store.derived.replacing import drop_view, naming_readers, replace_view
 from indexer.store.derived.rules import Kind, Rule
 from indexer.store.derived.taken_names import require_free
+from indexer.store.schema.tables.service import SECRET
 
 log: Final = logging.getLogger(__name__)
 
@@ -44,8 +45,13 @@ class NewGeneration:
     lookup_ids: tuple[int, ...]
 
 
-def begin(connection: Connection, new: NewGeneration) -> int:
+def begin(connection: Connection, new: NewGeneration, *, waits: bool = False) -> int:
     """Begins a build: its row in the catalog and its table; the first one of a name is served at once.
+
+    Args:
+        connection: in a transaction.
+        new: the build.
+        waits: a view that is served once there is what it reads (:func:`show_waiting`).
 
     Returns:
         Its id. It is counted on no chain yet: that takes a row of progress.
@@ -79,9 +85,36 @@ def begin(connection: Connection, new: NewGeneration) -> int:
     derived_id: int = made[0]
     if table_name is not None:
         _create_table(driver, new, table_name)
-    if not has_older or table_name is None:
+    if not waits and (not has_older or table_name is None):
         show(connection, derived_id)
     return derived_id
+
+
+def may_wait(connection: Connection, error: psycopg.errors.UndefinedTable, programs: Collection[str]) -> bool:
+    """Whether what a view does not find is a program's table that will come, or a view that waits for one itself."""
+    waiting = {one.name for one in load(connection, _WAITING)}
+    return any(f'"{SCHEMA}.{name}"' in str(error) for name in {*programs, *waiting})
+
+
+_WAITING: Final = "d.kind = 'view' AND d.active AND NOT d.served"
+
+
+def show_waiting(connection: Connection) -> None:
+    """Serves the views that waited for what there is by now; of one that is wrong it is noted why it is not served."""
+    driver = psycopg_connection(connection)
+    for one in load(connection, _WAITING):
+        try:
+            with driver.transaction():
+                show(connection, one.derived_id)
+        except psycopg.errors.UndefinedTable:
+            continue  # something else that it reads is not there yet
+        except psycopg.ProgrammingError as error:
+            problem = f"its sql is wrong: {error.diag.message_primary or error}"
+            noted = driver.execute(
+                "UPDATE gapless.derived SET remark = %s WHERE id = %s AND remark IS NULL", (problem, one.derived_id)
+            )
+            if noted.rowcount:
+                log.error("derived table %s is not served: %s", one.name, problem)
 
 
 def _create_table(driver: psycopg.Connection[Any], new: NewGeneration, table_name: str) -> None:
@@ -128,6 +161,24 @@ def show(connection: Connection, derived_id: int) -> None:
     show_again(connection, readers)
 
 
+def _refuse_secrets(connection: Connection, name: str) -> None:
+    secret = (
+        psycopg_connection(connection)
+        .execute(
+            """
+            SELECT c.relname FROM pg_depend d
+            JOIN pg_rewrite w ON w.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
+            JOIN pg_class c ON c.oid = d.refobjid AND c.relnamespace = 'gapless'::regnamespace
+            WHERE w.ev_class = to_regclass(%s) AND c.relname = ANY(%s) LIMIT 1
+            """,
+            (f'{SCHEMA}."{name}"', list(SECRET)),
+        )
+        .fetchone()
+    )
+    if secret is not None:
+        raise psycopg.ProgrammingError(f"gapless.{secret[0]} holds what only administrators read: it may not be shown")
+
+
 def show_again(connection: Connection, names: Iterable[str]) -> None:
     """Makes views anew that read what was replaced; one that does not fit any more is not served, and says why."""
     driver = psycopg_connection(connection)
@@ -163,6 +214,8 @@ def _replace_view(connection: Connection, one: Generation) -> list[str]:
     text = body.as_string(driver)
     select = sql.SQL(text if one.kind == "view" else text.replace("%%", "%"))
     readers = replace_view(connection, one.name, select)
+    if one.kind == "view":
+        _refuse_secrets(connection, one.name)
     _describe(connection, one)
     return readers
 

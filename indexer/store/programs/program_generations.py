@@ -282,6 +282,7 @@ def show(connection: Connection, name: str, *, also: Sequence[ProgramTable] = ()
                 )
             )
         views.show_again(connection, readers)
+    views.show_waiting(connection)
 
 
 def move(connection: Connection, generation: ProgramGeneration, through: int, *, near: bool) -> ProgramGeneration:

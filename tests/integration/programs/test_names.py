@@ -24,6 +24,11 @@ class Named(ProgramModel):
     def more(self) -> str:
         return self.text
 
+    def fill(self) -> None:
+        """All of history."""
+        while any(source.gap(self.finalized) for source in self.look()[1]):
+            self.backfill()
+
     def set(self, text: str) -> None:
         self.text = text
         self.apply()
@@ -53,8 +58,7 @@ class Named(ProgramModel):
 @pytest.fixture
 def model(migrated_url, tmp_path, pytestconfig):
     one = Named(1, migrated_url, tmp_path, pytestconfig.rootpath / "abis")
-    while any(source.gap(one.finalized) for source in one.look()[1]):
-        one.backfill()
+    one.fill()
     yield one
     one.engine.dispose()
 

@@ -1,5 +1,7 @@
 """What is kept beside the data: what audits found and nodes did not give; what comes in through the API."""
 
+from typing import Final
+
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -22,6 +24,17 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from indexer.store.schema.tables.catalog import events, sources
 from indexer.store.schema.tables.chain import NO_NAMES, chains, metadata, timestamp
+
+#: What the API changes, and how.
+API_CHANGES: Final = {
+    "api_keys": "INSERT, UPDATE",
+    "jobs": "INSERT, UPDATE",
+    "token_secrets": "INSERT, DELETE",
+    "webhooks": "INSERT, UPDATE, DELETE",
+    "webhook_deliveries": "INSERT, DELETE",
+}
+#: What analysts do not read: what signs and proves, the receivers of webhooks, what administrators asked for.
+SECRET: Final = (*API_CHANGES, "cache_secret")
 
 digests = Table(
     "digests",

@@ -231,7 +231,11 @@ class _DerivedReader:
             return None, None
         table = self._table(name)
         if table is not None and table.kind != "rows":
-            self.report.add(path, f"{name} is of kind {table.kind}, and rules read events and rows: use one with sql")
+            self.report.add(
+                path,
+                f"{name} is of kind {table.kind}, and rules read events and rows: count or sum its rows by a view "
+                f'instead: sql = "SELECT …, count(*) FROM derived.{name} GROUP BY …"',
+            )
         if table is None or table.kind != "rows":
             return None, None
         kept = {key: value for key, value in table.definition.items() if key not in ("stored", "index")}

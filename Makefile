@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test lint types bench bench-providers chaos fuzz reliability profile test-browser lock clean
+.PHONY: help install demo run test test-long lint types bench bench-providers chaos fuzz reliability profile test-browser lock clean
 
 help: ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' $(MAKEFILE_LIST) | while IFS=: read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -41,8 +41,11 @@ demo: $(READY) ## The whole thing on a chain of its own: index, serve, show wher
 run: $(READY) ## Index what indexer.toml says: RPC_URL=https://... make run
 	@exec $(BIN)/gapless run
 
-test: $(READY) ## The whole test suite; PARALLEL= runs one test after the other.
+test: $(READY) ## The tests of every change; PARALLEL= runs one after the other.
 	@$(BIN)/python -m pytest --ignore=tests/browser $(PARALLEL) $(PYTEST_ARGS)
+
+test-long: ## The tests with all further variants and examples: before a release, and every night.
+	@GAPLESS_TEST_LONG=1 $(MAKE) test
 
 lint: $(READY) ## Style.
 	@$(BIN)/ruff check .

@@ -20,7 +20,7 @@ import indexer.chain  # noqa: F401 - before anything imports web3
 from indexer.demo import anvil as anvil_program
 from indexer.log import NOISY
 from indexer.store import embedded
-from tests import databases, servers
+from tests import databases, further, servers
 from tests.world import history, make_world, shared_history, world  # noqa: F401 - fixtures for all tests
 
 if TYPE_CHECKING:
@@ -48,11 +48,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that guard none of the promises that were asked for."""
+    """Leave out further variants, and the tests that guard none of the promises that were asked for."""
+    if not further.ALL:
+        _leave_out(config, items, [item for item in items if item.get_closest_marker("long")])
     if wanted := set(config.getoption("--promise")):
         others = [item for item in items if not any(wanted & set(mark.args) for mark in item.iter_markers("promise"))]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in others]
+        _leave_out(config, items, others)
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], others: list[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=others)
+    gone = set(others)
+    items[:] = [item for item in items if item not in gone]
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ from tests.chaos.chain import CHAIN_ID, COINS
 from tests.chaos.manifests import ABIS
 from tests.chaos.node import Node
 from tests.chaos.stage import FACTORIES, QUICK, contract, stage
+from tests.further import further
 
 _numbers = itertools.count()
 TWO = contract("coins", "coin", f'address = ["{COINS[0]}", "{COINS[1]}"]', start_block="0")
@@ -59,7 +60,7 @@ def settled(scene):
 
 
 @pytest.mark.promise("R-04")
-@pytest.mark.parametrize("scene", [1, 2, 3], indirect=True)
+@pytest.mark.parametrize("scene", [1, further(2), further(3)], indirect=True)
 def test_any_mix_of_shapes_is_counted_through_reorganisations_tampering_and_repair(scene):
     scene.apply(TWO, ANY, FACTORIES)
     scene.chain.mine(60)

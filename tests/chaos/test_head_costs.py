@@ -15,6 +15,7 @@ from indexer.sync.rows import router
 from tests.chaos.chain import COINS
 from tests.chaos.stage import COIN, FACTORIES, contract, stage
 from tests.chaos.test_faults import transfer
+from tests.further import further
 
 EVENTS = 60
 WIDE = contract("wide", "wide", f'address = "{COINS[1]}"', start_block="0")
@@ -208,7 +209,7 @@ def test_a_source_that_is_no_longer_wanted_covers_what_was_read_and_no_more(scen
     scene.settle(following)
 
 
-@pytest.mark.parametrize("ends", [("45", "60"), ("45", "42"), ("41", None)])
+@pytest.mark.parametrize("ends", [further(("45", "60")), ("45", "42"), further(("41", None))])
 def test_another_end_says_nothing_about_what_was_not_read(scene, following, ends):
     def coin(end):
         more = {"start_block": "0"} | ({"end_block": end} if end else {})

@@ -13,6 +13,7 @@ from indexer.sync.history.backfill import UnreadRangesError
 from tests.chaos import lies
 from tests.chaos.node import Honest, RpcError
 from tests.chaos.stage import COIN, FACTORIES, stage
+from tests.further import further
 
 _numbers = itertools.count()
 
@@ -48,7 +49,7 @@ def test_logs_may_be_numbered_beyond_31_bits(chaos, first_log):
 
 
 @pytest.mark.promise("R-10")
-@pytest.mark.parametrize("words", [("the index of logs is corrupt", -32000), ("internal error", -32603)])
+@pytest.mark.parametrize("words", [("the index of logs is corrupt", -32000), further(("internal error", -32603))])
 def test_one_range_that_cannot_be_read_stops_nothing_else(scene, following, words):
     """Blocks 0 to 9 are gone: all above is filled, the rest is named with its reason, and comes when it can."""
 

@@ -13,6 +13,7 @@ from indexer.errors import GaplessError
 from tests.chaos.chain import PEOPLE, Saying, Transaction, topic
 from tests.chaos.node import Honest, HttpAnswer, Node, RpcError
 from tests.chaos.stage import COIN, FACTORIES, stage
+from tests.further import further
 
 _numbers = itertools.count()
 
@@ -97,7 +98,7 @@ def fill(scene, follower, liar, looks=12):
     follower.close()
 
 
-@pytest.mark.parametrize("most_calls", [1, 2])
+@pytest.mark.parametrize("most_calls", [1, further(2)])
 @pytest.mark.parametrize(
     "is_behind", [logs_by_number, logs, wanted_logs, every(0, 2), every(1, 2), every(1, 3), every(2, 3)]
 )

@@ -53,6 +53,7 @@ def test_wrong_rows_are_not_timed(tmp_path, postgres_url: str) -> None:
         measure.run(tmp_path / "dense", postgres_url)
 
 
+@pytest.mark.long
 def test_head_latency_is_measured(tmp_path, postgres_url: str) -> None:
     with measure.database(postgres_url) as url:
         found = head.measure(url, tmp_path, 0.5, 2, 3.0, pushed=True, saying=2)
@@ -62,6 +63,7 @@ def test_head_latency_is_measured(tmp_path, postgres_url: str) -> None:
     assert found.behind <= 10
 
 
+@pytest.mark.long
 def test_streams_and_waiting_requests_are_measured() -> None:
     waits, listening = streams.run(20, 10, 0.5)
     assert (waits.clients, listening.clients) == (10, 20)

@@ -20,6 +20,7 @@ from indexer.demo import anvil as anvil_program
 from indexer.demo.traffic import burst
 from indexer.demo.world import build, manifest_text
 from tests.conftest import REPOSITORY
+from tests.further import further
 from tests.integration.test_run import Process, _closed_port, _one, _until
 from tests.ready import ReadyProcess
 
@@ -168,7 +169,7 @@ def far_back(node: Node) -> None:
     assert node.rpc("evm_revert", "0x0") is True
 
 
-HOWS = [another_genesis, a_longer_chain, the_same_genesis, reset, far_back]
+HOWS = [further(another_genesis), further(a_longer_chain), further(the_same_genesis), reset, far_back]
 
 
 @pytest.mark.promise("O-13")

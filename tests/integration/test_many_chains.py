@@ -19,8 +19,9 @@ from indexer.service import scheduler
 from indexer.settings import Settings
 from indexer.store.cache import Cache
 from indexer.store.database import create_engine
+from tests.further import examples
 
-CHAINS = 100
+CHAINS = examples(100)
 PATIENCE = 300.0
 ARGUMENT = {"name": "by", "type": "address", "indexed": True}
 ABI = [{"type": "event", "name": "Ping", "anonymous": False, "inputs": [ARGUMENT]}]

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.further import further
 from tests.reliability.__main__ import run
 
 
 @pytest.mark.parametrize(
     "name",
-    ["graceful-shutdown", "reorg-shorter", "reorg-removes", "awkward-values", "large-log-indexes", "undecodable-log"],
+    ["reorg-removes", "awkward-values", "undecodable-log"]
+    + [further(name) for name in ("graceful-shutdown", "reorg-shorter", "large-log-indexes")],
 )
 def test_scenario(name: str, data_dir: Path) -> None:
     report = run(name, data_dir / f"reliability-{name}", seconds=0.5, scale=0.2, patience=60.0)

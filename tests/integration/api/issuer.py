@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -14,10 +15,16 @@ from jwt.algorithms import get_default_algorithms
 AUDIENCE = "https://gapless.example"
 
 
-def _pair(algorithm: str) -> Any:
+@cache
+def _rsa(_: int) -> rsa.RSAPrivateKey:
+    """A pair takes a quarter of a second to make: issuers have them in common."""
+    return rsa.generate_private_key(65537, 2048)
+
+
+def _pair(algorithm: str, number: int) -> Any:
     match algorithm:
         case "RS256":
-            return rsa.generate_private_key(65537, 2048)
+            return _rsa(number)
         case "ES256":
             return ec.generate_private_key(ec.SECP256R1())
         case "ES384":
@@ -34,6 +41,7 @@ class FakeIssuer:
 
     def __init__(self) -> None:
         self.keys: dict[str, tuple[str, Any]] = {}
+        self._added = 0
         self.asked: list[str] = []
         self.down = False
         self.trickles: str | None = None
@@ -83,7 +91,8 @@ class FakeIssuer:
         return {**public, "kid": kid, "alg": algorithm, "use": "sig"}
 
     def add(self, kid: str, algorithm: str = "ES256") -> None:
-        self.keys[kid] = (algorithm, _pair(algorithm))
+        self.keys[kid] = (algorithm, _pair(algorithm, self._added))
+        self._added += 1
 
     def public_pem(self, kid: str) -> bytes:
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat

@@ -17,9 +17,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.further import examples
 from tests.integration.api.expanded import expanded
 
-EXAMPLES = int(os.environ.get("API_FUZZ_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("API_FUZZ_EXAMPLES", examples(3)))
 
 
 def nonsense_is_refused(ctx, response, case):

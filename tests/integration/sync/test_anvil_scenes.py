@@ -18,6 +18,7 @@ from indexer.store.cache import Cache
 from indexer.sync.head.follower import ChainHaltedError, Follower, Tick
 from indexer.sync.history.backfill import Backfill
 from indexer.sync.tokens import metadata_job
+from tests.further import further
 from tests.integration.sync.rig import QUICK, Rig, rig
 from tests.world import History
 
@@ -145,6 +146,7 @@ def test_tokens_that_pairs_trade_are_read(indexed, history):
     assert indexed.query(f"{traded} EXCEPT SELECT address FROM gapless.tokens") == []
 
 
+@pytest.mark.long
 def test_a_snapshot_reverted_and_written_on_differently(indexed, history, assert_right):
     saved = rpc(_url(history), "evm_snapshot")
     burst(history.world, Random(1), 40, 10)
@@ -202,7 +204,7 @@ def test_a_branch_from_below_finalized_halts_the_chain(indexed, history):
     assert _reorgs(indexed) == []
 
 
-@pytest.mark.parametrize("blocks", [3, 300])
+@pytest.mark.parametrize("blocks", [3, further(300)])
 def test_a_chain_that_began_anew_is_another_chain(indexed, make_anvil, blocks, caplog):
     before = indexed.rows()
     anew = make_anvil(arguments=("--timestamp", "1600000000"))

@@ -276,6 +276,7 @@ def test_a_repair_that_finds_a_factorys_log_finds_its_children_too(stage, migrat
         follower.close()
 
 
+@pytest.mark.long
 def test_three_hundred_thousand_children(stage, migrated_url, tmp_path):
     text = beginning(stage, tmp_path) + POOL + CHILD
     expected = tell_the_story(stage)

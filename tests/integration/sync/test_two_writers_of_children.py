@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from indexer.settings import Settings
 from indexer.sync.history import workers
 from indexer.sync.history.backfill import Selection
+from tests.further import further
 from tests.integration.sync.rig import Rig
 from tests.integration.sync.test_children import FIRST, MADE, ONE, TWO, Story, argument, child, event, tell
 
@@ -35,8 +36,10 @@ def story(anvil, tmp_path) -> Story:
     return made
 
 
-@pytest.mark.parametrize("parts", [((0, 6), (7, 10)), ((0, 10), (0, 10))], ids=["side_by_side", "the_same_blocks"])
-@pytest.mark.parametrize("before", [(TWO,), (ONE,), None], ids=["other_values", "fewer_values", "all"])
+@pytest.mark.parametrize(
+    "parts", [((0, 6), (7, 10)), further(((0, 10), (0, 10)))], ids=["side_by_side", "the_same_blocks"]
+)
+@pytest.mark.parametrize("before", [further((TWO,)), (ONE,), None], ids=["other_values", "fewer_values", "all"])
 def test_two_processes_write_what_a_changed_filter_announces(story, migrated_url, before, parts):
     told = list(story.said)
     wanted = (ONE, TWO) if before is not None else (TWO,)

@@ -94,6 +94,7 @@ def test_dask_workers_fill_it_and_one_that_is_killed_loses_nothing(one, job, alo
     assert one.rows() == alone
 
 
+@pytest.mark.long
 def test_a_stop_ends_it_and_it_goes_on_later(one, job, alone):
     work = one.backfill()
     work.on_progress = lambda _: work.stop.set()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from indexer.abi.columns import event_columns
 from indexer.abi.decoder import WORK_FACTOR, UndecodableLog, compile_decoder
 from indexer.abi.model import Event, parse_abi
+from tests.further import examples
 
 ELEMENTARY = st.one_of(
     st.sampled_from(["address", "bool", "function", "bytes", "string", "bytes32", "uint256", "int256"]),
@@ -164,13 +165,13 @@ RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, H
 
 
 @pytest.mark.promise("R-05")
-@settings(RELAXED, max_examples=300)
+@settings(RELAXED, max_examples=examples(300))
 @given(logs())
 def test_every_value_is_what_eth_abi_says(log):
     assert compile_decoder(log.event).decode(log.topics, log.data, []) == log.values
 
 
-@settings(RELAXED, max_examples=150)
+@settings(RELAXED, max_examples=examples(150))
 @given(logs())
 def test_every_value_is_of_its_columns_type(log):
     python = {"smallint": int, "integer": int, "bigint": int, "bytea": bytes, "boolean": bool, "text": str}
@@ -243,7 +244,7 @@ def eth_abi_says(data_types, data):
 
 
 @pytest.mark.promise("R-05", "S-12")
-@settings(RELAXED, max_examples=400)
+@settings(RELAXED, max_examples=examples(400))
 @given(damaged())
 def test_damage_is_decoded_as_eth_abi_does_or_refused_in_time(log):
     other = eth_abi_says(log.data_types, log.data)
@@ -261,7 +262,7 @@ def test_damage_is_decoded_as_eth_abi_does_or_refused_in_time(log):
 
 
 @pytest.mark.promise("R-04")
-@settings(RELAXED, max_examples=200)
+@settings(RELAXED, max_examples=examples(200))
 @given(logs(), st.lists(st.binary(max_size=33), max_size=5), st.binary(max_size=600))
 def test_noise_is_refused_or_decoded_and_never_anything_else(log, topics, data):
     made = compile_decoder(log.event)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from indexer.abi.batch import ForeignShapes, compile_batch
 from indexer.abi.decoder import UndecodableLog, compile_decoder
 from indexer.abi.model import parse_abi
+from tests.further import examples
 
 TYPES = st.sampled_from(
     ["address", "bool", "uint256", "int256", "uint8", "int64", "bytes32", "bytes4", "string", "uint8[]", "uint8[2]"]
@@ -38,7 +39,7 @@ def fits_another_declaration(event, topics, data):
     return False
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=examples(400), suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_log_fits_if_a_declaration_with_other_topics_decodes_it(data):
     types = data.draw(st.lists(TYPES, max_size=5))

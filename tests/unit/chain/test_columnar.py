@@ -18,6 +18,7 @@ from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import logs_decoder
 from indexer.chain.records.text_layout import Layouts, learn
 from indexer.chain.records.validation import CheckedLogs, check_logs, select
+from tests.further import examples
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 ADDRESSES = ["0x" + f"{n:040x}" for n in (0xA1, 0xB2, 0xC3DE << 140)]
@@ -103,7 +104,7 @@ def answers(draw: st.DrawFn) -> list[dict[str, Any]]:
     return made
 
 
-@settings(RELAXED, max_examples=150)
+@settings(RELAXED, max_examples=examples(150))
 @given(answers(), st.randoms(use_true_random=False))
 def test_honest_answers_are_read_in_columns(logs: list[dict[str, Any]], rng: random.Random) -> None:
     layouts = Layouts(LOG_FORM)
@@ -129,7 +130,7 @@ FILTERS = st.sampled_from(
 )
 
 
-@settings(RELAXED, max_examples=150)
+@settings(RELAXED, max_examples=examples(150))
 @given(FILTERS, st.lists(st.sampled_from(range(3)), min_size=0, max_size=3), st.booleans())
 def test_what_was_not_asked_for_is_never_read(asked: LogFilter, which: list[int], at_first: bool) -> None:
     logs = some(topics=TOPICS, address=ADDRESSES[0])
@@ -242,7 +243,7 @@ def test_what_the_plain_way_refuses_is_refused() -> None:
     assert taken == set()
 
 
-@settings(RELAXED, max_examples=400)
+@settings(RELAXED, max_examples=examples(400))
 @given(st.data())
 def test_mutated_bytes(data: st.DataObject) -> None:
     answer = bytearray(written(some()))
@@ -262,7 +263,7 @@ def test_mutated_bytes(data: st.DataObject) -> None:
     agree(bytes(answer), layouts=layouts)
 
 
-@settings(RELAXED, max_examples=100)
+@settings(RELAXED, max_examples=examples(100))
 @given(st.data())
 def test_pieces_put_together_anew(data: st.DataObject) -> None:
     """Members moved between logs, logs left out, repeated and exchanged."""

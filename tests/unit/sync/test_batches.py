@@ -21,6 +21,7 @@ from indexer.store.catalog.catalog import CatalogEvent, Source
 from indexer.store.catalog.declaration import FactoryRule, Place
 from indexer.store.schema.layout import EventTable
 from indexer.sync.rows.router import Router
+from tests.further import examples
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 CHAIN_ID = 2**31 + 7
@@ -214,7 +215,7 @@ def in_columns(logs):
 
 
 @pytest.mark.promise("R-06")
-@settings(RELAXED, max_examples=300)
+@settings(RELAXED, max_examples=examples(300))
 @given(st.data())
 def test_one_event_anywhere(data):
     event = data.draw(events())
@@ -223,7 +224,7 @@ def test_one_event_anywhere(data):
     both_ways([source], [source], logs)
 
 
-@settings(RELAXED, max_examples=60)
+@settings(RELAXED, max_examples=examples(60))
 @given(st.data())
 def test_an_event_with_more_than_words(data):
     event = data.draw(events(st.one_of(WORD_TYPES, OTHER_TYPES)))
@@ -233,7 +234,7 @@ def test_an_event_with_more_than_words(data):
 
 
 @pytest.mark.promise("R-06")
-@settings(RELAXED, max_examples=200)
+@settings(RELAXED, max_examples=examples(200))
 @given(st.data())
 def test_several_sources_with_bounds_and_filters(data):
     first, second = data.draw(events()), data.draw(events())
@@ -258,7 +259,7 @@ def test_several_sources_with_bounds_and_filters(data):
 
 
 @pytest.mark.promise("R-06")
-@settings(RELAXED, max_examples=150)
+@settings(RELAXED, max_examples=examples(150))
 @given(st.data())
 def test_children_of_a_factory_from_their_birth_on(data):
     created = parse_abi(

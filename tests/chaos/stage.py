@@ -52,6 +52,9 @@ class Twist(Honest):
         return result if self.lie is None else self.lie(node, call, result)
 
 
+_QUIET, _MOST_ROUNDS = 3, 20
+
+
 @dataclass
 class Stage:
     """What a test moves."""
@@ -97,11 +100,14 @@ class Stage:
         return outcome
 
     def settle(self, follower: Follower) -> Picture:
-        """Everything is brought in; nothing is missing afterwards."""
-        for _ in range(20):
-            self.tick(follower)
+        """Everything is brought in; nothing is missing afterwards, and a few more rounds change nothing."""
+        before, quiet, rounds = None, 0, 0
+        while quiet < _QUIET and rounds < _MOST_ROUNDS:
+            outcome = self.tick(follower)
             self.backfill().run()
-        picture = self.look()
+            picture = self.look()
+            quiet = quiet + 1 if (outcome, picture) == (Tick.NOTHING_NEW, before) else 0
+            before, rounds = picture, rounds + 1
         self.judge.check_complete(picture)
         return picture
 

@@ -9,6 +9,7 @@ that a supervisor starts it again.
 * ``chain_at_work``: a chain's client and follower, its trouble, and how its work is ended.
 * ``jobs``: one beat of each piece of work, and what is told of its trouble.
 * ``chain_jobs``: which jobs a chain has and when they run; when a halted chain is looked at again.
+* ``stalled_chains``: which chains stand still, told once.
 * ``job_queue``: jobs that were asked for through the API.
 * ``manifest_watcher``: changes of the manifest, of ABI files, and of what was applied.
 * ``metrics``: figures for Prometheus.

@@ -22,7 +22,6 @@ from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy.engine import Engine
 
 from indexer.errors import GaplessError, ProblemsError
-from indexer.log import bind
 from indexer.manifest.model import Manifest
 from indexer.service import job_queue
 from indexer.service.chain_at_work import Network
@@ -30,8 +29,8 @@ from indexer.service.chain_jobs import AfterPause, LookAgain, contradicted, subs
 from indexer.service.job_queue import JobRunner
 from indexer.service.jobs import Defects, Job, OwnJob, follow
 from indexer.service.manifest_watcher import CatalogWatcher, ManifestWatcher, PartialManifestWatcher
+from indexer.service.stalled_chains import StalledChains
 from indexer.settings import Settings
-from indexer.store import status
 from indexer.store.access import keys
 from indexer.store.apply import drop, readable_views
 from indexer.store.apply.apply import apply
@@ -134,7 +133,7 @@ class Service:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._defects = Defects()
-        self._stalled: dict[str, str] = {}
+        self._stalled = StalledChains(engine, self.networks)
         self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
 
     def start(self) -> None:
@@ -144,7 +143,7 @@ class Service:
         for one in self._networks.values():
             self._schedule(one)
         self._taken_over(self.manifest)
-        self._every(STALLED_EVERY, "stalled", self._look_for_stalled)
+        self._every(STALLED_EVERY, "stalled", self._stalled.look)
         secret = OwnJob("secret of tokens", self._renew_secret, self._stop)
         self._scheduler.add_job(secret.run, IntervalTrigger(seconds=SECRET_EVERY), next_run_time=datetime.now(UTC))
         self._every(INDEXES_EVERY, "indexes", lambda: self._builder.run(self._stop))
@@ -318,22 +317,9 @@ class Service:
         for one in self.networks().values():
             if (why := one.hindrance()) is not None:
                 return why
-        if self.settings.ready_fails_when_stalled and self._stalled:
-            return f"no new block is indexed of {', '.join(self._stalled)}"
+        if self.settings.ready_fails_when_stalled and (stalled := self._stalled.names):
+            return f"no new block is indexed of {', '.join(stalled)}"
         return None
-
-    def _look_for_stalled(self) -> None:
-        """Says once that the head of a chain stands still, and once that it moves again."""
-        with self.engine.connect() as connection:
-            stalled = status.load_stalled(connection)
-        mine = {name: reason for name, reason in stalled.items() if name in self._networks}
-        for name, reason in mine.items():
-            if name not in self._stalled:
-                bind(log, chain=name).error("%s is stalled: %s", name, reason)
-        for name in self._stalled:
-            if name not in mine:
-                bind(log, chain=name).info("%s moves again", name)
-        self._stalled = mine
 
     def _renew_secret(self) -> None:
         with self.engine.begin() as connection:

@@ -21,7 +21,8 @@ from indexer.chain.records.errors import (
     TransientError,
 )
 from indexer.chain.rpc.config import ClientSettings, RequestContext
-from indexer.chain.rpc.transport import Adapter, OpenSockets, retry_after_seconds
+from indexer.chain.rpc.exchange import OpenSockets
+from indexer.chain.rpc.transport import Adapter, retry_after_seconds
 from indexer.redact import Redactor, redact_url
 
 _PIECE = 256 * 1024

@@ -5,8 +5,8 @@ pool chooses. What an endpoint refuses (ranges, lists, batches, methods, rates) 
 
 * ``requester``: a question retried, failed over and learned from. ``endpoint_pool``: which endpoint is asked next.
 * ``endpoint``, ``answers``: one endpoint; whose its answers are, and which questions it is asked again.
-* ``transport``, ``ipc``, ``config``: bytes there and back, by HTTP and by a node's unix socket, until they are wanted
-  no more; settings.
+* ``exchange``, ``transport``, ``ipc``, ``config``: bytes there and back, by HTTP and by a node's unix socket, until
+  they are wanted no more; settings.
 * ``window``: how many requests to one endpoint pay, by what comes back a second.
 * ``rate_control``, ``health``: which requests may be under way, how fast, how many calls a batch takes; whether the
   endpoint is worth asking, and what an operator is told of it.

@@ -20,8 +20,8 @@ from indexer.chain.records.errors import (
 )
 from indexer.chain.records.messages import Call, Envelope, encode, revert_data
 from indexer.chain.rpc.config import RequestContext
+from indexer.chain.rpc.exchange import HttpAnswer
 from indexer.chain.rpc.failures import Failure, classify
-from indexer.chain.rpc.transport import HttpAnswer
 
 if TYPE_CHECKING:
     from indexer.chain.rpc.endpoint import Endpoint

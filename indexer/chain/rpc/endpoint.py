@@ -30,11 +30,11 @@ from indexer.chain.records.spared_questions import SparedQuestions
 from indexer.chain.records.text_layout import Layouts
 from indexer.chain.rpc.answers import Answer, matched, number_of_id, of_a_batch, refusal, refused_for_haste, unreadable
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
+from indexer.chain.rpc.exchange import HttpAnswer
 from indexer.chain.rpc.health import EndpointHealth, EndpointStatus, MethodCount
 from indexer.chain.rpc.ipc import transport_of
 from indexer.chain.rpc.list_limits import ListLimits
 from indexer.chain.rpc.rate_control import Admission, BatchSize, RateControl
-from indexer.chain.rpc.transport import HttpAnswer
 from indexer.log import Troubles
 
 logger = logging.getLogger(__name__)

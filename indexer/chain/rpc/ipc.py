@@ -16,18 +16,14 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from indexer.chain.records.errors import Limit, ProviderError, RangeError, Stopped, TransientError
+from indexer.chain.records.errors import Limit, ProviderError, RangeError, TransientError
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
-from indexer.chain.rpc.transport import HttpAnswer, OpenSockets, Transport
-from indexer.redact import Redactor
+from indexer.chain.rpc.exchange import Exchange, HttpAnswer, OpenSockets, TooLongError
+from indexer.chain.rpc.transport import Transport
 
 _PIECE = 256 * 1024
 _SPACE = b" \t\r\n"
 _CLOSES = {b"{": b"}", b"[": b"]"}
-
-
-class TooLongError(Exception):
-    """An answer grows beyond what is read."""
 
 
 class CutShortError(Exception):
@@ -136,7 +132,7 @@ def end_of(read: bytes | bytearray) -> Literal["whole", "not yet", "no JSON"]:
     return "whole"
 
 
-class IpcTransport:
+class IpcTransport(Exchange):
     """What :class:`~indexer.chain.rpc.transport.Transport` is over HTTP, over connections that stay open. Thread-safe.
 
     Args:
@@ -145,27 +141,15 @@ class IpcTransport:
         clock: a monotonic clock, seconds.
     """
 
+    failures = (OSError, TooLongError, CutShortError)
+
     def __init__(
         self, config: EndpointConfig, settings: ClientSettings, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        super().__init__(config, settings, clock)
         self._config = config
-        self._settings = settings
-        self._clock = clock
-        self._host = config.host
-        self._redactor = Redactor([config.url], config.headers.values())
-        self._sockets = OpenSockets()
         self._lock = threading.Lock()
         self._idle: list[IpcConnection] = []
-        self._is_aborted = False
-
-    def __str__(self) -> str:
-        return f"RPC connection {self._host}"
-
-    __repr__ = __str__
-
-    def redact(self, text: str) -> str:
-        """The text without anything of this endpoint's URL but what may be shown."""
-        return self._redactor.text(text)
 
     def close(self) -> None:
         """Closes idle connections."""
@@ -173,37 +157,6 @@ class IpcTransport:
             idle, self._idle = self._idle, []
         for one in idle:
             one.close()
-
-    def abort(self) -> None:
-        """Ends all requests that are under way, and those to come: each raises Stopped."""
-        self._is_aborted = True
-        self._sockets.shut_down()
-
-    def exchange(self, body: bytes, *, ranged: bool = False, timeout: float | None = None) -> HttpAnswer:
-        """Sends a request body and reads the whole answer.
-
-        Args:
-            body: the JSON-RPC request or batch.
-            ranged: whether it asks for a range of blocks, so that a time-out or a body cut short means "too much".
-            timeout: seconds to wait for a byte, where the settings' are too long.
-
-        Raises:
-            RangeError: a ranged question timed out, or its answer was cut short or is too long.
-            TransientError: no connection, or an answer cut short or too long.
-            Stopped: it was aborted, which says nothing of the endpoint.
-        """
-        failure: ProviderError
-        self._require_open()
-        try:
-            return self._exchange(body, timeout)
-        except (OSError, TooLongError, CutShortError) as error:
-            failure = self._failure(error, ranged, self._settings.read_timeout if timeout is None else timeout)
-        self._require_open()
-        raise failure
-
-    def _require_open(self) -> None:
-        if self._is_aborted:
-            raise Stopped("a request to a node was given up, since its work is to end")
 
     def _exchange(self, body: bytes, timeout: float | None) -> HttpAnswer:
         if (kept := self._take()) is not None:
@@ -248,7 +201,7 @@ class IpcTransport:
         limit: Limit = "unknown"
         match error:
             case TooLongError():
-                what, too_much, limit = f"the answer is longer than {self._settings.max_bytes:,} bytes", True, "bytes"
+                what, too_much, limit = self._too_long, True, "bytes"
             case CutShortError():
                 what, too_much = "the answer was cut short (the node closed the connection)", True
             case _NoConnectionError():

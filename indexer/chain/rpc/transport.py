@@ -9,12 +9,8 @@ The sockets of a session are kept, so that requests under way can be ended: noth
 import contextlib
 import logging
 import re
-import socket
-import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
@@ -30,9 +26,10 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from web3 import HTTPProvider
 from web3.types import RPCEndpoint
 
-from indexer.chain.records.errors import FatalError, ProviderError, RangeError, Stopped, TransientError
+from indexer.chain.records.errors import FatalError, ProviderError, RangeError, TransientError
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
-from indexer.redact import RedactingFilter, Redactor, redact_url
+from indexer.chain.rpc.exchange import Exchange, HttpAnswer, OpenSockets, TooLongError
+from indexer.redact import RedactingFilter, redact_url
 
 _PIECE = 256 * 1024
 # The one telling part of "HTTPConnectionPool(...): Max retries exceeded ... (Caused by ...: [Errno 111] Connection
@@ -41,35 +38,6 @@ _REASON = re.compile(r"(?:\[Errno -?\d+\] |Failed to resolve [^(]*|RemoteDisconn
 
 for _logger in ("urllib3.connectionpool", "urllib3.util.retry"):
     logging.getLogger(_logger).addFilter(RedactingFilter())
-
-
-class OpenSockets:
-    """All sockets that connections have opened, and that are not closed yet. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._is_shut_down = False
-
-    def add(self, opened: Any) -> None:
-        """Notes one; shuts it down where all others were before."""
-        if isinstance(opened, socket.socket):
-            with self._lock:
-                self._sockets.add(opened)
-                if self._is_shut_down:
-                    _shut_down(opened)
-
-    def shut_down(self) -> None:
-        """Has whatever reads or writes them, or others to come, fail at once."""
-        with self._lock:
-            self._is_shut_down = True
-            for one in self._sockets:
-                _shut_down(one)
-
-
-def _shut_down(one: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(one, socket.SHUT_RDWR)  # of TLS, too, without a word to the other side
 
 
 class Adapter(HTTPAdapter):
@@ -112,106 +80,40 @@ class Adapter(HTTPAdapter):
         return manager
 
 
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """An HTTP response, whatever its status.
-
-    Attributes:
-        status: the HTTP status.
-        body: the whole body, decompressed.
-        retry_after: seconds, from ``Retry-After``, or None.
-        begun: how many requests had begun at the endpoint when this was asked for, its own included.
-    """
-
-    status: int
-    body: bytes
-    retry_after: float | None
-    begun: int = 0
-
-
-class _TooLongError(Exception):
-    """An answer grows beyond what is read."""
-
-
-class Transport(HTTPProvider):
+class Transport(Exchange, HTTPProvider):
     """web3's provider for one endpoint, speaking bytes. Thread-safe: all threads share one session.
 
     It may also be handed to ``web3.Web3`` where web3's own comfort is worth its price; time-outs and redaction hold
     there too.
     """
 
+    failures = (OSError, urllib3.exceptions.HTTPError, TooLongError)
+
     def __init__(
         self, config: EndpointConfig, settings: ClientSettings, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        Exchange.__init__(self, config, settings, clock)
         session = requests.Session()
-        self._sockets = OpenSockets()
         adapter = Adapter(self._sockets, pool_connections=2, pool_maxsize=config.max_concurrency, max_retries=0)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         timeout = (settings.connect_timeout, settings.read_timeout)
         headers = {**self.get_request_headers(), "Accept-Encoding": accepted_encoding(config.url), **config.headers}
-        super().__init__(
+        HTTPProvider.__init__(
+            self,
             config.url,
             request_kwargs={"timeout": timeout, "headers": headers},
             session=session,
             exception_retry_configuration=None,
         )
         self._url = config.url
-        self._is_aborted = False
         self._session = session
-        self._settings = settings
-        self._clock = clock
-        self._host = config.host
-        self._redactor = Redactor([config.url], config.headers.values())
         proxy = select_proxy(config.url, get_environ_proxies(config.url))
         self._way = f" through the proxy {redact_url(proxy)}, which the environment names" if proxy else ""
-
-    def __str__(self) -> str:
-        return f"RPC connection {self._host}"
-
-    def redact(self, text: str) -> str:
-        """The text without anything of this endpoint's URL but its host."""
-        return self._redactor.text(text)
 
     def close(self) -> None:
         """Closes idle connections."""
         self._session.close()
-
-    def abort(self) -> None:
-        """Ends all requests that are under way, and those to come: each raises Stopped."""
-        self._is_aborted = True
-        self._sockets.shut_down()
-
-    def exchange(self, body: bytes, *, ranged: bool = False, timeout: float | None = None) -> HttpAnswer:
-        """Posts a request body and reads the whole answer.
-
-        Args:
-            body: the JSON-RPC request or batch.
-            ranged: whether it asks for a range of blocks, so that a time-out or a body cut short means "too much".
-            timeout: seconds to wait for a byte, where the settings' are too long.
-
-        Raises:
-            RangeError: a ranged question timed out, or its answer was cut short or is too long.
-            TransientError: no connection, or an answer cut short or too long.
-            FatalError: the URL redirects elsewhere, or is none.
-            Stopped: it was aborted, which says nothing of the endpoint.
-        """
-        failure: ProviderError
-        self._require_open()
-        try:
-            return self._exchange(body, timeout)
-        except _TooLongError:
-            text = f"the answer is longer than {self._settings.max_bytes:,} bytes"
-            failure = RangeError(text, limit="bytes") if ranged else TransientError(text)
-            failure.host = self._host
-        except (OSError, urllib3.exceptions.HTTPError) as error:
-            failure = self._failure(error, ranged, timeout)
-        self._require_open()
-        raise failure
-
-    def _require_open(self) -> None:
-        if self._is_aborted:
-            raise Stopped("a request to a node was given up, since its work is to end")
 
     def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:
         answer = self.exchange(request_data, ranged=method == "eth_getLogs")
@@ -233,12 +135,16 @@ class Transport(HTTPProvider):
                 size += len(piece)
                 if size > self._settings.max_bytes:
                     response.close()
-                    raise _TooLongError
+                    raise TooLongError
                 if self._clock() - started > deadline:
                     raise requests.ReadTimeout(f"the answer was not complete after {deadline:.0f} s")
             return HttpAnswer(response.status_code, b"".join(pieces), _retry_after(response.headers))
 
-    def _failure(self, error: Exception, ranged: bool, timeout: float | None = None) -> ProviderError:
+    def _failure(self, error: Exception, ranged: bool, timeout: float) -> ProviderError:
+        if isinstance(error, TooLongError):
+            if ranged:
+                return RangeError(self._too_long, limit="bytes", host=self._host)
+            return TransientError(self._too_long, host=self._host)
         text = self.redact(str(error))
         reason = match[1] if (match := _REASON.search(text)) else text
         cut = isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError)
@@ -251,7 +157,7 @@ class Transport(HTTPProvider):
         # A connection that was opened and then closed may be the node's way of saying "too much".
         opened = not timed_out and ("Connection aborted" in text or "reset" in text.lower())
         if timed_out:
-            what = f"no answer within {timeout or self._settings.read_timeout:.0f} s{self._way}"
+            what = f"no answer within {timeout:.0f} s{self._way}"
         elif cut:
             what = f"the answer was cut short{self._way} ({reason})"
         else:

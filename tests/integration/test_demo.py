@@ -249,10 +249,15 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
             assert time.monotonic() < deadline, found
             time.sleep(0.3)
 
-    def newest_supply(demo):
+    def until_snapshots_reach(demo, height):
         [url] = [shlex.split(line)[-1] for line in demo.text.splitlines() if "snapshots/supply" in line]
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.load(answer)["data"][0]["block_number"]
+        deadline = time.monotonic() + 60
+        while True:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                if json.load(answer)["data"][0]["block_number"] >= height:
+                    return
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
 
     first = start()
     height = look(first)
@@ -262,15 +267,14 @@ def test_what_it_prints_works_as_printed_also_after_a_kill(start):
     second = start()
     assert look(second) >= height
     # The series of snapshots goes on, too, though anvil keeps no states of before its start.
-    height, deadline = int(second.rpc("eth_blockNumber"), 16), time.monotonic() + 60
-    while newest_supply(second) < height:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    height = int(second.rpc("eth_blockNumber"), 16)
+    until_snapshots_reach(second, height)
     second.kill()
     assert second.leftovers(patience=20) == []
 
     third = start()
-    assert look(third) >= height
+    third.wait_until_ready()
+    until_snapshots_reach(third, height)
     third.process.terminate()
     assert third.process.wait(30) == 0
     assert third.leftovers() == []

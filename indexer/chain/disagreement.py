@@ -1,6 +1,6 @@
 """What every endpoint of a chain says where one endpoint's word is not enough: its newest block, and final blocks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from indexer.chain.reads import questions
 from indexer.chain.records.errors import LaggingError, ProviderError
@@ -67,13 +67,11 @@ def _served(client: Requester, endpoint: Endpoint, known: Mapping[int, bytes]) -
     return {number: header.hash for number, header in found.items()}
 
 
-def every_head(client: Requester) -> list[Header] | None:
-    """The newest block of each endpoint, those left out that refuse everything or serve another chain.
+def is_true_of_every_head(client: Requester, says: Callable[[Header], bool]) -> bool:
+    """Whether something is true of the newest block of each endpoint, but for those that refuse everything.
 
-    Each is asked once: callers ask again later anyway.
-
-    Returns:
-        At least one header; None where an endpoint that might know better does not answer.
+    Each is asked once: callers ask again later anyway. It is not true where an endpoint that might know better does
+    not answer.
     """
     heads: list[Header] = []
     context = RequestContext()
@@ -92,5 +90,5 @@ def every_head(client: Requester) -> list[Header] | None:
         try:
             heads.append(client.run(question, _GET_BLOCK, context=context, only=endpoint, attempts=1))
         except ProviderError:
-            return None
-    return heads or None
+            return False
+    return bool(heads) and all(map(says, heads))

@@ -192,6 +192,16 @@ class ShorterChain:
         """The head is not behind (any more)."""
         self._hash = None
 
+    def is_said_by_all(self, what: bytes, now: float, by_all: Callable[[], bool]) -> bool:
+        """Whether the chain has become shorter: all endpoints have said so for long.
+
+        Args:
+            what: as of :meth:`half_over`.
+            now: seconds that only grow.
+            by_all: asks all endpoints whether each of them says so.
+        """
+        return self.half_over(what, now) and self.over(by_all(), now)
+
     def half_over(self, what: bytes, now: float) -> bool:
         """Notes a look at a head that is behind.
 

@@ -9,11 +9,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from sqlalchemy.engine import Engine
 
 from indexer.chain.client import ChainClient
-from indexer.chain.disagreement import every_head
+from indexer.chain.disagreement import is_true_of_every_head
 from indexer.chain.records.errors import BranchMovedError, LaggingError, ProviderError, RangeError, TransientError
 from indexer.chain.records.messages import Header
 from indexer.manifest.model import Finality
@@ -235,11 +236,9 @@ class Follower:
         self._local.view()
         if self._local.state.tip is None:
             self._border.start(newest)
-        tip = self._local.tip
-        if newest.number > tip.number + FURTHEST_BEHIND:
+        if newest.number > self._local.tip.number + FURTHEST_BEHIND:
             self._jump(newest)
-            tip = self._local.tip
-        outcome = self._approach(newest, tip)
+        outcome = self._approach(newest, self._local.tip)
         self._told(newest, outcome)
         return outcome
 
@@ -302,17 +301,8 @@ class Follower:
         return Tick.REORGANISED
 
     def _all_say(self, what: bytes, says: Callable[[Header], bool]) -> bool:
-        """Whether the heads of all endpoints have said for so long that the chain became shorter that it did.
-
-        Args:
-            what: they say; where it changes, time begins anew.
-            says: whether a head says so.
-        """
-        now = self._clock()
-        if not self._shorter.half_over(what, now):
-            return False
-        heads = every_head(self._client)
-        return self._shorter.over(heads is not None and all(map(says, heads)), now)
+        """Whether all endpoints have said something of their heads for so long that it is so."""
+        return self._shorter.is_said_by_all(what, self._clock(), partial(is_true_of_every_head, self._client, says))
 
     # -- growing -------------------------------------------------------------------------------------------------
 

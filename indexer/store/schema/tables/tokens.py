@@ -1,5 +1,7 @@
 """Tokens, what they say of themselves, and who holds how much of them: ``ledgers`` and ``holdings`` are balances."""
 
+from typing import Any
+
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -83,19 +85,27 @@ ledgers = Table(
     comment="The balances of one contract on one chain, and how far they go",
 )
 
+
+def _whose() -> tuple[Column[Any], ...]:
+    """The columns that say whose balance of what a row holds."""
+    return (
+        Column("ledger_id", Integer, nullable=False, comment="the ledger, gapless.ledgers.id"),
+        Column("token", LargeBinary, nullable=False, comment="the token's contract, 20 bytes"),
+        Column("token_id", Numeric(78, 0), nullable=False, comment="0 for ERC-20"),
+        Column(
+            "holder",
+            LargeBinary,
+            nullable=False,
+            comment="the account, 20 bytes; gapless.hex shows it, gapless.addr('0x…') writes it",
+        ),
+    )
+
+
 holdings = Table(
     "holdings",
     metadata,
     # No foreign key, which would be looked up for every row; what a deleted ledger leaves behind is swept up.
-    Column("ledger_id", Integer, nullable=False, comment="the ledger, gapless.ledgers.id"),
-    Column("token", LargeBinary, nullable=False, comment="the token's contract, 20 bytes"),
-    Column("token_id", Numeric(78, 0), nullable=False, comment="0 for ERC-20"),
-    Column(
-        "holder",
-        LargeBinary,
-        nullable=False,
-        comment="the account, 20 bytes; gapless.hex shows it, gapless.addr('0x…') writes it",
-    ),
+    *_whose(),
     Column("amount", Numeric, nullable=False, comment="in the token's smallest unit; 1 for ERC-721; never 0"),
     PrimaryKeyConstraint("ledger_id", "token", "token_id", "holder"),
     Index("holdings_holder", "holder", "ledger_id", "token", "token_id"),
@@ -108,15 +118,7 @@ holdings = Table(
 holdings_daily = Table(
     "holdings_daily",
     metadata,
-    Column("ledger_id", Integer, nullable=False, comment="the ledger, gapless.ledgers.id"),
-    Column("token", LargeBinary, nullable=False, comment="the token's contract, 20 bytes"),
-    Column("token_id", Numeric(78, 0), nullable=False, comment="0 for ERC-20"),
-    Column(
-        "holder",
-        LargeBinary,
-        nullable=False,
-        comment="the account, 20 bytes; gapless.hex shows it, gapless.addr('0x…') writes it",
-    ),
+    *_whose(),
     Column("day", Date, nullable=False, comment="the day (UTC)"),
     Column("change", Numeric, nullable=False, comment="what the day added, less what it took; never 0"),
     Column("amount", Numeric, nullable=False, comment="at its end, in the token's smallest unit; 1 for ERC-721"),

@@ -209,7 +209,7 @@ def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
     if shows_secrets(address):
         log.warning(
             "%s: a backfill tells its workers the URLs of database and nodes with their keys, and tcp:// does not hide "
-            "them on the way; use tls:// (docs/scale-out.md), or a network that nobody else reads",
+            "them on the way; use tls:// (docs/scale-out.md), or a network of your own",
             address,
         )
     try:

@@ -179,7 +179,7 @@ def test_views_of_users_stay_when_what_they_read_is_built_anew(model, migrated_u
         connection.execute("CREATE VIEW public.mine AS SELECT holder, n FROM derived.top")
         before = connection.execute("SELECT * FROM public.mine ORDER BY 1").fetchall()
         assert before
-        # Another rule with the same columns, and a view's other SELECT: nobody knows of it.
+        # Another rule with the same columns, and a view's other SELECT: what reads them is not touched.
         model.set(rule.replace("value", "value * 2") + every + top.replace("n > 1", "1 < n"))
         derived_history.catch_up(model.engine, CHAIN)
         assert model.query("SELECT name, generation FROM gapless.derived WHERE served ORDER BY 1") == [

@@ -134,7 +134,14 @@ def _row_schemas(catalog: Catalog) -> tuple[dict[str, Schema], dict[str, Any]]:
     tables: dict[str, str] = {}
     for table in sorted(catalog.derived.values(), key=lambda one: one.name):
         tables[table.name] = names.new("derived", table.name)
-        found[tables[table.name]] = row_schema(derived.row_members(table.columns))
+        found[tables[table.name]] = {
+            **row_schema(derived.row_members(table.columns)),
+            "x-key": list(table.order_key),
+            "x-sort": derived.sorts(table),
+            "x-filters": [name.removeprefix(derived.PREFIX) for name in derived.filters(table)],
+        }
+        if any(derived.base_type(column) == "bigint" for column in table.columns):
+            found.setdefault(derived.BIGINT, schemas.elementary(derived.BIGINT))
     return found, {**kinds, "derived": tables}
 
 

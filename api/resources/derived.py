@@ -70,15 +70,10 @@ def describe(one: Derived, state: Mapping[str, Any]) -> dict[str, Any]:
         "problem": state.get("problem"),
         "comment": one.comment,
         "key": list(one.key),
-        "sort": sorts(one),
+        "sort": sql.sorts(one),
         "columns": [{"name": c.name, "type": c.pg_type, "comment": c.comment} for c in one.columns],
         "links": {"rows": f"/v1/derived/{one.name}"},
     }
-
-
-def sorts(one: Derived) -> list[str]:
-    """What its rows can be sorted by: the key, or the columns of an index."""
-    return ["key", *(",".join(index) for index in one.indexes)]
 
 
 class SortParameters(Parameters):
@@ -134,9 +129,9 @@ class DerivedRows(Collection):
         catalog = self.context.catalog.current()
         derived = _table(catalog, path["table"])
         by = one_of(text, "sort") or "key"
-        if by not in sorts(derived):
+        if by not in sql.sorts(derived):
             raise ApiError.invalid(
-                [Problem("sort", f"is none of the orders of {derived.name}: {', '.join(sorts(derived))}")]
+                [Problem("sort", f"is none of the orders of {derived.name}: {', '.join(sql.sorts(derived))}")]
             )
         sort = () if by == "key" else tuple(by.split(","))
         made = catalog.once(("derived", derived.name, sort), lambda: _Request(derived, sort))

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import orjson
 
 from api.catalog import Derived, DerivedColumn
-from api.schemas import HEX, TIME, Schema, nullable
+from api.schemas import DIGITS, HEX, TIME, Schema, nullable, ref
 from api.sql import members, scope, statement
 from api.sql.members import Member
 from api.sql.query_shape import Key, KeyType, QueryShape, RowOrder
@@ -20,6 +20,8 @@ from api.values import TIME as TIME_KIND
 
 #: In front of the name of a column that is filtered.
 PREFIX: Final = "col."
+#: The component for a column of the type bigint.
+BIGINT: Final = "int64"
 _MOST_CURSOR: Final = 4000
 _COMPARISONS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _MEANINGS: Final = {"gt": "is greater", "gte": "is this or greater", "lt": "is less", "lte": "is this or less"}
@@ -41,8 +43,8 @@ class _Type:
     ordered: bool = False
 
 
-def _digits(name: str, sql: str) -> Member:
-    return members.plain(name, f"{sql}::text", nullable(_NUMBER), null=True)
+def _digits(schema: Schema, name: str, sql: str) -> Member:
+    return members.plain(name, f"{sql}::text", nullable(schema), null=True)
 
 
 def _time(name: str, sql: str) -> Member:
@@ -68,8 +70,8 @@ def _text(name: str, sql: str) -> Member:
 _TYPES: Final[Mapping[str, _Type]] = {
     "smallint": _Type(partial(_plain, {"type": "integer"}), integer(-(2**15), 2**15 - 1), ordered=True),
     "integer": _Type(partial(_plain, {"type": "integer"}), integer(-(2**31), 2**31 - 1), ordered=True),
-    "bigint": _Type(_digits, integer(-(2**63), 2**63 - 1), ordered=True),
-    "numeric": _Type(_digits, decimal(100), ordered=True),
+    "bigint": _Type(partial(_digits, ref(BIGINT)), integer(-(2**63), 2**63 - 1), ordered=True),
+    "numeric": _Type(partial(_digits, _NUMBER), decimal(100), ordered=True),
     "double precision": _Type(partial(_plain, {"type": "number"})),
     "real": _Type(partial(_plain, {"type": "number"})),
     "boolean": _Type(partial(_plain, {"type": "boolean"}), BOOL),
@@ -81,9 +83,12 @@ _TYPES: Final[Mapping[str, _Type]] = {
     "json": _Type(partial(_plain, {})),
 }
 _OTHER: Final = _Type(_text)
+_WHOLE: Final = _Type(partial(_digits, DIGITS), decimal(100), ordered=True)
 
 
 def _type(column: DerivedColumn) -> _Type:
+    if re.fullmatch(r"numeric\([0-9]+(,0)?\)", column.pg_type):
+        return _WHOLE
     return _TYPES.get(base_type(column), _OTHER)
 
 
@@ -129,6 +134,11 @@ def filters(derived: Derived) -> dict[str, ColumnFilter]:
             meaning = f"{column.name} {_MEANINGS[operator]}"
             add(f"{name}.{operator}", kind, meaning, f"{sql} {_COMPARISONS[operator]} {{}}", pg_type)
     return found
+
+
+def sorts(derived: Derived) -> list[str]:
+    """What its rows can be sorted by: the key, or the columns of an index."""
+    return ["key", *(",".join(index) for index in derived.indexes)]
 
 
 def row_order(derived: Derived, sort: Sequence[str]) -> RowOrder:

@@ -88,6 +88,27 @@ function digitsOfPaths(document) {
   return found;
 }
 
+/** The derived tables by name: the schema of their rows, their parameters, and where digits are. */
+function derivedTables(document) {
+  const found = {};
+  for (const [name, component] of Object.entries(document["x-gapless"].derived ?? {})) {
+    const schema = document.components.schemas[component];
+    const [key, sort, filters] = ["x-key", "x-sort", "x-filters"].map((about) => schema[about] ?? []);
+    found[name] = { component, key, sort, filters, digits: where(schema, document) };
+  }
+  return found;
+}
+
+function derivedInterface(found) {
+  const union = (names) => names.map((name) => JSON.stringify(name)).join(" | ") || "never";
+  const tables = Object.entries(found).map(
+    ([name, { component, key, sort, filters }]) =>
+      `  ${JSON.stringify(name)}: {\n    row: components["schemas"][${JSON.stringify(component)}];\n` +
+      `    key: ${union(key)};\n    sort: ${union(sort)};\n    filters: ${union(filters)};\n  };`,
+  );
+  return `export interface Derived {\n${tables.join("\n")}\n}\n`;
+}
+
 const digitsOf = (found) =>
   Object.fromEntries(
     Object.entries(found).map(([contract, parts]) => [
@@ -117,16 +138,22 @@ if (!document["x-gapless"]) {
 }
 const events = listed(document, "events");
 const series = listed(document, "series");
+const derived = derivedTables(document);
+const ofDerived = Object.fromEntries(Object.entries(derived).map(([name, { digits }]) => [name, digits ?? null]));
 const types = astToString(await openapiTS(document, { transform, silent: true }));
 await writeFile(
   file,
   `// Made by gapless-types from ${url.origin}/openapi.json. Make it again when what is indexed changes.\n` +
     `/* eslint-disable */\nimport type { Schema } from "gapless-client";\n\n${types}\n` +
-    `${interfaceOf("Events", events)}\n${interfaceOf("Series", series)}\n` +
+    `${interfaceOf("Events", events)}\n${interfaceOf("Series", series)}\n${derivedInterface(derived)}\n` +
     `/** What the client needs to know at run time: where numbers are that do not fit a JSON number. */\n` +
-    `export const schema: Schema<paths, Events, Series> = {\n` +
+    `export const schema: Schema<paths, Events, Series, Derived> = {\n` +
     `  events: ${JSON.stringify(digitsOf(events))},\n  series: ${JSON.stringify(digitsOf(series))},\n` +
+    `  derived: ${JSON.stringify(ofDerived)},\n` +
     `  paths: ${JSON.stringify(digitsOfPaths(document))},\n};\n`,
 );
 const count = (found) => Object.values(found).reduce((sum, parts) => sum + Object.keys(parts).length, 0);
-console.log(`${file}: ${count(events)} events and ${count(series)} series of ${url.origin}`);
+console.log(
+  `${file}: ${count(events)} events and ${count(series)} series, ${Object.keys(derived).length} derived tables ` +
+    `of ${url.origin}`,
+);

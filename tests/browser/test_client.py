@@ -40,7 +40,7 @@ def example(demo: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for directory in (copy, copy / "examples"):
         run("npm", "ci", "--no-audit", "--no-fund", cwd=directory)
     said = run("npx", "gapless-types", demo, "gapless.ts", cwd=copy / "examples")
-    assert re.search(r"gapless\.ts: \d+ events and 1 series", said)
+    assert re.search(r"gapless\.ts: \d+ events and 1 series, \d+ derived tables of", said)
     return copy / "examples"
 
 
@@ -73,6 +73,8 @@ def test_in_node_it_reads_pages_walks_and_series(example: Path, demo: str) -> No
         r"^\d+ transfers \((exact|estimated)\), the last in a transaction of (0x[0-9a-f]{40}|undefined)$", said, re.M
     )
     assert re.search(r"^a swap sells \d+$", said, re.M)
+    assert re.search(r"^0x[0-9a-f]{40} at \S+Z: \d+ swaps of \d+$", said, re.M)
+    assert re.search(r"^[1-9]\d* hours of that pair, complete: \w+$", said, re.M)
     walked = re.search(r"^(\d+) mints of (\d+) units, complete: true$", said, re.M)
     assert walked
     nobody = "0x" + 40 * "0"

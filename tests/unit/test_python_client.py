@@ -414,6 +414,27 @@ def test_other_values_in_tables():
     assert str(frame["x"].dtype) == "datetime64[s, UTC]"
     assert frame["x"][0] == moment
     assert str(data_frame([], RowSchema({"x": {"type": "integer"}}))["x"].dtype) == "Int64"
+    half = {"type": "number"}
+    assert column(half, 0.5, None).to_pylist() == [0.5, None]
+    assert str(data_frame([[{"x": 0.5}, {"x": None}]], RowSchema({"x": half}))["x"].dtype) == "Float64"
+
+
+@pytest.mark.parametrize(
+    ("values", "arrow"),
+    [
+        (["1.5", "-0.0000000000000000000000125", None], "decimal256(76, 25)"),
+        (["7", "100"], "decimal256(76, 0)"),
+        ([str(10**70), "0.0000001"], "string"),
+        ([], "decimal256(76, 0)"),
+    ],
+)
+def test_a_numeric_has_as_many_decimals_as_its_values(values: list[str | None], arrow: str):
+    numeric = {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"}
+    exact = [None if value is None else Decimal(value) for value in values]
+    found = column(numeric, *exact)
+    assert str(found.type) == arrow
+    assert [None if value is None else Decimal(value) for value in found.to_pylist()] == exact
+    assert list(data_frame([[{"x": value} for value in exact]], RowSchema({"x": numeric}))["x"]) == exact
 
 
 def test_columns_are_those_that_are_asked_for():

@@ -75,7 +75,25 @@ for await (const row of gapless.feed({ contract: ["coins", "pair"], limit: 100 }
   break;
 }
 
+// What follows from events: the newest candles of a pair, and a program's positions, each row with its types.
+const candles = await gapless.derivedPage("pair_hour", { order: "desc", limit: 2 });
+const [candle] = candles.rows;
+const volume: string | null = candle!.volume0; // may have decimals: a text of digits
+const swaps: bigint | null = candle!.swaps;
+console.log(`${candle!.pair} at ${candle!.hour}: ${swaps} swaps of ${volume}`);
+let hours = 0;
+for await (const { pair } of gapless.derived("pair_hour", { "col.pair": candle!.pair!, "col.hour.lte": candle!.hour!, limit: 5 })) {
+  if (pair === candle!.pair) hours += 1;
+}
+console.log(`${hours} hours of that pair, complete: ${candles.meta.complete}`);
+
 // What is not indexed is an error before anything runs.
+// @ts-expect-error there is no such derived table
+void (() => gapless.derived("pair_hours"));
+// @ts-expect-error a column without an index has no filter
+void (() => gapless.derived("pair_hour", { "col.volume0.gt": 5n }));
+// @ts-expect-error it has no such order
+void (() => gapless.derived("pair_hour", { sort: "volume0" }));
 // @ts-expect-error there is no such event
 void (() => gapless.rows("coins", "Transfers"));
 // @ts-expect-error an address is no string of just anything

@@ -11,6 +11,8 @@ import type {
   Body,
   DailyQuery,
   Day,
+  DerivedQuery,
+  DerivedRow,
   Digits,
   Hex,
   Item,
@@ -38,6 +40,10 @@ export type {
   DailyQuery,
   Day,
   Decoded,
+  DerivedFilters,
+  DerivedQuery,
+  DerivedRow,
+  DerivedTable,
   Digits,
   Filters,
   Hex,
@@ -92,15 +98,16 @@ interface Raw {
 
 const EVENT = "/v1/contracts/{contract}/events/{event}";
 const SERIES = "/v1/contracts/{contract}/snapshots/{series}";
+const DERIVED = "/v1/derived/{table}";
 
 /** A client for what a schema of gapless-types describes. */
-export class Gapless<Paths, Events, Series> {
-  readonly #schema: Schema<Paths, Events, Series>;
+export class Gapless<Paths, Events, Series, Derived = {}> {
+  readonly #schema: Schema<Paths, Events, Series, Derived>;
   readonly #options: Options;
   readonly #retries: Retries;
   readonly #fetch: typeof fetch;
 
-  constructor(schema: Schema<Paths, Events, Series>, options: Options) {
+  constructor(schema: Schema<Paths, Events, Series, Derived>, options: Options) {
     this.#schema = schema;
     this.#options = { ...options, url: options.url.replace(/\/+$/, "") };
     this.#retries = { ...RETRIES, ...options.retries };
@@ -150,6 +157,28 @@ export class Gapless<Paths, Events, Series> {
     walk: Walk = {},
   ): AsyncGenerator<Row<Series[C][S]>, void, undefined> {
     return this.#rows(SERIES, { contract, series, ...query }, walk, this.#schema.series[contract][series]);
+  }
+
+  /** One page of a derived table or of a program's table, by its key if `sort` does not say otherwise. */
+  derivedPage<T extends keyof Derived & string>(
+    table: T,
+    query: Partial<DerivedQuery<Paths, Derived[T]>> = {},
+    walk: Walk = {},
+  ): Promise<Page<DerivedRow<Derived[T]>>> {
+    return this.#page(DERIVED, { table, ...query }, walk, this.#schema.derived?.[table] ?? null);
+  }
+
+  /**
+   * All rows of a derived table that a query finds, page after page.
+   *
+   * Each page is of the newest state: a row that is changed meanwhile may come as it was or as it is.
+   */
+  derived<T extends keyof Derived & string>(
+    table: T,
+    query: Partial<DerivedQuery<Paths, Derived[T]>> = {},
+    walk: Walk = {},
+  ): AsyncGenerator<DerivedRow<Derived[T]>, void, undefined> {
+    return this.#rows(DERIVED, { table, ...query }, walk, this.#schema.derived?.[table] ?? null);
   }
 
   /** A page of any path that answers a list, such as `/v1/tokens/{address}/holders`: its names and its query together. */

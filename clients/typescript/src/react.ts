@@ -75,8 +75,15 @@ function useAnswer<Answer>(of: object, key: string, every: number, ask: (signal:
 }
 
 /** One page of an event's rows. */
-export function useRows<Paths, Events, Series, C extends keyof Events & string, E extends keyof Events[C] & string>(
-  gapless: Gapless<Paths, Events, Series>,
+export function useRows<
+  Paths,
+  Events,
+  Series,
+  Derived,
+  C extends keyof Events & string,
+  E extends keyof Events[C] & string,
+>(
+  gapless: Gapless<Paths, Events, Series, Derived>,
   contract: C,
   event: E,
   query: Partial<RowsQuery<Paths, Events[C][E]>> & { after?: string } = {},
@@ -102,8 +109,15 @@ export function useRows<Paths, Events, Series, C extends keyof Events & string, 
 }
 
 /** The newest rows of an event, and what comes: one stream, over as many connections as it takes. */
-export function useLiveRows<Paths, Events, Series, C extends keyof Events & string, E extends keyof Events[C] & string>(
-  gapless: Gapless<Paths, Events, Series>,
+export function useLiveRows<
+  Paths,
+  Events,
+  Series,
+  Derived,
+  C extends keyof Events & string,
+  E extends keyof Events[C] & string,
+>(
+  gapless: Gapless<Paths, Events, Series, Derived>,
   contract: C,
   event: E,
   query: Partial<StreamQuery<Paths, Events[C][E]>> = {},
@@ -165,8 +179,8 @@ export function useLiveRows<Paths, Events, Series, C extends keyof Events & stri
 }
 
 /** How much of a token an address has, looked at again every so many seconds. */
-export function useBalance<Paths, Events, Series>(
-  gapless: Gapless<Paths, Events, Series>,
+export function useBalance<Paths, Events, Series, Derived>(
+  gapless: Gapless<Paths, Events, Series, Derived>,
   token: Address,
   holder: Address,
   { tokenId, every = 5, chain }: { tokenId?: bigint; every?: number; chain?: string } = {},

@@ -7,9 +7,11 @@ export type Address = `0x${string}`;
 export type Digits = true | null | readonly [Digits] | { readonly [member: string]: Digits };
 
 /** What gapless-types makes. The types are of what is indexed and of the paths; the values tell where digits are. */
-export interface Schema<Paths, Events, Series> {
+export interface Schema<Paths, Events, Series, Derived = {}> {
   readonly events: { readonly [C in keyof Events]: { readonly [E in keyof Events[C]]: Digits } };
   readonly series: { readonly [C in keyof Series]: { readonly [S in keyof Series[C]]: Digits } };
+  /** Not there in what an earlier gapless-types made. */
+  readonly derived?: { readonly [T in keyof Derived]: Digits };
   readonly paths: { readonly [P in keyof Paths]?: Digits };
 }
 
@@ -116,6 +118,42 @@ export type DailyQuery<Paths, Raw> = Omit<Query<Paths, DailyPath>, "after" | "su
   Filters<Raw> & { sum?: readonly Summable<Raw>[] | undefined };
 export type StreamQuery<Paths, Raw> = Omit<Query<Paths, StreamPath>, "after"> & Filters<Raw>;
 export type ListQuery<Paths, P> = Omit<Query<Paths, P>, "after">;
+
+/** What gapless-types says of a derived table: its rows, its key, its orders and its filters. */
+export interface DerivedTable {
+  row: object;
+  key: string;
+  sort: string;
+  filters: string;
+}
+
+export type DerivedPath = "/v1/derived/{table}";
+type Column<Raw, Name> = Name extends keyof Raw ? NonNullable<Raw[Name]> : never;
+/** What a column is compared with; a number of Postgres may have decimals, and comes as a text of digits. */
+type Compared<Raw> = [Raw] extends [Hex]
+  ? Hex
+  : [Raw] extends [`${bigint}`]
+    ? bigint | `${bigint}`
+    : [Raw] extends [`${number}`]
+      ? bigint | number | `${number}`
+      : Raw;
+type ColumnFilter<Raw, Filter> = Filter extends `${infer Name}.in`
+  ? readonly Compared<Column<Raw, Name>>[]
+  : Filter extends `${infer Name}.${string}`
+    ? Compared<Column<Raw, Name>>
+    : Compared<Column<Raw, Filter>>;
+
+/** A row of a derived table. */
+export type DerivedRow<Table> = Table extends DerivedTable ? Decoded<Table["row"]> : never;
+
+/** The conditions on columns of a derived table's key and indexes: `"col.pair"`, `"col.hour.gte"`. */
+export type DerivedFilters<Table> = Table extends DerivedTable
+  ? { [F in Table["filters"] as `col.${F}`]?: ColumnFilter<Table["row"], F> | undefined }
+  : never;
+
+/** How a page of a derived table is asked for. */
+export type DerivedQuery<Paths, Table> = Omit<Query<Paths, DerivedPath>, "after" | "sort"> &
+  DerivedFilters<Table> & { sort?: (Table extends DerivedTable ? Table["sort"] : never) | undefined };
 
 /** A day of an event: how many there were, and the sums that were asked for. */
 export interface Day<Raw> {

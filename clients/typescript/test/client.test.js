@@ -221,6 +221,21 @@ test("holders are walked as of one block", async () => {
   );
 });
 
+test("rows of derived tables have their digits, too, and an older schema reads them as they come", async () => {
+  const candle = (swaps, next) => page([{ pair: "0xaa", swaps, volume: "1.5" }], next);
+  const { url, asked } = await serving(json(candle("2", "c")), json(candle(null, null)), json(candle("2", null)));
+  const knowing = new Gapless({ ...schema, derived: { candles: { swaps: true } } }, { url });
+  const query = { sort: "swaps", "col.pair.in": ["0xaa", "0xbb"], "col.swaps.gte": 5n, limit: 1 };
+  const row = (swaps) => ({ pair: "0xaa", swaps, volume: "1.5" });
+  assert.deepEqual(await all(knowing.derived("candles", query)), [row(2n), row(null)]);
+  assert.deepEqual((await new Gapless(schema, { url }).derivedPage("candles")).rows, [row("2")]);
+  const first = "/v1/derived/candles?sort=swaps&col.pair.in=0xaa%2C0xbb&col.swaps.gte=5&limit=1";
+  assert.deepEqual(
+    asked.map(([, path]) => path),
+    [first, `${first}&after=c`, "/v1/derived/candles"],
+  );
+});
+
 test("a name of a path that is missing is an error, and nothing is asked", async () => {
   const { url, asked } = await serving();
   await assert.rejects(new Gapless(schema, { url }).get("/v1/tokens/{address}/holders", {}), /needs address/);

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from decimal import Decimal
+
+import httpx
 import pytest
 
+from gapless_client import AsyncGapless, Gapless
 from indexer.store import database
 from indexer.store.programs import program_generations, program_tables
 from indexer.store.programs.program_tables import ProgramColumn, ProgramTable, TableChanges
@@ -197,8 +202,50 @@ def test_a_program_s_tables_are_served_alike(program, seed):
     assert set(rows["properties"]) == {"owner", "since", "amount"}
 
 
+def test_the_python_client_reads_them_with_their_types(derived, seed):
+    columns = "'0x' || encode(pair, 'hex'), bucket, swaps, volume, seen"
+    truth = [list(row) for row in seed.execute(f"SELECT {columns} FROM derived.swaps ORDER BY pair, bucket, at")]
+    assert len(truth) > 3
+    app = derived.http.app
+    with Gapless("http://test", http=httpx.Client(transport=httpx.WSGITransport(app=app))) as client:
+        rows = client.derived("swaps", chain=1, limit=2)
+        names = ("pair", "bucket", "swaps", "volume")
+        assert [[row[name] for name in names] for row in rows] == [row[:4] for row in truth]
+        assert {type(row["volume"]) for row in rows} == {Decimal}
+        table = rows.to_arrow()
+        assert [str(table.schema.field(name).type) for name in names] == [
+            "string", "int64", "int64", "decimal256(76, 1)",
+        ]  # fmt: skip
+        frame = rows.to_pandas()
+        assert list(frame["volume"]) == [row[3] for row in truth]
+        assert list(frame["seen"]) == [row[4] for row in truth]
+        where = {"pair": truth[-1][0], "bucket.gte": 107, "seen.lte": truth[-1][4]}
+        page = client.derived_page("swaps", where=where, chain=1, order="desc", sort="seen", limit=1)
+        assert [row["bucket"] for row in page.rows] == [
+            max(row[1] for row in truth if row[0] == truth[-1][0] and row[1] >= 107)
+        ]
+        assert page.meta["complete"] is True
+        (listed,) = [one for one in client.get("/v1/derived")["data"] if one["name"] == "swaps"]
+        assert listed["key"] == ["chain_id", "pair", "bucket", "at"]
+
+    async def walked() -> list[int]:
+        def whole(request: httpx.Request) -> httpx.Response:
+            answered = httpx.WSGITransport(app=app).handle_request(request)
+            return httpx.Response(answered.status_code, content=answered.read())
+
+        http = httpx.AsyncClient(transport=httpx.MockTransport(whole))
+        async with AsyncGapless("http://test", http=http) as client:
+            return [row["swaps"] async for row in client.derived("swaps", chain=1, limit=3)]
+
+    assert asyncio.run(walked()) == [row[2] for row in truth]
+
+
 def test_rows_are_described(derived):
     document = derived.get("/openapi.json")
     assert "/v1/derived/{table}" in document["paths"]
     rows = document["components"]["schemas"][document["x-gapless"]["derived"]["swaps"]]
     assert set(rows["properties"]) >= {"pair", "bucket", "swaps", "volume"}
+    assert rows["properties"]["swaps"]["anyOf"][0] == {"$ref": "#/components/schemas/int64"}
+    assert (rows["x-key"], rows["x-sort"]) == (["pair", "bucket", "at"], ["key", "swaps", "seen"])
+    assert {"pair", "pair.in", "swaps.gte"} < set(rows["x-filters"])
+    assert "volume" not in rows["x-filters"]

@@ -74,6 +74,14 @@ class AsyncGapless:
         """All events of a chain in one order."""
         return AsyncRows(self, queries.query(queries.FEED, parameters))
 
+    async def derived_page(self, table: str, *, where: Where | None = None, **parameters: Any) -> Page:
+        """One page of a derived table or of a program's table."""
+        return await self._run(self._core.page(queries.of_derived(table, parameters, where)))
+
+    def derived(self, table: str, *, where: Where | None = None, **parameters: Any) -> "AsyncRows":
+        """All rows of a derived table that a query finds."""
+        return AsyncRows(self, queries.of_derived(table, parameters, where))
+
     async def list(self, path: str, **parameters: Any) -> Page:
         """A page of any path that answers a list."""
         return await self._run(self._core.page(queries.query(path, parameters)))

@@ -89,6 +89,23 @@ class Gapless:
         """All events of a chain in one order."""
         return Rows(self, queries.query(queries.FEED, parameters))
 
+    def derived_page(self, table: str, *, where: Where | None = None, **parameters: Any) -> Page:
+        """One page of a derived table or of a program's table, by its key if ``sort`` does not say otherwise.
+
+        Args:
+            table: its name.
+            where: conditions on columns of its key and its indexes: ``{"pair": ..., "hour.gte": ...}``.
+            parameters: ``sort``, ``order``, ``limit``, ``after``, ``fields``, ``chain``.
+        """
+        return self._run(self._core.page(queries.of_derived(table, parameters, where)))
+
+    def derived(self, table: str, *, where: Where | None = None, **parameters: Any) -> "Rows":
+        """All rows of a derived table that a query finds, page after page.
+
+        Each page is of the newest state: a row that changes meanwhile may come as it was or as it is.
+        """
+        return Rows(self, queries.of_derived(table, parameters, where))
+
     def list(self, path: str, **parameters: Any) -> Page:
         """A page of any path that answers a list: its names and its parameters together.
 

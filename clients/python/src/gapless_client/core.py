@@ -106,8 +106,8 @@ class Core:
         return self._document
 
     def row_schema(self, query: Query) -> Steps[Schema | None]:
-        """The schema of the rows of an event or a series."""
-        contract = query.names["contract"]
+        """The schema of the rows of an event, a series or a derived table."""
+        contract = query.names.get("contract", "")
         if contract[:2].lower() == "0x":
             of = (contract, query.asked.get("chain"))  # contracts of several chains may have one address
             if of not in self._names:

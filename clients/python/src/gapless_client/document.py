@@ -107,6 +107,11 @@ class Document:
         """The schema of the points of a series."""
         return self._of("series", contract, series)
 
+    def of_derived(self, table: str) -> Schema | None:
+        """The schema of the rows of a derived table."""
+        component = self._kinds.get("derived", {}).get(table)
+        return None if component is None else self.resolved({"$ref": f"#/components/schemas/{component}"})
+
     def _of(self, kind: str, contract: str, name: str) -> Schema | None:
         names: Mapping[str, str] = self._kinds.get(kind, {}).get(contract, {})
         full = [known for known in names if known == name or known.partition("~")[0] == name]

@@ -9,6 +9,7 @@ from gapless_client.document import Document, Page, Schema, page_of
 
 EVENT: Final = "/v1/contracts/{contract}/events/{event}"
 SERIES: Final = "/v1/contracts/{contract}/snapshots/{series}"
+DERIVED: Final = "/v1/derived/{table}"
 DAILY: Final = f"{EVENT}/daily"
 STREAM: Final = f"{EVENT}/stream"
 FEED: Final = "/v1/events"
@@ -30,13 +31,13 @@ class Query:
         names: their values.
         parameters: all others.
         kind: of which the rows are, where the path alone does not say.
-        name: of the event or of the series.
+        name: of the event, the series or the derived table.
     """
 
     path: str
     names: Mapping[str, str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    kind: Literal["event", "series", ""] = ""
+    kind: Literal["event", "series", "derived", ""] = ""
     name: str = ""
 
     @property
@@ -65,6 +66,8 @@ class Query:
         """The schema of a row; None where the document does not (yet) know it."""
         if self.kind == "event":
             return document.of_event(self.names["contract"], self.name)
+        if self.kind == "derived":
+            return document.of_derived(self.name)
         return document.of_series(self.names["contract"], self.name)
 
     def page(self, answer: Mapping[str, Any], document: Document, row: Schema | None) -> Page:
@@ -72,13 +75,16 @@ class Query:
         return page_of(answer, document.of_answer(self.path), row, self.fields)
 
 
-def query(path: str, parameters: Mapping[str, Any], *, where: Where | None = None) -> Query:
+def query(
+    path: str, parameters: Mapping[str, Any], *, where: Where | None = None, prefix: str = "arg."
+) -> Query:
     """A question to any path.
 
     Args:
         path: as the document has it: ``/v1/tokens/{address}/holders``.
         parameters: its names and its parameters. A trailing underscore is none of the name (``from_``).
         where: conditions on arguments: ``{"from": ..., "value.gte": ...}``.
+        prefix: in front of the conditions' names.
 
     Raises:
         TypeError: a name of the path is missing.
@@ -90,7 +96,7 @@ def query(path: str, parameters: Mapping[str, Any], *, where: Where | None = Non
         if given.get(name) in (None, ""):
             raise TypeError(f"{path} needs {name}")
         names[name] = str(given.pop(name))
-    return Query(path, names, given | {f"arg.{name}": value for name, value in (where or {}).items()})
+    return Query(path, names, given | {f"{prefix}{name}": value for name, value in (where or {}).items()})
 
 
 def of_event(path: str, contract: str, event: str, parameters: Mapping[str, Any], where: Where | None) -> Query:
@@ -104,11 +110,18 @@ def of_series(contract: str, series: str, parameters: Mapping[str, Any], path: s
     return replace(query(path, {**parameters, "contract": contract, "series": series}), kind="series", name=series)
 
 
+def of_derived(table: str, parameters: Mapping[str, Any], where: Where | None, path: str = DERIVED) -> Query:
+    """A question for rows of a derived table."""
+    asked = query(path, {**parameters, "table": table}, where=where, prefix="col.")
+    return replace(asked, kind="derived", name=table)
+
+
 class Walk:
     """A walk over all pages of a query.
 
     Cursors of events, transfers and points know their branch: the API refuses one whose block was reorganised away.
-    Those of balances, holders and days do not: there all pages are as of one block.
+    Those of balances, holders and days do not: there all pages are as of one block. Derived tables have their newest
+    state only: each page is of the moment at which it was asked for.
 
     Args:
         query: without ``before``.

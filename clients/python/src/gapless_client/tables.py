@@ -1,11 +1,12 @@
-"""Rows as an Arrow table or a pandas data frame. No value is rounded: there is no float anywhere.
+"""Rows as an Arrow table or a pandas data frame. No value is rounded: what is no float in the database is none here.
 
 | ABI type | Arrow | pandas |
 | --- | --- | --- |
 | integers of 48 bits or less | int64 | Int64 |
 | uint56, uint64; int56, int64 | uint64; int64 | object of int |
 | wider integers, and sums | decimal256 of as many digits; text of digits where one has more than 76 | object of int |
-| fixed point | decimal256, or text | object of Decimal |
+| fixed point, ``numeric`` of derived tables | decimal256, or text | object of Decimal |
+| ``double precision`` of derived tables | double | Float64 |
 | address, bytes, bytesN, hashes | string ``0x...``; with ``binary=True`` binary | object of str |
 | bool, string | bool, string | boolean, object of str |
 | arrays and tuples | list and struct of these | object of list and dict |
@@ -70,6 +71,8 @@ def _series(values: list[Any], kind: Schema) -> Any:
     match kind.get("type"), kind.get("format"):
         case "integer", _:
             return pd.Series(values, dtype="Int64")
+        case "number", _:
+            return pd.Series(values, dtype="Float64")
         case "boolean", _:
             return pd.Series(values, dtype="boolean")
         case "string", "date-time":
@@ -113,6 +116,8 @@ def arrow_type(kind: Schema, values: Iterable[Any], *, binary: bool) -> Any:  # 
     match kind.get("type"):
         case "integer":
             return pa.int64()
+        case "number":
+            return pa.float64()
         case "boolean":
             return pa.bool_()
         case "string" if kind.get("format") == "date-time":
@@ -145,8 +150,21 @@ def _integer_type(kind: Schema, values: Iterable[Any]) -> Any:
 
 
 def _fixed_type(kind: Schema, values: Iterable[Any]) -> Any:
-    scale = int(kind.get("x-name", "fixed128x18").rpartition("x")[2])
+    if "x-name" not in kind:
+        return _numeric_type([value for value in values if value is not None])
+    scale = int(kind["x-name"].rpartition("x")[2])
     if scale > MOST_DIGITS or any(v is not None and abs(v) >= 10 ** (MOST_DIGITS - scale) for v in values):
+        return pa.string()
+    return pa.decimal256(MOST_DIGITS, scale)
+
+
+def _numeric_type(values: Sequence[Decimal]) -> Any:
+    """The type of a ``numeric`` of Postgres, whose decimals its values alone tell: text where a decimal256 is too small."""
+    if not all(value.is_finite() for value in values):
+        return pa.string()
+    scale = max((-int(value.as_tuple().exponent) for value in values), default=0)
+    whole = max((value.adjusted() + 1 for value in values if value), default=0)
+    if scale < 0 or max(whole, 0) + scale > MOST_DIGITS:
         return pa.string()
     return pa.decimal256(MOST_DIGITS, scale)
 

@@ -60,6 +60,10 @@ class HttpAnswer:
     begun: int = 0
 
 
+class CutShortError(Exception):
+    """The connection was closed within an answer, or its body cannot be unpacked."""
+
+
 class TooLongError(Exception):
     """An answer grows beyond what is read."""
 

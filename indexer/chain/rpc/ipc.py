@@ -18,16 +18,12 @@ import msgspec
 
 from indexer.chain.records.errors import Limit, ProviderError, RangeError, TransientError
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
-from indexer.chain.rpc.exchange import Exchange, HttpAnswer, OpenSockets, TooLongError
+from indexer.chain.rpc.exchange import CutShortError, Exchange, HttpAnswer, OpenSockets, TooLongError
 from indexer.chain.rpc.transport import Transport
 
 _PIECE = 256 * 1024
 _SPACE = b" \t\r\n"
 _CLOSES = {b"{": b"}", b"[": b"]"}
-
-
-class CutShortError(Exception):
-    """The connection was closed within an answer."""
 
 
 class IpcConnection:

@@ -1,5 +1,8 @@
 """Bytes to a node and bytes back: web3's HTTP provider, without its retries and formatters.
 
+requests works out once for each endpoint what its URL and the environment say (proxies, certificates, credentials);
+each question then goes straight to urllib3's pool. Asking requests each time took three times the CPU.
+
 Whatever goes wrong below JSON-RPC ends as one of our own errors, built from redacted text and raised outside the
 handler of the foreign exception: requests' and urllib3's exceptions carry the URL, in their text and in their context.
 
@@ -11,6 +14,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
@@ -20,6 +24,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.cookies import extract_cookies_to_jar, get_cookie_header
 from requests.utils import get_environ_proxies, select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -28,10 +33,11 @@ from web3.types import RPCEndpoint
 
 from indexer.chain.records.errors import FatalError, ProviderError, RangeError, TransientError
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
-from indexer.chain.rpc.exchange import Exchange, HttpAnswer, OpenSockets, TooLongError
+from indexer.chain.rpc.exchange import CutShortError, Exchange, HttpAnswer, OpenSockets, TooLongError
 from indexer.redact import RedactingFilter, redact_url
 
 _PIECE = 256 * 1024
+_NO_RETRIES = urllib3.Retry(0, read=False)
 # The one telling part of "HTTPConnectionPool(...): Max retries exceeded ... (Caused by ...: [Errno 111] Connection
 # refused"))".
 _REASON = re.compile(r"(?:\[Errno -?\d+\] |Failed to resolve [^(]*|RemoteDisconnected\(['\"])([^'\")(\[]+)")
@@ -80,6 +86,23 @@ class Adapter(HTTPAdapter):
         return manager
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What every request to an endpoint has in common.
+
+    Attributes:
+        request: one without a body, as requests prepares it.
+        headers: of each; the body's length comes by itself.
+        pool: the connections, to the endpoint or to a proxy.
+        target: the request's target: a path, or the whole URL for a proxy.
+    """
+
+    request: requests.PreparedRequest
+    headers: Mapping[str, str]
+    pool: HTTPConnectionPool
+    target: str
+
+
 class Transport(Exchange, HTTPProvider):
     """web3's provider for one endpoint, speaking bytes. Thread-safe: all threads share one session.
 
@@ -87,7 +110,7 @@ class Transport(Exchange, HTTPProvider):
     there too.
     """
 
-    failures = (OSError, urllib3.exceptions.HTTPError, TooLongError)
+    failures = (OSError, urllib3.exceptions.HTTPError, TooLongError, CutShortError)
 
     def __init__(
         self, config: EndpointConfig, settings: ClientSettings, *, clock: Callable[[], float] = time.monotonic
@@ -108,11 +131,14 @@ class Transport(Exchange, HTTPProvider):
         )
         self._url = config.url
         self._session = session
+        self._route: _Route | None = None
+        self._cookies: str | None = None
         proxy = select_proxy(config.url, get_environ_proxies(config.url))
         self._way = f" through the proxy {redact_url(proxy)}, which the environment names" if proxy else ""
 
     def close(self) -> None:
         """Closes idle connections."""
+        self._route = None
         self._session.close()
 
     def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:
@@ -123,22 +149,57 @@ class Transport(Exchange, HTTPProvider):
 
     def _exchange(self, body: bytes, timeout: float | None) -> HttpAnswer:
         started = self._clock()
+        route = self._route or self._prepare()
+        connect = self._settings.connect_timeout if timeout is None else min(timeout, self._settings.connect_timeout)
+        read = self._settings.read_timeout if timeout is None else timeout
         deadline = self._settings.deadline if timeout is None else 2 * timeout
-        kwargs = self.get_request_kwargs()
-        if timeout is not None:
-            kwargs["timeout"] = (min(timeout, self._settings.connect_timeout), timeout)
-        with self._session.post(self._url, data=body, stream=True, allow_redirects=False, **kwargs) as response:
-            pieces = []
-            size = 0
-            for piece in response.iter_content(_PIECE):
+        response = route.pool.urlopen(
+            "POST",
+            route.target,
+            body=body,
+            headers={**route.headers, "Cookie": cookies} if (cookies := self._cookies) else route.headers,
+            timeout=urllib3.Timeout(connect=connect, read=read),
+            retries=_NO_RETRIES,
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
+        )
+        pieces = []
+        size = 0
+        is_whole = False
+        try:
+            for piece in response.stream(_PIECE, decode_content=True):
                 pieces.append(piece)
                 size += len(piece)
                 if size > self._settings.max_bytes:
-                    response.close()
                     raise TooLongError
                 if self._clock() - started > deadline:
-                    raise requests.ReadTimeout(f"the answer was not complete after {deadline:.0f} s")
-            return HttpAnswer(response.status_code, b"".join(pieces), _retry_after(response.headers))
+                    raise TimeoutError(f"the answer was not complete after {deadline:.0f} s")
+            is_whole = True
+        except (urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError) as error:
+            raise CutShortError(str(error)) from None
+        finally:
+            if not is_whole:
+                response.close()
+            response.release_conn()
+        if "Set-Cookie" in response.headers:  # of a balancer that has one client meet one node
+            extract_cookies_to_jar(self._session.cookies, route.request, response)  # type: ignore[no-untyped-call]
+            self._cookies = get_cookie_header(self._session.cookies, route.request)  # type: ignore[no-untyped-call]
+        return HttpAnswer(response.status, b"".join(pieces), _retry_after(response.headers))
+
+    def _prepare(self) -> _Route:
+        """What requests makes of the URL and of the environment."""
+        session = self._session
+        request = session.prepare_request(requests.Request("POST", self._url, self.get_request_kwargs()["headers"]))
+        adapter: Any = session.get_adapter(request.url or "")
+        found = session.merge_environment_settings(request.url or "", {}, True, None, None)
+        verify, proxies, cert = found["verify"], found["proxies"], found["cert"]
+        pool = adapter.get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+        adapter.cert_verify(pool, request.url, verify, cert)
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "content-length"}
+        self._route = route = _Route(request, headers, pool, adapter.request_url(request, proxies))
+        return route
 
     def _failure(self, error: Exception, ranged: bool, timeout: float) -> ProviderError:
         if isinstance(error, TooLongError):
@@ -147,11 +208,14 @@ class Transport(Exchange, HTTPProvider):
             return TransientError(self._too_long, host=self._host)
         text = self.redact(str(error))
         reason = match[1] if (match := _REASON.search(text)) else text
-        cut = isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError)
-        timed_out = isinstance(error, requests.ReadTimeout) or "Read timed out" in text
+        cut = isinstance(error, CutShortError)
+        timed_out = isinstance(error, TimeoutError) or "Read timed out" in text
         if isinstance(
             error,
-            requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema | requests.exceptions.MissingSchema,
+            requests.exceptions.InvalidURL
+            | requests.exceptions.InvalidSchema
+            | requests.exceptions.MissingSchema
+            | urllib3.exceptions.LocationValueError,
         ):
             return FatalError("this is not a URL that can be asked", host=self._host, hint="check the endpoint's URL")
         # A connection that was opened and then closed may be the node's way of saying "too much".

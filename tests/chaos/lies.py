@@ -18,9 +18,10 @@ from typing import Any
 from tests import multicall3
 from tests.chaos import odd_answers
 from tests.chaos.chain import between, branch_of
-from tests.chaos.node import Answer, Call, HttpAnswer, Node, RpcError, matches
+from tests.chaos.node import Answer, Call, Node, RpcError, matches
 from tests.chaos.odd_answers import Tell
 from tests.multicall3 import ADDRESS as MULTICALL3
+from tests.posts import HttpAnswer
 
 # What providers say of a range of more than {n} blocks (``to - from <= n``; one less where a row is "inclusive").
 RANGE_LIMITS: tuple[tuple[str, int, bool], ...] = (

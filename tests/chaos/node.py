@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from eth_abi import encode
 
-from tests import multicall3
+from tests import multicall3, posts
 from tests.chaos.chain import CHAIN_ID, COINS, Block, Chain, between, block_at, dumps, symbol_of
+from tests.posts import HttpAnswer
 
 
 @dataclass
@@ -30,17 +29,6 @@ class RpcError(Exception):
 
     def to_json(self) -> dict[str, Any]:
         return {"code": self.code, "message": self.message, **({} if self.data is None else {"data": self.data})}
-
-
-@dataclass
-class HttpAnswer(Exception):  # noqa: N818 - an answer too
-    """A whole HTTP response in place of an honest one; ``cut``: the body ends before the length that was announced."""
-
-    status: int
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
-    cut: bool = False
-    hang_up: bool = False
 
 
 Call = dict[str, Any]
@@ -280,55 +268,16 @@ class Server:
             del self._nodes[path]
 
     def answer(self, path: str, body: bytes) -> HttpAnswer:
+        """What a node answers; raises HttpAnswer where the answer is none."""
         node = self._nodes.get(path)
         if node is None:
             return HttpAnswer(404, b"not here")
-        try:
-            return HttpAnswer(200, node.respond(body))
-        except HttpAnswer as answer:
-            return answer
+        return HttpAnswer(200, node.respond(body))
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[Server]:
     """A server on a free port of 127.0.0.1."""
     nodes = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        wbufsize = -1
-
-        def do_POST(self) -> None:
-            answer = nodes.answer(self.path, self.rfile.read(int(self.headers["Content-Length"])))
-            if answer.hang_up:
-                self.close_connection = True
-                return
-            self.send_response(answer.status)
-            for name, value in {"Content-Type": "application/json", **answer.headers}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body) + (1000 if answer.cut else 0)))
-            self.end_headers()
-            self.wfile.write(answer.body)
-            self.close_connection = self.close_connection or answer.cut
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Http(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 128
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            pass  # a client that was killed is none of the node's business
-
-    server = Http(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    nodes.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with posts.serving(nodes.answer) as nodes.url:
         yield nodes
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

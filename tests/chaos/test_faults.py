@@ -15,8 +15,9 @@ from indexer.sync.head import follower as follow
 from indexer.sync.head.follower import ChainHaltedError, Tick
 from tests.chaos import manifests
 from tests.chaos.chain import COINS, PEOPLE, TRANSFER, Block, Chain, Saying, Transaction, topic
-from tests.chaos.node import HttpAnswer, Node, RpcError
+from tests.chaos.node import Node, RpcError
 from tests.chaos.stage import COIN, FACTORIES, contract, stage
+from tests.posts import HttpAnswer
 
 _numbers = itertools.count()
 

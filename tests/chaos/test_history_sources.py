@@ -22,9 +22,9 @@ from indexer.sync.audit.repair import Repair
 from indexer.sync.audit.run import Request, audit
 from indexer.sync.history.backfill import Backfill, Selection
 from tests.chaos.chain import CHAIN_ID, COINS, PEOPLE
-from tests.chaos.node import HttpAnswer
 from tests.chaos.stage import COIN, FACTORIES, Stage, Twist, contract, stage
 from tests.chaos.truth import WrongError
+from tests.posts import HttpAnswer
 from tests.providers.portal import Line, Portal, asks_for, line_of, serving
 
 _numbers = itertools.count()

@@ -11,9 +11,10 @@ import pytest
 
 from indexer.errors import GaplessError
 from tests.chaos.chain import PEOPLE, Saying, Transaction, topic
-from tests.chaos.node import Honest, HttpAnswer, Node, RpcError
+from tests.chaos.node import Honest, Node, RpcError
 from tests.chaos.stage import COIN, FACTORIES, stage
 from tests.further import further
+from tests.posts import HttpAnswer
 
 _numbers = itertools.count()
 

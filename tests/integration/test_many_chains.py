@@ -6,7 +6,6 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from indexer.settings import Settings
 from indexer.store.cache import Cache
 from indexer.store.database import create_engine
 from tests.further import examples
+from tests.posts import HttpAnswer, serving
 
 CHAINS = examples(100)
 PATIENCE = 300.0
@@ -27,15 +27,19 @@ ARGUMENT = {"name": "by", "type": "address", "indexed": True}
 ABI = [{"type": "event", "name": "Ping", "anonymous": False, "inputs": [ARGUMENT]}]
 
 
-class Nodes(ThreadingHTTPServer):
+class Nodes:
     """The node of chain N at the path /N: every chain has the same height, and no logs."""
 
-    daemon_threads = True
-    request_queue_size = 256
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = ""
         self.head = 20
+
+    def respond(self, path: str, body: bytes) -> HttpAnswer:
+        asked = json.loads(body)
+        chain = int(path.strip("/"))
+        if isinstance(asked, list):
+            return HttpAnswer(200, json.dumps([self.answer(chain, call) for call in asked]).encode())
+        return HttpAnswer(200, json.dumps(self.answer(chain, asked)).encode())
 
     def answer(self, chain: int, call: dict[str, Any]) -> dict[str, Any]:
         method, params = call["method"], call.get("params", [])
@@ -68,45 +72,22 @@ def header(chain: int, number: int) -> dict[str, Any]:
     }
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Nodes
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        chain = int(self.path.strip("/"))
-        if isinstance(asked, list):
-            body = json.dumps([self.server.answer(chain, call) for call in asked]).encode()
-        else:
-            body = json.dumps(self.server.answer(chain, asked)).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
-
-
 @pytest.fixture
 def nodes() -> Iterator[Nodes]:
-    with Nodes() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
+    nodes = Nodes()
+    with serving(nodes.respond) as nodes.url:
+        yield nodes
 
 
 def test_all_of_a_hundred_chains_are_followed(nodes: Nodes, migrated_url: str, tmp_path: Path) -> None:
     (tmp_path / "ping.json").write_text(json.dumps(ABI))
     numbers = range(1001, 1001 + CHAINS)
-    url = f"http://127.0.0.1:{nodes.server_address[1]}"
     text = "".join(f'[chains.c{n}]\nid = {n}\nrpc = ["${{URL_{n}}}"]\npoll_interval = 1.0\n' for n in numbers)
     text += f'[contracts.ping]\nabi = "ping.json"\naddress = "0x{"11" * 20}"\nstart_block = 1\n'
     text += f"chains = {json.dumps([f'c{n}' for n in numbers])}\n"
     path = tmp_path / "indexer.toml"
     path.write_text(text)
-    manifest = load_manifest(path, {f"URL_{n}": f"{url}/{n}" for n in numbers})
+    manifest = load_manifest(path, {f"URL_{n}": f"{nodes.url}/{n}" for n in numbers})
     engine = create_engine(migrated_url, pool_size=5)  # and as many more
     prepare(engine, manifest)
     service = scheduler.Service(engine, Cache(None), manifest, Settings(_env_file=None))

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests import posts
+from tests.posts import HttpAnswer
 from tests.providers.history import GENESIS_TIME, TOKEN, TRANSFER, History, block_hash
 
 CHAIN_ID = 424242
@@ -27,16 +28,6 @@ class Refusal(Exception):  # noqa: N818 - what the node says, not what goes wron
     data: Any = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class HttpAnswer(Exception):  # noqa: N818
-    """A whole HTTP response in place of JSON-RPC."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-    cut: bool = False
 
 
 Limit = Callable[["Node", int, int], None]
@@ -162,8 +153,8 @@ class Node:
             self.limit(self, first, last)
         return self.fragments.between(first, min(last, self.head)) if asks_for_ours else b"[]"
 
-    def respond(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """A whole HTTP response: status, headers, body."""
+    def respond(self, body: bytes) -> HttpAnswer:
+        """A whole HTTP response."""
         with self.lock:
             self.http_requests += 1
         question = json.loads(body)
@@ -172,17 +163,17 @@ class Node:
             if self.before is not None:
                 self.before(self, calls)
             if isinstance(question, dict):
-                return 200, {}, self.answer(question)
+                return HttpAnswer(200, self.answer(question))
             if self.batches == 0:
                 raise Refusal(-32600, "batch requests are not supported", status=400)
             if len(calls) > self.batches:
                 raise Refusal(-32600, f"batch size exceeds the limit of {self.batches}")
             # Answers to a batch come in any order.
-            return 200, {}, b"[" + b",".join(self.answer(call) for call in reversed(calls)) + b"]"
+            return HttpAnswer(200, b"[" + b",".join(self.answer(call) for call in reversed(calls)) + b"]")
         except Refusal as refusal:
             number = json.dumps(calls[0].get("id")).encode() if isinstance(question, dict) else b"null"
             body = b'{"jsonrpc":"2.0","id":' + number + b',"error":' + error_object(refusal) + b"}"
-            return refusal.status, refusal.headers, body
+            return HttpAnswer(refusal.status, body, refusal.headers)
 
 
 def _asks_for(values: str | list[str] | None, value: str) -> bool:
@@ -214,46 +205,6 @@ def _log(number: int, index: int, position: int, timestamp: bool) -> bytes:
 @contextlib.contextmanager
 def serving(node: Node) -> Iterator[str]:
     """Serves the node on a free port of 127.0.0.1; yields its URL, which bears a key."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        wbufsize = -1
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            cut = False
-            try:
-                status, headers, answer = node.respond(body)
-            except HttpAnswer as whole:
-                status, headers, answer, cut = whole.status, whole.headers, whole.body, whole.cut
-            if status == 0:
-                self.close_connection = True
-                return
-            self.send_response(status)
-            for name, value in {"Content-Type": "application/json", **headers}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer) + (1000 if cut else 0)))
-            self.end_headers()
-            self.wfile.write(answer)
-            self.close_connection = self.close_connection or cut
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            pass  # a client that goes away is none of the node's business
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    node.url = f"http://127.0.0.1:{server.server_port}/v2/secret-key-of-mine"
-    try:
+    with posts.serving(lambda _, body: node.respond(body)) as url:
+        node.url = f"{url}/v2/secret-key-of-mine"
         yield node.url
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

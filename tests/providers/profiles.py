@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from indexer.chain.records.log_filter import LogFilter
+from tests.posts import HttpAnswer
 from tests.providers.history import TOKEN, TRANSFER
-from tests.providers.node import Fragments, HttpAnswer, Node, Refusal
+from tests.providers.node import Fragments, Node, Refusal
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Profile:
         if self.vice == "cut":
             raise HttpAnswer(200, b'[{"jsonrpc":"2.0","id":1,"result":[{"address":"0x00', cut=True)
         if self.vice == "close":
-            raise HttpAnswer(0, b"")
+            raise HttpAnswer(0, hang_up=True)
         if self.vice == "html":
             raise HttpAnswer(504, b"<html><h1>504 Gateway Time-out</h1></html>", {"Content-Type": "text/html"})
         if self.vice == "same range":

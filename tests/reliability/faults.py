@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from tests.chaos.node import Call, Honest, HttpAnswer, Node, RpcError
+from tests.chaos.node import Call, Honest, Node, RpcError
+from tests.posts import HttpAnswer
 
 HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
 MOST_SILENT = 120.0

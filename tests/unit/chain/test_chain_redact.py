@@ -12,8 +12,9 @@ from indexer.chain.records.errors import ProviderError
 from indexer.chain.records.messages import Call
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.redact import Redactor
+from tests.posts import HttpAnswer
 from tests.providers.history import make_history
-from tests.providers.node import Fragments, HttpAnswer, Node, Refusal, serving
+from tests.providers.node import Fragments, Node, Refusal, serving
 
 KEY = "secret-key-of-mine"
 FAST = ClientSettings(attempts=2, first_backoff=0.001, read_timeout=2.0)

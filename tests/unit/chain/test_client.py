@@ -21,8 +21,9 @@ from indexer.chain.records.errors import (
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.rpc.config import EndpointConfig
 from indexer.sync.setup.deployment_block import DeploymentUnknownError, first_with_code
+from tests.posts import HttpAnswer
 from tests.providers.history import TOKEN, TRANSFER, block_hash
-from tests.providers.node import HttpAnswer, Node, Refusal, header
+from tests.providers.node import Node, Refusal, header
 from tests.unit.chain.test_error_table import OLD_STATE_IS_GONE
 
 Serve = Callable[..., Node]

@@ -5,6 +5,7 @@ import gzip
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -26,7 +27,8 @@ from indexer.chain.records.messages import Call, parse_quantity
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
 from indexer.chain.rpc.endpoint import Endpoint
 from indexer.chain.rpc.transport import Transport
-from tests.providers.node import CHAIN_ID, HttpAnswer, Node, Refusal
+from tests.posts import HttpAnswer
+from tests.providers.node import CHAIN_ID, Node, Refusal
 
 Serve = Callable[..., Node]
 Connect = Callable[..., ChainClient]
@@ -117,10 +119,10 @@ def mangle(node: Node, lie: Callable[[Envelopes], Envelopes]) -> None:
     """Lets a node answer batches otherwise."""
     respond = node.respond
 
-    def other(body: bytes) -> tuple[int, dict[str, str], bytes]:
-        status, headers, answer = respond(body)
-        parsed = json.loads(answer)
-        return status, headers, json.dumps(lie(parsed) if isinstance(parsed, list) else parsed).encode()
+    def other(body: bytes) -> HttpAnswer:
+        answer = respond(body)
+        parsed = json.loads(answer.body)
+        return replace(answer, body=json.dumps(lie(parsed) if isinstance(parsed, list) else parsed).encode())
 
     node.respond = other  # type: ignore[method-assign]
 

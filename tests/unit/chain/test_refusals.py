@@ -27,8 +27,9 @@ from indexer.chain.records.messages import Call
 from indexer.chain.rpc.config import EndpointConfig, RequestContext
 from indexer.chain.rpc.list_limits import ListLimits, ListSizes
 from indexer.chain.rpc.rate_control import RateControl
+from tests.posts import HttpAnswer
 from tests.providers.history import TOKEN, TRANSFER
-from tests.providers.node import HttpAnswer, Node, Refusal
+from tests.providers.node import Node, Refusal
 from tests.unit.chain.conftest import Clock
 from tests.unit.chain.test_scan import check_whole
 

@@ -16,8 +16,9 @@ from indexer.chain.records.errors import AnswerError, LaggingError, ProviderErro
 from indexer.chain.records.log_columns import LogChunk
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.rpc.config import EndpointConfig
+from tests.posts import HttpAnswer
 from tests.providers.history import GENESIS_TIME, TOKEN, TRANSFER, History, block_hash
-from tests.providers.node import Fragments, HttpAnswer, Node, Refusal
+from tests.providers.node import Fragments, Node, Refusal
 
 Serve = Callable[..., Node]
 Connect = Callable[..., ChainClient]

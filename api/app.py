@@ -27,6 +27,7 @@ from api.resources.blocks import BlockByTime, OneBlock
 from api.resources.contracts import ContractAbi, ContractEvents, Contracts, OneContract
 from api.resources.daily import Daily
 from api.resources.derived import DerivedRows, DerivedTables
+from api.resources.derived_stream import DerivedStream
 from api.resources.events import EventRow, Events
 from api.resources.feed import Feed
 from api.resources.jobs import Jobs, OneJob
@@ -74,6 +75,7 @@ ROUTES: Final[tuple[tuple[str, type[Path]], ...]] = (
     ("/v1/contracts/{contract}/snapshots/{series}/stream", SeriesStream),
     ("/v1/derived", DerivedTables),
     ("/v1/derived/{table}", DerivedRows),
+    ("/v1/derived/{table}/stream", DerivedStream),
     ("/v1/events", Feed),
     ("/v1/events/stream", FeedStream),
     ("/v1/blocks", BlockByTime),

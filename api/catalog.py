@@ -115,6 +115,7 @@ class Derived:
         key: columns that no two rows share.
         indexes: lists of columns that have an index.
         remark: why it is stale.
+        stored: whether it is kept, and not computed when it is read.
         uses: the derived tables that it reads, of a view.
     """
 
@@ -127,6 +128,7 @@ class Derived:
     active: bool
     remark: str | None
     comment: str
+    stored: bool
     uses: tuple[str, ...]
 
     @property

@@ -103,7 +103,7 @@ _DERIVED: Final = """
 SELECT coalesce(json_agg(json_build_object(
     'name', name, 'kind', kind, 'generation', generation, 'columns', columns, 'key', key,
     'indexes', indexes, 'active', active, 'remark', remark, 'comment', coalesce(definition->>'comment', ''),
-    'uses', coalesce(definition->'uses', '[]')) ORDER BY name), '[]')
+    'stored', table_name IS NOT NULL, 'uses', coalesce(definition->'uses', '[]')) ORDER BY name), '[]')
 FROM gapless.derived WHERE served
 """
 
@@ -112,7 +112,7 @@ _PROGRAMS: Final = """
 SELECT coalesce(json_agg(json_build_object(
     'name', p.name, 'kind', 'program', 'generation', p.id, 'columns', c.columns, 'key', p.key, 'indexes', '[]'::json,
     'active', p.live, 'remark', CASE WHEN NOT p.live THEN p.remark END, 'comment', p.comment,
-    'uses', '[]'::json) ORDER BY p.name), '[]')
+    'stored', true, 'uses', '[]'::json) ORDER BY p.name), '[]')
 FROM (
     SELECT DISTINCT ON (t ->> 'name') t ->> 'name' AS name, p.id, p.live, p.remark,
            coalesce(t ->> 'comment', '') AS comment,

@@ -50,6 +50,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "UNSUPPORTED_MEDIA_TYPE": (415, "The request's body has a media type that is not read here."),
     "LIMIT_REACHED": (409, "There are as many of these as there may be: delete one first."),
     "QUERY_TOO_EXPENSIVE": (422, "The query would take too long: narrow it."),
+    "KIND_UNSUPPORTED": (422, "This kind of derived table cannot answer that: the message says what to ask instead."),
     "RATE_LIMITED": (429, "Too many requests a minute: wait as long as `Retry-After` says."),
     "HEADERS_TOO_LARGE": (431, "The request's headers are too large."),
     "INTERNAL_ERROR": (500, "A defect; the server's log has it under the request id."),

@@ -50,11 +50,13 @@ class Signals:
         chains: by chain: for each finality what changes with the newest block that is so final, and more.
         events: by event, what changes when rows or coverage are added.
         series: by snapshot series, what changes with its points.
+        derived: by ``name/chain`` of a stored derived table, what changes with its rows and its build.
     """
 
     chains: Mapping[int, Mapping[str, Any]]
     events: Mapping[int, int]
     series: Mapping[int, int]
+    derived: Mapping[str, str] = field(default_factory=dict)
 
 
 class Watched(Protocol):

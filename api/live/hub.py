@@ -1,9 +1,9 @@
 """The hub: all topics and waiting requests of a process, and the one query that tells which of them to stir.
 
 The query runs a few times a second, whatever the number of clients, and not at all while there are none. It costs
-less than a millisecond: the chains' tips, the versions of events, and how far balances are counted. Postgres' LISTEN
-and NOTIFY would save it, but a notification would have to be part of every writing transaction, and a connection to be
-held for listening.
+less than a millisecond: the chains' tips, the versions of events and derived tables, and how far balances are counted.
+Postgres' LISTEN and NOTIFY would save it, but a notification would have to be part of every writing transaction, and a
+connection to be held for listening.
 """
 
 import asyncio
@@ -48,6 +48,12 @@ SELECT json_build_object(
                                                     ELSE (SELECT sum(version) FROM gapless.events) END AS filled) f),
     'events', (SELECT coalesce(json_object_agg(id, version), '{}') FROM gapless.events),
     'series', (SELECT coalesce(json_object_agg(id, version), '{}') FROM gapless.series),
+    'derived', (SELECT coalesce(json_object_agg(name || '/' || chain_id, build || '/' || version), '{}') FROM (
+        SELECT d.name, p.chain_id, d.id AS build, p.version
+        FROM gapless.derived d JOIN gapless.derived_progress p ON p.derived_id = d.id WHERE d.served
+        UNION ALL
+        SELECT t->>'name', p.chain_id, p.id, p.version
+        FROM gapless.programs p, jsonb_array_elements(p.tables) t WHERE p.served) kept),
     'catalog', (SELECT version FROM gapless.catalog))
 """
 
@@ -209,7 +215,10 @@ class Hub:
         catalog = self._catalog.current()
         if now.number == number and catalog.version != now.catalog.version:
             self._now = Known(number, catalog)
-        return Signals(*({int(key): value for key, value in body[of].items()} for of in ("chains", "events", "series")))
+        chains, events, series = (
+            {int(key): value for key, value in body[of].items()} for of in ("chains", "events", "series")
+        )
+        return Signals(chains, events, series, body["derived"])
 
     def close(self) -> None:
         """End its threads; queries under way end with the pool."""

@@ -7,7 +7,7 @@ pages, counts, exports, cursors and the OpenAPI document follow (docs/collection
 * ``collection``, ``row_page``: what all collections do.
 * ``contracts``, ``events``, ``daily``, ``feed``, ``stream``, ``blocks``, ``transactions``, ``snapshots``: what
   contracts said and answer.
-* ``derived``: what follows from events.
+* ``derived``, ``derived_stream``: what follows from events.
 * ``tokens``, ``transfers``, ``balances``, ``addresses``: tokens, and who moves and holds them.
 * ``webhooks``, ``webhook_paths``, ``webhook_deliveries``, ``keys``, ``jobs``: what clients and administrators change.
 * ``service``, ``pages``: the API about itself, and its pages for people.

@@ -26,6 +26,10 @@ _TABLE: Final = an_object(
         "name": _TEXT,
         "kind": {"type": "string", "enum": ["rows", "aggregate", "view", "program"]},
         "generation": {"type": "integer"},
+        "stored": {
+            "type": "boolean",
+            "description": "Whether it is kept, and has a stream; else it is computed when read.",
+        },
         "stale": {
             "type": "boolean",
             "description": "It is no longer what the manifest asks for, or what the rows say; `remark` or `problem` "
@@ -65,6 +69,7 @@ def describe(one: Derived, state: Mapping[str, Any]) -> dict[str, Any]:
         "name": one.name,
         "kind": one.kind,
         "generation": one.generation,
+        "stored": one.stored,
         "stale": state.get("stale", False) or one.remark is not None or not one.active,
         "remark": one.remark,
         "problem": state.get("problem"),
@@ -72,7 +77,10 @@ def describe(one: Derived, state: Mapping[str, Any]) -> dict[str, Any]:
         "key": list(one.key),
         "sort": sql.sorts(one),
         "columns": [{"name": c.name, "type": c.pg_type, "comment": c.comment} for c in one.columns],
-        "links": {"rows": f"/v1/derived/{one.name}"},
+        "links": {
+            "rows": f"/v1/derived/{one.name}",
+            **({"stream": f"/v1/derived/{one.name}/stream"} if one.stored else {}),
+        },
     }
 
 
@@ -94,19 +102,6 @@ class DerivedFreshness(Parameters):
     wait: Annotated[int | None, integer(0, common.MAX_WAIT)] = Field(None, description="Seconds to wait for min_block.")
 
 
-#: The filters for the document, where the columns depend on the table.
-_ANY_FILTERS: Final[Schema] = {
-    "name": "filters",
-    "in": "query",
-    "description": "Conditions on columns of the key and of indexes, each a parameter of its own: `col.<name>`, "
-    "`col.<name>.in`, and `.gt`, `.gte`, `.lt`, `.lte` for numbers and times.",
-    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
-    "example": {},
-    "style": "form",
-    "explode": True,
-}
-
-
 class DerivedRows(Collection):
     """``/v1/derived/{table}``: the rows of a derived table, by its key or by an index."""
 
@@ -122,12 +117,12 @@ class DerivedRows(Collection):
     @classmethod
     def any_extras(cls) -> Sequence[Schema]:
         """The parameter objects for the columns of any table."""
-        return [common.ANY_FIELDS, _ANY_FILTERS]
+        return [common.ANY_FIELDS, sql.ANY_FILTERS]
 
     def query(self, text: str, path: Mapping[str, str]) -> Query:
         """Read a request."""
         catalog = self.context.catalog.current()
-        derived = _table(catalog, path["table"])
+        derived = table_of(catalog, path["table"])
         by = one_of(text, "sort") or "key"
         if by not in sql.sorts(derived):
             raise ApiError.invalid(
@@ -150,7 +145,12 @@ class _Request:
         self.params: type[Parameters] = joined("DerivedRows", ordered.params, extras=extras)
 
 
-def _table(catalog: Catalog, name: str) -> Derived:
+def table_of(catalog: Catalog, name: str) -> Derived:
+    """A derived table that is served.
+
+    Raises:
+        ApiError: NOT_FOUND.
+    """
     if (found := catalog.derived.get(name)) is None:
         close = get_close_matches(name, catalog.derived, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -32,7 +32,8 @@ from api.values import CURSOR, BadValueError, Kind
 
 EVENT_STREAM: Final = "text/event-stream"
 
-_OWN_CODES: Final = ("STREAMS_FULL",)
+#: What every stream may answer beside what pages do.
+OWN_CODES: Final = ("STREAMS_FULL",)
 _LAST_EVENT_ID: Final = "Last-Event-ID"
 _ANSWER: Final[Schema] = {
     "type": "string",
@@ -111,7 +112,7 @@ class EventStream(StreamResource):
     """``/v1/contracts/{c}/events/{e}/stream``."""
 
     summary: ClassVar = "Rows of an event as they are indexed"
-    codes: ClassVar = (*(code for code in Events.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), *_OWN_CODES)
+    codes: ClassVar = (*(code for code in Events.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), *OWN_CODES)
 
     @classmethod
     def described(cls) -> tuple[Sequence[Schema], Schema]:
@@ -141,7 +142,7 @@ class FeedStream(StreamResource):
     """``/v1/events/stream``."""
 
     summary: ClassVar = "All events of a chain as they are indexed"
-    codes: ClassVar = (*(code for code in Feed.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), *_OWN_CODES)
+    codes: ClassVar = (*(code for code in Feed.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")), *OWN_CODES)
     params: ClassVar = joined(
         "FeedStreamParameters",
         common.ChainParameters,
@@ -174,7 +175,7 @@ class FeedStream(StreamResource):
         return self._request(request, values, ("feed", chain.chain_id, conditions), compiled)
 
 
-def _text_of(place: Callable[[str], StreamPosition]) -> Kind[StreamPosition]:
+def text_of(place: Callable[[str], StreamPosition]) -> Kind[StreamPosition]:
     """A parameter that is a place in a stream."""
 
     def parse(text: str) -> StreamPosition:
@@ -187,12 +188,18 @@ def _text_of(place: Callable[[str], StreamPosition]) -> Kind[StreamPosition]:
 
 
 class _AfterPoint(Parameters):
-    after: Annotated[PointPlace | None, _text_of(PointPlace.parse)] = Field(
+    after: Annotated[PointPlace | None, text_of(PointPlace.parse)] = Field(
         None, description="Begin behind this row: an id or a cursor of the series. Left out: with what comes next."
     )
 
 
-class _CollectionPath(StreamResource):
+class _AfterBalances(Parameters):
+    after: Annotated[BalancesPlace | None, text_of(BalancesPlace.parse)] = Field(
+        None, description="The id of the event that was heard last: nothing is told until something has changed."
+    )
+
+
+class CollectionPath(StreamResource):
     """A collection that is streamed by asking for its pages."""
 
     @classmethod
@@ -201,8 +208,11 @@ class _CollectionPath(StreamResource):
         return [*cls.params.openapi(), _HEADER], cls.answer
 
     @staticmethod
-    def _asking(collection: Collection, query_string: str, path: Mapping[str, str]) -> Callable[..., Query]:
-        kept = [pair for pair in query_string.split("&") if pair and not pair.startswith("after=")]
+    def _asking(
+        collection: Collection, query_string: str, path: Mapping[str, str], *, leaving: Sequence[str] = ()
+    ) -> Callable[..., Query]:
+        left = ("after", *leaving)
+        kept = [pair for pair in query_string.split("&") if pair and pair.partition("=")[0] not in left]
 
         def ask(parameters: Mapping[str, str]) -> Query:
             return collection.query("&".join([*kept, *(urlencode([one]) for one in parameters.items())]), path)
@@ -210,14 +220,14 @@ class _CollectionPath(StreamResource):
         return ask
 
 
-class SeriesStream(_CollectionPath):
+class SeriesStream(CollectionPath):
     """``/v1/contracts/{c}/snapshots/{series}/stream``."""
 
     tag: ClassVar = "snapshots"
     summary: ClassVar = "Points of a snapshot series as they are taken"
     codes: ClassVar = (
         *(code for code in SeriesRows.codes if code not in ("BLOCK_NOT_INDEXED", "REORGED")),
-        *_OWN_CODES,
+        *OWN_CODES,
     )
     params: ClassVar = joined("SeriesStream", common.ChainParameters, _AfterPoint, common.AddressParameters)
 
@@ -233,13 +243,13 @@ class SeriesStream(_CollectionPath):
         return self._request(request, values, key, lambda _: view, PointPlace.parse)
 
 
-class BalancesStream(_CollectionPath):
+class BalancesStream(CollectionPath):
     """``/v1/addresses/{address}/balances/stream``."""
 
     tag: ClassVar = "tokens"
     summary: ClassVar = "What an address has, whenever that changes"
-    codes: ClassVar = (*(code for code in Balances.codes if code != "BLOCK_NOT_INDEXED"), *_OWN_CODES)
-    params: ClassVar = joined("BalancesStream", common.ChainParameters, AssetParameters)
+    codes: ClassVar = (*(code for code in Balances.codes if code != "BLOCK_NOT_INDEXED"), *OWN_CODES)
+    params: ClassVar = joined("BalancesStream", common.ChainParameters, _AfterBalances, AssetParameters)
 
     def request(self, request: falcon.Request, **path: str) -> StreamRequest:
         """Read a request."""

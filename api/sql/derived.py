@@ -103,6 +103,19 @@ def row_members(columns: Sequence[DerivedColumn]) -> list[Member]:
     return [_type(column).member(column.name, f"t.{identifier(column.name)}") for column in shown]
 
 
+#: The filters for the document, where the columns depend on the table.
+ANY_FILTERS: Final[Schema] = {
+    "name": "filters",
+    "in": "query",
+    "description": "Conditions on columns of the key and of indexes, each a parameter of its own: `col.<name>`, "
+    "`col.<name>.in`, and `.gt`, `.gte`, `.lt`, `.lte` for numbers and times.",
+    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+    "example": {},
+    "style": "form",
+    "explode": True,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnFilter:
     """A condition on a column of the key or of an index."""
@@ -134,6 +147,13 @@ def filters(derived: Derived) -> dict[str, ColumnFilter]:
             meaning = f"{column.name} {_MEANINGS[operator]}"
             add(f"{name}.{operator}", kind, meaning, f"{sql} {_COMPARISONS[operator]} {{}}", pg_type)
     return found
+
+
+def instead(derived: Derived) -> str:
+    """What can be asked instead of a table that is not stored."""
+    if derived.kind == "rows":
+        return "Follow the stream of the event whose rows it shows, or ask for its pages with If-None-Match."
+    return "Follow the streams of what it reads, or ask for its pages with If-None-Match."
 
 
 def sorts(derived: Derived) -> list[str]:
@@ -237,4 +257,11 @@ class DerivedSource(TableSource, CoveredSource):
         versions = f"""(coalesce({counted}, 0) + coalesce({handled}, 0)
             + (SELECT coalesce(sum(version), 0) FROM gapless.events)
             + (SELECT coalesce(sum(version), 0) FROM gapless.ledgers WHERE chain_id = {chain_id}))"""
-        return scope.state((versions, "0"))
+        return scope.state((versions, self._build(chain_id)))
+
+    def _build(self, chain_id: int) -> str:
+        """The number of the build that is served: with another one, rows are others altogether."""
+        if self._derived.kind == "program":
+            kept = f"""tables @> '[{{"name": "{self._derived.name}"}}]'"""
+            return f"(SELECT max(id) FROM gapless.programs WHERE chain_id = {chain_id} AND served AND {kept})"
+        return f"(SELECT id FROM gapless.derived WHERE name = '{self._derived.name}' AND served)"

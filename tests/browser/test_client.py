@@ -75,6 +75,7 @@ def test_in_node_it_reads_pages_walks_and_series(example: Path, demo: str) -> No
     assert re.search(r"^a swap sells \d+$", said, re.M)
     assert re.search(r"^0x[0-9a-f]{40} at \S+Z: \d+ swaps of \d+$", said, re.M)
     assert re.search(r"^[1-9]\d* hours of that pair, complete: \w+$", said, re.M)
+    assert re.search(r"^[1-3] candles are followed \(true\), the first closes at [\d.]+$", said, re.M)
     walked = re.search(r"^(\d+) mints of (\d+) units, complete: true$", said, re.M)
     assert walked
     nobody = "0x" + 40 * "0"

@@ -87,6 +87,14 @@ for await (const { pair } of gapless.derived("pair_hour", { "col.pair": candle!.
 }
 console.log(`${hours} hours of that pair, complete: ${candles.meta.complete}`);
 
+// A page of candles, and what changes of it: here only what is there at first.
+for await (const message of gapless.streamDerived("pair_hour", { sort: "hour", order: "desc", limit: 3 })) {
+  if (message.kind !== "derived") continue;
+  const close: string | null = message.rows[0]!.close;
+  console.log(`${message.rows.length} candles are followed (${message.reset}), the first closes at ${close}`);
+  break;
+}
+
 // What is not indexed is an error before anything runs.
 // @ts-expect-error there is no such derived table
 void (() => gapless.derived("pair_hours"));

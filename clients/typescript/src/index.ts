@@ -13,6 +13,7 @@ import type {
   Day,
   DerivedQuery,
   DerivedRow,
+  DerivedStreamQuery,
   Digits,
   Hex,
   Item,
@@ -43,6 +44,7 @@ export type {
   DerivedFilters,
   DerivedQuery,
   DerivedRow,
+  DerivedStreamQuery,
   DerivedTable,
   Digits,
   Filters,
@@ -261,6 +263,21 @@ export class Gapless<Paths, Events, Series, Derived = {}> {
     const digits = this.#items("/v1/addresses/{address}/balances" as keyof Paths);
     const row = (data: unknown) => decode(data, digits) as Item<Paths, "/v1/addresses/{address}/balances">;
     return this.#stream("/v1/addresses/{address}/balances/stream", { address, ...query }, row, hearing);
+  }
+
+  /**
+   * The rows of a page of a derived table, and then what changes of them.
+   *
+   * Who forgets all at `reset`, takes `rows` by their key and leaves out `gone` has what the page has.
+   */
+  streamDerived<T extends keyof Derived & string>(
+    table: T,
+    query: Partial<DerivedStreamQuery<Paths, Derived[T]>> = {},
+    hearing: Hearing = {},
+  ): AsyncGenerator<Message<DerivedRow<Derived[T]>>, void, undefined> {
+    const digits = this.#schema.derived?.[table] ?? null;
+    const row = (data: unknown) => decode(data, digits) as DerivedRow<Derived[T]>;
+    return this.#stream(`${DERIVED}/stream`, { table, ...query }, row, hearing);
   }
 
   /** All events of a chain, page after page, in one order: each row has the types of its event. */

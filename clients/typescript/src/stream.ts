@@ -72,6 +72,10 @@ function messageOf<Item>(
   if (event === "balances") {
     return { kind: "balances", rows: (said["data"] as unknown[]).map(row), all: said["all"] === true, cursor };
   }
+  if (event === "derived") {
+    const [rows, gone] = [said["data"], said["gone"]].map((each) => (each as unknown[]).map(row)) as [Item[], Partial<Item>[]];
+    return { kind: "derived", rows, gone, reset: said["reset"] === true, all: said["all"] === true, cursor };
+  }
   if (event !== "status") return null;
   return {
     kind: "status",

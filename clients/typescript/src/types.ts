@@ -155,6 +155,10 @@ export type DerivedFilters<Table> = Table extends DerivedTable
 export type DerivedQuery<Paths, Table> = Omit<Query<Paths, DerivedPath>, "after" | "sort"> &
   DerivedFilters<Table> & { sort?: (Table extends DerivedTable ? Table["sort"] : never) | undefined };
 
+/** Which page of a derived table is followed. */
+export type DerivedStreamQuery<Paths, Table> = Omit<Query<Paths, "/v1/derived/{table}/stream">, "after" | "sort"> &
+  DerivedFilters<Table> & { sort?: (Table extends DerivedTable ? Table["sort"] : never) | undefined };
+
 /** A day of an event: how many there were, and the sums that were asked for. */
 export interface Day<Raw> {
   date: string;
@@ -222,6 +226,11 @@ export type Message<Item> =
   | { kind: "revert"; commonBlock: number; cursor: string }
   /** Of `streamBalances`: all balances as they are now, in place of those before; `all` is false where there are more. */
   | { kind: "balances"; rows: Item[]; all: boolean; cursor: string }
+  /**
+   * Of `streamDerived`: rows of the page that are new or changed, and the keys of those that it has no more. With `reset`
+   * these are the whole page, and what was told before is void; `all` is false where the table has more than the page.
+   */
+  | { kind: "derived"; rows: Item[]; gone: Partial<Item>[]; reset: boolean; all: boolean; cursor: string }
   | (Progress & { kind: "status"; cursor: string });
 
 /** How far a stream is: everything up to `through` has been said. */

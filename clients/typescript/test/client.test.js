@@ -284,6 +284,25 @@ test("balances come as a whole", async () => {
   assert.equal(asked[0][1], "/v1/addresses/0xaa/balances/stream?kind=erc20");
 });
 
+test("changes of derived rows come with their types", async () => {
+  const stop = new AbortController();
+  const { url, asked } = await serving((response) => {
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    const said = { reset: true, all: false, data: [{ pair: "0xaa", swaps: "5" }], gone: [{ pair: "0xbb" }] };
+    response.write(sse("1-7-aa", "derived", said));
+  });
+  const gapless = new Gapless({ ...schema, derived: { candles: { swaps: true } } }, { url });
+  const heard = [];
+  const query = { "col.pair": "0xaa", order: "desc", limit: 1 };
+  for await (const message of gapless.streamDerived("candles", query, { signal: stop.signal, onState() {} })) {
+    heard.push(message);
+    stop.abort();
+  }
+  const rows = [{ pair: "0xaa", swaps: 5n }];
+  assert.deepEqual(heard, [{ kind: "derived", rows, gone: [{ pair: "0xbb" }], reset: true, all: false, cursor: "1-7-aa" }]);
+  assert.equal(asked[0][1], "/v1/derived/candles/stream?col.pair=0xaa&order=desc&limit=1");
+});
+
 test("a refused stream is an error", async () => {
   const { url } = await serving(json({ error: "there is no such event", code: "EVENT_NOT_FOUND" }, 404));
   await assert.rejects(all(new Gapless(schema, { url }).stream("coins", "Transfer")), { code: "EVENT_NOT_FOUND" });

@@ -13,13 +13,14 @@ from gapless_client.async_client import AsyncGapless, AsyncRows
 from gapless_client.client import Gapless, Rows
 from gapless_client.document import Page
 from gapless_client.errors import GaplessError, Reorged, Retries, UnreachableError
-from gapless_client.events import Balances, Connection, Message, Revert, Status, StreamRow
+from gapless_client.events import Balances, Connection, DerivedRows, Message, Revert, Status, StreamRow
 
 __all__ = [
     "AsyncGapless",
     "AsyncRows",
     "Balances",
     "Connection",
+    "DerivedRows",
     "Gapless",
     "GaplessError",
     "Message",

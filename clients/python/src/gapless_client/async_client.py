@@ -141,6 +141,20 @@ class AsyncGapless:
         query = queries.query(queries.BALANCES_STREAM, {**parameters, "address": address})
         return self._stream(query, None, on_state, on_progress)
 
+    def stream_derived(
+        self,
+        table: str,
+        *,
+        where: Where | None = None,
+        after: str | None = None,
+        on_state: OnState | None = None,
+        on_progress: OnProgress | None = None,
+        **parameters: Any,
+    ) -> AsyncIterator[Message]:
+        """Rows of a page of a derived table, and then what changes of them: ``DerivedRows``."""
+        query = queries.of_derived(table, parameters, where, f"{queries.DERIVED}/stream")
+        return self._stream(query, after, on_state, on_progress)
+
     async def pages(self, query: Query) -> AsyncIterator[Page]:
         """All pages of a query."""
         walk = queries.Walk(query)

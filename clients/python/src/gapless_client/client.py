@@ -189,6 +189,31 @@ class Gapless:
         query = queries.query(queries.BALANCES_STREAM, {**parameters, "address": address})
         return self._stream(query, None, on_state, on_progress)
 
+    def stream_derived(
+        self,
+        table: str,
+        *,
+        where: Where | None = None,
+        after: str | None = None,
+        on_state: OnState | None = None,
+        on_progress: OnProgress | None = None,
+        **parameters: Any,
+    ) -> Iterator[Message]:
+        """Rows of a page of a derived table, and then what changes of them: ``DerivedRows``.
+
+        A client that forgets at ``is_reset``, takes ``rows`` by key and leaves out ``gone`` has what the page has.
+
+        Args:
+            table: its name; one that is stored.
+            where: conditions on columns of its key and its indexes.
+            after: the ``cursor`` of a message.
+            on_state: as for :meth:`stream`.
+            on_progress: as for :meth:`stream`.
+            parameters: ``sort``, ``order``, ``limit`` (at most 1000, and so many where it is left out), ``chain``.
+        """
+        query = queries.of_derived(table, parameters, where, f"{queries.DERIVED}/stream")
+        return self._stream(query, after, on_state, on_progress)
+
     # -- what they are made of ----------------------------------------------------------------------------------------
 
     def pages(self, query: Query) -> Iterator[Page]:

@@ -69,7 +69,26 @@ class Balances:
     cursor: str
 
 
-Message = StreamRow | Revert | Status | Balances
+@dataclass(frozen=True)
+class DerivedRows:
+    """What has changed of the rows of a page of a derived table.
+
+    Attributes:
+        rows: those that are new or changed, as on a page.
+        gone: the keys of those that the page has no more.
+        is_reset: whether what was told before is void: these are the rows of the whole page.
+        is_all: whether the table has no more rows than the page, as far as its filters find them.
+        cursor: where to go on.
+    """
+
+    rows: list[dict[str, Any]]
+    gone: list[dict[str, Any]]
+    is_reset: bool
+    is_all: bool
+    cursor: str
+
+
+Message = StreamRow | Revert | Status | Balances | DerivedRows
 
 
 @dataclass(frozen=True)
@@ -192,7 +211,7 @@ class Following:
 
     def unknown(self, event: ServerEvent) -> dict[str, Any] | None:
         """The row of an event for whose kind there is no decoder yet."""
-        is_rows = event.data and event.name in ("row", "balances")
+        is_rows = event.data and event.name in ("row", "balances", "derived")
         return event.said if is_rows and _kind(event.said) not in self._decoders else None
 
     def learn(self, row: dict[str, Any], decode: Decode) -> None:
@@ -210,6 +229,10 @@ class Following:
             case "balances":
                 decode = self._decoders[_kind(event.said)]
                 message = Balances([decode(each) for each in event.said["data"]], bool(event.said["all"]), cursor)
+            case "derived":
+                said, decode = event.said, self._decoders[_kind(event.said)]
+                rows, gone = ([decode(each) for each in said[part]] for part in ("data", "gone"))
+                message = DerivedRows(rows, gone, bool(said["reset"]), bool(said["all"]), cursor)
             case "revert":
                 message = Revert(event.said["common_block"], cursor)
             case "status":

@@ -75,9 +75,7 @@ class Query:
         return page_of(answer, document.of_answer(self.path), row, self.fields)
 
 
-def query(
-    path: str, parameters: Mapping[str, Any], *, where: Where | None = None, prefix: str = "arg."
-) -> Query:
+def query(path: str, parameters: Mapping[str, Any], *, where: Where | None = None, prefix: str = "arg.") -> Query:
     """A question to any path.
 
     Args:

@@ -159,7 +159,7 @@ def _fixed_type(kind: Schema, values: Iterable[Any]) -> Any:
 
 
 def _numeric_type(values: Sequence[Decimal]) -> Any:
-    """The type of a ``numeric`` of Postgres, whose decimals its values alone tell: text where a decimal256 is too small."""
+    """The type of a ``numeric`` of Postgres, whose decimals its values tell: text where a decimal256 is too small."""
     if not all(value.is_finite() for value in values):
         return pa.string()
     scale = max((-int(value.as_tuple().exponent) for value in values), default=0)

@@ -185,9 +185,10 @@ def _api(said: str) -> None:
 
 
 def _streams(said: str) -> None:
-    assert len(re.findall(r"^retry: \d+$", said, re.M)) == 7
-    assert said.count("event: status") >= 7
+    assert len(re.findall(r"^retry: \d+$", said, re.M)) == 8
+    assert said.count("event: status") >= 8
     assert "event: balances" in said
+    assert re.search(r'^event: derived\ndata: {"reset":true,"all":\w+,"data":\[{"pair":"0x', said, re.M)
     assert said.count("event: row") > 4
 
 

@@ -94,8 +94,11 @@ class SortParameters(Parameters):
 
 
 class DerivedFreshness(Parameters):
-    """Which state of the chain is answered from: a derived table has its newest state only."""
+    """Which state of the chain is answered from: the newest one, but for kinds whose rows are of blocks."""
 
+    at_block: Annotated[int | None, BLOCK] = Field(
+        None, description="Rows as they are at the end of this block: of the kind `rows` alone, else 422."
+    )
     min_block: Annotated[int | None, BLOCK] = Field(
         None, description="Answer only once this block is indexed, else 409."
     )
@@ -131,6 +134,12 @@ class DerivedRows(Collection):
         sort = () if by == "key" else tuple(by.split(","))
         made = catalog.once(("derived", derived.name, sort), lambda: _Request(derived, sort))
         values = made.params.read(text).given()
+        if "at_block" in values and derived.kind != "rows":
+            raise ApiError(
+                "KIND_UNSUPPORTED",
+                f"{derived.name} has its newest state only, and not that of block {values['at_block']}: "
+                f"{sql.instead_of_block(derived)}",
+            )
         return Query(catalog, catalog.chain(values.get("chain")), values, made.rows, name=derived.name, settles=False)
 
 

@@ -156,6 +156,17 @@ def instead(derived: Derived) -> str:
     return "Follow the streams of what it reads, or ask for its pages with If-None-Match."
 
 
+def instead_of_block(derived: Derived) -> str:
+    """What can be asked instead of the state at a block."""
+    events = "ask for the rows of its events up to that block (/v1/events with to_block)"
+    if derived.kind == "view":
+        return f"{events}, for balances with at_block, or gapless.balance_at in SQL"
+    ends = [name for name in filters(derived) if name.endswith(".lte")]
+    if derived.kind == "program" or not ends:
+        return f"{events}, or for its newest rows without at_block; meta says how far they go"
+    return f"leave out the keys behind it by a column that grows with blocks ({', '.join(ends)}), or {events}"
+
+
 def sorts(derived: Derived) -> list[str]:
     """What its rows can be sorted by: the key, or the columns of an index."""
     return ["key", *(",".join(index) for index in derived.indexes)]
@@ -209,6 +220,9 @@ class DerivedSource(TableSource, CoveredSource):
 
     def __init__(self, derived: Derived, sort: Sequence[str]) -> None:
         conditions = {name: one.filter for name, one in filters(derived).items()}
+        if derived.kind == "rows":
+            # What a row looks up is at or before its own place: later blocks change nothing of it.
+            conditions["at_block"] = TableFilter("t.block_number <= {}", "bigint")
         table = identifier("derived", derived.name)
         super().__init__(table, row_order(derived, sort), row_members(derived.columns), conditions)
         self.event_ids = ()
@@ -232,7 +246,8 @@ class DerivedSource(TableSource, CoveredSource):
 
     def state_tables(self, shape: QueryShape, bind: Binder) -> list[str]:
         """``chain``, ``wanted`` and ``scope``: what is wanted of it, and what of that is counted."""
-        chain, _, bounds = scope.ctes(shape.chain_id, (), bind, finality=shape.finality)
+        given = shape.given & {"at_block"}
+        chain, _, bounds = scope.ctes(shape.chain_id, (), bind, given=given, finality=shape.finality)
         return [chain, f"wanted AS MATERIALIZED ({self._wanted(shape.chain_id)})", bounds]
 
     def _wanted(self, chain_id: int) -> str:

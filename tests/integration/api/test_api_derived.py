@@ -71,7 +71,7 @@ def test_what_there_is_and_what_is_none_is_told(derived):
     assert "did you mean 'swaps'" in str(derived.refused("/v1/derived/swap?chain=1", 404, "NOT_FOUND"))
     for query, part in (
         ("sort=volume", "swaps, seen"),
-        ("at_block=5", "not a parameter here"),
+        ("at_block=5", "newest state only"),
         ("col.volume=1", "not a parameter here"),
         ("col.bucket.gte=x", "col.bucket.gte"),
         ("after=00", "page.next"),
@@ -97,6 +97,33 @@ def test_pages_walk_both_ways_in_every_order(derived, seed, sort):
     before = derived.get(f"{path}&limit=2&before={last['page']['last']}")
     assert before["data"] == whole[-4:-2]
     assert whole[0]["label"] == 'a "b" %'
+
+
+def test_a_block_is_answered_for_where_rows_are_of_blocks(derived, program, seed):
+    path, block = "/v1/derived/prices?chain=1&limit=1000", 1070
+    whole = derived.get(path)["data"]
+    past = derived.get(f"{path}&at_block={block}&count=exact")
+    assert past["data"] == [row for row in whole if int(row["block_number"]) <= block]
+    assert 0 < past["page"]["count"] == len(past["data"]) < len(whole)
+    assert past["meta"]["complete"] is True
+    assert walk(derived, "/v1/derived/prices?chain=1&at_block=1070", 2) == past["data"]
+    assert lines(derived.ask(f"{path}&at_block={block}&format=ndjson").text) == past["data"]
+    # A gap behind the block is none; one before it is told.
+    gap = (seed.execute("SELECT min(block_number) FROM derived.prices").fetchone()[0], block + 5)
+    for first, missing in ((gap[1], []), (gap[0], [[gap[0], block]])):
+        seed.cover("pair", (world.START, first - 1))
+        meta = derived.get(f"{path}&at_block={block}")["meta"]
+        assert (meta["complete"], meta["missing"]) == (not missing, missing)
+    derived.refused(f"{path}&at_block={world.TIP + 1}", 409, "BLOCK_NOT_INDEXED")
+    for name, instead in (
+        ("swaps", "col.bucket.lte, col.at.lte"),
+        ("senders", "to_block"),
+        ("busy", "gapless.balance_at"),
+        ("position", "meta says how far"),
+    ):
+        body = derived.refused(f"/v1/derived/{name}?chain=1&at_block={block}", 422, "KIND_UNSUPPORTED")
+        assert f"not that of block {block}" in body["error"]
+        assert instead in body["error"]
 
 
 def test_filters_counts_exports_and_tags(derived, seed):

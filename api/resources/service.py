@@ -16,6 +16,17 @@ from api.state import is_full, ranges, refuse_full, refuse_stalled
 from indexer.store.lag import DISK_FULL
 
 _REDIS: Final = {"type": "string", "enum": ["not used", "ok", "away"]}
+_CREDITS: Final = an_object(
+    {
+        "used": {"type": "integer", "description": "Since 00:00 UTC, by all processes."},
+        "head": {"type": "integer", "description": "All of it that was not for history."},
+        "per_day": nullable({"type": "integer", "description": "credits_per_day of the manifest."}),
+        "pace": {
+            "type": "string",
+            "description": "What that lets history do: full, slowed or stopped; spent: the endpoint is asked nothing.",
+        },
+    }
+)
 _CHAIN: Final = an_object(
     {
         "chain_id": {"type": "integer"},
@@ -62,6 +73,7 @@ _CHAIN: Final = an_object(
                     "state": {"type": "string"},
                     "head_block": nullable(BLOCK),
                     "updated_at": TIME,
+                    "credits": nullable(_CREDITS),
                 }
             )
         ),

@@ -35,8 +35,14 @@ SELECT coalesce(json_agg(json_build_object(
                        AND NOT int8multirange(int8range(f.first_block, f.last_block, '[]')) <@ s.coverage
                      ORDER BY f.first_block LIMIT 100) f),
     'endpoints', (SELECT coalesce(json_agg(json_build_object('host', e.host, 'state', e.state,
-                      'head_block', e.head_number, 'updated_at', {time("e.updated_at")}) ORDER BY e.position), '[]')
-                  FROM gapless.endpoints e WHERE e.chain_id = c.chain_id)
+                      'head_block', e.head_number, 'updated_at', {time("e.updated_at")},
+                      'credits', (SELECT json_build_object('used', d.head + d.history, 'head', d.head,
+                                                           'per_day', d.budget, 'pace', d.pace)
+                                  FROM gapless.credit_days d
+                                  WHERE d.chain_id = e.chain_id AND d.endpoint = e.host || ' ' || e.place
+                                    AND d.day = (now() AT TIME ZONE 'UTC')::date)) ORDER BY e.position), '[]')
+                  FROM (SELECT *, row_number() OVER (PARTITION BY chain_id, host ORDER BY position) AS place
+                        FROM gapless.endpoints) e WHERE e.chain_id = c.chain_id)
     ) ORDER BY c.chain_id), '[]')
 FROM gapless.chains c
 JOIN (SELECT c.chain_id, greatest(c.tip_number, max(upper(s.coverage)) - 1) AS number

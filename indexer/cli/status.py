@@ -108,6 +108,7 @@ def _print(found: Overview) -> None:
         *_unread(found, table),
         *_sources(found, table),
         *_endpoints(found, table),
+        *_credits(found, table),
         *_derived(found, table),
         *_programs(found, table),
     ]:
@@ -240,6 +241,18 @@ def _endpoints(found: Overview, table: Callable[..., Table]) -> list[Table]:
             numbers = (_number(count[what]) for what in ("requests", "errors", "bytes"))
             asked.add_row(endpoint["chain"], endpoint["host"], method, *numbers)
     return [each for each in (endpoints, asked) if each.row_count]
+
+
+def _credits(found: Overview, table: Callable[..., Table]) -> Iterator[Table]:
+    """What endpoints have cost today."""
+    made = table(
+        "Credits since 00:00 UTC", "chain", "endpoint", "used>r", "by the head>r", "a day>r", "money>r", "remarks"
+    )
+    for one in found.credits:
+        numbers = (_number(one[what]) for what in ("used", "head", "budget"))
+        made.add_row(one["chain"], one["host"], *numbers, one["money"] or "", one["remark"] or "")
+    if found.credits:
+        yield made
 
 
 def compared(chain: ChainOverview) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Literal, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -13,7 +14,7 @@ from indexer.manifest.document import (
     UnsetVariableError,
     interpolate,
 )
-from indexer.manifest.model import Chain, Finality, HistoryEndpoint, RpcEndpoint
+from indexer.manifest.model import Chain, CreditPrice, Finality, HistoryEndpoint, RpcEndpoint
 from indexer.manifest.source import KeyPath, ManifestReport
 from indexer.redact import SecretText, SecretUrl
 
@@ -25,7 +26,11 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e\xa0-\xff](?:[\t\x20-\x7e\xa0-\xff]*[\x21
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection"}
 )
-_OF_QUESTIONS = frozenset({"priority", "requests_per_second", "archive"})
+_OF_QUESTIONS = frozenset(
+    {"priority", "requests_per_second", "archive", "credits_per_day", "credits", "price_per_million_credits"}
+)
+_METHOD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_PRICE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ([^\W\d_]{1,12}|[$€£¥])")
 _LONGEST_SOCKET = 107  # bytes, on Linux
 _DATA_SET = re.compile(r"/datasets/[A-Za-z0-9_-]+/?")
 _HISTORY = (
@@ -33,7 +38,8 @@ _HISTORY = (
     "requests_per_second, headers }"
 )
 _RPC = (
-    'a list of URLs ("${RPC_URL}") or of tables { url = "${RPC_URL}", priority, requests_per_second, archive, headers }'
+    'a list of URLs ("${RPC_URL}") or of tables { url = "${RPC_URL}", priority, requests_per_second, archive, headers, '
+    "credits_per_day, credits, price_per_million_credits }"
 )
 
 
@@ -96,13 +102,41 @@ def _read_endpoints(
         headers = _read_headers(table.headers or {}, (*here, "headers"), environ, report)
         if headers and url.reveal().lower().startswith("ipc:"):
             report.add((*here, "headers"), "a socket takes no HTTP headers")
-        endpoint = RpcEndpoint(url, table.priority, table.requests_per_second, table.archive, headers)
+        endpoint = RpcEndpoint(
+            url,
+            table.priority,
+            table.requests_per_second,
+            table.archive,
+            headers,
+            table.credits_per_day,
+            _read_credits(table, (*here, "credits"), report),
+            _read_price(table.price_per_million_credits, (*here, "price_per_million_credits"), report),
+        )
         for key in sorted(table.model_fields_set & _OF_QUESTIONS) if endpoint.pushes else ():
             report.add((*here, key), "a ws:// URL is asked nothing, it pushes new heads: take this key out")
         endpoints.append(endpoint)
     if endpoints and all(endpoint.pushes for endpoint in endpoints):
         report.add((*path, "rpc"), "a ws:// URL only pushes new heads: list an http, https or ipc endpoint to ask, too")
     return tuple(endpoints)
+
+
+def _read_credits(table: EndpointPart, path: KeyPath, report: ManifestReport) -> tuple[tuple[str, int], ...]:
+    """Read a price list, which takes the place of the provider's."""
+    for name in table.credits or {}:
+        if not _METHOD.fullmatch(name):
+            report.add((*path, name), "expected the name of a JSON-RPC method, or default")
+    if table.credits is not None and "default" not in table.credits:
+        report.add(path, "default is missing: the credits of a call of a method that the list does not name")
+    return tuple((table.credits or {}).items())
+
+
+def _read_price(text: str | None, path: KeyPath, report: ManifestReport) -> CreditPrice | None:
+    if text is None:
+        return None
+    if (match := _PRICE.fullmatch(text)) is None:
+        report.add(path, 'expected what a million credits cost, an amount and a currency: "0.40 USD"', text)
+        return None
+    return CreditPrice(Decimal(match.group(1)), match.group(2))
 
 
 def _read_items(

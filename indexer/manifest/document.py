@@ -8,7 +8,7 @@ a table with a mistake in one key is still checked in its others; keys that must
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -24,6 +24,9 @@ _INTERVAL = re.compile(r"([1-9][0-9]{0,8}) +([a-z]+)")
 #: Beyond these, times and numbers of blocks cannot be stored.
 _MOST_SECONDS = 36_500 * 86_400
 _MOST_BLOCKS = 2**53
+#: Of a day, and of one call: all of a day's stay within 64 bits.
+_MOST_CREDITS = 10**15
+_DEAREST_CALL = 10**9
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _SCHEDULES = '"100 blocks", "5 minutes" (seconds, minutes, hours, days, weeks) or "cron 0 */6 * * *"'
 
@@ -219,6 +222,9 @@ class EndpointPart(DocumentPart):
     requests_per_second: float | None = Field(default=None, gt=0)
     archive: bool | None = None
     headers: dict[str, str] | None = None
+    credits_per_day: int | None = Field(default=None, gt=0, le=_MOST_CREDITS)
+    credits: dict[str, Annotated[int, Field(ge=0, le=_DEAREST_CALL)]] | None = None
+    price_per_million_credits: str | None = None
 
 
 class HistorySourcePart(DocumentPart):

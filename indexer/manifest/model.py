@@ -7,6 +7,7 @@ name, an address is 20 bytes, an environment variable is its value. Only ``start
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,14 @@ Include = Literal["block", "transaction", "receipt"]
 
 
 @dataclass(frozen=True)
+class CreditPrice:
+    """What a million of a provider's credits cost: an amount, and the currency's name as the user writes it."""
+
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True)
 class RpcEndpoint:
     """One JSON-RPC endpoint of a chain.
 
@@ -30,6 +39,10 @@ class RpcEndpoint:
         requests_per_second: a ceiling never to be exceeded, or None.
         archive: whether it serves state and logs of any age; None: found out.
         headers: HTTP headers to send besides, by name; their values are redacted.
+        credits_per_day: what may be spent there in a day (UTC), in the provider's credits; None: as much as is wanted.
+        credits: the credits of a call by method, with ``default`` for all others; empty: the provider's list, as far
+            as it is known.
+        price: what a million credits cost, or None.
     """
 
     url: SecretUrl
@@ -37,6 +50,9 @@ class RpcEndpoint:
     requests_per_second: float | None = None
     archive: bool | None = None
     headers: tuple[tuple[str, SecretText], ...] = ()
+    credits_per_day: int | None = None
+    credits: tuple[tuple[str, int], ...] = ()
+    price: CreditPrice | None = None
 
     @property
     def pushes(self) -> bool:

@@ -25,6 +25,7 @@ from indexer.service.chain_at_work import Network
 from indexer.settings import Settings
 from indexer.store.access import grants
 from indexer.store.cache import Cache
+from indexer.store.credits.days import days_of
 from indexer.store.database import refuses_changes
 from indexer.store.head import state
 from indexer.store.head import state as head_state
@@ -294,6 +295,7 @@ def end_overlong_sessions(resources: ServiceResources, _one: Network) -> None:
 def report_endpoints(resources: ServiceResources, one: Network) -> None:
     """Notes how the endpoints do, and takes back those that serve the chain again."""
     one.client.pool.reconsider()
+    days_of(resources.engine).save()
     rows = [
         EndpointRow(status.host, status.state, status.head, dataclasses.asdict(status))
         for status in one.client.describe()

@@ -32,6 +32,7 @@ _OF_CHAIN: Final[Mapping[str, tuple[str, str]]] = {
 }
 _STATES: Final = ("starting", "following", "waiting", "stalled", "halted")
 _HEALTH: Final = ("healthy", "unhealthy", "unknown")
+_PACES: Final = ("full", "slowed", "stopped", "spent")
 
 
 def registry(
@@ -73,6 +74,7 @@ class _OfDatabase(Collector):
         yield up
         yield from _of_chains(found)
         yield from _of_work(found)
+        yield from _of_credits(found)
 
 
 def _of_chains(found: Gauges) -> Iterable[Metric]:
@@ -122,6 +124,28 @@ def _of_work(found: Gauges) -> Iterable[Metric]:
     for labels, count in found.jobs.items():
         jobs.add_metric(labels, count)
     yield jobs
+
+
+def _of_credits(found: Gauges) -> Iterable[Metric]:
+    place = ["chain", "host", "endpoint"]
+    used = GaugeMetricFamily(
+        "gapless_endpoint_credits_today",
+        "Credits that an endpoint has cost since 00:00 UTC, of all processes",
+        labels=[*place, "for"],
+    )
+    budget = GaugeMetricFamily("gapless_endpoint_credits_per_day", "credits_per_day of an endpoint", labels=place)
+    pace = GaugeMetricFamily(
+        "gapless_endpoint_credits_pace", "1 for what credits_per_day lets history do", labels=[*place, "pace"]
+    )
+    for one in found.credits:
+        labels = [one.chain, one.host, str(one.position)]
+        used.add_metric([*labels, "head"], one.head)
+        used.add_metric([*labels, "history"], one.history)
+        if one.budget is not None:
+            budget.add_metric(labels, one.budget)
+            for each in _PACES:
+                pace.add_metric([*labels, each], one.pace == each)
+    yield from (used, budget, pace)
 
 
 class _OfCache(Collector):

@@ -15,7 +15,8 @@ Rooms, each standing on those below it:
 * ``schema``: tables as SQL.
 * ``database``: connections, locks that are waited for briefly, what a failure means to an operator. ``leases``: rights
   that end by themselves, and sessions whose process stands still. ``call_permits``: ceilings of endpoints that all
-  processes keep together. ``lag``: how far a chain is behind, as SQL.
+  processes keep together. ``credits``: what endpoints cost in a day, and may.
+  ``lag``: how far a chain is behind, as SQL.
   ``cache``: Redis.
 * ``embedded``: real servers for machines that have none; production imports nothing of it.
 """

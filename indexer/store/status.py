@@ -4,6 +4,7 @@
 asks for it every few seconds, for years.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from sqlalchemy.engine import Connection
 from indexer.intervals import RangeSet, intersect, size, subtract
 from indexer.store.apply import drop
 from indexer.store.catalog import catalog
+from indexer.store.credits import usage
+from indexer.store.credits.usage import CreditUse
 from indexer.store.lag import lag, shown_reason, shown_state, stalled
 from indexer.store.rows import failed_ranges, history_sources, indexes, transaction_rows
 from indexer.store.rows.failed_ranges import FailedRange
@@ -95,6 +98,9 @@ class Overview:
     """What became of the sources of history that are not nodes."""
     missing_details: Sequence[MissingDetails] = ()
     """Blocks, transactions and receipts of events that nodes did not give, and when they are asked for again."""
+
+    credits: Sequence[dict[str, Any]] = ()
+    """What endpoints have cost today."""
 
     @property
     def is_complete(self) -> bool:
@@ -196,6 +202,10 @@ def load_overview(connection: Connection) -> Overview:
         unread=failed_ranges.load(connection),
         history_sources=history_sources.load(connection),
         missing_details=transaction_rows.load_missing(connection),
+        credits=[
+            dataclasses.asdict(one) | {"used": one.used, "money": one.money or None, "remark": one.remark or None}
+            for one in usage.today(connection)
+        ],
         balances=[dict(row._mapping) for row in connection.execute(_BALANCES)],
         indexes=[
             {"index": index.label, "state": index.state, "percent": index.percent}
@@ -248,6 +258,7 @@ class Gauges:
         jobs: by kind and state (queued or running): how many.
         unread: by chain, contract and event: blocks of history that nodes did not give, and that are asked for again.
         findings: by chain and kind: rows or blocks that audits found wrong and are not repaired.
+        credits: what endpoints have cost today.
     """
 
     chains: Sequence[Mapping[str, Any]]
@@ -255,6 +266,7 @@ class Gauges:
     unread: Mapping[tuple[str, str, str], int]
     jobs: Mapping[tuple[str, str], int]
     findings: Mapping[tuple[str, str], int]
+    credits: Sequence[CreditUse]
 
 
 _CHAIN_GAUGES = sa.text(f"""
@@ -307,6 +319,7 @@ def load_gauges(connection: Connection) -> Gauges:
         missing=missing,
         jobs={(kind, state): count for kind, state, count in connection.execute(_JOBS)},
         findings={(name, kind): int(count) for name, kind, count in connection.execute(_FINDINGS)},
+        credits=usage.today(connection),
     )
 
 

@@ -41,7 +41,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "indexer.store": [
         {"lag"},
         {"database", "cache", "leases"},
-        {"schema", "embedded", "call_permits"},
+        {"schema", "embedded", "call_permits", "credits"},
         {"catalog"},
         {"derived"},
         {"rows", "programs"},

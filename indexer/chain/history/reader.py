@@ -245,7 +245,7 @@ class _SourceReading:
         Raises:
             ProviderError: the nodes do not say what it is compared with.
         """
-        context = RequestContext(stopped=self._stopped)
+        context = RequestContext(stopped=self._stopped, history=True)
         try:
             given = self._source.read(first, last, self._filters, context, parent=parent)
         except ProviderError as error:

@@ -107,7 +107,7 @@ class Scan:
         if not self._work:
             return
         _share_heaps()
-        context = RequestContext(stopped=self._stopped)
+        context = RequestContext(stopped=self._stopped, history=True)
         self._plan(self._work, context)
         try:
             with self._changed:
@@ -233,7 +233,7 @@ class Scan:
             self._changed.notify_all()
 
     def _read(self, piece: _Piece) -> LogChunk:
-        context = RequestContext(stopped=self._stopped)
+        context = RequestContext(stopped=self._stopped, history=True)
         with self._changed:
             ranges = [(piece.first, piece.last), *self._work]
         questions = self._plan(ranges, context)  # kept for this piece: another worker may plan anew meanwhile

@@ -5,6 +5,7 @@ class      what happened                        the answer
 ========== ==================================== =========================================================
 Range      the question asks for too much       ask for less, at once
 Rate       we ask too often                     wait, slow this endpoint down, the same question again
+Credits    the day's credits are spent          another endpoint; for history, later
 Lagging    the node has not reached that block  another endpoint, or the same one a moment later
 Fatal      this endpoint will never answer that say so, stop asking it that, probe again much later
 Transient  anything else                        the same question again, with backoff, bounded
@@ -115,6 +116,13 @@ class RateError(ProviderError):
         super().__init__(message, host=host, code=code, hint=hint)
         self.retry_after = retry_after
         self.times = 1
+
+
+class CreditsError(ProviderError):
+    """What may be spent at the endpoint today is spent (``credits_per_day``). Asked elsewhere, or later.
+
+    Nothing was sent.
+    """
 
 
 class LaggingError(ProviderError):

@@ -10,6 +10,8 @@ pool chooses. What an endpoint refuses (ranges, lists, batches, methods, rates) 
 * ``window``: how many requests to one endpoint pay, by what comes back a second.
 * ``rate_control``, ``health``: which requests may be under way, how fast, how many calls a batch takes; whether the
   endpoint is worth asking, and what an operator is told of it.
+* ``credits``, ``credit_prices``: what is spent at an endpoint and what its provider charges; ``no_endpoint``: what is
+  told where nobody answers.
 * ``error_table``, ``failures``: the wordings of nodes, and the error that each means; ``refusals``, ``list_limits``:
   what a refusal means whose text does not say; how long the lists of a question may be.
 * ``hedging``: questions that the head waits for, asked again elsewhere where one request is not answered.

@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
@@ -268,7 +268,8 @@ def ask_abreast(
 
     with endpoint.lock:
         abreast = max(1, min(len(batches), endpoint.rate.window.size))
-    contexts = [RequestContext(stopped=stopped, urgent=context.urgent, timeout=context.timeout) for _ in range(abreast)]
+    own = replace(context, requests=0, bytes=0, stopped=stopped, under_way=None, waited=0.0)
+    contexts = [replace(own) for _ in range(abreast)]
     others = [threading.Thread(target=work, args=(own,), name="abreast", daemon=True) for own in contexts[1:]]
     for other in others:
         other.start()
@@ -277,6 +278,7 @@ def ask_abreast(
         other.join()
     context.requests += sum(own.requests for own in contexts)
     context.bytes += sum(own.bytes for own in contexts)
+    context.waited += max(own.waited for own in contexts)
     if failures:
         raise failures[0]
     context.check()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from indexer.chain.records.errors import Stopped
+from indexer.chain.rpc.credit_prices import ONE_EACH, PriceList
 from indexer.redact import redact_url
 
 if TYPE_CHECKING:
@@ -24,6 +25,27 @@ class CallPermits(Protocol):
         """Gives up what it needs for that; it may still be used."""
 
 
+class CreditAccount(Protocol):
+    """What is spent at an endpoint by several processes together, and what may be. Thread-safe."""
+
+    @property
+    def most_at_once(self) -> int | None:
+        """The most credits that are given at once; None: any number."""
+
+    def take(self, cost: int, *, history: bool) -> float:
+        """Takes credits for what is sent next; what history asks comes after all else.
+
+        Returns:
+            0: they are taken; else nothing is, and it may be asked again after so many seconds.
+        """
+
+    def delay(self, *, history: bool) -> float:
+        """Seconds for which nothing is to be had, as far as is known; 0: something may be."""
+
+    def close(self) -> None:
+        """Gives back what was not spent, and what it needs for that; it may still be used."""
+
+
 @dataclass(frozen=True, repr=False)
 class EndpointConfig:
     """One JSON-RPC endpoint.
@@ -36,6 +58,8 @@ class EndpointConfig:
         archive: False when the operator knows that this endpoint lacks old state; None leaves it to be learned.
         headers: HTTP headers to send besides (an ``Authorization``); their values are never shown.
         permits: keeps the ceiling together with other processes; None: this one keeps it by itself.
+        prices: what its provider charges for a call.
+        credits: counts that, and says what may still be spent; None: nothing is counted.
     """
 
     url: str
@@ -45,6 +69,8 @@ class EndpointConfig:
     archive: bool | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     permits: CallPermits | None = None
+    prices: PriceList = ONE_EACH
+    credits: CreditAccount | None = None
 
     @property
     def host(self) -> str:
@@ -113,16 +139,22 @@ class RequestContext:
         bytes: bytes of the answers' bodies, decompressed.
         stopped: tells whether the caller no longer waits for the answer.
         urgent: it is for the head, and does not wait long for a place among the requests under way.
+        history: it is for history, which is asked for with what credits all else leaves, and waits for them.
         timeout: seconds to wait for a byte, where the settings' are too long.
         under_way: the request that is being answered now.
+        waited: seconds that it has waited for credits.
+        elsewhere: tells whether another endpoint may well answer what is being asked; None: no other is asked.
     """
 
     requests: int = 0
     bytes: int = 0
     stopped: Callable[[], bool] | None = None
     urgent: bool = False
+    history: bool = False
     timeout: float | None = None
     under_way: "UnderWay | None" = None
+    waited: float = 0.0
+    elsewhere: Callable[[], bool] | None = None
 
     def check(self) -> None:
         """Raises Stopped when the caller wants it no more."""

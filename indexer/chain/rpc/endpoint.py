@@ -30,6 +30,7 @@ from indexer.chain.records.spared_questions import SparedQuestions
 from indexer.chain.records.text_layout import Layouts
 from indexer.chain.rpc.answers import Answer, matched, number_of_id, of_a_batch, refusal, refused_for_haste, unreadable
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
+from indexer.chain.rpc.credits import CreditGate
 from indexer.chain.rpc.exchange import HttpAnswer
 from indexer.chain.rpc.health import EndpointHealth, EndpointStatus, MethodCount
 from indexer.chain.rpc.ipc import transport_of
@@ -115,6 +116,7 @@ class Endpoint:
         self._settings = settings
         self.clock = clock
         self.admission = Admission(self.rate, self.lock, clock, sleep, permits)
+        self.credits = CreditGate(config, sleep)
         self._random = random or random_module.Random()
         self._ids = itertools.count(1)
         self._counts: dict[str, MethodCount] = defaultdict(MethodCount)
@@ -204,9 +206,8 @@ class Endpoint:
     def max_batch(self) -> int:
         """The most calls to put in one batch now."""
         with self.lock:
-            size = self._batch_size.at(self.clock())
-            paced = self.rate.largest_batch()
-            return size if paced is None else min(size, paced)
+            sizes = self._batch_size.at(self.clock()), self.rate.largest_batch(), self.credits.largest_batch()
+            return min(size for size in sizes if size is not None)
 
     def status(self) -> EndpointStatus:
         """What is known of the endpoint now."""
@@ -359,6 +360,7 @@ class Endpoint:
     def _post(
         self, calls: Sequence[Call], body: bytes, context: RequestContext, timeout: float | None = None
     ) -> HttpAnswer:
+        self.credits.pay(calls, context)
         begun = self.admission.wait(len(calls), context)
         started = self.clock()
         with self.lock:

@@ -14,10 +14,9 @@ from functools import partial
 from typing import TypeVar
 
 from indexer.chain.records.errors import (
+    CreditsError,
     FatalError,
     LaggingError,
-    NoEndpointError,
-    NoHistoryError,
     ProviderError,
     RangeError,
     RateError,
@@ -25,7 +24,9 @@ from indexer.chain.records.errors import (
 )
 from indexer.chain.records.messages import Call, parse_header
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
+from indexer.chain.rpc.credits import LONG_WAIT
 from indexer.chain.rpc.endpoint import Endpoint
+from indexer.chain.rpc.no_endpoint import nobody
 
 T = TypeVar("T")
 
@@ -35,7 +36,6 @@ _GET_BLOCK = "eth_getBlockByNumber"
 _SAY_AGAIN_AFTER = 60.0
 _FIRST_BAN = 30.0
 _LONGEST_BAN = 1800.0
-_LONG_WAIT = 1.0
 # What needs the state at a block, and for how many blocks a node that is no archive keeps it (geth's default).
 _STATE_METHODS = frozenset({"eth_call", "eth_getCode", "eth_getBalance", "eth_getStorageAt"})
 _STATE_KEPT = 128
@@ -103,6 +103,7 @@ class EndpointPool:
         oldest: int | None = None,
         failed: Collection[Endpoint] = (),
         sticky: bool = True,
+        history: bool = False,
     ) -> Endpoint:
         """The endpoint to ask.
 
@@ -112,23 +113,24 @@ class EndpointPool:
             oldest: the oldest block that it needs, where that is another one.
             failed: endpoints that have just failed at this very question: the others come first.
             sticky: stay with the endpoint in use while none is clearly better; else spread the load.
+            history: it is asked for history, which waits for credits; all else goes where there are some.
 
         Raises:
             NoEndpointError: every endpoint has refused this for good.
         """
         now = self._clock()
         oldest = block if oldest is None else oldest
-        able = [endpoint for endpoint in self.endpoints if self._able(endpoint, method, oldest, now)]
+        able = [e for e in self.endpoints if self._able(e, method, oldest, now) and (history or not e.credits.is_spent)]
         if not able:
             lacking = self._lacks_up_to(method, now)
             if block is not None and oldest is not None and lacking is not None and oldest <= lacking < block:
                 text = f"{method}: history is kept only above block {lacking:,}"
                 raise RangeError(text, limit="history", suggested=(oldest, lacking))
-            raise self._nobody(method, block, now)
+            raise nobody(self.name, self.endpoints, method, block, now)
 
         def merit(endpoint: Endpoint) -> tuple[bool, bool, bool, bool, bool, int]:
             ill = endpoint.health.state == "unhealthy"
-            waits = endpoint.rate.delay(now) > _LONG_WAIT
+            waits = max(endpoint.rate.delay(now), endpoint.credits.delay(history=history)) > LONG_WAIT
             behind = self.lags(endpoint, block)
             return (ill, behind, endpoint in failed, endpoint.admission.hanging > 0, waits, endpoint.config.priority)
 
@@ -145,7 +147,13 @@ class EndpointPool:
         return chosen
 
     def promising(
-        self, method: str, block: int | None, failed: Collection[Endpoint], oldest: int | None = None
+        self,
+        method: str,
+        block: int | None,
+        failed: Collection[Endpoint],
+        oldest: int | None = None,
+        *,
+        history: bool = False,
     ) -> bool:
         """Whether there is an endpoint that may well answer and has not just failed at this question."""
         now = self._clock()
@@ -154,6 +162,7 @@ class EndpointPool:
             and endpoint.health.state != "unhealthy"
             and self._able(endpoint, method, block if oldest is None else oldest, now)
             and not self.lags(endpoint, block)
+            and endpoint.credits.delay(history=history) <= (LONG_WAIT if history else 0.0)
             for endpoint in self.endpoints
         )
 
@@ -313,6 +322,8 @@ class EndpointPool:
                         "%s: %s says we ask too often: slowed to %.1f calls a second, %d at once",
                         *(self.name, endpoint.host, endpoint.rate.pace or 0.0, endpoint.rate.window.size),
                     )
+            case CreditsError():
+                pass  # it was not asked
             case LaggingError():
                 with endpoint.lock:
                     if block is not None:
@@ -376,25 +387,3 @@ class EndpointPool:
                 return False
             self._said[key] = now
             return True
-
-    def _nobody(self, method: str, block: int | None, now: float) -> NoEndpointError:
-        reasons = []
-        kind = NoEndpointError
-        for endpoint in self.endpoints:
-            refused = endpoint.health.refusals(now)
-            refusal = method if method in refused else method.split(" ", maxsplit=1)[0]
-            if endpoint.health.is_out:
-                reasons.append(endpoint.health.reason)
-            elif refusal in refused and refused[refusal] is None:
-                reasons.append(f"{endpoint.host}: it does not offer {method}")
-            else:
-                kind = NoHistoryError
-                up_to = f"it keeps no such history up to block {refused[refusal]:,}" if refusal in refused else ""
-                reasons.append(f"{endpoint.host}: {up_to or 'the manifest says that it is no archive'}")
-        if any(endpoint.health.is_out for endpoint in self.endpoints):
-            kind = NoEndpointError  # one that is out may keep it
-        at = "" if block is None else f" at block {block:,}"
-        return kind(
-            f"chain {self.name}: no endpoint answers {method}{at}. " + "; ".join(reasons),
-            hint="add an endpoint that does (an archive node, for old state) to this chain's rpc list",
-        )

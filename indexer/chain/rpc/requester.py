@@ -17,6 +17,7 @@ import tenacity
 from indexer.chain.records.errors import (
     CallLimitError,
     ChainMismatchError,
+    CreditsError,
     FatalError,
     LaggingError,
     NoEndpointError,
@@ -34,8 +35,8 @@ from indexer.chain.rpc.health import EndpointStatus
 from indexer.chain.rpc.refusals import Refusals
 
 _RETRIED = (TransientError, RateError, LaggingError, FatalError, WrongBlockError)
-# A node's own limit is the same at every attempt: another node's may be wider.
-_RETRIED_ELSEWHERE = (CallLimitError,)
+# A node's own limit, and what may be spent at it, is the same at every attempt: another node's may be wider.
+_RETRIED_ELSEWHERE = (CallLimitError, CreditsError)
 # A node that is told to wait is not failing: these do not count as attempts, only as time.
 _MOST_WAITS = 200
 
@@ -56,6 +57,7 @@ def _retrying(
     sleep: Callable[[float], None],
     random: random_module.Random,
     elsewhere: Callable[[], bool],
+    waited: Callable[[], float],
     before_sleep: Callable[[tenacity.RetryCallState], None],
     attempts: int | None = None,
 ) -> tenacity.Retrying:
@@ -67,6 +69,7 @@ def _retrying(
         sleep: sleeps for seconds, and raises Stopped when the caller wants the answer no more.
         random: the source of jitter.
         elsewhere: whether an endpoint that has not yet failed at this question is there to be asked.
+        waited: seconds that the question has waited for credits, which are no failure.
         before_sleep: told of each failure that is retried.
         attempts: fewer attempts than the settings'.
     """
@@ -88,7 +91,7 @@ def _retrying(
             waits += 1
         else:
             counted += 1
-        late = clock() - started > settings.give_up_after
+        late = clock() - started - waited() > settings.give_up_after
         return counted >= (attempts or settings.attempts) or waits >= _MOST_WAITS or late
 
     return tenacity.Retrying(
@@ -242,6 +245,7 @@ class Requester:
         """Closes idle connections. The client can still be used."""
         for endpoint in self.pool.endpoints:
             endpoint.provider.close()
+            endpoint.credits.close()
             if endpoint.config.permits is not None:
                 endpoint.config.permits.close()
 
@@ -287,10 +291,11 @@ class Requester:
         failed: set[Endpoint] = set(avoid)
 
         def elsewhere() -> bool:
-            return only is None and self.pool.promising(method, block, failed, oldest)
+            return only is None and self.pool.promising(method, block, failed, oldest, history=context.history)
 
         def others(tried: Endpoint) -> bool:
-            return only is None and self.pool.promising(method, block, {*failed, tried}, oldest)
+            others = {*failed, tried}
+            return only is None and self.pool.promising(method, block, others, oldest, history=context.history)
 
         refusals = Refusals(context, others, lambda: self.pool.best_head)
 
@@ -311,7 +316,10 @@ class Requester:
             context.check()
             if only is None:
                 self.pool.probe_due(block, context)
-            endpoint = only or self.pool.choose(method, block, oldest=oldest, failed=failed, sticky=sticky)
+            endpoint = only or self.pool.choose(
+                method, block, oldest=oldest, failed=failed, sticky=sticky, history=context.history
+            )
+            context.elsewhere = lambda: others(endpoint)
             try:
                 return self.pool.ask(endpoint, judged, method, block)
             except ProviderError:
@@ -324,6 +332,7 @@ class Requester:
             sleep=lambda seconds: context.pause(seconds, self._sleep),
             random=self._random,
             elsewhere=elsewhere,
+            waited=lambda: context.waited,
             before_sleep=told,
             attempts=attempts,
         )

@@ -4,6 +4,7 @@ Nothing that :func:`inspect` finds (``gapless check --online``) is an error: a c
 finding is a sentence for the operator.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from sqlalchemy.engine import Engine
@@ -15,10 +16,13 @@ from indexer.chain.logs.address_slices import samples
 from indexer.chain.portal.portal import Portal
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
-from indexer.manifest.model import Chain, Contract, Deployment, Manifest
+from indexer.chain.rpc.credit_prices import price_list
+from indexer.manifest.model import Chain, Contract, Deployment, Manifest, RpcEndpoint
 from indexer.redact import redact_url
 from indexer.settings import Settings
 from indexer.store.call_permits import PostgresPermits
+from indexer.store.credits.accounts import EndpointCredits
+from indexer.store.credits.days import AccountKey, days_of
 
 SAMPLES = 6
 SAMPLE_BLOCKS = 500
@@ -79,6 +83,7 @@ def endpoint_configs(
     """The manifest's endpoints as the client wants them: those that are asked, or those that push new heads."""
     endpoints = [endpoint for endpoint in chain.endpoints if endpoint.pushes == pushing]
     permits = _permits(chain.name, engine, [(one.url.reveal(), one.requests_per_second) for one in endpoints])
+    accounts = _accounts(chain, engine, [] if pushing else endpoints)
     return [
         EndpointConfig(
             url=endpoint.url.reveal(),
@@ -88,8 +93,32 @@ def endpoint_configs(
             archive=endpoint.archive,
             headers={name: value.reveal() for name, value in endpoint.headers},
             permits=permit,
+            prices=price_list(endpoint.url.reveal(), endpoint.credits),
+            credits=account,
         )
-        for endpoint, permit in zip(endpoints, permits, strict=True)
+        for endpoint, permit, account in itertools.zip_longest(endpoints, permits, accounts)
+    ]
+
+
+def _accounts(chain: Chain, engine: Engine | None, endpoints: Sequence[RpcEndpoint]) -> Sequence[EndpointCredits]:
+    """What counts the credits of the endpoints that are asked, with other processes."""
+    if engine is None:
+        return []
+    days = days_of(engine)
+    hosts = [redact_url(one.url.reveal()) for one in endpoints]
+    return [
+        EndpointCredits(
+            days,
+            AccountKey(
+                chain_id=chain.chain_id,
+                endpoint=f"{host} {hosts[:place].count(host) + 1}",
+                position=place,
+                budget=one.credits_per_day,
+                price=None if one.price is None else one.price.amount,
+                currency=None if one.price is None else one.price.currency,
+            ),
+        )
+        for place, (host, one) in enumerate(zip(hosts, endpoints, strict=True))
     ]
 
 

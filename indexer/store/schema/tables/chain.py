@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
     Float,
     ForeignKey,
@@ -138,6 +139,31 @@ call_permits = Table(
     Column("calls", ARRAY(Integer), nullable=False, comment="how many calls start then"),
     comment="How all processes together keep requests_per_second; unlogged, since it is worth a second",
     prefixes=["UNLOGGED"],
+)
+
+credit_days = Table(
+    "credit_days",
+    metadata,
+    Column("chain_id", BigInteger, nullable=False, comment="EIP-155 chain id"),
+    Column("endpoint", String, nullable=False, comment="scheme and host, and which one of that host"),
+    Column("day", Date, nullable=False, comment="in UTC"),
+    Column("position", Integer, nullable=False, comment="place among the chain's endpoints that are asked"),
+    Column("budget", BigInteger, comment="credits_per_day of the manifest, where it says so"),
+    Column("head", BigInteger, nullable=False, comment="credits that were spent, or taken to be, on all but history"),
+    Column("history", BigInteger, nullable=False, comment="credits that were spent, or taken to be, on history"),
+    Column(
+        "pace",
+        String,
+        nullable=False,
+        server_default=text("'full'"),
+        comment="history, as far as credits go: full, slowed or stopped; spent: nothing is asked any more",
+    ),
+    timestamp("since", nullable=False, comment="when the day was counted first"),
+    timestamp("history_from", nullable=False, comment="when history may take more"),
+    Column("price", Numeric, comment="of a million credits, where the manifest says so"),
+    Column("currency", String, comment="of the price, as the manifest writes it"),
+    PrimaryKeyConstraint("chain_id", "endpoint", "day"),
+    comment="What endpoints have cost, in credits of their providers, for 400 days",
 )
 
 history_sources = Table(

@@ -14,6 +14,7 @@ from indexer.chain.records.column_reader import LOG_FORM, Layouts
 from indexer.chain.records.errors import FatalError, LaggingError, ProviderError, RateError, TransientError
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
 from indexer.chain.rpc.endpoint_pool import EndpointPool
+from indexer.chain.rpc.no_endpoint import nobody
 from indexer.service.jobs import Defects
 from indexer.sync.head.decisions import PollSchedule
 
@@ -109,7 +110,11 @@ def test_an_endpoint_pool() -> None:
         answer,
         count,
         lambda turn: pool.choose("eth_getBlockByNumber", turn, sticky=bool(turn % 2)),
-        lambda turn: (pool.lags(one, turn), pool.lags(two, turn), pool._nobody("eth_x", turn, 0.0)),
+        lambda turn: (
+            pool.lags(one, turn),
+            pool.lags(two, turn),
+            nobody(pool.name, pool.endpoints, "eth_x", turn, 0.0),
+        ),
         lambda turn: [endpoint.status() for endpoint in pool.endpoints],
     )
 

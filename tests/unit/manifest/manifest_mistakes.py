@@ -97,6 +97,36 @@ ONE_PROBLEM: dict[str, tuple[str, str, str]] = {
         "chains.e.rpc[0].requests_per_second",
         "greater than 0",
     ),
+    "no credits": (
+        '[chains.e]\nid = 1\nrpc = [{ url = "${RPC_URL}", credits_per_day = 0 }]\n' + ERC20,
+        "chains.e.rpc[0].credits_per_day",
+        "greater than 0",
+    ),
+    "half a credit": (
+        '[chains.e]\nid = 1\nrpc = [{ url = "${RPC_URL}", credits = { default = 1, eth_call = 0.5 } }]\n' + ERC20,
+        "chains.e.rpc[0].credits.eth_call",
+        "expected a whole number",
+    ),
+    "credits without a default": (
+        '[chains.e]\nid = 1\nrpc = [{ url = "${RPC_URL}", credits = { eth_call = 5 } }]\n' + ERC20,
+        "chains.e.rpc[0].credits",
+        "default is missing",
+    ),
+    "credits of no method": (
+        '[chains.e]\nid = 1\nrpc = [{ url = "${RPC_URL}", credits = { default = 1, "eth call" = 5 } }]\n' + ERC20,
+        'chains.e.rpc[0].credits."eth call"',
+        "name of a JSON-RPC method",
+    ),
+    "a price without a currency": (
+        '[chains.e]\nid = 1\nrpc = [{ url = "${RPC_URL}", price_per_million_credits = "0.40" }]\n' + ERC20,
+        "chains.e.rpc[0].price_per_million_credits",
+        '"0.40 USD"',
+    ),
+    "credits of what is not asked": (
+        '[chains.e]\nid = 1\nrpc = ["${RPC_URL}", { url = "ws://127.0.0.1:1", credits_per_day = 5 }]\n' + ERC20,
+        "chains.e.rpc[1].credits_per_day",
+        "pushes new heads",
+    ),
     "header without a variable": (
         '[chains.e]\nid = 1\nrpc = [{ url = "${RPC_URL}", headers = { X-Api-Key = "SECRETKEY" } }]\n' + ERC20,
         "chains.e.rpc[0].headers.X-Api-Key",

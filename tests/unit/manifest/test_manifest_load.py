@@ -81,6 +81,26 @@ def test_endpoints_carry_their_key_but_do_not_show_it(desk: Desk) -> None:
     assert "https://eth.example/***" in repr(manifest)
 
 
+def test_what_an_endpoint_may_cost(desk: Desk) -> None:
+    manifest = desk.load(
+        """
+        [chains.ethereum]
+        id = 1
+        rpc = [
+          { url = "${RPC_URL}", credits_per_day = 10_000_000, price_per_million_credits = "0.40 USD" },
+          { url = "http://127.0.0.1:8545", credits = { default = 20, eth_getLogs = 75 } },
+        ]
+        """
+        + ERC20
+    )
+    first, second = manifest.chains["ethereum"].endpoints
+    assert (first.credits_per_day, first.credits) == (10_000_000, ())
+    assert first.price is not None
+    assert (str(first.price.amount), first.price.currency) == ("0.40", "USD")
+    assert (second.credits_per_day, second.price) == (None, None)
+    assert endpoint_configs(manifest.chains["ethereum"])[1].prices.of(["eth_getLogs", "eth_call"]) == 95
+
+
 def test_headers_of_an_endpoint_come_from_the_environment_and_are_not_shown(desk: Desk) -> None:
     manifest = desk.load(
         """

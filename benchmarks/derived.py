@@ -47,9 +47,30 @@ FROM coins.transfer GROUP BY 1, 2, 3
 """
 
 
+USERS: Final = """
+[derived.coin_user]
+from = "coins.Transfer"
+key = { coin = "contract_address", holder = "to_address", hour = "gapless.hour(block_time)" }
+count = "transfers"
+stored = false
+
+[derived.users]
+from = "coin_user"
+key = ["coin", "hour"]
+count = "users"
+"""
+USERS_BY_HAND: Final = """
+WITH one AS (
+    INSERT INTO user_by_hand SELECT chain_id, contract_address, to_address, gapless.hour(block_time), count(*)
+    FROM coins.transfer GROUP BY 1, 2, 3, 4 RETURNING chain_id, coin, hour
+)
+INSERT INTO users_by_hand SELECT chain_id, coin, hour, count(*) FROM one GROUP BY 1, 2, 3
+"""
+
+
 def rules(count: int) -> str:
-    """The rule of hourly candles, and as many more as are wanted."""
-    texts = [RULE.format(name="candle", by='hour = "gapless.hour(block_time)"')]
+    """The rule of hourly candles, as many more as are wanted, and users by the hour: an aggregate over an aggregate."""
+    texts = [USERS, RULE.format(name="candle", by='hour = "gapless.hour(block_time)"')]
     texts += [RULE.format(name=f"other{at}", by=f'part = "block_number / {1000 + at}"') for at in range(1, count)]
     return "".join(texts)
 
@@ -68,25 +89,52 @@ def history(engine: Engine, connection: psycopg.Connection[Any], rows: int) -> t
         "CREATE TABLE by_hand (chain_id bigint, coin bytea, hour timestamptz, n bigint, volume numeric, low numeric, "
         "high numeric, open numeric, close numeric, PRIMARY KEY (chain_id, coin, hour))"
     )
-    taken, by_hand = [], []
-    for _ in range(ROUNDS):
-        with engine.begin() as writing:
-            (one,) = generations.progress(writing, CHAIN_ID, "d.name = 'candle'")
-            recount.rebuild(writing, CHAIN_ID, one.generation.derived_id)
-        connection.execute(sql.SQL("VACUUM {}").format(one.generation.identifier))
-        began = perf_counter()
-        count(engine, one.generation.derived_id)
-        taken.append(perf_counter() - began)
-        connection.execute("TRUNCATE by_hand")
-        began = perf_counter()
-        connection.execute(BY_HAND)
-        by_hand.append(perf_counter() - began)
+    taken, by_hand = _both(engine, connection, "candle", "by_hand", BY_HAND)
     row = connection.execute(
         "SELECT (SELECT sum(transfers) FROM derived.candle), (SELECT count(*) FROM (SELECT coin, hour, transfers, "
         "volume, low, high, open, close FROM derived.candle EXCEPT SELECT coin, hour, n, volume, low, high, open, "
         "close FROM by_hand) other)"
     ).fetchone()
     assert row == (rows, 0), row  # wrong rows are not timed
+    return taken, by_hand
+
+
+def users(engine: Engine, connection: psycopg.Connection[Any]) -> tuple[float, float]:
+    """The same of the users by the hour, both with a row for each user, which must be kept to count new ones."""
+    connection.execute(
+        "CREATE TABLE user_by_hand (chain_id bigint, coin bytea, holder bytea, hour timestamptz, n bigint, "
+        "PRIMARY KEY (chain_id, coin, holder, hour))"
+    )
+    connection.execute(
+        "CREATE TABLE users_by_hand (chain_id bigint, coin bytea, hour timestamptz, users bigint, "
+        "PRIMARY KEY (chain_id, coin, hour))"
+    )
+    taken, by_hand = _both(engine, connection, "users", "user_by_hand, users_by_hand", USERS_BY_HAND)
+    row = connection.execute(
+        "SELECT (SELECT count(*) FROM derived.users) = (SELECT count(*) FROM users_by_hand), "
+        "(SELECT count(*) FROM (SELECT * FROM derived.users EXCEPT SELECT * FROM users_by_hand) other)"
+    ).fetchone()
+    assert row == (True, 0), row
+    return taken, by_hand
+
+
+def _both(
+    engine: Engine, connection: psycopg.Connection[Any], name: str, tables: str, statement: str
+) -> tuple[float, float]:
+    taken, by_hand = [], []
+    for _ in range(ROUNDS):
+        with engine.begin() as writing:
+            (one,) = generations.progress(writing, CHAIN_ID, f"d.name = '{name}'")
+            recount.rebuild(writing, CHAIN_ID, one.generation.derived_id)
+        for part in one.generation.identifiers:
+            connection.execute(sql.SQL("VACUUM {}").format(part))
+        began = perf_counter()
+        count(engine, one.generation.derived_id)
+        taken.append(perf_counter() - began)
+        connection.execute(f"TRUNCATE {tables}")
+        began = perf_counter()
+        connection.execute(statement)
+        by_hand.append(perf_counter() - began)
     return min(taken), min(by_hand)
 
 
@@ -140,6 +188,9 @@ def main() -> None:
         taken, by_hand = history(engine, connection, rows)
         print(f"history: {rows:,} rows, {rows / taken:,.0f} rows/s; by hand {rows / by_hand:,.0f} rows/s; ", end="")
         print(f"{by_hand / taken:.2f} of it")
+        taken, by_hand = users(engine, connection)
+        print(f"users by the hour, from a row for each: {rows / taken:,.0f} rows/s; ", end="")
+        print(f"counted by hand {rows / by_hand:,.0f} rows/s; {by_hand / taken:.2f} of it")
         derived_history.catch_up(engine, CHAIN_ID)
         least, middle, used = head(engine, rows // 4)
         print(f"head: {least:.1f} ms a block of {HEAD_ROWS} rows, ten derived tables; ", end="")

@@ -21,13 +21,14 @@ from indexer.manifest.source import KeyPath, ManifestReport
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,54}")
 _COLUMN: Final = re.compile(r"[a-z][a-z0-9_]{0,54}")
 #: How the tables of generations are called, those of derived tables and of programs.
-STORED_NAME: Final = re.compile(r".*(_g[0-9]+|_p[0-9]+(_before)?)")
+STORED_NAME: Final = re.compile(r".*(_g[0-9]+(_[0-9]+)?|_p[0-9]+(_before)?)")
 _USES: Final = re.compile(r'\bderived\s*\.\s*"?([a-z][a-z0-9_]*)')
 _FOLDS: Final = ("sum", "average", "min", "max", "first", "last")
+_OF_PLACES: Final = ("min", "max", "first", "last")
 #: Keys of the manifest that belong to a kind, beside those of all kinds.
 _OF_KIND: Final[Mapping[str, frozenset[str]]] = {
     "rows": frozenset({"from", "where", "lookup", "select", "stored", "index"}),
-    "aggregate": frozenset({"from", "where", "lookup", "key", "count", "index", *_FOLDS}),
+    "aggregate": frozenset({"from", "where", "lookup", "key", "count", "stored", "index", *_FOLDS}),
     "view": frozenset({"sql", "key"}),
 }
 
@@ -61,7 +62,16 @@ class _DerivedReader:
         looped = self._refuse_cycles()
         self._done.update(dict.fromkeys(looped))
         found = {name: self._table(name) for name in self.parts}
-        return {name: table for name, table in found.items() if table is not None}
+        read = {self.parts[name].from_ for name in self.parts if isinstance(self.parts[name].from_, str)}
+        for name in self.parts:
+            if self._is_part_only(name) and name not in read:
+                self.report.add(("derived", name, "stored"), "nothing reads it: no other derived table has it in from")
+        return {name: table for name, table in found.items() if table is not None and not self._is_part_only(name)}
+
+    def _is_part_only(self, name: str) -> bool:
+        """Whether it is an aggregate that others are made of, without a table that is shown."""
+        part = self.parts[name]
+        return part.stored is False and _kind(part) == "aggregate"
 
     def _uses(self, name: str) -> list[str]:
         part = self.parts[name]
@@ -137,6 +147,8 @@ class _DerivedReader:
             self.report.add((*path, "key"), 'expected the columns that no two of its rows share: key = ["holder"]')
             return None
         uses = sorted(set(self._uses(name)))
+        for one in filter(self._is_part_only, uses):
+            self.report.add((*path, "sql"), f"{one} is not stored, so that there is no derived.{one} to read")
         if any(self._table(one) is None for one in uses):
             return None
         return {"sql": part.sql, "key": key, "uses": uses}
@@ -146,7 +158,7 @@ class _DerivedReader:
         self._check_names(part.select, columns or (), (*path, "select"))
         if layer is None or columns is None:
             return None, None
-        return {**layer, "select": pairs(part.select), "stored": part.stored}, (*columns, *part.select)
+        return {**layer, "select": pairs(part.select), "stored": bool(part.stored)}, (*columns, *part.select)
 
     def _aggregate(self, part: DerivedPart, path: KeyPath) -> tuple[dict[str, Any] | None, tuple[str, ...] | None]:
         layer, _ = self._layer(part, path)
@@ -207,11 +219,11 @@ class _DerivedReader:
     def _source(self, part: DerivedPart, path: KeyPath) -> tuple[dict[str, Any] | None, tuple[str, ...] | None]:
         raw = part.from_
         if isinstance(raw, str) and "." not in raw:
-            return self._rows_of(raw, path)
+            return self._rows_of(raw, part, path)
         names = [raw] if isinstance(raw, str) else raw
         if not isinstance(names, list) or not names or not all(isinstance(one, str) for one in names):
             if not part.refused("from"):
-                meaning = 'expected an event: "usdc.Transfer"; a list of events; or a derived table of rows'
+                meaning = 'expected an event: "usdc.Transfer"; a list of events; or a derived table'
                 self.report.add(path, meaning, raw)
             return None, None
         events = [self._event(one, path if isinstance(raw, str) else (*path, at)) for at, one in enumerate(names)]
@@ -223,23 +235,37 @@ class _DerivedReader:
             return {"events": resolved}, common_columns([event for _, event in found])
         return None, None
 
-    def _rows_of(self, name: str, path: KeyPath) -> tuple[dict[str, Any] | None, tuple[str, ...] | None]:
+    def _rows_of(
+        self, name: str, part: DerivedPart, path: KeyPath
+    ) -> tuple[dict[str, Any] | None, tuple[str, ...] | None]:
         """The rows of another derived table as what a rule reads: its rule becomes a part of this one."""
         if name not in self.parts:
             near = did_you_mean(name, self.parts)
             self.report.add(path, f"there is no derived table {name}{near}; an event is named contract.Event")
             return None, None
         table = self._table(name)
-        if table is not None and table.kind != "rows":
-            self.report.add(
-                path,
-                f"{name} is of kind {table.kind}, and rules read events and rows: count or sum its rows by a view "
-                f'instead: sql = "SELECT …, count(*) FROM derived.{name} GROUP BY …"',
-            )
-        if table is None or table.kind != "rows":
+        if table is None:
             return None, None
         kept = {key: value for key, value in table.definition.items() if key not in ("stored", "index")}
-        return {"rows": kept}, _columns_of(table.definition, self.contracts)
+        if table.kind == "rows":
+            return {"rows": kept}, _columns_of(table.definition, self.contracts)
+        before = len(self.report.problems())
+        if table.kind == "view" or _kind(part) == "rows":
+            self.report.add(
+                path,
+                f"{name} is of kind {table.kind}: rules read events and rows, and aggregates also other aggregates. "
+                f'Write a view instead: sql = "SELECT … FROM derived.{name}"',
+            )
+        for key in ("lookup", *_OF_PLACES):
+            if getattr(part, key):
+                self.report.add(
+                    (*path[:-1], key),
+                    f"{name} is an aggregate: its rows come and go, and have no place among the logs. Of them there is "
+                    f'count, sum and average; for anything else write a view: sql = "SELECT … FROM derived.{name}"',
+                )
+        if len(self.report.problems()) > before:
+            return None, None
+        return {"aggregate": kept}, ("chain_id", *_shown(table.definition))
 
     def _event(self, text: str, path: KeyPath) -> tuple[Contract, Event] | None:
         contract_name, dot, event_name = text.partition(".")
@@ -327,6 +353,12 @@ def _columns_of(definition: Mapping[str, Any], contracts: Mapping[str, Contract]
     return (*inner, *(name for name, _ in definition["select"]))
 
 
+def _shown(definition: Mapping[str, Any]) -> list[str]:
+    """The columns of an aggregate beside the chain."""
+    count = [] if definition["count"] is None else [definition["count"]]
+    return [name for part in ("key", *_FOLDS) for name, _ in definition[part]] + count
+
+
 def pairs(given: Mapping[str, Any]) -> list[list[Any]]:
     """A table of the manifest as a list, which keeps its order in the catalog."""
     return [[name, value] for name, value in given.items()]
@@ -337,5 +369,5 @@ def contracts_of(definition: Mapping[str, Any]) -> set[str]:
     if "sql" in definition:
         return set()
     events = [*definition.get("events", ()), *(lookup for _, lookup in definition["lookup"])]
-    inner = contracts_of(definition["rows"]) if "rows" in definition else set()
-    return inner | {one["contract"] for one in events}
+    inner = definition.get("rows") or definition.get("aggregate")
+    return (contracts_of(inner) if inner is not None else set()) | {one["contract"] for one in events}

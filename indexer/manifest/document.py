@@ -309,7 +309,7 @@ class DerivedPart(DocumentPart):
     where: str | None = None
     lookup: dict[str, Any] = {}
     select: dict[str, str] = {}
-    stored: bool = False
+    stored: bool | None = None
     index: list[Any] = []
     key: Any = None
     count: str | None = None

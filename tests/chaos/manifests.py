@@ -142,6 +142,13 @@ max = {{ most = "value" }}
 first = {{ opened = "from_address" }}
 last = {{ closed = "from_address" }}
 
+[derived.crowd]
+from = "flow"
+key = {{ bucket = "bucket" }}
+count = "holders"
+sum = {{ total = "total" }}
+average = {{ moves = "moves" }}
+
 [derived.coin_use]
 from = ["coins.Transfer", "coins.Approval"]
 key = {{ coin = "contract_address" }}

@@ -261,7 +261,7 @@ def _begin(connection: Connection, one: DerivedDeclaration, programs: Collection
         definition=definition,
         rule=rule,
         columns=tuple({**checked.input, **checked.types}.items()) if one.kind == "rows" else (),
-        types=checked.types,
+        types=checked.levels,
         key=key.get(one.kind, tuple(rule.key)),
         indexes=tuple(tuple(names) for names in one.definition.get("index", ())),
         event_ids=tuple(sorted(ids[name] for name in rule.events)),

@@ -22,6 +22,7 @@ from indexer.store import database
 from indexer.store.catalog.declaration import Place
 from indexer.store.catalog.version import CatalogChangedError, end_change, hold_for_change, load_version, writing_by
 from indexer.store.database import BusyError, DatabaseError, psycopg_connection
+from indexer.store.derived import generations
 from indexer.store.head import state
 from indexer.store.schema import tables
 
@@ -188,11 +189,10 @@ def _all_tables(connection: Connection) -> list[sql.Identifier]:
             SELECT c.schema_name, e.table_name FROM gapless.events e JOIN gapless.contracts c ON c.id = e.contract_id
             UNION ALL
             SELECT c.schema_name, s.table_name FROM gapless.series s JOIN gapless.contracts c ON c.id = s.contract_id
-            UNION ALL
-            SELECT 'derived', d.table_name FROM gapless.derived d WHERE d.table_name IS NOT NULL
         """)
     )
     own = [sql.Identifier(row.schema_name, row.table_name) for row in rows]
+    own += [table for one in generations.load(connection) for table in one.identifiers]
     return own + [sql.Identifier(tables.SCHEMA, name) for name in _LARGE]
 
 

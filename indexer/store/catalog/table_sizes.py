@@ -59,7 +59,8 @@ _SIZES = sa.text("""
            pg_database_size(current_database()) AS whole
     FROM pg_catalog.pg_class p JOIN pg_catalog.pg_namespace m ON m.oid = p.relnamespace
     LEFT JOIN gapless.contracts c ON c.schema_name = m.nspname
-    LEFT JOIN named n ON n.schema_name = m.nspname AND n.table_name = p.relname
+    LEFT JOIN named n ON n.schema_name = m.nspname
+          AND (n.table_name = p.relname OR n.kind = 'derived' AND p.relname ~ ('^' || n.table_name || '_[0-9]+$'))
     WHERE p.relkind IN ('r', 'm') AND (m.nspname IN ('gapless', 'derived') OR c.id IS NOT NULL)
       AND (CAST(:contract AS text) IS NULL OR c.name = :contract)
     ORDER BY pg_table_size(p.oid) + pg_indexes_size(p.oid) DESC NULLS LAST, 4

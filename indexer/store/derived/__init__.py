@@ -6,6 +6,7 @@ that changes rows of counted blocks has them taken back first. A row of ``gaples
 generation's rows on one chain.
 
 * ``rules``: a rule of the catalog. ``statements``: what it says as SQL. ``rule_check``: what Postgres says of it.
+* ``levels``: aggregates over the rows of an aggregate, kept in step by triggers.
 * ``generations``: the builds of each derived table, and how far they are counted. ``views``: their tables and views.
 * ``taken_names``: who has which name in the schema. ``replacing``: views made anew while others read them.
 * ``counting``: counting blocks and taking them back; what writers of rows call.

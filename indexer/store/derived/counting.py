@@ -58,7 +58,7 @@ def _take_back(connection: Connection, one: Generation, chain_id: int, part: Blo
     driver = psycopg_connection(connection)
     values = {"chain_id": chain_id, "first": part[0], "last": part[1], "rest": layout.ranges_to_sql(rest)}
     if empty := [str(place) for (place,) in driver.execute(one.take_back, values).fetchall()]:
-        driver.execute(sql.SQL("DELETE FROM {} WHERE ctid = ANY(%s::tid[])").format(one.identifier), (empty,))
+        driver.execute(sql.SQL("DELETE FROM {} WHERE ctid = ANY(%s::tid[])").format(one.identifiers[0]), (empty,))
 
 
 def _uncount(connection: Connection, one: DerivedProgress, ranges: RangeSet) -> RangeSet:

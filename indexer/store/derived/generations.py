@@ -18,7 +18,7 @@ from indexer.intervals import RangeSet
 from indexer.store.catalog import catalog
 from indexer.store.catalog.catalog import CatalogEvent
 from indexer.store.database import psycopg_connection
-from indexer.store.derived import statements
+from indexer.store.derived import levels, statements
 from indexer.store.derived.rules import EventName, Kind, Rule, rule_of
 from indexer.store.schema import layout
 from indexer.store.schema.layout import EventTable
@@ -43,27 +43,32 @@ class Generation:
     served: bool
     tables: Mapping[EventName, EventTable]
 
+    @cached_property
+    def identifiers(self) -> tuple[sql.Identifier, ...]:
+        """The tables of its levels: into the first it is counted, the last one is shown."""
+        names = () if self.table_name is None else levels.table_names(self.rule, self.table_name)
+        return tuple(sql.Identifier(SCHEMA, name) for name in names)
+
     @property
-    def identifier(self) -> sql.Identifier:
-        """Its table."""
-        assert self.table_name is not None
-        return sql.Identifier(SCHEMA, self.table_name)
+    def counted(self) -> tuple[Rule, sql.Identifier]:
+        """What is counted from the rows of events, and into which table."""
+        return self.rule.levels[0], self.identifiers[0]
 
     @cached_property
     def count(self) -> bytes:
         """Counts a range (:func:`statements.count`)."""
-        return statements.count(self.rule, self.identifier, self.tables).as_bytes(None)
+        return statements.count(*self.counted, self.tables).as_bytes(None)
 
     @cached_property
     def take_back(self) -> bytes:
         """Takes a range back (:func:`statements.take_back`)."""
-        return statements.take_back(self.rule, self.identifier, self.tables).as_bytes(None)
+        return statements.take_back(*self.counted, self.tables).as_bytes(None)
 
 
 @lru_cache(maxsize=128)
 def count_together(every: tuple[Generation, ...]) -> bytes:
     """Counts a range for several builds (:func:`statements.count_together`)."""
-    return statements.count_together((one.rule, one.identifier, one.tables) for one in every).as_bytes(None)
+    return statements.count_together((*one.counted, one.tables) for one in every).as_bytes(None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A derived table compared with its recomputation from the rows of events, and mended where they differ."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,8 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from indexer.store.database import psycopg_connection
-from indexer.store.derived import generations, statements
-from indexer.store.derived.generations import DerivedProgress
+from indexer.store.derived import generations, levels, statements
+from indexer.store.derived.generations import DerivedProgress, Generation
 from indexer.store.schema import layout
 
 
@@ -38,31 +39,49 @@ def differences(connection: Connection, one: DerivedProgress, most: int) -> tupl
     Returns:
         How many rows differ, and the first of them.
     """
-    build = one.generation
-    rows = (
-        psycopg_connection(connection)
-        .execute(
-            sql.SQL("""
-            SELECT coalesce(to_jsonb(k), to_jsonb(c)), to_jsonb(k), to_jsonb(c), count(*) OVER ()
-            FROM (SELECT * FROM {table} WHERE chain_id = %(chain_id)s) k
-            FULL JOIN ({counted}) c ON {same}
-            WHERE to_jsonb(k) IS DISTINCT FROM to_jsonb(c) LIMIT %(most)s
-        """).format(
-                table=build.identifier, counted=statements.recomputed(build.rule, build.tables), same=_same_key(one)
-            ),
-            {**_values(one), "most": most},
+    differing, found = 0, list[DerivedDifference]()
+    for level in _levels(one.generation):
+        rows = (
+            psycopg_connection(connection)
+            .execute(
+                sql.SQL("""
+                SELECT coalesce(to_jsonb(k), to_jsonb(c)), to_jsonb(k), to_jsonb(c), count(*) OVER ()
+                FROM (SELECT * FROM {table} WHERE chain_id = %(chain_id)s) k
+                FULL JOIN ({counted}) c ON {same}
+                WHERE to_jsonb(k) IS DISTINCT FROM to_jsonb(c) LIMIT %(most)s
+            """).format(table=level.table, counted=level.counted, same=level.same_key),
+                {**_values(one), "most": most},
+            )
+            .fetchall()
         )
-        .fetchall()
-    )
-    found = [
-        DerivedDifference(", ".join(f"{name} {row[0].get(name)}" for name in build.key), row[1], row[2]) for row in rows
-    ]
-    return (rows[0][3] if rows else 0), found
+        differing += rows[0][3] if rows else 0
+        found += [
+            DerivedDifference(", ".join(f"{name} {row[0].get(name)}" for name in level.key), row[1], row[2])
+            for row in rows
+        ]
+    return differing, found[:most]
 
 
-def _same_key(one: DerivedProgress) -> sql.Composed:
-    same = (sql.SQL("k.{0} = c.{0}").format(sql.Identifier(name)) for name in one.generation.key)
-    return sql.SQL(" AND ").join(same)
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A table of a build, and the SELECT that says what it must hold."""
+
+    key: tuple[str, ...]
+    table: sql.Identifier
+    counted: sql.Composed
+
+    @property
+    def same_key(self) -> sql.Composed:
+        return sql.SQL(" AND ").join(sql.SQL("k.{0} = c.{0}").format(sql.Identifier(name)) for name in self.key)
+
+
+def _levels(build: Generation) -> Iterator[_Level]:
+    """The tables of a build, each after the one that it follows from."""
+    for at, (rule, table) in enumerate(zip(build.rule.levels, build.identifiers, strict=True)):
+        key = build.key if rule is build.rule else ("chain_id", *rule.key)
+        below = build.identifiers[at - 1]
+        counted = statements.recomputed(rule, build.tables) if at == 0 else levels.recomputed(rule, below)
+        yield _Level(key, table, counted)
 
 
 def _values(one: DerivedProgress) -> dict[str, Any]:
@@ -87,23 +106,22 @@ def mend(connection: Connection, chain_id: int, derived_id: int) -> int:
     if not found:
         return 0
     (one,) = found
-    build = one.generation
-    parts = {
-        "table": build.identifier,
-        "counted": statements.recomputed(build.rule, build.tables),
-        "same": _same_key(one),
-    }
     driver = psycopg_connection(connection)
     wrong = "NOT EXISTS (SELECT FROM ({counted}) c WHERE {same} AND to_jsonb(k) = to_jsonb(c))"
-    removed = driver.execute(
-        sql.SQL("DELETE FROM {table} k WHERE k.chain_id = %(chain_id)s AND " + wrong).format(**parts), _values(one)
-    ).rowcount
-    added = driver.execute(
-        sql.SQL("INSERT INTO {table} SELECT * FROM ({counted}) c ON CONFLICT DO NOTHING").format(**parts), _values(one)
-    ).rowcount
-    if removed or added:
+    changed = 0
+    for level in _levels(one.generation):
+        parts = {"table": level.table, "counted": level.counted, "same": level.same_key}
+        removed = driver.execute(
+            sql.SQL("DELETE FROM {table} k WHERE k.chain_id = %(chain_id)s AND " + wrong).format(**parts), _values(one)
+        ).rowcount
+        added = driver.execute(
+            sql.SQL("INSERT INTO {table} SELECT * FROM ({counted}) c ON CONFLICT DO NOTHING").format(**parts),
+            _values(one),
+        ).rowcount
+        changed += max(removed, added)
+    if changed:
         generations.add_coverage(connection, chain_id, [derived_id], ())  # the same blocks: another version
-    return max(removed, added)
+    return changed
 
 
 def rebuild(connection: Connection, chain_id: int, derived_id: int) -> bool:
@@ -115,9 +133,8 @@ def rebuild(connection: Connection, chain_id: int, derived_id: int) -> bool:
     one = generations.try_lock(connection, chain_id, derived_id)
     if one is None:
         return False
-    psycopg_connection(connection).execute(
-        sql.SQL("DELETE FROM {} WHERE chain_id = %s").format(one.generation.identifier), (chain_id,)
-    )
+    for table in one.generation.identifiers:
+        psycopg_connection(connection).execute(sql.SQL("DELETE FROM {} WHERE chain_id = %s").format(table), (chain_id,))
     generations.remove_coverage(connection, chain_id, [derived_id], one.coverage)
     generations.note_problem(connection, chain_id, derived_id, None, None)
     return True

@@ -29,12 +29,19 @@ class Checked:
     Attributes:
         types: of a rule's own columns, or of the expressions behind them, by their names.
         input: the columns of the rows that it reads.
+        below: of the aggregate whose rows it reads.
         problems: where (below ``derived.NAME``), and what is wrong there.
     """
 
     types: dict[str, str] = field(default_factory=dict)
     input: dict[str, str] = field(default_factory=dict)
+    below: "Checked | None" = None
     problems: list[tuple[tuple[str | int, ...], str]] = field(default_factory=list)
+
+    @property
+    def levels(self) -> "tuple[dict[str, str], ...]":
+        """The types of each level of an aggregate (:attr:`~.Rule.levels`)."""
+        return (*self.below.levels, self.types) if self.below is not None else (self.types,)
 
 
 def check(driver: psycopg.Connection[Any], rule: Rule, events: Mapping[EventName, Columns]) -> Checked:
@@ -61,11 +68,27 @@ def layer_columns(
     """The columns of the rows that a rule reads."""
     if layer.below is not None:
         below = check(driver, layer.below, events)
-        if below.problems:
-            done.problems.append((("from",), "the rows that it reads have a mistake in their rule"))
+        for path, message in below.problems[:1]:
+            where = ".".join(map(str, path))
+            done.problems.append(
+                (("from",), f"the rows that it reads have a mistake in their rule ({where}: {message})")
+            )
+        if layer.below.kind == "aggregate":
+            done.below = below
+            return _shown(layer.below, below.types)
         return {**below.input, **below.types}
     each = [events[name] for name in layer.events]
     return {name: kind for name, kind in each[0].items() if all(one.get(name) == kind for one in each)}
+
+
+def _shown(rule: Rule, types: Columns) -> dict[str, str]:
+    """The columns of an aggregate's rows."""
+    count = {} if rule.count is None else {rule.count: "bigint"}
+    values = {
+        name: "numeric" if fold in ("sum", "average") else types.get(name, "text")
+        for name, (fold, _) in rule.values.items()
+    }
+    return {"chain_id": "bigint", **{name: types.get(name, "text") for name in rule.key}, **count, **values}
 
 
 def _check_layer(

@@ -1,7 +1,8 @@
 """A rule of a derived table, as the catalog keeps it (``gapless.derived.definition``).
 
 A rule reads a *layer*: events, or the rows of another rule, which is part of it. So whatever a derived table follows
-from, it is counted from the rows of events alone.
+from, it is counted from the rows of events alone. An aggregate of the rows of another aggregate has *levels*: the first
+is counted, and each further one follows from the one before (:mod:`indexer.store.derived.levels`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,7 +38,7 @@ class Layer:
 
     Attributes:
         events: whose rows, where there is no ``below``.
-        below: the rule of rows whose rows it reads.
+        below: the rule of rows, or the aggregate, whose rows it reads.
         where: a condition over a row.
         lookups: by the name that stands before their columns.
     """
@@ -79,6 +80,12 @@ class Rule:
         return self.kind == "aggregate" or (self.kind == "rows" and self.stored)
 
     @property
+    def levels(self) -> "tuple[Rule, ...]":
+        """The aggregates through which it is counted, each over the rows of the one before; the last is itself."""
+        below = self.layer.below if self.layer is not None else None
+        return (*below.levels, self) if below is not None and below.kind == "aggregate" else (self,)
+
+    @property
     def is_ordered(self) -> bool:
         """Whether what is taken back cannot be subtracted: the touched keys are computed anew."""
         return any(self.folds.get(fold) for fold in ("min", "max", "first", "last"))
@@ -117,7 +124,7 @@ def rule_of(kind: Kind, definition: Mapping[str, Any]) -> Rule:
         return Rule(kind)
     layer = Layer(
         events=tuple((one["contract"], one["event"]) for one in definition.get("events", ())),
-        below=rule_of("rows", definition["rows"]) if "rows" in definition else None,
+        below=_below(definition),
         where=definition["where"],
         lookups={
             name: Lookup((one["contract"], one["event"]), tuple((a, b) for a, b in one["on"]), one["take"])
@@ -128,3 +135,9 @@ def rule_of(kind: Kind, definition: Mapping[str, Any]) -> Rule:
         return Rule(kind, layer, select=dict(definition["select"]), stored=definition.get("stored", False))
     folds = {fold: dict(definition[fold]) for fold in FOLDS if definition[fold]}
     return Rule(kind, layer, key=dict(definition["key"]), count=definition["count"], folds=folds)
+
+
+def _below(definition: Mapping[str, Any]) -> Rule | None:
+    if "rows" in definition:
+        return rule_of("rows", definition["rows"])
+    return rule_of("aggregate", definition["aggregate"]) if "aggregate" in definition else None

@@ -175,16 +175,24 @@ def shown_columns(rule: Rule) -> list[tuple[str, sql.Composable]]:
 def valued_rows(rule: Rule, tables: EventTables, reading: Reading) -> sql.Composed:
     """The rows that an aggregate counts: position, key, and the value behind each column; not those without a key."""
     assert rule.layer is not None
-    columns = {**rule.key, **{name: text for name, (_, text) in rule.values.items()}}
-    # Under names of its own: a column may be called like one of the row.
-    renamed = {f"_v{at}": text for at, text in enumerate(columns.values())}
     position = [sql.SQL("r.{}").format(sql.Identifier(name)) for name in POSITION]
     kept = sql.SQL(", ").join([*position, _POSITION] if rule.is_ordered else position)
-    rows = _projected(rule.layer, tables, reading, kept, renamed)
-    keyed = sql.SQL(" AND ").join(
-        sql.SQL("{} IS NOT NULL").format(sql.Identifier(f"_v{at}")) for at in range(len(rule.key))
-    )
-    return sql.SQL("SELECT * FROM ({}) v WHERE {}").format(rows, keyed)
+    return with_key(rule, _projected(rule.layer, tables, reading, kept, value_texts(rule)))
+
+
+def value_texts(rule: Rule) -> dict[str, str]:
+    """The expressions of an aggregate's key and of its other columns, under the names of valued rows.
+
+    They are names of their own: a column of the aggregate may be called like one of the row.
+    """
+    texts = [*rule.key.values(), *(text for _, text in rule.values.values())]
+    return {f"_v{at}": text for at, text in enumerate(texts)}
+
+
+def with_key(rule: Rule, rows: sql.Composable) -> sql.Composed:
+    """Of valued rows those that have a whole key."""
+    keyed = (sql.SQL("{} IS NOT NULL").format(sql.Identifier(f"_v{at}")) for at in range(len(rule.key)))
+    return sql.SQL("SELECT * FROM ({}) v WHERE {}").format(rows, sql.SQL(" AND ").join(keyed))
 
 
 def _value(rule: Rule, name: str) -> sql.Identifier:
@@ -221,6 +229,11 @@ def _folded(rule: Rule) -> list[tuple[str, sql.Composable]]:
 
 def grouped(rule: Rule, tables: EventTables, reading: Reading, condition: sql.Composable = _TRUE) -> sql.Composed:
     """What an aggregate's table has of some rows: one row for each key."""
+    return fold(rule, valued_rows(rule, tables, reading), condition)
+
+
+def fold(rule: Rule, valued: sql.Composable, condition: sql.Composable = _TRUE) -> sql.Composed:
+    """What an aggregate's table has of valued rows that a condition takes: one row for each key."""
     keys = [sql.Identifier(f"_v{at}") for at in range(len(rule.key))]
     return sql.SQL("SELECT chain_id, {keys}, {folded} FROM ({rows}) g WHERE {condition} GROUP BY {groups}").format(
         keys=sql.SQL(", ").join(
@@ -229,7 +242,7 @@ def grouped(rule: Rule, tables: EventTables, reading: Reading, condition: sql.Co
         folded=sql.SQL(", ").join(
             sql.SQL("{} AS {}").format(text, sql.Identifier(name)) for name, text in _folded(rule)
         ),
-        rows=valued_rows(rule, tables, reading),
+        rows=valued,
         condition=condition,
         groups=sql.SQL(", ").join([sql.Identifier("chain_id"), *keys]),
     )
@@ -249,6 +262,11 @@ def _merged(name: str, fold: str) -> sql.Composed:
         case _:
             text = sql.SQL("{} + {}").format(mine, given)
     return sql.SQL("{} = {}").format(sql.Identifier(name), text)
+
+
+def folded_columns(rule: Rule) -> list[str]:
+    """The stored columns of an aggregate beside its key."""
+    return [name for name, _ in _folded(rule)]
 
 
 def _folds(rule: Rule) -> list[tuple[str, str]]:

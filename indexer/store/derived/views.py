@@ -1,7 +1,7 @@
 """The tables and views of derived tables in Postgres: builds begun, served under their name, described, forgotten."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.abi.columns import FIXED_COLUMNS
 from indexer.store.database import psycopg_connection
-from indexer.store.derived import statements
+from indexer.store.derived import levels, statements
 from indexer.store.derived.generations import SCHEMA, Generation, load
 from indexer.store.derived.replacing import drop_view, naming_readers, replace_view
 from indexer.store.derived.rules import Kind, Rule
@@ -29,7 +29,7 @@ class NewGeneration:
 
     Attributes:
         columns: of a table of rows: name and type.
-        types: of an aggregate's key and of the expressions behind its other columns, by their names.
+        types: for each level of an aggregate those of its key and of the expressions behind its other columns, by name.
         event_ids, lookup_ids: the events that it reads.
     """
 
@@ -38,7 +38,7 @@ class NewGeneration:
     definition: Mapping[str, Any]
     rule: Rule
     columns: tuple[tuple[str, str], ...]
-    types: Mapping[str, str]
+    types: tuple[Mapping[str, str], ...]
     key: tuple[str, ...]
     indexes: tuple[tuple[str, ...], ...]
     event_ids: tuple[int, ...]
@@ -118,31 +118,45 @@ def show_waiting(connection: Connection) -> None:
 
 
 def _create_table(driver: psycopg.Connection[Any], new: NewGeneration, table_name: str) -> None:
-    if new.kind == "aggregate":
-        columns = statements.stored_columns(new.rule, new.types)
-    else:
-        columns = [(name, kind, name in new.key) for name, kind in new.columns]
-    described = sql.SQL(", ").join(
-        sql.SQL("{} {}{}").format(
-            sql.Identifier(name),
-            sql.SQL(kind),
-            sql.SQL(" NOT NULL" if required else ""),
-        )
-        for name, kind, required in columns
-    )
     table = sql.Identifier(SCHEMA, table_name)
-    driver.execute(
-        sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({})) WITH (fillfactor = 85)").format(
-            table, described, statements.names(new.key)
-        )
-    )
+    if new.kind == "aggregate":
+        below = None
+        for rule, types, name in zip(new.rule.levels, new.types, levels.table_names(new.rule, table_name), strict=True):
+            level = sql.Identifier(SCHEMA, name)
+            _create(driver, level, statements.stored_columns(rule, types), ("chain_id", *rule.key))
+            if below is not None:
+                for statement in levels.following(rule, below, level):
+                    driver.execute(statement)
+                _comment(driver, below, f"what the derived table {new.name} is counted from; not shown")
+            below = level
+    else:
+        _create(driver, table, [(name, kind, name in new.key) for name, kind in new.columns], new.key)
     shown = dict(statements.shown_columns(new.rule)) if new.kind == "aggregate" else {}
     for names in new.indexes:
         indexed = [shown.get(name, sql.Identifier(name)) for name in dict.fromkeys(("chain_id", *names, *new.key))]
         parts = sql.SQL(", ").join(sql.SQL("({})").format(one) for one in indexed)
         driver.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, parts))
-    comment = f"generation of the derived table {new.name}; derived.{new.name} is the view of the one that is served"
-    driver.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, sql.Literal(comment)))
+    _comment(
+        driver, table, f"generation of the derived table {new.name}; derived.{new.name} is the view of the served one"
+    )
+
+
+def _create(
+    driver: psycopg.Connection[Any], table: sql.Identifier, columns: Iterable[tuple[str, str, bool]], key: Sequence[str]
+) -> None:
+    described = sql.SQL(", ").join(
+        sql.SQL("{} {}{}").format(sql.Identifier(name), sql.SQL(kind), sql.SQL(" NOT NULL" if required else ""))
+        for name, kind, required in columns
+    )
+    driver.execute(
+        sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({})) WITH (fillfactor = 85)").format(
+            table, described, statements.names(key)
+        )
+    )
+
+
+def _comment(driver: psycopg.Connection[Any], table: sql.Identifier, text: str) -> None:
+    driver.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, sql.Literal(text)))
 
 
 def show(connection: Connection, derived_id: int) -> None:
@@ -207,9 +221,9 @@ def _replace_view(connection: Connection, one: Generation) -> list[str]:
         shown = [
             sql.SQL("{} AS {}").format(text, sql.Identifier(name)) for name, text in statements.shown_columns(one.rule)
         ]
-        body = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(shown), one.identifier)
+        body = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(shown), one.identifiers[-1])
     else:
-        body = sql.SQL("SELECT * FROM {}").format(one.identifier)
+        body = sql.SQL("SELECT * FROM {}").format(one.identifiers[-1])
     # A per cent sign of an expression is doubled for statements with parameters, which this one is not.
     text = body.as_string(driver)
     select = sql.SQL(text if one.kind == "view" else text.replace("%%", "%"))
@@ -268,7 +282,10 @@ def forget(connection: Connection, one: Generation) -> None:
     driver = psycopg_connection(connection)
     if one.table_name is not None:
         with naming_readers(one.name):
-            driver.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(one.identifier))
+            for table in one.identifiers:
+                driver.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+        for table in one.identifiers[1:]:
+            driver.execute(levels.dropping(table))
     driver.execute("DELETE FROM gapless.derived WHERE id = %s", (one.derived_id,))
 
 

@@ -57,6 +57,27 @@ key = {{ nft = "coalesce(nft.token_id, -1)" }}
 count = "moves"
 sum = {{ total = "value" }}
 
+[derived.crowd]
+from = "flow"
+where = "moves {sign} 1 <> 1"
+key = {{ bucket = "bucket" }}
+count = "holders"
+sum = {{ total = "total" }}
+average = {{ mean = "moves" }}
+
+[derived.crowds]
+from = "crowd"
+key = {{ large = "holders > 2" }}
+count = "buckets"
+sum = {{ total = "total + coalesce(mean, 0) * 0" }}
+
+[derived.busy]
+from = "moves"
+key = {{ third = "moves % 3" }}
+count = "holders"
+sum = {{ share = "60 / moves" }}
+average = {{ mean = "nullif(moves, 2)" }}
+
 [derived.holders]
 sql = "SELECT chain_id, holder, sum(total) AS total FROM derived.flow GROUP BY 1, 2"
 key = ["holder"]
@@ -141,7 +162,7 @@ class DerivedModel(Model):
                     assert found == sorted(_truth(one.generation, *inside, nft)), one
             names = {one.generation.name for one in every if one.generation.served}
             if self.with_rules:
-                assert names == {"flow", "moves", "big", "tokens", "owned"}
+                assert names == {"flow", "moves", "big", "tokens", "owned", "crowd", "crowds", "busy"}
                 driver.execute("SELECT * FROM derived.holders")
             connection.rollback()
 
@@ -160,7 +181,7 @@ class DerivedModel(Model):
         with self.engine.connect() as connection:
             every = generations.progress(connection, CHAIN)
             assert all(one.generation.served and one.generation.active for one in every), every
-            assert len(every) == 5
+            assert len(every) == 8
             for one in every:
                 assert not subtract(steps.covered(connection, one), one.coverage)
                 assert one.coverage[-1][1] == self.tip
@@ -186,22 +207,13 @@ def _truth(
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     match one.name:
         case "flow":
-            sign = 1 if "+" in one.rule.folds["sum"]["total"] else -1
-            for row in coins:
-                if row["from_address"] != row["to_address"]:
-                    groups[row["to_address"], row["block_number"] // 10].append(row)
-            return [
-                (
-                    *key, len(rows), sum(row["value"] + sign for row in rows),
-                    _mean([row["value"] for row in rows]), min(row["value"] for row in rows),
-                    max(row["value"] % 7 for row in rows), rows[0]["from_address"], rows[-1]["from_address"],
-                )
-                for key, rows in groups.items()
-            ]  # fmt: skip
-        case "moves":
-            for row in coins + nft:
-                groups[row["to_address"],].append(row)
-            return [(*key, len(rows)) for key, rows in groups.items()]
+            return _flow(one.rule, coins)
+        case "crowd" | "crowds":
+            crowd = _crowd(one.rule, coins)
+            return crowd if one.name == "crowd" else _crowds(crowd)
+        case "moves" | "busy":
+            moves = _moves(coins + nft)
+            return moves if one.name == "moves" else _busy(moves)
         case "owned":
             for row in coins:
                 before = [
@@ -219,6 +231,64 @@ def _truth(
     for row in big:
         groups[row["contract_address"],].append(row)
     return [(*key, sum(row["twice"] for row in rows), rows[-1]["twice"]) for key, rows in groups.items()]
+
+
+def _flow(rule: Any, coins: list[Row]) -> list[tuple[Any, ...]]:
+    sign = 1 if "+" in rule.folds["sum"]["total"] else -1
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in coins:
+        if row["from_address"] != row["to_address"]:
+            groups[row["to_address"], row["block_number"] // 10].append(row)
+    return [
+        (
+            *key, len(rows), sum(row["value"] + sign for row in rows),
+            _mean([row["value"] for row in rows]), min(row["value"] for row in rows),
+            max(row["value"] % 7 for row in rows), rows[0]["from_address"], rows[-1]["from_address"],
+        )
+        for key, rows in groups.items()
+    ]  # fmt: skip
+
+
+def _moves(transfers: list[Row]) -> list[tuple[Any, ...]]:
+    groups: dict[bytes, int] = defaultdict(int)
+    for row in transfers:
+        groups[row["to_address"]] += 1
+    return list(groups.items())
+
+
+def _crowd(rule: Any, coins: list[Row]) -> list[tuple[Any, ...]]:
+    flow, crowd, *_ = rule.levels
+    sign = 1 if "+" in crowd.layer.where else -1
+    groups = defaultdict(list)
+    for _, bucket, moves, total, *_ in _flow(flow, coins):
+        if moves + sign != 1:
+            groups[bucket].append((moves, total))
+    return [
+        (bucket, len(some), sum(total for _, total in some), _mean([moves for moves, _ in some]))
+        for bucket, some in groups.items()
+    ]
+
+
+def _crowds(crowd: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    groups = defaultdict(list)
+    for _, holders, total, _ in crowd:
+        groups[holders > 2].append(total)
+    return [(large, len(totals), sum(totals)) for large, totals in groups.items()]
+
+
+def _busy(moved: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    groups = defaultdict(list)
+    for _, moves in moved:
+        groups[moves % 3].append(moves)
+    return [
+        (
+            third,
+            len(some),
+            sum(60 // moves for moves in some),
+            _mean(rest) if (rest := [moves for moves in some if moves != 2]) else None,
+        )
+        for third, some in groups.items()
+    ]
 
 
 def _place(row: Row) -> tuple[int, int]:

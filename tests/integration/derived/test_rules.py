@@ -9,6 +9,7 @@ import pytest
 
 from indexer.errors import ProblemsError
 from indexer.store.apply import drop
+from indexer.store.catalog import table_sizes
 from indexer.store.database import DatabaseError
 from indexer.store.derived import counting, generations, recount, steps
 from indexer.sync import audit as auditing
@@ -131,7 +132,18 @@ def test_what_is_no_longer_declared_keeps_its_rows_until_it_is_dropped(model):
 
 
 def test_derived_tables_go_with_the_contract_that_they_read(model):
-    model.set('[derived.moves]\nfrom = "items.TransferSingle"\nkey = ["to_address"]\ncount = "n"\n')
+    model.set(
+        '[derived.moves]\nfrom = "items.TransferSingle"\nkey = ["to_address"]\ncount = "n"\n'
+        '[derived.crowd]\nfrom = "moves"\nkey = { n = "n" }\ncount = "holders"\n'
+    )
+    left = """
+        SELECT relname::text FROM pg_class WHERE relnamespace = 'derived'::regnamespace
+        UNION ALL SELECT proname::text FROM pg_proc WHERE pronamespace = 'derived'::regnamespace
+    """
+    assert {("crowd_g1",), ("crowd_g1_1",), ("crowd_g1_f",)} <= set(model.query(left))
+    with model.engine.connect() as connection:
+        sizes = [one.name for one in table_sizes.load(connection) if one.kind == "derived"]
+    assert sorted(sizes) == ["crowd", "crowd", "moves"]
     model.set("")
     with model.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE gapless.contracts SET active = false WHERE name = 'items'")
@@ -139,6 +151,7 @@ def test_derived_tables_go_with_the_contract_that_they_read(model):
         (found,) = drop.find(connection, "items")
     drop.drop(model.engine, found)
     assert model.query("SELECT count(*) FROM gapless.derived") == [(0,)]
+    assert model.query(left) == []
 
 
 @pytest.mark.promise("D-02")
@@ -243,6 +256,7 @@ def test_an_audit_names_the_keys_that_differ_and_a_repair_mends_them(model):
     model.set(
         BASE + 'count = "n"\naverage = { mean = "value" }\nfirst = { opened = "from_address" }\n'
         '[derived.big]\nfrom = "coins.Transfer"\nselect = { twice = "value * 2" }\nstored = true\n'
+        '[derived.crowd]\nfrom = "one"\nkey = { n = "n" }\ncount = "holders"\n'
     )
     while any(source.gap(model.finalized) for source in model.look()[1]):
         model.backfill()
@@ -253,7 +267,7 @@ def test_an_audit_names_the_keys_that_differ_and_a_repair_mends_them(model):
         return {one.detail.partition(":")[0]: one for one in report.findings if one.kind == "derived"}
 
     def rows():
-        return [model.query(f"SELECT * FROM derived.{name} ORDER BY 1, 2, 3") for name in ("one", "big")]
+        return [model.query(f"SELECT * FROM derived.{name} ORDER BY 1, 2, 3") for name in ("one", "big", "crowd")]
 
     assert found() == {}
     before = rows()
@@ -266,11 +280,16 @@ def test_an_audit_names_the_keys_that_differ_and_a_repair_mends_them(model):
             "INSERT INTO derived.one_g1 SELECT chain_id, '\\x99', _sum_mean, 1, opened, 1, 1, 1, 1, 1 "
             "FROM derived.one_g1 LIMIT 1",
             "UPDATE derived.big_g1 SET twice = 7 WHERE ctid = (SELECT min(ctid) FROM derived.big_g1)",
+            "DELETE FROM derived.crowd_g1_1 WHERE holder = (SELECT max(holder) FROM derived.crowd_g1_1)",
+            "UPDATE derived.crowd_g1 SET _rows = 70 WHERE n = (SELECT min(n) FROM derived.crowd_g1)",
         ):
             connection.exec_driver_sql(statement)
     assert rows() != before
     wrong = found()
-    assert {name: one.count for name, one in wrong.items()} == {"derived.one_g1": 3, "derived.big_g1": 1}
+    assert {name: one.count for name, one in wrong.items()} == {
+        **{"derived.one_g1": 3, "derived.big_g1": 1},
+        "derived.crowd_g1": 2,  # a holder, and the wrong count; the right one follows from the holders that there are
+    }
     assert "twice is 7, not" in wrong["derived.big_g1"].detail
     assert "and there must be one" in wrong["derived.one_g1"].detail
     assert "_rows is" in wrong["derived.one_g1"].detail

@@ -18,13 +18,36 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
     "unknown event": ('[derived.a]\nfrom = "usdc.Transfers"\n', "derived.a.from", "did you mean Transfer?"),
     "event not indexed": ('[derived.a]\nfrom = "usdc.Approval"\n', "derived.a.from", "add it to contracts.usdc.events"),
     "unknown rows": ('[derived.a]\nfrom = "b"\n', "derived.a.from", "there is no derived table b"),
-    "an aggregate as input": (FLOW + '[derived.a]\nfrom = "flow"\n', "derived.a.from", "of kind aggregate"),
+    "rows of an aggregate": (FLOW + '[derived.a]\nfrom = "flow"\n', "derived.a.from", "of kind aggregate"),
+    "an aggregate of a view": (
+        "[derived.v]\nsql = 'SELECT 1'\nkey = ['x']\n[derived.a]\nfrom = 'v'\nkey = ['x']\n",
+        "derived.a.from",
+        "Write a view instead",
+    ),
+    "the largest of an aggregate": (
+        FLOW + "[derived.a]\nfrom = 'flow'\nkey = ['to_address']\nmax = { m = 'to_address' }\n",
+        "derived.a.max",
+        "no place among the logs",
+    ),
+    "a lookup for an aggregate": (
+        FLOW + "[derived.a]\nfrom = 'flow'\nkey = ['to_address']\n"
+        "lookup = { l = { event = 'usdc.Transfer', on = 'value = 1' } }\n",
+        "derived.a.lookup",
+        "no place among the logs",
+    ),
+    "a part that nothing reads": (FLOW + "stored = false\n", "derived.flow.stored", "nothing reads it"),
+    "a part that a view reads": (
+        FLOW + "stored = false\n[derived.a]\nfrom = 'flow'\nkey = ['to_address']\n"
+        "[derived.v]\nsql = 'SELECT * FROM derived.flow'\nkey = ['x']\n",
+        "derived.v.sql",
+        "flow is not stored",
+    ),
     "an event twice": (
         '[derived.a]\nfrom = ["usdc.Transfer", "usdc.Transfer"]\n',
         "derived.a.from",
         "would count twice",
     ),
-    "a key of another kind": (FLOW + "stored = true\n", "derived.flow.stored", "kind aggregate has no stored"),
+    "a key of another kind": (FLOW + "select = { x = '1' }\n", "derived.flow.select", "kind aggregate has no select"),
     "a column twice": (FLOW + "sum = { to_address = 'value' }\n", "derived.flow.sum.to_address", "already"),
     "a column of the input": (
         '[derived.a]\nfrom = "usdc.Transfer"\nselect = { value = "1" }\n',
@@ -79,3 +102,11 @@ def test_the_rule_of_rows_becomes_part_of_what_reads_them(desk: Desk) -> None:
     assert (below["where"], below["select"]) == ("value > 9", [["twice", "value * 2"]])
     assert "stored" not in below
     assert manifest.derived["flow"].contracts == {"usdc"}
+
+
+def test_an_aggregate_may_be_a_part_of_others_alone(desk: Desk) -> None:
+    crowd = '[derived.crowd]\nfrom = "flow"\nkey = { known = "to_address IS NOT NULL" }\ncount = "holders"\n'
+    manifest = desk.load(BASE + FLOW + "stored = false\n" + crowd)
+    assert list(manifest.derived) == ["crowd"]
+    assert manifest.derived["crowd"].definition["aggregate"]["key"] == [["to_address", "to_address"]]
+    assert manifest.derived["crowd"].contracts == {"usdc"}

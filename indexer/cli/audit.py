@@ -42,6 +42,8 @@ def audit(
     Findings are listed and kept for gapless repair; the exit status is 1 where there are any, else 0.
     """
     from indexer.cli.context import begin, database, require_applied, servers, until_signal
+    from indexer.service.program_audit import ProgramAudit
+    from indexer.service.program_tasks import program_tasks
     from indexer.sync import audit as auditing
     from indexer.sync.audit import table_checks
     from indexer.sync.audit.run import report_as_json
@@ -66,8 +68,9 @@ def audit(
             if client is not None:
                 client.check()
             report = auditing.audit(
-                engine, one.chain_id, one.name, request, client=client, other=others.get(one.name), stop=stop
-            )
+                engine, one.chain_id, one.name, request, client=client, other=others.get(one.name),
+                programs=ProgramAudit(engine, program_tasks(manifest), stop), stop=stop,
+            )  # fmt: skip
             table_checks.take_digests(engine, one.chain_id)
             reports.append((one, report))
             if client is not None:
@@ -154,6 +157,7 @@ def _print(chain: Chain, report: Report) -> None:
             typer.echo(f"  marked: {mark.contract}, token 0x{mark.token.hex()}: {mark.detail}")
         for contract, reason in report.holders.unasked.items():
             typer.echo(f"  not compared: the balances of {contract}: {reason}")
+    _print_programs(report)
     for finding in report.findings[:FINDINGS_SHOWN]:
         typer.echo(f"  {finding.kind:9} {finding.label} {_blocks(finding)}: {finding.detail}")
     if len(report.findings) > FINDINGS_SHOWN:
@@ -162,6 +166,14 @@ def _print(chain: Chain, report: Report) -> None:
         typer.echo(f"  {len(report.findings)} findings. To repair them: gapless repair")
     else:
         typer.echo("  nothing is wrong")
+
+
+def _print_programs(report: Report) -> None:
+    if report.programs is not None and (report.programs.rows or report.programs.told):
+        events = f"a replay of {report.programs.events:,} events"
+        typer.echo(f"  programs: {report.programs.rows:,} rows compared with {events}")
+        for program, told in report.programs.told.items():
+            typer.echo(f"  program {program}: {told}")
 
 
 def _print_where(report: Report) -> None:

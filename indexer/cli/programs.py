@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from indexer.manifest.model import Manifest
-    from indexer.programs.supervisor import ProgramSupervisor, ProgramTask
+    from indexer.programs.supervisor import ProgramSupervisor
 
 
 def programs() -> None:
@@ -56,20 +56,10 @@ def take_over(engine: Engine, supervisor: ProgramSupervisor, manifest: Manifest)
     """Runs the programs of a manifest, and no others; what others have kept is shown as it is."""
     from functools import partial
 
+    from indexer.service.program_tasks import program_tasks
     from indexer.store.database import attempt
     from indexer.store.programs import program_generations
 
     retire = partial(program_generations.retire, wanted=manifest.programs)
     attempt(engine, "programs that the manifest names no longer cannot be ended", retire)
-    supervisor.take_over(tasks(manifest))
-
-
-def tasks(manifest: Manifest) -> list[ProgramTask]:
-    """What is to run of a manifest."""
-    from indexer.programs.supervisor import ProgramTask
-
-    return [
-        ProgramTask(one.name, one.path, tuple(manifest.chains[chain].chain_id for chain in one.chains), one.working_set)
-        for one in manifest.programs.values()
-        if one.chains
-    ]
+    supervisor.take_over(program_tasks(manifest))

@@ -29,6 +29,7 @@ changes count: ahead, to find out which rows it will want; and again, after the 
   same in a process of its own, for those who must not run its code.
 * ``testing``: a program run over events that are given as dicts, without any server.
 * ``runner``: a program at work on the database, on one chain. ``worker``: the process of one program.
+* ``replay``: a program replayed beside what it keeps, and compared with it, for audits.
 * ``supervisor``: those processes, kept running.
 """
 

@@ -8,7 +8,7 @@ writer) shows in its version: what was not written is forgotten, and its positio
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -20,6 +20,7 @@ from indexer.programs.events import EventArguments
 from indexer.programs.handling import HandlerError, Handling
 from indexer.programs.memory import WORKING_SET, Memory, RowsUnreadError
 from indexer.programs.module import LoadedProgram
+from indexer.programs.program import Program
 from indexer.programs.table import TableType
 from indexer.store import database
 from indexer.store.derived.replacing import ViewInTheWayError
@@ -90,10 +91,7 @@ class ProgramRunner:
         self._step_rows = step_rows
         self._write_rows = min(write_rows, working_set)
         self._clock = clock
-        self._tables = {
-            table: _layout(document)
-            for table, document in zip(loaded.program.tables, described(loaded)["tables"], strict=True)
-        }
+        self._tables = layouts(loaded)
         self._work: _Work | None = None
         self._error: HandlerError | None = None
         self._written_at = clock()
@@ -166,11 +164,7 @@ class ProgramRunner:
         memory = Memory(
             list(self._tables), self._fetch_of(generation), is_new=generation.through_block < generation.start_block
         )
-        arguments = [
-            EventArguments(event.label, [(column.argument, column.name) for column in event.table.columns])
-            for event in inputs.events
-        ]
-        handling = Handling(self._loaded.program, arguments, self._chain_id, memory)
+        handling = handling_of(self._loaded.program, inputs, self._chain_id, memory)
         self._work = _Work(generation, inputs, memory, handling, generation.through_block)
         self._written_at = self._clock()
         return self._work
@@ -354,7 +348,22 @@ class ProgramRunner:
             self.forget()
 
 
-def _layout(document: Mapping[str, Any]) -> ProgramTable:
-    """A table as the store wants it."""
-    columns = tuple(ProgramColumn(**column) for column in document["columns"])
-    return ProgramTable(document["name"], columns, comment=document["comment"])
+def layouts(loaded: LoadedProgram) -> dict[TableType, ProgramTable]:
+    """The tables of a program as the store wants them."""
+    return {
+        table: ProgramTable(
+            document["name"],
+            tuple(ProgramColumn(**column) for column in document["columns"]),
+            comment=document["comment"],
+        )
+        for table, document in zip(loaded.program.tables, described(loaded)["tables"], strict=True)
+    }
+
+
+def handling_of(program: Program, inputs: Inputs, chain_id: int, memory: Memory) -> Handling:
+    """A program's handlers over the rows of its events on a chain."""
+    arguments = [
+        EventArguments(event.label, [(column.argument, column.name) for column in event.table.columns])
+        for event in inputs.events
+    ]
+    return Handling(program, arguments, chain_id, memory)

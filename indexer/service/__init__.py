@@ -10,6 +10,8 @@ that a supervisor starts it again.
 * ``jobs``: one beat of each piece of work, and what is told of its trouble.
 * ``chain_jobs``: which jobs a chain has and when they run; when a halted chain is looked at again.
 * ``stalled_chains``: which chains stand still, told once.
+* ``program_tasks``: which programs of a manifest are to run.
+* ``program_audit``: programs replayed for audits, each in a process of its own.
 * ``job_queue``: jobs that were asked for through the API.
 * ``manifest_watcher``: changes of the manifest, of ABI files, and of what was applied.
 * ``metrics``: figures for Prometheus.

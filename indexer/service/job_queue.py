@@ -22,6 +22,8 @@ from indexer.errors import GaplessError
 from indexer.redact import redact
 from indexer.service.chain_at_work import Network
 from indexer.service.jobs import ServiceResources, cache_of
+from indexer.service.program_audit import ProgramAudit
+from indexer.service.program_tasks import program_tasks
 from indexer.store.access import jobs
 from indexer.store.access.jobs import JobClaim
 from indexer.sync import audit as auditing
@@ -110,7 +112,10 @@ def _audit(task: Task) -> dict[str, Any]:
 
         client = one.client if request.deep else None
         chain_id, engine = one.chain.chain_id, task.resources.engine
-        report = auditing.audit(engine, chain_id, name, request, client=client, stop=task.stop, on_progress=tell)
+        programs = ProgramAudit(engine, program_tasks(task.resources.manifest), task.stop)
+        report = auditing.audit(
+            engine, chain_id, name, request, client=client, programs=programs, stop=task.stop, on_progress=tell
+        )
         if not task.stop.is_set():
             table_checks.take_digests(engine, chain_id)
         results[name] = report_as_json(name, report, MOST_FINDINGS) | {"findings_count": len(report.findings)}

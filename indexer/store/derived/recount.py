@@ -27,6 +27,22 @@ class DerivedDifference:
     kept: Any
     counted: Any
 
+    def described(self) -> str:
+        """For people."""
+        if self.kept is None:
+            return f"no row of {self.key}, and there must be one"
+        if self.counted is None:
+            return f"a row of {self.key}, and there must be none"
+        other = [name for name in self.counted if self.kept.get(name) != self.counted[name]]
+        return f"{self.key}: " + ", ".join(
+            f"{name} is {_shortened(self.kept[name])}, not {_shortened(self.counted[name])}" for name in other
+        )
+
+
+def _shortened(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
 
 def differences(connection: Connection, one: DerivedProgress, most: int) -> tuple[int, list[DerivedDifference]]:
     """Computes a derived table anew and compares.

@@ -11,7 +11,7 @@ from indexer.intervals import RangeSet
 from indexer.store.schema import layout
 
 Kind: TypeAlias = Literal[
-    "gap", "outside", "duplicate", "dangling", "child", "digest", "balance", "derived", "against", "proof"
+    "gap", "outside", "duplicate", "dangling", "child", "digest", "balance", "derived", "program", "against", "proof"
 ]
 
 
@@ -30,6 +30,7 @@ class Finding:
         count: how many rows, or blocks, are concerned.
         detail: what is wrong, for people.
         finding_id: its id once it is stored.
+        program_id: the build of a program that is concerned; None: none is.
     """
 
     kind: Kind
@@ -42,6 +43,7 @@ class Finding:
     count: int
     detail: str
     finding_id: int | None = None
+    program_id: int | None = None
 
 
 def replace_open(
@@ -85,8 +87,9 @@ def add_finding(connection: Connection, finding: Finding) -> Finding:
     """Keeps one finding; returns it with its id."""
     finding_id: int = connection.execute(
         sa.text("""
-            INSERT INTO gapless.findings (chain_id, event_id, source_id, kind, first_block, last_block, count, detail)
-            VALUES (:chain_id, :event_id, :source_id, :kind, :first, :last, :count, :detail)
+            INSERT INTO gapless.findings (chain_id, event_id, source_id, kind, first_block, last_block, count, detail,
+                                          program_id)
+            VALUES (:chain_id, :event_id, :source_id, :kind, :first, :last, :count, :detail, :program_id)
             RETURNING id
         """),
         {
@@ -98,6 +101,7 @@ def add_finding(connection: Connection, finding: Finding) -> Finding:
             "last": finding.last,
             "count": finding.count,
             "detail": finding.detail,
+            "program_id": finding.program_id,
         },
     ).scalar_one()
     return replace(finding, finding_id=finding_id)
@@ -128,6 +132,7 @@ def load_open(connection: Connection, chain_id: int, contract: str | None = None
             count=row._mapping["count"],
             detail=row.detail,
             finding_id=row.id,
+            program_id=row.program_id,
         )
         for row in rows
     ]

@@ -15,6 +15,7 @@ the program (``gapless.program_disturbances``), by a trigger on ``gapless.source
 
 * ``program_generations``: the rows of ``gapless.programs``: begun, served, frozen, deleted.
 * ``program_tables``: the tables of a generation, in the schema ``derived``, and writing to them.
+* ``scratch_tables``: the same as temporary ones, for a replay that is compared with what is kept.
 * ``program_inputs``: how far a program may go, and the events that come next.
 * ``disturbances``: what a program hears of rows that were changed.
 * ``standstills``: why a program makes no progress, also one that has no generation yet.

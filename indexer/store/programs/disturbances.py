@@ -90,6 +90,17 @@ def note_changed(
     )
 
 
+def note_of(connection: Connection, program_id: int, first_block: int, reason: str) -> None:
+    """Notes that one generation is to be built anew from a block on, whatever its events are; none that is gone."""
+    connection.execute(
+        sa.text("""
+            INSERT INTO gapless.program_disturbances (program_id, first_block, reason)
+            SELECT id, :first, :reason FROM gapless.programs WHERE live AND id = :id
+        """),
+        {"id": program_id, "first": first_block, "reason": reason},
+    )
+
+
 def load(connection: Connection, program_id: int) -> list[Disturbance]:
     """What a generation has not settled yet."""
     rows = connection.execute(

@@ -126,29 +126,40 @@ def read(
         ),
         {"id": generation.chain_id},
     ).one()
-    reach = min(_frontier(connection, generation, inputs), tip)
-    last = reach if generation.near else min(reach, finalized)
+    until = min(reach(connection, generation, inputs), tip)
+    last = until if generation.near else min(until, finalized)
     if before is not None:
         last = min(last, before - 1)
     rows: list[tuple[Any, ...]] = []
     if last > after:
-        last = _cut(connection, generation.chain_id, inputs, after + 1, last, most_rows)
-        rows = _rows(connection, generation.chain_id, inputs, after + 1, last)
-    return Batch(generation, disturbances.load(connection, program_id), finalized, reach, max(after, last), rows)
+        last, rows = read_blocks(connection, generation.chain_id, inputs, after + 1, last, most_rows)
+    return Batch(generation, disturbances.load(connection, program_id), finalized, until, max(after, last), rows)
 
 
-def _frontier(connection: Connection, generation: ProgramGeneration, inputs: Inputs) -> int:
+def read_blocks(
+    connection: Connection, chain_id: int, inputs: Inputs, first: int, last: int, most_rows: int
+) -> tuple[int, list[tuple[Any, ...]]]:
+    """Reads the rows of some blocks, or of the first of them.
+
+    Returns:
+        The last block that was read, and the rows up to its end, in the order of the chain.
+    """
+    last = _cut(connection, chain_id, inputs, first, last, most_rows)
+    return last, _rows(connection, chain_id, inputs, first, last)
+
+
+def reach(connection: Connection, generation: ProgramGeneration, inputs: Inputs) -> int:
     """The last block up to which every source covers all that it wants."""
     ids = [source.source_id for source in inputs.sources]
-    reach = ALWAYS
+    found = ALWAYS
     for source in load_sources(connection, generation.chain_id, ids=ids):
         free = [((0, source.start_block - 1),)] if source.start_block else []
         if source.end_block is not None:
             free.append(((source.end_block + 1, ALWAYS),))
-        reach = min(reach, frontier(union(source.coverage, *free), generation.start_block))
+        found = min(found, frontier(union(source.coverage, *free), generation.start_block))
         ids.remove(source.source_id)
     # A source that is not active any more: its disturbance is on the way.
-    return generation.start_block - 1 if ids else reach
+    return generation.start_block - 1 if ids else found
 
 
 def _cut(connection: Connection, chain_id: int, inputs: Inputs, first: int, last: int, most_rows: int) -> int:

@@ -185,8 +185,13 @@ def write(connection: Connection, chain_id: int, table: ProgramTable, changes: T
         _copy(driver, target, types, ((block, existed, *row) for block, existed, row in changes.before))
 
 
+def staged_as(table: ProgramTable) -> str:
+    """The temporary table that changes of a table go through, until the end of the transaction."""
+    return f"staged_{table.stored_as}"
+
+
 def _update(driver: psycopg.Connection[Any], chain_id: int, table: ProgramTable, rows: Sequence[Row]) -> None:
-    staged = sql.Identifier(f"staged_{table.stored_as}")
+    staged = sql.Identifier(staged_as(table))
     driver.execute(
         sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} LIMIT 0").format(
             staged, _names(table), table.identifier

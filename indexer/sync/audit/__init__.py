@@ -2,7 +2,8 @@
 
 * ``run``, ``scope``: one audit and its report; what it is about.
 * ``table_checks``, ``comparison``: the checks: whole and unchanged; a second endpoint, proof.
-* ``holdings``, ``derived_rows``: the checks of what follows from the rows: balances, derived tables.
+* ``holdings``, ``derived_rows``, ``program_rows``: the checks of what follows from the rows: balances, derived tables,
+  tables of programs.
 * ``repair``, ``refetch``, ``redecode``: what was found, made right; ranges fetched anew; logs decoded anew.
 """
 

@@ -1,12 +1,11 @@
 """Derived tables: do their rows follow from the rows of events in the blocks that they count? And mending them."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy.engine import Connection
 
 from indexer.store.derived import generations, recount
-from indexer.store.derived.recount import DerivedDifference
 from indexer.store.integrity.findings import Finding
 from indexer.sync.audit.scope import AuditScope
 
@@ -25,7 +24,7 @@ def counted(connection: Connection, scope: AuditScope) -> Iterator[Finding]:
             continue  # what is summed up has no parts
         count, differences = recount.differences(connection, one, DIFFERENCES_SHOWN)
         if count:
-            shown = "; ".join(map(_described, differences))
+            shown = "; ".join(one.described() for one in differences)
             more = f"; and {count - len(differences)} more" if count > len(differences) else ""
             detail = f"derived.{one.generation.table_name}: {shown}{more}"
             yield Finding("derived", scope.chain_id, event.label, event.event_id, None, first, last, count, detail)
@@ -36,19 +35,3 @@ def mend(connection: Connection, chain_id: int, event_id: int) -> None:
     reading = "%(event)s = ANY(d.event_ids)"
     for one in generations.progress(connection, chain_id, reading, event=event_id):
         recount.mend(connection, chain_id, one.generation.derived_id)
-
-
-def _described(one: DerivedDifference) -> str:
-    if one.kept is None:
-        return f"no row of {one.key}, and there must be one"
-    if one.counted is None:
-        return f"a row of {one.key}, and there must be none"
-    other = [name for name in one.counted if one.kept.get(name) != one.counted[name]]
-    return f"{one.key}: " + ", ".join(
-        f"{name} is {_value(one.kept[name])}, not {_value(one.counted[name])}" for name in other
-    )
-
-
-def _value(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"

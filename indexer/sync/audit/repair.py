@@ -24,7 +24,7 @@ from indexer.store.integrity import checks, findings
 from indexer.store.integrity.findings import Finding
 from indexer.store.programs import disturbances
 from indexer.store.rows import writer
-from indexer.sync.audit import derived_rows
+from indexer.sync.audit import derived_rows, program_rows
 from indexer.sync.audit.refetch import Refetch, RefetchResult
 from indexer.sync.audit.scope import AuditScope, load_scope
 from indexer.sync.audit.table_checks import factory_rules
@@ -121,6 +121,9 @@ class Repair:
             case "derived" if finding.event_id is not None:
                 with self.engine.begin() as connection, writing_by(connection, scope.version):
                     derived_rows.mend(connection, self.chain_id, finding.event_id)
+            case "program":
+                with self.engine.begin() as connection:
+                    program_rows.build_anew(connection, finding)
             case "child":
                 for source in sources[:1]:
                     self._reconcile(scope, source)
@@ -243,7 +246,19 @@ def _rank(finding: Finding, generations: Mapping[int, int]) -> tuple[int, int, i
     factory's children waits for the factory's own; children follow from their factory's events, which must be right by
     then; and a stranger may turn out to be a child.
     """
-    order = ("outside", "gap", "duplicate", "dangling", "digest", "against", "proof", "child", "balance", "derived")
+    order = (
+        "outside",
+        "gap",
+        "duplicate",
+        "dangling",
+        "digest",
+        "against",
+        "proof",
+        "child",
+        "balance",
+        "derived",
+        "program",
+    )
     stranger = finding.kind == "outside" and finding.source_id is not None
     waits = generations.get(finding.source_id or 0, 0) if finding.kind == "gap" else 0
     return (len(order) if stranger else order.index(finding.kind)), waits, finding.first

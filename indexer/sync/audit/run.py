@@ -17,6 +17,7 @@ from indexer.store.integrity.findings import Finding, Kind
 from indexer.sync.audit import comparison, holdings, table_checks
 from indexer.sync.audit.comparison import AgainstCheck, DeepCheck
 from indexer.sync.audit.holdings import HoldersCheck
+from indexer.sync.audit.program_rows import CheckPrograms, ProgramsCheck
 from indexer.sync.audit.scope import AuditScope, load_scope, ranges_of
 from indexer.sync.audit.table_checks import DigestCheck
 
@@ -57,6 +58,7 @@ class Report:
         deep: the proofs, if they were asked for.
         proven_before: blocks that were not proven anew.
         holders: balances that were compared with what tokens say, with the proofs.
+        programs: tables of programs that were compared with a replay, if that was asked for.
         unproven: blocks of which only an endpoint's word is known: nothing here shows that it left no log out.
         unsure: contracts that may be older than they are indexed from, each in a sentence.
     """
@@ -68,6 +70,7 @@ class Report:
     deep: DeepCheck | None = None
     proven_before: int = 0
     holders: HoldersCheck | None = None
+    programs: ProgramsCheck | None = None
     unproven: int = 0
     unsure: Sequence[str] = ()
 
@@ -80,6 +83,7 @@ def audit(
     *,
     client: ChainClient | None = None,
     other: ChainClient | None = None,
+    programs: CheckPrograms | None = None,
     stop: threading.Event | None = None,
     on_progress: Progress = lambda *_: None,
 ) -> Report:
@@ -92,6 +96,7 @@ def audit(
         request: what to audit.
         client: the chain's nodes; needed for proofs.
         other: a second endpoint to compare with; None: no comparison.
+        programs: replays programs; None: they are not looked at.
         stop: ends early when set; what was not looked at is no part of the report.
         on_progress: told how far it is.
 
@@ -122,6 +127,11 @@ def audit(
     examined["digest"] = normalise(report.digest.examined)
     # Before any node is asked: one that fails must not take along what the tables alone have told.
     note(found, examined)
+    if programs is not None:
+        on_progress("program", 0, 0)
+        report.programs = programs(scope)
+        if not stop.is_set():
+            note(report.programs.findings, {"program": (table_checks.looked_at(scope),)})
     if other is not None or request.deep:
         blocks = _chosen(engine, scope, request)
     if other is not None:
@@ -218,7 +228,9 @@ def report_as_json(chain: str, report: Report, most_findings: int | None = None)
         report: of it.
         most_findings: show no more of them; None: all.
     """
-    deep, other, digest, holders = report.deep, report.against, report.digest, report.holders
+    deep, other, digest, holders, programs = (
+        report.deep, report.against, report.digest, report.holders, report.programs,
+    )  # fmt: skip
     return {
         "chain": chain,
         "blocks": report.scope.within,
@@ -238,6 +250,9 @@ def report_as_json(chain: str, report: Report, most_findings: int | None = None)
             ],
             "not_compared": holders.unasked,
         },
+        "programs": None
+        if programs is None
+        else {"events": programs.events, "rows": programs.rows, "told": dict(programs.told)},
         "proof": None
         if deep is None
         else {

@@ -10,6 +10,20 @@ from tests import ready
 from tests.integration.audit.conftest import execute, node_url
 from tests.integration.audit.test_audit import CHANGES, a_row
 
+PROGRAM = """
+from indexer.programs import Program, Table, address, key
+
+class Move(Table):
+    token: address = key()
+    moves: int = 0
+
+program = Program(tables=[Move])
+
+@program.on("coins.Transfer")
+def moved(event, db):
+    db.get_or_new(Move, token=event.address).moves += 1
+"""
+
 
 def gapless(one, tmp_path, url: str, *arguments: str, status: int = 0) -> str:
     environment = {
@@ -37,7 +51,12 @@ def test_audit_repair_and_undecoded(indexed, shared_history, tmp_path):
     report = json.loads(gapless(indexed, tmp_path, url, "audit", *near, "--against", url, "--json", status=1))
     assert [f["kind"] for f in report[0]["findings"]] == ["digest", "against"]
     assert "3 findings settled" in gapless(indexed, tmp_path, url, "repair")
-    assert "nothing is wrong" in gapless(indexed, tmp_path, url, "audit")
+    (tmp_path / "moves.py").write_text(PROGRAM)
+    with (tmp_path / "indexer.toml").open("a") as manifest:
+        manifest.write('\n[programs.moves]\nmodule = "moves.py"\n')
+    said = gapless(indexed, tmp_path, url, "audit")
+    assert "nothing is wrong" in said
+    assert "program moves: it has no build yet" in said
     listed = json.loads(gapless(indexed, tmp_path, url, "undecoded", "--json"))
     assert sum(one["logs"] for one in listed) == indexed.query("SELECT count(*) FROM gapless.undecoded_logs")[0][0]
 

@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from indexer.store.schema.tables.catalog import events, sources
 from indexer.store.schema.tables.chain import NO_NAMES, chains, metadata, timestamp
+from indexer.store.schema.tables.programs import programs
 
 #: What the API changes, and how.
 API_CHANGES: Final = {
@@ -82,7 +83,7 @@ findings = Table(
         "kind",
         String,
         nullable=False,
-        comment="gap, outside, duplicate, dangling, child, digest, balance, derived, against or proof",
+        comment="gap, outside, duplicate, dangling, child, digest, balance, derived, program, against or proof",
     ),
     Column("first_block", BigInteger, nullable=False, comment="first block that is concerned"),
     Column("last_block", BigInteger, nullable=False, comment="last block that is concerned, included"),
@@ -90,6 +91,12 @@ findings = Table(
     Column("detail", String, nullable=False, comment="what is wrong, for people"),
     timestamp("found_at", nullable=False, default=True, comment="when it was found"),
     timestamp("repaired_at", comment="null: not yet"),
+    Column(
+        "program_id",
+        Integer,
+        ForeignKey(programs.c.id, ondelete="CASCADE"),
+        comment="the build of a program that is concerned, gapless.programs.id; null: none is",
+    ),
     Index("findings_chain", "chain_id", "id"),
     comment="What audits found wrong, until it is repaired",
 )

@@ -1,7 +1,7 @@
 """Findings about tables of programs
 
-Revision ID: 0115
-Revises: 0114
+Revision ID: 0116
+Revises: 0115
 """
 
 from typing import Final
@@ -9,8 +9,8 @@ from typing import Final
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0115"
-down_revision = "0114"
+revision = "0116"
+down_revision = "0115"
 branch_labels = None
 depends_on = None
 

@@ -2,8 +2,11 @@
 
 The query runs a few times a second, whatever the number of clients, and not at all while there are none. It costs
 less than a millisecond: the chains' tips, the versions of events and derived tables, and how far balances are counted.
-Postgres' LISTEN and NOTIFY would save it, but a notification would have to be part of every writing transaction, and a
-connection to be held for listening.
+While a request waits for a block that is due, the chains' tips alone are looked at between, so that it is answered
+some ten milliseconds after the block is there.
+
+Postgres' LISTEN and NOTIFY would save these looks, but a notification would have to be part of every writing
+transaction, whose commits Postgres then takes one after the other; and a connection would be held for listening.
 """
 
 import asyncio
@@ -29,15 +32,19 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at what has changed.
 POLL: Final = 0.15
+#: The same, of the chains' tips, while a request waits for a block that is due.
+NEAR: Final = 0.015
 #: Threads that read for clients; a page of rows each.
 READERS: Final = 4
 
+TIPS: Final = "SELECT coalesce(json_agg(tip_number ORDER BY chain_id), '[]')::text FROM gapless.chains"
 _NUMBER: Final = "SELECT version FROM gapless.catalog"
 
 #: What changes with a chain's newest block, newest safe block, newest finalized block; and with rows and coverage. A
 #: branch can be swapped below the safe block too. Where nobody follows, backfill makes the newest block.
-_SIGNALS: Final = """
-SELECT json_build_object(
+_SIGNALS: Final = (
+    f"SELECT json_build_object('tips', ({TIPS}),"
+    """
     'chains', (SELECT coalesce(json_object_agg(chain_id, json_build_object(
         'latest', concat_ws('/', tip_number, encode(tip_hash, 'hex'), filled),
         'safe', concat_ws('/', safe_number, tip_number, encode(tip_hash, 'hex'), filled),
@@ -56,6 +63,7 @@ SELECT json_build_object(
         FROM gapless.programs p, jsonb_array_elements(p.tables) t WHERE p.served) kept),
     'catalog', (SELECT version FROM gapless.catalog))
 """
+)
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,7 @@ class Hub:
         self._away = False
         self._ends: set[Callable[[], None]] = set()
         self._is_over = False
+        self._tips: bytes | None = None
         self.waits = Waits()
         self.readers = ThreadPoolExecutor(READERS, "stream-reader")
         self._watcher = ThreadPoolExecutor(1, "stream-watcher")
@@ -192,7 +201,7 @@ class Hub:
         """Stir topics and wake waiting requests when something changes; for ever."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(POLL)
+            await self._pause(loop)
             if not self._topics and not self.waits.count:
                 continue
             try:
@@ -205,10 +214,27 @@ class Hub:
             self._away = False
             for topic in list(self._topics.values()):
                 topic.compare(signals)
-            self.waits.compare(signals.chains)
+            self.waits.compare(signals.chains, loop.time())
+
+    async def _pause(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Until the next look: a beat, or until a block has come where a request waits for one that is due."""
+        end = loop.time() + POLL
+        while (left := end - loop.time()) > 0:
+            due = self.waits.due_in(loop.time())
+            if due is None or due >= left:
+                await asyncio.sleep(left)
+                return
+            await asyncio.sleep(max(due, NEAR))
+            try:
+                rows = await loop.run_in_executor(self._watcher, self._database.query, TIPS)
+            except ApiError:
+                return  # the look itself says it
+            if rows[0][0] != self._tips:
+                return
 
     def _look(self) -> Signals:
         body: dict[str, Any] = orjson.loads(self._database.query(_SIGNALS)[0][0] or b"{}")
+        self._tips = body["tips"].encode()
         number = body["catalog"] or 0
         now = self.known(number)
         # Indexes come and go without a new number; the watch itself asks every other second at most.

@@ -21,6 +21,10 @@ from api.state import State
 MARGIN: Final = 100
 #: Seconds between blocks where they are not known.
 _FAST: Final = 0.1
+#: A block is looked for often from this part of a block's time after the one before, until it is this late.
+_EARLY: Final = 0.7
+_LATE: Final = 3.0
+_LATE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Waits:
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], Awaited] = {}
         self._seen: dict[int, tuple[object, object]] = {}
+        self._tips: dict[int, tuple[int | None, float]] = {}
         self.is_over = False
 
     @property
@@ -78,13 +83,34 @@ class Waits:
         """How many wait."""
         return len(self._waiting)
 
-    def compare(self, chains: Mapping[int, Mapping[str, Any]]) -> None:
+    def due_in(self, now: float) -> float | None:
+        """Seconds until the next block of a chain is due that a request waits for; None: none is, or it is too late.
+
+        Args:
+            now: the loop's time.
+        """
+        due = [one for awaited in self._waiting.values() if (one := self._due(awaited, now)) is not None]
+        return min(due) if due else None
+
+    def _due(self, awaited: Awaited, now: float) -> float | None:
+        tip, since = self._tips.get(awaited.chain_id, (None, now))
+        pace = awaited.block_seconds or _FAST
+        if (tip is not None and awaited.block > tip + 1) or now > since + _LATE * pace + _LATE_SECONDS:
+            return None
+        return max(0.0, since + _EARLY * pace - now)
+
+    def compare(self, chains: Mapping[int, Mapping[str, Any]], at: float) -> None:
         """Wake the requests whose block may have come.
 
         Args:
             chains: by chain: what changes with its newest block (``latest``), how far it is indexed where that is the
                 same for all events (``tip``), and what changes with its balances (``counted``).
+            at: the loop's time.
         """
+        for chain_id, chain in chains.items():
+            tip = chain.get("tip")
+            if self._tips.get(chain_id, (None, 0.0))[0] != tip:
+                self._tips[chain_id] = (tip, at)
         for waiter, awaited in self._waiting.items():
             chain = chains.get(awaited.chain_id, {})
             now = (chain.get("latest"), chain.get("counted"))

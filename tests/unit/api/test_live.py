@@ -190,7 +190,7 @@ def test_where_nothing_is_known_of_the_head_any_block_is_waited_for():
 def test_only_what_may_have_brought_the_block_wakes_a_request(chain, wakes):
     async def play() -> int:
         waits, looks = Waits(), 0
-        waits.compare({1: {"latest": "9/aa", "tip": 9, "counted": 1}})
+        waits.compare({1: {"latest": "9/aa", "tip": 9, "counted": 1}}, 0.0)
 
         async def look() -> State:
             nonlocal looks
@@ -201,7 +201,7 @@ def test_only_what_may_have_brought_the_block_wakes_a_request(chain, wakes):
         waiting = asyncio.ensure_future(waits.until(awaited(10, 5), look, nullcontext(), connection))  # type: ignore[arg-type]
         while not looks:
             await asyncio.sleep(0)
-        waits.compare({1: chain} if chain else {1: {"latest": "9/aa", "tip": 9, "counted": 1}})
+        waits.compare({1: chain} if chain else {1: {"latest": "9/aa", "tip": 9, "counted": 1}}, 1.0)
         for _ in range(5):
             await asyncio.sleep(0)
         looked = looks
@@ -211,6 +211,35 @@ def test_only_what_may_have_brought_the_block_wakes_a_request(chain, wakes):
         return looked
 
     assert asyncio.run(play()) == 1 + wakes
+
+
+def test_a_block_is_due_by_the_chains_pace_and_not_for_ever():
+    async def play() -> list[float | None]:
+        waits = Waits()
+        chain = {"latest": "9/aa", "tip": 9, "counted": 1}
+        waits.compare({1: chain}, 100.0)
+        due = [waits.due_in(100.0)]  # nobody waits
+
+        async def look() -> State:
+            return STATE
+
+        connection = SimpleNamespace(is_lost=False)
+        wait = waits.until(awaited(10, 5), look, nullcontext(), connection)  # type: ignore[arg-type]
+        waiting = asyncio.ensure_future(wait)
+        while not waits.count:
+            await asyncio.sleep(0)
+        due += [waits.due_in(at) for at in (100.0, 108.0, 109.0, 138.0, 138.1)]
+        waits.compare({1: chain}, 130.0)  # the same block
+        due.append(waits.due_in(138.1))
+        waits.compare({1: {**chain, "latest": "8/bb", "tip": 8}}, 140.0)  # two blocks away
+        due.append(waits.due_in(149.0))
+        waits.end()
+        await waiting
+        return due
+
+    nobody, *due, away = asyncio.run(play())
+    assert (nobody, away) == (None, None)
+    assert due == [pytest.approx(8.4), pytest.approx(0.4), 0.0, 0.0, None, None]
 
 
 @pytest.mark.parametrize(

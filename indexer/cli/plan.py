@@ -12,12 +12,13 @@ import typer
 from indexer.errors import GaplessError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
     from rich.table import Table
 
     from indexer.sync.history.estimate import Forecast
+    from indexer.sync.history.estimate_credits import CreditCost
 
 
 # Lines of a table; all are in the JSON.
@@ -41,6 +42,7 @@ def plan(
     from indexer.cli.context import as_if_applied, begin, database, servers
     from indexer.sync.head.finality import FinalBlocks
     from indexer.sync.history.estimate import forecast, load
+    from indexer.sync.history.estimate_credits import cost
     from indexer.sync.setup import network
 
     settings, manifest = begin()
@@ -75,17 +77,18 @@ def plan(
             except ProviderError as error:
                 # One chain's trouble hides no other's plan.
                 failed.append(error)
+    costs = {one.chain: cost(manifest.chains[one.chain], one.calls) for one in found}
     if as_json:
-        typer.echo(json.dumps([_plain(one) for one in found], indent=2))
+        typer.echo(json.dumps([_plain(one, costs[one.chain]) for one in found], indent=2))
     else:
-        _print(found)
+        _print(found, costs)
     for one_error in failed:
         print_error(one_error)
     if failed:
         raise typer.Exit(1)
 
 
-def _plain(one: Forecast) -> dict[str, Any]:
+def _plain(one: Forecast, costs: Sequence[CreditCost]) -> dict[str, Any]:
     return {
         "chain": one.chain,
         "finalized": one.finalized,
@@ -115,6 +118,8 @@ def _plain(one: Forecast) -> dict[str, Any]:
             }
             for fetch in one.fetches
         ],
+        "calls": dict(one.calls),
+        "credits": [dataclasses.asdict(each) for each in costs],
         "unread": [
             {
                 "event": f"{unread.contract}.{unread.event}",
@@ -163,7 +168,7 @@ def _plain(one: Forecast) -> dict[str, Any]:
     }
 
 
-def _print(found: Iterable[Forecast]) -> None:
+def _print(found: Iterable[Forecast], costs: Mapping[str, Sequence[CreditCost]]) -> None:
     from rich.console import Console
 
     console = Console()
@@ -178,6 +183,8 @@ def _print(found: Iterable[Forecast]) -> None:
             _print_includes(console, one)
         if any(past.points for past in one.pasts):
             _print_pasts(console, one)
+        if any(one.calls.values()):
+            _print_credits(console, one, costs[one.chain])
         if one.backlogs:
             _print_backlogs(console, one)
 
@@ -276,6 +283,21 @@ def _print_pasts(console: Console, one: Forecast) -> None:
     for past in one.pasts:
         if past.points:
             table.add_row(past.label, f"{past.points:,}", f"{past.calls:,}", f"{past.requests:,}", past.remark)
+    console.print(table)
+
+
+def _print_credits(console: Console, one: Forecast, costs: Sequence[CreditCost]) -> None:
+    if all(each.per_day is None and not each.money and not each.provider for each in costs):
+        return  # a call is a call
+    has_sources = any(fetch.by_source for fetch in one.fetches)
+    table = _table(
+        f"{one.chain}: what all of this costs" + (" from nodes alone" if has_sources else "") + ", at one of them",
+        *("endpoint", "prices", "credits", "money", "a day", "days"),
+        left=2,
+    )
+    for each in costs:
+        per_day, days = ("" if number is None else f"{number:,}" for number in (each.per_day, each.days))
+        table.add_row(each.host, each.provider, f"{each.credits:,}", each.money, per_day, days)
     console.print(table)
 
 

@@ -73,6 +73,16 @@ def requests(settings: ClientSettings, chunks: int, blocks: int) -> int:
     return 0
 
 
+def calls(settings: ClientSettings, chunks: int, blocks: int) -> int:
+    """How many headers these requests hold; arguments as of :func:`requests`."""
+    match settings.check_history:
+        case "bloom":
+            return blocks
+        case "sample":
+            return -(-chunks // SAMPLED_CHUNKS) + blocks // (SAMPLED_CHUNKS * _SAMPLED_BLOCKS)
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class _Suspicion:
     """A block that may hold more logs than came, and how likely its bloom errs about it."""

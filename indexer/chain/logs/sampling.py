@@ -1,7 +1,8 @@
 """What reading some block ranges will take, and what their logs stand in, from a few samples of them."""
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from indexer.chain.logs import address_slices, fetch, history_check
@@ -28,6 +29,7 @@ class Estimate:
         sampled_blocks: the blocks that were read for this.
         sampled_requests: the requests that this took.
         check_requests: those of ``requests`` that bring headers whose blooms are compared (``check_history``).
+        calls: JSON-RPC calls by method, which is what providers charge for.
     """
 
     blocks: int
@@ -38,6 +40,7 @@ class Estimate:
     sampled_blocks: int
     sampled_requests: int
     check_requests: int = 0
+    calls: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,14 @@ class DetailsEstimate:
         transactions: the transactions that are wanted.
         receipts: the receipts that are wanted.
         questions: JSON-RPC questions that bring all of it.
+        calls: the questions, by method.
     """
 
     blocks: int
     transactions: int
     receipts: int
     questions: int
+    calls: Mapping[str, int]
 
 
 _SAMPLES = 8
@@ -104,8 +109,11 @@ def estimate(
     chunks = max(len(ranges), round(blocks / max(1.0, min(float(widest), by_density)) * 1.2))
     check = history_check.requests(settings, chunks, blocks)
     requests = batches * chunks + check
+    # Each chunk's last header, those that are compared, and those whose times the logs do not tell.
+    headers = chunks + history_check.calls(settings, chunks, blocks)
     if header_requests:
         requests += round(bearing * scale / settings.batch_size)
+        headers += round(bearing * scale)
     # A sample's time is mostly the way there and back; the rest grows with what is carried.
     return Estimate(
         blocks=blocks,
@@ -116,6 +124,7 @@ def estimate(
         sampled_blocks=sampled,
         sampled_requests=context.requests,
         check_requests=check,
+        calls={"eth_getLogs": len(questions) * chunks, "eth_getBlockByNumber": headers},
     )
 
 
@@ -134,7 +143,8 @@ def estimate_details(
         ProviderError: a sample could not be read.
     """
     context = RequestContext()
-    sampled = blocks = transactions = receipts = questions = 0
+    sampled = blocks = transactions = receipts = 0
+    asked: Counter[str] = Counter()
     for chunk in _sampled(requester, ranges, _questions(requester, ranges, filters, context), context):
         sampled += chunk.last - chunk.first + 1
         bore: dict[int, dict[int, bytes]] = {}
@@ -151,9 +161,15 @@ def estimate_details(
             blocks += one.block
             transactions += len(one.transactions)
             receipts += len(one.receipts)
-            questions += len(calls(one, whole_receipts=True))
+            asked.update(call.method for call in calls(one, whole_receipts=True))
     scale = sum(last - first + 1 for first, last in ranges) / sampled if sampled else 0.0
-    return DetailsEstimate(*(round(number * scale) for number in (blocks, transactions, receipts, questions)))
+    return DetailsEstimate(
+        blocks=round(blocks * scale),
+        transactions=round(transactions * scale),
+        receipts=round(receipts * scale),
+        questions=round(asked.total() * scale),
+        calls={method: round(count * scale) for method, count in asked.items()},
+    )
 
 
 def _questions(

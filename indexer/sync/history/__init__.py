@@ -7,5 +7,6 @@ A range that fails is kept with its reason and asked for again later; the others
 * ``transactions``: transaction details (``include``), right behind the events.
 * ``derived_history``: derived tables that lag behind rows are counted further.
 * ``estimate``, ``estimate_snapshots``: what it will take (``gapless plan``).
-  ``estimate_derived``: what derived tables and programs have left to do.
+  ``estimate_credits``: and cost. ``estimate_derived``: what derived tables and
+  programs have left to do.
 """

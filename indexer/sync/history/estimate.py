@@ -3,8 +3,9 @@
 The gaps are those of the manifest, applied or not; what they cost is found out from samples of them.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Connection
 
@@ -42,6 +43,7 @@ class IncludeForecast:
         questions: JSON-RPC questions.
         requests: HTTP requests in which these travel.
         waits: nothing can be said before the history of its factory is there.
+        calls: the questions, by method.
     """
 
     contract: str
@@ -52,6 +54,7 @@ class IncludeForecast:
     questions: int = 0
     requests: int = 0
     waits: bool = False
+    calls: Mapping[str, int] = field(default_factory=dict)
 
 
 def forecast_include(
@@ -96,6 +99,7 @@ def forecast_include(
             receipts=found.receipts,
             questions=found.questions,
             requests=requests,
+            calls=found.calls,
         )
 
 
@@ -184,6 +188,17 @@ class Forecast:
     pasts: tuple[PastForecast, ...]
     unread: tuple[FailedRange, ...]
     backlogs: tuple[Backlog, ...] = ()
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """JSON-RPC calls that all of it takes from the nodes alone, by method."""
+        calls: Counter[str] = Counter()
+        for part in (*(fetch.estimate.calls for fetch in self.fetches), *(include.calls for include in self.includes)):
+            calls.update(part)
+        for past in self.pasts:
+            # The calls of a point travel together, between two looks at its header.
+            calls.update({"eth_call": past.requests})
+        return calls
 
 
 def load(connection: Connection, manifest: Manifest, chain: Chain, finalized: int, planned: Planned) -> ChainKnowledge:

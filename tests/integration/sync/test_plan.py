@@ -306,3 +306,21 @@ def test_what_derived_tables_and_programs_have_left(shared_history, migrated_url
         with one.engine.begin() as connection:
             standstills.note(connection, "seen", [one.chain.chain_id], "it fails")
         assert told()["seen"][2] == "it stood still: it fails; its code is another one since"
+
+
+def test_what_it_costs_by_endpoint(shared_history, migrated_url, plan):
+    text = chain_text(shared_history) + coins(shared_history, "gold")
+    plain = plan(text, shared_history, migrated_url, "--json")
+    (each,) = plain["credits"]
+    assert each["credits"] == sum(plain["calls"].values()) > 0, "a call is a call"
+    assert "costs" not in plan(text, shared_history, migrated_url)
+    more = ', credits_per_day = 5_000_000, credits = { default = 5, eth_getLogs = 75 }, price_per_million_credits = "2 EUR"'
+    priced = text.replace('"${RPC_URL}"', '{ url = "${RPC_URL}"' + more + " }")
+    assert priced != text
+    (each,) = plan(priced, shared_history, migrated_url, "--json")["credits"]
+    calls = plain["calls"]
+    assert each["credits"] == 75 * calls["eth_getLogs"] + 5 * calls["eth_getBlockByNumber"]
+    assert each["days"] == 1
+    shown = plan(priced, shared_history, migrated_url)
+    assert "what all of this costs" in shown
+    assert "EUR" in shown

@@ -461,6 +461,18 @@ def test_an_estimate_extrapolates_its_samples(serve: Serve, connect: Connect) ->
     assert sampling.estimate(connect(node), [], (FILTER,)).requests == 0
 
 
+@pytest.mark.parametrize("check_history", ["none", "sample"])
+def test_the_calls_that_are_foretold_are_those_that_are_made(
+    serve: Serve, connect: Connect, check_history: str
+) -> None:
+    node = serve(fragments=Fragments(History(20_000, tuple(range(0, 20_000, 2))), timestamps=False))
+    foretold = sampling.estimate(connect(node, check_history=check_history), [(0, 19_999)], (FILTER,)).calls
+    node.counts.clear()
+    list(connect(node, check_history=check_history).scan([(0, 19_999)], FILTER))
+    assert node.counts["eth_getLogs"] <= 2 * foretold["eth_getLogs"] + 5
+    assert foretold["eth_getBlockByNumber"] == pytest.approx(node.counts["eth_getBlockByNumber"], rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("include", "of_a_block"), [(["block"], 1), (["transaction"], 1), (["receipt"], 1), (["block", "receipt"], 2)]
 )

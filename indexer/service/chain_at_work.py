@@ -167,3 +167,4 @@ class Network:
             bind(log, chain=self.chain.name).warning("a job did not end within %.0f s; it was cut off", within)
             with self.idle:
                 self.idle.wait_for(lambda: self.busy == 0, within)
+        self.client.close()

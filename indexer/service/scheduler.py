@@ -317,9 +317,7 @@ class Service:
         for one in self.networks().values():
             if (why := one.hindrance()) is not None:
                 return why
-        if self.settings.ready_fails_when_stalled and (stalled := self._stalled.names):
-            return f"no new block is indexed of {', '.join(stalled)}"
-        return None
+        return self._stalled.told if self.settings.ready_fails_when_stalled else None
 
     def _renew_secret(self) -> None:
         with self.engine.begin() as connection:

@@ -1,7 +1,7 @@
 """Which of the chains at work stand still, told once each, and once that they move again."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 
 from sqlalchemy.engine import Engine
 
@@ -25,9 +25,13 @@ class StalledChains:
         self._reasons: dict[str, str] = {}
 
     @property
-    def names(self) -> Sequence[str]:
-        """The chains of which no new block was indexed for longer than their pace allows."""
-        return list(self._reasons)
+    def told(self) -> str | None:
+        """The chains of which no new block was indexed for longer than their pace allows, and why; None: all move."""
+        if not (reasons := dict(self._reasons)):
+            return None
+        return "no new block is indexed of " + ", ".join(
+            f"{name} ({reason})" if reason else name for name, reason in reasons.items()
+        )
 
     def look(self) -> None:
         """Looks again, and tells what has changed.

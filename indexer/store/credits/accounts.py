@@ -77,6 +77,7 @@ class EndpointCredits:
             if purse.day != (today := day_of(now)):
                 self._empty(purse, history=history)
                 purse.day, purse.ask_at = today, float("-inf")
+                self._days.save()
             if purse.balance < cost and (wait := self._fill(purse, cost - purse.balance, now, history=history)):
                 return wait
             purse.balance -= cost
@@ -91,11 +92,14 @@ class EndpointCredits:
 
     def close(self) -> None:
         """Gives back what was not spent, saves, and closes the connection; it may still be used."""
+        self._days.close()
+
+    def settle(self) -> None:
+        """Counts what was taken and not spent as given back."""
         for history, purse in enumerate(self._purses):
             with purse.lock:
                 self._empty(purse, history=bool(history))
-        self.count(day_of(self._days.clock()), self._settle(history=False), 0)
-        self._days.close()
+        self.count(day_of(self._days.clock()), self._paid_late(history=False), 0)
 
     def count(self, day: date, head: int, history: int) -> None:
         """Counts what was sent, to be saved."""
@@ -117,7 +121,7 @@ class EndpointCredits:
         assert purse.day is not None
         # As much as is spent in some seconds, as far as it may be.
         purse.wanted = purse.wanted * 2 if now - purse.taken_at < SAVE_EVERY else max(1, purse.wanted // 2)
-        owed = self._settle(history=history)
+        owed = self._paid_late(history=history)
         try:
             grant = self._days.take(self.key, purse.day, lacking, purse.wanted, owed, history=history)
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
@@ -154,7 +158,7 @@ class EndpointCredits:
         with self._guard:
             self._owed += amount
 
-    def _settle(self, *, history: bool) -> int:
+    def _paid_late(self, *, history: bool) -> int:
         """What was spent before it could be counted, which the next credits for the head count."""
         if history:
             return 0
@@ -163,10 +167,10 @@ class EndpointCredits:
         return owed
 
     def _empty(self, purse: _Purse, *, history: bool) -> None:
-        """Gives back what is left of a purse's day."""
+        """Counts what is left of a purse's day as given back."""
         balance, purse.balance = purse.balance, 0
-        if purse.day is not None:
-            self._days.give_back(self.key, purse.day, 0 if history else balance, balance if history else 0)
+        if purse.day is not None and balance:
+            self.count(purse.day, 0 if history else -balance, -balance if history else 0)
 
     def _tell(self, day: date, pace: Pace) -> None:
         """Says what is new of the day, once."""

@@ -99,6 +99,9 @@ class CountedEndpoint(Protocol):
     def uncounted(self) -> list[tuple[date, int, int]]:
         """What was counted since the last time, by day: for all but history, and for history."""
 
+    def settle(self) -> None:
+        """Counts what was taken and not spent as given back."""
+
 
 def is_missing(error: Exception) -> bool:
     """Whether there is nothing to count in: a database that has not been migrated."""
@@ -122,6 +125,7 @@ class CreditDays:
         self._open: weakref.WeakSet[CountedEndpoint] = weakref.WeakSet()
         self._days: set[date] = set()
         self._saved_at = clock()
+        self._fails_until = float("-inf")
 
     def add(self, account: CountedEndpoint) -> None:
         """Saves what this account counts from now on."""
@@ -136,7 +140,10 @@ class CreditDays:
     def save(self) -> None:
         """Saves what was counted; where that fails, it is done later."""
         with self._guard:
-            accounts, self._saved_at = list(self._open), self.clock()
+            now = self.clock()
+            if now < self._fails_until <= now + SAVE_EVERY:
+                return
+            accounts, self._saved_at = list(self._open), now
         counts = [(account, *count) for account in accounts for count in account.uncounted()]
         if not counts:
             return
@@ -147,6 +154,7 @@ class CreditDays:
             if is_missing(error):
                 return
             log.debug("credits are counted later: %s", type(error).__name__)
+            self._fails_until = self.clock() + SAVE_EVERY
             for account, day, head, history in counts:
                 account.count(day, head, history)
 
@@ -195,18 +203,12 @@ class CreditDays:
                     return grant
         return None
 
-    def give_back(self, key: AccountKey, day: date, head: int, history: int) -> None:
-        """Gives back what was taken and not spent; where that fails, it counts as spent."""
-        if not head and not history:
-            return
-        try:
-            with self._engine.connect() as connection:
-                self._count(connection, [(key, day, -head, -history)])
-        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
-            log.debug("credits that were not spent count as spent: %s", type(error).__name__)
-
     def close(self) -> None:
-        """Saves, and closes the connection; it is opened again where it is needed."""
+        """Gives back what was not spent, saves, and closes the connection; it is opened again where it is needed."""
+        with self._guard:
+            accounts = list(self._open)
+        for account in accounts:
+            account.settle()
         self.save()
         self._engine.dispose()
 

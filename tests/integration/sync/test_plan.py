@@ -314,7 +314,8 @@ def test_what_it_costs_by_endpoint(shared_history, migrated_url, plan):
     (each,) = plain["credits"]
     assert each["credits"] == sum(plain["calls"].values()) > 0, "a call is a call"
     assert "costs" not in plan(text, shared_history, migrated_url)
-    more = ', credits_per_day = 5_000_000, credits = { default = 5, eth_getLogs = 75 }, price_per_million_credits = "2 EUR"'
+    more = ", credits_per_day = 5_000_000, credits = { default = 5, eth_getLogs = 75 }"
+    more += ', price_per_million_credits = "2 EUR"'
     priced = text.replace('"${RPC_URL}"', '{ url = "${RPC_URL}"' + more + " }")
     assert priced != text
     (each,) = plan(priced, shared_history, migrated_url, "--json")["credits"]

@@ -152,6 +152,27 @@ def test_two_processes_together_stay_inside_and_one_that_is_killed_loses_little(
 
 
 @pytest.mark.promise("N-12")
+def test_what_another_process_took_meanwhile_is_not_given_twice(engine, migrated_url):
+    day, mine, others = datetime.fromtimestamp(MORNING, UTC).date(), [], []
+    key = AccountKey(1, NODE, 0, 100)
+    other = CreditDays(engine, Clock())
+    other.take(key, day, 40, 1, 0, history=False)
+
+    def clock():
+        if mine and not others:  # between the look at the row and its change
+            others.append(other.take(key, day, 40, 1, 0, history=False).credits)
+        return MORNING
+
+    days = CreditDays(engine, clock)
+    mine.append(days)
+    assert days.take(key, day, 40, 1, 0, history=False).credits == 0
+    assert others == [40]
+    assert rows(migrated_url, "head, pace") == [(80, "spent")]
+    for one in (days, other):
+        one.close()
+
+
+@pytest.mark.promise("N-12")
 def test_without_postgres_history_waits_and_the_head_is_counted_later(engine, migrated_url, caplog):
     clock = Clock()
     account = EndpointCredits(CreditDays(engine, clock), AccountKey(1, NODE, 0, 1000))

@@ -69,14 +69,12 @@ class DerivedRowsStream(CollectionStream):
     Attributes:
         table: its name.
         limit: rows of the page.
-        row_key: the columns that tell rows apart.
         about: names the page among those of this process.
         told: what clients were told, by page and digest.
     """
 
     table: str = ""
     limit: int = MAX_LIMIT
-    row_key: tuple[str, ...] = ()
     about: Hashable = ()
     told: BoundedCache[Hashable, Told] = field(default_factory=lambda: BoundedCache(KEPT), compare=False, repr=False)
 
@@ -87,18 +85,22 @@ class DerivedRowsStream(CollectionStream):
 
     def read(self, database: Database, position: DerivedPlace | None, *, span: int | None = None) -> Changes:
         """What has changed since the client was told; None: it was told nothing."""
-        state, page = self.page(limit=str(self.limit))
+        query = self.ask({"limit": str(self.limit)})
+        # The key is that of the catalog which the rows are read by: another build may have another one.
+        row_key = query.catalog.derived[self.table].order_key
+        state, page, _, _ = self.collection.page(query)
+        assert state is not None
         is_all = page.next is None
         build = state.versions[1]
-        rows = {self._key(data): data for _, data in page.each()}
+        rows = {_key(data, row_key): data for _, data in page.each()}
         now = {key: _digest([data]) for key, data in rows.items()}
         place = DerivedPlace(build, max(_through(state) or 0, 0), _digest([*now.values(), b"%d" % is_all]).hex())
-        self.told.put((self.about, place.digest), now)
+        self.told.put((self.about, row_key, place.digest), now)
         if position is not None and (position.build, position.digest) == (build, place.digest):
             return self._answer(place, (), state)
         before: Told | None = None
         if position is not None and position.build == build:
-            before = self.told.get((self.about, position.digest))
+            before = self.told.get((self.about, row_key, position.digest))
         gone = [] if before is None else [key for key in before if key not in now]
         new = [data for key, data in rows.items() if before is None or before.get(key) != now[key]]
         told = b'{"reset":%s,"all":%s,"data":[%s],"gone":[%s]}' % (
@@ -113,9 +115,10 @@ class DerivedRowsStream(CollectionStream):
         through = None if through is None or through < 0 else through
         return replace(found, state=state, through=through)
 
-    def _key(self, data: bytes) -> bytes:
-        row: dict[str, Any] = orjson.loads(data)
-        return orjson.dumps({name: row[name] for name in self.row_key})
+
+def _key(data: bytes, row_key: Iterable[str]) -> bytes:
+    row: dict[str, Any] = orjson.loads(data)
+    return orjson.dumps({name: row[name] for name in row_key})
 
 
 def _through(state: State) -> int | None:

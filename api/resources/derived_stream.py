@@ -77,7 +77,12 @@ class DerivedStream(CollectionPath):
         about = ("derived", derived.name, derived.generation, chain_id)
         given = repr(sorted((name, value) for name, value in values.items() if name not in ("chain", "after")))
         view = DerivedRowsStream(
-            chain_id, collection, ask, table=derived.name, limit=values.get("limit", MAX_LIMIT),
-            row_key=derived.order_key, about=(*about, given), told=self._told,
-        )  # fmt: skip
+            chain_id,
+            collection,
+            ask,
+            table=derived.name,
+            limit=values.get("limit", MAX_LIMIT),
+            about=(*about, given),
+            told=self._told,
+        )
         return self._request(request, values, about, lambda _: view, DerivedPlace.parse)

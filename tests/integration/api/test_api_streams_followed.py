@@ -12,10 +12,20 @@ from indexer.demo.anvil import rpc
 from indexer.demo.traffic import burst
 from indexer.demo.world import manifest_text
 from indexer.sync.head.follower import Tick
+from indexer.sync.history import derived_history
 from tests.integration.api.listening import Listener, served
+from tests.integration.api.seed import hex_of
 from tests.integration.sync.rig import Rig, rig
 
 FEED = "/v1/events/stream"
+RULE = """
+[derived.sent]
+from = "coins.Transfer"
+key = { sender = "from_address", token = "contract_address" }
+count = "transfers"
+sum = { amount = "value" }
+max = { last_block = "block_number" }
+"""
 
 
 def in_the_tables(one: Rig) -> list[str]:
@@ -36,12 +46,31 @@ def follow(one: Rig, follower: Any) -> None:
         pass
 
 
+def hear_of_derived_rows(one: Rig, listener: Listener, held: dict[tuple[str, str], Any]) -> int:
+    """Listens until what is held is what the table has; returns how many rows that took."""
+    table = one.query("SELECT sender, token, transfers, amount, last_block FROM derived.sent")
+    truth = {(hex_of(sender), hex_of(token)): tuple(map(str, row)) for sender, token, *row in table}
+    heard = 0
+    while {key: (row["transfers"], row["amount"], row["last_block"]) for key, row in held.items()} != truth:
+        told = listener.next(30)
+        if told.name != "derived":
+            continue
+        if told.data["reset"]:
+            held.clear()
+        held.update({(row["sender"], row["token"]): row for row in told.data["data"]})
+        for key in told.data["gone"]:
+            del held[key["sender"], key["token"]]
+        heard += len(told.data["data"]) + len(told.data["gone"])
+    return heard
+
+
+@pytest.mark.promise("L-07")
 @pytest.mark.parametrize("number", [1])
 def test_the_feed_of_a_followed_chain(history, database_url, tmp_path, number):
     chance = random.Random(number)
     world = history.world
     node = str(world.w3.provider.endpoint_uri)
-    with rig(manifest_text(world), tmp_path, node, database_url) as one:
+    with rig(manifest_text(world) + RULE, tmp_path, node, database_url) as one:
         follower = one.follower()
         one.catch_up(follower)
         context = create_context(ApiSettings(), database_url, None)
@@ -51,6 +80,11 @@ def test_the_feed_of_a_followed_chain(history, database_url, tmp_path, number):
             listener = Listener(port, FEED, last_id="0-0").connect()
             listener.until(in_the_tables(one)[-1], timeout=60)
             assert listener.rows == in_the_tables(one)
+            held: dict[tuple[str, str], Any] = {}
+            derived = Listener(port, "/v1/derived/sent/stream").connect()
+            # History is counted while it listens.
+            derived_history.catch_up(one.engine, one.chain.chain_id)
+            assert hear_of_derived_rows(one, derived, held) > 5
             for _ in range(6):
                 if chance.random() < 0.5:
                     listener.close()
@@ -60,6 +94,7 @@ def test_the_feed_of_a_followed_chain(history, database_url, tmp_path, number):
                     follow(one, follower)
                 burst(world, chance, 12, 3)
                 follow(one, follower)
+                hear_of_derived_rows(one, derived, held)
                 if chance.random() < 0.7:
                     listener.close()
                     listener = Listener(
@@ -77,6 +112,9 @@ def test_the_feed_of_a_followed_chain(history, database_url, tmp_path, number):
             assert listener.rows == truth
             assert listener.reverts
             listener.close()
+            hear_of_derived_rows(one, derived, held)
+            assert [told.data["reset"] for told in derived.told if told.name == "derived"].count(True) == 1
+            derived.close()
         finally:
             stack.close()
             context.close()

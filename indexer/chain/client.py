@@ -23,6 +23,7 @@ from indexer.chain.reads.contract_reads import CallResult
 from indexer.chain.reads.multicall import Multicall3State
 from indexer.chain.reads.null_blocks import NullRun
 from indexer.chain.records.errors import (
+    CreditsError,
     FatalError,
     LaggingError,
     NoEndpointError,
@@ -202,13 +203,14 @@ class ChainClient(Requester):
     def transaction_details(self, wanted: Sequence[transactions.DetailsRequest]) -> TransactionDetails:
         """The blocks, transactions and receipts that surround logs, from the fewest questions.
 
-        What no node gives is named in ``missing``; all the rest is there.
+        What no node gives is named in ``missing``; all the rest is there. It waits for credits as history does, until
+        :meth:`abort`.
 
         Raises:
             ProviderError: no endpoint answers at all.
         """
         reader = transactions.Reader(wanted)
-        context = RequestContext()
+        context = RequestContext(history=True)
         newest = max((one.number for one in wanted), default=0)
 
         def question(endpoint: Endpoint) -> None:
@@ -226,6 +228,8 @@ class ChainClient(Requester):
                 break
             try:
                 self.run(question, "eth_getTransactionReceipt", block=newest, context=context, attempts=attempts)
+            except CreditsError:
+                raise  # that says nothing of what is lacking
             except ProviderError as error:
                 failure = error
                 reader.split()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import subprocess
 import sys
 import threading
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -18,7 +20,9 @@ from indexer.chain.records.errors import CreditsError, NoEndpointError, Provider
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig, RequestContext
-from indexer.service import metrics
+from indexer.errors import GaplessError
+from indexer.service import jobs, metrics
+from indexer.service.chain_at_work import Network
 from indexer.settings import Settings
 from indexer.store import status
 from indexer.store.credits.accounts import ASK_AGAIN_AFTER, EndpointCredits
@@ -32,6 +36,7 @@ from tests.ready import ReadyProcess
 
 MORNING = datetime(2031, 3, 5, 6, tzinfo=UTC).timestamp()
 NODE = "http://node/*** 1"
+CHAIN = "INSERT INTO gapless.chains (chain_id, name, state, active) VALUES (%s, 'sim', 'following', true)"
 
 ASKING = """
 import sys
@@ -251,13 +256,28 @@ def test_a_database_that_was_not_migrated_counts_nothing(database_url):
     engine.dispose()
 
 
+def test_a_chain_whose_head_has_no_credits_says_so(engine, migrated_url, tmp_path):
+    node = Node(Fragments(make_history(400, 100)))
+    with serving(node):
+        _, chain = manifest(tmp_path, ceiling=", credits_per_day = 2", url=node.url)
+        with psycopg.connect(migrated_url) as connection:
+            connection.execute(CHAIN, (CHAIN_ID,))
+        one = Network.connect(engine, chain, Settings())
+        for _ in range(4):
+            with contextlib.suppress(GaplessError):
+                jobs.follow(SimpleNamespace(engine=engine), one)
+        asked = sum(node.counts.values())
+        one.close(1.0)
+    assert asked == 2
+    with engine.begin() as connection:
+        (shown,) = status.load_overview(connection).chains
+    assert shown.state == "waiting"
+    assert "its credits_per_day are spent; it is asked again after 00:00 UTC" in shown.reason
+
+
 def test_status_and_metrics_show_the_day(engine, migrated_url, tmp_path):
     with psycopg.connect(migrated_url) as connection:
-        connection.execute(
-            "INSERT INTO gapless.chains (chain_id, name, state, active, bloom_checks) VALUES (%s, 'sim', 'following', "
-            "true, true)",
-            (CHAIN_ID,),
-        )
+        connection.execute(CHAIN, (CHAIN_ID,))
     more = ', credits_per_day = 10, credits = { default = 4 }, price_per_million_credits = "500000 EUR"'
     _, chain = manifest(tmp_path, ceiling=more)
     client = network.connect(chain, Settings(), engine)

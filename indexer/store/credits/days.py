@@ -134,7 +134,7 @@ class CreditDays:
 
     def save_due(self) -> None:
         """Saves what was counted, when it is time to."""
-        if self.clock() >= self._saved_at + SAVE_EVERY:
+        if not self._saved_at <= self.clock() < self._saved_at + SAVE_EVERY:  # nor where the clock was put back
             self.save()
 
     def save(self) -> None:

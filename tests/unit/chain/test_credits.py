@@ -6,12 +6,14 @@ import threading
 
 import pytest
 
+from indexer.chain.reads.transactions import DetailsRequest
 from indexer.chain.records.errors import NoEndpointError, Stopped
 from indexer.chain.records.log_filter import LogFilter
 from indexer.chain.records.messages import Call
 from indexer.chain.rpc.config import EndpointConfig, RequestContext
 from indexer.chain.rpc.credit_prices import ONE_EACH, PriceList, price_list
 from indexer.chain.rpc.credits import CreditGate
+from tests.providers.history import block_hash
 
 
 class Account:
@@ -135,3 +137,15 @@ def test_the_manifests_list_takes_the_place_of_the_providers():
     own = price_list("https://eth-mainnet.g.alchemy.com/v2/key", [("default", 5), ("eth_call", 9)])
     assert (own.of(["eth_getLogs", "eth_call"]), own.provider) == (14, "Alchemy")
     assert price_list("http://node.invalid") == ONE_EACH
+
+
+def test_what_include_names_waits_too_and_is_not_missing(serve, connect, clock):
+    node = serve()
+    account = Account(10**6, 2, clock=clock, more_at=clock() + 3600)
+    client = connect(EndpointConfig(node.url, credits=account), batch_size=1)
+    wanted = [DetailsRequest(number, bytes.fromhex(block_hash(number)[2:]), block=True) for number in range(5)]
+    found = client.transaction_details(wanted)
+    assert len(found.blocks) == 5
+    assert not found.missing
+    assert account.taken == {False: 0, True: 5}
+    assert clock() >= account.more_at

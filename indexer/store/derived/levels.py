@@ -47,7 +47,8 @@ def following(rule: Rule, below: sql.Identifier, table: sql.Identifier) -> Itera
     cases = sql.SQL(" ").join(
         sql.SQL("IF TG_OP = {} THEN {} END IF;").format(sql.Literal(event), body) for event, body in branches.items()
     )
-    body = sql.SQL("BEGIN {} RETURN NULL; END").format(cases).as_string(None).replace("%%", "%")
+    text = "#variable_conflict use_column\nDECLARE keys_changed bigint; BEGIN {} RETURN NULL; END"
+    body = sql.SQL(text).format(cases).as_string(None).replace("%%", "%")
     yield sql.SQL("CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS {}").format(name, sql.Literal(body))
     for event, tables in (
         ("INSERT", "NEW TABLE AS _new"),
@@ -129,7 +130,11 @@ def _change(rule: Rule, table: sql.Identifier, *, added: str | None, gone: str |
     same = sql.SQL(" AND ").join(
         sql.SQL("k.{0} = d.{0}").format(sql.Identifier(name)) for name in ("chain_id", *rule.key)
     )
-    return sql.SQL("{} DELETE FROM {} k USING ({}) d WHERE {} AND k._rows <= 0;").format(
+    # Statements with transition tables are planned each time.
+    return sql.SQL(
+        "{} GET DIAGNOSTICS keys_changed = ROW_COUNT; "
+        "IF keys_changed > 0 THEN DELETE FROM {} k USING ({}) d WHERE {} AND k._rows <= 0; END IF;"
+    ).format(
         changed,
         table,
         statements.fold(rule, _valued(rule, sql.SQL("{} b WHERE").format(sql.Identifier(gone)))),

@@ -20,9 +20,10 @@ from rich.table import Table
 
 from indexer.chain.client import ChainClient
 from indexer.chain.rpc.config import ClientSettings, EndpointConfig
+from tests.posts import HttpAnswer
 from tests.providers.backfill import FILTER, backfill
 from tests.providers.history import make_history
-from tests.providers.node import CHAIN_ID, Fragments, HttpAnswer, Node, Refusal, serving
+from tests.providers.node import CHAIN_ID, Fragments, Node, Refusal, serving
 from tests.providers.profiles import PROFILES
 
 BLOCKS, LOGS, SEED = 200_000, 50_000, 8
@@ -88,7 +89,7 @@ def three_endpoints(fragments: Fragments, console: Console) -> bool:
 
     def dies(node: Node, _: object) -> None:
         if node.http_requests > 12:
-            raise HttpAnswer(0, b"")
+            raise HttpAnswer(0, hang_up=True)
 
     def refuses_half(node: Node, _: object) -> None:
         if node.http_requests % 2:

@@ -89,7 +89,7 @@ def three_endpoints(fragments: Fragments, console: Console) -> bool:
 
     def dies(node: Node, _: object) -> None:
         if node.http_requests > 12:
-            raise HttpAnswer(0, hang_up=True)
+            raise HttpAnswer(0)
 
     def refuses_half(node: Node, _: object) -> None:
         if node.http_requests % 2:

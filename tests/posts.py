@@ -18,18 +18,16 @@ class HttpAnswer(Exception):  # noqa: N818 - an answer too
     """A whole HTTP response, which may also be raised in place of an honest one.
 
     Attributes:
-        status: of HTTP.
+        status: of HTTP; 0: nothing is answered, and the connection is closed.
         body: as it is sent.
         headers: more of them, or others in place of ``Content-Type``.
         cut: the body ends before the length that was announced.
-        hang_up: nothing is answered, and the connection closed.
     """
 
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
-    hang_up: bool = False
 
 
 @contextlib.contextmanager
@@ -49,7 +47,7 @@ def serving(answer: Callable[[str, bytes], HttpAnswer]) -> Iterator[str]:
                     given = answer(*asked)
                 except HttpAnswer as raised:
                     given = raised
-                if given.hang_up:
+                if not given.status:
                     return
                 self.wfile.write(_written(given))
                 if given.cut:

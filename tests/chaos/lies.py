@@ -237,7 +237,7 @@ def _html(_: Random) -> None:
 
 
 def _hang_up(_: Random) -> None:
-    raise HttpAnswer(0, hang_up=True)
+    raise HttpAnswer(0)
 
 
 def _one_error(random: Random) -> None:

@@ -154,7 +154,7 @@ class Profile:
         if self.vice == "cut":
             raise HttpAnswer(200, b'[{"jsonrpc":"2.0","id":1,"result":[{"address":"0x00', cut=True)
         if self.vice == "close":
-            raise HttpAnswer(0, hang_up=True)
+            raise HttpAnswer(0)
         if self.vice == "html":
             raise HttpAnswer(504, b"<html><h1>504 Gateway Time-out</h1></html>", {"Content-Type": "text/html"})
         if self.vice == "same range":

@@ -74,9 +74,9 @@ class Faults(Honest):
                 raise HttpAnswer(502, HTML, {"Content-Type": "text/html"})
             case "silence":
                 self._released.wait(MOST_SILENT)
-                raise HttpAnswer(200, hang_up=True)
+                raise HttpAnswer(0)
             case "hang up":
-                raise HttpAnswer(200, hang_up=True)
+                raise HttpAnswer(0)
             case "cut":
                 raise HttpAnswer(200, b'{"jsonrpc": "2.0", "id":', cut=True)
             case "not json":

@@ -21,6 +21,18 @@ _LONGEST_PAUSE = 300.0
 _FATAL_PAUSE = 600.0
 _BEHIND_FOR = 2.0
 _REFUSED_FOR = 1800.0
+# What is first said of history below a block may be one machine's behind a balancer: it is asked again soon, and after
+# twice the time whenever it is said again.
+_DOUBTED_FOR = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What is refused of a method: blocks up to ``block``, or all (None); ``pause``: seconds for which it holds."""
+
+    block: int | None
+    until: float
+    pause: float
 
 
 @dataclass(slots=True)
@@ -47,7 +59,7 @@ class EndpointHealth:
     _fatal: bool = False
     _outcomes: tuple[bool, ...] = ()
     _lacks: tuple[int, float] | None = None
-    _refusals: dict[str, tuple[int | None, float]] = field(default_factory=dict)
+    _refusals: dict[str, _Refusal] = field(default_factory=dict)
 
     @property
     def error_rate(self) -> float:
@@ -140,9 +152,13 @@ class EndpointHealth:
     def refuses(self, method: str, block: int | None, now: float) -> None:
         """The endpoint does not answer this method, or this kind of question (at or below this block, of history)."""
         known = self._refusals.get(method)
-        if block is not None and known is not None and known[0] is not None and now < known[1]:
-            block = max(block, known[0])
-        self._refusals = {**self._refusals, method: (block, now + _REFUSED_FOR)}
+        pause = _REFUSED_FOR if block is None else _DOUBTED_FOR
+        if block is not None and known is not None and known.block is not None:
+            if now < known.until:
+                block, pause = max(block, known.block), known.pause
+            elif now < known.until + _REFUSED_FOR:
+                pause = min(2 * known.pause, _REFUSED_FOR)
+        self._refusals = {**self._refusals, method: _Refusal(block, now + pause, pause)}
 
     def allows(self, kind: str, block: int | None, now: float) -> bool:
         """Whether the endpoint may be asked this, as far as is known.
@@ -156,15 +172,15 @@ class EndpointHealth:
             refusal = self._refusals.get(name)
             if (
                 refusal is not None
-                and now < refusal[1]
-                and (refusal[0] is None or (block is not None and block <= refusal[0]))
+                and now < refusal.until
+                and (refusal.block is None or (block is not None and block <= refusal.block))
             ):
                 return False
         return True
 
     def refusals(self, now: float) -> dict[str, int | None]:
         """Method or kind of question -> the block at or below which it is refused (None: at every block)."""
-        return {method: block for method, (block, until) in self._refusals.items() if now < until}
+        return {method: refusal.block for method, refusal in self._refusals.items() if now < refusal.until}
 
     def _note(self, *, succeeded: bool) -> None:
         self._outcomes = (*self._outcomes, succeeded)[-_LAST:]

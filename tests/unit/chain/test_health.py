@@ -148,3 +148,18 @@ def test_it_can_always_recover(events: list[str]) -> None:
     health.succeeded()
     assert health.state == "healthy"
     assert not health.is_out
+
+
+def test_refused_history_is_asked_for_again_soon_and_then_less_and_less_often() -> None:
+    health, now, pauses = EndpointHealth(), 0.0, []
+    for _ in range(9):
+        health.refuses("eth_getLogs", 90, now)
+        health.refuses("eth_getLogs", 100, now + 1.0)  # what is said meanwhile is no second refusal
+        since = now
+        while not health.allows("eth_getLogs", 95, now):
+            assert health.allows("eth_getLogs", 101, now)
+            now += 1.0
+        pauses.append(now - since - 1.0)
+    assert pauses == [30.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1800.0, 1800.0, 1800.0]
+    health.refuses("eth_getLogs", 100, now + 3_000.0)  # long after: it kept that history in between
+    assert health.allows("eth_getLogs", 100, now + 3_030.0)

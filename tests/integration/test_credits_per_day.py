@@ -71,7 +71,7 @@ def engine(migrated_url):
 
 
 class Clock:
-    """Time that passes when somebody sleeps, and is the wall's, too."""
+    """A clock that each sleep moves on; real time moves it, too."""
 
     def __init__(self, now=MORNING):
         self.now = now

@@ -9,15 +9,11 @@ Only what can be subtracted is kept so: counts, sums and averages.
 """
 
 from collections.abc import Iterator
-from typing import Final
 
 from psycopg import sql
 
 from indexer.store.derived import statements
 from indexer.store.derived.rules import Rule
-
-FOLDS: Final = ("sum", "average")
-"""What an aggregate of the rows of another one may have, beside a count."""
 
 
 def table_names(rule: Rule, table_name: str) -> tuple[str, ...]:

@@ -218,7 +218,7 @@ def test_a_block_is_due_by_the_chains_pace_and_not_for_ever():
         waits = Waits()
         chain = {"latest": "9/aa", "tip": 9, "counted": 1}
         waits.compare({1: chain}, 100.0)
-        due = [waits.due_in(100.0)]  # nobody waits
+        due = [waits.due_in(100.0)]  # no request waits
 
         async def look() -> State:
             return STATE
@@ -237,8 +237,8 @@ def test_a_block_is_due_by_the_chains_pace_and_not_for_ever():
         await waiting
         return due
 
-    nobody, *due, away = asyncio.run(play())
-    assert (nobody, away) == (None, None)
+    without, *due, away = asyncio.run(play())
+    assert (without, away) == (None, None)
     assert due == [pytest.approx(8.4), pytest.approx(0.4), 0.0, 0.0, None, None]
 
 
